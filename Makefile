@@ -1,0 +1,38 @@
+# make train, make test: each sets up .venv from the pinned requirements when it needs to.
+
+PYTHON ?= python3
+BIN := .venv/bin
+# A process a GPU, else one a core, at most the lanes of the default config.
+NPROC ?= $(shell gpus=$$(nvidia-smi -L 2>/dev/null | wc -l); cores=$$(nproc); \
+	echo $$((gpus ? gpus : cores < 24 ? cores : 24)))
+
+.PHONY: train test setup lock clean
+
+train: setup
+	OMP_NUM_THREADS=1 $(BIN)/torchrun --standalone --nproc_per_node=$(NPROC) launch/train.py
+
+test: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/hadolint Dockerfile
+	$(BIN)/pytest -n auto
+
+setup: .venv/ready
+
+.venv/ready: requirements.txt pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	touch $@
+
+lock:  # choose the newest versions that pyproject.toml allows, torch's excepted
+	rm -rf .lock && $(PYTHON) -m venv .lock
+	.lock/bin/pip install --quiet torch==2.13.0 && .lock/bin/pip install --quiet -e '.[all]'
+	{ echo "# make lock writes this: every dependency, pinned. A CUDA build of torch brings its own."; \
+	  .lock/bin/pip freeze --all --exclude-editable | grep -vE '^(nvidia|cuda|pip=|triton)' | sed 's/+cpu//'; } > requirements.txt
+	rm -rf .lock
+
+clean:
+	rm -rf .venv runs data/shards mlruns mlflow.db

@@ -1,0 +1,23 @@
+"""Train, or go on training: torchrun --nproc_per_node=4 launch/train.py [--config FILE] [key=value ...]
+
+With `python` in the place of torchrun, one process does it all.
+"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from pipeline import cli
+
+
+def main() -> None:
+    args = cli.config_parser(__doc__).parse_args()
+    from pipeline import config
+    from pipeline.train.session import train
+
+    train(config.load(args.config, args.overrides))
+
+
+if __name__ == "__main__":
+    cli.run(main)

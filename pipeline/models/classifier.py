@@ -1,0 +1,44 @@
+"""Tokens to the scores of classes: embedding, recurrent stack, pooling, one linear layer.
+
+Legend: T tokens of the longest row, B rows, E embedding, H hidden, D directions, C classes.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.models.dropout import LockedDropout, TokenDropout
+from pipeline.models.pooling import POOLINGS
+from pipeline.models.recurrent import Stack
+from pipeline.models.settings import ModelSettings
+
+
+class Classifier(nn.Module):
+    """A many-to-one recurrent network."""
+
+    def __init__(self, settings: ModelSettings, vocabulary: int, classes: int) -> None:
+        super().__init__()
+        s = settings
+        self.embedding = nn.Embedding(vocabulary, s.embedding)
+        nn.init.normal_(self.embedding.weight, std=0.1)
+        self.token_dropout = TokenDropout(s.embedding_dropout, site=0)
+        self.input_dropout = LockedDropout(s.dropout, site=1)
+        self.stack = Stack(
+            s.cell,
+            s.embedding,
+            s.hidden,
+            s.layers,
+            bidirectional=s.bidirectional,
+            dropout=s.dropout,
+            site=2,
+        )
+        self.pooling = POOLINGS[s.pooling](self.stack.outputs, s.hidden)
+        self.scores = nn.Linear(self.pooling.outputs, classes)
+
+    def forward(self, tokens: Tensor, lengths: Tensor, keys: Tensor) -> Tensor:
+        """tokens [B, T], lengths [B] in 1..T, keys [B] (of dropout) -> scores [B, C]."""
+        x = self.embedding(tokens.t())  # [T, B, E]
+        x = self.input_dropout(self.token_dropout(x, keys), keys)
+        states = self.stack(x, lengths, keys)  # [T, B, D*H]
+        pooled = self.pooling(states, lengths)
+        with torch.autocast(x.device.type, enabled=False):  # scores and loss in full precision
+            return self.scores(pooled.to(self.scores.weight.dtype))

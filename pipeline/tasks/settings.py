@@ -1,0 +1,9 @@
+"""Settings of the task."""
+
+from typing import Literal
+
+from pipeline.settings import Section, setting
+
+
+class TaskSettings(Section):
+    name: Literal["classification"] = setting("classification", "what is learnt")

@@ -1,0 +1,72 @@
+"""What the training loop asks of a task. A task knows no rank and no file.
+
+Sums, not means, leave a task: the loop adds them up over batches and ranks, so that every figure
+is exact whatever the number of ranks.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from torch import Tensor, nn
+
+from pipeline.corpus.fields import Field
+from pipeline.corpus.settings import CorpusSettings
+from pipeline.models.settings import ModelSettings
+from pipeline.stream.batch import Batch
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What came out of an evaluation."""
+
+    metrics: dict[str, float]
+    """By name; `examples` counts the rows, `loss` is a mean over them."""
+    table: list[list[int]] = field(default_factory=list)
+    """Counts of pairs, for a confusion matrix: table[true][predicted]."""
+    labels: Sequence[str] = ()
+    """What the rows and columns of the table stand for."""
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A row that the model gets wrong."""
+
+    loss: float
+    tokens: list[int]
+    shown: dict[str, Any]
+    """What a person wants to see beside the text."""
+
+
+class Task(Protocol):
+    """One kind of input-output relation."""
+
+    sums: tuple[str, ...]
+    """Names of the sums that `loss` returns: the loss first, then what it is divided by."""
+    best: str
+    """The metric by which the best checkpoint is chosen; more is better."""
+
+    def __init__(self, model: ModelSettings, vocabulary: int, labels: Sequence[str]) -> None: ...
+
+    @staticmethod
+    def fields(corpus: CorpusSettings) -> tuple[Field, ...]:
+        """The columns of the raw data that the task needs, in the order of the shards' columns."""
+
+    def build(self) -> nn.Module:
+        """The model, its weights drawn from torch's global generator."""
+
+    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
+        """The sums [len(self.sums)] of a batch; the first, the loss, carries the gradient."""
+
+    def metrics(self, sums: Sequence[float]) -> dict[str, float]:
+        """Figures by name from sums over any number of batches."""
+
+    def evaluate(self, model: nn.Module, batch: Batch) -> tuple[Tensor, list[Mistake]]:
+        """What evaluation adds up over batches and ranks, one float64 tensor of a fixed size, and
+        the rows that the model gets wrong."""
+
+    def evaluation(self, tally: Tensor) -> Evaluation:
+        """The figures of an evaluation from its added-up tally."""
+
+    def predict(self, model: nn.Module, batch: Batch) -> list[dict[str, Any]]:
+        """What a person wants to know of each row."""

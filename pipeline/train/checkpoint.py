@@ -1,0 +1,201 @@
+"""Checkpoints that are whole or not there, found again whatever happened to the newest.
+
+A checkpoint is a folder `step-00000200` of safetensors and JSON; nothing in it is executed when it
+is read. It is written under another name, flushed to disk and renamed, its manifest last, so that
+a power cut leaves the old or the new one. The data parallel replicas are identical and dropout is
+keyed by row, so rank 0 alone writes, and there is no state of random generators to keep.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from pipeline.errors import RunError
+from pipeline.stream.plan import Position
+
+FORMAT = 1
+
+
+@dataclass
+class State:
+    """Where a run stands, beside its weights and its optimiser's moments."""
+
+    step: int = 0
+    """Updates done."""
+    position: Position = Position()
+    rows: int = 0
+    """Rows consumed."""
+    schedule_rows: int = 0
+    """Rows of the updates that the optimiser did not skip; the learning rate follows these."""
+    tokens: int = 0
+    """Tokens consumed, padding not counted."""
+    seconds: float = 0.0
+    """Time spent in training, without evaluation."""
+    best: float | None = None
+    """The best value of the task's metric, and the step it was reached at."""
+    best_step: int = 0
+    stale: int = 0
+    """Evaluations since the best."""
+    since_log: list[float] = field(default_factory=list)
+    """The task's sums over the updates since metrics were last logged."""
+    scaler: dict[str, Any] = field(default_factory=dict)
+    precision: str = ""
+
+
+def save(
+    folder: Path,
+    state: State,
+    model: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    *,
+    facts: Mapping[str, Any],
+    keep: int,
+) -> Path:
+    """Write the checkpoint of `state.step` and remove all but the newest `keep` and the best.
+
+    `facts` is what must be equal for a run to go on: what the plan and the weights hang on.
+    """
+    name = f"step-{state.step:08d}"
+    target, temporary = folder / name, folder / f".tmp-{name}"
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    save_file(_contiguous(model.state_dict()), temporary / "model.safetensors")
+    save_file(_flat(optimiser), temporary / "optimiser.safetensors")
+    text = json.dumps({"format": FORMAT, "state": asdict(state), "facts": dict(facts)}, indent=1)
+    (temporary / "state.json").write_text(text)
+    digests = {path.name: _sha256(path) for path in sorted(temporary.iterdir())}
+    for path in temporary.iterdir():
+        _sync(path)
+    (temporary / "MANIFEST.json").write_text(json.dumps(digests, indent=1))
+    _sync(temporary / "MANIFEST.json")
+    _sync(temporary)
+    shutil.rmtree(target, ignore_errors=True)  # one that did not verify
+    temporary.rename(target)
+    if state.best_step == state.step:
+        _point(folder / "best", name)
+    _point(folder / "latest", name)
+    _sync(folder)
+    _prune(folder, keep)
+    return target
+
+
+def newest(folder: Path) -> tuple[Path | None, list[str]]:
+    """The newest checkpoint that verifies, and a line for each newer one that does not.
+
+    Raises RunError if there are checkpoints and none verifies: training must not start afresh
+    over them.
+    """
+    damaged = []
+    for path in sorted(folder.glob("step-*"), reverse=True):
+        reason = damage(path)
+        if not reason:
+            return path, damaged
+        damaged.append(f"checkpoint {path} is damaged ({reason})")
+    if damaged:
+        raise RunError(
+            [*damaged, f"{folder}: no checkpoint verifies; remove them, or use another run.dir"]
+        )
+    return None, []
+
+
+def damage(path: Path) -> str:
+    """What is wrong with a checkpoint, or nothing."""
+    try:
+        digests = json.loads((path / "MANIFEST.json").read_text())
+        for name, digest in digests.items():
+            if _sha256(path / name) != digest:
+                return f"{name} does not have the checksum of the manifest"
+    except (OSError, ValueError) as error:
+        return str(error)
+    return ""
+
+
+def read_state(path: Path, facts: Mapping[str, Any]) -> State:
+    """The state of a checkpoint. Raises RunError if it was made under other `facts`."""
+    saved = json.loads((path / "state.json").read_text())
+    if saved["format"] != FORMAT:
+        raise RunError(
+            f"{path}: checkpoint format {saved['format']}, this version reads {FORMAT}; go on with "
+            f"the version that wrote it"
+        )
+    for name, value in facts.items():
+        if saved["facts"].get(name) != value:
+            raise RunError(
+                f"{path}: was made with {name} {saved['facts'].get(name)}, now it is {value}: the "
+                f"run would not go on as it began; restore it, or start anew in another run.dir"
+            )
+    values = saved["state"]
+    known = {f.name for f in fields(State)}
+    if values.keys() != known:
+        raise RunError(f"{path}: state.json has the keys {sorted(values)}, not {sorted(known)}")
+    return State(**{**values, "position": Position(**values["position"])})
+
+
+def load(path: Path, model: nn.Module, optimiser: torch.optim.Optimizer | None = None) -> None:
+    """Read weights, and the optimiser's moments if it is given. Every tensor must be used."""
+    try:
+        model.load_state_dict(load_file(path / "model.safetensors"), strict=True)
+        if optimiser is not None:
+            _unflat(optimiser, load_file(path / "optimiser.safetensors"))
+    except (OSError, RuntimeError, SafetensorError) as error:
+        raise RunError(f"{path}: cannot be loaded: {' '.join(str(error).split())}") from None
+
+
+def _flat(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """The optimiser's tensors by `parameter number/name`; its settings come from the config."""
+    return {
+        f"{number}/{name}": value.contiguous()
+        for number, moments in optimiser.state_dict()["state"].items()
+        for name, value in moments.items()
+    }
+
+
+def _unflat(optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    moments: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        number, _, name = key.partition("/")
+        moments.setdefault(int(number), {})[name] = value
+    optimiser.load_state_dict({**optimiser.state_dict(), "state": moments})
+
+
+def _contiguous(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.contiguous() for name, tensor in tensors.items()}
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _point(link: Path, name: str) -> None:
+    """Make `link` a symbolic link to `name`, at once."""
+    temporary = link.with_name(f".tmp-{link.name}")
+    temporary.unlink(missing_ok=True)
+    temporary.symlink_to(name)
+    temporary.replace(link)
+
+
+def _prune(folder: Path, keep: int) -> None:
+    kept = {path.name for path in sorted(folder.glob("step-*"))[-keep:]}
+    kept |= {os.readlink(link) for link in (folder / "best", folder / "latest") if link.is_symlink()}
+    for path in folder.glob("*step-*"):
+        if path.name not in kept:
+            shutil.rmtree(path)

@@ -1,0 +1,140 @@
+"""The figures of a run: data in, a matplotlib `Figure` out.
+
+They are built without pyplot, hence without global state, and may be drawn in any thread.
+matplotlib is imported when the first figure is built: training works without it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+MOST_LABELS = 20
+"""Labels that a confusion matrix has room for."""
+MOST_BARS = 100
+DPI = 120
+INK, BAR, EDGE = "#222222", "#4878a8", "#d9822b"
+
+
+def confusion_matrix(table: Sequence[Sequence[int]], labels: Sequence[str], name: str) -> Figure:
+    """Counts of (true, predicted) pairs, coloured by their share of the row.
+
+    `table[true][predicted]` is square with a row a label; `name` begins the title. Of more than
+    MOST_LABELS labels those are shown that most rows are wrongly of or wrongly put under; the
+    shares remain those of whole rows. Raises ValueError if table and labels do not match.
+    """
+    from matplotlib.figure import Figure
+
+    counts = np.asarray(table, np.int64)  # [C, C]
+    if counts.shape != (len(labels), len(labels)):
+        raise ValueError(f"a table of shape {counts.shape} for {len(labels)} labels")
+    correct = counts.trace() / max(counts.sum(), 1)
+    shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)  # [C, C]
+    title = f"{name}: {correct:.1%} of {counts.sum():,} rows correct"
+    shown = _most_confused(counts)
+    if len(shown) < len(labels):
+        title += f"\nthe {len(shown)} most confused of {len(labels)} labels; shares of whole rows"
+        counts, shares = counts[np.ix_(shown, shown)], shares[np.ix_(shown, shown)]
+    names = [_short(labels[i]) for i in shown]
+
+    n = len(shown)
+    side = n * (0.72 if n > 4 else 1.1)
+    margin = 1.2 + 0.07 * max(map(len, names))
+    inches = (max(side + margin, 4.8), max(side + margin, 4.0))
+    figure = Figure(inches, DPI, layout="constrained")
+    axes = figure.add_subplot()
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    for (row, column), count in np.ndenumerate(counts):
+        share = shares[row, column]
+        ink = "white" if share > 0.55 else INK if count else "#bbbbbb"
+        text = f"{_brief(int(count))}\n{share:.1%}" if count else "0"
+        weight = "bold" if row == column else "normal"
+        size = 9 if n > 4 else 11
+        axes.text(column, row, text, ha="center", va="center", color=ink, weight=weight, size=size)
+    turned = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if n > 4 else {}
+    axes.set_xticks(range(n), names, **turned)
+    axes.set_yticks(range(n), names)
+    axes.set_xlabel("predicted")
+    axes.set_ylabel("true")
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    axes.set_xticks(np.arange(n - 1) + 0.5, minor=True)
+    axes.set_yticks(np.arange(n - 1) + 0.5, minor=True)
+    axes.grid(which="minor", color="white", linewidth=1.5)
+    axes.tick_params(which="minor", length=0)
+    axes.set_title(title, size=16 if n > 10 else 11)
+    return figure
+
+
+def length_histogram(rows: Sequence[int] | NDArray[np.int64], edges: Sequence[int]) -> Figure:
+    """Rows by their number of tokens, and the lengths that batches are padded to.
+
+    `rows[n]` is the number of rows with n tokens; `edges` rise and the last is at least the
+    greatest length. Raises ValueError if it is not, or if there are no rows.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import StrMethodFormatter
+
+    counts = np.asarray(rows, np.int64)
+    if not counts.any():
+        raise ValueError("a length histogram of no rows")
+    longest = int(np.flatnonzero(counts)[-1])
+    counts = counts[: longest + 1]
+    if edges[-1] < longest:
+        raise ValueError(f"the last edge is {edges[-1]}, the longest row {longest} tokens")
+    width = -(-(longest + 1) // MOST_BARS)
+    bars = np.add.reduceat(counts, np.arange(0, longest + 1, width))
+    tokens = int(counts @ np.arange(longest + 1))
+
+    figure = Figure((8, 4), DPI, layout="constrained")
+    axes = figure.add_subplot()
+    starts = np.arange(len(bars)) * width
+    axes.bar(starts, bars, width * 0.92, align="edge", color=BAR, zorder=2)
+    axes.vlines(edges, 0, 0.035, EDGE, zorder=3, transform=axes.get_xaxis_transform())
+    axes.set_xlim(0, max(longest, edges[-1]) * 1.01 + 1)
+    axes.set_xlabel("tokens of a row; orange: the lengths that batches are padded to")
+    axes.set_ylabel("rows" if width == 1 else f"rows, {width} lengths a bar")
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.set_title(
+        f"{_brief(int(counts.sum()))} rows, {_brief(tokens)} tokens; "
+        f"padding to the buckets' edges adds {padding_share(counts, edges):.1%}",
+        size=11,
+    )
+    return figure
+
+
+def padding_share(rows: NDArray[np.int64], edges: Sequence[int]) -> float:
+    """The padding's share of all padded tokens if each row is padded to the next of the edges."""
+    lengths = np.arange(len(rows))
+    padded = int(rows @ np.asarray(edges)[np.searchsorted(edges, lengths)])
+    return 1 - int(rows @ lengths) / max(padded, 1)
+
+
+def _most_confused(counts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The labels to show, in their order: all, or those with most rows off the diagonal."""
+    if len(counts) <= MOST_LABELS:
+        return np.arange(len(counts))
+    wrong = counts.sum(0) + counts.sum(1) - 2 * counts.diagonal()
+    return np.sort(np.argsort(-wrong, kind="stable")[:MOST_LABELS])
+
+
+def _short(label: str, most: int = 22) -> str:
+    return label if len(label) <= most else label[: most - 1].rstrip() + "…"
+
+
+def _brief(count: int) -> str:
+    """At most five characters or so: 9,876, 98.8k, 988k, 9.88M."""
+    if count < 10_000:
+        return f"{count:,}"
+    for unit, size in (("k", 10**3), ("M", 10**6), ("G", 10**9), ("T", 10**12)):
+        if count < 999.5 * size:
+            return f"{count / size:.3g}{unit}"
+    return f"{count:.3g}"

@@ -1,0 +1,282 @@
+"""The training loop: updates until the epochs or the steps are done, or a signal comes."""
+
+import math
+import signal
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.errors import TrainingError
+from pipeline.stream.loader import Loader, Update
+from pipeline.stream.plan import Position
+from pipeline.tasks.task import Evaluation, Mistake, Task
+from pipeline.train import checkpoint, optimiser
+from pipeline.train.checkpoint import State
+from pipeline.train.distributed import World
+from pipeline.train.evaluate import evaluate
+from pipeline.train.meter import Meter
+from pipeline.train.precision import Precision
+from pipeline.train.settings import TrainSettings
+
+
+class Listener(Protocol):
+    """What a run reports to, on rank 0."""
+
+    def update(self, state: State, sums: Mapping[str, float]) -> None:
+        """After each update, with the task's figures of this update alone."""
+
+    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Every `train.log_every` updates and after each evaluation."""
+
+    def evaluated(self, step: int, evaluation: Evaluation, mistakes: list[Mistake]) -> None:
+        """After each evaluation."""
+
+    def saving(self) -> None:
+        """Before a checkpoint is written: what was logged so far must outlive a crash."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What an update left on the device; reading it waits for the device."""
+
+    update: Update
+    values: Tensor
+    """The task's sums over all ranks, the number of ranks that want to stop, the gradient norm."""
+
+
+class Trainer:
+    """One run on one rank. Every rank takes the same decisions at the same updates."""
+
+    def __init__(
+        self,
+        settings: TrainSettings,
+        task: Task,
+        model: nn.Module,
+        precision: Precision,
+        world: World,
+        loader: Loader,
+        validation: Loader,
+        checkpoints: Path,
+        facts: Mapping[str, Any],
+    ) -> None:
+        self.settings, self.task, self.world, self.precision = settings, task, world, precision
+        self.loader, self.validation = loader, validation
+        self.checkpoints, self.facts = checkpoints, facts
+        self.listener: Listener | None = None
+        """Set on rank 0 alone."""
+        self.model, self.wrapped = model, world.wrap(model)
+        self.optimiser = optimiser.build(model, settings)
+        self.scaler = precision.scaler()
+        self.state = State(precision=precision.name)
+        self.total_rows = settings.epochs * loader.reader.index.rows
+        self.signal: int | None = None
+        self._evaluation: tuple[int, Evaluation] | None = None
+        self._pending: Result | None = None
+        self._stop = False
+        self._saved = 0
+        self._meter = Meter()
+
+    def restore(self, path: Path, state: State) -> None:
+        checkpoint.load(path, self.model, self.optimiser)
+        self.scaler.load_state_dict(state.scaler)
+        self.state = state
+        self._saved = state.step
+        self._meter = Meter(state.seconds)
+
+    @property
+    def parameters(self) -> int:
+        return sum(parameter.numel() for parameter in self.model.parameters())
+
+    def train(self) -> str:
+        """Run until the end and return why it ended: epochs, max_steps, patience or signal."""
+        with self._signals():
+            while not (reason := self.ended()):
+                self._epoch()
+            if self._saved != self.state.step:
+                self._save()
+        return reason
+
+    def ended(self) -> str:
+        """Why there is nothing more to do, or an empty string."""
+        settings, state = self.settings, self.state
+        if state.position.epoch >= settings.epochs:
+            return "epochs"
+        if settings.patience and state.stale >= settings.patience:
+            return "patience"
+        if settings.max_steps and state.step >= settings.max_steps:
+            return "max_steps"
+        return "signal" if self._stop else ""
+
+    def _epoch(self) -> None:
+        """Updates to the end of the epoch, or of the run."""
+        with closing(self.loader.prefetched(self.state.position)) as updates:
+            for update in self._meter.waits(updates):
+                result = self._update(update)
+                self._settle()
+                self._pending = result
+                self._at_boundaries()
+                if self.ended():
+                    break
+
+    def _update(self, update: Update) -> Result:
+        """One step of the optimiser. Nothing in here waits for the device."""
+        state, settings = self.state, self.settings
+        share = update.rows / self.world.size
+        sums = torch.zeros(len(self.task.sums), dtype=torch.float64, device=self.world.device)
+        for i, batch in enumerate(update.batches, 1):
+            with self.wrapped.no_sync() if self._delays(i, update) else nullcontext():
+                with self.precision.autocast():
+                    part = self.task.loss(self.wrapped, batch.to(self.world.device))
+                self.scaler.scale(part[0] / share).backward()
+            sums += part.detach()
+
+        stops = torch.tensor([self.signal is not None], dtype=sums.dtype, device=sums.device)
+        values = self.world.sum(torch.cat([sums, stops]))
+        rate = optimiser.learning_rate(
+            settings, (state.schedule_rows + update.rows) / self.total_rows
+        )
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        # The gradient is a mean over ranks of sums / share; its divisor must be the global count.
+        factor = (update.rows / values[1]).float()
+        norm = optimiser.step(
+            self.model, self.optimiser, self.scaler, factor, settings.clip
+        )
+        self.optimiser.zero_grad(set_to_none=True)
+
+        state.step += 1
+        state.rows += update.rows
+        state.schedule_rows += update.rows
+        state.tokens += update.tokens
+        state.position = update.after
+        return Result(update, torch.cat([values, norm.double()[None]]))
+
+    def _delays(self, number: int, update: Update) -> bool:
+        """Whether this batch's gradients wait for those of a later one."""
+        return self.world.size > 1 and number < len(update.batches)
+
+    def _settle(self) -> None:
+        """Read the result of the update before, which the device has done by now."""
+        if self._pending is None:
+            return
+        update = self._pending.update
+        *sums, stops, norm = self._pending.values.tolist()
+        self._pending = None
+        state = self.state
+        if not math.isfinite(sums[0]):
+            raise TrainingError(
+                f"step {state.step}: the loss is {sums[0]}, training cannot go on; lower train.lr "
+                f"or train.clip, or try train.precision=fp32. The last checkpoint in "
+                f"{self.checkpoints} is from before"
+            )
+        if not math.isfinite(norm):
+            if not self.scaler.is_enabled():
+                raise TrainingError(
+                    f"step {state.step}: the gradient's norm is {norm}, training cannot go on; lower "
+                    f"train.lr, or try train.precision=fp32. The last checkpoint in "
+                    f"{self.checkpoints} is from before"
+                )
+            state.schedule_rows -= update.rows  # the scaler skipped this one
+        state.since_log = [a + b for a, b in zip(state.since_log or [0.0] * len(sums), sums)]
+        self._stop = self._stop or stops > 0
+        self._meter.add(update, norm)
+        if self.listener:
+            self.listener.update(state, self.task.metrics(sums))
+
+    def _at_boundaries(self) -> None:
+        """Log, evaluate and save where they are due."""
+        state, settings = self.state, self.settings
+        epoch_ends = state.position.update == state.position.window == 0
+        evaluates = epoch_ends or (
+            settings.evaluate_every and state.step % settings.evaluate_every == 0
+        )
+        saves = evaluates or state.step % settings.checkpoint_every == 0
+        logs = evaluates or state.step % settings.log_every == 0
+        if not (logs or saves or state.step == settings.max_steps):
+            return
+        self._settle()
+        if logs:
+            self._log()
+        if evaluates:
+            self._judge(self.evaluate())
+        if saves:
+            self._save()
+
+    def evaluate(self) -> Evaluation:
+        """Figures on the validation split, logged under `val/`."""
+        batches = (
+            batch for update in self.validation.prefetched(Position()) for batch in update.batches
+        )
+        with self._meter.pause():
+            evaluation, mistakes = evaluate(
+                self.task, self.model, batches, self.precision, self.world
+            )
+            step = self.state.step
+            self._evaluation = (step, evaluation)
+            if self.listener:
+                self.listener.log(step, {f"val/{k}": v for k, v in evaluation.metrics.items()})
+                self.listener.evaluated(step, evaluation, mistakes)
+        return evaluation
+
+    def last_evaluation(self) -> Evaluation:
+        """Figures on the validation split as the model stands now."""
+        if self._evaluation and self._evaluation[0] == self.state.step:
+            return self._evaluation[1]
+        return self.evaluate()
+
+    def _judge(self, evaluation: Evaluation) -> None:
+        """Keep count of the best evaluation and of those since."""
+        state, value = self.state, evaluation.metrics[self.task.best]
+        if state.best is None or value > state.best:
+            state.best, state.best_step, state.stale = value, state.step, 0
+        else:
+            state.stale += 1
+
+    def _log(self) -> None:
+        state = self.state
+        metrics = {f"train/{k}": v for k, v in self.task.metrics(state.since_log).items()}
+        metrics["optim/lr"] = self.optimiser.param_groups[0]["lr"]
+        metrics["progress/epoch"] = state.rows / self.loader.reader.index.rows
+        metrics |= self._meter.read(self.world.device)
+        state.since_log = []
+        if self.listener:
+            self.listener.log(state.step, metrics)
+
+    def _save(self) -> None:
+        self._settle()
+        state = self.state
+        state.seconds, state.scaler = self._meter.seconds, self.scaler.state_dict()
+        with self._meter.pause():
+            if self.world.first:
+                if self.listener:
+                    self.listener.saving()
+                checkpoint.save(
+                    self.checkpoints,
+                    state,
+                    self.model,
+                    self.optimiser,
+                    facts=self.facts,
+                    keep=self.settings.keep_checkpoints,
+                )
+        self._saved = state.step
+
+    @contextmanager
+    def _signals(self) -> Iterator[None]:
+        """On the first of these signals end after an update; on a second one die at once."""
+
+        def note(number: int, frame: object) -> None:
+            self.signal = number
+            signal.signal(number, signal.SIG_DFL)
+
+        numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+        before = [signal.signal(number, note) for number in numbers]
+        try:
+            yield
+        finally:
+            for number, handler in zip(numbers, before, strict=True):
+                signal.signal(number, handler)

@@ -1,0 +1,57 @@
+"""AdamW, its learning rate as a function of rows, and the step with its clipping.
+
+AdamW: Loshchilov and Hutter 2019. Warm-up and cosine: Loshchilov and Hutter 2017.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.train.settings import TrainSettings
+
+
+def build(model: nn.Module, settings: TrainSettings) -> torch.optim.AdamW:
+    """Weight decay on matrices; not on embeddings (most rows get no gradient), biases, vectors."""
+    embeddings = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
+    decayed, others = [], []
+    for parameter in model.parameters():
+        decay = parameter.ndim > 1 and id(parameter) not in embeddings
+        (decayed if decay else others).append(parameter)
+    groups = [
+        {"params": decayed, "weight_decay": settings.weight_decay},
+        {"params": others, "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=settings.lr, fused=True)
+
+
+def learning_rate(settings: TrainSettings, done: float) -> float:
+    """The rate when the share `done` (0 to 1) of all rows is consumed."""
+    if done < settings.warmup:
+        return settings.lr * done / settings.warmup
+    cosine = (done - settings.warmup) / (1 - settings.warmup)
+    floor = settings.lr_end
+    return settings.lr * (floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * min(cosine, 1.0))))
+
+
+def step(
+    model: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    scaler: torch.amp.GradScaler,
+    factor: Tensor,
+    clip: float,
+) -> Tensor:
+    """Multiply the gradients by `factor`, clip their norm to `clip` (0: do not) and step.
+
+    Returns the norm before clipping, on the device: nothing here waits for it. In fp16 a step
+    whose gradients overflowed is skipped by the scaler.
+    """
+    scaler.unscale_(optimiser)
+    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    norm = torch.nn.utils.get_total_norm(gradients) * factor
+    if clip:
+        factor = factor * (clip / (norm + 1e-6)).clamp(max=1.0)
+    torch._foreach_mul_(gradients, factor)
+    scaler.step(optimiser)
+    scaler.update()
+    return norm

@@ -1,0 +1,84 @@
+"""What rank 0 tells of a run: `metrics.jsonl`, MLflow, and the person at the terminal."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from pipeline.config import Config
+from pipeline.corpus.dataset import Manifest
+from pipeline.stream.plan import Plan
+from pipeline.tasks.task import Evaluation, Mistake
+from pipeline.train.checkpoint import State
+from pipeline.train.progress import Progress
+from pipeline.train.record import Record
+from pipeline.train.run import RunFolder
+from pipeline.train.tracking import Tracker
+
+
+class Reporter:
+    """The loop's listener. As a context it closes the MLflow run with the right status."""
+
+    def __init__(
+        self,
+        config: Config,
+        manifest: Manifest,
+        folder: RunFolder,
+        plan: Plan,
+        state: State,
+        facts: Mapping[str, Any],
+    ) -> None:
+        rows = config.train.epochs * plan.index.rows
+        self.progress = Progress(rows, state.rows, shown=True)
+        self.record = Record(folder.metrics, state.step)
+        self.killed = False
+        self._manifest = manifest
+        self._speed: dict[str, float] = {}
+        self.tracker = None
+        if config.track.enabled:
+            self.tracker = Tracker(config.track, folder.path, config, manifest, dict(facts))
+            if not state.step:
+                self.tracker.histogram(plan)
+
+    def __enter__(self) -> "Reporter":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.progress.close()
+        self.record.close()
+        if self.tracker:
+            failed = kind is not None and not issubclass(kind, (KeyboardInterrupt, SystemExit))
+            killed = self.killed or (kind is not None and not failed)
+            self.tracker.close("FAILED" if failed else "KILLED" if killed else "FINISHED")
+
+    def update(self, state: State, metrics: Mapping[str, float]) -> None:
+        self.progress.update(state.step, state.rows, {**metrics, **self._speed})
+
+    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+        if "perf/tokens_per_s" in metrics:
+            self._speed = {"tokens_per_s": metrics["perf/tokens_per_s"]}
+        self.record.log(step, metrics)
+        if self.tracker:
+            self.tracker.log(step, dict(metrics))
+
+    def evaluated(self, step: int, evaluation: Evaluation, mistakes: list[Mistake]) -> None:
+        figures = "  ".join(f"{k} {v:.4g}" for k, v in evaluation.metrics.items())
+        self.progress.say(f"step {step}  validation: {figures}")
+        if self.tracker:
+            self.tracker.evaluation(step, evaluation, self._with_text(mistakes))
+
+    def saving(self) -> None:
+        self.record.sync()
+
+    def _with_text(self, mistakes: list[Mistake]) -> list[dict[str, Any]]:
+        try:
+            from pipeline.corpus.tokenizer import Encoder
+        except ImportError:
+            self.progress.say("no table of mistakes in MLflow: reading them needs `tokenizers`")
+            return []
+        encoder = Encoder(self._manifest.path / "tokenizer.json")
+        return [
+            {"text": encoder.decode(m.tokens), **m.shown, "loss": m.loss} for m in mistakes
+        ]

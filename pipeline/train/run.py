@@ -1,0 +1,121 @@
+"""The folder of a run: its config, its checkpoints, its metrics, and one writer at a time."""
+
+import os
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from pipeline import config as config_file
+from pipeline.config import Config
+from pipeline.errors import RunError
+from pipeline.settings import changed_keys
+from pipeline.train import checkpoint
+
+WAIT = 30.0
+"""Seconds to wait for another writer: workers whose launcher was killed take a moment to end."""
+
+
+class RunFolder:
+    """Paths and files of a run."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.config = path / "config.yaml"
+        self.checkpoints = path / "checkpoints"
+        self.metrics = path / "metrics.jsonl"
+        self.summary = path / "summary.json"
+
+    @contextmanager
+    def writing(self, say: Callable[[str], None], wait: float = WAIT) -> Iterator[None]:
+        """Be the only writer. The lock goes with the process that holds it, however it ends.
+
+        Raises RunError if another one still writes after `wait` seconds.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        lock, owner = FileLock(self.path / ".lock"), self.path / ".writer"
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            say(f"{self.path} has another writer ({_read(owner)}); waiting up to {wait:.0f} s")
+            try:
+                lock.acquire(timeout=wait)
+            except Timeout:
+                raise RunError(
+                    f"run.dir={self.path}: {_read(owner)} writes there, and two would overwrite each "
+                    f"other's checkpoints; wait for it, stop it, or give another run.dir"
+                ) from None
+        try:
+            owner.write_text(f"process {os.getpid()} on {socket.gethostname()}")
+            yield
+        finally:
+            lock.release()
+
+    def claim(self, config: Config) -> None:
+        """Write the resolved config, or check that the folder's own allows to go on with this one.
+
+        Raises RunError that names each key that differs and must not.
+        """
+        if self.config.exists():
+            old = self.read_config()
+            lines = [
+                f"{key}={new!r}: the run in {self.path} has {before!r}, and would not go on as it "
+                f"began; set it back, or start anew in another run.dir"
+                for key, (before, new) in changed_keys(old, config).items()
+            ]
+            if lines:
+                raise RunError(lines)
+        write_text(self.config, config_file.dump(config))
+
+    def read_config(self) -> Config:
+        """The config of an existing run."""
+        if not self.config.exists():
+            raise RunError(f"{self.path}: not the folder of a run, it has no config.yaml")
+        return config_file.load(self.config)
+
+    def checkpoint(self, resume: str, say: Callable[[str], None]) -> Path | None:
+        """The checkpoint that `train.resume` means, or None to begin at the first step."""
+        path, damaged = checkpoint.newest(self.checkpoints)
+        for line in damaged:
+            say(f"{line}; going on from {path}")
+        if resume == "auto":
+            return path
+        if resume == "never":
+            if path is None:
+                return None
+            raise RunError(
+                f"train.resume=never: {self.path} holds {path.name}, which a new run would mix "
+                f"with; remove the folder, or give another run.dir"
+            )
+        chosen = Path(resume).resolve()
+        if reason := checkpoint.damage(chosen):
+            raise RunError(f"train.resume={resume}: not a whole checkpoint: {reason}")
+        if path is not None and path.resolve() != chosen:
+            raise RunError(
+                f"train.resume={resume}: {self.path} holds {path.name}, which would be overtaken; "
+                f"give another run.dir to branch off"
+            )
+        return chosen
+
+    def best(self) -> Path:
+        """The checkpoint to use: the best, or the newest where none was evaluated yet."""
+        for name in ("best", "latest"):
+            if (self.checkpoints / name).exists():
+                return (self.checkpoints / name).resolve()
+        raise RunError(f"{self.path}: has no checkpoint yet; train it first")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace a file at once."""
+    temporary = path.with_name(f".tmp-{path.name}")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError:
+        return "another process"

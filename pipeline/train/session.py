@@ -1,0 +1,163 @@
+"""A run from its config to its summary: prepare, connect, resume, train, evaluate."""
+
+import signal
+import sys
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+
+import torch
+
+from pipeline import tasks
+from pipeline.config import Config
+from pipeline.corpus.dataset import Manifest, check_settings, open_dataset
+from pipeline.errors import DatasetError
+from pipeline.stream.loader import Loader
+from pipeline.stream.plan import VERSION, Plan
+from pipeline.stream.reader import Reader
+from pipeline.train import checkpoint, precision, summary
+from pipeline.train.checkpoint import State
+from pipeline.train.distributed import Place, World, connect, end_with_launcher
+from pipeline.train.loop import Trainer
+from pipeline.train.reporter import Reporter
+from pipeline.train.run import RunFolder
+
+Say = Callable[[str], None]
+
+
+def train(config: Config) -> None:
+    """Train or go on training, and print the summary.
+
+    Raises SystemExit with 128 + its number when a signal ended the run.
+    """
+    end_with_launcher()
+    place = Place.from_environment()
+
+    def say(text: str) -> None:
+        if place.rank == 0:
+            print(text, file=sys.stderr, flush=True)
+
+    manifest = prepared(config, place, say)
+    with connect(place) as world, ExitStack() as stack:
+        if len(set(world.gather(manifest.fingerprint))) > 1:
+            raise DatasetError(
+                f"corpus.shards={config.corpus.shards}: the nodes hold different datasets, and would "
+                f"train on different batches; prepare once and share or copy the folder"
+            )
+        folder, path = RunFolder(Path(config.run.dir)), None
+        if world.first:
+            stack.enter_context(folder.writing(say))
+            folder.claim(config)
+            path = folder.checkpoint(config.train.resume, say)
+        trainer = build(config, manifest, world, folder, world.from_first(path), say)
+        reason = trainer.ended()
+        if reason and summary.is_of(folder, trainer.state.step):
+            say(f"{folder.path} is finished ({reason}); a larger train.epochs or train.max_steps goes on")
+        else:
+            reason = run(config, manifest, world, folder, trainer)
+        if world.first:
+            print(summary.describe(config, folder), flush=True)
+    if reason == "signal":
+        sys.exit(128 + (trainer.signal or signal.SIGTERM))
+
+
+def prepared(config: Config, place: Place, say: Say) -> Manifest:
+    """The dataset of the config, made where it is not there yet.
+
+    The first rank of each node makes it. The others wait before they join a process group, whose
+    time-outs thus cannot strike.
+    """
+    shards = Path(config.corpus.shards)
+    if not (shards / "dataset.json").exists():
+        if place.local_rank == 0:
+            from pipeline.corpus.prepare import prepare
+
+            prepare(config.corpus, tasks.get(config.task.name).fields(config.corpus), say)
+        while not (shards / "dataset.json").exists():
+            time.sleep(0.2)
+    manifest = open_dataset(shards)
+    check_settings(manifest, config.corpus)
+    return manifest
+
+
+def build(
+    config: Config, manifest: Manifest, world: World, folder: RunFolder, path: Path | None, say: Say
+) -> Trainer:
+    """The trainer, as the checkpoint at `path` left it."""
+    facts = {"plan version": VERSION, "dataset": manifest.fingerprint}
+    state = checkpoint.read_state(path, facts) if path else State()
+    task = tasks.get(config.task.name)(
+        config.model, manifest.tokenizer.vocab_size, manifest.label_names
+    )
+    torch.manual_seed(config.train.seed)
+    model = task.build().to(world.device)
+
+    asked = config.train.precision
+    if asked == "auto" and state.precision:
+        asked = state.precision  # a run goes on as it began
+    chosen = precision.choose(asked, world.device, config.model.cell, config.model.hidden, say)
+    chosen = precision.Precision(world.from_first(chosen.name), world.device)
+
+    def loader(split: str) -> Loader:
+        reader = Reader(manifest, split)
+        plan = Plan(
+            reader.index,
+            config.stream,
+            config.train.seed,
+            fingerprint=manifest.fingerprint,
+            shuffle=split == "train",
+        )
+        return Loader(reader, plan, world.rank, world.size)
+
+    trainer = Trainer(
+        config.train,
+        task,
+        model,
+        chosen,
+        world,
+        loader("train"),
+        loader("validation"),
+        folder.checkpoints,
+        facts,
+    )
+    if path:
+        trainer.restore(path, state)
+    train, validation = manifest.splits["train"], manifest.splits["validation"]
+    say(
+        f"{world.size} x {device_name(world.device)}, {chosen.name}, {trainer.parameters:,} "
+        f"parameters; {train.rows:,} rows of {train.tokens:,} tokens, {validation.rows:,} rows held "
+        f"out; " + (f"going on from {path}" if path else f"run {folder.path}")
+    )
+    return trainer
+
+
+def run(
+    config: Config, manifest: Manifest, world: World, folder: RunFolder, trainer: Trainer
+) -> str:
+    """Train to the end and write the summary. Returns why it ended, as `Trainer.train` does."""
+    with ExitStack() as stack:
+        if world.first:
+            facts = {
+                "world_size": world.size,
+                "device": device_name(world.device),
+                "precision": trainer.precision.name,
+                "parameters": trainer.parameters,
+                "torch": torch.__version__,
+            }
+            plan = trainer.loader.plan
+            reporter = Reporter(config, manifest, folder, plan, trainer.state, facts)
+            trainer.listener = stack.enter_context(reporter)
+        reason = trainer.train()
+        if reason == "signal":
+            if world.first:
+                reporter.killed = True
+        else:
+            evaluation = trainer.last_evaluation()
+            if world.first:
+                summary.write(trainer, evaluation, folder)
+    return reason
+
+
+def device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU core"

@@ -1,0 +1,56 @@
+"""The short summary that ends a run, kept so that a finished run can show it again."""
+
+import json
+from typing import Any
+
+from pipeline.config import Config
+from pipeline.tasks.task import Evaluation
+from pipeline.train.loop import Trainer
+from pipeline.train.run import RunFolder, write_text
+
+
+def write(trainer: Trainer, evaluation: Evaluation, folder: RunFolder) -> None:
+    state = trainer.state
+    values = {
+        "step": state.step,
+        "epochs": state.rows / trainer.loader.reader.index.rows,
+        "metric": trainer.task.best,
+        "validation": evaluation.metrics,
+        "best": state.best,
+        "best_step": state.best_step,
+        "seconds": state.seconds,
+        "tokens_per_s": state.tokens / state.seconds,
+    }
+    write_text(folder.summary, json.dumps(values, indent=1) + "\n")
+
+
+def is_of(folder: RunFolder, step: int) -> bool:
+    """Whether the folder has a summary of the run as it stands at `step`."""
+    return folder.summary.exists() and _read(folder)["step"] == step
+
+
+def describe(config: Config, folder: RunFolder) -> str:
+    """The summary for a person, and what to type next."""
+    lines = []
+    if folder.summary.exists():
+        s = _read(folder)
+        name = s["metric"]
+        best = f", best {s['best']:.4f} at step {s['best_step']}" if s["best"] is not None else ""
+        lines += [
+            f"validation  {name} {s['validation'][name]:.4f} at step {s['step']}{best}",
+            f"speed       {s['tokens_per_s']:,.0f} tokens/s without padding, "
+            f"{s['seconds']:.0f} s of training, {s['epochs']:.2f} epochs",
+        ]
+    lines.append(f"run folder  {folder.path}")
+    if config.track.enabled:
+        uri = f" --backend-store-uri {config.track.uri}" if config.track.uri else ""
+        lines.append(f"watch       mlflow ui{uri}")
+    lines += [
+        f"predict     echo 'A fine film.' | python launch/predict.py --run {folder.path}",
+        "resume      the same command goes on where a run was stopped; train.epochs=N prolongs it",
+    ]
+    return "\n".join(lines)
+
+
+def _read(folder: RunFolder) -> dict[str, Any]:
+    return dict(json.loads(folder.summary.read_text()))

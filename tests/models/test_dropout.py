@@ -1,0 +1,44 @@
+"""Masks keyed by row: their statistics, and what they may not depend on."""
+
+import torch
+
+from pipeline.models.dropout import LockedDropout, TokenDropout, keyed_uniform
+
+GOLDEN = [[12097922, 2678640, 7444225], [5927942, 6922359, 1528051], [14595229, 7607380, 16325758], [4581875, 5070986, 11201395]]
+KEYS = torch.randint(-(2**63), 2**63 - 1, (400,), generator=torch.Generator().manual_seed(0))
+
+
+def test_the_numbers_are_uniform_and_uncorrelated() -> None:
+    u = keyed_uniform(KEYS, 3, 256).double()
+    assert 0 <= u.min()
+    assert u.max() < 1
+    counts = torch.histc(u, 16, 0, 1)
+    expected = u.numel() / 16
+    assert ((counts - expected) ** 2 / expected).sum() < 38  # chi-squared, 15 degrees: p = 0.001
+    other = keyed_uniform(KEYS, 4, 256).double()
+    for a, b in ((u, other), (u[:-1], u[1:]), (u[:, :-1], u[:, 1:])):
+        assert abs(torch.corrcoef(torch.stack([a.flatten(), b.flatten()]))[0, 1]) < 0.02
+
+
+def test_the_numbers_stay_what_they_are() -> None:
+    """A resumed run draws the masks of the version that wrote its checkpoint."""
+    found = keyed_uniform(torch.tensor([0, 1, -5, 2**62]), 7, 3) * 2**24
+    assert found.long().tolist() == GOLDEN
+
+
+def test_a_mask_is_the_rows_own() -> None:
+    x, drop = torch.ones(5, 400, 32), LockedDropout(0.4, site=1)
+    y = drop(x, KEYS)
+    assert torch.equal(y[0], y[4])  # locked over time
+    assert torch.equal(y[:, 7:9], drop(x[:, 7:9], KEYS[7:9]))  # whoever else is in the batch
+    assert abs(y.mean() - 1) < 0.03
+    assert sorted(y.unique().tolist()) == [0.0, torch.tensor(1 / 0.6).item()]
+    assert torch.equal(drop.eval()(x, KEYS), x)
+
+
+def test_token_dropout_takes_whole_tokens() -> None:
+    x, drop = torch.ones(50, 400, 8), TokenDropout(0.25, site=0)
+    y = drop(x, KEYS)
+    assert torch.equal(y.amax(-1), y.amin(-1))
+    assert abs((y == 0).float().mean() - 0.25) < 0.02
+    assert torch.equal(y[:9, :3], drop(x[:9, :3], KEYS[:3]))  # padding does not move the masks

@@ -1,0 +1,44 @@
+"""The schedule hangs on rows, and clipping on the whole gradient."""
+
+import itertools
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from pipeline.train import optimiser
+from pipeline.train.settings import TrainSettings
+
+
+def test_the_rate_rises_and_falls() -> None:
+    s = TrainSettings(lr=2.0, warmup=0.1, lr_end=0.25)
+    assert optimiser.learning_rate(s, 0.05) == 1.0
+    assert optimiser.learning_rate(s, 0.1) == 2.0
+    assert math.isclose(optimiser.learning_rate(s, 0.55), 2.0 * (0.25 + 0.75 / 2))
+    assert math.isclose(optimiser.learning_rate(s, 1.0), 0.5)
+    falling = [optimiser.learning_rate(s, 0.1 + i / 100) for i in range(91)]
+    assert all(a > b for a, b in itertools.pairwise(falling))
+
+
+def test_no_decay_on_embeddings_and_biases() -> None:
+    model = nn.ModuleDict({"e": nn.Embedding(5, 4), "r": nn.LSTM(4, 3), "o": nn.Linear(3, 2)})
+    groups = optimiser.build(model, TrainSettings(weight_decay=0.3)).param_groups
+    assert [g["weight_decay"] for g in groups] == [0.3, 0.0]
+    names = {id(p): name for name, p in model.named_parameters()}
+    decayed = {names[id(p)] for p in groups[0]["params"]}
+    assert decayed == {"r.weight_ih_l0", "r.weight_hh_l0", "o.weight"}
+    assert sum(len(g["params"]) for g in groups) == len(names)
+
+
+@pytest.mark.parametrize("clip,expected", [(0.0, 10.0), (100.0, 10.0), (1.0, 1.0)])
+def test_clipping_is_of_the_gradient_after_its_factor(clip: float, expected: float) -> None:
+    """Gradient (3, 4) times factor 2 has the norm 10."""
+    model = nn.Linear(2, 1, bias=False)
+    model.weight.grad = torch.tensor([[3.0, 4.0]])
+    sgd = torch.optim.SGD(model.parameters(), lr=1.0)
+    before = model.weight.detach().clone()
+    scaler = torch.amp.GradScaler("cpu", enabled=False)
+    norm = optimiser.step(model, sgd, scaler, torch.tensor(2.0), clip)
+    assert norm.item() == 10.0
+    assert math.isclose((before - model.weight).norm().item(), expected, rel_tol=1e-5)
