@@ -1,18 +1,17 @@
-"""Train, or go on training: torchrun --nproc_per_node=4 launch/train.py [--config FILE] [key=value ...]
+"""Train, or go on training.
 
-With `python` in the place of torchrun, one process does it all.
+    torchrun --nproc_per_node=4 launch/train.py [--config FILE] [key=value ...]
+
+On GPUs if there are any, else on CPU cores. `python launch/train.py` does it in one process. The
+same command again goes on where a run was stopped.
 """
-
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from pipeline import cli
 
 
 def main() -> None:
     args = cli.config_parser(__doc__).parse_args()
+
     from pipeline import config
     from pipeline.train.session import train
 

@@ -122,7 +122,7 @@ class Plan:
         sequence = np.empty(n, np.int64)
         sequence[place * s.lanes + lane] = order
 
-        cuts = self._cuts(self.edges[bins[sequence]])
+        cuts = cut(self.edges[bins[sequence]], s.token_budget // s.micro_batches)
         if self.shuffle:
             shuffled = np.argsort(draw(key(self.key, epoch, 2, number), np.arange(len(cuts))))
             cuts = [cuts[i] for i in shuffled]
@@ -156,31 +156,33 @@ class Plan:
             return blocks
         return np.argsort(draw(key(self.key, epoch, 0), blocks), kind="stable")
 
-    def _cuts(self, padded: NDArray[np.int64]) -> list[Cut]:
-        """Cut the sequence where rows times the greatest padded length would pass the budget."""
-        budget = self.settings.token_budget // self.settings.micro_batches
-        cuts: list[Cut] = []
-        start, n = 0, len(padded)
-        while start < n:
-            head = np.maximum.accumulate(padded[start : start + budget // int(padded[start])])
-            fitting = int(np.count_nonzero(head * np.arange(1, len(head) + 1) <= budget))
-            if fitting >= 32 and start + fitting < n:  # even shares for the usual world sizes
-                fitting -= fitting % 8
-            cuts.append(Cut(start, start + fitting, int(head[fitting - 1])))
-            start += fitting
-        if len(cuts) > 1:  # the last two share their rows, lest a handful make an update
-            start, stop = cuts[-2].start, cuts[-1].stop
-            middle = (start + stop + 1) // 2
-            cuts[-2:] = [
-                Cut(a, b, int(padded[a:b].max())) for a, b in ((start, middle), (middle, stop))
-            ]
-        return cuts
+
+def cut(padded: NDArray[np.int64], budget: int) -> list[Cut]:
+    """Cut a sequence of rows where rows times the greatest padded length would pass the budget.
+
+    `padded` [n] is the length that each row would be padded to alone, none above the budget.
+    """
+    cuts: list[Cut] = []
+    start, n = 0, len(padded)
+    while start < n:
+        head = np.maximum.accumulate(padded[start : start + budget // int(padded[start])])
+        fitting = int(np.count_nonzero(head * np.arange(1, len(head) + 1) <= budget))
+        if fitting >= 32 and start + fitting < n:  # even shares for the usual world sizes
+            fitting -= fitting % 8
+        cuts.append(Cut(start, start + fitting, int(head[fitting - 1])))
+        start += fitting
+    if len(cuts) > 1:  # the last two share their rows, lest a handful make an update
+        first, stop = cuts[-2].start, cuts[-1].stop
+        middle = (first + stop + 1) // 2
+        halves = [Cut(a, b, int(padded[a:b].max())) for a, b in ((first, middle), (middle, stop))]
+        if all(half.padded_tokens <= budget for half in halves):
+            cuts[-2:] = halves
+    return cuts
 
 
 def bin_edges(longest: int) -> NDArray[np.int64]:
-    """Lengths that rows are padded to: multiples of 8, each at most 8 or 6 % past the one before."""
-    edges = [min(8, longest)]
+    """Lengths that rows are padded to, each at most one token or 6 % past the one before."""
+    edges = [1]
     while edges[-1] < longest:
-        step = max(8, int(edges[-1] * 0.06) // 8 * 8)
-        edges.append(min(edges[-1] + step, longest))
+        edges.append(min(edges[-1] + max(1, int(edges[-1] * 0.06)), longest))
     return np.array(edges)

@@ -57,9 +57,11 @@ def confusion_matrix(table: Sequence[Sequence[int]], labels: Sequence[str], name
         weight = "bold" if row == column else "normal"
         size = 9 if n > 4 else 11
         axes.text(column, row, text, ha="center", va="center", color=ink, weight=weight, size=size)
-    turned = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if n > 4 else {}
-    axes.set_xticks(range(n), names, **turned)
+    axes.set_xticks(range(n), names)
     axes.set_yticks(range(n), names)
+    if n > 4:
+        for label in axes.get_xticklabels():
+            label.set(rotation=45, ha="right", rotation_mode="anchor")
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
     axes.tick_params(length=0)

@@ -32,7 +32,7 @@ class Reporter:
         self.progress = Progress(rows, state.rows, shown=True)
         self.record = Record(folder.metrics, state.step)
         self.killed = False
-        self._manifest = manifest
+        self._manifest, self._most_tokens = manifest, config.corpus.max_tokens
         self._speed: dict[str, float] = {}
         self.tracker = None
         if config.track.enabled:
@@ -78,7 +78,7 @@ class Reporter:
         except ImportError:
             self.progress.say("no table of mistakes in MLflow: reading them needs `tokenizers`")
             return []
-        encoder = Encoder(self._manifest.path / "tokenizer.json")
+        encoder = Encoder(self._manifest.path / "tokenizer.json", self._most_tokens)
         return [
             {"text": encoder.decode(m.tokens), **m.shown, "loss": m.loss} for m in mistakes
         ]

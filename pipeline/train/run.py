@@ -2,7 +2,7 @@
 
 import os
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -10,6 +10,7 @@ from filelock import FileLock, Timeout
 
 from pipeline import config as config_file
 from pipeline.config import Config
+from pipeline.corpus.dataset import Manifest
 from pipeline.errors import RunError
 from pipeline.settings import changed_keys
 from pipeline.train import checkpoint
@@ -25,6 +26,7 @@ class RunFolder:
         self.path = path
         self.config = path / "config.yaml"
         self.checkpoints = path / "checkpoints"
+        self.dataset = path / "dataset"
         self.metrics = path / "metrics.jsonl"
         self.summary = path / "summary.json"
 
@@ -53,8 +55,9 @@ class RunFolder:
         finally:
             lock.release()
 
-    def claim(self, config: Config) -> None:
+    def claim(self, config: Config, manifest: Manifest) -> None:
         """Write the resolved config, or check that the folder's own allows to go on with this one.
+        Keep what prediction needs of the dataset, so that the folder stands alone.
 
         Raises RunError that names each key that differs and must not.
         """
@@ -67,13 +70,16 @@ class RunFolder:
             ]
             if lines:
                 raise RunError(lines)
+        self.dataset.mkdir(exist_ok=True)
+        for name in ("dataset.json", "tokenizer.json"):
+            write_text(self.dataset / name, (manifest.path / name).read_text(encoding="utf-8"))
         write_text(self.config, config_file.dump(config))
 
-    def read_config(self) -> Config:
+    def read_config(self, overrides: Iterable[str] = ()) -> Config:
         """The config of an existing run."""
         if not self.config.exists():
             raise RunError(f"{self.path}: not the folder of a run, it has no config.yaml")
-        return config_file.load(self.config)
+        return config_file.load(self.config, overrides)
 
     def checkpoint(self, resume: str, say: Callable[[str], None]) -> Path | None:
         """The checkpoint that `train.resume` means, or None to begin at the first step."""

@@ -48,7 +48,7 @@ def train(config: Config) -> None:
         folder, path = RunFolder(Path(config.run.dir)), None
         if world.first:
             stack.enter_context(folder.writing(say))
-            folder.claim(config)
+            folder.claim(config, manifest)
             path = folder.checkpoint(config.train.resume, say)
         trainer = build(config, manifest, world, folder, world.from_first(path), say)
         reason = trainer.ended()

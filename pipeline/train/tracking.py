@@ -30,10 +30,11 @@ import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import reduce
+from importlib import import_module
 from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -46,7 +47,6 @@ from pipeline.train.settings import TrackSettings
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
-    from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
     from pipeline.corpus.dataset import Manifest
     from pipeline.stream.plan import Plan
@@ -55,6 +55,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 Ending = Literal["FINISHED", "FAILED", "KILLED"]
+Item = TypeVar("Item")
 
 POLL = 2.0
 """Seconds between looks at the run folder."""
@@ -121,7 +122,7 @@ class Tracker:
 
     Nothing is handed over but files, so nothing is lost with the process, and `metrics.jsonl`
     needs no word to this class. Raises TrainingError if a package is missing, RunError if the
-    run's `mlflow.json` is damaged. Whatever fails later is a warning.
+    run's `mlflow.json` is damaged. What MLflow fails at later is a warning.
     """
 
     def __init__(
@@ -151,16 +152,14 @@ class Tracker:
         self._writing = threading.Lock()
         self._description.write(folder)
         self._journal = _Journal(folder / "metrics.jsonl")
-        self._monitor: SystemMetricsMonitor | None = None
+        self._monitor: Any = None
         self._failure = "it did not answer in time"
         self._closing = threading.Event()
         self._done = False
         self._thread = threading.Thread(target=self._work, name="mlflow", daemon=True)
         self._thread.start()
 
-    def evaluation(
-        self, step: int, evaluation: Evaluation, mistakes: list[dict[str, Any]]
-    ) -> None:
+    def evaluation(self, step: int, evaluation: Evaluation, mistakes: list[dict[str, Any]]) -> None:
         """A confusion matrix, where the evaluation has a table, and a table of the mistakes."""
         report = {
             "step": step,
@@ -188,7 +187,7 @@ class Tracker:
         self._thread.join(seconds)
         if not self._done:
             logger.warning(
-                "MLflow at %s lacks the run's end%s (%s). Copy what it lacks: "
+                "MLflow at %s lacks the end of the run%s: %s. Copy it there with: "
                 "python -m pipeline.train.tracking %s",
                 self._description.uri, self._journal.left(), self._failure, self.folder,
             )  # fmt: skip
@@ -241,11 +240,10 @@ class Tracker:
 
     def _sample(self, run_id: str) -> None:
         """Start MLflow's own sampling. It ends at its first failure, so it begins anew with us."""
-        from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
-
+        module: Any = import_module("mlflow.system_metrics.system_metrics_monitor")
         if self._monitor:
             self._monitor.finish()
-        self._monitor = SystemMetricsMonitor(
+        self._monitor = module.SystemMetricsMonitor(
             run_id, sampling_interval=SAMPLE, resume_logging=True, tracking_uri=self._uri
         )
         self._monitor.start()
@@ -298,7 +296,7 @@ class _Journal:
         if not self.path.exists():
             return ""
         left = self.path.read_bytes().count(b"\n", self.offset)
-        return f" and perhaps {left} last lines of {self.path.name}" if left else ""
+        return f" and up to {left} lines of {self.path.name}" if left else ""
 
     def _points(self, line: bytes) -> Iterator[tuple[str, float, int, int]]:
         try:
@@ -371,9 +369,10 @@ class _Copy:
 
     def _create(self) -> Run:
         client, description = self._client, self._description
-        experiment = client.get_experiment_by_name(description.experiment)
+        name = description.experiment
+        experiment = client.get_experiment_by_name(name)
         return client.create_run(
-            experiment.experiment_id if experiment else client.create_experiment(description.experiment),
+            experiment.experiment_id if experiment else client.create_experiment(name),
             start_time=int(description.started * 1000),
             tags={KEY: description.key},
             run_name=description.name,
@@ -395,10 +394,10 @@ class _Copy:
                 self._client.delete_tag(self.run_id, tag)
         params = [Param(key, value) for key, value in new.items() if key not in old]
         tags = [RunTag(key, value) for key, value in (self._description.tags | changed).items()]
-        for some in _sliced(params, 100):
-            self._client.log_batch(self.run_id, params=some)
-        for some in _sliced(tags, 100):
-            self._client.log_batch(self.run_id, tags=some)
+        for some_params in _sliced(params, 100):
+            self._client.log_batch(self.run_id, params=some_params)
+        for some_tags in _sliced(tags, 100):
+            self._client.log_batch(self.run_id, tags=some_tags)
         context = [InputTag("mlflow.data.context", "training")]
         dataset = DatasetInput(Dataset(**self._description.dataset), context)
         self._client.log_inputs(self.run_id, datasets=[dataset])
@@ -461,14 +460,16 @@ def _without_password(uri: str) -> str:
 
 def _params(config: Config) -> dict[str, str]:
     """The config's dotted keys, values as text that MLflow takes: 6,000 characters at most."""
-    values = {key: reduce(getattr, key.split("."), config) for key, _ in keys()}
+    values: dict[str, Any] = {}
+    for key, _ in keys():
+        values[key] = reduce(getattr, key.split("."), config)
     values["track.uri"] = _without_password(config.track.uri)
-    return {
-        key: (json.dumps(value, ensure_ascii=False) if isinstance(value, (list, dict)) else str(value))[
-            :6000
-        ]
-        for key, value in values.items()
-    }
+    return {key: _text(value)[:6000] for key, value in values.items()}
+
+
+def _text(value: Any) -> str:
+    is_json = isinstance(value, (list, dict))
+    return json.dumps(value, ensure_ascii=False) if is_json else str(value)
 
 
 def _dataset(manifest: Manifest) -> dict[str, str]:
@@ -482,7 +483,7 @@ def _dataset(manifest: Manifest) -> dict[str, str]:
     }
 
 
-def _sliced[T](items: list[T], size: int) -> list[list[T]]:
+def _sliced(items: list[Item], size: int) -> list[list[Item]]:
     return [items[i : i + size] for i in range(0, len(items), size)]
 
 

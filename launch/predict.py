@@ -1,0 +1,42 @@
+"""Predict with a run: a text a line in, a JSON object a line out, in the same order.
+
+    python launch/predict.py --run runs/imdb [--input FILE] < texts.txt
+"""
+
+import json
+import sys
+from pathlib import Path
+
+from pipeline import cli
+
+
+def main() -> None:
+    args = cli.parser(__doc__)
+    args.add_argument("--run", type=Path, required=True, metavar="RUN_DIR", help="folder of the run")
+    args.add_argument("--input", type=Path, metavar="FILE", help="texts, one a line [stdin]")
+    args.add_argument(
+        "--checkpoint", type=Path, metavar="DIR", help="a checkpoint [the best of the run]"
+    )
+    given = args.parse_args()
+
+    from pipeline.errors import InputError
+    from pipeline.train.inference import CHUNK, Predictor, lines
+    from pipeline.train.run import RunFolder
+
+    def say(text: str) -> None:
+        print(text, file=sys.stderr)
+
+    config = RunFolder(given.run).read_config()
+    predictor = Predictor(given.run, config, say, given.checkpoint)
+    try:
+        source = given.input.open("rb") if given.input else sys.stdin.buffer
+    except OSError as error:
+        raise InputError(f"--input {given.input}: cannot be read: {error.strerror}") from None
+    texts = (line.decode("utf-8", "replace") for line in source)
+    typed = given.input is None and sys.stdin.isatty()
+    for prediction in lines(texts, predictor, chunk=1 if typed else CHUNK):
+        print(json.dumps(prediction, ensure_ascii=False), flush=typed)
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,83 @@
+"""Rows of tokens as Arrow record batches: those of parts, and the blocks of shards.
+
+Columns, with the names that the task gave:
+  tokens: list<uint16>, or list<uint32> for a vocabulary past 65,536; the ids of each row
+  label: int32; absent if the task asks for none
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from pipeline.corpus.fields import Field, text_and_label
+
+
+def schema(fields: tuple[Field, ...], vocab_size: int) -> pa.Schema:
+    """The columns of a block."""
+    text, label = text_and_label(fields)
+    token: Any = pa.uint16() if token_bytes(vocab_size) == 2 else pa.uint32()
+    columns: dict[str, Any] = {text.name: pa.list_(token)}
+    if label:
+        columns[label.name] = pa.int32()
+    return pa.schema(columns)
+
+
+def token_bytes(vocab_size: int) -> int:
+    return 2 if vocab_size <= 1 << 16 else 4
+
+
+def batch(
+    columns: pa.Schema, ids: Sequence[Sequence[int]], labels: Sequence[int]
+) -> pa.RecordBatch:
+    """Rows of tokens `ids` and, where the schema has them, `labels`."""
+    kind: Any = columns.field(0).type
+    offsets = np.zeros(len(ids) + 1, np.int32)
+    np.cumsum([len(row) for row in ids], out=offsets[1:])
+    values = np.fromiter(chain.from_iterable(ids), kind.value_type.to_pandas_dtype(), offsets[-1])
+    tokens = pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.array(values))
+    arrays = [tokens, pa.array(labels, pa.int32())][: len(columns)]
+    return pa.record_batch(arrays, schema=columns)
+
+
+@dataclass(frozen=True)
+class Slice:
+    """Rows [start, stop) of a part."""
+
+    path: Path
+    start: int
+    stop: int
+
+
+def blocks(slices: Sequence[Slice], rows: int) -> Iterator[pa.RecordBatch]:
+    """The rows of all slices, in batches of exactly `rows`; only the last may be shorter."""
+    held: list[pa.Table] = []
+    room = rows
+    for piece in slices:
+        with pa.memory_map(str(piece.path)) as file:
+            table = pa.ipc.open_file(file).read_all().slice(piece.start, piece.stop - piece.start)
+        while table.num_rows >= room:
+            yield _joined([*held, table.slice(0, room)])
+            table, held, room = table.slice(room), [], rows
+        if table.num_rows:
+            held.append(table)
+            room -= table.num_rows
+    if held:
+        yield _joined(held)
+
+
+def _joined(tables: list[pa.Table]) -> pa.RecordBatch:
+    (block,) = pa.concat_tables(tables).combine_chunks().to_batches()
+    return block
+
+
+def to_bytes(block: pa.RecordBatch) -> pa.Buffer:
+    """A block as an Arrow IPC stream, which is a member of a shard."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, block.schema) as stream:
+        stream.write_batch(block)
+    return sink.getvalue()

@@ -1,0 +1,127 @@
+"""Which examples the dataset takes, and which split takes each; decided on their hashes alone.
+
+Two texts with one 64-bit hash count as equal: among 10^9 texts, a chance of 3 % that two differ.
+"""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.corpus.labels import Labels
+from pipeline.corpus.scan import held_below
+from pipeline.corpus.stages import Job, Scanned
+from pipeline.corpus.work import remembered, writing
+
+DROPPED, IN_TRAIN, IN_VALIDATION = range(3)
+CHUNK = 1 << 20  # examples read at a time
+RANGE_EXAMPLES = 1 << 25  # examples compared at a time; about 1 GB
+
+Hashes = npt.NDArray[np.uint64]
+Ids = npt.NDArray[np.int16]
+
+
+@dataclass
+class Chosen:
+    """How many examples were left out, and why."""
+
+    label_once: int = 0
+    in_validation: int = 0  # of train, because the text is in the validation file too
+    duplicates: int = 0
+    conflicting: int = 0  # of the duplicates, with another label than the one that is kept
+
+
+def choose(job: Job, scans: list[Scanned], labels: Labels | None) -> Chosen:
+    """Write `job.choice` and `job.label_ids`, an entry an example in the order of the input."""
+    return remembered(job.work / "chosen.json", Chosen, lambda: _Choosing(job, scans, labels).run())
+
+
+class _Choosing:
+    def __init__(self, job: Job, scans: list[Scanned], labels: Labels | None) -> None:
+        self._job, self._scans, self._labels = job, scans, labels
+        self._total = sum(scanned.examples for scanned in scans)
+        self._held_below = held_below(job.settings.validation)
+        self._choice = _disk_array(job.choice, np.uint8, self._total)
+        self._label_ids = _disk_array(job.label_ids, np.int16, self._total)
+        self._chosen = Chosen()
+
+    def run(self) -> Chosen:
+        for start, hashes, ids, held_out in self._chunks():
+            held = held_out | (hashes < self._held_below)
+            split = np.where(held, IN_VALIDATION, IN_TRAIN)
+            self._label_ids[start : start + len(ids)] = ids
+            self._choice[start : start + len(ids)] = np.where(ids < 0, DROPPED, split)
+            self._chosen.label_once += int((ids < 0).sum())
+        ranges = 1 + self._total // RANGE_EXAMPLES
+        for number in range(ranges):
+            self._compare(number * 2**64 // ranges, (number + 1) * 2**64 // ranges - 1)
+        self._choice.flush()
+        self._label_ids.flush()
+        return self._chosen
+
+    def _chunks(self) -> Iterator[tuple[int, Hashes, Ids, bool]]:
+        """(place of the first, hashes, label ids or -1, whether held out) of the examples."""
+        place = 0
+        for scanned in self._scans:
+            number = scanned.file.number
+            for start in range(0, scanned.examples, CHUNK):
+                hashes = np.fromfile(
+                    self._job.scanned(number, "hashes"), "<u8", CHUNK, offset=start * 8
+                )
+                ids = np.zeros(len(hashes), np.int16)
+                if self._labels:
+                    codes = self._job.scanned(number, "codes")
+                    ids = self._labels.of(scanned)[
+                        np.fromfile(codes, "<u2", CHUNK, offset=start * 2)
+                    ]
+                yield place + start, hashes, ids, scanned.file.held_out
+            place += scanned.examples
+
+    def _compare(self, low: int, high: int) -> None:
+        """Drop what stands twice among the examples whose hash lies in [low, high]."""
+        places_of, hashes_of = [], []
+        for start, chunk, _, _ in self._chunks():
+            choice = self._choice[start : start + len(chunk)]
+            within = np.flatnonzero((chunk >= low) & (chunk <= high) & (choice != DROPPED))
+            places_of.append(within + start)
+            hashes_of.append(chunk[within])
+        hashes, places = np.concatenate(hashes_of), np.concatenate(places_of)
+        order = np.argsort(hashes, kind="stable")  # equal hashes stay in the order of the input
+        hashes, places = hashes[order], places[order]
+        if isinstance(self._job.settings.validation, str):
+            train = self._drop_held_out(hashes, places)
+            hashes, places = hashes[train], places[train]
+        if self._job.settings.drop_duplicates:
+            self._drop_duplicates(hashes, places)
+
+    def _drop_held_out(
+        self, hashes: Hashes, places: npt.NDArray[np.int64]
+    ) -> npt.NDArray[np.bool_]:
+        """Drop from train what the validation file holds too; return a mask of train's rest."""
+        held = self._choice[places] == IN_VALIDATION
+        straddling = ~held & np.isin(hashes, hashes[held])
+        self._choice[places[straddling]] = DROPPED
+        self._chosen.in_validation += int(straddling.sum())
+        train: npt.NDArray[np.bool_] = ~held & ~straddling
+        return train
+
+    def _drop_duplicates(self, hashes: Hashes, places: npt.NDArray[np.int64]) -> None:
+        """Keep the first of each run of equal hashes."""
+        again = np.zeros(len(hashes), bool)
+        again[1:] = hashes[1:] == hashes[:-1]
+        first = np.maximum.accumulate(np.where(again, 0, np.arange(len(hashes))))
+        ids = self._label_ids[places]
+        self._choice[places[again]] = DROPPED
+        self._chosen.duplicates += int(again.sum())
+        self._chosen.conflicting += int((ids != ids[first]).sum())
+
+
+def _disk_array(path: Path, kind: type[np.generic], size: int) -> "np.memmap[Any, np.dtype[Any]]":
+    """An array in a file whose room on the disk is taken at once: a full disk is an error here."""
+    with writing(path), path.open("wb") as file:
+        os.posix_fallocate(file.fileno(), 0, size * np.dtype(kind).itemsize)
+    return np.memmap(path, kind, "r+", shape=size)

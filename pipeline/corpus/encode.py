@@ -1,0 +1,113 @@
+"""Stage 2, a unit a piece of an input file: its chosen examples become rows of tokens."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from pipeline.corpus.blocks import batch, schema
+from pipeline.corpus.choose import DROPPED, IN_TRAIN, IN_VALIDATION
+from pipeline.corpus.crew import advance
+from pipeline.corpus.readers import open_reader
+from pipeline.corpus.rows import Example
+from pipeline.corpus.stages import TRAIN, VALIDATION, Job, Part, Piece, Tally, Totals
+from pipeline.corpus.tokenizer import Encoder
+from pipeline.corpus.work import landing, remembered
+from pipeline.errors import InputError
+
+BATCH_ROWS = 1024
+BATCH_CHARACTERS = 1 << 22
+CHOSEN = {TRAIN: IN_TRAIN, VALIDATION: IN_VALIDATION}
+
+
+@dataclass(frozen=True)
+class PieceTask:
+    """A piece to encode."""
+
+    number: int  # of the piece in the corpus
+    piece: Piece
+    name: str  # of its file
+    path: Path
+    place: int  # of its first example in the corpus
+
+
+class Chosen(NamedTuple):
+    """An example that a split takes."""
+
+    row: int
+    text: str
+    split: int
+    label: int
+
+
+def encode(job: Job, task: PieceTask) -> Part:
+    """Write the rows of a piece, one file a split."""
+    part = remembered(job.part(task.number, "json"), Part, lambda: _encode(job, task))
+    advance(task.piece.bytes)
+    return part
+
+
+def _encode(job: Job, task: PieceTask) -> Part:
+    limit = job.settings.max_tokens
+    encoder = Encoder(job.tokenizer, limit + 1)  # the one more tells a cut text from one that fits
+    columns = schema(job.fields, encoder.vocab_size)
+    part = Part(task.number, task.name, {split: Totals() for split in CHOSEN}, Tally(0, 0))
+    with ExitStack() as stack:
+        writers = {}
+        for split in CHOSEN:
+            file = stack.enter_context(landing(job.part(task.number, f"{split}.arrow")))
+            writers[split] = stack.enter_context(pa.ipc.new_file(file, columns))
+        for group in _groups(_chosen(job, task)):
+            encoded = encoder.encode([example.text for example in group])
+            for ids, example in zip(encoded, group, strict=True):
+                part.truncated += len(ids) > limit
+                if not ids:
+                    part.no_tokens.row = part.no_tokens.row or example.row
+                    part.no_tokens.count += 1
+            for split, number in CHOSEN.items():
+                rows = [
+                    (ids[:limit], example.label)
+                    for ids, example in zip(encoded, group, strict=True)
+                    if ids and example.split == number
+                ]
+                if rows:
+                    writers[split].write_batch(batch(columns, *zip(*rows, strict=True)))
+                    lengths = [len(ids) for ids, _ in rows]
+                    part.splits[split].add(Totals(len(rows), sum(lengths), max(lengths)))
+    return part
+
+
+def _chosen(job: Job, task: PieceTask) -> Iterator[Chosen]:
+    """Read a piece again and leave out what was decided."""
+    piece, count = task.piece, 0
+    splits = np.fromfile(job.choice, np.uint8, piece.examples, offset=task.place)
+    labels = np.fromfile(job.label_ids, np.int16, piece.examples, offset=task.place * 2)
+    with open_reader(task.path, job.wanted.columns, task.name) as reader:
+        reader.seek(piece.start, piece.stop, piece.row)
+        for row in reader:
+            example = job.wanted.examine(row)
+            if isinstance(example, Example):
+                if count < piece.examples and splits[count] != DROPPED:
+                    split, label = int(splits[count]), int(labels[count])
+                    yield Chosen(row.number, example.text, split, label)
+                count += 1
+    if count != piece.examples:
+        raise InputError(f"{task.name}: changed while it was being prepared; prepare again")
+
+
+def _groups(examples: Iterable[Chosen]) -> Iterator[list[Chosen]]:
+    """Examples to tokenise at once: enough to be quick, few enough to be held."""
+    group: list[Chosen] = []
+    characters = 0
+    for example in examples:
+        group.append(example)
+        characters += len(example.text)
+        if len(group) == BATCH_ROWS or characters >= BATCH_CHARACTERS:
+            yield group
+            group, characters = [], 0
+    if group:
+        yield group

@@ -1,0 +1,25 @@
+"""What a task asks of the corpus: which columns, and what becomes of each. Plain data."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Field:
+    """One column of the raw input and the name that it carries in the shards.
+
+    `kind` says what becomes of it: "text" is tokenised, "label" becomes an index into the names
+    of the labels. A task asks for one text and at most one label.
+    """
+
+    name: str
+    column: str
+    kind: Literal["text", "label"]
+
+
+def text_and_label(fields: tuple[Field, ...]) -> tuple[Field, Field | None]:
+    """The one text and the one label, if there is any."""
+    texts = [field for field in fields if field.kind == "text"]
+    labels = [field for field in fields if field.kind == "label"]
+    assert len(texts) == 1 and len(labels) <= 1, f"one text and at most one label, not {fields}"
+    return texts[0], labels[0] if labels else None

@@ -1,0 +1,93 @@
+"""Stage 3, a unit a shard: a fixed range of a split's rows, gathered from the parts into a tar."""
+
+import io
+import math
+import tarfile
+import zlib
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Any
+
+import pyarrow as pa
+
+from pipeline.corpus.blocks import Slice, blocks, to_bytes, token_bytes
+from pipeline.corpus.crew import advance
+from pipeline.corpus.dataset import Shard
+from pipeline.corpus.index import SCHEMA, write_rows
+from pipeline.corpus.stages import Job, Part, Totals
+from pipeline.corpus.work import MB, landing, remembered
+
+
+@dataclass(frozen=True)
+class ShardPlan:
+    """What a shard holds: its blocks, numbered through the split, and where their rows lie."""
+
+    split: str
+    number: int
+    first_block: int
+    slices: tuple[Slice, ...]
+
+
+def plan_shards(
+    job: Job, split: str, totals: Totals, parts: Sequence[Part], vocab_size: int
+) -> list[ShardPlan]:
+    """Shards of about `shard_mb` and equal numbers of blocks: a function of the totals alone."""
+    rows = job.settings.rows_per_block
+    blocks = math.ceil(totals.rows / rows)
+    shards = min(blocks, math.ceil(split_bytes(totals, vocab_size) / MB / job.settings.shard_mb))
+    ends = list(accumulate(part.splits[split].rows for part in parts))
+    plans = []
+    for number in range(shards):
+        first, end = number * blocks // shards, (number + 1) * blocks // shards
+        stop = min(end * rows, totals.rows)
+        slices = []
+        for place in range(bisect_right(ends, first * rows), bisect_left(ends, stop) + 1):
+            begin = ends[place] - parts[place].splits[split].rows  # of the part's rows in the split
+            path = job.part(parts[place].piece, f"{split}.arrow")
+            slices.append(Slice(path, max(first * rows - begin, 0), min(stop, ends[place]) - begin))
+        plans.append(ShardPlan(split, number, first, tuple(slices)))
+    return plans
+
+
+def split_bytes(totals: Totals, vocab_size: int) -> int:
+    """Tokens, and an offset and a label a row."""
+    return totals.tokens * token_bytes(vocab_size) + totals.rows * 8
+
+
+def pack(job: Job, plan: ShardPlan) -> Shard:
+    """Write one shard and its rows of the index."""
+    done = job.packed(plan.split, plan.number, "json")
+    return remembered(done, Shard, lambda: _pack(job, plan))
+
+
+def _pack(job: Job, plan: ShardPlan) -> Shard:
+    path = job.shard(plan.split, plan.number)
+    rows: list[dict[str, object]] = []
+    with (
+        landing(path) as file,
+        tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as tar,
+    ):
+        for number, block in enumerate(
+            blocks(plan.slices, job.settings.rows_per_block), plan.first_block
+        ):
+            data = to_bytes(block)
+            lengths: Any = block.column(0).value_lengths()
+            member = tarfile.TarInfo(f"{number:08d}.arrow")  # mtime, uid and gid are 0
+            member.size = data.size
+            rows.append(
+                {
+                    "shard": plan.number,
+                    "offset": tar.offset + tarfile.BLOCKSIZE,
+                    "bytes": data.size,
+                    "rows": block.num_rows,
+                    "crc32": zlib.crc32(data),
+                    "lengths": lengths.to_pylist(),
+                }
+            )
+            tar.addfile(member, io.BytesIO(data))
+            advance(data.size)
+    index = pa.RecordBatch.from_pylist(rows, SCHEMA)
+    write_rows(job.packed(plan.split, plan.number, "index"), index)
+    return Shard(path.name, path.stat().st_size)

@@ -1,0 +1,152 @@
+"""Raw files to a prepared dataset: the order of the stages, and what makes it safe to be killed.
+
+  scan    a unit an input file   pieces, hashes, labels, a sample for the tokeniser
+  choose  here                   names of labels, duplicates, which split takes which row
+  train   here                   the tokeniser
+  encode  a unit a piece         rows of tokens
+  pack    a unit a shard         blocks of rows, in the order of the input
+
+All is made in a work folder beside the dataset, `SHARDS.partial`; every result lands there whole,
+so a later run goes on from what is done. The dataset appears by one rename. The same input and
+settings give the same bytes, whatever the number of processes and the size of pieces.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from pipeline.corpus.build import Log, build
+from pipeline.corpus.crew import Crew
+from pipeline.corpus.dataset import FORMAT, Manifest, check_settings, open_dataset, relevant
+from pipeline.corpus.fields import Field
+from pipeline.corpus.inputs import locate
+from pipeline.corpus.settings import CorpusSettings
+from pipeline.corpus.stages import SPLITS, InputFile, Job
+from pipeline.corpus.work import landing, sync_folder, writing
+from pipeline.errors import DatasetError
+
+
+def prepare(settings: CorpusSettings, fields: tuple[Field, ...], log: Log = print) -> Manifest:
+    """The dataset of `settings`, made unless it is there already.
+
+    Raises InputError for raw data that cannot be used, DatasetError if the folder holds something
+    else or cannot be written.
+    """
+    folder = Path(settings.shards)
+    if _is_dataset(folder):
+        return _ready(folder, settings, fields)
+    with _lock(folder, log):
+        if _is_dataset(folder):  # another process has made it meanwhile
+            return _ready(folder, settings, fields)
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise DatasetError(
+                f"{folder}: is there but is no dataset, and nothing of it is overwritten; "
+                "set another corpus.shards, or remove it"
+            )
+        files = _input_files(settings)
+        job = Job(_work_folder(settings, fields, files, log), settings, fields)
+        with Crew(settings.workers, log) as crew:
+            manifest = build(job, files, crew, log)
+        return _publish(job, manifest, folder)
+
+
+def _is_dataset(folder: Path) -> bool:
+    return (folder / "dataset.json").is_file()
+
+
+def _ready(folder: Path, settings: CorpusSettings, fields: tuple[Field, ...]) -> Manifest:
+    manifest = open_dataset(folder)
+    check_settings(manifest, settings)
+    if manifest.fields != fields:
+        raise DatasetError(
+            f"{folder}: was made for a task of the fields {manifest.fields}, not {fields}; "
+            f"set another corpus.shards, or delete {folder} and prepare anew"
+        )
+    shutil.rmtree(_partial(folder), ignore_errors=True)  # left by a run killed at its very end
+    return manifest
+
+
+@contextmanager
+def _lock(folder: Path, log: Log) -> Iterator[None]:
+    """Only one process prepares a dataset; the others wait. A killed one lets go."""
+    path = folder.with_name(folder.name + ".lock")
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            log(f"{folder}: another process is preparing it; waiting")
+            lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _input_files(settings: CorpusSettings) -> list[InputFile]:
+    """All files, those of the validation split last."""
+    held_out: dict[str, Path] = {}
+    if isinstance(settings.validation, str):
+        held_out = locate([settings.validation], settings.root)
+    held_paths = {path.resolve() for path in held_out.values()}
+    found = locate(settings.input, settings.root)
+    train = {name: path for name, path in found.items() if path.resolve() not in held_paths}
+    files: list[InputFile] = []
+    for name, path in [*train.items(), *held_out.items()]:
+        facts = path.stat()
+        file = InputFile(len(files), name, path, name in held_out, facts.st_size, facts.st_mtime_ns)
+        files.append(file)
+    return files
+
+
+def _work_folder(
+    settings: CorpusSettings, fields: tuple[Field, ...], files: list[InputFile], log: Log
+) -> Path:
+    """The folder to work in; emptied if it was begun for anything else."""
+    work = _partial(Path(settings.shards))
+    identity = json.dumps(
+        {
+            "format": FORMAT,
+            "settings": relevant(settings) | {"piece_mb": settings.piece_mb},
+            "fields": [asdict(field) for field in fields],
+            "files": [(file.name, str(file.path), file.bytes, file.mtime) for file in files],
+        }
+    ).encode()
+    begun = work / "identity.json"
+    if begun.is_file() and begun.read_bytes() == identity:
+        log(f"{work}: going on from what is done")
+        return work
+    if work.exists():
+        log(f"{work}: was begun with other settings or input; beginning anew")
+    with writing(work):
+        if work.exists():
+            shutil.rmtree(work)
+        for split in SPLITS:
+            (work / "out" / split).mkdir(parents=True)
+    with landing(begun) as file:
+        file.write(identity)
+    return work
+
+
+def _publish(job: Job, manifest: Manifest, folder: Path) -> Manifest:
+    """Write the manifest and give the dataset its name."""
+    with landing(job.out / "dataset.json") as file:
+        file.write(json.dumps(manifest.to_json(), indent=1, ensure_ascii=False).encode())
+    for made in (*(job.out / split for split in SPLITS), job.out):
+        sync_folder(made)
+    with writing(folder):
+        os.rename(job.out, folder)
+    sync_folder(folder.absolute().parent)
+    shutil.rmtree(job.work, ignore_errors=True)
+    return replace(manifest, path=folder)
+
+
+def _partial(folder: Path) -> Path:
+    return folder.with_name(folder.name + ".partial")

@@ -1,0 +1,142 @@
+"""Stage 1, a unit an input file: cut it into pieces and take stock of its rows."""
+
+from contextlib import ExitStack
+from hashlib import blake2b
+from pathlib import Path
+from typing import IO
+
+from pipeline.corpus.crew import advance
+from pipeline.corpus.readers import ParquetReader, TextReader, form, open_reader, unzip
+from pipeline.corpus.rows import Example, Row, Skip, as_text
+from pipeline.corpus.sample import Sample
+from pipeline.corpus.stages import InputFile, Job, Piece, Scanned, Tally
+from pipeline.corpus.work import MB, landing, remembered
+from pipeline.errors import InputError
+
+MAX_LABELS = 10_000
+SHOWN_VALUES = 5  # of a filtered column, for the error when nothing is left
+
+
+def scan(job: Job, file: InputFile) -> Scanned:
+    """Read a file once from end to end. Raises InputError where it cannot be read."""
+    return remembered(job.scanned(file.number, "json"), Scanned, lambda: _Scan(job, file).run())
+
+
+def digest(data: bytes) -> tuple[bytes, int]:
+    """Two independent 64-bit hashes of a text: one tells texts apart and splits, one samples."""
+    both = blake2b(data, digest_size=16).digest()
+    return both[:8], int.from_bytes(both[8:], "little")
+
+
+def held_below(validation: float | str) -> int:
+    """Texts whose first hash is smaller are for validation."""
+    return int(validation * 2**64) if isinstance(validation, float) else 0
+
+
+class _Scan:
+    """One pass over one file."""
+
+    def __init__(self, job: Job, file: InputFile) -> None:
+        self._job, self._file, self._wanted = job, file, job.wanted
+        self._found = Scanned(file, file.path)
+        self._codes: dict[str, int] = {}
+        self._sample = Sample(int(job.settings.tokenizer_sample_mb * MB))
+        self._held_below = held_below(job.settings.validation)
+
+    def run(self) -> Scanned:
+        file = self._file
+        kind, gzipped = form(file.path, file.name)
+        if gzipped:
+            self._found.path = self._unzip(self._job.scanned(file.number, kind[1:]))
+        with ExitStack() as stack:
+            reader = stack.enter_context(
+                open_reader(self._found.path, self._wanted.columns, file.name)
+            )
+            hashes = stack.enter_context(landing(self._job.scanned(file.number, "hashes")))
+            codes = stack.enter_context(landing(self._job.scanned(file.number, "codes")))
+            self._read(reader, hashes, codes, 0 if gzipped else file.bytes / reader.size)
+        self._sample.save(self._job.scanned(file.number, "sample"))
+        return self._found
+
+    def _unzip(self, path: Path) -> Path:
+        """A compressed file cannot be read from its middle; its content, laid out here, can."""
+        if not path.exists():
+            with landing(path) as out:
+                for chunk, compressed in unzip(self._file.path, self._file.name):
+                    out.write(chunk)
+                    advance(compressed)
+        return path
+
+    def _read(
+        self,
+        reader: TextReader | ParquetReader,
+        hashes: IO[bytes],
+        codes: IO[bytes],
+        progress: float,
+    ) -> None:
+        found, piece_bytes = self._found, self._job.settings.piece_mb * MB
+        start, position, rows, examples = reader.mark, reader.position, 0, 0
+
+        def cut() -> None:
+            nonlocal start, position, rows, examples
+            assert start is not None and reader.mark is not None
+            size = reader.position - position
+            found.pieces.append(
+                Piece(
+                    file=self._file.number,
+                    start=start,
+                    stop=reader.mark,
+                    bytes=size,
+                    row=rows + 1,
+                    example=examples,
+                    examples=found.examples - examples,
+                )
+            )
+            advance(int(size * progress))
+            start, position, rows, examples = (
+                reader.mark, reader.position, found.rows, found.examples
+            )  # fmt: skip
+
+        for row in reader:
+            found.rows += 1
+            example = self._wanted.examine(row)
+            if isinstance(example, Example):
+                found.examples += 1
+                self._take(row.number, example, hashes, codes)
+            else:
+                self._skip(row, example)
+            if reader.mark is not None and reader.position - position >= piece_bytes:
+                cut()
+        if found.rows > rows:
+            cut()
+
+    def _take(self, row: int, example: Example, hashes: IO[bytes], codes: IO[bytes]) -> None:
+        identity, order = digest(example.data)
+        hashes.write(identity)
+        held_out = self._file.held_out or int.from_bytes(identity, "little") < self._held_below
+        if not held_out:
+            self._sample.add(order, example.text)
+        if example.label is not None:
+            codes.write(self._code(example.label, row).to_bytes(2, "little"))
+
+    def _code(self, label: str, row: int) -> int:
+        code = self._codes.setdefault(label, len(self._codes))
+        tally = self._found.labels.setdefault(label, Tally(0, row))
+        tally.count += 1
+        if code == MAX_LABELS:
+            some = ", ".join(map(repr, list(self._codes)[:3]))
+            raise InputError(
+                f"{self._file.name}:{row}: column {self._wanted.label!r} has more than "
+                f"{MAX_LABELS:,} different labels ({some}, ...); name the right column as "
+                "corpus.label"
+            )
+        return code
+
+    def _skip(self, row: Row, why: Skip) -> None:
+        self._found.skips.setdefault(why, Tally(0, row.number)).count += 1
+        if why is Skip.FILTERED and row.values is not None:
+            for column in self._wanted.where:
+                some = self._found.filtered.setdefault(column, [])
+                value = as_text(row.values[column])
+                if len(some) < SHOWN_VALUES and value not in some:
+                    some.append(value)

@@ -1,0 +1,58 @@
+"""Settings of the corpus: where the raw files lie and how their rows become tokens in shards."""
+
+from typing import Annotated
+
+from pydantic import Field, field_validator
+
+from pipeline.settings import Section, setting
+
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+
+
+class CorpusSettings(Section):
+    input: list[str] = setting(
+        ...,
+        "file or files, globs allowed: CSV, TSV, JSONL (also .gz), Parquet; "
+        "package://NAME/PATH for a file inside an installed Python package",
+        min_length=1,
+    )
+    root: str = setting("data/", "folder that relative inputs lie in", may_change=True)
+    shards: str = setting(
+        ..., "folder of the prepared shards (default data/shards/NAME-OF-CONFIG)", may_change=True
+    )
+    text: str = setting("text", "column that holds the text")
+    label: str = setting("label", "column that holds the label")
+    label_names: list[str] = setting(
+        [], "names of the labels 0, 1, 2, ...; empty: the labels found in the input, sorted"
+    )
+    where: dict[str, str] = setting({}, "keep only rows whose columns have these values")
+    validation: Fraction | str = setting(
+        0.1, "share of the rows held out, or a file of them; equal texts never straddle"
+    )
+    max_tokens: int = setting(400, "cut a text after so many tokens", ge=1, le=65535)
+    vocab_size: int = setting(16000, "size of the BPE vocabulary", ge=300, le=1_000_000)
+    tokenizer_sample_mb: float = setting(
+        32.0, "MB of text that the tokeniser is trained on, drawn evenly from the corpus", ge=1
+    )
+    lowercase: bool = setting(True, "fold case before tokenising")
+    replace: dict[str, str] = setting({}, "strings to replace before tokenising, such as markup")
+    drop_duplicates: bool = setting(True, "keep one row of those with equal text")
+    max_skipped: float = setting(
+        0.05,
+        "share of unusable rows (no text, no label, not UTF-8) past which preparing stops",
+        ge=0,
+        le=1,
+    )
+    rows_per_block: int = setting(
+        512, "rows of one Arrow record batch, the unit of reading", ge=1, le=16384
+    )
+    shard_mb: float = setting(64.0, "MB of tokens that one shard takes", gt=0)
+    piece_mb: float = setting(
+        8.0, "MB of raw input that one unit of work takes", gt=0, may_change=True
+    )
+    workers: int = setting(0, "processes that prepare; 0: one a core", ge=0, may_change=True)
+
+    @field_validator("input", mode="before")
+    @classmethod
+    def _one_or_many(cls, value: object) -> object:
+        return [value] if isinstance(value, str) else value

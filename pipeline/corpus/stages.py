@@ -1,0 +1,131 @@
+"""What the stages of preparing hand to each other, and where it lies in the work folder."""
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from pipeline.corpus.fields import Field
+from pipeline.corpus.rows import Skip, Wanted
+from pipeline.corpus.settings import CorpusSettings
+
+TRAIN, VALIDATION = SPLITS = ("train", "validation")
+
+
+@dataclass(frozen=True)
+class Job:
+    """What every unit of work knows."""
+
+    work: Path
+    settings: CorpusSettings
+    fields: tuple[Field, ...]
+
+    @cached_property
+    def wanted(self) -> Wanted:
+        return Wanted.of(self.settings, self.fields)
+
+    @property
+    def out(self) -> Path:
+        """The dataset in the making."""
+        return self.work / "out"
+
+    @property
+    def tokenizer(self) -> Path:
+        return self.out / "tokenizer.json"
+
+    @property
+    def choice(self) -> Path:
+        """uint8 of every example of the corpus: which split takes it, if any."""
+        return self.work / "choice"
+
+    @property
+    def label_ids(self) -> Path:
+        """int16 of every example of the corpus: the index of its label's name."""
+        return self.work / "label_ids"
+
+    def scanned(self, file: int, what: str) -> Path:
+        """What scanning left of a file: `json`; `hashes`, uint64 an example, equal for equal texts;
+        `codes`, uint16 an example, its label's place in `Scanned.labels`; `sample`."""
+        return self.work / "scan" / f"{file:06d}.{what}"
+
+    def part(self, piece: int, what: str) -> Path:
+        """What encoding left of a piece: `json` and an Arrow file a split."""
+        return self.work / "parts" / f"{piece:08d}.{what}"
+
+    def shard(self, split: str, number: int) -> Path:
+        return self.out / split / f"{number:05d}.tar"
+
+    def packed(self, split: str, number: int, what: str) -> Path:
+        """What packing left beside a shard: `json` and its blocks' rows of the `index`."""
+        return self.work / "packed" / f"{split}-{number:05d}.{what}"
+
+
+@dataclass(frozen=True)
+class InputFile:
+    """One file of raw input."""
+
+    number: int
+    name: str
+    path: Path
+    held_out: bool  # all its rows are for validation
+    bytes: int
+    mtime: int  # ns
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Rows of a file that one unit of encoding takes, between two marks of its reader."""
+
+    file: int
+    start: int
+    stop: int
+    bytes: int
+    row: int  # number of the first
+    example: int  # number of the first, from 0, in the file
+    examples: int
+
+
+@dataclass
+class Tally:
+    """How often something was met, and the row where it was met first."""
+
+    count: int
+    row: int
+
+
+@dataclass
+class Scanned:
+    """What a file holds."""
+
+    file: InputFile
+    path: Path  # that its pieces are read from
+    rows: int = 0
+    examples: int = 0
+    pieces: list[Piece] = field(default_factory=list)
+    skips: dict[Skip, Tally] = field(default_factory=dict)
+    labels: dict[str, Tally] = field(default_factory=dict)
+    filtered: dict[str, list[str]] = field(default_factory=dict)  # column -> some of its values
+
+
+@dataclass
+class Totals:
+    """Rows of one split, in a part or in all of them."""
+
+    rows: int = 0
+    tokens: int = 0
+    max_length: int = 0
+
+    def add(self, other: "Totals") -> None:
+        self.rows += other.rows
+        self.tokens += other.tokens
+        self.max_length = max(self.max_length, other.max_length)
+
+
+@dataclass
+class Part:
+    """What encoding made of a piece."""
+
+    piece: int
+    name: str  # of its file
+    splits: dict[str, Totals]
+    no_tokens: Tally
+    truncated: int = 0

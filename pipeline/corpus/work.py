@@ -1,0 +1,61 @@
+"""The work folder: every unit's result lands whole or not at all, and is not made twice."""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from io import BufferedWriter
+from typing import TypeVar
+
+from pydantic import TypeAdapter
+
+from pipeline.errors import DatasetError
+
+MB = 1_000_000
+T = TypeVar("T")
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn what the file system refuses into a DatasetError. Only writes belong inside."""
+    try:
+        yield
+    except OSError as error:
+        raise DatasetError(
+            f"{path}: cannot be written: {error.strerror or error}; nothing half-written will be "
+            "taken for whole, and preparing again goes on from what is done"
+        ) from None
+
+
+@contextmanager
+def landing(path: Path) -> Iterator[BufferedWriter]:
+    """A file to write that appears under its name once it is whole and on the disk."""
+    passing = path.with_name(path.name + ".tmp")
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with passing.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(passing, path)
+
+
+def remembered(path: Path, kind: type[T], make: Callable[[], T]) -> T:
+    """The result that a unit left at `path` as JSON; made, and left there, if there is none."""
+    adapter = TypeAdapter(kind)
+    if path.exists():
+        return adapter.validate_json(path.read_bytes())
+    result = make()
+    with landing(path) as file:
+        file.write(adapter.dump_json(result))
+    return result
+
+
+def sync_folder(path: Path) -> None:
+    """Make the names in a folder outlast a power cut."""
+    with writing(path):
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

@@ -1,0 +1,117 @@
+"""Figures: what is on them, not what they look like."""
+
+import io
+
+import numpy as np
+import pytest
+
+pytest.importorskip("matplotlib")
+
+from pipeline.train.figures import (
+    MOST_LABELS,
+    _brief,
+    confusion_matrix,
+    length_histogram,
+    padding_share,
+)
+
+
+def cells(figure):
+    """The texts inside a confusion matrix by (true, predicted)."""
+    (axes,) = figure.axes
+    return {(text.get_position()[1], text.get_position()[0]): text.get_text() for text in axes.texts}
+
+
+def ticks(figure):
+    (axes,) = figure.axes
+    return [label.get_text() for label in axes.get_yticklabels()]
+
+
+def test_a_confusion_matrix_shows_counts_and_shares_of_rows():
+    figure = confusion_matrix([[30, 10], [0, 60]], ["negative", "positive"], "step 7")
+    assert cells(figure) == {
+        (0, 0): "30\n75.0%",
+        (0, 1): "10\n25.0%",
+        (1, 0): "0",
+        (1, 1): "60\n100.0%",
+    }
+    (axes,) = figure.axes
+    assert axes.get_title() == "step 7: 90.0% of 100 rows correct"
+    assert (axes.get_ylabel(), axes.get_xlabel()) == ("true", "predicted")
+    assert ticks(figure) == ["negative", "positive"]
+    np.testing.assert_allclose(axes.images[0].get_array(), [[0.75, 0.25], [0, 1]])
+
+
+@pytest.mark.parametrize("labels", [2, 3, 5, 12, 20])
+def test_no_text_of_a_confusion_matrix_leaves_its_cell(labels):
+    table = np.full((labels, labels), 123_456)
+    figure = confusion_matrix(table, [f"a long name of label {i}" for i in range(labels)], "step 1")
+    figure.draw_without_rendering()
+    (axes,) = figure.axes
+    size = (axes.transData.transform((1, 1)) - axes.transData.transform((0, 0))).__abs__()
+    for text in axes.texts:
+        box = text.get_window_extent()
+        assert box.width < size[0]
+        assert box.height < size[1]
+    names = [label.get_window_extent() for label in axes.get_yticklabels()]
+    assert all(above.y0 >= below.y1 for above, below in zip(names, names[1:], strict=False))
+
+
+def test_of_many_labels_the_most_confused_are_shown_and_the_title_says_so():
+    n, pair = 50, (7, 41)
+    table = np.diag(np.full(n, 100))
+    table[pair] = 300
+    figure = confusion_matrix(table, [f"c{i}" for i in range(n)], "step 1")
+    shown = ticks(figure)
+    assert len(shown) == MOST_LABELS
+    assert {"c7", "c41"} <= set(shown)
+    assert "the 20 most confused of 50 labels" in figure.axes[0].get_title()
+    assert cells(figure)[shown.index("c7"), shown.index("c41")] == "300\n75.0%"
+
+
+def test_a_label_without_rows_has_no_shares():
+    figure = confusion_matrix([[5, 0], [0, 0]], ["a", "b"], "step 1")
+    assert cells(figure)[1, 1] == "0"
+
+
+def test_a_table_that_does_not_match_its_labels_is_refused():
+    with pytest.raises(ValueError, match="3 labels"):
+        confusion_matrix([[1, 2], [3, 4]], ["a", "b", "c"], "step 1")
+
+
+@pytest.mark.parametrize("longest", [1, 99, 100, 400, 30_000])
+def test_every_row_is_in_one_bar(longest):
+    rows = np.bincount(np.random.default_rng(0).integers(1, longest + 1, 5000))
+    edges = sorted({len(rows) - 1, *range(8, len(rows) - 1, 8)})
+    (axes,) = length_histogram(rows, edges).axes
+    assert sum(bar.get_height() for bar in axes.patches) == 5000
+    assert len(axes.patches) <= 100
+    (marks,) = axes.collections
+    assert [segment[0][0] for segment in marks.get_segments()] == edges
+
+
+def test_padding_is_measured_against_the_next_edge():
+    rows = np.bincount([3, 8, 9, 16])
+    assert padding_share(rows, [8, 16]) == 1 - 36 / 48
+    assert "adds 25.0%" in length_histogram(rows, [8, 16]).axes[0].get_title()
+
+
+@pytest.mark.parametrize(("rows", "edges"), [([0, 0], [8]), ([0, 0, 1], [1])])
+def test_a_histogram_of_nothing_or_past_its_edges_is_refused(rows, edges):
+    with pytest.raises(ValueError):
+        length_histogram(rows, edges)
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [(0, "0"), (9999, "9,999"), (98_765, "98.8k"), (999_600, "1M"), (5.55e9, "5.55G")],
+)
+def test_counts_are_brief(count, text):
+    assert _brief(count) == text
+
+
+def test_figures_are_drawn_without_a_display():
+    image = io.BytesIO()
+    confusion_matrix([[1, 2], [3, 4]], ["a", "b"], "step 1").savefig(image, format="png")
+    assert image.getvalue().startswith(b"\x89PNG")
+    assert len(image.getvalue()) > 5000

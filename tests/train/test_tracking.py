@@ -1,0 +1,407 @@
+"""MLflow holds what the run folder holds, whatever happens to the run, the process or the server."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections import Counter
+from contextlib import chdir, contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+pytest.importorskip("mlflow")
+
+from pipeline import config as config_file
+from pipeline.errors import RunError, TrainingError
+from pipeline.tasks.task import Evaluation
+from pipeline.train import tracking
+from pipeline.train.tracking import Tracker, replay
+
+ROOT = Path(__file__).parents[2]
+EVALUATION = Evaluation({"loss": 0.5}, [[30, 10], [5, 55]], ["negative", "positive"])
+MISTAKE = {"text": "not bad", "label": "positive", "predicted": "negative", "probability": 0.9}
+PLAN = SimpleNamespace(
+    index=SimpleNamespace(blocks=2, max_length=9, lengths=lambda block: np.array([3, 9 - block])),
+    edges=np.array([8, 9]),
+)
+
+os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+
+
+@pytest.fixture(scope="session")
+def store(tmp_path_factory):
+    """The URI of an SQLite store; making one takes seconds."""
+    from mlflow import MlflowClient
+
+    folder = tmp_path_factory.mktemp("mlflow")
+    uri = f"sqlite:///{folder}/mlflow.db"
+    with chdir(folder):  # where artifacts will lie
+        MlflowClient(uri).search_experiments()
+    return uri
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(tracking, "POLL", 0.05)
+    monkeypatch.setattr(tracking, "PAUSE", 0.5)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run").mkdir()
+    return tmp_path / "run"
+
+
+def start(folder, uri, *overrides, **facts):
+    """A tracker as the training loop builds it; the experiment is the folder's own."""
+    settings = [
+        f"run.dir={folder}",
+        f"track.uri={uri}",
+        f"track.experiment={folder}",
+        "track.system_metrics=false",
+    ]
+    config = config_file.load(None, [*settings, *overrides])
+    split = SimpleNamespace(rows=90, tokens=4000)
+    manifest = SimpleNamespace(
+        path=Path("data/shards/imdb"), fingerprint="0123456789abcdef" * 4, splits={"train": split}
+    )
+    return Tracker(config.track, folder, config, manifest, facts)
+
+
+def log(folder, steps, **metrics):
+    with (folder / "metrics.jsonl").open("a") as file:
+        for step in steps:
+            values = {"train/loss": 1 / step, "optim/lr": 0.001, **metrics}
+            file.write(json.dumps({"step": step, "time": time.time(), **values}) + "\n")
+
+
+class Stored:
+    """The runs of a folder's experiment, as MLflow has them."""
+
+    def __init__(self, uri, experiment):
+        from mlflow import MlflowClient
+
+        self.client = MlflowClient(uri)
+        found = self.client.get_experiment_by_name(str(experiment))
+        self.runs = self.client.search_runs([found.experiment_id]) if found else []
+
+    @property
+    def run(self):
+        (run,) = self.runs
+        return run
+
+    def steps(self, key="train/loss"):
+        return [m.step for m in self.client.get_metric_history(self.run.info.run_id, key)]
+
+    def artifacts(self, path=None):
+        return sorted(f.path for f in self.client.list_artifacts(self.run.info.run_id, path))
+
+    def artifact(self, path):
+        return Path(self.client.download_artifacts(self.run.info.run_id, path)).read_bytes()
+
+
+def eventually(check, seconds=30):
+    until = time.monotonic() + seconds
+    while not check():
+        assert time.monotonic() < until, "it never came true"
+        time.sleep(0.05)
+
+
+def test_a_run_is_copied_whole(folder, store):
+    tracker = start(folder, store, "run.name=first", world_size=4, torch="2.13")
+    log(folder, range(1, 6))
+    log(folder, [6], **{"val/loss": None})
+    tracker.histogram(PLAN)
+    tracker.evaluation(6, EVALUATION, [{**MISTAKE, "loss": float("inf")}])
+    tracker.close("FINISHED")
+
+    stored = Stored(store, folder)
+    run = stored.run
+    assert stored.steps() == [1, 2, 3, 4, 5, 6]
+    assert set(run.data.metrics) == {"train/loss", "optim/lr"}
+    assert (run.info.status, run.info.run_name) == ("FINISHED", "first")
+    assert run.info.end_time > run.info.start_time
+    assert run.data.params["train.lr"] == "0.002"
+    assert run.data.params["corpus.replace"] == '{"<br />": " "}'
+    assert run.data.tags["headrace.world_size"] == "4"
+    assert run.info.run_id == json.loads((folder / "mlflow.json").read_text())["run_id"]
+    (given,) = run.inputs.dataset_inputs
+    assert (given.dataset.name, given.dataset.digest) == ("imdb", "0123456789abcdef")
+    assert given.tags[0].value == "training"
+
+    assert stored.artifacts() == ["confusion", "lengths.png", "mistakes"]
+    for figure in ("lengths.png", "confusion/step-00000006.png"):
+        assert stored.artifact(figure).startswith(b"\x89PNG")
+    table = json.loads(stored.artifact("mistakes/step-00000006.json"))
+    assert table["columns"] == ["text", "label", "predicted", "probability", "loss"]
+    assert table["data"] == [["not bad", "positive", "negative", 0.9, None]]
+    assert json.loads(run.data.tags["mlflow.loggedArtifacts"]) == [
+        {"path": "mistakes/step-00000006.json", "type": "table"}
+    ]
+
+
+def test_mlflow_itself_reads_the_tables_and_the_dataset(folder, store):
+    import mlflow
+
+    tracker = start(folder, store)
+    tracker.evaluation(1, EVALUATION, [MISTAKE, MISTAKE])
+    tracker.close("FINISHED")
+    run = Stored(store, folder).run
+    source = mlflow.data.get_source(run.inputs.dataset_inputs[0])
+    assert source.uri == str(Path.cwd() / "data/shards/imdb")
+    path = "mistakes/step-00000001.json"
+    table = mlflow.MlflowClient(store).load_table(run.info.experiment_id, path, [run.info.run_id])
+    assert list(table["text"]) == ["not bad", "not bad"]
+
+
+def test_a_resumed_run_goes_on_without_a_point_twice(folder, store):
+    tracker = start(folder, store, "train.epochs=1", device="A")
+    log(folder, range(1, 11))
+    tracker.evaluation(10, EVALUATION, [MISTAKE])
+    tracker.close("KILLED")
+    assert Stored(store, folder).run.info.status == "KILLED"
+
+    # Resumed from the checkpoint of step 6: the later lines go, their steps are done again.
+    journal = folder / "metrics.jsonl"
+    journal.write_text("".join(journal.read_text().splitlines(keepends=True)[:6]))
+    tracker = start(folder, store, "train.epochs=2", device="B")
+    log(folder, range(7, 13), **{"val/loss": 0.3})
+    eventually(lambda: Stored(store, folder).run.info.status == "RUNNING")
+    tracker.evaluation(10, EVALUATION, [MISTAKE])
+    tracker.close("FINISHED")
+
+    stored = Stored(store, folder)
+    assert Counter(stored.steps()) == Counter(range(1, 13))
+    assert stored.steps("val/loss") == [7, 8, 9, 10, 11, 12]
+    assert stored.run.info.status == "FINISHED"
+    assert stored.run.data.params["train.epochs"] == "1"
+    assert stored.run.data.tags["headrace.changed.train.epochs"] == "1 -> 2"
+    assert stored.run.data.tags["headrace.device"] == "B"
+    assert len(stored.run.inputs.dataset_inputs) == 1
+
+    start(folder, store, "train.epochs=1").close("FINISHED")
+    assert not any(tag.startswith("headrace.changed") for tag in Stored(store, folder).run.data.tags)
+
+
+def test_a_line_that_is_not_whole_waits_and_one_that_is_damaged_is_left_out(folder, store, caplog):
+    journal = folder / "metrics.jsonl"
+    tracker = start(folder, store)
+    log(folder, [1])
+    with journal.open("a") as file:
+        file.write('{"step": 2, "time": 1.0, "train/')
+        file.flush()
+        eventually(lambda: Stored(store, folder).runs and Stored(store, folder).steps() == [1])
+        file.write('loss": 0.5}\n{"step": 3, "ti{"step": 3}\n')
+    log(folder, [4])
+    tracker.close("FINISHED")
+    assert Stored(store, folder).steps() == [1, 2, 4]
+    assert "not a line of metrics" in caplog.text
+
+
+def test_many_points_are_logged_in_batches(folder, store):
+    log(folder, range(1, 301), **{f"perf/{i}": i for i in range(12)})
+    start(folder, store).close("FINISHED")
+    assert Stored(store, folder).steps("perf/11") == list(range(1, 301))
+
+
+def test_the_tag_of_tables_stays_short(folder, store, monkeypatch):
+    monkeypatch.setattr(tracking, "LISTED_TABLES", 2)
+    tracker = start(folder, store)
+    for step in range(1, 5):
+        tracker.evaluation(step, Evaluation({}), [MISTAKE])
+    tracker.close("FINISHED")
+    stored = Stored(store, folder)
+    listed = [t["path"] for t in json.loads(stored.run.data.tags["mlflow.loggedArtifacts"])]
+    assert listed == ["mistakes/step-00000003.json", "mistakes/step-00000004.json"]
+    assert len(stored.artifacts("mistakes")) == 4
+
+
+def test_a_report_that_cannot_be_drawn_holds_up_neither_points_nor_status(folder, store, caplog):
+    tracker = start(folder, store)
+    tracker.evaluation(1, Evaluation({}, [[1]], ["a", "b"]), [])
+    log(folder, range(1, 4))
+    eventually(lambda: "a table of shape" in caplog.text)
+    log(folder, range(4, 6))
+    tracker.close("FAILED", 10)
+    stored = Stored(store, folder)
+    assert stored.steps() == [1, 2, 3, 4, 5]
+    assert stored.run.info.status == "FAILED"
+
+
+def test_long_values_are_cut_and_passwords_are_kept_nowhere(folder, store, monkeypatch):
+    config = config_file.load(
+        None, [f"corpus.label_names={[f'label{i}' for i in range(2000)]}", "track.uri=http://u:secret@h/p"]
+    )
+    params = tracking._params(config)
+    assert len(params["corpus.label_names"]) == 6000
+    assert params["track.uri"] == "http://h/p"
+    assert tracking._without_password("postgresql://u:p@h:1/d") == "postgresql://h:1/d"
+    assert tracking._without_password("sqlite:////a/b@c.db") == "sqlite:////a/b@c.db"
+
+
+def test_a_port_that_nobody_listens_at_holds_up_nothing(folder, store, caplog):
+    began = time.perf_counter()
+    tracker = start(folder, f"http://u:secret@127.0.0.1:{free_port()}")
+    assert time.perf_counter() - began < 1  # reading the config takes the most of it
+    log(folder, range(1, 4))
+    began = time.perf_counter()
+    tracker.evaluation(3, EVALUATION, [MISTAKE])
+    assert time.perf_counter() - began < 0.05
+    began = time.perf_counter()
+    tracker.close("KILLED", seconds=0.5)
+    assert time.perf_counter() - began < 1
+    (warning,) = [r.message for r in caplog.records if "lacks" in r.message and "Copy" in r.message]
+    assert "up to 3 lines of metrics.jsonl" in warning
+    assert f"python -m pipeline.train.tracking {folder}" in warning
+    assert "secret" not in warning + (folder / "mlflow.json").read_text()
+
+    run_id = replay(folder, store)
+    assert replay(folder, store) == run_id
+    stored = Stored(store, folder)
+    assert (stored.run.info.run_id, stored.run.info.status) == (run_id, "KILLED")
+    assert stored.steps() == [1, 2, 3]
+    assert stored.artifacts() == ["confusion", "mistakes"]
+
+
+def test_the_command_line_tells_of_mistakes_in_a_line(folder):
+    command = [sys.executable, "-m", "pipeline.train.tracking", str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.returncode == 2
+    assert done.stderr == f"{folder}: has no mlflow.json, was not tracked; see track.enabled\n"
+
+
+def test_a_damaged_description_is_refused(folder, store):
+    (folder / "mlflow.json").write_text("{")
+    with pytest.raises(RunError, match="mlflow.json"):
+        start(folder, store)
+
+
+def test_a_missing_package_is_named_with_what_to_do(folder, store, monkeypatch):
+    monkeypatch.setattr(tracking, "find_spec", lambda name: None if name == "mlflow" else name)
+    with pytest.raises(TrainingError, match=r"needs mlflow.*headrace\[track\].*track.enabled=false"):
+        start(folder, store)
+
+
+def test_nothing_heavy_is_imported_before_a_run_is_tracked():
+    code = (
+        "import sys, pipeline.train.tracking, pipeline.train.figures;"
+        "assert not {'mlflow', 'matplotlib', 'psutil'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+CHILD = """
+import sys, time
+sys.path[:0] = [{root!r}, {tests!r}]
+from pathlib import Path
+from test_tracking import *
+folder = Path({folder!r})
+tracker = start(folder, "", "track.system_metrics=true")
+tracker.evaluation(2, EVALUATION, [MISTAKE])
+log(folder, range(1, 4))
+eventually(lambda: (folder / "delivered").exists(), 60)
+"""
+
+
+def test_a_killed_run_is_put_right_and_a_plain_mlflow_ui_shows_it(folder):
+    """Tracked with the default URI, hence in the working folder."""
+    experiment, uri = folder, f"sqlite:///{folder.parent}/mlflow.db"
+    code = CHILD.format(root=str(ROOT), tests=str(Path(__file__).parent), folder=str(folder))
+    child = subprocess.Popen([sys.executable, "-c", code], cwd=folder.parent)
+    eventually(lambda: json_run_id(folder), 60)
+    eventually(lambda: Stored(uri, experiment).steps() == [1, 2, 3])
+    eventually(lambda: "mistakes" in Stored(uri, experiment).artifacts())
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    assert Stored(uri, experiment).run.info.status == "RUNNING"
+
+    log(folder, [4, 5])  # written, but not delivered before the end
+    tracker = start(folder, "")
+    log(folder, [6])
+    tracker.close("FINISHED")
+    stored = Stored(uri, experiment)
+    assert stored.steps() == [1, 2, 3, 4, 5, 6]
+    assert stored.run.info.status == "FINISHED"
+
+    with server(folder.parent) as (address, _):
+        shown = Stored(address, experiment)
+        assert shown.run.info.run_id == stored.run.info.run_id
+        figure = f"/get-artifact?path=confusion/step-00000002.png&run_uuid={stored.run.info.run_id}"
+        with urllib.request.urlopen(address + figure, timeout=10) as answer:
+            assert answer.read().startswith(b"\x89PNG")
+
+
+def test_a_server_that_goes_away_misses_nothing_in_the_end(folder, monkeypatch, caplog):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.setattr(tracking, "SAMPLE", 1)
+    with server(folder.parent) as (address, stop):
+        tracker = start(folder, address, "track.system_metrics=true")
+        log(folder, range(1, 6))
+        tracker.evaluation(5, EVALUATION, [MISTAKE])
+        system = "system/cpu_utilization_percentage"
+        eventually(lambda: Stored(address, folder).runs and len(Stored(address, folder).steps(system)) > 1)
+        stop()
+        log(folder, range(6, 11))
+        tracker.evaluation(10, EVALUATION, [MISTAKE])
+        eventually(lambda: "training goes on" in caplog.text)
+        log(folder, range(11, 14))
+    with server(folder.parent, address):
+        eventually(lambda: "reached again" in caplog.text)
+        log(folder, range(14, 16))
+        before = Stored(address, folder).steps(system)
+        eventually(lambda: len(Stored(address, folder).steps(system)) > len(before))
+        tracker.close("FINISHED")
+        stored = Stored(address, folder)
+        assert stored.steps() == list(range(1, 16))
+        assert stored.run.info.status == "FINISHED"
+        assert len(stored.artifacts("confusion")) == len(stored.artifacts("mistakes")) == 2
+        assert max(Counter(stored.steps(system)).values()) == 1
+    assert caplog.text.count("training goes on") == 1
+
+
+def json_run_id(folder):
+    path = folder / "mlflow.json"
+    return path.exists() and json.loads(path.read_text())["run_id"]
+
+
+def free_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+@contextmanager
+def server(folder, address=None):
+    """A plain `mlflow server` started in a folder: its address and what kills it."""
+    address = address or f"http://127.0.0.1:{free_port()}"
+    port = address.rpartition(":")[2]
+    with (folder / "server.log").open("a") as log_file:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "mlflow", "server", "--port", port, "--workers", "1"],
+            cwd=folder,
+            stdout=log_file,
+            stderr=log_file,
+            start_new_session=True,
+        )
+
+    def stop():
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+    def healthy():
+        assert process.poll() is None, (folder / "server.log").read_text()[-2000:]
+        try:
+            return urllib.request.urlopen(f"{address}/health", timeout=1).status == 200
+        except OSError:
+            return False
+
+    try:
+        eventually(healthy, 60)
+        yield address, stop
+    finally:
+        stop()
