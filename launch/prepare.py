@@ -1,25 +1,21 @@
-"""Make the dataset of a config: raw files -> examples -> tokens -> shards. Training does it too.
+"""Make the dataset of a config: raw files -> examples -> tokens -> shards.
 
-python launch/prepare.py [--config configs/NAME.yaml] [corpus.KEY=VALUE ...]
+    python launch/prepare.py [--config FILE] [key=value ...]
+
+Training does it by itself where it is missing. The same command again goes on where it was stopped.
 """
-
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from pipeline import cli
 
 
 def main() -> None:
-    args = cli.config_parser(__doc__ or "").parse_args()
+    args = cli.config_parser(__doc__).parse_args()
 
-    from pipeline import tasks
-    from pipeline.config import load
+    from pipeline import config, tasks
     from pipeline.corpus.prepare import prepare
 
-    config = load(args.config, args.overrides)
-    prepare(config.corpus, tasks.get(config.task.name).fields(config.corpus))
+    settings = config.load(args.config, args.overrides)
+    prepare(settings.corpus, tasks.get(settings.task.name).fields(settings.corpus))
 
 
 if __name__ == "__main__":

@@ -6,6 +6,11 @@ On GPUs if there are any, else on CPU cores. `python launch/train.py` does it in
 same command again goes on where a run was stopped.
 """
 
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent.parent))  # a clone works without installation
+
 from pipeline import cli
 
 

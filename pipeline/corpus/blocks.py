@@ -12,9 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipeline.corpus.fields import Field, text_and_label
+
+Array = npt.NDArray[Any]
 
 
 def schema(fields: tuple[Field, ...], vocab_size: int) -> pa.Schema:
@@ -35,13 +39,25 @@ def batch(
     columns: pa.Schema, ids: Sequence[Sequence[int]], labels: Sequence[int]
 ) -> pa.RecordBatch:
     """Rows of tokens `ids` and, where the schema has them, `labels`."""
-    kind: Any = columns.field(0).type
-    offsets = np.zeros(len(ids) + 1, np.int32)
-    np.cumsum([len(row) for row in ids], out=offsets[1:])
-    values = np.fromiter(chain.from_iterable(ids), kind.value_type.to_pandas_dtype(), offsets[-1])
+    token: Any = columns.field(0).type
+    lengths = np.fromiter(map(len, ids), np.int32, len(ids))
+    values = np.fromiter(
+        chain.from_iterable(ids), token.value_type.to_pandas_dtype(), lengths.sum()
+    )
+    return _batch(columns, lengths, values, np.array(labels, np.int32))
+
+
+def _batch(columns: pa.Schema, lengths: Array, values: Array, *labels: Array) -> pa.RecordBatch:
+    """Rows of `lengths` tokens each, all tokens in `values`.
+
+    Arrays are made from scratch, never sliced: Arrow would write what lies beyond a slice as
+    padding, and the same rows would have other bytes.
+    """
+    offsets = np.zeros(len(lengths) + 1, np.int32)
+    np.cumsum(lengths, out=offsets[1:])
     tokens = pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.array(values))
-    arrays = [tokens, pa.array(labels, pa.int32())][: len(columns)]
-    return pa.record_batch(arrays, schema=columns)
+    arrays = [tokens, *map(pa.array, labels)]
+    return pa.record_batch(arrays[: len(columns)], schema=columns)
 
 
 @dataclass(frozen=True)
@@ -71,8 +87,12 @@ def blocks(slices: Sequence[Slice], rows: int) -> Iterator[pa.RecordBatch]:
 
 
 def _joined(tables: list[pa.Table]) -> pa.RecordBatch:
-    (block,) = pa.concat_tables(tables).combine_chunks().to_batches()
-    return block
+    table = pa.concat_tables(tables)
+    tokens: Any = table.column(0)
+    lengths, values = pc.list_value_length(tokens), pc.list_flatten(tokens)
+    return _batch(
+        table.schema, *(column.to_numpy() for column in (lengths, values, *table.columns[1:]))
+    )
 
 
 def to_bytes(block: pa.RecordBatch) -> pa.Buffer:

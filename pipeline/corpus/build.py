@@ -30,8 +30,11 @@ from pipeline.errors import InputError
 Log = Callable[[str], None]
 
 
-def build(job: Job, files: Sequence[InputFile], crew: Crew, log: Log) -> Manifest:
-    """Make all of the dataset but its dataset.json. Raises InputError, DatasetError."""
+def build(job: Job, files: Sequence[InputFile], crew: Crew, log: Log) -> tuple[Manifest, list[str]]:
+    """Make all of the dataset but its dataset.json; returns what that says, and a summary.
+
+    Raises InputError, DatasetError.
+    """
     begun = time.monotonic()
     settings = job.settings
     scans = crew.run("scan", partial(scan, job), files, sum(file.bytes for file in files))
@@ -58,9 +61,8 @@ def build(job: Job, files: Sequence[InputFile], crew: Crew, log: Log) -> Manifes
         splits={s: _pack(job, crew, s, totals[s], parts, vocab_size) for s in SPLITS},
         report=counts,
     )
-    for line in report.summary(manifest, labels, raw_bytes, time.monotonic() - begun):
-        log(line)
-    return manifest
+    seconds = time.monotonic() - begun
+    return manifest, list(report.summary(manifest, labels, raw_bytes, seconds))
 
 
 def _train_tokenizer(job: Job, scans: Iterable[Scanned], log: Log) -> int:

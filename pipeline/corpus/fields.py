@@ -21,5 +21,6 @@ def text_and_label(fields: tuple[Field, ...]) -> tuple[Field, Field | None]:
     """The one text and the one label, if there is any."""
     texts = [field for field in fields if field.kind == "text"]
     labels = [field for field in fields if field.kind == "label"]
-    assert len(texts) == 1 and len(labels) <= 1, f"one text and at most one label, not {fields}"
+    if len(texts) != 1 or len(labels) > 1:
+        raise ValueError(f"a corpus has one text and at most one label, not {fields}")
     return texts[0], labels[0] if labels else None

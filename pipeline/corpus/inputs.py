@@ -3,7 +3,6 @@
 import difflib
 import glob
 import importlib.util
-import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -41,7 +40,7 @@ def _matches(text: str, root: Path) -> Iterator[tuple[str, Path]]:
     elif (root / text).is_dir():
         raise InputError(f"{root / text}: is a folder; name its files, such as {text}/*.csv")
     elif glob.has_magic(text):
-        names = sorted(glob.glob(text, root_dir=root, recursive=True))
+        names = sorted(glob.glob(text, root_dir=root, recursive=True))  # noqa: PTH207  may be absolute
         files = [name for name in names if (root / name).is_file()]
         if not files:
             raise InputError(f"{root / text}: no file matches this pattern")
@@ -66,7 +65,7 @@ def _in_package(text: str) -> Path:
 
 def _nearest(path: Path) -> str:
     try:
-        names = os.listdir(path.parent)
+        names = [sibling.name for sibling in path.parent.iterdir()]
     except OSError:
         return f": the folder {path.parent} is missing too"
     near = difflib.get_close_matches(path.name, names, 1)

@@ -73,7 +73,7 @@ def _pack(job: Job, plan: ShardPlan) -> Shard:
             blocks(plan.slices, job.settings.rows_per_block), plan.first_block
         ):
             data = to_bytes(block)
-            lengths: Any = block.column(0).value_lengths()
+            tokens: Any = block.column(0)
             member = tarfile.TarInfo(f"{number:08d}.arrow")  # mtime, uid and gid are 0
             member.size = data.size
             rows.append(
@@ -83,7 +83,7 @@ def _pack(job: Job, plan: ShardPlan) -> Shard:
                     "bytes": data.size,
                     "rows": block.num_rows,
                     "crc32": zlib.crc32(data),
-                    "lengths": lengths.to_pylist(),
+                    "lengths": tokens.value_lengths().to_pylist(),
                 }
             )
             tar.addfile(member, io.BytesIO(data))

@@ -12,7 +12,6 @@ settings give the same bytes, whatever the number of processes and the size of p
 """
 
 import json
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -52,8 +51,11 @@ def prepare(settings: CorpusSettings, fields: tuple[Field, ...], log: Log = prin
         files = _input_files(settings)
         job = Job(_work_folder(settings, fields, files, log), settings, fields)
         with Crew(settings.workers, log) as crew:
-            manifest = build(job, files, crew, log)
-        return _publish(job, manifest, folder)
+            manifest, summary = build(job, files, crew, log)
+        manifest = _publish(job, manifest, folder)
+        for line in summary:
+            log(line)
+        return manifest
 
 
 def _is_dataset(folder: Path) -> bool:
@@ -142,7 +144,7 @@ def _publish(job: Job, manifest: Manifest, folder: Path) -> Manifest:
     for made in (*(job.out / split for split in SPLITS), job.out):
         sync_folder(made)
     with writing(folder):
-        os.rename(job.out, folder)
+        job.out.rename(folder)
     sync_folder(folder.absolute().parent)
     shutil.rmtree(job.work, ignore_errors=True)
     return replace(manifest, path=folder)

@@ -63,13 +63,13 @@ def summary(
 ) -> Iterator[str]:
     """What a person wants to know at the end."""
     yield (
-        f"{manifest.path} is ready: {raw_bytes / MB:.1f} MB of input in {seconds:.1f} s, "
+        f"ready: {raw_bytes / MB:.1f} MB of input in {seconds:.1f} s, "
         f"{raw_bytes / MB / seconds:.1f} MB/s"
     )
     for name, split in manifest.splits.items():
         yield (
             f"  {name}: {split.rows:,} rows, {split.tokens:,} tokens, the longest row "
-            f"{split.max_length:,}, {len(split.shards)} shards, "
+            f"{split.max_length:,}, {len(split.shards)} shard(s) of "
             f"{sum(shard.bytes for shard in split.shards) / MB:.1f} MB"
         )
     if labels:

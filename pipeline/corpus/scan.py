@@ -3,7 +3,7 @@
 from contextlib import ExitStack
 from hashlib import blake2b
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
 
 from pipeline.corpus.crew import advance
 from pipeline.corpus.readers import ParquetReader, TextReader, form, open_reader, unzip
@@ -31,6 +31,15 @@ def digest(data: bytes) -> tuple[bytes, int]:
 def held_below(validation: float | str) -> int:
     """Texts whose first hash is smaller are for validation."""
     return int(validation * 2**64) if isinstance(validation, float) else 0
+
+
+class _Place(NamedTuple):
+    """A mark of a reader, and what came before it."""
+
+    mark: int
+    position: int
+    rows: int
+    examples: int
 
 
 class _Scan:
@@ -75,28 +84,7 @@ class _Scan:
         progress: float,
     ) -> None:
         found, piece_bytes = self._found, self._job.settings.piece_mb * MB
-        start, position, rows, examples = reader.mark, reader.position, 0, 0
-
-        def cut() -> None:
-            nonlocal start, position, rows, examples
-            assert start is not None and reader.mark is not None
-            size = reader.position - position
-            found.pieces.append(
-                Piece(
-                    file=self._file.number,
-                    start=start,
-                    stop=reader.mark,
-                    bytes=size,
-                    row=rows + 1,
-                    example=examples,
-                    examples=found.examples - examples,
-                )
-            )
-            advance(int(size * progress))
-            start, position, rows, examples = (
-                reader.mark, reader.position, found.rows, found.examples
-            )  # fmt: skip
-
+        begin = self._place(reader)
         for row in reader:
             found.rows += 1
             example = self._wanted.examine(row)
@@ -105,10 +93,29 @@ class _Scan:
                 self._take(row.number, example, hashes, codes)
             else:
                 self._skip(row, example)
-            if reader.mark is not None and reader.position - position >= piece_bytes:
-                cut()
-        if found.rows > rows:
-            cut()
+            if reader.mark is not None and reader.position - begin.position >= piece_bytes:
+                begin = self._cut(begin, self._place(reader), progress)
+        if found.rows > begin.rows:
+            self._cut(begin, self._place(reader), progress)
+
+    def _place(self, reader: TextReader | ParquetReader) -> _Place:
+        assert reader.mark is not None, "inside a row group"
+        return _Place(reader.mark, reader.position, self._found.rows, self._found.examples)
+
+    def _cut(self, begin: _Place, end: _Place, progress: float) -> _Place:
+        """Note the piece from `begin` to `end`, where the next begins."""
+        piece = Piece(
+            file=self._file.number,
+            start=begin.mark,
+            stop=end.mark,
+            bytes=end.position - begin.position,
+            row=begin.rows + 1,
+            example=begin.examples,
+            examples=end.examples - begin.examples,
+        )
+        self._found.pieces.append(piece)
+        advance(int(piece.bytes * progress))
+        return end
 
     def _take(self, row: int, example: Example, hashes: IO[bytes], codes: IO[bytes]) -> None:
         identity, order = digest(example.data)

@@ -3,8 +3,8 @@
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from io import BufferedWriter
+from pathlib import Path
 from typing import TypeVar
 
 from pydantic import TypeAdapter
@@ -37,7 +37,7 @@ def landing(path: Path) -> Iterator[BufferedWriter]:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.replace(passing, path)
+        passing.replace(path)
 
 
 def remembered(path: Path, kind: type[T], make: Callable[[], T]) -> T:

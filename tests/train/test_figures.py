@@ -19,7 +19,9 @@ from pipeline.train.figures import (
 def cells(figure):
     """The texts inside a confusion matrix by (true, predicted)."""
     (axes,) = figure.axes
-    return {(text.get_position()[1], text.get_position()[0]): text.get_text() for text in axes.texts}
+    return {
+        (text.get_position()[1], text.get_position()[0]): text.get_text() for text in axes.texts
+    }
 
 
 def ticks(figure):

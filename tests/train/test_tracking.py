@@ -9,7 +9,7 @@ import sys
 import time
 import urllib.request
 from collections import Counter
-from contextlib import chdir, contextmanager
+from contextlib import chdir
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -60,7 +60,7 @@ def start(folder, uri, *overrides, **facts):
     """A tracker as the training loop builds it; the experiment is the folder's own."""
     settings = [
         f"run.dir={folder}",
-        f"track.uri={uri}",
+        f"track.uri='{uri}'",
         f"track.experiment={folder}",
         "track.system_metrics=false",
     ]
@@ -95,7 +95,8 @@ class Stored:
         return run
 
     def steps(self, key="train/loss"):
-        return [m.step for m in self.client.get_metric_history(self.run.info.run_id, key)]
+        history = self.client.get_metric_history(self.run.info.run_id, key)
+        return sorted(metric.step for metric in history)
 
     def artifacts(self, path=None):
         return sorted(f.path for f in self.client.list_artifacts(self.run.info.run_id, path))
@@ -144,7 +145,7 @@ def test_a_run_is_copied_whole(folder, store):
     ]
 
 
-def test_mlflow_itself_reads_the_tables_and_the_dataset(folder, store):
+def test_mlflow_itself_reads_the_tables_and_the_dataset(folder, store, monkeypatch):
     import mlflow
 
     tracker = start(folder, store)
@@ -153,8 +154,10 @@ def test_mlflow_itself_reads_the_tables_and_the_dataset(folder, store):
     run = Stored(store, folder).run
     source = mlflow.data.get_source(run.inputs.dataset_inputs[0])
     assert source.uri == str(Path.cwd() / "data/shards/imdb")
-    path = "mistakes/step-00000001.json"
-    table = mlflow.MlflowClient(store).load_table(run.info.experiment_id, path, [run.info.run_id])
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", store)
+    table = mlflow.MlflowClient().load_table(
+        run.info.experiment_id, "mistakes/step-00000001.json", [run.info.run_id]
+    )
     assert list(table["text"]) == ["not bad", "not bad"]
 
 
@@ -184,7 +187,9 @@ def test_a_resumed_run_goes_on_without_a_point_twice(folder, store):
     assert len(stored.run.inputs.dataset_inputs) == 1
 
     start(folder, store, "train.epochs=1").close("FINISHED")
-    assert not any(tag.startswith("headrace.changed") for tag in Stored(store, folder).run.data.tags)
+    assert not any(
+        tag.startswith("headrace.changed") for tag in Stored(store, folder).run.data.tags
+    )
 
 
 def test_a_line_that_is_not_whole_waits_and_one_that_is_damaged_is_left_out(folder, store, caplog):
@@ -234,7 +239,11 @@ def test_a_report_that_cannot_be_drawn_holds_up_neither_points_nor_status(folder
 
 def test_long_values_are_cut_and_passwords_are_kept_nowhere(folder, store, monkeypatch):
     config = config_file.load(
-        None, [f"corpus.label_names={[f'label{i}' for i in range(2000)]}", "track.uri=http://u:secret@h/p"]
+        None,
+        [
+            f"corpus.label_names={[f'label{i}' for i in range(2000)]}",
+            "track.uri=http://u:secret@h/p",
+        ],
     )
     params = tracking._params(config)
     assert len(params["corpus.label_names"]) == 6000
@@ -282,7 +291,9 @@ def test_a_damaged_description_is_refused(folder, store):
 
 def test_a_missing_package_is_named_with_what_to_do(folder, store, monkeypatch):
     monkeypatch.setattr(tracking, "find_spec", lambda name: None if name == "mlflow" else name)
-    with pytest.raises(TrainingError, match=r"needs mlflow.*headrace\[track\].*track.enabled=false"):
+    with pytest.raises(
+        TrainingError, match=r"needs mlflow.*headrace\[track\].*track.enabled=false"
+    ):
         start(folder, store)
 
 
@@ -295,71 +306,75 @@ def test_nothing_heavy_is_imported_before_a_run_is_tracked():
 
 
 CHILD = """
-import sys, time
+import sys
 sys.path[:0] = [{root!r}, {tests!r}]
-from pathlib import Path
 from test_tracking import *
-folder = Path({folder!r})
+folder, tracking.POLL = Path({folder!r}), 0.05
 tracker = start(folder, "", "track.system_metrics=true")
 tracker.evaluation(2, EVALUATION, [MISTAKE])
 log(folder, range(1, 4))
-eventually(lambda: (folder / "delivered").exists(), 60)
+time.sleep(60)
 """
 
 
-def test_a_killed_run_is_put_right_and_a_plain_mlflow_ui_shows_it(folder):
-    """Tracked with the default URI, hence in the working folder."""
-    experiment, uri = folder, f"sqlite:///{folder.parent}/mlflow.db"
+def test_a_killed_run_is_put_right_and_a_plain_mlflow_ui_shows_it(folder, server, monkeypatch):
+    """Tracked with the default URI, hence in the working folder, which is the server's."""
+    uri = f"sqlite:///{server.folder}/mlflow.db"
+    monkeypatch.chdir(server.folder)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     code = CHILD.format(root=str(ROOT), tests=str(Path(__file__).parent), folder=str(folder))
-    child = subprocess.Popen([sys.executable, "-c", code], cwd=folder.parent)
+    child = subprocess.Popen([sys.executable, "-c", code])
     eventually(lambda: json_run_id(folder), 60)
-    eventually(lambda: Stored(uri, experiment).steps() == [1, 2, 3])
-    eventually(lambda: "mistakes" in Stored(uri, experiment).artifacts())
+    eventually(lambda: Stored(uri, folder).steps() == [1, 2, 3])
+    eventually(lambda: "mistakes" in Stored(uri, folder).artifacts())
     child.send_signal(signal.SIGKILL)
     child.wait()
-    assert Stored(uri, experiment).run.info.status == "RUNNING"
+    assert Stored(uri, folder).run.info.status == "RUNNING"
 
     log(folder, [4, 5])  # written, but not delivered before the end
     tracker = start(folder, "")
     log(folder, [6])
     tracker.close("FINISHED")
-    stored = Stored(uri, experiment)
+    stored = Stored(uri, folder)
     assert stored.steps() == [1, 2, 3, 4, 5, 6]
     assert stored.run.info.status == "FINISHED"
 
-    with server(folder.parent) as (address, _):
-        shown = Stored(address, experiment)
-        assert shown.run.info.run_id == stored.run.info.run_id
-        figure = f"/get-artifact?path=confusion/step-00000002.png&run_uuid={stored.run.info.run_id}"
-        with urllib.request.urlopen(address + figure, timeout=10) as answer:
-            assert answer.read().startswith(b"\x89PNG")
+    server.start()
+    shown = Stored(server.address, folder)
+    assert shown.run.info.run_id == stored.run.info.run_id
+    figure = f"/get-artifact?path=confusion/step-00000002.png&run_uuid={stored.run.info.run_id}"
+    with urllib.request.urlopen(server.address + figure, timeout=10) as answer:
+        assert answer.read().startswith(b"\x89PNG")
 
 
-def test_a_server_that_goes_away_misses_nothing_in_the_end(folder, monkeypatch, caplog):
+def test_a_server_that_goes_away_misses_nothing_in_the_end(folder, server, monkeypatch, caplog):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     monkeypatch.setattr(tracking, "SAMPLE", 1)
-    with server(folder.parent) as (address, stop):
-        tracker = start(folder, address, "track.system_metrics=true")
-        log(folder, range(1, 6))
-        tracker.evaluation(5, EVALUATION, [MISTAKE])
-        system = "system/cpu_utilization_percentage"
-        eventually(lambda: Stored(address, folder).runs and len(Stored(address, folder).steps(system)) > 1)
-        stop()
-        log(folder, range(6, 11))
-        tracker.evaluation(10, EVALUATION, [MISTAKE])
-        eventually(lambda: "training goes on" in caplog.text)
-        log(folder, range(11, 14))
-    with server(folder.parent, address):
-        eventually(lambda: "reached again" in caplog.text)
-        log(folder, range(14, 16))
-        before = Stored(address, folder).steps(system)
-        eventually(lambda: len(Stored(address, folder).steps(system)) > len(before))
-        tracker.close("FINISHED")
-        stored = Stored(address, folder)
-        assert stored.steps() == list(range(1, 16))
-        assert stored.run.info.status == "FINISHED"
-        assert len(stored.artifacts("confusion")) == len(stored.artifacts("mistakes")) == 2
-        assert max(Counter(stored.steps(system)).values()) == 1
+    system = "system/cpu_utilization_percentage"
+    server.start()
+    tracker = start(folder, server.address, "track.system_metrics=true")
+    log(folder, range(1, 6))
+    tracker.evaluation(5, EVALUATION, [MISTAKE])
+    eventually(lambda: json_run_id(folder))
+    eventually(lambda: len(Stored(server.address, folder).steps(system)) > 1)
+
+    server.kill()
+    log(folder, range(6, 11))
+    tracker.evaluation(10, EVALUATION, [MISTAKE])
+    eventually(lambda: "training goes on" in caplog.text)
+    log(folder, range(11, 14))
+
+    server.start()
+    eventually(lambda: "reached again" in caplog.text)
+    log(folder, range(14, 16))
+    sampled = len(Stored(server.address, folder).steps(system))
+    eventually(lambda: len(Stored(server.address, folder).steps(system)) > sampled)
+    tracker.close("FINISHED")
+    stored = Stored(server.address, folder)
+    assert stored.steps() == list(range(1, 16))
+    assert stored.run.info.status == "FINISHED"
+    assert len(stored.artifacts("confusion")) == len(stored.artifacts("mistakes")) == 2
+    assert max(Counter(stored.steps(system)).values()) == 1
     assert caplog.text.count("training goes on") == 1
 
 
@@ -374,34 +389,43 @@ def free_port():
         return listener.getsockname()[1]
 
 
-@contextmanager
-def server(folder, address=None):
-    """A plain `mlflow server` started in a folder: its address and what kills it."""
-    address = address or f"http://127.0.0.1:{free_port()}"
-    port = address.rpartition(":")[2]
-    with (folder / "server.log").open("a") as log_file:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "mlflow", "server", "--port", port, "--workers", "1"],
-            cwd=folder,
-            stdout=log_file,
-            stderr=log_file,
-            start_new_session=True,
-        )
+class Server:
+    """A plain `mlflow server`, as `mlflow ui` is one, in a folder."""
 
-    def stop():
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+    def __init__(self, folder):
+        self.folder, self.port, self.process = folder, free_port(), None
+        self.address = f"http://127.0.0.1:{self.port}"
 
-    def healthy():
-        assert process.poll() is None, (folder / "server.log").read_text()[-2000:]
+    def start(self):
+        if self.process is None:
+            command = [sys.executable, "-m", "mlflow", "server", "--workers", "1"]
+            with (self.folder / "server.log").open("a") as file:
+                self.process = subprocess.Popen(
+                    [*command, "--port", str(self.port)],
+                    cwd=self.folder,
+                    stdout=file,
+                    stderr=file,
+                    start_new_session=True,
+                )
+            eventually(self.healthy, 60)
+
+    def healthy(self):
+        assert self.process.poll() is None, (self.folder / "server.log").read_text()[-2000:]
         try:
-            return urllib.request.urlopen(f"{address}/health", timeout=1).status == 200
+            with urllib.request.urlopen(f"{self.address}/health", timeout=1) as answer:
+                return answer.status == 200
         except OSError:
             return False
 
-    try:
-        eventually(healthy, 60)
-        yield address, stop
-    finally:
-        stop()
+    def kill(self):
+        if self.process:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+            self.process = None
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory):
+    server = Server(tmp_path_factory.mktemp("server"))
+    yield server
+    server.kill()
