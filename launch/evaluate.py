@@ -17,14 +17,18 @@ from pipeline import cli
 
 def main() -> None:
     args = cli.parser(__doc__)
-    args.add_argument("--run", type=Path, required=True, metavar="RUN_DIR", help="folder of the run")
+    args.add_argument(
+        "--run", type=Path, required=True, metavar="RUN_DIR", help="folder of the run"
+    )
     args.add_argument(
         "--input", required=True, metavar="FILE", help="CSV, TSV, JSONL (also .gz) or Parquet"
     )
     args.add_argument(
         "--checkpoint", type=Path, metavar="DIR", help="a checkpoint [the best of the run]"
     )
-    args.add_argument("overrides", nargs="*", metavar="key=value", help="such as corpus.text=review")
+    args.add_argument(
+        "overrides", nargs="*", metavar="key=value", help="such as corpus.text=review"
+    )
     given = args.parse_args()
 
     from pipeline.train.inference import Predictor, describe_skips

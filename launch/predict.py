@@ -1,6 +1,6 @@
 """Predict with a run: a text a line in, a JSON object a line out, in the same order.
 
-    python launch/predict.py --run runs/imdb [--input FILE] < texts.txt
+python launch/predict.py --run runs/imdb [--input FILE] < texts.txt
 """
 
 import json
@@ -14,7 +14,9 @@ from pipeline import cli
 
 def main() -> None:
     args = cli.parser(__doc__)
-    args.add_argument("--run", type=Path, required=True, metavar="RUN_DIR", help="folder of the run")
+    args.add_argument(
+        "--run", type=Path, required=True, metavar="RUN_DIR", help="folder of the run"
+    )
     args.add_argument("--input", type=Path, metavar="FILE", help="texts, one a line [stdin]")
     args.add_argument(
         "--checkpoint", type=Path, metavar="DIR", help="a checkpoint [the best of the run]"

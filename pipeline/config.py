@@ -175,11 +175,11 @@ def _conflicts(config: Config) -> Iterator[str]:
     budget = stream.token_budget // stream.micro_batches
     if budget < corpus.max_tokens:
         yield (
-            f"stream.token_budget={stream.token_budget}: {stream.micro_batches} batch(es) an update "
-            f"leave {budget} tokens for a batch, fewer than the longest row has "
+            f"stream.token_budget={stream.token_budget}: {stream.micro_batches} batch(es) an "
+            f"update leave {budget} tokens for a batch, fewer than the longest row has "
             f"(corpus.max_tokens={corpus.max_tokens}); raise the one or lower the other"
         )
     if corpus.text == corpus.label:
-        yield f"corpus.label={corpus.label!r}: is the same column as corpus.text; name the label's own"
+        yield f"corpus.label={corpus.label!r}: the same column as corpus.text; name the label's own"
     if len(set(corpus.label_names)) < len(corpus.label_names):
         yield f"corpus.label_names={corpus.label_names!r}: names one label twice"

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 
 class HeadraceError(Exception):
-    """A mistake or a circumstance outside the program; `launch/` prints its lines and exits with 2."""
+    """A mistake or a circumstance outside the program; `launch/` prints it and exits with 2."""
 
     def __init__(self, lines: str | Iterable[str]) -> None:
         self.lines = [lines] if isinstance(lines, str) else list(lines)
@@ -31,4 +31,4 @@ class RunError(HeadraceError):
 
 
 class TrainingError(HeadraceError):
-    """A training run that cannot go on: a non-finite loss, a precision or world size out of reach."""
+    """A run that cannot go on: a non-finite loss, a precision or world size out of reach."""

@@ -30,7 +30,8 @@ def write_reviews(path: Path, rows: int, seed: int = 0) -> None:
             length = min(60, 1 + int(draw.expovariate(1 / 18)))
             words = [draw.choice(PLAIN) for _ in range(length)]
             for _ in range(1 + length // 8):
-                words.insert(draw.randrange(len(words) + 1), draw.choice(GOOD if label == "positive" else BAD))
+                word = draw.choice(GOOD if label == "positive" else BAD)
+                words.insert(draw.randrange(len(words) + 1), word)
             writer.writerow([" ".join([*words, f"n{number}"]), label])
 
 

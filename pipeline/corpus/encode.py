@@ -46,9 +46,7 @@ class Chosen(NamedTuple):
 
 def encode(job: Job, task: PieceTask) -> Part:
     """Write the rows of a piece, one file a split."""
-    part = remembered(job.part(task.number, "json"), Part, lambda: _encode(job, task))
-    advance(task.piece.bytes)
-    return part
+    return remembered(job.part(task.number, "json"), Part, lambda: _encode(job, task))
 
 
 def _encode(job: Job, task: PieceTask) -> Part:
@@ -78,6 +76,7 @@ def _encode(job: Job, task: PieceTask) -> Part:
                     writers[split].write_batch(batch(columns, *zip(*rows, strict=True)))
                     lengths = [len(ids) for ids, _ in rows]
                     part.splits[split].add(Totals(len(rows), sum(lengths), max(lengths)))
+            advance(task.piece.bytes * len(group) // task.piece.examples)
     return part
 
 

@@ -58,7 +58,7 @@ class Attention(nn.Module):
         return (scores.softmax(0)[..., None] * states).sum(0)  # [B, D*H]
 
 
-POOLINGS = {"max_mean": MaxMean, "last": Last, "attention": Attention}
+POOLINGS: dict[str, type[MaxMean] | type[Last] | type[Attention]] = {"max_mean": MaxMean, "last": Last, "attention": Attention}
 
 
 def _wide(x: Tensor) -> torch.dtype:

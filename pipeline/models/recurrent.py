@@ -100,7 +100,7 @@ class _Permute(torch.autograd.Function):
         return x.flatten(0, 1).index_select(0, index).view_as(x)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         (index,) = ctx.saved_tensors
         return _Permute.apply(grad, index), None
 

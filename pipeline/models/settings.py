@@ -12,6 +12,7 @@ class ModelSettings(Section):
     hidden: int = setting(128, "units of one layer in one direction", ge=1)
     bidirectional: bool = setting(True, "read in both directions")
     pooling: Literal["max_mean", "last", "attention"] = setting(
-        "max_mean", "how the states of a row become one vector")
+        "max_mean", "how the states of a row become one vector"
+    )
     embedding_dropout: float = setting(0.0, "share of tokens whose embedding is zeroed", ge=0, lt=1)
     dropout: float = setting(0.0, "locked dropout after the embedding and each layer", ge=0, lt=1)

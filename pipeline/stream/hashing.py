@@ -1,4 +1,4 @@
-"""Counter-based random numbers: a value depends on its key and its counter, on nothing drawn before.
+"""Counter-based random numbers: a value depends on its key and counter, on nothing drawn before.
 
 numpy's generators may change their streams between releases; these few lines do not, and the
 golden tests of the plan hold them to it.

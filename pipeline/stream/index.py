@@ -54,5 +54,5 @@ def _array(table: pa.Table, column: str) -> NDArray[Any]:
     return np.asarray(table.column(column).combine_chunks().to_numpy(zero_copy_only=False))
 
 
-def _values(lengths: pa.LargeListArray) -> NDArray[np.uint16]:
+def _values(lengths: Any) -> NDArray[np.uint16]:
     return np.asarray(lengths.flatten().to_numpy(zero_copy_only=True))

@@ -67,7 +67,7 @@ class Window:
         return sequence[sequence % self.lanes % world == rank]
 
     def rows_a_rank(self, cut: Cut, world: int) -> int:
-        """Rows that each rank gets of a batch: those of the rank with most, others are filled up."""
+        """Rows that each rank gets of a batch: as many as the rank with most, filled up."""
         sequence = np.arange(cut.start, cut.stop)
         return int(np.bincount(sequence % self.lanes % world, minlength=world).max())
 
@@ -102,9 +102,9 @@ class Plan:
         blocks = blocks[
             number * index.blocks // self.windows : (number + 1) * index.blocks // self.windows
         ]
-        rows = np.concatenate([
-            b * index.rows_per_block + np.arange(index.block_rows[b]) for b in blocks
-        ])
+        rows = np.concatenate(
+            [b * index.rows_per_block + np.arange(index.block_rows[b]) for b in blocks]
+        )
         lengths = np.concatenate([index.lengths(b) for b in blocks]).astype(np.int64)
         n = len(rows)
         bins = np.searchsorted(self.edges, lengths)
@@ -113,11 +113,13 @@ class Plan:
         lane_rows = np.full(s.lanes, n // s.lanes)
         lane_rows[: n % s.lanes] += 1
         lane = np.repeat(np.arange(s.lanes), lane_rows)
-        order = np.lexsort((
-            draw(key(self.key, epoch, 1), rows) if self.shuffle else rows,
-            -bins if s.bucketing else np.zeros(n, np.int64),
-            lane,
-        ))
+        order = np.lexsort(
+            (
+                draw(key(self.key, epoch, 1), rows) if self.shuffle else rows,
+                -bins if s.bucketing else np.zeros(n, np.int64),
+                lane,
+            )
+        )
         place = np.arange(n) - np.repeat(np.cumsum(lane_rows) - lane_rows, lane_rows)
         sequence = np.empty(n, np.int64)
         sequence[place * s.lanes + lane] = order
@@ -146,8 +148,8 @@ class Plan:
         lanes = self.settings.lanes
         if world > lanes:
             raise TrainingError(
-                f"world size {world}: stream.lanes={lanes} serves at most {lanes} ranks, each owns "
-                f"at least one; start {lanes}, or for a new run set stream.lanes={world} or a multiple"
+                f"world size {world}: stream.lanes={lanes} serves at most {lanes} ranks, as each "
+                f"owns a lane; start {lanes}, or for a new run set stream.lanes={world} or a multiple"
             )
 
     def _blocks(self, epoch: int) -> NDArray[np.int64]:

@@ -46,7 +46,7 @@ class Reader:
             try:
                 self._maps[shard] = pa.memory_map(str(path)).read_buffer()
             except OSError as error:
-                raise DatasetError(f"{path}: cannot be read ({error}); prepare the corpus again") from None
+                raise DatasetError(f"{path}: cannot be read ({error}); prepare anew") from None
         data = self._maps[shard].slice(offset, int(index.bytes[number]))
         found, expected = zlib.crc32(data), int(index.crc32[number])
         if found != expected:
@@ -57,7 +57,7 @@ class Reader:
         batch = pa.ipc.open_stream(data).read_next_batch()
         if not np.array_equal(np.diff(_ragged(batch.column(0)).offsets), index.lengths(number)):
             raise DatasetError(
-                f"{path}: block {number} does not hold the rows its index says; prepare the corpus again"
+                f"{path}: block {number} does not hold the rows its index says; prepare anew"
             )
         return batch
 
@@ -70,11 +70,11 @@ class Reader:
         }
 
 
-def _ragged(column: pa.Array) -> Ragged:
+def _ragged(column: Any) -> Ragged:
     return Ragged(np.asarray(column.values), np.asarray(column.offsets).astype(np.int64))
 
 
-def _join(columns: list[pa.Array]) -> Ragged | NDArray[Any]:
+def _join(columns: list[Any]) -> Ragged | NDArray[Any]:
     if not pa.types.is_list(columns[0].type):
         return np.concatenate([np.asarray(column) for column in columns])
     parts = [_ragged(column) for column in columns]

@@ -21,7 +21,7 @@ class Classification:
     Legend: B rows of a batch, C labels.
     """
 
-    sums = ("loss", "rows", "correct")
+    sums: tuple[str, ...] = ("loss", "rows", "correct")
     best = "accuracy"
 
     def __init__(self, model: ModelSettings, vocabulary: int, labels: Sequence[str]) -> None:
@@ -56,8 +56,8 @@ class Classification:
                 losses[i].item(),
                 batch.columns["tokens"][i, : batch.lengths[i]].tolist(),
                 {
-                    "label": self.labels[label[i]],
-                    "predicted": self.labels[predicted[i]],
+                    "label": self.labels[int(label[i])],
+                    "predicted": self.labels[int(predicted[i])],
                     "probability": probability[i, predicted[i]].item(),
                 },
             )

@@ -32,7 +32,7 @@ class State:
 
     step: int = 0
     """Updates done."""
-    position: Position = Position()
+    position: Position = field(default_factory=Position)
     rows: int = 0
     """Rows consumed."""
     schedule_rows: int = 0
@@ -95,7 +95,7 @@ def newest(folder: Path) -> tuple[Path | None, list[str]]:
     Raises RunError if there are checkpoints and none verifies: training must not start afresh
     over them.
     """
-    damaged = []
+    damaged: list[str] = []
     for path in sorted(folder.glob("step-*"), reverse=True):
         reason = damage(path)
         if not reason:
@@ -195,7 +195,8 @@ def _point(link: Path, name: str) -> None:
 
 def _prune(folder: Path, keep: int) -> None:
     kept = {path.name for path in sorted(folder.glob("step-*"))[-keep:]}
-    kept |= {os.readlink(link) for link in (folder / "best", folder / "latest") if link.is_symlink()}
+    links = [folder / "best", folder / "latest"]
+    kept |= {link.readlink().name for link in links if link.is_symlink()}
     for path in folder.glob("*step-*"):
         if path.name not in kept:
             shutil.rmtree(path)

@@ -16,6 +16,8 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed import PrefixStore  # type: ignore[attr-defined]
+from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
 START_TIMEOUT = timedelta(seconds=300)
@@ -96,11 +98,11 @@ def connect(place: Place) -> Iterator[World]:
         return
     # After a restart by torchrun the old attempt's addresses are still in its store; a prefix an
     # attempt keeps workers from reading them.
-    store, rank, size = next(dist.rendezvous("env://", timeout=START_TIMEOUT))
+    store, rank, size = next(rendezvous("env://", timeout=START_TIMEOUT))
     attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
     dist.init_process_group(
         "nccl" if device.type == "cuda" else "gloo",
-        store=dist.PrefixStore(f"attempt-{attempt}", store),
+        store=PrefixStore(f"attempt-{attempt}", store),
         rank=rank,
         world_size=size,
         timeout=START_TIMEOUT,

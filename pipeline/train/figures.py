@@ -74,11 +74,14 @@ def confusion_matrix(table: Sequence[Sequence[int]], labels: Sequence[str], name
     return figure
 
 
-def length_histogram(rows: Sequence[int] | NDArray[np.int64], edges: Sequence[int]) -> Figure:
+def length_histogram(
+    rows: Sequence[int] | NDArray[np.int64], edges: Sequence[int], total: int = 0
+) -> Figure:
     """Rows by their number of tokens, and the lengths that batches are padded to.
 
-    `rows[n]` is the number of rows with n tokens; `edges` rise and the last is at least the
-    greatest length. Raises ValueError if it is not, or if there are no rows.
+    `rows[n]` is the number of rows with n tokens, counted over all rows or a sample of `total`;
+    `edges` rise and the last is at least the greatest length. Raises ValueError if it is not, or
+    if there are no rows.
     """
     from matplotlib.figure import Figure
     from matplotlib.ticker import StrMethodFormatter
@@ -96,7 +99,7 @@ def length_histogram(rows: Sequence[int] | NDArray[np.int64], edges: Sequence[in
 
     figure = Figure((8, 4), DPI, layout="constrained")
     axes = figure.add_subplot()
-    starts = np.arange(len(bars)) * width
+    starts = np.arange(len(bars)) * width - 0.5
     axes.bar(starts, bars, width * 0.92, align="edge", color=BAR, zorder=2)
     axes.vlines(edges, 0, 0.035, EDGE, zorder=3, transform=axes.get_xaxis_transform())
     axes.set_xlim(0, max(longest, edges[-1]) * 1.01 + 1)
@@ -105,11 +108,10 @@ def length_histogram(rows: Sequence[int] | NDArray[np.int64], edges: Sequence[in
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     axes.spines[["top", "right"]].set_visible(False)
-    axes.set_title(
-        f"{_brief(int(counts.sum()))} rows, {_brief(tokens)} tokens; "
-        f"padding to the buckets' edges adds {padding_share(counts, edges):.1%}",
-        size=11,
-    )
+    seen = int(counts.sum())
+    sample = f" of {_brief(total)}" if total > seen else ""
+    padding = f"padding to the edges of buckets: {padding_share(counts, edges):.1%}"
+    axes.set_title(f"{_brief(seen)}{sample} rows, {_brief(tokens)} tokens; {padding}", size=11)
     return figure
 
 

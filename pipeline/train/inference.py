@@ -21,10 +21,9 @@ from pipeline.corpus.labels import label_index
 from pipeline.corpus.readers import read
 from pipeline.corpus.rows import MEANING, Example, Skip, Wanted
 from pipeline.corpus.tokenizer import Encoder
-from pipeline.errors import InputError
 from pipeline.stream.batch import Batch, collate
 from pipeline.stream.plan import bin_edges, cut
-from pipeline.stream.reader import Ragged
+from pipeline.stream.reader import Columns, Ragged
 from pipeline.train import checkpoint, precision
 from pipeline.train.distributed import World
 from pipeline.train.evaluate import evaluate
@@ -114,7 +113,7 @@ class Predictor:
         order = order[: np.count_nonzero(lengths)]
         if not len(order):
             return
-        rows = {
+        rows: Columns = {
             "tokens": Ragged(
                 np.concatenate([np.asarray(row, np.int64) for row in tokens]),
                 np.concatenate([[0], np.cumsum(lengths)]),

@@ -3,13 +3,14 @@
 import math
 import signal
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from pipeline.errors import TrainingError
 from pipeline.stream.loader import Loader, Update
@@ -129,7 +130,7 @@ class Trainer:
         share = update.rows / self.world.size
         sums = torch.zeros(len(self.task.sums), dtype=torch.float64, device=self.world.device)
         for i, batch in enumerate(update.batches, 1):
-            with self.wrapped.no_sync() if self._delays(i, update) else nullcontext():
+            with self._unsynced(delays=i < len(update.batches)):
                 with self.precision.autocast():
                     part = self.task.loss(self.wrapped, batch.to(self.world.device))
                 self.scaler.scale(part[0] / share).backward()
@@ -144,9 +145,7 @@ class Trainer:
             group["lr"] = rate
         # The gradient is a mean over ranks of sums / share; its divisor must be the global count.
         factor = (update.rows / values[1]).float()
-        norm = optimiser.step(
-            self.model, self.optimiser, self.scaler, factor, settings.clip
-        )
+        norm = optimiser.step(self.model, self.optimiser, self.scaler, factor, settings.clip)
         self.optimiser.zero_grad(set_to_none=True)
 
         state.step += 1
@@ -156,9 +155,11 @@ class Trainer:
         state.position = update.after
         return Result(update, torch.cat([values, norm.double()[None]]))
 
-    def _delays(self, number: int, update: Update) -> bool:
-        """Whether this batch's gradients wait for those of a later one."""
-        return self.world.size > 1 and number < len(update.batches)
+    def _unsynced(self, *, delays: bool) -> AbstractContextManager[None]:
+        """Where gradients add up on each rank, to be averaged with those of a later batch."""
+        if delays and isinstance(self.wrapped, DistributedDataParallel):
+            return self.wrapped.no_sync()
+        return nullcontext()
 
     def _settle(self) -> None:
         """Read the result of the update before, which the device has done by now."""
@@ -177,12 +178,14 @@ class Trainer:
         if not math.isfinite(norm):
             if not self.scaler.is_enabled():
                 raise TrainingError(
-                    f"step {state.step}: the gradient's norm is {norm}, training cannot go on; lower "
-                    f"train.lr, or try train.precision=fp32. The last checkpoint in "
+                    f"step {state.step}: the gradient's norm is {norm}, training cannot go on; "
+                    f"lower train.lr, or try train.precision=fp32. The last checkpoint in "
                     f"{self.checkpoints} is from before"
                 )
             state.schedule_rows -= update.rows  # the scaler skipped this one
-        state.since_log = [a + b for a, b in zip(state.since_log or [0.0] * len(sums), sums)]
+        state.since_log = [
+            a + b for a, b in zip(state.since_log or [0.0] * len(sums), sums, strict=True)
+        ]
         self._stop = self._stop or stops > 0
         self._meter.add(update, norm)
         if self.listener:

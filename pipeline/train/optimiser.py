@@ -14,7 +14,8 @@ from pipeline.train.settings import TrainSettings
 def build(model: nn.Module, settings: TrainSettings) -> torch.optim.AdamW:
     """Weight decay on matrices; not on embeddings (most rows get no gradient), biases, vectors."""
     embeddings = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
-    decayed, others = [], []
+    decayed: list[Tensor] = []
+    others: list[Tensor] = []
     for parameter in model.parameters():
         decay = parameter.ndim > 1 and id(parameter) not in embeddings
         (decayed if decay else others).append(parameter)

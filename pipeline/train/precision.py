@@ -24,15 +24,15 @@ class Precision:
         return torch.autocast(self.device.type, TYPES[self.name], enabled=self.name != "fp32")
 
     def scaler(self) -> torch.amp.GradScaler:
-        """Scales the loss in fp16, whose small gradients would else be 0; does nothing otherwise."""
+        """Scales the loss in fp16, whose small gradients would else be 0; idle otherwise."""
         return torch.amp.GradScaler(self.device.type, enabled=self.name == "fp16")
 
 
 def choose(
     asked: str, device: torch.device, cell: str, hidden: int, say: Callable[[str], None]
 ) -> Precision:
-    """The precision to use: what was asked for if a recurrent step runs in it, or for "auto" the
-    fastest of bf16 (on a GPU without it fp16) and fp32.
+    """The precision to use: what was asked for if a recurrent step runs in it; for "auto" the
+    faster of bf16 (on a GPU without it fp16) and fp32.
 
     Raises TrainingError if what was asked for does not run here.
     """

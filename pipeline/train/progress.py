@@ -1,4 +1,4 @@
-"""What a person sees of a run: a live bar on a terminal, a plain line every few seconds in a log."""
+"""What a person sees of a run: a live bar on a terminal, a line every few seconds in a log."""
 
 import sys
 import time

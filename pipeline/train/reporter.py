@@ -1,7 +1,6 @@
 """What rank 0 tells of a run: `metrics.jsonl`, MLflow, and the person at the terminal."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -44,7 +43,10 @@ class Reporter:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self.progress.close()
         self.record.close()
@@ -79,6 +81,4 @@ class Reporter:
             self.progress.say("no table of mistakes in MLflow: reading them needs `tokenizers`")
             return []
         encoder = Encoder(self._manifest.path / "tokenizer.json", self._most_tokens)
-        return [
-            {"text": encoder.decode(m.tokens), **m.shown, "loss": m.loss} for m in mistakes
-        ]
+        return [{"text": encoder.decode(m.tokens), **m.shown, "loss": m.loss} for m in mistakes]

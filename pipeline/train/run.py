@@ -46,8 +46,8 @@ class RunFolder:
                 lock.acquire(timeout=wait)
             except Timeout:
                 raise RunError(
-                    f"run.dir={self.path}: {_read(owner)} writes there, and two would overwrite each "
-                    f"other's checkpoints; wait for it, stop it, or give another run.dir"
+                    f"run.dir={self.path}: {_read(owner)} writes there, and two would overwrite "
+                    f"each other's checkpoints; wait for it, stop it, or give another run.dir"
                 ) from None
         try:
             owner.write_text(f"process {os.getpid()} on {socket.gethostname()}")

@@ -42,8 +42,8 @@ def train(config: Config) -> None:
     with connect(place) as world, ExitStack() as stack:
         if len(set(world.gather(manifest.fingerprint))) > 1:
             raise DatasetError(
-                f"corpus.shards={config.corpus.shards}: the nodes hold different datasets, and would "
-                f"train on different batches; prepare once and share or copy the folder"
+                f"corpus.shards={config.corpus.shards}: the nodes hold different datasets and "
+                f"would train on different batches; prepare once and share or copy the folder"
             )
         folder, path = RunFolder(Path(config.run.dir)), None
         if world.first:
@@ -53,7 +53,7 @@ def train(config: Config) -> None:
         trainer = build(config, manifest, world, folder, world.from_first(path), say)
         reason = trainer.ended()
         if reason and summary.is_of(folder, trainer.state.step):
-            say(f"{folder.path} is finished ({reason}); a larger train.epochs or train.max_steps goes on")
+            say(f"{folder.path} is finished ({reason}); raise that to go on")
         else:
             reason = run(config, manifest, world, folder, trainer)
         if world.first:
@@ -93,7 +93,7 @@ def build(
     torch.manual_seed(config.train.seed)
     model = task.build().to(world.device)
 
-    asked = config.train.precision
+    asked: str = config.train.precision
     if asked == "auto" and state.precision:
         asked = state.precision  # a run goes on as it began
     chosen = precision.choose(asked, world.device, config.model.cell, config.model.hidden, say)
@@ -126,8 +126,8 @@ def build(
     train, validation = manifest.splits["train"], manifest.splits["validation"]
     say(
         f"{world.size} x {device_name(world.device)}, {chosen.name}, {trainer.parameters:,} "
-        f"parameters; {train.rows:,} rows of {train.tokens:,} tokens, {validation.rows:,} rows held "
-        f"out; " + (f"going on from {path}" if path else f"run {folder.path}")
+        f"parameters; {train.rows:,} rows of {train.tokens:,} tokens, {validation.rows:,} rows "
+        f"held out; " + (f"going on from {path}" if path else f"run {folder.path}")
     )
     return trainer
 

@@ -36,11 +36,11 @@ def describe(config: Config, folder: RunFolder) -> str:
         s = _read(folder)
         name = s["metric"]
         best = f", best {s['best']:.4f} at step {s['best_step']}" if s["best"] is not None else ""
-        lines += [
-            f"validation  {name} {s['validation'][name]:.4f} at step {s['step']}{best}",
+        lines.append(f"validation  {name} {s['validation'][name]:.4f} at step {s['step']}{best}")
+        lines.append(
             f"speed       {s['tokens_per_s']:,.0f} tokens/s without padding, "
-            f"{s['seconds']:.0f} s of training, {s['epochs']:.2f} epochs",
-        ]
+            f"{s['seconds']:.0f} s of training, {s['epochs']:.2f} epochs"
+        )
     lines.append(f"run folder  {folder.path}")
     if config.track.enabled:
         uri = f" --backend-store-uri {config.track.uri}" if config.track.uri else ""

@@ -18,7 +18,10 @@ from pipeline.corpus.prepare import prepare
 from pipeline.corpus.settings import CorpusSettings
 
 FIELDS = (Field("tokens", "text", "text"), Field("label", "label", "label"))
-WORDS = ['the', 'a', 'film', '"quoted"', 'plot,', 'of\nand', 'was;', 'it', '—', 'naïve', '映画', 'été', '100', "don't", '<b>', '</s>', '<pad>', '🙂', 'x\ty']
+WORDS = [
+    "the", "a", "film", '"quoted"', "plot,", "of\nand", "was;", "it", "—", "naïve", "映画", "été",
+    "100", "don't", "<b>", "</s>", "<pad>", "🙂", "x\ty",
+]  # fmt: skip
 
 Rows = list[dict[str, Any]]
 

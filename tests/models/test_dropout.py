@@ -4,7 +4,12 @@ import torch
 
 from pipeline.models.dropout import LockedDropout, TokenDropout, keyed_uniform
 
-GOLDEN = [[12097922, 2678640, 7444225], [5927942, 6922359, 1528051], [14595229, 7607380, 16325758], [4581875, 5070986, 11201395]]
+GOLDEN = [
+    [12097922, 2678640, 7444225],
+    [5927942, 6922359, 1528051],
+    [14595229, 7607380, 16325758],
+    [4581875, 5070986, 11201395],
+]
 KEYS = torch.randint(-(2**63), 2**63 - 1, (400,), generator=torch.Generator().manual_seed(0))
 
 

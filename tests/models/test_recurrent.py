@@ -41,7 +41,12 @@ def test_scores_and_gradients_do_not_depend_on_padding(
     """Dropout too: its masks hang on the row."""
     torch.manual_seed(0)
     settings = ModelSettings(
-        cell=cell, pooling=pooling, embedding=6, hidden=5, dropout=dropout, embedding_dropout=dropout
+        cell=cell,
+        pooling=pooling,
+        embedding=6,
+        hidden=5,
+        dropout=dropout,
+        embedding_dropout=dropout,
     )
     model = Classifier(settings, 50, 3).double()
     tokens = torch.randint(0, 50, (len(LENGTHS), max(LENGTHS) + 3))
@@ -51,10 +56,12 @@ def test_scores_and_gradients_do_not_depend_on_padding(
         return list(torch.autograd.grad(scores.square().sum(), list(model.parameters())))
 
     batch = model(tokens, lengths, keys)
-    alone = torch.cat([
-        model(tokens[b : b + 1, :n], lengths[b : b + 1], keys[b : b + 1])
-        for b, n in enumerate(LENGTHS)
-    ])
+    alone = torch.cat(
+        [
+            model(tokens[b : b + 1, :n], lengths[b : b + 1], keys[b : b + 1])
+            for b, n in enumerate(LENGTHS)
+        ]
+    )
     assert (batch - alone).abs().max() < 1e-10
     for g, h in zip(gradients(batch), gradients(alone), strict=True):
         assert (g - h).abs().max() < 1e-10

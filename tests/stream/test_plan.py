@@ -33,7 +33,9 @@ def index(rows: int, block: int, longest: int = 60, seed: int = 0) -> Any:
     )
 
 
-def make(rows: int = 500, block: int = 16, seed: int = 0, shuffle: bool = True, **keys: Any) -> Plan:
+def make(
+    rows: int = 500, block: int = 16, seed: int = 0, shuffle: bool = True, **keys: Any
+) -> Plan:
     defaults = {"lanes": 6, "window": 2, "token_budget": 600}
     stream = StreamSettings(**(defaults | keys))
     return Plan(index(rows, block), stream, seed, fingerprint=FINGERPRINT, shuffle=shuffle)
@@ -53,16 +55,18 @@ def batches(plan: Plan, epoch: int = 0) -> list[list[int]]:
     ]
 
 
-shapes = st.fixed_dictionaries({
-    "rows": st.integers(1, 400),
-    "block": st.integers(1, 40),
-    "seed": st.integers(0, 2**40),
-    "shuffle": st.booleans(),
-    "lanes": st.integers(1, 24),
-    "window": st.integers(1, 4),
-    "token_budget": st.integers(60, 2000),
-    "bucketing": st.booleans(),
-})
+shapes = st.fixed_dictionaries(
+    {
+        "rows": st.integers(1, 400),
+        "block": st.integers(1, 40),
+        "seed": st.integers(0, 2**40),
+        "shuffle": st.booleans(),
+        "lanes": st.integers(1, 24),
+        "window": st.integers(1, 4),
+        "token_budget": st.integers(60, 2000),
+        "bucketing": st.booleans(),
+    }
+)
 
 
 @settings(max_examples=80, deadline=None)
@@ -128,9 +132,7 @@ def test_rows_meet_others_in_each_epoch() -> None:
 def test_bucketing_saves_padding() -> None:
     def share(**keys: Any) -> float:
         plan = make(rows=4000, block=64, window=8, token_budget=4000, **keys)
-        padded = sum(
-            c.padded_tokens for w in windows(plan) for update in w.updates for c in update
-        )
+        padded = sum(c.padded_tokens for w in windows(plan) for update in w.updates for c in update)
         return float(plan.index.all_lengths.sum() / padded)
 
     assert share() > 0.85
@@ -190,4 +192,7 @@ def test_no_cut_is_left_with_a_handful_of_rows() -> None:
 def test_the_plan_stays_what_it_is() -> None:
     """Change `plan.VERSION` with this hash: a checkpoint holds a position in the plan."""
     text = repr([batches(make(rows=900, micro_batches=2), epoch) for epoch in range(3)])
-    assert (plans.VERSION, hashlib.sha256(text.encode()).hexdigest()[:16]) == (1, "4bc528bd4dcac5a9")
+    assert (plans.VERSION, hashlib.sha256(text.encode()).hexdigest()[:16]) == (
+        1,
+        "4bc528bd4dcac5a9",
+    )

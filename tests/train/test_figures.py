@@ -1,6 +1,7 @@
 """Figures: what is on them, not what they look like."""
 
 import io
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -56,7 +57,7 @@ def test_no_text_of_a_confusion_matrix_leaves_its_cell(labels):
         assert box.width < size[0]
         assert box.height < size[1]
     names = [label.get_window_extent() for label in axes.get_yticklabels()]
-    assert all(above.y0 >= below.y1 for above, below in zip(names, names[1:], strict=False))
+    assert all(above.y0 >= below.y1 for above, below in pairwise(names))
 
 
 def test_of_many_labels_the_most_confused_are_shown_and_the_title_says_so():
@@ -95,7 +96,13 @@ def test_every_row_is_in_one_bar(longest):
 def test_padding_is_measured_against_the_next_edge():
     rows = np.bincount([3, 8, 9, 16])
     assert padding_share(rows, [8, 16]) == 1 - 36 / 48
-    assert "adds 25.0%" in length_histogram(rows, [8, 16]).axes[0].get_title()
+    title = length_histogram(rows, [8, 16]).axes[0].get_title()
+    assert title == "4 rows, 36 tokens; padding to the edges of buckets: 25.0%"
+
+
+def test_a_sample_says_so():
+    (axes,) = length_histogram([0, 5], [8], total=20).axes
+    assert axes.get_title().startswith("5 of 20 rows")
 
 
 @pytest.mark.parametrize(("rows", "edges"), [([0, 0], [8]), ([0, 0, 1], [1])])

@@ -1,0 +1,295 @@
+"""How fast this pipeline trains, beside what people write by hand, in one run on one machine.
+
+    python benchmarks/training.py [--steps 60] [--repeats 3]
+
+The default corpus (16k BPE, cut at 400 tokens), embedding 128, 2-layer BiLSTM of 128 a direction,
+batches of about 64 rows. Each contender runs in processes of its own, in turn, `--repeats` times;
+the figures are medians of non-padding tokens per second, start-up not counted.
+
+  pipeline   launch/train.py as a user runs it, tracked in MLflow, a process a core (or GPU)
+  (a)        the tutorial's loop: DataLoader, pad_sequence, pack_padded_sequence, nn.LSTM, fp32
+  (b)        rows of similar length padded, nn.LSTM, bf16, one process; torch's default threads
+             and one thread, the better of the two counts
+  (c)        the pipeline's model alone: forward and backward on ready batches, as many processes,
+             no loader, no optimiser, nothing between the processes
+"""
+
+import argparse
+import datetime
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+REPOSITORY = Path(__file__).parents[1]
+sys.path.insert(0, str(REPOSITORY))
+
+SETTINGS = ["stream.token_budget=16384", "model.dropout=0", "model.embedding_dropout=0"]
+ROWS = 64
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--steps", type=int, default=60, help="updates of a run [60]")
+    parser.add_argument("--repeats", type=int, default=3, help="runs of each contender [3]")
+    parser.add_argument("--contender", nargs=3, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.contender:
+        name, rank, world = args.contender
+        print(CONTENDERS[name](args.steps, int(rank), int(world)))
+        return
+
+    subprocess.run([sys.executable, REPOSITORY / "launch" / "prepare.py"], check=True)
+    import torch
+
+    world = torch.cuda.device_count() or len(os.sched_getaffinity(0))
+    runs: dict[str, Callable[[], float]] = {
+        "pipeline": lambda: pipeline(args.steps, world),
+        "(a) tutorial": lambda: alone("tutorial", max(args.steps // 10, 3)),
+        "(b) bf16, default threads": lambda: alone("grouped", args.steps // 2),
+        "(b) bf16, one thread": lambda: alone("grouped", args.steps // 2, threads=1),
+        "(c) model alone": lambda: together("model", args.steps // 2, world),
+    }
+    found: dict[str, list[float]] = {name: [] for name in runs}
+    for repeat in range(args.repeats):
+        for name, run in runs.items():
+            found[name].append(run())
+            print(f"{repeat + 1}/{args.repeats} {name}: {found[name][-1]:,.0f}", file=sys.stderr)
+    report(found, world)
+
+
+def report(found: dict[str, list[float]], world: int) -> None:
+    import torch
+
+    median = {name: statistics.median(speeds) for name, speeds in found.items()}
+    ours = median["pipeline"]
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else _cpu()
+    print(f"\n{world} process(es) on {device}; Python {platform.python_version()}, "
+          f"torch {torch.__version__}; {datetime.date.today()}\n")  # fmt: skip
+    print("| | tokens/s, median (least to most) | pipeline is |")
+    print("|---|---|---|")
+    for name, speeds in found.items():
+        spread = f"{median[name]:,.0f} ({min(speeds):,.0f} to {max(speeds):,.0f})"
+        print(f"| {name} | {spread} | {ours / median[name]:.2f}x |")
+
+
+def pipeline(steps: int, world: int) -> float:
+    """Train by torchrun in a folder of its own; the speed is the summary's."""
+    with tempfile.TemporaryDirectory() as folder:
+        subprocess.run(
+            [
+                *(sys.executable, "-m", "torch.distributed.run", "--standalone"),
+                *(f"--nproc_per_node={world}", str(REPOSITORY / "launch" / "train.py")),
+                *SETTINGS,
+                *(f"train.max_steps={steps}", f"run.dir={folder}/run"),
+                f"track.uri=sqlite:///{folder}/mlflow.db",
+            ],
+            check=True, capture_output=True, env=os.environ | {"OMP_NUM_THREADS": "1"},
+        )  # fmt: skip
+        summary = json.loads(Path(folder, "run", "summary.json").read_text())
+    return float(summary["tokens_per_s"])
+
+
+def alone(name: str, steps: int, threads: int = 0) -> float:
+    return together(name, steps, 1, threads)
+
+
+def together(name: str, steps: int, world: int, threads: int = 0) -> float:
+    """Start a contender in `world` processes at once and add up their speeds."""
+    if world > 1:
+        threads = 1
+    env = os.environ | ({"OMP_NUM_THREADS": str(threads)} if threads else {})
+    if not threads:
+        env.pop("OMP_NUM_THREADS", None)
+    command = [sys.executable, __file__, "--steps", str(steps), "--contender", name]
+    processes = [
+        subprocess.Popen([*command, str(rank), str(world)], env=env, stdout=subprocess.PIPE)
+        for rank in range(world)
+    ]
+    return sum(float(p.communicate()[0]) for p in processes)
+
+
+def tutorial(steps: int, rank: int, world: int) -> float:
+    import torch
+    from torch import nn
+    from torch.nn.utils.rnn import pack_padded_sequence, pad_sequence
+    from torch.utils.data import DataLoader
+
+    tokens, labels, vocabulary = corpus()
+    rows = [(torch.as_tensor(t), k) for t, k in zip(tokens, labels, strict=True)]
+
+    class Tutorial(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embedding = nn.Embedding(vocabulary, 128)
+            self.lstm = nn.LSTM(128, 128, num_layers=2, bidirectional=True, batch_first=True)
+            self.scores = nn.Linear(256, 2)
+
+        def forward(self, x: Any, lengths: Any) -> Any:
+            packed = pack_padded_sequence(
+                self.embedding(x), lengths, batch_first=True, enforce_sorted=False
+            )
+            _, (h, _) = self.lstm(packed)
+            return self.scores(torch.cat([h[-2], h[-1]], -1))
+
+    def collate(batch: list[Any]) -> Any:
+        texts, labels = zip(*batch, strict=True)
+        lengths = torch.tensor([len(text) for text in texts])
+        return pad_sequence(list(texts), batch_first=True), lengths, torch.tensor(labels)
+
+    device = _device()
+    model = Tutorial().to(device)
+    optimiser = torch.optim.Adam(model.parameters())
+
+    def batches() -> Iterator[tuple[int, Callable[[], None]]]:
+        for x, lengths, y in DataLoader(rows, ROWS, shuffle=True, collate_fn=collate):
+
+            def step(x: Any = x, lengths: Any = lengths, y: Any = y) -> None:
+                loss = nn.functional.cross_entropy(model(x.to(device), lengths), y.to(device))
+                optimiser.zero_grad()
+                loss.backward()
+                optimiser.step()
+
+            yield int(lengths.sum()), step
+
+    return speed(batches(), steps)
+
+
+def grouped(steps: int, rank: int, world: int) -> float:
+    import numpy as np
+    import torch
+    from torch import nn
+    from torch.nn.utils.rnn import pad_sequence
+
+    tokens, labels, vocabulary = corpus()
+    device = _device()
+    embedding = nn.Embedding(vocabulary, 128).to(device)
+    lstm = nn.LSTM(128, 128, num_layers=2, bidirectional=True).to(device)
+    scores = nn.Linear(512, 2).to(device)
+    parameters = [p for m in (embedding, lstm, scores) for p in m.parameters()]
+    optimiser = torch.optim.Adam(parameters)
+    draw = np.random.default_rng(0)
+    by_length = np.argsort([len(row) for row in tokens], kind="stable")
+    groups = np.array_split(by_length, len(by_length) // ROWS)
+    draw.shuffle(groups)
+
+    def batches() -> Iterator[tuple[int, Callable[[], None]]]:
+        for group in groups:
+
+            def step(group: Any = group) -> None:
+                x = pad_sequence([torch.as_tensor(tokens[i]) for i in group])  # [T, B]
+                y = torch.as_tensor([labels[i] for i in group])
+                with torch.autocast(device.type, torch.bfloat16):
+                    states = lstm(embedding(x.to(device)))[0]
+                    pooled = torch.cat([states.amax(0), states.mean(0)], -1)
+                    loss = nn.functional.cross_entropy(scores(pooled).float(), y.to(device))
+                optimiser.zero_grad()
+                loss.backward()
+                optimiser.step()
+
+            yield sum(len(tokens[i]) for i in group), step
+
+    return speed(batches(), steps)
+
+
+def model(steps: int, rank: int, world: int) -> float:
+    import torch
+
+    from pipeline import config
+    from pipeline.corpus.dataset import open_dataset
+    from pipeline.stream.loader import Loader
+    from pipeline.stream.plan import Plan, Position
+    from pipeline.stream.reader import Reader
+    from pipeline.tasks.classification import Classification
+    from pipeline.train.precision import choose
+
+    settings = config.load(None, SETTINGS)
+    manifest = open_dataset(settings.corpus.shards)
+    reader = Reader(manifest, "train")
+    plan = Plan(reader.index, settings.stream, 0, fingerprint=manifest.fingerprint)
+    loader = Loader(reader, plan, rank, world)
+    task = Classification(settings.model, manifest.tokenizer.vocab_size, manifest.label_names)
+    device = _device()
+    if device.type == "cpu":
+        torch.set_num_threads(1)
+    precision = choose("auto", device, "lstm", 128, print)
+    net = task.build().to(device)
+    ready = [
+        (int((b.lengths * b.weights).sum()), b.to(device))
+        for update, _ in zip(loader.epoch(Position()), range(steps + 5), strict=False)
+        for b in update.batches
+    ]
+
+    def batches() -> Iterator[tuple[int, Callable[[], None]]]:
+        for tokens, batch in ready:
+
+            def step(batch: Any = batch) -> None:
+                with precision.autocast():
+                    loss = task.loss(net, batch)[0] / ROWS
+                loss.backward()
+                net.zero_grad(set_to_none=True)
+
+            yield tokens, step
+
+    return speed(batches(), steps)
+
+
+CONTENDERS = {"tutorial": tutorial, "grouped": grouped, "model": model}
+
+
+def speed(batches: Iterator[tuple[int, Callable[[], None]]], steps: int) -> float:
+    """Tokens per second over `steps` steps after two to warm up."""
+    import torch
+
+    done, start = 0, 0.0
+    for number, (tokens, step) in enumerate(batches):
+        if number == 2:
+            start, done = time.perf_counter(), 0
+        step()
+        done += tokens
+        if number == steps + 1:
+            break
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return done / (time.perf_counter() - start)
+
+
+def corpus() -> tuple[list[Any], list[int], int]:
+    """The rows of the prepared corpus in memory, and the size of the vocabulary."""
+    import numpy as np
+
+    from pipeline import config
+    from pipeline.corpus.dataset import open_dataset
+    from pipeline.stream.reader import Reader
+
+    manifest = open_dataset(config.load().corpus.shards)
+    reader = Reader(manifest, "train")
+    columns: Any = reader.blocks(np.arange(reader.index.blocks))
+    tokens = np.split(columns["tokens"].values.astype(np.int64), columns["tokens"].offsets[1:-1])
+    return tokens, columns["label"].tolist(), manifest.tokenizer.vocab_size
+
+
+def _device() -> Any:
+    import torch
+
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _cpu() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip() + " cores"
+    return platform.processor()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,133 @@
+"""The tokeniser is the same however it is trained, and a long text is cut without a trace."""
+
+import os
+import subprocess
+import sys
+import time
+import unicodedata
+from pathlib import Path
+
+import pytest
+from tokenizers import Tokenizer
+
+from pipeline.corpus.dataset import PAD, SPECIAL_TOKENS
+from pipeline.corpus.sample import Sample
+from pipeline.corpus.scan import digest
+from pipeline.corpus.tokenizer import Encoder, train
+from pipeline.errors import DatasetError
+from tests.corpus.conftest import reviews, settings_in
+
+TEXTS = [row["text"] for row in reviews(2000)]
+MAX_TOKENS = 400
+ROOT = Path(__file__).parents[2]
+LONG = {
+    "words": "a film of it was the plot, naïve 映画 " * 8000,
+    "one word": "a" * 300_000,
+    "one mixed word": "thefilmofnaïve映画" * 20_000,
+    "markup": "<br />" * 40_000 + "the film was naïve" * 1000,
+    "blanks": " " * 200_000 + "film",
+    "digits": "0123456789" * 20_000,
+    "marks": "e\u0301" * 100_000,
+}
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("tokenizer") / "tokenizer.json"
+    path.write_text(train(TEXTS, settings_in(path.parent, replace={"<br />": " "})))
+    return path
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+def test_training_does_not_depend_on_threads(path: Path, threads: int):
+    script = (
+        "from tests.corpus.test_tokenizer import *\n"
+        "print(train(TEXTS, settings_in(Path('.'), replace={'<br />': ' '})), end='')"
+    )
+    environment = {**os.environ, "RAYON_NUM_THREADS": str(threads), "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, check=True
+    )
+    assert done.stdout == path.read_bytes()
+
+
+@pytest.mark.parametrize("kind", LONG)
+def test_a_long_text_is_cut_without_a_trace(path: Path, kind: str):
+    whole = Tokenizer.from_file(str(path))
+    whole.encode_special_tokens = True
+    text = LONG[kind]
+    expected = whole.encode(text, add_special_tokens=False).ids[:MAX_TOKENS]
+    assert Encoder(path, MAX_TOKENS).encode([text, "the film"])[0] == expected
+
+
+def test_10_mb_cost_no_more_than_their_beginning(path: Path):
+    text = LONG["words"] * 40
+    begun = time.monotonic()
+    (ids,) = Encoder(path, MAX_TOKENS).encode([text])
+    assert time.monotonic() - begun < 1
+    assert [ids] == Encoder(path, MAX_TOKENS).encode([LONG["words"]])
+
+
+def test_texts_of_any_length_lose_nothing_in_a_batch(path: Path):
+    whole = Tokenizer.from_file(str(path))
+    whole.encode_special_tokens = True
+    texts = [" ".join(TEXTS[:count]) for count in (0, 1, 2, 20, 100, 500)] + ["<br />" * 3000, "x"]
+    expected = [whole.encode(text, add_special_tokens=False).ids[:MAX_TOKENS] for text in texts]
+    assert Encoder(path, MAX_TOKENS).encode(texts) == expected
+
+
+def test_any_text_comes_back_normalised(path: Path):
+    encoder = Encoder(path, 100_000)
+    texts = [*TEXTS[:50], "".join(map(chr, range(1, 0x300))), "\U0010ffff", *SPECIAL_TOKENS]
+    for text, ids in zip(texts, encoder.encode(texts), strict=True):
+        assert encoder.decode(ids) == unicodedata.normalize("NFC", text)
+        assert min(ids) >= len(SPECIAL_TOKENS)  # text that looks like a special token is text
+
+
+def test_special_tokens_come_first(path: Path):
+    ids = [Tokenizer.from_file(str(path)).token_to_id(token) for token in SPECIAL_TOKENS]
+    assert ids == [0, 1, 2, 3]
+    assert PAD == 0
+
+
+def test_case_is_folded_and_strings_replaced(tmp_path: Path):
+    settings = settings_in(tmp_path, lowercase=True, replace={"<br />": " ", "&amp;": "&"})
+    (tmp_path / "tokenizer.json").write_text(train(TEXTS, settings))
+    encoder = Encoder(tmp_path / "tokenizer.json", 100)
+    (ids,) = encoder.encode(["Q&amp;A<br />ÉTÉ"])
+    assert encoder.decode(ids) == "q&a été"
+
+
+def test_a_damaged_tokeniser_is_named(tmp_path: Path):
+    (tmp_path / "tokenizer.json").write_text("{}")
+    with pytest.raises(DatasetError, match=r"tokenizer\.json: is not a tokeniser"):
+        Encoder(tmp_path / "tokenizer.json", 10)
+
+
+@pytest.mark.parametrize("files", [1, 2, 7])
+@pytest.mark.parametrize("budget", [500, 5000, 1_000_000])
+def test_a_sample_does_not_depend_on_the_files(tmp_path: Path, files: int, budget: int):
+    texts = TEXTS[:700] + TEXTS[:50]
+    merged = Sample(budget)
+    for file in range(files):
+        part = Sample(budget)
+        for text in texts[file::files]:
+            part.add(digest(text.encode())[1], text)
+        part.save(tmp_path / "sample")
+        merged.add_saved(tmp_path / "sample")
+    in_order = sorted({digest(text.encode())[1]: text for text in texts}.items())
+    expected, room = [], budget
+    for order, text in in_order:
+        room -= len(text.encode())
+        if room < 0:
+            break
+        expected.append((order, text))
+    assert list(merged) == expected
+    assert merged.bytes == sum(len(text.encode()) for _, text in expected)
+
+
+def test_one_text_does_not_take_the_sample_for_itself():
+    sample = Sample(1_000_000)
+    sample.add(1, "x" * 10_000_000)
+    sample.add(2, "y")
+    assert [len(text) for _, text in sample] == [1 << 16, 1]

@@ -1,0 +1,148 @@
+"""What a person types: train, then evaluate and predict from the run folder alone."""
+
+import csv
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import small, write_reviews
+from tests.train.processes import REPOSITORY, run
+
+
+@pytest.fixture(scope="module")
+def trained(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that has learnt the corpus, moved away from its shards."""
+    folder = tmp_path_factory.mktemp("trained")
+    status, _, err = run(
+        *small(corpus), "train.epochs=8", "train.lr=2e-2", "train.warmup=0.1", f"run.dir={folder}/a"
+    )
+    assert status == 0, err
+    shutil.move(folder / "a", folder / "b")
+    return folder / "b"
+
+
+def launch(script: str, *args: str, text: str = "") -> tuple[int, str, str]:
+    done = subprocess.run(
+        [sys.executable, REPOSITORY / "launch" / script, *args],
+        input=text, text=True, capture_output=True, timeout=120,
+    )  # fmt: skip
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_the_corpus_is_learnt(trained: Path) -> None:
+    summary = json.loads((trained / "summary.json").read_text())
+    assert summary["best"] > 0.9
+
+
+def test_predictions_come_a_line_a_text_with_labels_by_name(trained: Path) -> None:
+    texts = "the film was superb\n\nthe plot was dull and awful\r\n" + "music " * 500 + "\n"
+    status, out, err = launch("predict.py", "--run", str(trained), text=texts)
+    assert status == 0, err
+    lines = [json.loads(line) for line in out.splitlines()]
+    assert len(lines) == 4
+    assert lines[0]["label"] == "positive"
+    assert lines[1] == {"error": "the text is empty"}
+    assert lines[2]["label"] == "negative"
+    assert lines[2]["probability"] == max(lines[2]["scores"].values())
+    assert set(lines[3]["scores"]) == {"negative", "positive"}
+
+
+def test_a_text_is_predicted_as_it_is_alone(trained: Path, tmp_path: Path) -> None:
+    texts = [f"{'plot ' * n}was {word}" for n in (1, 9, 30) for word in ("dull", "superb")]
+    path = tmp_path / "texts"
+    path.write_text("\n".join(texts))
+    _, out, _ = launch("predict.py", "--run", str(trained), "--input", str(path))
+    together = [json.loads(line)["probability"] for line in out.splitlines()]
+    for text, probability in zip(texts[:2], together, strict=False):
+        _, out, _ = launch("predict.py", "--run", str(trained), text=text + "\n")
+        assert abs(json.loads(out)["probability"] - probability) < 1e-4
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+def test_every_labelled_row_counts_duplicates_too(trained: Path, tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "new.csv"
+    write_reviews(path, 60, seed=5)
+    with path.open() as file:
+        rows = list(csv.DictReader(file)) * 2 + [{"text": "  ", "label": "positive"}]
+    if kind == "csv":
+        with path.open("w", newline="") as file:
+            writer = csv.DictWriter(file, ["text", "label"])
+            writer.writeheader()
+            writer.writerows(rows)
+    else:
+        path = tmp_path / "new.jsonl"
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    status, out, err = launch("evaluate.py", "--run", str(trained), "--input", str(path))
+    assert status == 0, err
+    result = json.loads(out.splitlines()[-1])
+    assert result["examples"] == 120
+    assert result["skipped"] == 1
+    assert "skipped 1 row(s): no text" in err
+    texts = "".join(row["text"] + "\n" for row in rows[:120])
+    _, out, _ = launch("predict.py", "--run", str(trained), text=texts)
+    guesses = [json.loads(line)["label"] for line in out.splitlines()]
+    right = sum(g == row["label"] for g, row in zip(guesses, rows, strict=False))
+    assert result["accuracy"] == pytest.approx(right / 120)
+
+
+MISTAKES = {
+    "no run": (["--run", "{tmp}/none", "--input", "{tmp}/a.csv"], "not the folder of a run"),
+    "no file": (["--run", "{run}", "--input", "{tmp}/none.csv"], "none.csv: no such file"),
+    "column": (["--run", "{run}", "--input", "{tmp}/a.csv", "corpus.text=txt"], "'txt'"),
+    "label": (["--run", "{run}", "--input", "{tmp}/a.csv"], "label 'mixed' is none of"),
+    "typo": (["--run", "{run}", "--input", "{tmp}/a.csv", "corpus.txt=a"], "corpus.text?"),
+    "checkpoint": (["--run", "{run}", "--input", "{tmp}/a.csv", "--checkpoint", "x"], "x: "),
+}
+
+
+@pytest.mark.parametrize("arguments,expected", MISTAKES.values(), ids=MISTAKES)
+def test_a_mistake_is_one_line_and_status_2(
+    arguments: list[str], expected: str, trained: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "a.csv").write_text("text,label\nfine,positive\nwell,mixed\n")
+    filled = [a.format(run=trained, tmp=tmp_path) for a in arguments]
+    status, out, err = launch("evaluate.py", *filled)
+    assert status == 2
+    errors = [line for line in err.splitlines() if line.startswith("error:")]
+    assert len(errors) == 1
+    assert expected in errors[0]
+    assert "Traceback" not in err
+    assert out == ""
+
+
+@pytest.mark.parametrize("script", ["prepare.py", "train.py", "evaluate.py", "predict.py"])
+def test_help_shows_the_command(script: str) -> None:
+    status, out, _ = launch(script, "--help")
+    assert status == 0
+    assert f"launch/{script}" in out
+    if script in ("prepare.py", "train.py"):
+        assert "corpus.max_tokens" in out
+
+
+SCRIPTS = sorted((REPOSITORY / "launch").glob("*.py"))
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=os.path.basename)
+def test_an_entry_point_is_short(script: Path) -> None:
+    assert len(script.read_text().splitlines()) <= 80
+
+
+def test_training_loads_neither_preparation_nor_tracking(corpus: Path, tmp_path: Path) -> None:
+    """Nor do they have to be installed."""
+    code = (
+        "import sys; blocked = {'tokenizers', 'mlflow', 'matplotlib', 'psutil', 'webdataset'}\n"
+        "class Block:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name.split('.')[0] in blocked: raise ModuleNotFoundError(name)\n"
+        "sys.meta_path.insert(0, Block())\n"
+        f"import runpy; sys.argv = ['train.py', *{[*small(corpus), f'run.dir={tmp_path}']!r},"
+        " 'train.max_steps=2']\n"
+        f"runpy.run_path({str(REPOSITORY / 'launch' / 'train.py')!r}, run_name='__main__')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
