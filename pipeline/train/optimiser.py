@@ -12,18 +12,19 @@ from pipeline.train.settings import TrainSettings
 
 
 def build(model: nn.Module, settings: TrainSettings) -> torch.optim.AdamW:
-    """Weight decay on matrices; not on embeddings (most rows get no gradient), biases, vectors."""
+    """AdamW with weight decay on matrices, with their own on embeddings, with none on vectors."""
     embeddings = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
-    decayed: list[Tensor] = []
-    others: list[Tensor] = []
+    groups: dict[float, list[Tensor]] = {}
     for parameter in model.parameters():
-        decay = parameter.ndim > 1 and id(parameter) not in embeddings
-        (decayed if decay else others).append(parameter)
-    groups = [
-        {"params": decayed, "weight_decay": settings.weight_decay},
-        {"params": others, "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=settings.lr, fused=True)
+        decay = settings.weight_decay if parameter.ndim > 1 else 0.0
+        if id(parameter) in embeddings:
+            decay = settings.embedding_decay
+        groups.setdefault(decay, []).append(parameter)
+    return torch.optim.AdamW(
+        [{"params": group, "weight_decay": decay} for decay, group in groups.items()],
+        lr=settings.lr,
+        fused=True,
+    )
 
 
 def learning_rate(settings: TrainSettings, done: float) -> float:

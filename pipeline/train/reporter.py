@@ -61,9 +61,7 @@ class Reporter:
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         if "perf/tokens_per_s" in metrics:
             self._speed = {"tokens_per_s": metrics["perf/tokens_per_s"]}
-        self.record.log(step, metrics)
-        if self.tracker:
-            self.tracker.log(step, dict(metrics))
+        self.record.log(step, metrics)  # the tracker follows the file
 
     def evaluated(self, step: int, evaluation: Evaluation, mistakes: list[Mistake]) -> None:
         figures = "  ".join(f"{k} {v:.4g}" for k, v in evaluation.metrics.items())

@@ -20,6 +20,7 @@ class TrainSettings(Section):
     warmup: float = setting(0.05, "share of all rows over which the rate rises", ge=0, lt=1)
     lr_end: float = setting(0.0, "share of the rate left at the end of the cosine", ge=0, le=1)
     weight_decay: float = setting(0.01, "AdamW's, on matrices other than embeddings", ge=0)
+    embedding_decay: float = setting(0.0, "AdamW's, on embeddings: forgets rare tokens", ge=0)
     clip: float = setting(1.0, "greatest norm of the gradient; 0: not clipped", ge=0)
     precision: Literal["auto", "fp32", "bf16", "fp16"] = setting(
         "auto", "auto tries one step and takes the fastest that works"

@@ -21,14 +21,24 @@ def test_the_rate_rises_and_falls() -> None:
     assert all(a > b for a, b in itertools.pairwise(falling))
 
 
-def test_no_decay_on_embeddings_and_biases() -> None:
+def test_matrices_embeddings_and_vectors_decay_each_their_own_way() -> None:
     model = nn.ModuleDict({"e": nn.Embedding(5, 4), "r": nn.LSTM(4, 3), "o": nn.Linear(3, 2)})
-    groups = optimiser.build(model, TrainSettings(weight_decay=0.3)).param_groups
-    assert [g["weight_decay"] for g in groups] == [0.3, 0.0]
+    settings = TrainSettings(weight_decay=0.3, embedding_decay=0.5)
     names = {id(p): name for name, p in model.named_parameters()}
-    decayed = {names[id(p)] for p in groups[0]["params"]}
-    assert decayed == {"r.weight_ih_l0", "r.weight_hh_l0", "o.weight"}
-    assert sum(len(g["params"]) for g in groups) == len(names)
+    found = {
+        names[id(p)]: group["weight_decay"]
+        for group in optimiser.build(model, settings).param_groups
+        for p in group["params"]
+    }
+    assert found == {
+        "e.weight": 0.5,
+        "r.weight_ih_l0": 0.3,
+        "r.weight_hh_l0": 0.3,
+        "r.bias_ih_l0": 0.0,
+        "r.bias_hh_l0": 0.0,
+        "o.weight": 0.3,
+        "o.bias": 0.0,
+    }
 
 
 @pytest.mark.parametrize("clip,expected", [(0.0, 10.0), (100.0, 10.0), (1.0, 1.0)])
