@@ -32,6 +32,7 @@ class Classifier(nn.Module):
             site=2,
         )
         self.pooling = POOLINGS[s.pooling](self.stack.outputs, s.hidden)
+        self.output_dropout = LockedDropout(s.dropout, site=1000)
         self.scores = nn.Linear(self.pooling.outputs, classes)
 
     def forward(self, tokens: Tensor, lengths: Tensor, keys: Tensor) -> Tensor:
@@ -39,6 +40,6 @@ class Classifier(nn.Module):
         x = self.embedding(tokens.t())  # [T, B, E]
         x = self.input_dropout(self.token_dropout(x, keys), keys)
         states = self.stack(x, lengths, keys)  # [T, B, D*H]
-        pooled = self.pooling(states, lengths)
+        pooled = self.output_dropout(self.pooling(states, lengths), keys)
         with torch.autocast(x.device.type, enabled=False):  # scores and loss in full precision
             return self.scores(pooled.to(self.scores.weight.dtype))

@@ -20,7 +20,7 @@ class Stack(nn.Module):
     `cell` is "lstm" (Hochreiter and Schmidhuber 1997, with the forget gate of Gers et al. 2000) or
     "gru" (Cho et al. 2014, in cuDNN's form with the reset after the product). A bidirectional
     layer concatenates both directions (Schuster and Paliwal 1997), so the next layer sees both.
-    Locked dropout follows each layer.
+    Locked dropout lies between the layers.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class Stack(nn.Module):
         self.layers = nn.ModuleList(
             Layer(cell, i, hidden, bidirectional=bidirectional) for i, _ in pairwise(widths)
         )
-        self.dropouts = nn.ModuleList(LockedDropout(dropout, site + i) for i in range(layers))
+        self.dropouts = nn.ModuleList(LockedDropout(dropout, site + i) for i in range(layers - 1))
 
     def forward(self, x: Tensor, lengths: Tensor, keys: Tensor) -> Tensor:
         """x [T, B, I], lengths [B] in 1..T, keys [B] -> states [T, B, D*H].
@@ -48,8 +48,9 @@ class Stack(nn.Module):
         States at and past a row's length are undefined and must not be used.
         """
         reverse = reversal(lengths, x.shape[0])
-        for layer, dropout in zip(self.layers, self.dropouts, strict=True):
-            x = dropout(layer(x, reverse), keys)
+        x = self.layers[0](x, reverse)
+        for layer, dropout in zip(self.layers[1:], self.dropouts, strict=True):
+            x = layer(dropout(x, keys), reverse)
         return x
 
 

@@ -149,7 +149,7 @@ class Plan:
         if world > lanes:
             raise TrainingError(
                 f"world size {world}: stream.lanes={lanes} serves at most {lanes} ranks, as each "
-                f"owns a lane; start {lanes}, or for a new run set stream.lanes={world} or a multiple"
+                f"owns a lane; start {lanes}, or set stream.lanes={world} for a new run"
             )
 
     def _blocks(self, epoch: int) -> NDArray[np.int64]:
