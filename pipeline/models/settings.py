@@ -15,6 +15,4 @@ class ModelSettings(Section):
         "max_mean", "how the states of a row become one vector"
     )
     embedding_dropout: float = setting(0.0, "share of tokens whose embedding is zeroed", ge=0, lt=1)
-    dropout: float = setting(
-        0.0, "locked dropout after the embedding, each layer and the pooling", ge=0, lt=1
-    )
+    dropout: float = setting(0.0, "locked dropout before, between and after the layers", ge=0, lt=1)

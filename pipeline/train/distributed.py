@@ -20,6 +20,8 @@ from torch.distributed import PrefixStore  # type: ignore[attr-defined]
 from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
+from pipeline.errors import TrainingError
+
 START_TIMEOUT = timedelta(seconds=300)
 
 
@@ -88,6 +90,12 @@ class World:
 def connect(place: Place) -> Iterator[World]:
     """Join the process group that torchrun's environment describes, if there is one."""
     if torch.cuda.is_available():
+        gpus, processes = torch.cuda.device_count(), int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+        if processes > gpus:
+            raise TrainingError(
+                f"--nproc_per_node={processes}: this machine has {gpus} GPU(s), a process needs one "
+                f"of its own; start {gpus}, or hide them by CUDA_VISIBLE_DEVICES= to use CPU cores"
+            )
         device = torch.device("cuda", place.local_rank)
         torch.cuda.set_device(device)
     else:
