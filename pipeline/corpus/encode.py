@@ -50,8 +50,7 @@ def encode(job: Job, task: PieceTask) -> Part:
 
 
 def _encode(job: Job, task: PieceTask) -> Part:
-    limit = job.settings.max_tokens
-    encoder = Encoder(job.tokenizer, limit + 1)  # the one more tells a cut text from one that fits
+    encoder = Encoder(job.tokenizer, job.settings.max_tokens, job.settings.keep)
     columns = schema(job.fields, encoder.vocab_size)
     part = Part(task.number, task.name, {split: Totals() for split in CHOSEN}, Tally(0, 0))
     with ExitStack() as stack:
@@ -60,16 +59,16 @@ def _encode(job: Job, task: PieceTask) -> Part:
             file = stack.enter_context(landing(job.part(task.number, f"{split}.arrow")))
             writers[split] = stack.enter_context(pa.ipc.new_file(file, columns))
         for group in _groups(_chosen(job, task)):
-            encoded = encoder.encode([example.text for example in group])
-            for ids, example in zip(encoded, group, strict=True):
-                part.truncated += len(ids) > limit
+            encoded = encoder.encode_marked([example.text for example in group])
+            for (ids, cut), example in zip(encoded, group, strict=True):
+                part.truncated += cut
                 if not ids:
                     part.no_tokens.row = part.no_tokens.row or example.row
                     part.no_tokens.count += 1
             for split, number in CHOSEN.items():
                 rows = [
-                    (ids[:limit], example.label)
-                    for ids, example in zip(encoded, group, strict=True)
+                    (ids, example.label)
+                    for (ids, _), example in zip(encoded, group, strict=True)
                     if ids and example.split == number
                 ]
                 if rows:

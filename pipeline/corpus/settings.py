@@ -1,6 +1,6 @@
 """Settings of the corpus: where the raw files lie and how their rows become tokens in shards."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
@@ -30,6 +30,9 @@ class CorpusSettings(Section):
         0.1, "share of the rows held out, or a file of them; equal texts never straddle"
     )
     max_tokens: int = setting(400, "cut a text after so many tokens", ge=1, le=65535)
+    keep: Literal["start", "end", "both"] = setting(
+        "start", "what is kept of a longer text; both: half of it from either side"
+    )
     vocab_size: int = setting(16000, "size of the BPE vocabulary", ge=300, le=1_000_000)
     tokenizer_sample_mb: float = setting(
         32.0, "MB of text that the tokeniser is trained on, drawn evenly from the corpus", ge=1

@@ -39,35 +39,57 @@ def train(texts: Iterable[str], settings: CorpusSettings) -> str:
 
 
 class Encoder:
-    """Texts to token ids, cut at `max_tokens`. No special token is added, nor read from a text."""
+    """Texts to token ids. No special token is added, nor read from a text.
 
-    def __init__(self, path: Path, max_tokens: int) -> None:
+    Of a text of more than `max_tokens` the `keep` is kept: its "start", its "end", or "both", half
+    of them from either side.
+    """
+
+    def __init__(self, path: Path, max_tokens: int, keep: str = "start") -> None:
         try:
             self._tokenizer = Tokenizer.from_file(os.fspath(path))
         except Exception as error:  # the library raises nothing narrower
             raise DatasetError(f"{path}: is not a tokeniser: {error}; prepare anew") from None
         self._tokenizer.encode_special_tokens = True
-        self.max_tokens = max_tokens
+        self.max_tokens, self.keep = max_tokens, keep
 
     @property
     def vocab_size(self) -> int:
         return self._tokenizer.get_vocab_size()
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
-        """The first `max_tokens` ids of each text."""
-        found: list[list[int]] = [[]] * len(texts)
-        enough = self.max_tokens + MARGIN_TOKENS
-        waiting, characters = list(range(len(texts))), enough * FIRST_CHARACTERS
+        """The ids that are kept of each text."""
+        return [ids for ids, _ in self.encode_marked(texts)]
+
+    def encode_marked(self, texts: Sequence[str]) -> list[tuple[list[int], bool]]:
+        """The ids that are kept of each text, and whether others were not."""
+        most = self.max_tokens
+        first = {"start": most, "both": most // 2, "end": 0}[self.keep]
+        heads = self._side(texts, most + 1, end=False)  # the one more tells which are cut
+        cut = [place for place, ids in enumerate(heads) if len(ids) > most]
+        tails = self._side([texts[place] for place in cut], most - first, end=True)
+        for place, tail in zip(cut, tails, strict=True):
+            heads[place] = heads[place][:first] + tail
+        marks = set(cut)
+        return [(ids, place in marks) for place, ids in enumerate(heads)]
+
+    def _side(self, texts: Sequence[str], count: int, *, end: bool) -> list[list[int]]:
+        """The first or the last `count` ids of each text, all if it has fewer."""
+        found: list[list[int]] = [[] for _ in texts]
+        enough = count + MARGIN_TOKENS
+        waiting = list(range(len(texts))) if count else []
+        characters = enough * FIRST_CHARACTERS
         while waiting:
-            heads = [texts[place][:characters] for place in waiting]
-            encoded = self._tokenizer.encode_batch_fast(heads, add_special_tokens=False)
+            part = slice(-characters, None) if end else slice(characters)
+            sides = [texts[place][part] for place in waiting]
+            encoded = self._tokenizer.encode_batch_fast(sides, add_special_tokens=False)
             short = []
             for place, encoding in zip(waiting, encoded, strict=True):
                 ids = encoding.ids
                 if len(ids) < enough and characters < len(texts[place]):
                     short.append(place)
                 else:
-                    found[place] = ids[: self.max_tokens]
+                    found[place] = ids[-count:] if end else ids[:count]
             waiting, characters = short, characters * 4
         return found
 

@@ -42,7 +42,9 @@ class Predictor:
         folder = RunFolder(run)
         self.config = config
         self.manifest = read_manifest(folder.dataset)
-        self.encoder = Encoder(folder.dataset / "tokenizer.json", config.corpus.max_tokens)
+        corpus = config.corpus
+        tokenizer = folder.dataset / "tokenizer.json"
+        self.encoder = Encoder(tokenizer, corpus.max_tokens, corpus.keep)
         self.task = tasks.get(config.task.name)(
             config.model, self.manifest.tokenizer.vocab_size, self.manifest.label_names
         )

@@ -60,6 +60,24 @@ def test_a_long_text_is_cut_without_a_trace(path: Path, kind: str):
     assert Encoder(path, MAX_TOKENS).encode([text, "the film"])[0] == expected
 
 
+@pytest.mark.parametrize("kind", LONG)
+@pytest.mark.parametrize("keep", ["start", "end", "both"])
+def test_what_is_kept_of_a_long_text(path: Path, kind: str, keep: str):
+    whole = Tokenizer.from_file(str(path))
+    whole.encode_special_tokens = True
+    ids = whole.encode(LONG[kind], add_special_tokens=False).ids
+    half = MAX_TOKENS // 2
+    expected = {
+        "start": ids[:MAX_TOKENS],
+        "end": ids[-MAX_TOKENS:],
+        "both": ids[:half] + ids[half - MAX_TOKENS :],
+    }
+    encoder = Encoder(path, MAX_TOKENS, keep)
+    assert encoder.encode_marked([LONG[kind], "the film"])[0] == (expected[keep], True)
+    for count in (len(ids), len(ids) + 1):
+        assert Encoder(path, count, keep).encode_marked([LONG[kind]]) == [(ids, False)]
+
+
 def test_10_mb_cost_no_more_than_their_beginning(path: Path):
     text = LONG["words"] * 40
     begun = time.monotonic()
