@@ -202,7 +202,6 @@ def grouped(steps: int, rank: int, world: int) -> float:
 
 
 def model(steps: int, rank: int, world: int) -> float:
-    import torch
 
     from pipeline import config
     from pipeline.corpus.dataset import open_dataset
@@ -210,6 +209,7 @@ def model(steps: int, rank: int, world: int) -> float:
     from pipeline.stream.plan import Plan, Position
     from pipeline.stream.reader import Reader
     from pipeline.tasks.classification import Classification
+    from pipeline.train.distributed import use_one_core
     from pipeline.train.precision import choose
 
     settings = config.load(None, SETTINGS)
@@ -220,7 +220,7 @@ def model(steps: int, rank: int, world: int) -> float:
     task = Classification(settings.model, manifest.tokenizer.vocab_size, manifest.label_names)
     device = _device()
     if device.type == "cpu":
-        torch.set_num_threads(1)
+        use_one_core()
     precision = choose("auto", device, "lstm", 128, print)
     net = task.build().to(device)
     ready = [

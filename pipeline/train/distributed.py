@@ -21,6 +21,7 @@ from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
 from pipeline.errors import TrainingError
+from pipeline.train.memory import keep_freed_memory
 
 START_TIMEOUT = timedelta(seconds=300)
 
@@ -93,14 +94,14 @@ def connect(place: Place) -> Iterator[World]:
         gpus, processes = torch.cuda.device_count(), int(os.environ.get("LOCAL_WORLD_SIZE", 1))
         if processes > gpus:
             raise TrainingError(
-                f"--nproc_per_node={processes}: this machine has {gpus} GPU(s), a process needs one "
-                f"of its own; start {gpus}, or hide them by CUDA_VISIBLE_DEVICES= to use CPU cores"
+                f"--nproc_per_node={processes}: this machine has {gpus} GPU(s), and each process "
+                f"needs its own; start {gpus}, or set CUDA_VISIBLE_DEVICES= to use CPU cores"
             )
         device = torch.device("cuda", place.local_rank)
         torch.cuda.set_device(device)
     else:
         device = torch.device("cpu")
-        torch.set_num_threads(1)  # oneDNN's LSTM on two threads can be 50 times slower than on one
+        use_one_core()
     if place.size == 1:
         yield World(0, 1, device)
         return
@@ -122,6 +123,12 @@ def connect(place: Place) -> Iterator[World]:
         # A failed rank must not wait here for the others, nor they for it.
         if sys.exc_info()[0] is None:
             dist.destroy_process_group()
+
+
+def use_one_core() -> None:
+    """Set up a process that computes on one CPU core."""
+    torch.set_num_threads(1)  # oneDNN's LSTM on two threads can be 50 times slower than on one
+    keep_freed_memory()
 
 
 def end_with_launcher(every: float = 0.5) -> None:

@@ -25,7 +25,7 @@ from pipeline.stream.batch import Batch, collate
 from pipeline.stream.plan import bin_edges, cut
 from pipeline.stream.reader import Columns, Ragged
 from pipeline.train import checkpoint, precision
-from pipeline.train.distributed import World
+from pipeline.train.distributed import World, use_one_core
 from pipeline.train.evaluate import evaluate
 from pipeline.train.run import RunFolder
 
@@ -50,7 +50,7 @@ class Predictor:
         )
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         if device.type == "cpu":
-            torch.set_num_threads(1)  # see distributed.connect
+            use_one_core()
         self.world = World(0, 1, device)
         self.model = self.task.build()
         checkpoint.load(weights or folder.best(), self.model)
