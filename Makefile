@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 # A process a GPU, else one a core, at most the lanes of the default config.
-NPROC ?= $(shell gpus=$$(nvidia-smi -L 2>/dev/null | wc -l); cores=$$(nproc); \
+NPROC ?= $(shell gpus=$$(nvidia-smi -L 2>/dev/null | wc -l); cores=$$(env -u OMP_NUM_THREADS nproc); \
 	echo $$((gpus ? gpus : cores < 24 ? cores : 24)))
 
 .PHONY: train test setup lock clean

@@ -29,7 +29,7 @@ def main() -> None:
     args.add_argument(
         "overrides", nargs="*", metavar="key=value", help="such as corpus.text=review"
     )
-    given = args.parse_args()
+    given = args.parse_intermixed_args()
 
     from pipeline.train.inference import Predictor, describe_skips
     from pipeline.train.run import RunFolder

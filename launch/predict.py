@@ -21,7 +21,7 @@ def main() -> None:
     args.add_argument(
         "--checkpoint", type=Path, metavar="DIR", help="a checkpoint [the best of the run]"
     )
-    given = args.parse_args()
+    given = args.parse_intermixed_args()
 
     from pipeline.errors import InputError
     from pipeline.train.inference import CHUNK, Predictor, lines

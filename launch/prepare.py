@@ -5,11 +5,16 @@
 Training does it by itself where it is missing. The same command again goes on where it was stopped.
 """
 
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent.parent))  # a clone works without installation
+
 from pipeline import cli
 
 
 def main() -> None:
-    args = cli.config_parser(__doc__).parse_args()
+    args = cli.config_parser(__doc__).parse_intermixed_args()
 
     from pipeline import config, tasks
     from pipeline.corpus.prepare import prepare

@@ -15,9 +15,12 @@ from pipeline import cli
 
 
 def main() -> None:
-    args = cli.config_parser(__doc__).parse_args()
+    args = cli.config_parser(__doc__).parse_intermixed_args()
 
     from pipeline import config
+    from pipeline.train.launcher import end_with_launcher
+
+    end_with_launcher()
     from pipeline.train.session import train
 
     train(config.load(args.config, args.overrides))

@@ -5,17 +5,23 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
-from pipeline.errors import HeadraceError
-
-
-def parser(description: str) -> argparse.ArgumentParser:
-    return argparse.ArgumentParser(
-        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+from pipeline.errors import ConfigError, HeadraceError
 
 
-def config_parser(description: str) -> argparse.ArgumentParser:
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are printed as others are, by one rank."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f"{message}; --help shows how it is used")
+
+
+def parser(description: str) -> Parser:
+    return Parser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+
+
+def config_parser(description: str) -> Parser:
     """A parser for `[--config FILE] [key=value ...]` whose help lists every key."""
     from pipeline.config import DEFAULT, help_text
 
@@ -31,9 +37,13 @@ def run(main: Callable[[], None]) -> None:
     try:
         main()
     except HeadraceError as error:
-        if os.environ.get("RANK", "0") == "0":
+        rank = os.environ.get("RANK", "0")
+        if rank == "0" or error.local:
             for line in error.lines:
-                print(f"error: {line}", file=sys.stderr)
+                print(
+                    f"error: {line}" if rank == "0" else f"error: rank {rank}: {line}",
+                    file=sys.stderr,
+                )
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)

@@ -100,7 +100,7 @@ def _read(path: Path) -> dict[str, Any]:
         raise ConfigError(f"--config {path}: no such file{hint}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"--config {path}: cannot be read: {error}") from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:
         raise ConfigError(f"--config {path}: not YAML: {' '.join(str(error).split())}") from None
     if values is None:
         values = {}
@@ -125,7 +125,7 @@ def _apply(values: dict[str, Any], overrides: Iterable[str]) -> Iterator[str]:
             continue
         try:
             value = yaml.load(text, _Loader)
-        except yaml.YAMLError:
+        except (yaml.YAMLError, ValueError):  # a date that is none is a ValueError
             value = text
         target: Any = values
         for part in parts[:-1]:
@@ -154,7 +154,12 @@ def _line(detail: dict[str, Any]) -> str:
         return f"{key}: missing; it has no default"
     if key.startswith("corpus.validation"):
         return f"corpus.validation={detail['input']!r}: needs a share between 0 and 1, or a file"
-    return f"{key}={detail['input']!r}: {detail['msg'][0].lower()}{detail['msg'][1:]}"
+    line = f"{key}={detail['input']!r}: {detail['msg'][0].lower()}{detail['msg'][1:]}"
+    if detail["type"] == "string_type":
+        line += (
+            "; YAML takes bare numbers, dates, yes, no, on and off for other than text: quote it"
+        )
+    return line
 
 
 def _suggestion(key: str) -> str:

@@ -12,7 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field
 class Section(BaseModel):
     """One section of a config file."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", protected_namespaces=(), allow_inf_nan=False
+    )
 
 
 def setting(default: Any, text: str, *, may_change: bool = False, **bounds: Any) -> Any:

@@ -24,6 +24,8 @@ MISTAKES = {
     "a value as a section": ("train.lr.x=1", "train.lr is a value, not a section"),
     "budget below a row": ("stream.token_budget=399", "fewer than the longest row"),
     "budget split": ("stream.micro_batches=64", "fewer than the longest row"),
+    "infinite": ("train.lr=.inf", "train.lr=inf: input should be a finite number"),
+    "bare on": ("corpus.label=on", "quote it"),
     "text is label": ("corpus.label=text", "the same column as corpus.text"),
     "label twice": ("corpus.label_names=[a, a]", "names one label twice"),
 }
@@ -69,6 +71,10 @@ def test_a_missing_file_names_the_nearest(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["1e-3", "1E-3", "+1e-3", "0.001", "1.0e-3"])
 def test_numbers_as_people_write_them(text: str) -> None:
     assert config.load(None, [f"train.lr={text}"]).train.lr == 0.001
+
+
+def test_a_date_that_is_none_is_text() -> None:
+    assert config.load(None, ["run.name=2024-02-30"]).run.name == "2024-02-30"
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)

@@ -56,10 +56,12 @@ def name_labels(settings: CorpusSettings, scans: list[Scanned]) -> Labels:
 
 
 def label_index(label: str, names: list[str], where: str) -> int:
-    """The index of a label that is one of the names, or an index of them already."""
+    """The index of a label that is one of the names, or an index of them already, which it can
+    only be where no name is a number itself."""
     if label in names:
         return names.index(label)
-    if label.isascii() and label.isdigit() and int(label) < len(names):
+    numbered = any(name.lstrip("-").isdigit() for name in names)
+    if not numbered and label.isascii() and label.isdigit() and int(label) < len(names):
         return int(label)
     raise InputError(
         f"{where}: label {label!r} is none of corpus.label_names ({', '.join(names)}) nor an index "

@@ -19,7 +19,7 @@ class Classifier(nn.Module):
         super().__init__()
         s = settings
         self.embedding = nn.Embedding(vocabulary, s.embedding)
-        nn.init.normal_(self.embedding.weight, std=0.5)
+        nn.init.normal_(self.embedding.weight, std=0.1)
         self.token_dropout = TokenDropout(s.embedding_dropout, site=0)
         self.input_dropout = LockedDropout(s.dropout, site=1)
         self.stack = Stack(

@@ -139,6 +139,7 @@ class Plan:
     def from_position(self, position: Position) -> Iterator[tuple[Window, int]]:
         """Windows from a position to the end of its epoch, each with its first update to do."""
         first = position.update
+        assert position.window < self.windows, f"{position} is not in a plan of {self.windows}"
         for number in range(position.window, self.windows):
             yield self.window(position.epoch, number), first
             first = 0

@@ -24,6 +24,7 @@ from pipeline.errors import RunError
 from pipeline.stream.plan import Position
 
 FORMAT = 1
+FILES = ("model.safetensors", "optimiser.safetensors", "state.json")
 
 
 @dataclass
@@ -65,28 +66,29 @@ def save(
 
     `facts` is what must be equal for a run to go on: what the plan and the weights hang on.
     """
-    name = f"step-{state.step:08d}"
-    target, temporary = folder / name, folder / f".tmp-{name}"
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    save_file(_contiguous(model.state_dict()), temporary / "model.safetensors")
-    save_file(_flat(optimiser), temporary / "optimiser.safetensors")
-    text = json.dumps({"format": FORMAT, "state": asdict(state), "facts": dict(facts)}, indent=1)
-    (temporary / "state.json").write_text(text)
-    digests = {path.name: _sha256(path) for path in sorted(temporary.iterdir())}
-    for path in temporary.iterdir():
-        _sync(path)
-    (temporary / "MANIFEST.json").write_text(json.dumps(digests, indent=1))
-    _sync(temporary / "MANIFEST.json")
-    _sync(temporary)
-    shutil.rmtree(target, ignore_errors=True)  # one that did not verify
-    temporary.rename(target)
-    if state.best_step == state.step:
-        _point(folder / "best", name)
-    _point(folder / "latest", name)
-    _sync(folder)
-    _prune(folder, keep)
+    target = folder / f"step-{state.step:08d}"
+    try:
+        _write(folder / f".tmp-{target.name}", state, model, optimiser, facts)
+        shutil.rmtree(target, ignore_errors=True)  # one that did not verify
+        (folder / f".tmp-{target.name}").rename(target)
+        point_to(target)
+        _sync(folder)
+        _prune(folder, keep)
+    except (OSError, SafetensorError) as error:
+        raise RunError(
+            f"{target}: the checkpoint cannot be written ({error}); what was saved before is "
+            f"whole: make room, and the same command goes on from there"
+        ) from None
     return target
+
+
+def point_to(path: Path) -> None:
+    """Make a whole checkpoint the `latest` of its folder, and the `best` if it is. Done again
+    when a run is resumed, as it may have been killed just before."""
+    state = json.loads((path / "state.json").read_text())["state"]
+    if state["best_step"] == state["step"]:
+        _point(path.with_name("best"), path.name)
+    _point(path.with_name("latest"), path.name)
 
 
 def newest(folder: Path) -> tuple[Path | None, list[str]]:
@@ -112,10 +114,12 @@ def damage(path: Path) -> str:
     """What is wrong with a checkpoint, or nothing."""
     try:
         digests = json.loads((path / "MANIFEST.json").read_text())
+        if digests.keys() != set(FILES):
+            return f"MANIFEST.json does not list {', '.join(FILES)}"
         for name, digest in digests.items():
             if _sha256(path / name) != digest:
                 return f"{name} does not have the checksum of the manifest"
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, AttributeError) as error:
         return str(error)
     return ""
 
@@ -141,6 +145,11 @@ def read_state(path: Path, facts: Mapping[str, Any]) -> State:
     return State(**{**values, "position": Position(**values["position"])})
 
 
+def precision_of(path: Path) -> str:
+    """The precision that a checkpoint's run computes in."""
+    return str(json.loads((path / "state.json").read_text())["state"]["precision"])
+
+
 def load(path: Path, model: nn.Module, optimiser: torch.optim.Optimizer | None = None) -> None:
     """Read weights, and the optimiser's moments if it is given. Every tensor must be used."""
     try:
@@ -149,6 +158,27 @@ def load(path: Path, model: nn.Module, optimiser: torch.optim.Optimizer | None =
             _unflat(optimiser, load_file(path / "optimiser.safetensors"))
     except (OSError, RuntimeError, SafetensorError) as error:
         raise RunError(f"{path}: cannot be loaded: {' '.join(str(error).split())}") from None
+
+
+def _write(
+    folder: Path,
+    state: State,
+    model: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    facts: Mapping[str, Any],
+) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    save_file(_contiguous(model.state_dict()), folder / "model.safetensors")
+    save_file(_flat(optimiser), folder / "optimiser.safetensors")
+    text = json.dumps({"format": FORMAT, "state": asdict(state), "facts": dict(facts)}, indent=1)
+    (folder / "state.json").write_text(text)
+    digests = {name: _sha256(folder / name) for name in FILES}
+    for name in FILES:
+        _sync(folder / name)
+    (folder / "MANIFEST.json").write_text(json.dumps(digests, indent=1))
+    _sync(folder / "MANIFEST.json")
+    _sync(folder)
 
 
 def _flat(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:

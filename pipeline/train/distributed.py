@@ -5,8 +5,6 @@ Everything else in the package works on one device and knows no rank.
 
 import os
 import sys
-import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -131,18 +129,6 @@ def use_one_core() -> None:
     keep_freed_memory()
 
 
-def end_with_launcher(every: float = 0.5) -> None:
-    """End this process when torchrun dies, even by kill -9, which leaves its workers running.
-
-    Else they would go on writing into the run folder beside the restarted run.
-    """
-    if "TORCHELASTIC_RUN_ID" not in os.environ:
-        return
-    launcher = os.getppid()
-
-    def watch() -> None:
-        while os.getppid() == launcher:
-            time.sleep(every)
-        os._exit(1)
-
-    threading.Thread(target=watch, name="headrace-launcher", daemon=True).start()
+def lost_peer(error: RuntimeError) -> bool:
+    """Whether a collective failed because another rank is gone."""
+    return isinstance(error, dist.DistError) or "gloo" in str(error)

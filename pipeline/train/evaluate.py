@@ -5,6 +5,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+from pipeline.errors import InputError
 from pipeline.stream.batch import Batch
 from pipeline.tasks.task import Evaluation, Mistake, Task
 from pipeline.train.distributed import World
@@ -28,7 +29,8 @@ def evaluate(
         total = tally if total is None else total + tally
         mistakes = _worst(mistakes + wrong)
     model.train()
-    assert total is not None, "a split has at least one row, and each rank a batch of each update"
+    if total is None:
+        raise InputError("there is no row to evaluate; give a file with a text and a label")
     evaluation = task.evaluation(world.sum(total).cpu())
     return evaluation, _worst([m for part in world.gather(mistakes) for m in part])
 

@@ -21,6 +21,7 @@ from pipeline.corpus.labels import label_index
 from pipeline.corpus.readers import read
 from pipeline.corpus.rows import MEANING, Example, Skip, Wanted
 from pipeline.corpus.tokenizer import Encoder
+from pipeline.errors import RunError, TrainingError
 from pipeline.stream.batch import Batch, collate
 from pipeline.stream.plan import bin_edges, cut
 from pipeline.stream.reader import Columns, Ragged
@@ -53,15 +54,26 @@ class Predictor:
             use_one_core()
         self.world = World(0, 1, device)
         self.model = self.task.build()
-        checkpoint.load(weights or folder.best(), self.model)
+        path = weights or folder.best()
+        if reason := checkpoint.damage(path):
+            raise RunError(f"{path}: not a whole checkpoint: {reason}; use another one")
+        checkpoint.load(path, self.model)
         self.model.to(device).eval()
-        model = config.model
-        self.precision = precision.choose("auto", device, model.cell, model.hidden, say)
+        self.precision = self._precision(checkpoint.precision_of(path), say)
+
+    def _precision(self, name: str, say: Callable[[str], None]) -> precision.Precision:
+        """The one that the run was trained in, or fp32 where that does not run."""
+        device, model = self.world.device, self.config.model
+        try:
+            return precision.choose(name, device, model.cell, model.hidden, say)
+        except TrainingError:
+            say(f"the run was trained in {name}, which does not run here; computing in fp32")
+            return precision.Precision("fp32", device)
 
     @torch.no_grad()
     def predict(self, texts: Sequence[str]) -> list[dict[str, Any]]:
         """What the task says of each text, in their order; `error` for one without a token."""
-        tokens = self.encoder.encode(texts)
+        tokens = self.encoder.encode([text.strip() and text for text in texts])
         found: list[dict[str, Any]] = [{"error": "the text is empty"}] * len(texts)
         for rows, batch in self._batches(tokens, {}):
             with self.precision.autocast():

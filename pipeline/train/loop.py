@@ -28,8 +28,8 @@ from pipeline.train.settings import TrainSettings
 class Listener(Protocol):
     """What a run reports to, on rank 0."""
 
-    def update(self, state: State, sums: Mapping[str, float]) -> None:
-        """After each update, with the task's figures of this update alone."""
+    def update(self, step: int, rows: int, metrics: Mapping[str, float]) -> None:
+        """After each update: rows consumed by the run, and the task's figures of this update."""
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         """Every `train.log_every` updates and after each evaluation."""
@@ -45,6 +45,10 @@ class Listener(Protocol):
 class Result:
     """What an update left on the device; reading it waits for the device."""
 
+    step: int
+    """The update's number; the run's first is 1."""
+    rows: int
+    """Rows that the run has consumed with it."""
     update: Update
     values: Tensor
     """The task's sums over all ranks, the number of ranks that want to stop, the gradient norm."""
@@ -153,7 +157,7 @@ class Trainer:
         state.schedule_rows += update.rows
         state.tokens += update.tokens
         state.position = update.after
-        return Result(update, torch.cat([values, norm.double()[None]]))
+        return Result(state.step, state.rows, update, torch.cat([values, norm.double()[None]]))
 
     def _unsynced(self, *, delays: bool) -> AbstractContextManager[None]:
         """Where gradients add up on each rank, to be averaged with those of a later batch."""
@@ -165,23 +169,15 @@ class Trainer:
         """Read the result of the update before, which the device has done by now."""
         if self._pending is None:
             return
-        update = self._pending.update
+        step, rows, update = self._pending.step, self._pending.rows, self._pending.update
         *sums, stops, norm = self._pending.values.tolist()
         self._pending = None
         state = self.state
         if not math.isfinite(sums[0]):
-            raise TrainingError(
-                f"step {state.step}: the loss is {sums[0]}, training cannot go on; lower train.lr "
-                f"or train.clip, or try train.precision=fp32. The last checkpoint in "
-                f"{self.checkpoints} is from before"
-            )
+            raise self._diverged(step, f"the loss is {sums[0]}")
         if not math.isfinite(norm):
             if not self.scaler.is_enabled():
-                raise TrainingError(
-                    f"step {state.step}: the gradient's norm is {norm}, training cannot go on; "
-                    f"lower train.lr, or try train.precision=fp32. The last checkpoint in "
-                    f"{self.checkpoints} is from before"
-                )
+                raise self._diverged(step, f"the norm of the gradient is {norm}")
             state.schedule_rows -= update.rows  # the scaler skipped this one
         state.since_log = [
             a + b for a, b in zip(state.since_log or [0.0] * len(sums), sums, strict=True)
@@ -189,7 +185,14 @@ class Trainer:
         self._stop = self._stop or stops > 0
         self._meter.add(update, norm)
         if self.listener:
-            self.listener.update(state, self.task.metrics(sums))
+            self.listener.update(step, rows, self.task.metrics(sums))
+
+    def _diverged(self, step: int, what: str) -> TrainingError:
+        return TrainingError(
+            f"step {step}: {what}, training cannot go on; start anew in another run.dir with a "
+            f"lower train.lr or train.clip, or with train.precision=fp32 (checkpoints up to step "
+            f"{self._saved} stay in {self.checkpoints})"
+        )
 
     def _at_boundaries(self) -> None:
         """Log, evaluate and save where they are due."""

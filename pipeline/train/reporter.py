@@ -1,6 +1,7 @@
 """What rank 0 tells of a run: `metrics.jsonl`, MLflow, and the person at the terminal."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from types import TracebackType
 from typing import Any
 
@@ -49,14 +50,15 @@ class Reporter:
         trace: TracebackType | None,
     ) -> None:
         self.progress.close()
-        self.record.close()
+        with suppress(OSError):  # a full disk; whatever ends the run says so
+            self.record.close()
         if self.tracker:
             failed = kind is not None and not issubclass(kind, (KeyboardInterrupt, SystemExit))
             killed = self.killed or (kind is not None and not failed)
             self.tracker.close("FAILED" if failed else "KILLED" if killed else "FINISHED")
 
-    def update(self, state: State, metrics: Mapping[str, float]) -> None:
-        self.progress.update(state.step, state.rows, {**metrics, **self._speed})
+    def update(self, step: int, rows: int, metrics: Mapping[str, float]) -> None:
+        self.progress.update(step, rows, {**metrics, **self._speed})
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         if "perf/tokens_per_s" in metrics:

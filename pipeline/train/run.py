@@ -10,7 +10,7 @@ from filelock import FileLock, Timeout
 
 from pipeline import config as config_file
 from pipeline.config import Config
-from pipeline.corpus.dataset import Manifest
+from pipeline.corpus.dataset import Manifest, read_manifest
 from pipeline.errors import RunError
 from pipeline.settings import changed_keys
 from pipeline.train import checkpoint
@@ -36,9 +36,9 @@ class RunFolder:
 
         Raises RunError if another one still writes after `wait` seconds.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
         lock, owner = FileLock(self.path / ".lock"), self.path / ".writer"
         try:
+            self.path.mkdir(parents=True, exist_ok=True)
             lock.acquire(timeout=0)
         except Timeout:
             say(f"{self.path} has another writer ({_read(owner)}); waiting up to {wait:.0f} s")
@@ -49,31 +49,55 @@ class RunFolder:
                     f"run.dir={self.path}: {_read(owner)} writes there, and two would overwrite "
                     f"each other's checkpoints; wait for it, stop it, or give another run.dir"
                 ) from None
+        except OSError as error:
+            raise RunError(
+                f"run.dir={self.path}: cannot be written to ({error.strerror}); give a folder that "
+                f"can"
+            ) from None
         try:
             owner.write_text(f"process {os.getpid()} on {socket.gethostname()}")
             yield
         finally:
             lock.release()
 
-    def claim(self, config: Config, manifest: Manifest) -> None:
-        """Write the resolved config, or check that the folder's own allows to go on with this one.
-        Keep what prediction needs of the dataset, so that the folder stands alone.
+    def begin(
+        self, config: Config, manifest: Manifest, resume: str, say: Callable[[str], None]
+    ) -> Path | None:
+        """The checkpoint that `resume` (as `train.resume`) means, or None to begin at step 0.
 
-        Raises RunError that names each key that differs and must not.
+        The folder then holds the config, and what prediction needs of the dataset, so that it
+        stands alone. Raises RunError, and writes nothing, if the checkpoint is of a run of another
+        dataset or other settings, each of which is named.
         """
-        if self.config.exists():
-            old = self.read_config()
-            lines = [
-                f"{key}={new!r}: the run in {self.path} has {before!r}, and would not go on as it "
-                f"began; set it back, or start anew in another run.dir"
-                for key, (before, new) in changed_keys(old, config).items()
-            ]
-            if lines:
-                raise RunError(lines)
+        path = self._checkpoint(resume, say)
+        if path is not None:
+            RunFolder(path.parents[1])._check_goes_on(config, manifest)
+            if self.owns(path):
+                checkpoint.point_to(path)
         self.dataset.mkdir(exist_ok=True)
         for name in ("dataset.json", "tokenizer.json"):
             write_text(self.dataset / name, (manifest.path / name).read_text(encoding="utf-8"))
         write_text(self.config, config_file.dump(config))
+        return path
+
+    def owns(self, path: Path) -> bool:
+        """Whether a checkpoint is of this run, and not of one that this one branches off from."""
+        return path.parent.resolve() == self.checkpoints.resolve()
+
+    def _check_goes_on(self, config: Config, manifest: Manifest) -> None:
+        lines = [
+            f"{key}={new!r}: the run in {self.path} has {before!r}, and would not go on as it "
+            f"began; set it back, or start anew in another run.dir"
+            for key, (before, new) in changed_keys(self.read_config(), config).items()
+        ]
+        if read_manifest(self.dataset).fingerprint != manifest.fingerprint:
+            lines.append(
+                f"corpus.shards={config.corpus.shards}: not the dataset that the run in "
+                f"{self.path} began with, and its tokens may mean other words; restore that, or "
+                f"start anew in another run.dir"
+            )
+        if lines:
+            raise RunError(lines)
 
     def read_config(self, overrides: Iterable[str] = ()) -> Config:
         """The config of an existing run."""
@@ -81,8 +105,7 @@ class RunFolder:
             raise RunError(f"{self.path}: not the folder of a run, it has no config.yaml")
         return config_file.load(self.config, overrides)
 
-    def checkpoint(self, resume: str, say: Callable[[str], None]) -> Path | None:
-        """The checkpoint that `train.resume` means, or None to begin at the first step."""
+    def _checkpoint(self, resume: str, say: Callable[[str], None]) -> Path | None:
         path, damaged = checkpoint.newest(self.checkpoints)
         for line in damaged:
             say(f"{line}; going on from {path}")
@@ -101,7 +124,7 @@ class RunFolder:
         if path is not None and path.resolve() != chosen:
             raise RunError(
                 f"train.resume={resume}: {self.path} holds {path.name}, which would be overtaken; "
-                f"give another run.dir to branch off"
+                f"set train.resume=auto to go on from it, or give another run.dir to branch off"
             )
         return chosen
 

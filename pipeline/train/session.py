@@ -1,5 +1,6 @@
 """A run from its config to its summary: prepare, connect, resume, train, evaluate."""
 
+import os
 import signal
 import sys
 import time
@@ -12,13 +13,13 @@ import torch
 from pipeline import tasks
 from pipeline.config import Config
 from pipeline.corpus.dataset import Manifest, check_settings, open_dataset
-from pipeline.errors import DatasetError
+from pipeline.errors import DatasetError, InputError, TrainingError
 from pipeline.stream.loader import Loader
 from pipeline.stream.plan import VERSION, Plan
 from pipeline.stream.reader import Reader
 from pipeline.train import checkpoint, precision, summary
 from pipeline.train.checkpoint import State
-from pipeline.train.distributed import Place, World, connect, end_with_launcher
+from pipeline.train.distributed import Place, World, connect, lost_peer
 from pipeline.train.loop import Trainer
 from pipeline.train.reporter import Reporter
 from pipeline.train.run import RunFolder
@@ -31,7 +32,6 @@ def train(config: Config) -> None:
 
     Raises SystemExit with 128 + its number when a signal ended the run.
     """
-    end_with_launcher()
     place = Place.from_environment()
 
     def say(text: str) -> None:
@@ -39,27 +39,32 @@ def train(config: Config) -> None:
             print(text, file=sys.stderr, flush=True)
 
     manifest = prepared(config, place, say)
-    with connect(place) as world, ExitStack() as stack:
+    folder, path = RunFolder(Path(config.run.dir)), None
+    with ExitStack() as stack:
+        if place.rank == 0:  # what can be wrong here is found before the others wait for this rank
+            stack.enter_context(folder.writing(say))
+            restarted = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"
+            resume = "auto" if restarted else config.train.resume
+            path = folder.begin(config, manifest, resume, say)
+        world = stack.enter_context(connect(place))
         if len(set(world.gather(manifest.fingerprint))) > 1:
             raise DatasetError(
                 f"corpus.shards={config.corpus.shards}: the nodes hold different datasets and "
                 f"would train on different batches; prepare once and share or copy the folder"
             )
-        folder, path = RunFolder(Path(config.run.dir)), None
-        if world.first:
-            stack.enter_context(folder.writing(say))
-            folder.claim(config, manifest)
-            path = folder.checkpoint(config.train.resume, say)
         trainer = build(config, manifest, world, folder, world.from_first(path), say)
         reason = trainer.ended()
         if reason and summary.is_of(folder, trainer.state.step):
-            say(f"{folder.path} is finished ({reason}); raise that to go on")
+            say(f"{folder.path} is finished: it came to the end of train.{reason}")
         else:
             reason = run(config, manifest, world, folder, trainer)
+        if reason == "signal":
+            number = signal.Signals(trainer.signal or signal.SIGTERM)
+            step = trainer.state.step
+            say(f"stopped by {number.name}; step {step} is saved, the same command goes on")
+            sys.exit(128 + number)
         if world.first:
             print(summary.describe(config, folder), flush=True)
-    if reason == "signal":
-        sys.exit(128 + (trainer.signal or signal.SIGTERM))
 
 
 def prepared(config: Config, place: Place, say: Say) -> Manifest:
@@ -71,8 +76,13 @@ def prepared(config: Config, place: Place, say: Say) -> Manifest:
     shards = Path(config.corpus.shards)
     if not (shards / "dataset.json").exists():
         if place.local_rank == 0:
-            from pipeline.corpus.prepare import prepare
-
+            try:
+                from pipeline.corpus.prepare import prepare
+            except ModuleNotFoundError as error:
+                raise InputError(
+                    f"corpus.shards={shards}: are not there yet, and preparing them needs "
+                    f"{error.name}; pip install headrace[prepare], or copy them here"
+                ) from None
             prepare(config.corpus, tasks.get(config.task.name).fields(config.corpus), say)
         while not (shards / "dataset.json").exists():
             time.sleep(0.2)
@@ -87,6 +97,8 @@ def build(
     """The trainer, as the checkpoint at `path` left it."""
     facts = {"plan version": VERSION, "dataset": manifest.fingerprint}
     state = checkpoint.read_state(path, facts) if path else State()
+    if path and not folder.owns(path):  # the best of the run that this one branches off stays there
+        state.best, state.best_step, state.stale = None, 0, 0
     task = tasks.get(config.task.name)(
         config.model, manifest.tokenizer.vocab_size, manifest.label_names
     )
@@ -96,7 +108,15 @@ def build(
     asked: str = config.train.precision
     if asked == "auto" and state.precision:
         asked = state.precision  # a run goes on as it began
-    chosen = precision.choose(asked, world.device, config.model.cell, config.model.hidden, say)
+    try:
+        chosen = precision.choose(asked, world.device, config.model.cell, config.model.hidden, say)
+    except TrainingError as error:
+        if asked == config.train.precision:
+            raise
+        raise TrainingError(
+            f"{path}: the run computes in {asked} since its start, which does not run here; go on "
+            f"where it does, or start anew in another run.dir ({error})"
+        ) from None
     chosen = precision.Precision(world.from_first(chosen.name), world.device)
 
     def loader(split: str) -> Loader:
@@ -148,7 +168,17 @@ def run(
             plan = trainer.loader.plan
             reporter = Reporter(config, manifest, folder, plan, trainer.state, facts)
             trainer.listener = stack.enter_context(reporter)
-        reason = trainer.train()
+        try:
+            reason = trainer.train()
+        except DatasetError as error:
+            error.local = True  # another rank reads other blocks
+            raise
+        except RuntimeError as error:
+            if not lost_peer(error):
+                raise
+            raise TrainingError(
+                "another process of this run has ended; its lines say why"
+            ) from None
         if reason == "signal":
             if world.first:
                 reporter.killed = True

@@ -26,7 +26,7 @@ class TrainSettings(Section):
         "auto", "auto tries one step and takes the fastest that works"
     )
     patience: int = setting(
-        0, "evaluations without a better one after which to stop; 0: never", ge=0
+        0, "evaluations without a better one after which to stop; 0: never", ge=0, may_change=True
     )
     evaluate_every: int = setting(0, "updates between evaluations; 0: each epoch", ge=0)
     checkpoint_every: int = setting(200, "updates between checkpoints", ge=1, may_change=True)

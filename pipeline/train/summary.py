@@ -1,6 +1,8 @@
 """The short summary that ends a run, kept so that a finished run can show it again."""
 
 import json
+import os
+import re
 from typing import Any
 
 from pipeline.config import Config
@@ -43,13 +45,20 @@ def describe(config: Config, folder: RunFolder) -> str:
         )
     lines.append(f"run folder  {folder.path}")
     if config.track.enabled:
-        uri = f" --backend-store-uri {config.track.uri}" if config.track.uri else ""
-        lines.append(f"watch       mlflow ui{uri}")
+        lines.append(f"watch       {_watch(config.track.uri)}")
     lines += [
         f"predict     echo 'A fine film.' | python launch/predict.py --run {folder.path}",
         "resume      the same command goes on where a run was stopped; train.epochs=N prolongs it",
     ]
     return "\n".join(lines)
+
+
+def _watch(uri: str) -> str:
+    """What to type, or the address to open, to see the run in MLflow."""
+    uri = uri or os.environ.get("MLFLOW_TRACKING_URI", "")
+    if uri.startswith("http"):
+        return re.sub(r"//[^/@]*@", "//", uri)  # without a password
+    return f"mlflow ui --backend-store-uri {uri}" if uri else "mlflow ui"
 
 
 def _read(folder: RunFolder) -> dict[str, Any]:

@@ -86,12 +86,13 @@ def test_any_world_works_on_the_same_updates(
         assert together == sorted_rows([alone])[0]
 
 
-@pytest.mark.parametrize("at", [0, 3, 10, -1])
+@pytest.mark.parametrize("at", [0, 3, 10, -2])
 def test_a_resumed_stream_goes_on_where_it_was(
     manifest: Manifest, whole: list[Update], at: int
 ) -> None:
-    rest = list(loader(manifest).epoch(whole[at].after)) if at != -1 else []
-    assert sorted_rows(rest) == sorted_rows(whole[at + 1 :] if at != -1 else [])
+    rest = list(loader(manifest).epoch(whole[at].after))
+    assert rest
+    assert sorted_rows(rest) == sorted_rows(whole[at + 1 :])
 
 
 def test_the_last_update_leads_to_the_next_epoch(whole: list[Update]) -> None:

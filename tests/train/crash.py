@@ -25,6 +25,7 @@ def plant() -> None:
     from pipeline.train import checkpoint, loop
 
     update, save, rename = loop.Trainer._update, checkpoint.save, Path.rename
+    point_to = checkpoint.point_to
 
     def dying_update(self: Any, *args: Any) -> Any:
         result = update(self, *args)
@@ -42,7 +43,14 @@ def plant() -> None:
             die()
         return rename(self, target)
 
-    if point in ("update", "one rank"):
+    def dying_point_to(path: Path) -> None:
+        if int(path.name.removeprefix("step-")) >= step:
+            die()
+        point_to(path)
+
+    if point == "point":
+        checkpoint.point_to = dying_point_to
+    elif point in ("update", "one rank"):
         loop.Trainer._update = dying_update  # type: ignore[method-assign]
     elif point == "save":  # after the evaluation where one is due
         checkpoint.save = dying_save

@@ -7,7 +7,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.conftest import small
+from tests.conftest import small, write_reviews
 from tests.train.processes import (
     command,
     figures,
@@ -50,6 +50,9 @@ def steps(reference: Path) -> int:
 def check_same(folder: Path, reference: Path) -> None:
     assert weights(folder) == weights(reference)
     assert figures(folder) == figures(reference)
+    for name in ("latest", "best"):
+        links = [(run / "checkpoints" / name).readlink() for run in (folder, reference)]
+        assert links[0] == links[1]
 
 
 @pytest.mark.parametrize(
@@ -59,9 +62,17 @@ def check_same(folder: Path, reference: Path) -> None:
         [("update", 9), ("update", 16)],
         [("save", 7), ("save", 14)],
         [("rename", 14)],
+        [("point", 0)],
         [("save", 0)],
     ],
-    ids=["before the first checkpoint", "twice in an epoch", "before a save", "in a save", "epoch"],
+    ids=[
+        "before the first checkpoint",
+        "twice in an epoch",
+        "before a save",
+        "in a save",
+        "after it",
+        "epoch",
+    ],
 )
 def test_killed_at_any_point_it_ends_bit_for_bit_the_same(
     crashes: list[tuple[str, int]],
@@ -159,11 +170,61 @@ def test_a_finished_run_says_so_and_shows_its_summary(
     assert (weights(reference), metrics(reference)) == before
 
 
+@pytest.mark.parametrize("nproc", [1, 2])
 def test_a_changed_key_is_refused_by_name_without_a_traceback(
-    overrides: Callable[[Path], list[str]], reference: Path
+    nproc: int, overrides: Callable[[Path], list[str]], reference: Path
 ) -> None:
-    status, _, err = run(*overrides(reference), "model.hidden=9", "train.lr=1e-9")
-    assert status == 2
+    status, _, err = run(*overrides(reference), "model.hidden=9", "train.lr=1e-9", nproc=nproc)
+    assert status == (2 if nproc == 1 else 1)
     errors = [line for line in err.splitlines() if line.startswith("error:")]
     assert ["model.hidden=9" in e or "train.lr=1e-09" in e for e in errors] == [True, True]
-    assert "Traceback" not in err
+    assert "[rank" not in err  # no worker's traceback
+
+
+def test_another_dataset_is_refused_and_the_runs_tokeniser_stays(
+    overrides: Callable[[Path], list[str]], reference: Path, tmp_path: Path
+) -> None:
+    write_reviews(tmp_path / "reviews.csv", 300, seed=9)
+    before = (reference / "dataset" / "tokenizer.json").read_bytes()
+    status, _, err = run(
+        *overrides(reference), f"corpus.shards={tmp_path}/s", f"corpus.input={tmp_path}/reviews.csv"
+    )
+    assert status == 2
+    assert "not the dataset that the run in" in err
+    assert (reference / "dataset" / "tokenizer.json").read_bytes() == before
+
+
+def test_a_run_branches_off_from_a_checkpoint_of_its_own_settings_only(
+    overrides: Callable[[Path], list[str]], reference: Path, tmp_path: Path
+) -> None:
+    start = sorted((reference / "checkpoints").glob("step-*"))[0]
+    branch = [*overrides(tmp_path), f"train.resume={start}"]
+    status, _, err = run(*branch, "train.seed=9")
+    assert status == 2
+    assert "train.seed=9: the run in" in err
+    assert not (tmp_path / "config.yaml").exists()
+    status, _, err = run(*branch, "train.max_steps=30")
+    assert status == 0, err
+    status, _, err = run(*branch)
+    assert status == 2
+    assert "set train.resume=auto to go on from it" in err
+
+
+def test_what_failed_before_its_first_checkpoint_may_be_changed(
+    overrides: Callable[[Path], list[str]], tmp_path: Path
+) -> None:
+    status, _, err = run(*overrides(tmp_path), "train.precision=fp16")
+    assert status == 2
+    assert "train.precision=fp16" in err
+    status, _, err = run(*overrides(tmp_path), "train.max_steps=1")
+    assert status == 0, err
+
+
+def test_a_diverging_run_says_at_which_step(
+    overrides: Callable[[Path], list[str]], tmp_path: Path
+) -> None:
+    status, _, err = run(*overrides(tmp_path), "train.lr=1e30", "train.clip=0", "train.warmup=0")
+    assert status == 2
+    errors = [line for line in err.splitlines() if line.startswith("error:")]
+    assert len(errors) == 1
+    assert "training cannot go on; start anew in another run.dir" in errors[0]

@@ -1,14 +1,20 @@
 """One process equals two and four on the same updates; what the ranks tell each other."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 from safetensors.torch import load_file
 
+from pipeline import config
+from pipeline.corpus.dataset import open_dataset
+from pipeline.stream.index import Index
+from pipeline.stream.plan import Plan
 from tests.conftest import small
 from tests.train.processes import finish, losses, metrics, run, start, wait_for
 
@@ -39,7 +45,8 @@ def test_the_world_size_bears_on_nothing(
     file = "checkpoints/latest/model.safetensors"
     a, b = load_file(one / file), load_file(tmp_path / file)
     assert all((a[name] - b[name]).abs().max() < 1e-4 for name in a)
-    assert metrics(tmp_path)[-1]["val/examples"] == metrics(one)[-1]["val/examples"] == 215
+    rows = open_dataset(corpus / "shards").splits["validation"].rows
+    assert metrics(tmp_path)[-1]["val/examples"] == metrics(one)[-1]["val/examples"] == rows
 
 
 def test_more_ranks_than_lanes_is_one_line_of_rank_0(corpus: Path, tmp_path: Path) -> None:
@@ -49,6 +56,31 @@ def test_more_ranks_than_lanes_is_one_line_of_rank_0(corpus: Path, tmp_path: Pat
     assert len(errors) == 1
     assert "world size 3: stream.lanes=2 serves at most 2 ranks" in errors[0]
     assert "start 2" in errors[0]
+
+
+def test_an_error_that_one_rank_meets_is_printed_by_it(corpus: Path, tmp_path: Path) -> None:
+    """A block of rank 1's lane is damaged; rank 0 says that another process has ended."""
+    shutil.copytree(corpus / "shards", tmp_path / "shards")
+    settings = [*small(corpus), "stream.lanes=2", "stream.window=4", f"run.dir={tmp_path}/run"]
+    loaded = config.load(None, settings)
+    manifest = open_dataset(tmp_path / "shards")
+    index = Index(manifest.index("train"))
+    plan = Plan(index, loaded.stream, 0, fingerprint=manifest.fingerprint)
+    window = plan.window(0, 0)
+    blocks = [
+        set((window.rows[np.arange(len(window.rows)) % 2 == rank] // index.rows_per_block).tolist())
+        for rank in (0, 1)
+    ]
+    block = min(blocks[1] - blocks[0])
+    shard = manifest.shard("train", int(index.shard[block]))
+    data = bytearray(shard.read_bytes())
+    data[int(index.offset[block]) + 200] ^= 1
+    shard.write_bytes(data)
+    status, _, err = run(*settings, f"corpus.shards={tmp_path}/shards", nproc=2)
+    assert status != 0
+    errors = [line for line in err.splitlines() if line.startswith("error:")]
+    assert f"error: rank 1: {shard}: block {block} at byte" in "\n".join(errors)
+    assert "[rank" not in err  # no worker's traceback
 
 
 def test_a_mistake_is_printed_once_under_torchrun(corpus: Path, tmp_path: Path) -> None:
@@ -104,7 +136,7 @@ def test_a_second_writer_is_refused_by_the_firsts_name(
 
 def test_a_worker_ends_when_its_launcher_dies() -> None:
     code = (
-        "from pipeline.train.distributed import end_with_launcher\n"
+        "from pipeline.train.launcher import end_with_launcher\n"
         "import time; end_with_launcher(0.1); print('up', flush=True); time.sleep(60)"
     )
     launcher = (
