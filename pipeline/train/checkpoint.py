@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from pipeline.errors import RunError
 from pipeline.stream.plan import Position
 
 FORMAT = 1
+OWN = "own weights/"
 FILES = ("model.safetensors", "optimiser.safetensors", "state.json")
 
 
@@ -58,17 +59,20 @@ def save(
     state: State,
     model: nn.Module,
     optimiser: torch.optim.Optimizer,
+    average: nn.Module | None = None,
     *,
     facts: Mapping[str, Any],
     keep: int,
 ) -> Path:
     """Write the checkpoint of `state.step` and remove all but the newest `keep` and the best.
 
-    `facts` is what must be equal for a run to go on: what the plan and the weights hang on.
+    `model.safetensors` holds the weights to use: those of `average` if there is one, and then the
+    model's own lie beside the optimiser's moments. `facts` is what must be equal for a run to go
+    on: what the plan and the weights hang on.
     """
     target = folder / f"step-{state.step:08d}"
     try:
-        _write(folder / f".tmp-{target.name}", state, model, optimiser, facts)
+        _write(folder / f".tmp-{target.name}", state, model, optimiser, average, facts)
         shutil.rmtree(target, ignore_errors=True)  # one that did not verify
         (folder / f".tmp-{target.name}").rename(target)
         point_to(target)
@@ -150,14 +154,32 @@ def precision_of(path: Path) -> str:
     return str(json.loads((path / "state.json").read_text())["state"]["precision"])
 
 
-def load(path: Path, model: nn.Module, optimiser: torch.optim.Optimizer | None = None) -> None:
-    """Read weights, and the optimiser's moments if it is given. Every tensor must be used."""
+def load(path: Path, model: nn.Module) -> None:
+    """Read the weights to use. Every tensor must be used."""
+    _load(path, "model.safetensors", model.load_state_dict)
+
+
+def load_all(
+    path: Path, model: nn.Module, optimiser: torch.optim.Optimizer, average: nn.Module | None
+) -> None:
+    """Read all that a run needs to go on. Every tensor must be used."""
+    load(path, model if average is None else average)
+
+    def unpack(tensors: dict[str, Tensor]) -> None:
+        if average is not None:
+            own = {k.removeprefix(OWN): tensors.pop(k) for k in list(tensors) if k.startswith(OWN)}
+            model.load_state_dict(own)
+        _unflat(optimiser, tensors)
+
+    _load(path, "optimiser.safetensors", unpack)
+
+
+def _load(path: Path, name: str, use: Callable[[dict[str, Tensor]], Any]) -> None:
     try:
-        model.load_state_dict(load_file(path / "model.safetensors"), strict=True)
-        if optimiser is not None:
-            _unflat(optimiser, load_file(path / "optimiser.safetensors"))
-    except (OSError, RuntimeError, SafetensorError) as error:
-        raise RunError(f"{path}: cannot be loaded: {' '.join(str(error).split())}") from None
+        use(load_file(path / name))
+    except (OSError, RuntimeError, ValueError, SafetensorError) as error:
+        line = " ".join(str(error).split())
+        raise RunError(f"{path / name}: cannot be loaded: {line}") from None
 
 
 def _write(
@@ -165,12 +187,14 @@ def _write(
     state: State,
     model: nn.Module,
     optimiser: torch.optim.Optimizer,
+    average: nn.Module | None,
     facts: Mapping[str, Any],
 ) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    save_file(_contiguous(model.state_dict()), folder / "model.safetensors")
-    save_file(_flat(optimiser), folder / "optimiser.safetensors")
+    save_file(_weights(model if average is None else average), folder / "model.safetensors")
+    own = {} if average is None else _weights(model, OWN)
+    save_file(_flat(optimiser) | own, folder / "optimiser.safetensors")
     text = json.dumps({"format": FORMAT, "state": asdict(state), "facts": dict(facts)}, indent=1)
     (folder / "state.json").write_text(text)
     digests = {name: _sha256(folder / name) for name in FILES}
@@ -198,8 +222,8 @@ def _unflat(optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> Non
     optimiser.load_state_dict({**optimiser.state_dict(), "state": moments})
 
 
-def _contiguous(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name: tensor.contiguous() for name, tensor in tensors.items()}
+def _weights(model: nn.Module, prefix: str = "") -> dict[str, Tensor]:
+    return {prefix + name: tensor.contiguous() for name, tensor in model.state_dict().items()}
 
 
 def _sha256(path: Path) -> str:

@@ -4,6 +4,7 @@ import math
 import signal
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -75,6 +76,7 @@ class Trainer:
         self.listener: Listener | None = None
         """Set on rank 0 alone."""
         self.model, self.wrapped = model, world.wrap(model)
+        self.average = deepcopy(model).requires_grad_(False) if settings.average else None
         self.optimiser = optimiser.build(model, settings)
         self.scaler = precision.scaler()
         self.state = State(precision=precision.name)
@@ -87,11 +89,16 @@ class Trainer:
         self._meter = Meter()
 
     def restore(self, path: Path, state: State) -> None:
-        checkpoint.load(path, self.model, self.optimiser)
+        checkpoint.load_all(path, self.model, self.optimiser, self.average)
         self.scaler.load_state_dict(state.scaler)
         self.state = state
         self._saved = state.step
         self._meter = Meter(state.seconds)
+
+    @property
+    def used(self) -> nn.Module:
+        """The model to evaluate: that of the averaged weights if there are such."""
+        return self.model if self.average is None else self.average
 
     @property
     def parameters(self) -> int:
@@ -153,6 +160,8 @@ class Trainer:
         self.optimiser.zero_grad(set_to_none=True)
 
         state.step += 1
+        if self.average is not None:
+            optimiser.update_average(self.average, self.model, settings.average, state.step)
         state.rows += update.rows
         state.schedule_rows += update.rows
         state.tokens += update.tokens
@@ -220,7 +229,7 @@ class Trainer:
         )
         with self._meter.pause():
             evaluation, mistakes = evaluate(
-                self.task, self.model, batches, self.precision, self.world
+                self.task, self.used, batches, self.precision, self.world
             )
             step = self.state.step
             self._evaluation = (step, evaluation)
@@ -266,6 +275,7 @@ class Trainer:
                     state,
                     self.model,
                     self.optimiser,
+                    self.average,
                     facts=self.facts,
                     keep=self.settings.keep_checkpoints,
                 )

@@ -36,6 +36,14 @@ def learning_rate(settings: TrainSettings, done: float) -> float:
     return settings.lr * (floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * min(cosine, 1.0))))
 
 
+def update_average(average: nn.Module, model: nn.Module, decay: float, step: int) -> None:
+    """Move the averaged weights towards the model's: an exponential moving average (Polyak and
+    Juditsky 1992 average evenly), of fewer updates while `step` is small."""
+    share = 1 - min(decay, (1 + step) / (10 + step))
+    weights = [parameter.data for parameter in model.parameters()]
+    torch._foreach_lerp_([parameter.data for parameter in average.parameters()], weights, share)
+
+
 def step(
     model: nn.Module,
     optimiser: torch.optim.Optimizer,

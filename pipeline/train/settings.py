@@ -22,6 +22,9 @@ class TrainSettings(Section):
     weight_decay: float = setting(0.01, "AdamW's, on matrices other than embeddings", ge=0)
     embedding_decay: float = setting(0.0, "AdamW's, on embeddings: forgets rare tokens", ge=0)
     clip: float = setting(1.0, "greatest norm of the gradient; 0: not clipped", ge=0)
+    average: float = setting(
+        0.0, "decay an update of averaged weights, evaluated and used instead; 0: none", ge=0, lt=1
+    )
     precision: Literal["auto", "fp32", "bf16", "fp16"] = setting(
         "auto", "auto tries one step and takes the fastest that works"
     )

@@ -45,7 +45,7 @@ def test_what_is_loaded_goes_on_bit_by_bit(tmp_path: Path) -> None:
     )
     path = checkpoint.save(tmp_path, state, model, optimiser, facts=FACTS, keep=2)
     other, other_optimiser = network(seed=1)
-    checkpoint.load(path, other, other_optimiser)
+    checkpoint.load_all(path, other, other_optimiser, None)
     assert checkpoint.read_state(path, FACTS) == state
     for m, o in ((model, optimiser), (other, other_optimiser)):
         train(m, o, 3)
@@ -118,3 +118,18 @@ def test_a_model_of_another_shape_is_one_clear_line(tmp_path: Path) -> None:
     path = save(tmp_path, 1)
     with pytest.raises(RunError, match="cannot be loaded"):
         checkpoint.load(path, nn.Embedding(3, 3))
+
+
+def test_averaged_weights_are_those_to_use_and_the_models_own_come_back(tmp_path: Path) -> None:
+    model, optimiser = network()
+    average, _ = network()
+    train(model, optimiser, 5)
+    path = checkpoint.save(tmp_path, State(step=5), model, optimiser, average, facts=FACTS, keep=2)
+    used, _ = network(seed=1)
+    checkpoint.load(path, used)
+    again, again_optimiser = network(seed=2)
+    again_average, _ = network(seed=3)
+    checkpoint.load_all(path, again, again_optimiser, again_average)
+    for expected, found in ((average, used), (average, again_average), (model, again)):
+        for a, b in zip(expected.parameters(), found.parameters(), strict=True):
+            assert torch.equal(a, b)

@@ -52,3 +52,14 @@ def test_clipping_is_of_the_gradient_after_its_factor(clip: float, expected: flo
     norm = optimiser.step(model, sgd, scaler, torch.tensor(2.0), clip)
     assert norm.item() == 10.0
     assert math.isclose((before - model.weight).norm().item(), expected, rel_tol=1e-5)
+
+
+def test_the_average_follows_ever_more_slowly() -> None:
+    model, average = nn.Linear(1, 1, bias=False), nn.Linear(1, 1, bias=False)
+    nn.init.zeros_(average.weight)
+    nn.init.ones_(model.weight)
+    optimiser.update_average(average, model, decay=0.9, step=1)
+    assert average.weight.item() == pytest.approx(1 - 2 / 11)
+    nn.init.zeros_(average.weight)
+    optimiser.update_average(average, model, decay=0.9, step=10_000)
+    assert average.weight.item() == pytest.approx(0.1)

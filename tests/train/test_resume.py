@@ -24,6 +24,7 @@ from tests.train.processes import (
 RUN = [
     "train.epochs=2", "train.log_every=3", "train.checkpoint_every=7", "model.dropout=0.3",
     "model.embedding_dropout=0.1", "stream.micro_batches=2", "stream.token_budget=1200",
+    "train.average=0.9",
 ]  # fmt: skip
 
 
