@@ -209,6 +209,14 @@ def grouped(steps: int, rank: int, world: int) -> float:
 
 
 def model(steps: int, rank: int, world: int) -> float:
+    return model_alone(steps, rank, world, TOKENS * world)
+
+
+def shared(steps: int, rank: int, world: int) -> float:
+    return model_alone(steps, rank, world, TOKENS)
+
+
+def model_alone(steps: int, rank: int, world: int, budget: int) -> float:
 
     from pipeline import config
     from pipeline.corpus.dataset import open_dataset
