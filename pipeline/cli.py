@@ -3,6 +3,7 @@
 import argparse
 import os
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
@@ -32,21 +33,38 @@ def config_parser(description: str) -> Parser:
     return args
 
 
-def run(main: Callable[[], None]) -> None:
-    """Run an entry point. A user's mistake prints its lines, on rank 0 alone, and exits with 2."""
+def run(main: Callable[[], None], *, at_once: bool = False) -> NoReturn:
+    """Run an entry point and end the process with its status.
+
+    A user's mistake prints its lines, on rank 0 alone unless another rank met it alone, and exits
+    with 2. `at_once` skips the interpreter's finalisation, in which the threads of a process group
+    now and then abort a process that has done its work.
+    """
+    status = _status(main)
+    if at_once:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    sys.exit(status)
+
+
+def _status(main: Callable[[], None]) -> int:
     try:
         main()
     except HeadraceError as error:
         rank = os.environ.get("RANK", "0")
+        prefix = "error: " if rank == "0" else f"error: rank {rank}: "
         if rank == "0" or error.local:
-            for line in error.lines:
-                print(
-                    f"error: {line}" if rank == "0" else f"error: rank {rank}: {line}",
-                    file=sys.stderr,
-                )
-        sys.exit(2)
+            print(*(prefix + line for line in error.lines), sep="\n", file=sys.stderr)
+        return 2
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
     except KeyboardInterrupt:
-        sys.exit(130)
+        return 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(141)
+        return 141
+    except Exception:
+        traceback.print_exc()
+        return 1
+    return 0
