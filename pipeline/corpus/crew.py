@@ -51,6 +51,7 @@ class Crew:
             try:
                 return self._run_in_pool(do, units, progress)
             except BrokenProcessPool:
+                time.sleep(0.5)  # a Ctrl-C ends the workers too, and is about to be raised here
                 raise DatasetError(
                     f"{what}: a worker process died, killed perhaps for want of memory; lower "
                     "corpus.workers or corpus.piece_mb; preparing again goes on from what is done"
