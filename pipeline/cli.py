@@ -3,12 +3,17 @@
 import argparse
 import os
 import sys
+import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
 from pipeline.errors import ConfigError, HeadraceError
+
+FIRST_RANK_SPEAKS = 15
+"""Seconds that the other ranks of a node wait with an error that its first prints: torchrun ends
+them once that one has left, and would end that one unheard if another left before it."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -36,9 +41,9 @@ def config_parser(description: str) -> Parser:
 def run(main: Callable[[], None], *, at_once: bool = False) -> NoReturn:
     """Run an entry point and end the process with its status.
 
-    A user's mistake prints its lines, on rank 0 alone unless another rank met it alone, and exits
-    with 2. `at_once` skips the interpreter's finalisation, in which the threads of a process group
-    now and then abort a process that has done its work.
+    A user's mistake prints its lines, on each node's first rank alone unless another rank met it
+    alone, and exits with 2. `at_once` skips the interpreter's finalisation, in which the threads
+    of a process group now and then abort a process that has done its work.
     """
     status = _status(main)
     if at_once:
@@ -54,8 +59,10 @@ def _status(main: Callable[[], None]) -> int:
     except HeadraceError as error:
         rank = os.environ.get("RANK", "0")
         prefix = "error: " if rank == "0" else f"error: rank {rank}: "
-        if rank == "0" or error.local:
+        if os.environ.get("LOCAL_RANK", "0") == "0" or error.local:
             print(*(prefix + line for line in error.lines), sep="\n", file=sys.stderr)
+        else:
+            time.sleep(FIRST_RANK_SPEAKS)
         return 2
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)

@@ -9,8 +9,8 @@ from collections.abc import Iterable
 class HeadraceError(Exception):
     """A mistake or a circumstance outside the program; `launch/` prints it and exits with 2.
 
-    All ranks of a run meet most of them, and rank 0 prints the lines; `local` is set on one that
-    this rank may have met alone.
+    All ranks of a run meet most of them, and the first of each node prints the lines; `local` is
+    set on one that this rank may have met alone.
     """
 
     local = False

@@ -80,10 +80,10 @@ class Manifest:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Names the content: equal for equal datasets, wherever they or their inputs lie."""
+        """Names the content: equal for equal datasets, whatever and wherever they were made of."""
         values = self.to_json()
-        for entry in values["inputs"]:
-            del entry["path"]
+        for made_by in ("settings", "inputs", "report"):
+            del values[made_by]
         canonical = json.dumps(values, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()
 

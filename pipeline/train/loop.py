@@ -89,10 +89,11 @@ class Trainer:
         self._meter = Meter()
 
     def restore(self, path: Path, state: State) -> None:
+        """Stand where the checkpoint stands; one of another run does not count as saved here."""
         checkpoint.load_all(path, self.model, self.optimiser, self.average)
         self.scaler.load_state_dict(state.scaler)
         self.state = state
-        self._saved = state.step
+        self._saved = state.step if path.parent.resolve() == self.checkpoints.resolve() else 0
         self._meter = Meter(state.seconds)
 
     @property

@@ -97,7 +97,8 @@ def test_the_fingerprint_names_the_content(dataset: Path, tmp_path: Path):
     manifest = open_dataset(dataset)
     moved = shutil.move(dataset, tmp_path / "moved")
     assert open_dataset(moved).fingerprint == manifest.fingerprint
-    change_manifest(moved, inputs=[{"path": "elsewhere.csv", "bytes": manifest.inputs[0].bytes}])
+    elsewhere = {"path": "elsewhere.csv", "bytes": manifest.inputs[0].bytes}
+    change_manifest(moved, inputs=[elsewhere], settings={**manifest.settings, "input": ["else*"]})
     assert open_dataset(moved).fingerprint == manifest.fingerprint
     change_manifest(moved, label_names=["positive", "negative"])
     assert open_dataset(moved).fingerprint != manifest.fingerprint

@@ -1,9 +1,7 @@
 """MLflow holds what the run folder holds, whatever becomes of the run or the server."""
 
 import json
-import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -11,9 +9,7 @@ import urllib.request
 from collections import Counter
 from contextlib import chdir
 from pathlib import Path
-from types import SimpleNamespace
 
-import numpy as np
 import pytest
 
 pytest.importorskip("mlflow")
@@ -22,19 +18,21 @@ from pipeline import config as config_file
 from pipeline.errors import RunError, TrainingError
 from pipeline.tasks.task import Evaluation
 from pipeline.train import figures, mlflow_copy, tracking
-from pipeline.train.tracking import Tracker, replay
-
-ROOT = Path(__file__).parents[2]
-EVALUATION = Evaluation({"loss": 0.5}, [[30, 10], [5, 55]], ["negative", "positive"])
-MISTAKE = {"text": "not bad", "label": "positive", "predicted": "negative", "probability": 0.9}
-PLAN = SimpleNamespace(
-    index=SimpleNamespace(
-        blocks=2, rows=4, max_length=9, lengths=lambda block: np.array([3, 9 - block])
-    ),
-    edges=np.array([8, 9]),
+from pipeline.train.tracking import replay
+from tests.train.tracked import (
+    EVALUATION,
+    MISTAKE,
+    PLAN,
+    Server,
+    Stored,
+    eventually,
+    free_port,
+    json_run_id,
+    log,
+    start,
 )
 
-os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="session")
@@ -56,62 +54,6 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "run").mkdir()
     return tmp_path / "run"
-
-
-def start(folder, uri, *overrides, **facts):
-    """A tracker as the training loop builds it; the experiment is the folder's own."""
-    settings = [
-        f"run.dir={folder}",
-        f"track.uri='{uri}'",
-        f"track.experiment={folder}",
-        "track.system_metrics=false",
-    ]
-    config = config_file.load(None, [*settings, *overrides])
-    split = SimpleNamespace(rows=90, tokens=4000)
-    manifest = SimpleNamespace(
-        path=Path("data/shards/imdb"), fingerprint="0123456789abcdef" * 4, splits={"train": split}
-    )
-    return Tracker(config.track, folder, config, manifest, facts)
-
-
-def log(folder, steps, **metrics):
-    with (folder / "metrics.jsonl").open("a") as file:
-        for step in steps:
-            values = {"train/loss": 1 / step, "optim/lr": 0.001, **metrics}
-            file.write(json.dumps({"step": step, "time": time.time(), **values}) + "\n")
-
-
-class Stored:
-    """The runs of a folder's experiment, as MLflow has them."""
-
-    def __init__(self, uri, experiment):
-        from mlflow import MlflowClient
-
-        self.client = MlflowClient(uri)
-        found = self.client.get_experiment_by_name(str(experiment))
-        self.runs = self.client.search_runs([found.experiment_id]) if found else []
-
-    @property
-    def run(self):
-        (run,) = self.runs
-        return run
-
-    def steps(self, key="train/loss"):
-        history = self.client.get_metric_history(self.run.info.run_id, key)
-        return sorted(metric.step for metric in history)
-
-    def artifacts(self, path=None):
-        return sorted(f.path for f in self.client.list_artifacts(self.run.info.run_id, path))
-
-    def artifact(self, path):
-        return Path(self.client.download_artifacts(self.run.info.run_id, path)).read_bytes()
-
-
-def eventually(check, seconds=30):
-    until = time.monotonic() + seconds
-    while not check():
-        assert time.monotonic() < until, "it never came true"
-        time.sleep(0.05)
 
 
 def test_a_run_is_copied_whole(folder, store):
@@ -321,8 +263,11 @@ def test_nothing_heavy_is_imported_before_a_run_is_tracked():
 
 CHILD = """
 import sys
-sys.path[:0] = [{root!r}, {tests!r}]
-from test_tracking import *
+import time
+from pathlib import Path
+sys.path.insert(0, {root!r})
+from pipeline.train import tracking
+from tests.train.tracked import EVALUATION, MISTAKE, log, start
 folder, tracking.POLL = Path({folder!r}), 0.05
 tracker = start(folder, "", "track.system_metrics=true")
 tracker.evaluation(2, EVALUATION, [MISTAKE])
@@ -336,7 +281,7 @@ def test_a_killed_run_is_put_right_and_a_plain_mlflow_ui_shows_it(folder, server
     uri = f"sqlite:///{server.folder}/mlflow.db"
     monkeypatch.chdir(server.folder)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    code = CHILD.format(root=str(ROOT), tests=str(Path(__file__).parent), folder=str(folder))
+    code = CHILD.format(root=str(ROOT), folder=str(folder))
     child = subprocess.Popen([sys.executable, "-c", code])
     eventually(lambda: json_run_id(folder), 60)
     eventually(lambda: Stored(uri, folder).steps() == [1, 2, 3])
@@ -390,53 +335,6 @@ def test_a_server_that_goes_away_misses_nothing_in_the_end(folder, server, monke
     assert len(stored.artifacts("confusion")) == len(stored.artifacts("mistakes")) == 2
     assert max(Counter(stored.steps(system)).values()) == 1
     assert caplog.text.count("training goes on") == 1
-
-
-def json_run_id(folder):
-    path = folder / "mlflow.json"
-    return path.exists() and json.loads(path.read_text())["run_id"]
-
-
-def free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
-
-
-class Server:
-    """A plain `mlflow server`, as `mlflow ui` is one, in a folder."""
-
-    def __init__(self, folder):
-        self.folder, self.port, self.process = folder, free_port(), None
-        self.address = f"http://127.0.0.1:{self.port}"
-
-    def start(self):
-        if self.process is None:
-            command = [sys.executable, "-m", "mlflow", "server", "--workers", "1"]
-            with (self.folder / "server.log").open("a") as file:
-                self.process = subprocess.Popen(
-                    [*command, "--port", str(self.port)],
-                    cwd=self.folder,
-                    env=os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
-                    stdout=file,
-                    stderr=file,
-                    start_new_session=True,
-                )
-            eventually(self.healthy, 60)
-
-    def healthy(self):
-        assert self.process.poll() is None, (self.folder / "server.log").read_text()[-2000:]
-        try:
-            with urllib.request.urlopen(f"{self.address}/health", timeout=1) as answer:
-                return answer.status == 200
-        except OSError:
-            return False
-
-    def kill(self):
-        if self.process:
-            os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait()
-            self.process = None
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,7 @@ from pipeline.corpus.dataset import open_dataset
 from pipeline.stream.index import Index
 from pipeline.stream.plan import Plan
 from tests.conftest import small
-from tests.train.processes import finish, losses, metrics, run, start, wait_for
+from tests.train.processes import command, finish, losses, metrics, run, start, wait_for
 
 RUN = [
     "train.max_steps=12", "train.log_every=1", "model.dropout=0.3", "model.embedding_dropout=0.1",
@@ -84,7 +84,16 @@ def test_an_error_that_one_rank_meets_is_printed_by_it(corpus: Path, tmp_path: P
 
 
 def test_a_mistake_is_printed_once_under_torchrun(corpus: Path, tmp_path: Path) -> None:
-    status, _, err = run(*small(corpus), "train.lr=-1", "model.hiden=3", nproc=2)
+    """Also where the rank that prints is the last to meet it."""
+    late = tmp_path / "late.py"
+    late.write_text(
+        "import os, runpy, sys, time\n"
+        "time.sleep(3 * (os.environ['RANK'] == '0'))\n"
+        "runpy.run_path(sys.argv.pop(1), run_name='__main__')\n"
+    )
+    arguments = command(*small(corpus), "train.lr=-1", "model.hiden=3", nproc=2)
+    script = next(i for i, word in enumerate(arguments) if word.endswith("launch/train.py"))
+    status, _, err = finish(start([*arguments[:script], str(late), *arguments[script:]]))
     assert status != 0
     errors = [line for line in err.splitlines() if line.startswith("error:")]
     assert len(errors) == 2
