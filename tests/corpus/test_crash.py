@@ -99,9 +99,13 @@ def test_killed_with_its_workers_at_work(tmp_path: Path, make, whole, landmark: 
     assert not work.exists()
 
 
+HEARS_CTRL_C = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+"""A process that a shell put in the background ignores it, and all that are started by it."""
+
+
 def test_interrupted_it_ends_at_once_and_quietly(tmp_path: Path):
     write(tmp_path / "reviews.csv", ROWS)
-    process = start(tmp_path, changes="workers=2, piece_mb=0.005")
+    process = start(tmp_path, HEARS_CTRL_C, "workers=2, piece_mb=0.005")
     while not any((tmp_path / "shards.partial").glob("parts/*.json")) and process.poll() is None:
         time.sleep(0.001)
     os.killpg(process.pid, signal.SIGINT)
