@@ -1,5 +1,6 @@
 """The stages of preparing, one after the other, in a work folder."""
 
+import math
 import time
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
@@ -9,6 +10,7 @@ from pipeline.corpus.choose import choose
 from pipeline.corpus.crew import Crew
 from pipeline.corpus.dataset import (
     FORMAT,
+    INDEX,
     InputFacts,
     Manifest,
     Split,
@@ -17,7 +19,7 @@ from pipeline.corpus.dataset import (
     relevant,
 )
 from pipeline.corpus.encode import PieceTask, encode
-from pipeline.corpus.index import write_index
+from pipeline.corpus.index import salt_of, write_index
 from pipeline.corpus.labels import name_labels
 from pipeline.corpus.pack import pack, plan_shards, split_bytes
 from pipeline.corpus.sample import Sample
@@ -51,7 +53,7 @@ def build(job: Job, files: Sequence[InputFile], crew: Crew, log: Log) -> tuple[M
     totals = {split: _total(split, parts) for split in SPLITS}
     report.check_splits(settings, counts, {split: t.rows for split, t in totals.items()})
     manifest = Manifest(
-        path=job.out,
+        location=str(job.out),
         format=FORMAT,
         settings=relevant(settings),
         fields=job.fields,
@@ -100,15 +102,19 @@ def _pack(
     job: Job, crew: Crew, split: str, totals: Totals, parts: Sequence[Part], vocab_size: int
 ) -> Split:
     """Write the shards and the index of a split."""
-    plans = plan_shards(job, split, totals, parts, vocab_size)
+    salt = salt_of(FORMAT, split, file_sha256(job.tokenizer), totals.rows, totals.tokens)
+    plans = plan_shards(job, split, totals, parts, vocab_size, salt)
     size = split_bytes(totals, vocab_size)
     shards = crew.run(f"pack {split}", partial(pack, job), plans, size)
-    index = job.out / split / "index.arrow"
-    write_index(index, (job.packed(split, plan.number, "index") for plan in plans), totals)
+    index = job.out / split / INDEX
+    rows = job.settings.rows_per_block
+    records = (job.packed(split, plan.number, "index") for plan in plans)
+    write_index(index, records, math.ceil(totals.rows / rows), rows)
     return Split(
         rows=totals.rows,
         tokens=totals.tokens,
         max_length=totals.max_length,
+        salt=salt,
         index_sha256=file_sha256(index),
         shards=tuple(shards),
     )

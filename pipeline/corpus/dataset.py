@@ -1,9 +1,9 @@
 """A prepared dataset as training sees it: its manifest, opened and checked.
 
-A dataset is a folder:
+A dataset is a folder, or a URL that holds a copy of one:
   dataset.json        what it is made of; written last of all
   tokenizer.json      of the tokenizers library
-  SPLIT/index.arrow   a row for each block of the split (see `index.py`)
+  SPLIT/index.npy     a record for each block of the split (see `index.py`)
   SPLIT/00000.tar ... members of one Arrow IPC stream each: a block of rows (see `blocks.py`)
 SPLIT is train or validation.
 """
@@ -22,8 +22,10 @@ from pipeline.corpus.inputs import locate
 from pipeline.corpus.settings import CorpusSettings
 from pipeline.errors import DatasetError, InputError
 from pipeline.settings import may_change
+from pipeline.storage.store import Store, is_url, open_store
 
-FORMAT = 1
+FORMAT = 2
+INDEX = "index.npy"
 SPECIAL_TOKENS = ("<pad>", "<unk>", "<s>", "</s>")  # their ids are 0, 1, 2, 3
 PAD = 0
 
@@ -41,6 +43,7 @@ class Split:
     rows: int
     tokens: int
     max_length: int
+    salt: int  # of the index's checksums
     index_sha256: str
     shards: tuple[Shard, ...]
 
@@ -63,7 +66,7 @@ class InputFacts:
 class Manifest:
     """What dataset.json says."""
 
-    path: Path  # the folder
+    location: str
     format: int
     settings: dict[str, Any]  # those that bear on the dataset
     fields: tuple[Field, ...]
@@ -75,7 +78,7 @@ class Manifest:
 
     def to_json(self) -> dict[str, Any]:
         values: dict[str, Any] = TypeAdapter(Manifest).dump_python(self, mode="json")
-        del values["path"]
+        del values["location"]
         return values
 
     @cached_property
@@ -87,34 +90,53 @@ class Manifest:
         canonical = json.dumps(values, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()
 
+    @cached_property
+    def store(self) -> Store:
+        return open_store(self.location)
+
+    @property
+    def path(self) -> Path:
+        """The folder of a local dataset."""
+        assert not is_url(self.location)
+        return Path(self.location)
+
     def index(self, split: str) -> Path:
-        return self.path / split / "index.arrow"
+        return self.path / split / INDEX
 
     def shard(self, split: str, number: int) -> Path:
         return self.path / split / self.splits[split].shards[number].name
 
 
-def open_dataset(folder: str | Path) -> Manifest:
-    """The manifest of a whole dataset. Raises DatasetError if it is not there or not whole.
+def open_dataset(location: str | Path, *, whole: bool = True) -> Manifest:
+    """The manifest of a dataset. Raises DatasetError if it is not there or not whole.
 
-    Checks the tokeniser, the indices and the sizes of the shards; the blocks have checksums.
+    Checks the tokeniser and, of a folder that is to be `whole`, the sizes of the shards; records of
+    the index and blocks have checksums of their own.
     """
-    folder = Path(folder)
-    manifest = read_manifest(folder)
-    _check_hash(folder / "tokenizer.json", manifest.tokenizer.sha256)
+    manifest = read_manifest(location)
+    tokenizer = manifest.store.whole("tokenizer.json")
+    if hashlib.sha256(tokenizer).hexdigest() != manifest.tokenizer.sha256:
+        raise DatasetError(
+            f"{location}/tokenizer.json: is not the file that the dataset was made with (its "
+            "SHA-256 differs); copy it again, or prepare anew"
+        )
+    if whole and not is_url(location):
+        _check_sizes(manifest)
+    return manifest
+
+
+def _check_sizes(manifest: Manifest) -> None:
     for name, split in manifest.splits.items():
-        _check_hash(manifest.index(name), split.index_sha256)
-        for shard in split.shards:
-            path = folder / name / shard.name
+        for number, shard in enumerate(split.shards):
+            path = manifest.shard(name, number)
             size = path.stat().st_size if path.is_file() else None
             if size is None:
                 raise DatasetError(f"{path}: this shard is missing; copy it again, or prepare anew")
             if size != shard.bytes:
                 raise DatasetError(
                     f"{path}: has {size:,} bytes, not {shard.bytes:,}; copy it again, or delete "
-                    f"{folder} and prepare anew"
+                    f"{manifest.path} and prepare anew"
                 )
-    return manifest
 
 
 def relevant(settings: CorpusSettings) -> dict[str, Any]:
@@ -127,9 +149,9 @@ def relevant(settings: CorpusSettings) -> dict[str, Any]:
 def check_settings(manifest: Manifest, settings: CorpusSettings) -> None:
     """Raises DatasetError, a line a key, if the dataset was made by other settings or inputs."""
     now = relevant(settings)
-    remedy = f"set another corpus.shards, or delete {manifest.path} and prepare anew"
+    remedy = f"set another corpus.shards, or delete {manifest.location} and prepare anew"
     changed = [
-        f"corpus.{key}={now.get(key)!r}: {manifest.path} was made with "
+        f"corpus.{key}={now.get(key)!r}: {manifest.location} was made with "
         f"{manifest.settings.get(key)!r}; {remedy}"
         for key in sorted(now.keys() | manifest.settings.keys())
         if now.get(key) != manifest.settings.get(key)
@@ -141,12 +163,12 @@ def check_settings(manifest: Manifest, settings: CorpusSettings) -> None:
         size = path.stat().st_size
         if name not in made_of:
             raise DatasetError(
-                f"{path}: is input now but was none when {manifest.path} was made; {remedy}"
+                f"{path}: is input now but was none when {manifest.location} was made; {remedy}"
             )
         if size != made_of[name]:
             raise DatasetError(
-                f"{path}: has {size:,} bytes but had {made_of[name]:,} when {manifest.path} was "
-                f"made of it, so the shards are stale; {remedy}"
+                f"{path}: has {size:,} bytes but had {made_of[name]:,} when "
+                f"{manifest.location} was made of it, so the shards are stale; {remedy}"
             )
 
 
@@ -162,37 +184,30 @@ def _present(settings: CorpusSettings) -> dict[str, Path]:
     return found
 
 
-def read_manifest(folder: Path) -> Manifest:
-    path = folder / "dataset.json"
-    if not folder.is_dir():
-        raise DatasetError(f"{folder}: there is no such dataset; make it with launch/prepare.py")
-    if not path.is_file():
-        raise DatasetError(
-            f"{folder}: holds no dataset.json, so it is no whole dataset; make it with "
-            "launch/prepare.py, or copy it again with its dataset.json"
-        )
+def read_manifest(location: str | Path) -> Manifest:
+    """What dataset.json says; nothing else is looked at."""
+    path = f"{location}/dataset.json"
+    if not is_url(location) and not Path(location).is_dir():
+        raise DatasetError(f"{location}: there is no such dataset; make it with launch/prepare.py")
     try:
-        values = json.loads(path.read_bytes())
+        data = open_store(location).whole("dataset.json")
+    except DatasetError as error:
+        raise DatasetError(
+            f"{error}; without it {location} is no whole dataset: make it with launch/prepare.py, "
+            "or copy it again with its dataset.json"
+        ) from None
+    try:
+        values = json.loads(data)
         if values["format"] != FORMAT:
             raise DatasetError(
                 f"{path}: has format {values['format']!r}, but this version reads {FORMAT}; "
-                f"delete {folder} and prepare anew"
+                f"delete {location} and prepare anew"
             )
-        return TypeAdapter(Manifest).validate_python({**values, "path": folder})
-    except (OSError, ValueError, TypeError, KeyError, ValidationError) as error:
+        return TypeAdapter(Manifest).validate_python({**values, "location": str(location)})
+    except (ValueError, TypeError, KeyError, ValidationError) as error:
         raise DatasetError(
-            f"{path}: is damaged ({type(error).__name__}); delete {folder} and prepare anew"
+            f"{path}: is damaged ({type(error).__name__}); delete {location} and prepare anew"
         ) from None
-
-
-def _check_hash(path: Path, expected: str) -> None:
-    if not path.is_file():
-        raise DatasetError(f"{path}: is missing; copy it again, or prepare anew")
-    if file_sha256(path) != expected:
-        raise DatasetError(
-            f"{path}: is not the file that the dataset was made with (its SHA-256 differs); "
-            "copy it again, or prepare anew"
-        )
 
 
 def file_sha256(path: Path) -> str:

@@ -10,12 +10,10 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
 
-import pyarrow as pa
-
 from pipeline.corpus.blocks import Slice, blocks, to_bytes, token_bytes
 from pipeline.corpus.crew import advance
 from pipeline.corpus.dataset import Shard
-from pipeline.corpus.index import SCHEMA, write_rows
+from pipeline.corpus.index import write_records
 from pipeline.corpus.stages import Job, Part, Totals
 from pipeline.corpus.work import MB, landing, remembered
 
@@ -28,10 +26,11 @@ class ShardPlan:
     number: int
     first_block: int
     slices: tuple[Slice, ...]
+    salt: int
 
 
 def plan_shards(
-    job: Job, split: str, totals: Totals, parts: Sequence[Part], vocab_size: int
+    job: Job, split: str, totals: Totals, parts: Sequence[Part], vocab_size: int, salt: int
 ) -> list[ShardPlan]:
     """Shards of about `shard_mb` and equal numbers of blocks: a function of the totals alone."""
     rows = job.settings.rows_per_block
@@ -47,7 +46,7 @@ def plan_shards(
             begin = ends[place] - parts[place].splits[split].rows  # of the part's rows in the split
             path = job.part(parts[place].piece, f"{split}.arrow")
             slices.append(Slice(path, max(first * rows - begin, 0), min(stop, ends[place]) - begin))
-        plans.append(ShardPlan(split, number, first, tuple(slices)))
+        plans.append(ShardPlan(split, number, first, tuple(slices), salt))
     return plans
 
 
@@ -64,7 +63,7 @@ def pack(job: Job, plan: ShardPlan) -> Shard:
 
 def _pack(job: Job, plan: ShardPlan) -> Shard:
     path = job.shard(plan.split, plan.number)
-    rows: list[dict[str, object]] = []
+    records: list[dict[str, Any]] = []
     with (
         landing(path) as file,
         tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as tar,
@@ -76,18 +75,18 @@ def _pack(job: Job, plan: ShardPlan) -> Shard:
             tokens: Any = block.column(0)
             member = tarfile.TarInfo(f"{number:08d}.arrow")  # mtime, uid and gid are 0
             member.size = data.size
-            rows.append(
+            records.append(
                 {
                     "shard": plan.number,
                     "offset": tar.offset + tarfile.BLOCKSIZE,
                     "bytes": data.size,
                     "rows": block.num_rows,
                     "crc32": zlib.crc32(data),
-                    "lengths": tokens.value_lengths().to_pylist(),
+                    "lengths": tokens.value_lengths().to_numpy(),
                 }
             )
             tar.addfile(member, io.BytesIO(data))
             advance(data.size)
-    index = pa.RecordBatch.from_pylist(rows, SCHEMA)
-    write_rows(job.packed(plan.split, plan.number, "index"), index)
+    index = job.packed(plan.split, plan.number, "index")
+    write_records(index, records, job.settings.rows_per_block, plan.salt)
     return Shard(path.name, path.stat().st_size)

@@ -147,7 +147,7 @@ def _publish(job: Job, manifest: Manifest, folder: Path) -> Manifest:
         job.out.rename(folder)
     sync_folder(folder.absolute().parent)
     shutil.rmtree(job.work, ignore_errors=True)
-    return replace(manifest, path=folder)
+    return replace(manifest, location=str(folder))
 
 
 def _partial(folder: Path) -> Path:

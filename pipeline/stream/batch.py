@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipeline.stream.reader import Columns, Ragged
+from pipeline.stream.rows import Ragged, Rows
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Batch:
     lengths: Tensor
     """[B] int64, tokens of each row, at least 1."""
     weights: Tensor
-    """[B] float32: 1, or 0 for a row that only fills up the shape."""
+    """[B] float32: 1, or 0 for a row that only fills up the shape or was skipped."""
     keys: Tensor
     """[B] int64: what randomness on a row (dropout) is keyed by, the same on any rank."""
 
@@ -38,59 +38,51 @@ class Batch:
         return Batch(columns, move(self.lengths), move(self.weights), move(self.keys))
 
 
-def collate(
-    rows: Columns,
-    chosen: NDArray[np.int64],
-    keys: NDArray[np.uint64],
-    *,
-    size: int,
-    length: int,
-) -> Batch:
-    """Make a batch of the rows `chosen` [b <= size], padded to [size, length].
+def collate(rows: Rows, own: slice, *, size: int, length: int) -> Batch:
+    """Make a batch of the rows `own` [b <= size], padded to [size, length].
 
     The first ragged column is the one whose lengths the plan knows; others are padded to the
     longest row of this batch.
     """
-    b = len(chosen)
     columns: dict[str, Tensor] = {}
     lengths: NDArray[np.int64] | None = None
-    for name, column in rows.items():
+    for name, column in rows.columns.items():
         if isinstance(column, Ragged):
-            starts = column.offsets[chosen]
-            own = column.offsets[chosen + 1] - starts
-            width = length if lengths is None else int(own.max(initial=1))
-            columns[name] = torch.from_numpy(_pad(column.values, starts, own, size, width))
-            lengths = own if lengths is None else lengths
+            of_row = column.lengths[own]
+            width = length if lengths is None else int(of_row.max(initial=0))
+            columns[name] = _filled(_pad(column, own, width), size, 0)
+            lengths = of_row if lengths is None else lengths
         else:
-            values = np.zeros(size, np.int64)
-            values[:b] = column[chosen]
-            columns[name] = torch.from_numpy(values)
+            columns[name] = _filled(column[own], size, 0)
     assert lengths is not None
     return Batch(
         columns,
-        lengths=torch.from_numpy(_filled(lengths, size, 1)),
-        weights=torch.from_numpy(_filled(np.ones(b, np.float32), size, 0)),
-        keys=torch.from_numpy(_filled(keys.astype(np.int64), size, 0)),
+        lengths=_filled(lengths, size, 1),
+        weights=_filled(rows.weights[own], size, 0),
+        keys=_filled(rows.keys[own], size, 0),
     )
 
 
-def _pad(
-    values: NDArray[np.generic],
-    starts: NDArray[np.int64],
-    lengths: NDArray[np.int64],
-    size: int,
-    width: int,
-) -> NDArray[np.int64]:
-    """Gather the rows out of `values` into [size, width]: one gather and one scatter, no loop."""
-    padded = np.zeros((size, width), np.int64)
-    ends = np.cumsum(lengths)
-    total = int(ends[-1]) if len(ends) else 0
-    source = np.repeat(starts - ends + lengths, lengths) + np.arange(total)
-    padded[: len(lengths)][np.arange(width) < lengths[:, None]] = values[source]
-    return padded
+def _pad(column: Ragged, own: slice, width: int) -> NDArray[np.int64]:
+    """Rows as [b, width], 0 past their lengths.
+
+    Each row is taken together with what follows it, as one item of `width` tokens, which costs a
+    copy of memory a row and no loop; what is not its own is zeroed after.
+    """
+    values, starts, lengths = column.values, column.starts[own], column.lengths[own]
+    if not width or not len(starts):
+        return np.zeros((len(starts), width), np.int64)
+    item = np.dtype((np.void, width * values.itemsize))
+    overlapping: NDArray[Any] = np.ndarray(
+        (len(values) - width + 1,), item, values.data, strides=(values.itemsize,)
+    )
+    padded = overlapping[starts].view(values.dtype).reshape(len(starts), width)
+    padded *= np.arange(width, dtype=np.uint16) < lengths.astype(np.uint16)[:, None]
+    return padded.astype(np.int64)
 
 
-def _filled(array: NDArray[Any], size: int, value: int) -> NDArray[Any]:
-    full = np.full(size, value, array.dtype)
-    full[: len(array)] = array
-    return full
+def _filled(array: NDArray[Any], size: int, value: int) -> Tensor:
+    """The rows of an array, and as many of `value` as are missing."""
+    if missing := size - len(array):
+        array = np.concatenate([array, np.full((missing, *array.shape[1:]), value, array.dtype)])
+    return torch.from_numpy(array)

@@ -1,58 +1,116 @@
-"""The packed index of a split, memory-mapped: where each block lies and how long its rows are."""
+"""The index of a split: where each block lies and how long its rows are, read as it is asked."""
 
-import json
-from pathlib import Path
-from typing import Any
+import io
+from dataclasses import dataclass, field
 
 import numpy as np
-import pyarrow as pa
+from numpy.lib import format as npy
 from numpy.typing import NDArray
 
+from pipeline.corpus.dataset import Split
+from pipeline.corpus.index import Records, checksums, record
 from pipeline.errors import DatasetError
+from pipeline.storage.store import Range, Store
+
+
+@dataclass(frozen=True)
+class Block:
+    """What the index says of a block."""
+
+    number: int
+    first_row: int
+    """Its number in the split."""
+    shard: int
+    offset: int
+    bytes: int
+    crc32: int
+    lengths: NDArray[np.uint16] = field(repr=False)
+    """[rows] tokens of each row."""
+
+
+HEADER = 4096
+"""Bytes that hold the header of any index."""
+HELD = 16_000_000
+"""An index up to so many bytes is read once and held."""
 
 
 class Index:
-    """Blocks of a split and the lengths of their rows.
+    """Blocks of a split and the lengths of their rows (see `corpus.index.record`).
 
     Every block has `rows_per_block` rows; only the last may be shorter. Row `i` of the split is
     row `i % rows_per_block` of block `i // rows_per_block`.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, store: Store, name: str, split: Split) -> None:
+        self.rows, self.tokens, self.max_length = split.rows, split.tokens, split.max_length
+        self._store, self._name, self._salt = store, name, split.salt
+        self.place = f"{store.location}/{name}"
+        """Where the index lies, for messages."""
+        self._start, self.blocks, self.rows_per_block = self._header()
+        self._record = record(self.rows_per_block)
+        self._held: bytes | None = None
+        if self.blocks * self._record.itemsize <= HELD:
+            self._held = store.whole(name)[self._start :]
+        if self.blocks != -(-self.rows // self.rows_per_block):
+            raise self._wrong(f"has {self.blocks:,} blocks, not as many as {self.rows:,} rows take")
+
+    def read(self, numbers: NDArray[np.int64]) -> list[Block]:
+        """Some blocks. Raises DatasetError if a record is not what was written."""
+        records = self._records(numbers)
+        return [
+            Block(
+                number,
+                first_row=number * self.rows_per_block,
+                shard=int(entry["shard"]),
+                offset=int(entry["offset"]),
+                bytes=int(entry["bytes"]),
+                crc32=int(entry["crc32"]),
+                lengths=entry["lengths"][: entry["rows"]],
+            )
+            for number, entry in zip(numbers.tolist(), records, strict=True)
+        ]
+
+    def _records(self, blocks: NDArray[np.int64]) -> Records:
+        size = self._record.itemsize
+        if self._held is None:
+            starts = (self._start + blocks * size).tolist()
+            data = self._store.read([Range(self._name, s, s + size) for s in starts])
+        else:
+            data = [self._held[b * size : (b + 1) * size] for b in blocks.tolist()]
+        for found in data:
+            if isinstance(found, DatasetError):
+                raise found
+        records = np.frombuffer(b"".join(data), self._record)  # type: ignore[arg-type]
+        wrong = np.flatnonzero(records["record_crc32"] != checksums(records, self._salt))
+        if len(wrong):
+            at = int(wrong[0])
+            raise self._wrong(
+                f"the record of block {blocks[at]} has checksum "
+                f"{checksums(records[at : at + 1], self._salt)[0]:08x} but says "
+                f"{records['record_crc32'][at]:08x}; it is damaged or another dataset's"
+            )
+        return records
+
+    def _header(self) -> tuple[int, int, int]:
+        """Bytes of the header, blocks, rows a block."""
+        size = self._store.size(self._name)
+        if size is None:
+            raise DatasetError(f"{self.place}: is missing; copy it again, or prepare anew")
+        (head,) = self._store.read([Range(self._name, 0, min(size, HEADER))])
+        if isinstance(head, DatasetError):
+            raise head
+        file = io.BytesIO(head)
         try:
-            table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
-            head = json.loads(table.schema.metadata[b"headrace"])
-        except (OSError, pa.ArrowInvalid, KeyError, TypeError, ValueError) as error:
-            raise DatasetError(
-                f"{path}: not a readable index ({error}); delete the folder and prepare it again"
-            ) from None
-        self.rows: int = head["rows"]
-        self.tokens: int = head["tokens"]
-        self.max_length: int = head["max_length"]
-        self.shard = _array(table, "shard")
-        self.offset = _array(table, "offset")
-        self.bytes = _array(table, "bytes")
-        self.crc32 = _array(table, "crc32")
-        self.block_rows = _array(table, "rows").astype(np.int64)
-        self._chunks = [_values(chunk) for chunk in table.column("lengths").chunks]
-        self._chunk_starts = np.cumsum([0, *(len(values) for values in self._chunks)])
-        self.rows_per_block = int(self.block_rows[0]) if len(self.block_rows) else 1
+            npy.read_magic(file)
+            shape, _, found = npy.read_array_header_1_0(file)
+            (blocks,), rows = shape, found["lengths"].shape[0]
+        except (ValueError, KeyError, IndexError, TypeError) as error:
+            raise self._wrong(f"is not a readable index ({error})") from None
+        if found != record(rows):
+            raise self._wrong("has records of another form")
+        if size != file.tell() + blocks * found.itemsize:
+            raise self._wrong(f"has {size:,} bytes, not as many as {blocks:,} blocks take")
+        return file.tell(), blocks, rows
 
-    @property
-    def blocks(self) -> int:
-        return len(self.block_rows)
-
-    def lengths(self, block: int) -> NDArray[np.uint16]:
-        """Tokens of each row of a block, [rows], without a copy."""
-        start = block * self.rows_per_block
-        chunk = int(np.searchsorted(self._chunk_starts, start, side="right")) - 1
-        start -= int(self._chunk_starts[chunk])
-        return self._chunks[chunk][start : start + int(self.block_rows[block])]
-
-
-def _array(table: pa.Table, column: str) -> NDArray[Any]:
-    return np.asarray(table.column(column).combine_chunks().to_numpy(zero_copy_only=False))
-
-
-def _values(lengths: Any) -> NDArray[np.uint16]:
-    return np.asarray(lengths.flatten().to_numpy(zero_copy_only=True))
+    def _wrong(self, what: str) -> DatasetError:
+        return DatasetError(f"{self.place}: {what}; copy it again, or prepare anew")

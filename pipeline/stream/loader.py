@@ -2,8 +2,11 @@
 
 import queue
 import threading
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
+from itertools import islice
+from typing import TypeVar
 
 import numpy as np
 
@@ -11,6 +14,9 @@ from pipeline.stream.batch import Batch, collate
 from pipeline.stream.hashing import draw, key
 from pipeline.stream.plan import Plan, Position, Window
 from pipeline.stream.reader import Reader
+from pipeline.stream.rows import Rows, join
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -20,100 +26,118 @@ class Update:
     batches: list[Batch]
     rows: int
     """Rows of the update over all ranks."""
-    tokens: int
-    """Tokens of these rows, padding not counted."""
     padded_tokens: int
     """Tokens that all ranks compute, padding counted."""
+    tokens: int
+    """Tokens of the rows of this rank, padding not counted."""
+    skipped: int
+    """Rows of this rank that have weight 0 as their block is damaged."""
     after: Position
     """Where the run stands when the update is done."""
 
 
 class Loader:
-    """Updates of rank `rank` out of `world`, from any position, to the end of the epoch."""
+    """Updates of rank `rank` out of `world`, from any position, to the end of the epoch.
 
-    def __init__(self, reader: Reader, plan: Plan, rank: int = 0, world: int = 1) -> None:
+    `readers` are of the plan's sources, in their order.
+    """
+
+    def __init__(
+        self, readers: Sequence[Reader], plan: Plan, rank: int = 0, world: int = 1
+    ) -> None:
         plan.check_world(world)
-        self.reader, self.plan, self.rank, self.world = reader, plan, rank, world
+        self.readers, self.plan, self.rank, self.world = readers, plan, rank, world
 
     def epoch(self, position: Position) -> Iterator[Update]:
         """Updates from `position` on; the last one's `after` is the start of the next epoch."""
-        for window, first in self.plan.from_position(position):
-            yield from self._window(window, first)
+        with closing(prefetch(self._windows(position), 1)) as windows:
+            for window, first, rows in windows:
+                yield from self._updates(window, first, rows)
 
     def prefetched(self, position: Position) -> Generator[Update, None, None]:
-        """The same, read ahead by a thread; its errors are raised here."""
+        """The same, made ahead by a thread; its errors are raised here."""
         return prefetch(self.epoch(position), self.plan.settings.prefetch)
 
-    def _window(self, window: Window, first: int) -> Iterator[Update]:
-        index = self.reader.index
-        mine = np.flatnonzero(np.arange(len(window.rows)) % window.lanes % self.world == self.rank)
-        blocks, block_of_row = np.unique(
-            window.rows[mine] // index.rows_per_block, return_inverse=True
-        )
-        if not len(blocks):  # fewer rows than ranks: this one works on filling rows alone
-            blocks = window.rows[:1] // index.rows_per_block
-        columns = self.reader.blocks(blocks)
-        starts = np.cumsum(index.block_rows[blocks]) - index.block_rows[blocks]
-        # [n] where each row of the sequence lies in `columns`; only this rank's are meant.
-        place = np.zeros(len(window.rows), np.int64)
-        place[mine] = starts[block_of_row] + window.rows[mine] % index.rows_per_block
-        row_key = key(self.plan.key, window.epoch, 3)
+    def _windows(self, position: Position) -> Iterator[tuple[Window, int, Rows]]:
+        """Windows, each with its first update to do and this rank's rows in their order."""
+        for window, first in self.plan.from_position(position):
+            yield window, first, self._rows(window)
 
-        for number in range(first, len(window.updates)):
-            cuts = window.updates[number]
-            batches, padded = [], 0
-            for cut in cuts:
-                own = window.of_rank(cut, self.rank, self.world)
-                size = window.rows_a_rank(cut, self.world)
-                keys = draw(row_key, window.rows[own])
-                batches.append(collate(columns, place[own], keys, size=size, length=cut.length))
-                padded += size * cut.length * self.world
+    def _rows(self, window: Window) -> Rows:
+        """The rows of a window that this rank owns, out of the blocks that they lie in."""
+        share = self.plan.share(window, self.rank, self.world)
+        # The blocks of a rank lie side by side. With fewer rows than ranks it may have none, and
+        # works on filling rows alone, which are made of any block.
+        first, last = (share.block.min(), share.block.max()) if len(share.block) else (0, 0)
+        own = slice(int(first), int(last) + 1)
+        blocks, sources = window.blocks[own], window.sources[own].tolist()
+        streams = [
+            reader.blocks([b for b, source in zip(blocks, sources, strict=True) if source == i])
+            for i, reader in enumerate(self.readers)
+        ]
+        batches = (next(streams[source]) for source in sources)
+        rows = join(self.readers[0].schema, blocks, batches, self.plan.longest)
+        place = window.first_rows[share.block] - window.first_rows[first] + share.row
+        row_key = key(self.plan.key, 3, window.epoch)
+        return rows.take(place, draw(row_key, share.ids).view(np.int64))
+
+    def _updates(self, window: Window, first: int, rows: Rows) -> Iterator[Update]:
+        cuts = [cut for update in window.updates for cut in update]
+        begin = window.before(np.array([cut.start for cut in cuts]), self.world)
+        end = window.before(np.array([cut.stop for cut in cuts]), self.world)
+        sizes = (end - begin).max(1).tolist()  # on each rank as many rows as on that with most
+        own = zip(begin[:, self.rank].tolist(), end[:, self.rank].tolist(), strict=True)
+        shapes = iter(zip(cuts, sizes, map(slice, *zip(*own, strict=True)), strict=True))
+        for number, update in enumerate(window.updates):
+            mine = list(islice(shapes, len(update)))
+            if number < first:
+                continue
+            slices = [own for _, _, own in mine]
             yield Update(
-                batches,
-                rows=sum(cut.stop - cut.start for cut in cuts),
-                tokens=int(sum(window.lengths[cut.start : cut.stop].sum() for cut in cuts)),
-                padded_tokens=padded,
+                [collate(rows, own, size=size, length=cut.length) for cut, size, own in mine],
+                rows=sum(cut.stop - cut.start for cut in update),
+                padded_tokens=sum(size * cut.length * self.world for cut, size, _ in mine),
+                tokens=sum(int(rows.lengths[own].sum()) for own in slices),
+                skipped=sum(int(np.count_nonzero(rows.weights[own] == 0)) for own in slices),
                 after=self._after(window, number),
             )
 
     def _after(self, window: Window, number: int) -> Position:
         if number + 1 < len(window.updates):
             return Position(window.epoch, window.number, number + 1)
-        if window.number + 1 < self.plan.windows:
+        if window.number + 1 < self.plan.windows(window.epoch):
             return Position(window.epoch, window.number + 1, 0)
         return Position(window.epoch + 1, 0, 0)
 
 
-def prefetch(updates: Iterator[Update], depth: int) -> Generator[Update, None, None]:
-    """Run an iterator in a thread, at most `depth` items ahead."""
-    ready: queue.Queue[Update | BaseException | None] = queue.Queue(depth)
-    closed = threading.Event()
-
-    def put(item: Update | BaseException | None) -> bool:
-        while not closed.is_set():
-            try:
-                ready.put(item, timeout=0.1)
-                return True
-            except queue.Full:
-                continue
-        return False
+def prefetch(items: Iterator[T], depth: int) -> Generator[T, None, None]:
+    """Run an iterator in a thread, at most `depth` items ahead of the one in use."""
+    ready: queue.SimpleQueue[tuple[T | None, BaseException | None]] = queue.SimpleQueue()
+    room = threading.Semaphore(depth)
+    left = threading.Event()
 
     def work() -> None:
         try:
-            for update in updates:
-                if not put(update):
-                    return
-            put(None)
-        except BaseException as error:
-            put(error)
+            while not left.is_set():
+                if room.acquire(timeout=0.1):
+                    ready.put((next(items), None))
+        except BaseException as error:  # its end is a StopIteration
+            ready.put((None, error))
+        finally:
+            if isinstance(items, Generator):
+                items.close()
 
     thread = threading.Thread(target=work, name="headrace-prefetch", daemon=True)
     thread.start()
     try:
-        while (item := ready.get()) is not None:
-            if isinstance(item, BaseException):
-                raise item
-            yield item
+        while True:
+            item, error = ready.get()
+            room.release()
+            if isinstance(error, StopIteration):
+                return
+            if error is not None:
+                raise error
+            yield item  # type: ignore[misc]
     finally:
-        closed.set()
+        left.set()
         thread.join()

@@ -1,84 +1,96 @@
-"""Blocks of rows out of tar shards: memory-mapped, checked, nothing but Arrow ever decoded."""
+"""Blocks of rows out of shards: read by their place, checked, nothing but Arrow ever decoded."""
 
 import zlib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
-from pipeline.corpus.dataset import Manifest
+from pipeline.corpus.blocks import schema
+from pipeline.corpus.dataset import INDEX, Manifest
 from pipeline.errors import DatasetError
-from pipeline.stream.index import Index
+from pipeline.storage.store import Range, Store
+from pipeline.stream.index import Block, Index
 
-
-@dataclass(frozen=True)
-class Ragged:
-    """Rows of unequal length in one array: row i is values[offsets[i] : offsets[i + 1]]."""
-
-    values: NDArray[Any]
-    offsets: NDArray[np.int64]
-
-    def lengths(self) -> NDArray[np.int64]:
-        return np.diff(self.offsets)
-
-
-Columns = Mapping[str, Ragged | NDArray[Any]]
-"""The columns of some rows by name: Ragged where a row holds a list, else an array [rows]."""
+AT_ONCE = 64
+"""Blocks whose bytes are held beside the rows that were made of them."""
 
 
 class Reader:
-    """The blocks of one split."""
+    """The blocks of one split of a dataset.
 
-    def __init__(self, manifest: Manifest, split: str) -> None:
-        self.index = Index(manifest.path / split / "index.arrow")
-        self._paths = [manifest.path / split / s.name for s in manifest.splits[split].shards]
-        self._maps: dict[int, pa.Buffer] = {}
+    With `report`, a block that is damaged or missing is told to it and left out; without, it is
+    raised as DatasetError.
+    """
 
-    def block(self, number: int) -> pa.RecordBatch:
-        """One block, without a copy. Raises DatasetError if it is not what the index says."""
-        index = self.index
-        shard, offset = int(index.shard[number]), int(index.offset[number])
-        path = self._paths[shard]
-        if shard not in self._maps:
-            try:
-                self._maps[shard] = pa.memory_map(str(path)).read_buffer()
-            except OSError as error:
-                raise DatasetError(f"{path}: cannot be read ({error}); prepare anew") from None
-        data = self._maps[shard].slice(offset, int(index.bytes[number]))
-        found, expected = zlib.crc32(data), int(index.crc32[number])
-        if found != expected:
-            raise DatasetError(
-                f"{path}: block {number} at byte {offset} has checksum {found:08x}, the index says "
-                f"{expected:08x}; the shard is damaged or another's: prepare the corpus again"
+    def __init__(
+        self,
+        manifest: Manifest,
+        split: str,
+        shards: Store | None = None,
+        report: Callable[[str], None] | None = None,
+    ) -> None:
+        self.index = Index(manifest.store, f"{split}/{INDEX}", manifest.splits[split])
+        self.schema = schema(manifest.fields, manifest.tokenizer.vocab_size)
+        self._store = shards or manifest.store
+        self._shards = [f"{split}/{shard.name}" for shard in manifest.splits[split].shards]
+        self._report = report
+        self._reported: set[int] = set()
+
+    def blocks(self, blocks: Sequence[Block]) -> Iterator[pa.RecordBatch | None]:
+        """The rows of each block, None for one that is left out."""
+        for start in range(0, len(blocks), AT_ONCE):
+            some = blocks[start : start + AT_ONCE]
+            for block, data in zip(some, self._read(some), strict=True):
+                try:
+                    yield self._rows(block, data)
+                except DatasetError as error:
+                    if self._report is None:
+                        raise DatasetError(
+                            f"{error}: copy it again or prepare anew, or set stream.on_corrupt=skip"
+                        ) from None
+                    if block.number not in self._reported:
+                        self._reported.add(block.number)
+                        self._report(f"{error}; its {len(block.lengths)} rows are skipped")
+                    yield None
+
+    def _read(self, blocks: Sequence[Block], *, fresh: bool = False) -> list[bytes | DatasetError]:
+        ranges = [
+            Range(self._name(block), block.offset, block.offset + block.bytes) for block in blocks
+        ]
+        return self._store.read(ranges, fresh=fresh)
+
+    def _rows(self, block: Block, data: bytes | DatasetError) -> pa.RecordBatch:
+        """The rows that a block's bytes hold, if they are what the index says."""
+        if isinstance(data, bytes) and zlib.crc32(data) != block.crc32:
+            (data,) = self._read([block], fresh=True)  # what was kept of it may be what is damaged
+        if isinstance(data, DatasetError):
+            raise self._damaged(block, f"cannot be read ({data})")
+        if (found := zlib.crc32(data)) != block.crc32:
+            raise self._damaged(
+                block, f"has checksum {found:08x}, the index says {block.crc32:08x}"
             )
-        batch = pa.ipc.open_stream(data).read_next_batch()
-        if not np.array_equal(np.diff(_ragged(batch.column(0)).offsets), index.lengths(number)):
-            raise DatasetError(
-                f"{path}: block {number} does not hold the rows its index says; prepare anew"
+        try:
+            rows = pa.ipc.open_stream(data).read_next_batch()
+        except (pa.ArrowException, StopIteration) as error:
+            raise self._damaged(block, f"is no Arrow record batch ({error})") from None
+        if rows.schema.names != self.schema.names:
+            raise self._damaged(
+                block, f"has columns {rows.schema.names}, the dataset {self.schema.names}"
             )
-        return batch
+        tokens: Any = rows.column(0)
+        if not np.array_equal(np.diff(np.asarray(tokens.offsets)), block.lengths):
+            raise self._damaged(block, "does not hold the rows that its index says")
+        return rows
 
-    def blocks(self, numbers: NDArray[np.int64]) -> Columns:
-        """The rows of several blocks, one after the other."""
-        batches = [self.block(int(number)) for number in numbers]
-        return {
-            name: _join([batch.column(i) for batch in batches])
-            for i, name in enumerate(batches[0].schema.names)
-        }
+    def _name(self, block: Block) -> str:
+        if block.shard < len(self._shards):
+            return self._shards[block.shard]
+        return f"shard {block.shard}"  # which no file is called
 
-
-def _ragged(column: Any) -> Ragged:
-    return Ragged(np.asarray(column.values), np.asarray(column.offsets).astype(np.int64))
-
-
-def _join(columns: list[Any]) -> Ragged | NDArray[Any]:
-    if not pa.types.is_list(columns[0].type):
-        return np.concatenate([np.asarray(column) for column in columns])
-    parts = [_ragged(column) for column in columns]
-    lengths = np.concatenate([part.lengths() for part in parts])
-    return Ragged(
-        np.concatenate([part.values for part in parts]), np.concatenate([[0], np.cumsum(lengths)])
-    )
+    def _damaged(self, block: Block, what: str) -> DatasetError:
+        return DatasetError(
+            f"{self._store.location}/{self._name(block)}: block {block.number} at byte "
+            f"{block.offset} {what}; the shard is damaged or another's"
+        )

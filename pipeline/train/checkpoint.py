@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from pipeline.errors import RunError
 from pipeline.stream.plan import Position
 
-FORMAT = 1
+FORMAT = 2
 OWN = "own weights/"
 FILES = ("model.safetensors", "optimiser.safetensors", "state.json")
 
@@ -36,7 +36,9 @@ class State:
     """Updates done."""
     position: Position = field(default_factory=Position)
     rows: int = 0
-    """Rows consumed."""
+    """Rows consumed, those that were skipped among them."""
+    skipped: int = 0
+    """Rows of weight 0 as their blocks are damaged."""
     schedule_rows: int = 0
     """Rows of the updates that the optimiser did not skip; the learning rate follows these."""
     tokens: int = 0

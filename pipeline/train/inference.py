@@ -24,7 +24,7 @@ from pipeline.corpus.tokenizer import Encoder
 from pipeline.errors import RunError, TrainingError
 from pipeline.stream.batch import Batch, collate
 from pipeline.stream.plan import bin_edges, cut
-from pipeline.stream.reader import Columns, Ragged
+from pipeline.stream.rows import Ragged, Rows
 from pipeline.train import checkpoint, precision
 from pipeline.train.distributed import World, use_one_core
 from pipeline.train.evaluate import evaluate
@@ -127,20 +127,19 @@ class Predictor:
         order = order[: np.count_nonzero(lengths)]
         if not len(order):
             return
-        rows: Columns = {
-            "tokens": Ragged(
-                np.concatenate([np.asarray(row, np.int64) for row in tokens]),
-                np.concatenate([[0], np.cumsum(lengths)]),
-            ),
-            **{name: np.array(values) for name, values in columns.items()},
-        }
+        values = np.concatenate([np.asarray(row, np.int64) for row in tokens])
+        beyond = np.zeros(int(lengths.max()), np.int64)  # a row is gathered with what follows it
+        ragged = Ragged(np.concatenate([values, beyond]), np.cumsum(lengths) - lengths, lengths)
+        others = {name: np.array(values) for name, values in columns.items()}
+        nothing = np.zeros(len(lengths), np.int64)
+        rows = Rows({"tokens": ragged, **others}, np.ones(len(lengths), np.float32), nothing)
+        rows = rows.take(order, nothing[order])
         edges = bin_edges(int(lengths.max()))
         padded = edges[np.searchsorted(edges, lengths[order])]
         for piece in cut(padded, self.config.stream.token_budget):
-            chosen = order[piece.start : piece.stop]
-            keys = np.zeros(len(chosen), np.uint64)
-            batch = collate(rows, chosen, keys, size=len(chosen), length=piece.length)
-            yield chosen.tolist(), batch
+            own = slice(piece.start, piece.stop)
+            batch = collate(rows, own, size=piece.stop - piece.start, length=piece.length)
+            yield order[own].tolist(), batch
 
 
 def lines(source: Iterable[str], predictor: Predictor, chunk: int) -> Iterator[dict[str, Any]]:

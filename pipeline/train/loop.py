@@ -52,7 +52,8 @@ class Result:
     """Rows that the run has consumed with it."""
     update: Update
     values: Tensor
-    """The task's sums over all ranks, the number of ranks that want to stop, the gradient norm."""
+    """Over all ranks: the task's sums, tokens, skipped rows, ranks that want to stop; then the norm
+    of the gradient."""
 
 
 class Trainer:
@@ -80,7 +81,7 @@ class Trainer:
         self.optimiser = optimiser.build(model, settings)
         self.scaler = precision.scaler()
         self.state = State(precision=precision.name)
-        self.total_rows = settings.epochs * loader.reader.index.rows
+        self.total_rows = loader.plan.rows_before(settings.epochs)
         self.signal: int | None = None
         self._evaluation: tuple[int, Evaluation] | None = None
         self._pending: Result | None = None
@@ -148,15 +149,15 @@ class Trainer:
                 self.scaler.scale(part[0] / share).backward()
             sums += part.detach()
 
-        stops = torch.tensor([self.signal is not None], dtype=sums.dtype, device=sums.device)
-        values = self.world.sum(torch.cat([sums, stops]))
+        told = [update.tokens, update.skipped, self.signal is not None]
+        values = self.world.sum(torch.cat([sums, torch.tensor(told).to(sums)]))
         rate = optimiser.learning_rate(
             settings, (state.schedule_rows + update.rows) / self.total_rows
         )
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         # The gradient is a mean over ranks of sums / share; its divisor must be the global count.
-        factor = (update.rows / values[1]).float()
+        factor = (update.rows / values[1].clamp(min=1)).float()  # 0: every row was skipped
         norm = optimiser.step(self.model, self.optimiser, self.scaler, factor, settings.clip)
         self.optimiser.zero_grad(set_to_none=True)
 
@@ -165,7 +166,6 @@ class Trainer:
             optimiser.update_average(self.average, self.model, settings.average, state.step)
         state.rows += update.rows
         state.schedule_rows += update.rows
-        state.tokens += update.tokens
         state.position = update.after
         return Result(state.step, state.rows, update, torch.cat([values, norm.double()[None]]))
 
@@ -180,7 +180,7 @@ class Trainer:
         if self._pending is None:
             return
         step, rows, update = self._pending.step, self._pending.rows, self._pending.update
-        *sums, stops, norm = self._pending.values.tolist()
+        *sums, tokens, skipped, stops, norm = self._pending.values.tolist()
         self._pending = None
         state = self.state
         if not math.isfinite(sums[0]):
@@ -193,9 +193,22 @@ class Trainer:
             a + b for a, b in zip(state.since_log or [0.0] * len(sums), sums, strict=True)
         ]
         self._stop = self._stop or stops > 0
-        self._meter.add(update, norm)
+        state.tokens += int(tokens)
+        self._meter.add(int(tokens), update.padded_tokens, norm)
+        self._skip(int(skipped))
         if self.listener:
-            self.listener.update(step, rows, self.task.metrics(sums))
+            self.listener.update(step, rows, self.task.metrics(sums) if sums[1] else {})
+
+    def _skip(self, rows: int) -> None:
+        """Count rows of damaged blocks. Raises TrainingError when there are too many."""
+        stream, epoch = self.loader.plan.settings, self.loader.plan.rows_before(1)
+        self.state.skipped += rows
+        if rows and self.state.skipped > stream.max_corrupt * epoch:
+            raise TrainingError(
+                f"stream.max_corrupt={stream.max_corrupt}: {self.state.skipped:,} rows of damaged "
+                f"blocks were skipped, of {epoch:,} an epoch; mend the shards that the warnings "
+                f"name, or raise stream.max_corrupt"
+            )
 
     def _diverged(self, step: int, what: str) -> TrainingError:
         return TrainingError(
@@ -255,9 +268,12 @@ class Trainer:
 
     def _log(self) -> None:
         state = self.state
-        metrics = {f"train/{k}": v for k, v in self.task.metrics(state.since_log).items()}
+        metrics: dict[str, float] = {}
+        if state.since_log[1]:  # else every row was skipped
+            metrics = {f"train/{k}": v for k, v in self.task.metrics(state.since_log).items()}
         metrics["optim/lr"] = self.optimiser.param_groups[0]["lr"]
-        metrics["progress/epoch"] = state.rows / self.loader.reader.index.rows
+        metrics["progress/epoch"] = state.rows / self.loader.plan.rows_before(1)
+        metrics["progress/skipped_rows"] = state.skipped
         metrics |= self._meter.read(self.world.device)
         state.since_log = []
         if self.listener:

@@ -43,9 +43,10 @@ class Meter:
                 return
             yield update
 
-    def add(self, update: Update, norm: float) -> None:
-        self._tokens += update.tokens
-        self._padded += update.padded_tokens
+    def add(self, tokens: int, padded: int, norm: float) -> None:
+        """What an update did over all ranks: its tokens, without padding and with."""
+        self._tokens += tokens
+        self._padded += padded
         self._norm = norm
 
     def read(self, device: torch.device) -> dict[str, float]:

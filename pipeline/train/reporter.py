@@ -28,11 +28,12 @@ class Reporter:
         state: State,
         facts: Mapping[str, Any],
     ) -> None:
-        rows = config.train.epochs * plan.index.rows
+        rows = plan.rows_before(config.train.epochs)
         self.progress = Progress(rows, state.rows, shown=True)
         self.record = Record(folder.metrics, state.step)
         self.killed = False
-        self._manifest, self._most_tokens = manifest, config.corpus.max_tokens
+        self._tokenizer = folder.dataset / "tokenizer.json"
+        self._most_tokens = config.corpus.max_tokens
         self._speed: dict[str, float] = {}
         self.tracker = None
         if config.track.enabled:
@@ -80,5 +81,5 @@ class Reporter:
         except ImportError:
             self.progress.say("no table of mistakes in MLflow: reading them needs `tokenizers`")
             return []
-        encoder = Encoder(self._manifest.path / "tokenizer.json", self._most_tokens)
+        encoder = Encoder(self._tokenizer, self._most_tokens)
         return [{"text": encoder.decode(m.tokens), **m.shown, "loss": m.loss} for m in mistakes]

@@ -76,7 +76,7 @@ class RunFolder:
                 checkpoint.point_to(path)
         self.dataset.mkdir(exist_ok=True)
         for name in ("dataset.json", "tokenizer.json"):
-            write_text(self.dataset / name, (manifest.path / name).read_text(encoding="utf-8"))
+            write_text(self.dataset / name, manifest.store.whole(name).decode())
         write_text(self.config, config_file.dump(config))
         return path
 

@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -14,9 +15,9 @@ from pipeline import tasks
 from pipeline.config import Config
 from pipeline.corpus.dataset import Manifest, check_settings, open_dataset
 from pipeline.errors import DatasetError, InputError, TrainingError
-from pipeline.stream.loader import Loader
-from pipeline.stream.plan import VERSION, Plan
-from pipeline.stream.reader import Reader
+from pipeline.storage.store import is_url
+from pipeline.stream.open import open_loader, open_mixed
+from pipeline.stream.plan import VERSION
 from pipeline.train import checkpoint, precision, summary
 from pipeline.train.checkpoint import State
 from pipeline.train.distributed import Place, World, connect, lost_peer
@@ -73,8 +74,9 @@ def prepared(config: Config, place: Place, say: Say) -> Manifest:
     The first rank of each node makes it. The others wait before they join a process group, whose
     time-outs thus cannot strike.
     """
-    shards = Path(config.corpus.shards)
-    if not (shards / "dataset.json").exists():
+    location = config.corpus.shards
+    shards = Path(location)
+    if not is_url(location) and not (shards / "dataset.json").exists():
         if place.local_rank == 0:
             try:
                 from pipeline.corpus.prepare import prepare
@@ -86,7 +88,7 @@ def prepared(config: Config, place: Place, say: Say) -> Manifest:
             prepare(config.corpus, tasks.get(config.task.name).fields(config.corpus), say)
         while not (shards / "dataset.json").exists():
             time.sleep(0.2)
-    manifest = open_dataset(shards)
+    manifest = open_dataset(location, whole=config.stream.on_corrupt == "stop")
     check_settings(manifest, config.corpus)
     return manifest
 
@@ -95,7 +97,9 @@ def build(
     config: Config, manifest: Manifest, world: World, folder: RunFolder, path: Path | None, say: Say
 ) -> Trainer:
     """The trainer, as the checkpoint at `path` left it."""
-    facts = {"plan version": VERSION, "dataset": manifest.fingerprint}
+    mixed = open_mixed(manifest, config.stream)
+    datasets = " + ".join(dataset.fingerprint for dataset in (manifest, *mixed))
+    facts = {"plan version": VERSION, "dataset": datasets}
     state = checkpoint.read_state(path, facts) if path else State()
     if path and not folder.owns(path):  # the best of the run that this one branches off stays there
         state.best, state.best_step, state.stale = None, 0, 0
@@ -119,16 +123,19 @@ def build(
         ) from None
     chosen = precision.Precision(world.from_first(chosen.name), world.device)
 
-    def loader(split: str) -> Loader:
-        reader = Reader(manifest, split)
-        plan = Plan(
-            reader.index,
-            config.stream,
-            config.train.seed,
-            fingerprint=manifest.fingerprint,
-            shuffle=split == "train",
-        )
-        return Loader(reader, plan, world.rank, world.size)
+    def warn(text: str) -> None:
+        print(f"warning: rank {world.rank}: {text}", file=sys.stderr, flush=True)
+
+    loader = partial(
+        open_loader,
+        manifest,
+        config.stream,
+        config.train.seed,
+        mixed=mixed,
+        rank=world.rank,
+        world=world.size,
+        say=warn,
+    )
 
     trainer = Trainer(
         config.train,
@@ -136,8 +143,8 @@ def build(
         model,
         chosen,
         world,
-        loader("train"),
-        loader("validation"),
+        loader(),
+        loader(split="validation"),
         folder.checkpoints,
         facts,
     )

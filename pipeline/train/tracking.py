@@ -38,6 +38,7 @@ import numpy as np
 
 from pipeline.config import Config, keys
 from pipeline.errors import HeadraceError, RunError, TrainingError
+from pipeline.storage.store import is_url
 from pipeline.train.mlflow_copy import Copy, Description, Ending, Journal
 from pipeline.train.run import write_text
 from pipeline.train.settings import TrackSettings
@@ -113,12 +114,11 @@ class Tracker:
 
     def histogram(self, plan: Plan) -> None:
         """The lengths of a split's rows beside those that its batches are padded to."""
-        blocks = np.linspace(0, plan.index.blocks - 1, min(plan.index.blocks, SAMPLED_BLOCKS))
-        rows = np.zeros(plan.index.max_length + 1, np.int64)
-        for block in blocks.astype(int):
-            counts = np.bincount(plan.index.lengths(block))
-            rows[: len(counts)] += counts
-        report = {"rows": rows.tolist(), "edges": plan.edges.tolist(), "total": plan.index.rows}
+        index = plan.sources[0].index
+        sample = np.linspace(0, index.blocks - 1, min(index.blocks, SAMPLED_BLOCKS))
+        lengths = np.concatenate([block.lengths for block in index.read(sample.astype(np.int64))])
+        rows = np.bincount(lengths, minlength=index.max_length + 1)
+        report = {"rows": rows.tolist(), "edges": plan.edges.tolist(), "total": index.rows}
         self._report("lengths", report)
 
     def close(self, status: Ending, seconds: float = 30.0) -> None:
@@ -248,12 +248,13 @@ def _text(value: Any) -> str:
 
 
 def _dataset(manifest: Manifest) -> dict[str, str]:
-    train = manifest.splits["train"]
+    train, location = manifest.splits["train"], manifest.location
+    remote = is_url(location)
     return {
-        "name": manifest.path.name,
+        "name": location.rstrip("/").rsplit("/", 1)[-1],
         "digest": manifest.fingerprint[:16],
-        "source_type": "local",
-        "source": json.dumps({"uri": str(manifest.path.absolute())}),
+        "source_type": "remote" if remote else "local",
+        "source": json.dumps({"uri": location if remote else str(manifest.path.absolute())}),
         "profile": json.dumps({"rows": train.rows, "tokens": train.tokens}),
     }
 

@@ -31,14 +31,12 @@ def flip(path: Path) -> None:
 
 DAMAGE = {
     "folder missing": (shutil.rmtree, "there is no such dataset; make it with launch/prepare.py"),
-    "manifest missing": (lambda d: (d / "dataset.json").unlink(), "holds no dataset.json"),
+    "manifest missing": (lambda d: (d / "dataset.json").unlink(), "without it"),
     "manifest cut": (lambda d: (d / "dataset.json").write_text("{"), "dataset.json: is damaged"),
     "manifest of less": (lambda d: change_manifest(d, splits=1), "dataset.json: is damaged"),
-    "format": (lambda d: change_manifest(d, format=2), "has format 2, but this version reads 1"),
+    "format": (lambda d: change_manifest(d, format=1), "has format 1, but this version reads 2"),
     "tokeniser": (lambda d: flip(d / "tokenizer.json"), "tokenizer.json: is not the file that"),
-    "no tokeniser": (lambda d: (d / "tokenizer.json").unlink(), "tokenizer.json: is missing"),
-    "index": (lambda d: flip(d / "validation" / "index.arrow"), "index.arrow: is not the file"),
-    "no index": (lambda d: (d / "train" / "index.arrow").unlink(), "index.arrow: is missing"),
+    "no tokeniser": (lambda d: (d / "tokenizer.json").unlink(), "tokenizer.json: No such file"),
     "no shard": (
         lambda d: (d / "train" / "00000.tar").unlink(),
         "00000.tar: this shard is missing",

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pytest
 import webdataset
 
+from pipeline.corpus.index import checksums
 from pipeline.corpus.tokenizer import Encoder
 from tests.corpus.conftest import content, reviews, rows_of, write
 
@@ -98,10 +99,9 @@ def test_a_shard_opens_with_plain_webdataset(made):
 def test_the_index_agrees_with_the_shards(made, split):
     _, manifest = made
     facts = manifest.splits[split]
-    with pa.memory_map(str(manifest.index(split))) as file:
-        index = pa.ipc.open_file(file).read_all()
-    metadata = json.loads(index.schema.metadata[b"headrace"])
-    entries = iter(index.to_pylist())
+    index = np.load(manifest.index(split))  # NumPy's own format, no pickle
+    assert np.array_equal(index["record_crc32"], checksums(index, facts.salt))
+    entries = iter(index)
     tokens = block = 0
     for number, shard in enumerate(facts.shards):
         data = (manifest.path / split / shard.name).read_bytes()
@@ -115,17 +115,14 @@ def test_the_index_agrees_with_the_shards(made, split):
             assert entry["crc32"] == zlib.crc32(raw)
             table = pa.ipc.open_stream(raw).read_all()
             assert table.schema.types == [pa.list_(pa.uint16()), pa.int32()]
-            assert entry["lengths"] == [len(row) for row in table["tokens"].to_pylist()]
+            lengths = [len(row) for row in table["tokens"].to_pylist()]
+            assert entry["lengths"][: entry["rows"]].tolist() == lengths
             last = block == len(index) - 1
             assert entry["rows"] == table.num_rows == ((facts.rows - 1) % 32 + 1 if last else 32)
-            tokens += sum(entry["lengths"])
+            tokens += sum(lengths)
             block += 1
     assert next(entries, None) is None
-    assert metadata == {
-        "format": 1, "rows": facts.rows, "tokens": tokens, "max_length": facts.max_length
-    }  # fmt: skip
-    assert (tokens, facts.max_length) == (facts.tokens, 60)
-    assert len(facts.shards) > 1 or split == "validation"
+    assert index["lengths"].max() == facts.max_length
 
 
 def test_a_large_vocabulary_takes_four_bytes_a_token():

@@ -6,15 +6,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import psutil
 import pytest
 from safetensors.torch import load_file
 
 from pipeline import config
 from pipeline.corpus.dataset import open_dataset
-from pipeline.stream.index import Index
-from pipeline.stream.plan import Plan
+from pipeline.stream.open import open_loader
 from tests.conftest import small
 from tests.train.processes import command, finish, losses, metrics, run, start, wait_for
 
@@ -64,22 +62,18 @@ def test_an_error_that_one_rank_meets_is_printed_by_it(corpus: Path, tmp_path: P
     settings = [*small(corpus), "stream.lanes=2", "stream.window=4", f"run.dir={tmp_path}/run"]
     loaded = config.load(None, settings)
     manifest = open_dataset(tmp_path / "shards")
-    index = Index(manifest.index("train"))
-    plan = Plan(index, loaded.stream, 0, fingerprint=manifest.fingerprint)
+    plan = open_loader(manifest, loaded.stream).plan
     window = plan.window(0, 0)
-    blocks = [
-        set((window.rows[np.arange(len(window.rows)) % 2 == rank] // index.rows_per_block).tolist())
-        for rank in (0, 1)
-    ]
-    block = min(blocks[1] - blocks[0])
-    shard = manifest.shard("train", int(index.shard[block]))
+    first, second = (set(plan.share(window, rank, 2).block.tolist()) for rank in (0, 1))
+    block = window.blocks[min(second - first)]
+    shard = manifest.shard("train", block.shard)
     data = bytearray(shard.read_bytes())
-    data[int(index.offset[block]) + 200] ^= 1
+    data[block.offset + 200] ^= 1
     shard.write_bytes(data)
     status, _, err = run(*settings, f"corpus.shards={tmp_path}/shards", nproc=2)
     assert status != 0
     errors = [line for line in err.splitlines() if line.startswith("error:")]
-    assert f"error: rank 1: {shard}: block {block} at byte" in "\n".join(errors)
+    assert f"error: rank 1: {shard}: block {block.number} at byte" in "\n".join(errors)
     assert "[rank" not in err  # no worker's traceback
 
 

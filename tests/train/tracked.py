@@ -20,9 +20,16 @@ from pipeline.train.tracking import Tracker
 EVALUATION = Evaluation({"loss": 0.5}, [[30, 10], [5, 55]], ["negative", "positive"])
 MISTAKE = {"text": "not bad", "label": "positive", "predicted": "negative", "probability": 0.9}
 PLAN = SimpleNamespace(
-    index=SimpleNamespace(
-        blocks=2, rows=4, max_length=9, lengths=lambda block: np.array([3, 9 - block])
-    ),
+    sources=[
+        SimpleNamespace(
+            index=SimpleNamespace(
+                blocks=2,
+                rows=4,
+                max_length=9,
+                read=lambda blocks: [SimpleNamespace(lengths=np.array([3, 9 - b])) for b in blocks],
+            )
+        )
+    ],
     edges=np.array([8, 9]),
 )
 
@@ -40,7 +47,10 @@ def start(folder, uri, *overrides, **facts):
     config = config_file.load(None, [*settings, *overrides])
     split = SimpleNamespace(rows=90, tokens=4000)
     manifest = SimpleNamespace(
-        path=Path("data/shards/imdb"), fingerprint="0123456789abcdef" * 4, splits={"train": split}
+        location="data/shards/imdb",
+        path=Path("data/shards/imdb"),
+        fingerprint="0123456789abcdef" * 4,
+        splits={"train": split},
     )
     return Tracker(config.track, folder, config, manifest, facts)
 

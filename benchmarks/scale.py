@@ -1,0 +1,170 @@
+"""Plan and resume epochs of a million to a billion rows, for 8 to 1,024 ranks.
+
+    python benchmarks/scale.py [--rows 1e6 1e9] [--folder FOLDER]
+
+Makes an index of so many rows (lengths log-normal, sigma 0.9, cut at 1,024 tokens; the shards it
+speaks of are not made) and, in a fresh process for each line, opens it as one rank does, plans the
+first window, and resumes at nine tenths of the epoch. Memory is what the process has at its peak
+beyond what it had after its imports. Bytes are those that a node of 8 ranks reads in an epoch, of
+the index and of its lanes' blocks, over the dataset's. Training is taken to run at --speed tokens a
+second on each rank.
+"""
+
+import argparse
+import json
+import math
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+
+ROWS_PER_BLOCK = 512
+LONGEST = 1024
+BYTES_A_TOKEN = 2
+SALT = 7
+RANKS_A_NODE = 8
+WORLDS = {8: (24, 16), 64: (64, 16), 256: (256, 4), 1024: (1024, 2)}
+"""Ranks -> lanes, blocks of a lane in a window."""
+
+
+def make_index(path: Path, rows: int) -> None:
+    """Write an index that says of every block what one of a real corpus would."""
+    import numpy as np
+
+    from pipeline.corpus.index import checksums, record, write_header
+
+    blocks = math.ceil(rows / ROWS_PER_BLOCK)
+    draw = np.random.default_rng(0)
+    lengths = np.clip(draw.lognormal(5.2, 0.9, 1 << 22), 1, LONGEST).astype(np.uint16)
+    with path.open("wb") as file:
+        write_header(file, blocks, ROWS_PER_BLOCK)
+        offset = 0
+        for first in range(0, blocks, 1 << 12):
+            count = min(1 << 12, blocks - first)
+            records = np.zeros(count, record(ROWS_PER_BLOCK))
+            start = int(draw.integers(len(lengths)))
+            records["lengths"] = np.roll(lengths, start)[: count * ROWS_PER_BLOCK].reshape(
+                count, -1
+            )
+            records["rows"] = ROWS_PER_BLOCK
+            if first + count == blocks:
+                last = rows - (blocks - 1) * ROWS_PER_BLOCK
+                records["rows"][-1], records["lengths"][-1, last:] = last, 0
+            records["bytes"] = records["lengths"].sum(1, dtype=np.int64) * BYTES_A_TOKEN
+            records["offset"] = offset + np.cumsum(records["bytes"]) - records["bytes"]
+            offset += int(records["bytes"].sum())
+            records["record_crc32"] = checksums(records, SALT)
+            file.write(records.tobytes())
+
+
+def peak() -> float:
+    """The most memory that this process had at a time, MB."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) / 1000
+
+
+def measure(path: Path, rows: int, world: int, budget: int) -> dict[str, float]:
+    """One rank: open, plan the first window, then in the middle of the last tenth of the epoch."""
+    import numpy as np
+
+    from pipeline.storage.local import LocalStore
+    from pipeline.stream.index import Index
+    from pipeline.stream.plan import Plan, Position, Source
+    from pipeline.stream.settings import StreamSettings
+
+    lanes, window_blocks = WORLDS[world]
+    before = peak()
+
+    def plan() -> Plan:
+        split: Any = SimpleNamespace(rows=rows, tokens=0, max_length=LONGEST, salt=SALT)
+        index = Index(LocalStore(path.parent), path.name, split)
+        settings = StreamSettings(lanes=lanes, window=window_blocks, token_budget=budget * world)
+        return Plan([Source(index, "0" * 64)], settings, 0)
+
+    begun = time.perf_counter()
+    opened = plan()
+    opened.share(opened.window(0, 0), world - 1, world)
+    start = time.perf_counter() - begun
+    begun = time.perf_counter()
+    resumed = plan()
+    position = Position(0, int(resumed.windows(0) * 0.9), 1)
+    window, _ = next(resumed.from_position(position))
+    resumed.share(window, world - 1, world)
+    resume = time.perf_counter() - begun
+    times = []
+    for number in range(3):
+        begun = time.perf_counter()
+        window = resumed.window(0, number % resumed.windows(0))
+        resumed.share(window, world - 1, world)
+        times.append(time.perf_counter() - begun)
+    nodes = max(1, world // RANKS_A_NODE)
+    sizes = np.array([block.bytes for block in window.blocks])
+    fetched = sum(
+        sizes[np.unique(resumed.share(window, node, nodes).block)].sum() for node in range(nodes)
+    )
+    tokens = int(sum(block.lengths.sum(dtype=np.int64) for block in window.blocks))
+    record = 32 + 2 * ROWS_PER_BLOCK
+    padded = sum(cut.padded_tokens for update in window.updates for cut in update)
+    return {
+        "windows": resumed.windows(0),
+        "start": start,
+        "resume": resume,
+        "plan": sorted(times)[1],
+        "tokens": tokens,
+        "filled": tokens / padded,
+        "memory": peak() - before,
+        "fetched": fetched / sizes.sum(),
+        "index": len(window.blocks) * record * nodes / sizes.sum(),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rows", nargs="+", type=float, default=[1e6, 1e7, 1e8, 1e9])
+    parser.add_argument("--folder", type=Path, help="where the indices go [a temporary one]")
+    parser.add_argument("--budget", type=int, default=16384, help="padded tokens a rank and update")
+    parser.add_argument("--speed", type=float, default=60_000, help="tokens a second and rank")
+    parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.one:
+        path, rows, world = Path(args.one[0]), int(args.one[1]), int(args.one[2])
+        print(json.dumps(measure(path, rows, world, args.budget)))
+        return
+    print(f"{datetime.now(UTC):%Y-%m-%d}, {platform.machine()}, {os.cpu_count()} cores")
+    print(
+        "| rows | ranks | lanes x blocks | start | resume | window planned in | trained on for |"
+        " ratio | memory | not padding | shards read | index read |"
+    )
+    print("|" + "---|" * 12)
+    with tempfile.TemporaryDirectory(dir=args.folder) as folder:
+        for rows in map(int, args.rows):
+            path = Path(folder) / "index.npy"
+            make_index(path, rows)
+            for world, (lanes, window) in WORLDS.items():
+                command = [sys.executable, __file__, "--budget", str(args.budget), "--one"]
+                done = subprocess.run(
+                    [*command, path, str(rows), str(world)], check=True, capture_output=True
+                )
+                m = json.loads(done.stdout)
+                trained = m["tokens"] / world / args.speed
+                print(
+                    f"| {rows:.0e} | {world} | {lanes} x {window} | {m['start']:.2f} s "
+                    f"| {m['resume']:.2f} s | {m['plan'] * 1000:.0f} ms | {trained:.0f} s "
+                    f"| {trained / m['plan']:,.0f} | {m['memory']:.0f} MB | {m['filled']:.3f} "
+                    f"| {m['fetched']:.3f} | {m['index']:.4f} |",
+                    flush=True,
+                )
+            path.unlink()
+
+
+if __name__ == "__main__":
+    main()
