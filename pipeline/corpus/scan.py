@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 from pipeline.corpus.crew import advance
-from pipeline.corpus.readers import ParquetReader, TextReader, form, open_reader, unzip
+from pipeline.corpus.readers import Reader, form, open_reader, unzip
 from pipeline.corpus.rows import Example, Row, Skip, as_text
 from pipeline.corpus.sample import Sample
 from pipeline.corpus.stages import InputFile, Job, Piece, Scanned, Tally
@@ -78,7 +78,7 @@ class _Scan:
 
     def _read(
         self,
-        reader: TextReader | ParquetReader,
+        reader: Reader,
         hashes: IO[bytes],
         codes: IO[bytes],
         progress: float,
@@ -98,7 +98,7 @@ class _Scan:
         if found.rows > begin.rows:
             self._cut(begin, self._place(reader), progress)
 
-    def _place(self, reader: TextReader | ParquetReader) -> _Place:
+    def _place(self, reader: Reader) -> _Place:
         assert reader.mark is not None, "inside a row group"
         return _Place(reader.mark, reader.position, self._found.rows, self._found.examples)
 

@@ -10,10 +10,10 @@ from pipeline.errors import InputError
 from tests.corpus.conftest import reviews, write
 
 ROWS = reviews(250)
-SUFFIXES = ["csv", "tsv", "jsonl", "parquet"]
+SUFFIXES = ["csv", "tsv", "jsonl", "tar", "parquet"]
 
 
-@pytest.mark.parametrize("suffix", [*SUFFIXES, "csv.gz", "tsv.gz", "jsonl.gz"])
+@pytest.mark.parametrize("suffix", [*SUFFIXES, "csv.gz", "tsv.gz", "jsonl.gz", "tar.gz"])
 def test_every_row_comes_once_with_its_number(tmp_path: Path, suffix: str):
     path = write(tmp_path / f"a.{suffix}", ROWS)
     rows = list(read(path, ["label", "text"]))
