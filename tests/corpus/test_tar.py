@@ -269,6 +269,21 @@ def test_a_damaged_or_hostile_archive_is_named(tmp_path: Path, case: str):
         list(read(tmp_path / "a.tar", ["txt", "key"]))
 
 
+@pytest.mark.parametrize(
+    "data",
+    [
+        pax(b"14 comment=of\n", tarfile.XGLTYPE),
+        pax(b"14 comment=of\n", tarfile.SOLARIS_XHDTYPE),
+        pax(b"a long link", tarfile.GNUTYPE_LONGLINK),
+        block("volume", b"V"),
+        block("folder.txt", tarfile.DIRTYPE, b"00000001000\0"),
+    ],
+)
+def test_headers_that_say_nothing_of_a_text_are_passed_over(tmp_path: Path, data: bytes):
+    (tmp_path / "a.tar").write_bytes(data + GOOD + END)
+    assert texts(tmp_path / "a.tar") == ["text"]
+
+
 def test_a_text_too_large_is_named_before_it_is_read(tmp_path: Path, monkeypatch):
     monkeypatch.setattr(archive, "MEMBER_LIMIT", 600)
     pack(tmp_path / "a.tar", [*members(ROWS[:1]), ("b.txt", b"x" * 601)])
