@@ -21,7 +21,10 @@ def main() -> None:
         "--run", type=Path, required=True, metavar="RUN_DIR", help="folder of the run"
     )
     args.add_argument(
-        "--input", required=True, metavar="FILE", help="CSV, TSV, JSONL (also .gz) or Parquet"
+        "--input",
+        required=True,
+        metavar="FILE",
+        help="CSV, TSV, JSONL, WebDataset tar (each also .gz) or Parquet",
     )
     args.add_argument(
         "--checkpoint", type=Path, metavar="DIR", help="a checkpoint [the best of the run]"

@@ -20,6 +20,7 @@ from pipeline.corpus.dataset import (
 )
 from pipeline.corpus.encode import PieceTask, encode
 from pipeline.corpus.index import salt_of, write_index
+from pipeline.corpus.inputs import facts
 from pipeline.corpus.labels import name_labels
 from pipeline.corpus.pack import pack, plan_shards, split_bytes
 from pipeline.corpus.sample import Sample
@@ -121,7 +122,7 @@ def _pack(
 
 
 def _check_unchanged(files: Iterable[InputFile]) -> None:
+    """Remote files were checked when they had been fetched."""
     for file in files:
-        facts = file.path.stat()
-        if (facts.st_size, facts.st_mtime_ns) != (file.bytes, file.mtime):
+        if file.path and facts(file.name, file.path) != (file.bytes, file.version):
             raise InputError(f"{file.name}: changed while it was being prepared; prepare again")

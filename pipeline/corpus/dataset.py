@@ -18,7 +18,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from pipeline.corpus.fields import Field
-from pipeline.corpus.inputs import locate
+from pipeline.corpus.inputs import is_remote, locate
 from pipeline.corpus.settings import CorpusSettings
 from pipeline.errors import DatasetError, InputError
 from pipeline.settings import may_change
@@ -173,14 +173,17 @@ def check_settings(manifest: Manifest, settings: CorpusSettings) -> None:
 
 
 def _present(settings: CorpusSettings) -> dict[str, Path]:
-    """The input files that this machine has; training needs none of them."""
+    """The input files that this machine has; training needs none of them, and no network."""
     held_out = [settings.validation] if isinstance(settings.validation, str) else []
     found: dict[str, Path] = {}
     for text in [*held_out, *settings.input]:
+        if is_remote(text):
+            continue
         try:
-            found |= locate([text], settings.root)
+            located = locate([text], settings.root)
         except InputError:
             continue
+        found |= {name: path for name, path in located.items() if path}
     return found
 
 

@@ -1,4 +1,4 @@
-"""Which files an input names: paths, globs and files inside installed packages."""
+"""Which files an input names: paths, globs, braces, files inside installed packages, and URLs."""
 
 import difflib
 import glob
@@ -6,35 +6,73 @@ import importlib.util
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from braceexpand import braceexpand
+
+from pipeline.corpus import remote
 from pipeline.errors import InputError
 
 PACKAGE = "package://"
 
 
 def resolve(inputs: Iterable[str], root: str | Path = ".") -> list[Path]:
-    """The files that `inputs` name, in their order. Raises InputError if one names none."""
-    return list(locate(inputs, root).values())
+    """The local files that `inputs` name, in their order. Raises InputError if one names none."""
+    paths: list[Path] = []
+    for name, path in locate(inputs, root).items():
+        if path is None:
+            raise InputError(f"{name}: only preparing reads remote files; fetch it first")
+        paths.append(path)
+    return paths
 
 
-def locate(inputs: Iterable[str], root: str | Path) -> dict[str, Path]:
+def locate(inputs: Iterable[str], root: str | Path) -> dict[str, Path | None]:
     """Name -> path of every file, in the order of `inputs`; no file comes twice.
 
     A name is the path as it was given, so relative to `root` unless it is absolute; the matches
-    of a glob are sorted by name.
+    of a glob are sorted by name. A remote file's name is its URL, and it has no path.
     """
-    found: dict[str, Path] = {}
-    seen: set[Path] = set()
+    found: dict[str, Path | None] = {}
+    seen: set[Path | str] = set()
     for text in inputs:
-        for name, path in _matches(text, Path(root)):
-            if path.resolve() not in seen:
-                seen.add(path.resolve())
-                found[name] = path
+        for plain in _expanded(text, Path(root)):
+            for name, path in _matches(plain, Path(root)):
+                if (file := identity(name, path)) not in seen:
+                    seen.add(file)
+                    found[name] = path
     return found
 
 
-def _matches(text: str, root: Path) -> Iterator[tuple[str, Path]]:
+def identity(name: str, path: Path | None) -> Path | str:
+    """Equal for two names of one file."""
+    return path.resolve() if path else name
+
+
+def is_remote(text: str) -> bool:
+    return "://" in text and not text.startswith(PACKAGE)
+
+
+def facts(name: str, path: Path | None) -> remote.Facts:
+    """Raises InputError if a remote file is out of reach."""
+    if path is None:
+        return remote.facts(name)
+    status = path.stat()
+    return remote.Facts(status.st_size, str(status.st_mtime_ns))
+
+
+def _expanded(text: str, root: Path) -> Iterable[str]:
+    """`text` for each of the choices in its braces."""
+    if "{" not in text or (root / text).is_file():
+        return [text]
+    try:
+        return braceexpand(text)
+    except ValueError:
+        raise InputError(f"{text}: a brace is not closed, or not opened") from None
+
+
+def _matches(text: str, root: Path) -> Iterator[tuple[str, Path | None]]:
     if text.startswith(PACKAGE):
         yield text, _in_package(text)
+    elif is_remote(text):
+        yield from ((url, None) for url in (remote.matching(text) if "*" in text else [text]))
     elif (root / text).is_file():
         yield text, root / text
     elif (root / text).is_dir():

@@ -14,6 +14,7 @@ settings give the same bytes, whatever the number of processes and the size of p
 import json
 import shutil
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -24,11 +25,13 @@ from pipeline.corpus.build import Log, build
 from pipeline.corpus.crew import Crew
 from pipeline.corpus.dataset import FORMAT, Manifest, check_settings, open_dataset, relevant
 from pipeline.corpus.fields import Field
-from pipeline.corpus.inputs import locate
+from pipeline.corpus.inputs import facts, identity, locate
 from pipeline.corpus.settings import CorpusSettings
 from pipeline.corpus.stages import SPLITS, InputFile, Job
 from pipeline.corpus.work import landing, sync_folder, writing
 from pipeline.errors import DatasetError
+
+ASKING = 16  # threads that ask for the sizes of files; a remote one takes a while to answer
 
 
 def prepare(settings: CorpusSettings, fields: tuple[Field, ...], log: Log = print) -> Manifest:
@@ -94,18 +97,18 @@ def _lock(folder: Path, log: Log) -> Iterator[None]:
 
 def _input_files(settings: CorpusSettings) -> list[InputFile]:
     """All files, those of the validation split last."""
-    held_out: dict[str, Path] = {}
+    held_out: dict[str, Path | None] = {}
     if isinstance(settings.validation, str):
         held_out = locate([settings.validation], settings.root)
-    held_paths = {path.resolve() for path in held_out.values()}
+    held = {identity(*file) for file in held_out.items()}
     found = locate(settings.input, settings.root)
-    train = {name: path for name, path in found.items() if path.resolve() not in held_paths}
-    files: list[InputFile] = []
-    for name, path in [*train.items(), *held_out.items()]:
-        facts = path.stat()
-        file = InputFile(len(files), name, path, name in held_out, facts.st_size, facts.st_mtime_ns)
-        files.append(file)
-    return files
+    named = [file for file in found.items() if identity(*file) not in held] + [*held_out.items()]
+    with ThreadPoolExecutor(ASKING) as pool:
+        known = pool.map(lambda file: facts(*file), named)
+        return [
+            InputFile(number, name, path, name in held_out, *about)
+            for number, ((name, path), about) in enumerate(zip(named, known, strict=True))
+        ]
 
 
 def _work_folder(
@@ -118,7 +121,7 @@ def _work_folder(
             "format": FORMAT,
             "settings": relevant(settings) | {"piece_mb": settings.piece_mb},
             "fields": [asdict(field) for field in fields],
-            "files": [(file.name, str(file.path), file.bytes, file.mtime) for file in files],
+            "files": [(file.name, str(file.path), file.bytes, file.version) for file in files],
         }
     ).encode()
     begun = work / "identity.json"

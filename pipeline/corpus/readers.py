@@ -1,10 +1,11 @@
-"""Rows of CSV, TSV, JSONL (each also .gz) and Parquet, read in bounded memory.
+"""Rows of CSV, TSV, JSONL, WebDataset tars (each also .gz) and Parquet, read in bounded memory.
 
 A reader can be cut: `mark` is a place between two rows that `seek` goes back to. It counts bytes
-in a text file and row groups in a Parquet file.
+in a text file or tar and row groups in a Parquet file.
 """
 
 import gzip
+import tempfile
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,10 +16,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.corpus.rows import Row
+from pipeline.corpus.tar import TarReader
 from pipeline.corpus.text import Lines, check_columns, csv_header, csv_records, json_records
 from pipeline.errors import InputError
 
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
+MAY_BE_GZIPPED = (".csv", ".tsv", ".jsonl", ".tar")
 BATCH_ROWS = 1024
 
 
@@ -32,9 +35,7 @@ def read(path: Path, columns: Sequence[str]) -> Iterator[Row]:
 
 
 @contextmanager
-def open_reader(
-    path: Path, columns: Sequence[str], name: str = ""
-) -> Iterator["TextReader | ParquetReader"]:
+def open_reader(path: Path, columns: Sequence[str], name: str = "") -> Iterator["Reader"]:
     """A reader at the first row; `name` stands for the file in errors."""
     name = name or str(path)
     kind, gzipped = form(path, name)
@@ -47,6 +48,9 @@ def open_reader(
             raise InputError(f"{name}: is empty; take it out of the input, or fetch it anew")
         if kind == ".parquet":
             yield ParquetReader(file, columns, name)
+        elif kind == ".tar":
+            with _unzipped(path, name) if gzipped else file as archive:
+                yield TarReader(archive, columns, name)
         else:
             stream: Any = gzip.GzipFile(fileobj=file) if gzipped else file
             yield TextReader(stream, columns, name, kind, path.stat().st_size)
@@ -54,12 +58,14 @@ def open_reader(
 
 def form(path: Path, name: str) -> tuple[str, bool]:
     """The kind of a file, as the suffix that says so, and whether it is compressed."""
+    if path.suffix.lower() == ".tgz":
+        return ".tar", True
     bare = path.with_suffix("") if (gzipped := path.suffix.lower() == ".gz") else path
     kind = bare.suffix.lower()
-    if kind not in (".csv", ".tsv", ".jsonl") and (kind != ".parquet" or gzipped):
+    if kind not in MAY_BE_GZIPPED and (kind != ".parquet" or gzipped):
         raise InputError(
-            f"{name}: its name does not say what it is; needs .csv, .tsv, .jsonl "
-            "(each may be .gz) or .parquet"
+            f"{name}: its name does not say what it is; needs .csv, .tsv, .jsonl, .tar "
+            "(each may be .gz), .tgz or .parquet"
         )
     return kind, gzipped
 
@@ -152,6 +158,9 @@ class ParquetReader:
             raise InputError(f"{self._name}: row group {group} is damaged: {error}") from None
 
 
+Reader = TextReader | ParquetReader | TarReader
+
+
 def _plain(column: Any) -> list[Any]:
     """Python values; strings are decoded here because Parquet does not promise UTF-8."""
     if pa.types.is_dictionary(column.type):
@@ -174,3 +183,11 @@ def unzip(path: Path, name: str) -> Iterator[tuple[bytes, int]]:
                 before = here
     except (OSError, EOFError, zlib.error) as error:
         raise InputError(f"{name}: is not a whole gzip file: {error}; fetch it anew") from None
+
+
+def _unzipped(path: Path, name: str) -> IO[bytes]:
+    """The content of a .gz file in a passing one, which can be read from any place on."""
+    file = tempfile.TemporaryFile()  # noqa: SIM115  the caller closes it
+    for chunk, _ in unzip(path, name):
+        file.write(chunk)
+    return file

@@ -2,13 +2,13 @@
 
 from contextlib import ExitStack
 from hashlib import blake2b
-from pathlib import Path
 from typing import IO, NamedTuple
 
 from pipeline.corpus.crew import advance
-from pipeline.corpus.readers import ParquetReader, TextReader, form, open_reader, unzip
+from pipeline.corpus.readers import Reader, open_reader
 from pipeline.corpus.rows import Example, Row, Skip, as_text
 from pipeline.corpus.sample import Sample
+from pipeline.corpus.source import source
 from pipeline.corpus.stages import InputFile, Job, Piece, Scanned, Tally
 from pipeline.corpus.work import MB, landing, remembered
 from pipeline.errors import InputError
@@ -47,42 +47,23 @@ class _Scan:
 
     def __init__(self, job: Job, file: InputFile) -> None:
         self._job, self._file, self._wanted = job, file, job.wanted
-        self._found = Scanned(file, file.path)
+        self._found = Scanned(file, source(job, file))
         self._codes: dict[str, int] = {}
         self._sample = Sample(int(job.settings.tokenizer_sample_mb * MB))
         self._held_below = held_below(job.settings.validation)
 
     def run(self) -> Scanned:
-        file = self._file
-        kind, gzipped = form(file.path, file.name)
-        if gzipped:
-            self._found.path = self._unzip(self._job.scanned(file.number, kind[1:]))
+        file, path = self._file, self._found.path
         with ExitStack() as stack:
-            reader = stack.enter_context(
-                open_reader(self._found.path, self._wanted.columns, file.name)
-            )
+            reader = stack.enter_context(open_reader(path, self._wanted.columns, file.name))
             hashes = stack.enter_context(landing(self._job.scanned(file.number, "hashes")))
             codes = stack.enter_context(landing(self._job.scanned(file.number, "codes")))
-            self._read(reader, hashes, codes, 0 if gzipped else file.bytes / reader.size)
+            laid_out = path != file.path  # and that was the progress
+            self._read(reader, hashes, codes, 0 if laid_out else file.bytes / reader.size)
         self._sample.save(self._job.scanned(file.number, "sample"))
         return self._found
 
-    def _unzip(self, path: Path) -> Path:
-        """A compressed file cannot be read from its middle; its content, laid out here, can."""
-        if not path.exists():
-            with landing(path) as out:
-                for chunk, compressed in unzip(self._file.path, self._file.name):
-                    out.write(chunk)
-                    advance(compressed)
-        return path
-
-    def _read(
-        self,
-        reader: TextReader | ParquetReader,
-        hashes: IO[bytes],
-        codes: IO[bytes],
-        progress: float,
-    ) -> None:
+    def _read(self, reader: Reader, hashes: IO[bytes], codes: IO[bytes], progress: float) -> None:
         found, piece_bytes = self._found, self._job.settings.piece_mb * MB
         begin = self._place(reader)
         for row in reader:
@@ -98,7 +79,7 @@ class _Scan:
         if found.rows > begin.rows:
             self._cut(begin, self._place(reader), progress)
 
-    def _place(self, reader: TextReader | ParquetReader) -> _Place:
+    def _place(self, reader: Reader) -> _Place:
         assert reader.mark is not None, "inside a row group"
         return _Place(reader.mark, reader.position, self._found.rows, self._found.examples)
 

@@ -12,16 +12,19 @@ Fraction = Annotated[float, Field(gt=0, lt=1)]
 class CorpusSettings(Section):
     input: list[str] = setting(
         ...,
-        "file or files, globs allowed: CSV, TSV, JSONL (also .gz), Parquet; "
-        "package://NAME/PATH for a file inside an installed Python package",
+        "file or files, with globs and braces such as {000..123}: CSV, TSV, JSONL, WebDataset tars "
+        "(each also .gz), Parquet; also s3://, gs://, http(s)://, and package://NAME/PATH for a "
+        "file inside an installed Python package",
         min_length=1,
     )
     root: str = setting("data/", "folder that relative inputs lie in", may_change=True)
     shards: str = setting(
         ..., "folder of the prepared shards (default data/shards/NAME-OF-CONFIG)", may_change=True
     )
-    text: str = setting("text", "column that holds the text")
-    label: str = setting("label", "column that holds the label")
+    text: str = setting(
+        "text", "column that holds the text; in a tar an extension, or else a key of .json"
+    )
+    label: str = setting("label", "column that holds the label; in a tar as with the text")
     label_names: list[str] = setting(
         [], "names of the labels 0, 1, 2, ...; empty: the labels found in the input, sorted"
     )

@@ -65,10 +65,10 @@ class InputFile:
 
     number: int
     name: str
-    path: Path
+    path: Path | None  # None: it is remote, and its name is its URL
     held_out: bool  # all its rows are for validation
     bytes: int
-    mtime: int  # ns
+    version: str  # another one if its content is changed
 
 
 @dataclass(frozen=True)

@@ -4,14 +4,15 @@ import csv
 import difflib
 import json
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import IO, Any
 
 from pipeline.errors import InputError
 
 LINE_LIMIT = 1 << 28  # bytes
 FIELD_LIMIT = 1 << 26  # characters; the csv module holds four bytes for each
-COLUMNS_APPEAR_WITHIN = 1000  # rows of JSONL, which may leave out a key where it has no value
+COLUMNS_APPEAR_WITHIN = 1000  # records that may leave out a column where they have no value
+DECODER = json.JSONDecoder(strict=False)  # a control character spoils one row, no more
 
 
 class Lines:
@@ -92,30 +93,48 @@ def json_records(lines: Lines, columns: Sequence[str]) -> Iterator[dict[str, Any
 
     Raises InputError if a column is in none of the first rows. Between two marks none is missed.
     """
-    decode = json.JSONDecoder(strict=False).decode  # a control character spoils one row, no more
+    records = (({c: values.get(c) for c in columns}, values) for values in _json(lines))
+    return having(records, columns, lines.name) if lines.stop is None else (r for r, _ in records)
+
+
+def having(
+    records: Iterable[tuple[dict[str, Any], Iterable[str]]], columns: Sequence[str], name: str
+) -> Iterator[dict[str, Any]]:
+    """Records that each come with the names of the columns they hold; these are taken off.
+
+    Raises InputError if one of `columns` is in none of the first records.
+    """
     found: dict[str, None] = {}
     rows = 0
+    for record, names in records:
+        rows += 1
+        if rows <= COLUMNS_APPEAR_WITHIN:
+            found |= dict.fromkeys(names)
+            if rows == COLUMNS_APPEAR_WITHIN:
+                check_columns(columns, list(found), name)
+        yield record
+    if 0 < rows < COLUMNS_APPEAR_WITHIN:
+        check_columns(columns, list(found), name)
+
+
+def json_object(text: str, place: str) -> dict[str, Any]:
+    """The JSON object that stands at `place`. Raises InputError if it is none."""
+    try:
+        values = DECODER.decode(text)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{place}: is not JSON: {error}") from None
+    if not isinstance(values, dict):
+        kind = type(values).__name__
+        raise InputError(f"{place}: is a JSON {kind}; needs an object, whose keys are columns")
+    return values
+
+
+def _json(lines: Lines) -> Iterator[dict[str, Any]]:
+    """The object of each line that is not blank."""
     for line in lines:
         lines.record.clear()
-        if line.isspace():
-            continue
-        try:
-            values = decode(line)
-        except (ValueError, RecursionError) as error:
-            raise InputError(f"{lines.name}, line {lines.number}: is not JSON: {error}") from None
-        if not isinstance(values, dict):
-            raise InputError(
-                f"{lines.name}, line {lines.number}: is a JSON {type(values).__name__}; "
-                "each line must be an object of columns"
-            )
-        rows += 1
-        if lines.stop is None and rows <= COLUMNS_APPEAR_WITHIN:
-            found |= dict.fromkeys(values)
-            if rows == COLUMNS_APPEAR_WITHIN:
-                check_columns(columns, list(found), lines.name)
-        yield {column: values.get(column) for column in columns}
-    if lines.stop is None and 0 < rows < COLUMNS_APPEAR_WITHIN:
-        check_columns(columns, list(found), lines.name)
+        if not line.isspace():
+            yield json_object(line, f"{lines.name}, line {lines.number}")
 
 
 def _csv(lines: Lines, delimiter: str) -> Iterator[list[str]]:

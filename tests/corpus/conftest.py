@@ -2,9 +2,11 @@
 
 import csv
 import gzip
+import io
 import json
 import random
-from collections.abc import Callable
+import tarfile
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -46,19 +48,38 @@ def write(path: Path, rows: Rows, row_group: int = 100) -> Path:
         pq.write_table(pa.Table.from_pylist(rows), path, row_group_size=row_group)
         return path
     plain = path.with_suffix("") if path.suffix == ".gz" else path
-    with plain.open("w", newline="", encoding="utf-8") as file:
-        if plain.suffix == ".jsonl":
-            file.writelines(json.dumps(row) + "\n" for row in rows)
-        else:
-            table = csv.DictWriter(
-                file, list(rows[0]), delimiter="\t" * (plain.suffix == ".tsv") or ","
-            )
-            table.writeheader()
-            table.writerows(rows)
+    if plain.suffix == ".tar":
+        pack(plain, ((f"{n:06d}.json", json.dumps(row).encode()) for n, row in enumerate(rows)))
+    else:
+        _write_text(plain, rows)
     if plain != path:
         path.write_bytes(gzip.compress(plain.read_bytes()))
         plain.unlink()
     return path
+
+
+def pack(
+    path: Path, members: Iterable[tuple[str, bytes]], dialect: int = tarfile.USTAR_FORMAT
+) -> Path:
+    """Write a tar of members, each a name and its content."""
+    with tarfile.open(path, "w", format=dialect) as archive:
+        for name, data in members:
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+    return path
+
+
+def _write_text(path: Path, rows: Rows) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        if path.suffix == ".jsonl":
+            file.writelines(json.dumps(row) + "\n" for row in rows)
+        else:
+            table = csv.DictWriter(
+                file, list(rows[0]), delimiter="\t" * (path.suffix == ".tsv") or ","
+            )
+            table.writeheader()
+            table.writerows(rows)
 
 
 def settings_in(folder: Path, **changes: Any) -> CorpusSettings:

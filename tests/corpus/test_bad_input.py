@@ -145,7 +145,7 @@ FILES = {
     "json list": (
         "a.jsonl",
         b"[1]\n",
-        "a.jsonl, line 1: is a JSON list; each line must be an object",
+        "a.jsonl, line 1: is a JSON list; needs an object, whose keys are columns",
     ),
     "json without the column": (
         "a.jsonl",
@@ -190,7 +190,7 @@ def test_a_truncated_gzip_is_named(make, tmp_path: Path):
         make(input="a.csv.gz")
 
 
-@pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet", "csv.gz"])
+@pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet", "tar", "csv.gz"])
 def test_a_document_of_10_mb_passes(make, tmp_path: Path, suffix: str):
     rows = reviews(100)
     rows[50]["text"] = "a very long text " * 600_000
@@ -200,7 +200,7 @@ def test_a_document_of_10_mb_passes(make, tmp_path: Path, suffix: str):
     assert manifest.splits["train"].max_length == 60
 
 
-@pytest.mark.parametrize("suffix", ["csv", "tsv", "jsonl", "parquet"])
+@pytest.mark.parametrize("suffix", ["csv", "tsv", "jsonl", "tar", "parquet"])
 def test_bytes_that_are_not_utf8_spoil_only_their_row(make, tmp_path: Path, suffix: str):
     rows = [{**row, "text": row["text"] + " marker"} for row in reviews(60)]
     path = tmp_path / f"a.{suffix}"

@@ -41,7 +41,8 @@ def test_bytes_do_not_depend_on_workers_or_pieces(made, make, tmp_path, workers,
 
 
 @pytest.mark.parametrize(
-    "suffix", ["tsv", "jsonl", "parquet", "csv.gz", "tsv.gz", "jsonl.gz", "files", "bom"]
+    "suffix",
+    ["tsv", "jsonl", "parquet", "tar", "csv.gz", "tsv.gz", "jsonl.gz", "tar.gz", "files", "bom"],
 )
 def test_every_format_gives_the_same_dataset(made, make, tmp_path, suffix):
     if suffix == "files":

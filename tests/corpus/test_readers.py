@@ -10,10 +10,10 @@ from pipeline.errors import InputError
 from tests.corpus.conftest import reviews, write
 
 ROWS = reviews(250)
-SUFFIXES = ["csv", "tsv", "jsonl", "parquet"]
+SUFFIXES = ["csv", "tsv", "jsonl", "tar", "parquet"]
 
 
-@pytest.mark.parametrize("suffix", [*SUFFIXES, "csv.gz", "tsv.gz", "jsonl.gz"])
+@pytest.mark.parametrize("suffix", [*SUFFIXES, "csv.gz", "tsv.gz", "jsonl.gz", "tar.gz"])
 def test_every_row_comes_once_with_its_number(tmp_path: Path, suffix: str):
     path = write(tmp_path / f"a.{suffix}", ROWS)
     rows = list(read(path, ["label", "text"]))
@@ -71,6 +71,15 @@ def test_inputs_come_in_order_and_once(tmp_path: Path):
     found = locate(["b.csv", "*.csv", str(tmp_path / "a.csv"), "**/c.csv", "d [1].csv"], tmp_path)
     assert list(found) == ["b.csv", "a.csv", "d [1].csv", "sub/c.csv"]
     assert resolve([str(tmp_path / "a.csv")]) == [tmp_path / "a.csv"]
+
+
+def test_braces_name_files_in_their_order_and_each_must_be_there(tmp_path: Path):
+    for name in ("0009.csv", "0010.csv", "b.csv", "{a}.csv"):
+        (tmp_path / name).write_text("text\nx\n")
+    found = locate(["{b,00{09..10}}.csv", "{a}.csv"], tmp_path)
+    assert list(found) == ["b.csv", "0009.csv", "0010.csv", "{a}.csv"]
+    with pytest.raises(InputError, match=r"0011\.csv: no such file; did you mean"):
+        locate(["{0009..0012}.csv"], tmp_path)
 
 
 def test_a_package_is_found_without_importing_it(tmp_path: Path, monkeypatch):
