@@ -19,7 +19,7 @@ class Batch:
     """What one rank works on at once."""
 
     columns: dict[str, Tensor]
-    """Lists as [B, T] int64 padded with 0, single values as [B]."""
+    """Lists as [B, T] padded with 0, single values as [B]; whole numbers as int64."""
     lengths: Tensor
     """[B] int64, tokens of each row, at least 1."""
     weights: Tensor
@@ -62,7 +62,7 @@ def collate(
             columns[name] = torch.from_numpy(_pad(column.values, starts, own, size, width))
             lengths = own if lengths is None else lengths
         else:
-            values = np.zeros(size, np.int64)
+            values = np.zeros((size, *column.shape[1:]), _wide(column))
             values[:b] = column[chosen]
             columns[name] = torch.from_numpy(values)
     assert lengths is not None
@@ -75,19 +75,23 @@ def collate(
 
 
 def _pad(
-    values: NDArray[np.generic],
+    values: NDArray[Any],
     starts: NDArray[np.int64],
     lengths: NDArray[np.int64],
     size: int,
     width: int,
-) -> NDArray[np.int64]:
+) -> NDArray[Any]:
     """Gather the rows out of `values` into [size, width]: one gather and one scatter, no loop."""
-    padded = np.zeros((size, width), np.int64)
+    padded = np.zeros((size, width, *values.shape[1:]), _wide(values))
     ends = np.cumsum(lengths)
     total = int(ends[-1]) if len(ends) else 0
     source = np.repeat(starts - ends + lengths, lengths) + np.arange(total)
     padded[: len(lengths)][np.arange(width) < lengths[:, None]] = values[source]
     return padded
+
+
+def _wide(values: NDArray[Any]) -> "np.dtype[Any]":
+    return values.dtype if values.dtype.kind == "f" else np.dtype(np.int64)
 
 
 def _filled(array: NDArray[Any], size: int, value: int) -> NDArray[Any]:
