@@ -184,6 +184,12 @@ def _conflicts(config: Config) -> Iterator[str]:
             f"update leave {budget} tokens for a batch, fewer than the longest row has "
             f"(corpus.max_tokens={corpus.max_tokens}); raise the one or lower the other"
         )
+    if corpus.long_texts != "truncate" and corpus.keep != "start":
+        yield (
+            f"corpus.keep={corpus.keep!r}: says what is kept of a truncated text, but "
+            f"corpus.long_texts={corpus.long_texts} truncates none; set corpus.keep=start, or "
+            f"corpus.long_texts=truncate"
+        )
     if corpus.text == corpus.label:
         yield f"corpus.label={corpus.label!r}: the same column as corpus.text; name the label's own"
     if len(set(corpus.label_names)) < len(corpus.label_names):

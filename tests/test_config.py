@@ -26,6 +26,8 @@ MISTAKES = {
     "budget split": ("stream.micro_batches=64", "fewer than the longest row"),
     "infinite": ("train.lr=.inf", "train.lr=inf: input should be a finite number"),
     "bare on": ("corpus.label=on", "quote it"),
+    "keep of a split text": ("corpus.long_texts=split", "corpus.long_texts=split truncates none"),
+    "keep of a dropped text": ("corpus.long_texts=drop", "corpus.keep='both': says what is kept"),
     "text is label": ("corpus.label=text", "the same column as corpus.text"),
     "label twice": ("corpus.label_names=[a, a]", "names one label twice"),
 }

@@ -3,6 +3,7 @@
 Columns, with the names that the task gave:
   tokens: list<uint16>, or list<uint32> for a vocabulary past 65,536; the ids of each row
   label: int32; absent if the task asks for none
+and, where long texts are split, those of `SEGMENT_COLUMNS`, int64.
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,18 +17,20 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.corpus.fields import Field, text_and_label
+from pipeline.corpus.fields import SEGMENT_COLUMNS, Field, text_and_label
 
 Array = npt.NDArray[Any]
 
 
-def schema(fields: tuple[Field, ...], vocab_size: int) -> pa.Schema:
-    """The columns of a block."""
+def schema(fields: tuple[Field, ...], vocab_size: int, *, segments: bool = False) -> pa.Schema:
+    """The columns of a block, whose rows may be `segments` of documents."""
     text, label = text_and_label(fields)
     token: Any = pa.uint16() if token_bytes(vocab_size) == 2 else pa.uint32()
     columns: dict[str, Any] = {text.name: pa.list_(token)}
     if label:
         columns[label.name] = pa.int32()
+    if segments:
+        columns |= dict.fromkeys(SEGMENT_COLUMNS, pa.int64())
     return pa.schema(columns)
 
 
@@ -36,18 +39,18 @@ def token_bytes(vocab_size: int) -> int:
 
 
 def batch(
-    columns: pa.Schema, ids: Sequence[Sequence[int]], labels: Sequence[int]
+    columns: pa.Schema, ids: Sequence[Sequence[int]], *others: Sequence[int]
 ) -> pa.RecordBatch:
-    """Rows of tokens `ids` and, where the schema has them, `labels`."""
+    """Rows of tokens `ids` and of the values of the `other` columns."""
     token: Any = columns.field(0).type
     lengths = np.fromiter(map(len, ids), np.int32, len(ids))
     values = np.fromiter(
         chain.from_iterable(ids), token.value_type.to_pandas_dtype(), lengths.sum()
     )
-    return _batch(columns, lengths, values, np.array(labels, np.int32))
+    return _batch(columns, lengths, values, *map(np.asarray, others))
 
 
-def _batch(columns: pa.Schema, lengths: Array, values: Array, *labels: Array) -> pa.RecordBatch:
+def _batch(columns: pa.Schema, lengths: Array, values: Array, *others: Array) -> pa.RecordBatch:
     """Rows of `lengths` tokens each, all tokens in `values`.
 
     Arrays are made from scratch, never sliced: Arrow would write what lies beyond a slice as
@@ -56,8 +59,9 @@ def _batch(columns: pa.Schema, lengths: Array, values: Array, *labels: Array) ->
     offsets = np.zeros(len(lengths) + 1, np.int32)
     np.cumsum(lengths, out=offsets[1:])
     tokens = pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.array(values))
-    arrays = [tokens, *map(pa.array, labels)]
-    return pa.record_batch(arrays[: len(columns)], schema=columns)
+    types = columns.types[1:]
+    arrays = [tokens, *(pa.array(v, kind) for v, kind in zip(others, types, strict=True))]
+    return pa.record_batch(arrays, schema=columns)
 
 
 @dataclass(frozen=True)

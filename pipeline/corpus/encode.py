@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -15,7 +15,7 @@ from pipeline.corpus.crew import advance
 from pipeline.corpus.readers import open_reader
 from pipeline.corpus.rows import Example
 from pipeline.corpus.stages import TRAIN, VALIDATION, Job, Part, Piece, Tally, Totals
-from pipeline.corpus.tokenizer import Encoder
+from pipeline.corpus.tokenizer import Encoded, Encoder
 from pipeline.corpus.work import landing, remembered
 from pipeline.errors import InputError
 
@@ -39,6 +39,7 @@ class Chosen(NamedTuple):
     """An example that a split takes."""
 
     row: int
+    document: int  # its number in the corpus
     text: str
     split: int
     label: int
@@ -50,33 +51,51 @@ def encode(job: Job, task: PieceTask) -> Part:
 
 
 def _encode(job: Job, task: PieceTask) -> Part:
-    encoder = Encoder(job.tokenizer, job.settings.max_tokens, job.settings.keep)
-    columns = schema(job.fields, encoder.vocab_size)
-    part = Part(task.number, task.name, {split: Totals() for split in CHOSEN}, Tally(0, 0))
+    settings = job.settings
+    encoder = Encoder(job.tokenizer, settings.max_tokens, settings.keep, settings.long_texts)
+    columns = schema(job.fields, encoder.vocab_size, segments=settings.long_texts == "split")
+    part = Part(task.number, task.name, {split: Totals() for split in CHOSEN})
     with ExitStack() as stack:
         writers = {}
         for split in CHOSEN:
             file = stack.enter_context(landing(job.part(task.number, f"{split}.arrow")))
             writers[split] = stack.enter_context(pa.ipc.new_file(file, columns))
         for group in _groups(_chosen(job, task)):
-            encoded = encoder.encode_marked([example.text for example in group])
-            for (ids, cut), example in zip(encoded, group, strict=True):
-                part.truncated += cut
-                if not ids:
-                    part.no_tokens.row = part.no_tokens.row or example.row
-                    part.no_tokens.count += 1
+            encoded = encoder.encode([example.text for example in group])
+            for text, example in zip(encoded, group, strict=True):
+                _count(part, text, example.row)
             for split, number in CHOSEN.items():
                 rows = [
-                    (ids, example.label)
-                    for (ids, _), example in zip(encoded, group, strict=True)
-                    if ids and example.split == number
+                    row
+                    for text, example in zip(encoded, group, strict=True)
+                    if example.split == number
+                    for row in _rows(job, text, example)
                 ]
                 if rows:
                     writers[split].write_batch(batch(columns, *zip(*rows, strict=True)))
-                    lengths = [len(ids) for ids, _ in rows]
+                    lengths = [len(ids) for ids, *_ in rows]
                     part.splits[split].add(Totals(len(rows), sum(lengths), max(lengths)))
             advance(task.piece.bytes * len(group) // task.piece.examples)
     return part
+
+
+def _rows(job: Job, text: Encoded, example: Chosen) -> Iterator[tuple[Any, ...]]:
+    """The rows of a text, their values in the order of the columns."""
+    label = (example.label,) if job.wanted.label else ()
+    for segment, ids in enumerate(text.rows):
+        place = (example.document, segment, len(text.rows))
+        yield (ids, *label, *(place if job.settings.long_texts == "split" else ()))
+
+
+def _count(part: Part, text: Encoded, row: int) -> None:
+    """Note what is not one whole row of a text."""
+    if text.skip:
+        part.skips.setdefault(text.skip, Tally(0, row)).count += 1
+    elif len(text.rows) > 1:
+        part.split += 1
+        part.segments += len(text.rows)
+    else:
+        part.truncated += text.long
 
 
 def _chosen(job: Job, task: PieceTask) -> Iterator[Chosen]:
@@ -91,7 +110,7 @@ def _chosen(job: Job, task: PieceTask) -> Iterator[Chosen]:
             if isinstance(example, Example):
                 if count < piece.examples and splits[count] != DROPPED:
                     split, label = int(splits[count]), int(labels[count])
-                    yield Chosen(row.number, example.text, split, label)
+                    yield Chosen(row.number, task.place + count, example.text, split, label)
                 count += 1
     if count != piece.examples:
         raise InputError(f"{task.name}: changed while it was being prepared; prepare again")

@@ -3,6 +3,10 @@
 from dataclasses import dataclass
 from typing import Literal
 
+SEGMENT_COLUMNS = DOCUMENT, SEGMENT, SEGMENTS = ("document", "segment", "segments")
+"""Whole numbers that rows carry beside a task's fields where long texts are split: which document
+a row is of, unique in the corpus; its place there, from 0; how many rows the document has."""
+
 
 @dataclass(frozen=True)
 class Field:

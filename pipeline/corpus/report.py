@@ -11,18 +11,21 @@ from pipeline.corpus.stages import Part, Scanned, Tally
 from pipeline.corpus.work import MB
 from pipeline.errors import InputError
 
+OF_LONG_TEXTS = ("truncated", "split", "segments")
+
 
 def count(scans: Sequence[Scanned], chosen: Chosen, parts: Sequence[Part]) -> dict[str, int]:
     """Rows read and rows left out, by reason; what remains of `rows` is in the splits.
 
-    `conflicting` are some of `duplicates`; `truncated` are some of the rows that remain.
+    `conflicting` are some of `duplicates`; `truncated` and `split` are some of the rows that
+    remain, and `segments` are in the splits in place of the latter.
     """
     skips = _skips(scans, parts)
     return {
         "rows": sum(scanned.rows for scanned in scans),
         **{str(skip): skips[skip][0] if skip in skips else 0 for skip in Skip},
         **vars(chosen),
-        "truncated": sum(part.truncated for part in parts),
+        **{name: sum(getattr(part, name) for part in parts) for name in OF_LONG_TEXTS},
     }
 
 
@@ -33,6 +36,7 @@ def check_skips(
     skips = _skips(scans, parts)
     rows = sum(scanned.rows for scanned in scans)
     filtered, _ = skips.pop(Skip.FILTERED, (0, ""))
+    skips.pop(Skip.TOO_LONG, None)  # as wished, by corpus.long_texts=drop
     if filtered == rows:
         raise InputError(_nothing_kept(settings, scans, rows))
     unusable = sum(number for number, _ in skips.values())
@@ -50,11 +54,13 @@ def check_skips(
 
 def check_splits(settings: CorpusSettings, report: dict[str, int], rows: dict[str, int]) -> None:
     """Raises InputError if a split is empty."""
+    hint = ", or raise corpus.max_tokens" if report[Skip.TOO_LONG] else ""
     for split, number in rows.items():
         if number == 0:
             raise InputError(
                 f"corpus.validation={settings.validation!r}: no row is left for {split} of "
-                f"{report['rows']:,} ({_left_out(report)}); give more rows or another validation"
+                f"{report['rows']:,} ({_left_out(report)}); give more rows or another "
+                f"validation{hint}"
             )
 
 
@@ -80,14 +86,20 @@ def summary(
             yield f"  label {label!r} stands in one row only, so the row is left out: {place}"
     counts = manifest.report
     yield f"  left out of {counts['rows']:,} rows: {_left_out(counts)}"
-    yield f"  cut at {manifest.settings['max_tokens']} tokens: {counts['truncated']:,} rows"
+    if manifest.settings["long_texts"] == "truncate":
+        yield f"  cut at {manifest.settings['max_tokens']} tokens: {counts['truncated']:,} rows"
+    elif manifest.settings["long_texts"] == "split":
+        yield (
+            f"  split at {manifest.settings['max_tokens']} tokens: {counts['split']:,} texts into "
+            f"{counts['segments']:,} rows"
+        )
 
 
 def _left_out(report: dict[str, int]) -> str:
     kinds = [
         f"{number:,} {name.replace('_', ' ')}"
         for name, number in report.items()
-        if number and name not in ("rows", "truncated", "conflicting")
+        if number and name not in ("rows", "conflicting", *OF_LONG_TEXTS)
     ]
     conflicting = report["conflicting"]
     note = f", {conflicting:,} of them with another label than the one kept" if conflicting else ""
@@ -106,8 +118,8 @@ def _skips(scans: Sequence[Scanned], parts: Sequence[Part]) -> dict[Skip, tuple[
         for skip, tally in scanned.skips.items():
             add(skip, tally, scanned.file.name)
     for part in parts:
-        if part.no_tokens.count:
-            add(Skip.NO_TOKENS, part.no_tokens, part.name)
+        for skip, tally in part.skips.items():
+            add(skip, tally, part.name)
     return found
 
 

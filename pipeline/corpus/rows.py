@@ -33,6 +33,7 @@ class Skip(StrEnum):
     NO_LABEL = "no_label"
     WRONG_FIELDS = "wrong_fields"
     NO_TOKENS = "no_tokens"
+    TOO_LONG = "too_long"
 
 
 MEANING = {
@@ -42,6 +43,7 @@ MEANING = {
     Skip.NO_LABEL: "no label",
     Skip.WRONG_FIELDS: "more or fewer fields than the header",
     Skip.NO_TOKENS: "no token left of the text",
+    Skip.TOO_LONG: "more than corpus.max_tokens tokens (corpus.long_texts=drop)",
 }
 
 

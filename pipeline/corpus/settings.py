@@ -32,9 +32,13 @@ class CorpusSettings(Section):
     validation: Fraction | str = setting(
         0.1, "share of the rows held out, or a file of them; equal texts never straddle"
     )
-    max_tokens: int = setting(400, "cut a text after so many tokens", ge=1, le=65535)
+    max_tokens: int = setting(400, "tokens that a row may have", ge=1, le=65535)
+    long_texts: Literal["truncate", "split", "drop"] = setting(
+        "truncate",
+        "what becomes of a longer text; split: several rows, which evaluation counts as one",
+    )
     keep: Literal["start", "end", "both"] = setting(
-        "start", "what is kept of a longer text; both: half of it from either side"
+        "start", "what is kept of a truncated text; both: half of it from either side"
     )
     vocab_size: int = setting(16000, "size of the BPE vocabulary", ge=300, le=1_000_000)
     tokenizer_sample_mb: float = setting(

@@ -127,5 +127,7 @@ class Part:
     piece: int
     name: str  # of its file
     splits: dict[str, Totals]
-    no_tokens: Tally
-    truncated: int = 0
+    skips: dict[Skip, Tally] = field(default_factory=dict)
+    truncated: int = 0  # texts
+    split: int = 0  # texts
+    segments: int = 0  # rows that they were split into

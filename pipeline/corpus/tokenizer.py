@@ -3,12 +3,15 @@
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
+import numpy as np
 from tokenizers import Tokenizer, decoders, normalizers, pre_tokenizers
 from tokenizers.models import BPE
 from tokenizers.trainers import BpeTrainer
 
 from pipeline.corpus.dataset import SPECIAL_TOKENS
+from pipeline.corpus.rows import Skip
 from pipeline.corpus.settings import CorpusSettings
 from pipeline.errors import DatasetError
 
@@ -38,40 +41,69 @@ def train(texts: Iterable[str], settings: CorpusSettings) -> str:
     return tokenizer.to_str(pretty=True)
 
 
-class Encoder:
-    """Texts to token ids. No special token is added, nor read from a text.
+class Encoded(NamedTuple):
+    """What became of a text."""
 
-    Of a text of more than `max_tokens` the `keep` is kept: its "start", its "end", or "both", half
-    of them from either side.
+    rows: list[list[int]]  # token ids; none of a text that is dropped or has no token
+    long: bool  # more than `max_tokens` tokens
+
+    @property
+    def skip(self) -> Skip | None:
+        """Why there is no row."""
+        if self.rows:
+            return None
+        return Skip.TOO_LONG if self.long else Skip.NO_TOKENS
+
+
+class Encoder:
+    """Texts to rows of at most `max_tokens` token ids. No special token is added, nor read from a
+    text.
+
+    Of a longer text the `keep` is kept: its "start", its "end", or "both", half of them from
+    either side. If `long_texts` is "split", the whole of it becomes several rows instead, as even
+    as can be; if it is "drop", none.
     """
 
-    def __init__(self, path: Path, max_tokens: int, keep: str = "start") -> None:
+    def __init__(
+        self, path: Path, max_tokens: int, keep: str = "start", long_texts: str = "truncate"
+    ) -> None:
         try:
             self._tokenizer = Tokenizer.from_file(os.fspath(path))
         except Exception as error:  # the library raises nothing narrower
             raise DatasetError(f"{path}: is not a tokeniser: {error}; prepare anew") from None
         self._tokenizer.encode_special_tokens = True
-        self.max_tokens, self.keep = max_tokens, keep
+        self.max_tokens, self.keep, self.long_texts = max_tokens, keep, long_texts
 
     @property
     def vocab_size(self) -> int:
         return self._tokenizer.get_vocab_size()
 
-    def encode(self, texts: Sequence[str]) -> list[list[int]]:
-        """The ids that are kept of each text."""
-        return [ids for ids, _ in self.encode_marked(texts)]
-
-    def encode_marked(self, texts: Sequence[str]) -> list[tuple[list[int], bool]]:
-        """The ids that are kept of each text, and whether others were not."""
+    def encode(self, texts: Sequence[str]) -> list[Encoded]:
+        """The rows of each text."""
         most = self.max_tokens
+        heads = self._side(texts, most + 1, end=False)  # the one more tells which are long
+        found = [Encoded([ids] if ids else [], len(ids) > most) for ids in heads]
+        long = [place for place, text in enumerate(found) if text.long]
+        rows = self._long([texts[place] for place in long], [heads[place] for place in long])
+        for place, of_text in zip(long, rows, strict=True):
+            found[place] = Encoded(of_text, True)
+        return found
+
+    def _long(self, texts: Sequence[str], heads: Sequence[list[int]]) -> list[list[list[int]]]:
+        """The rows of texts that are too long for one and begin with `heads`."""
+        most = self.max_tokens
+        if self.long_texts == "drop":
+            return [[] for _ in texts]
+        if self.long_texts == "split":
+            return [_even(self._whole(text), most) for text in texts]
         first = {"start": most, "both": most // 2, "end": 0}[self.keep]
-        heads = self._side(texts, most + 1, end=False)  # the one more tells which are cut
-        cut = [place for place, ids in enumerate(heads) if len(ids) > most]
-        tails = self._side([texts[place] for place in cut], most - first, end=True)
-        for place, tail in zip(cut, tails, strict=True):
-            heads[place] = heads[place][:first] + tail
-        marks = set(cut)
-        return [(ids, place in marks) for place, ids in enumerate(heads)]
+        tails = self._side(texts, most - first, end=True)
+        return [[head[:first] + tail] for head, tail in zip(heads, tails, strict=True)]
+
+    def _whole(self, text: str) -> list[int]:
+        """All ids of a text. One at a time: the library takes a hundred bytes or so a character."""
+        (encoding,) = self._tokenizer.encode_batch_fast([text], add_special_tokens=False)
+        return encoding.ids
 
     def _side(self, texts: Sequence[str], count: int, *, end: bool) -> list[list[int]]:
         """The first or the last `count` ids of each text, all if it has fewer."""
@@ -96,3 +128,8 @@ class Encoder:
     def decode(self, ids: Sequence[int]) -> str:
         """The text of some ids, as the normaliser left it."""
         return self._tokenizer.decode(list(ids), skip_special_tokens=True)
+
+
+def _even(ids: list[int], most: int) -> list[list[int]]:
+    """Cut into as few rows of at most `most` as can be, their lengths at most one apart."""
+    return [row.tolist() for row in np.array_split(ids, -(-len(ids) // most))]

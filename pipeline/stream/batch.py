@@ -19,7 +19,7 @@ class Batch:
     """What one rank works on at once."""
 
     columns: dict[str, Tensor]
-    """Lists as [B, T] int64 padded with 0, single values as [B]."""
+    """Lists as [B, T] padded with 0, single values as [B]; whole numbers as int64."""
     lengths: Tensor
     """[B] int64, tokens of each row, at least 1."""
     weights: Tensor
@@ -63,22 +63,31 @@ def collate(rows: Rows, own: slice, *, size: int, length: int) -> Batch:
     )
 
 
-def _pad(column: Ragged, own: slice, width: int) -> NDArray[np.int64]:
-    """Rows as [b, width], 0 past their lengths.
+def _pad(column: Ragged, own: slice, width: int) -> NDArray[Any]:
+    """Rows as [b, width] or, of a column with figures for each token, [b, width, F]; 0 past their
+    lengths.
 
     Each row is taken together with what follows it, as one item of `width` tokens, which costs a
     copy of memory a row and no loop; what is not its own is zeroed after.
     """
     values, starts, lengths = column.values, column.starts[own], column.lengths[own]
+    shape, step = (len(starts), width, *values.shape[1:]), values.strides[0]
     if not width or not len(starts):
-        return np.zeros((len(starts), width), np.int64)
-    item = np.dtype((np.void, width * values.itemsize))
+        return np.zeros(shape, _wide(values))
     overlapping: NDArray[Any] = np.ndarray(
-        (len(values) - width + 1,), item, values.data, strides=(values.itemsize,)
+        (len(values) - width + 1,), np.dtype((np.void, width * step)), values.data, strides=(step,)
     )
-    padded = overlapping[starts].view(values.dtype).reshape(len(starts), width)
-    padded *= np.arange(width, dtype=np.uint16) < lengths.astype(np.uint16)[:, None]
-    return padded.astype(np.int64)
+    padded = overlapping[starts].view(values.dtype).reshape(shape)
+    valid = np.arange(width, dtype=np.int32) < lengths.astype(np.int32)[:, None]
+    if values.dtype.kind == "f":  # in which 0 times infinity would not be 0
+        padded[~valid] = 0
+    else:
+        padded *= valid
+    return padded.astype(_wide(values), copy=False)
+
+
+def _wide(values: NDArray[Any]) -> np.dtype[Any]:
+    return values.dtype if values.dtype.kind == "f" else np.dtype(np.int64)
 
 
 def _filled(array: NDArray[Any], size: int, value: int) -> Tensor:

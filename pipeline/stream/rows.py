@@ -19,11 +19,18 @@ class Ragged:
     """
 
     values: NDArray[Any]
+    """[tokens], or [tokens, F] where there are F figures for each."""
     starts: NDArray[np.int64]
     lengths: NDArray[np.int64]
 
+    @classmethod
+    def of(cls, values: NDArray[Any], lengths: NDArray[np.int64]) -> "Ragged":
+        """Rows that come one after the other and are padded to the longest of them at most."""
+        beyond = np.zeros((int(lengths.max(initial=0)), *values.shape[1:]), values.dtype)
+        return cls(np.concatenate([values, beyond]), np.cumsum(lengths) - lengths, lengths)
 
-Columns = Mapping[str, Ragged | NDArray[np.int64]]
+
+Columns = Mapping[str, Ragged | NDArray[Any]]
 """The columns of some rows by name: Ragged where a row holds a list, else an array [rows]."""
 
 
@@ -36,6 +43,11 @@ class Rows:
     """[rows] 1, or 0 for a row that was skipped."""
     keys: NDArray[np.int64]
     """[rows] what randomness on a row is keyed by."""
+
+    @classmethod
+    def of(cls, columns: Columns, count: int) -> "Rows":
+        """Rows that all count, where nothing is random."""
+        return cls(columns, np.ones(count, np.float32), np.zeros(count, np.int64))
 
     @property
     def lengths(self) -> NDArray[np.int64]:
@@ -81,7 +93,7 @@ def join(
         token += len(tokens.values)
         row += size
         parts.append(batch.select(others))
-    joined: dict[str, Ragged | NDArray[np.int64]] = {
+    joined: dict[str, Ragged | NDArray[Any]] = {
         name: Ragged(values, np.cumsum(lengths) - lengths, lengths)
     }
     for other in others:
@@ -111,6 +123,4 @@ def _joined(columns: list[Any]) -> Ragged | NDArray[np.int64]:
     lengths = np.concatenate(
         [np.diff(np.asarray(column.offsets)) for column in columns], dtype=np.int64
     )
-    values = [np.asarray(column.values) for column in columns]
-    beyond = np.zeros(int(lengths.max(initial=0)), values[0].dtype)
-    return Ragged(np.concatenate([*values, beyond]), np.cumsum(lengths) - lengths, lengths)
+    return Ragged.of(np.concatenate([np.asarray(column.values) for column in columns]), lengths)

@@ -14,9 +14,13 @@ from pipeline.models.settings import ModelSettings
 from pipeline.stream.batch import Batch
 from pipeline.tasks.task import Evaluation, Mistake
 
+SMALLEST = torch.finfo(torch.float64).tiny  # that a likelihood counts as, lest its log be infinite
+
 
 class Classification:
     """Cross entropy over the labels; accuracy and macro-averaged F1.
+
+    A document of several rows has the mean of their probabilities, weighted by tokens.
 
     Legend: B rows of a batch, C labels.
     """
@@ -35,22 +39,27 @@ class Classification:
         return Classifier(self.settings, self.vocabulary, len(self.labels))
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
-        scores, losses = self._losses(model, batch)
-        correct = (scores.argmax(-1) == batch.columns["label"]) * batch.weights
+        scores, label = self._scores(model, batch), batch.columns["label"]
+        losses = functional.cross_entropy(scores, label, reduction="none") * batch.weights
+        correct = (scores.argmax(-1) == label) * batch.weights
         return torch.stack([losses.sum(), batch.weights.sum(), correct.sum()])
 
     def metrics(self, sums: Sequence[float]) -> dict[str, float]:
         loss, rows, correct = sums
         return {"loss": loss / rows, "accuracy": correct / rows}
 
-    def evaluate(self, model: nn.Module, batch: Batch) -> tuple[Tensor, list[Mistake]]:
+    def outputs(self, model: nn.Module, batch: Batch) -> Tensor:
+        """The probabilities of the labels [B, C]."""
+        return self._scores(model, batch).double().softmax(-1)
+
+    def evaluate(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, list[Mistake]]:
         """The tally is [C * C + 1]: the confusion matrix (true, predicted), then the loss."""
-        scores, losses = self._losses(model, batch)
-        label, predicted = batch.columns["label"], scores.argmax(-1)
+        label, predicted = batch.columns["label"], outputs.argmax(-1)
+        likelihood = outputs.gather(-1, label[:, None])[:, 0].clamp_min(SMALLEST)  # [B]
+        losses = -likelihood.log() * batch.weights
         cells = label * len(self.labels) + predicted  # [B]
         counts = torch.bincount(cells, batch.weights.double(), len(self.labels) ** 2)
         wrong = torch.nonzero((label != predicted) & (batch.weights > 0)).flatten().tolist()
-        probability = scores.softmax(-1)
         mistakes = [
             Mistake(
                 losses[i].item(),
@@ -58,12 +67,12 @@ class Classification:
                 {
                     "label": self.labels[int(label[i])],
                     "predicted": self.labels[int(predicted[i])],
-                    "probability": probability[i, predicted[i]].item(),
+                    "probability": outputs[i, predicted[i]].item(),
                 },
             )
             for i in wrong
         ]
-        return torch.cat([counts, losses.double().sum()[None]]), mistakes
+        return torch.cat([counts, losses.sum()[None]]), mistakes
 
     def evaluation(self, tally: Tensor) -> Evaluation:
         size = len(self.labels)
@@ -80,20 +89,18 @@ class Classification:
         }
         return Evaluation(metrics, table.long().tolist(), self.labels)
 
-    def predict(self, model: nn.Module, batch: Batch) -> list[dict[str, Any]]:
-        scores = model(batch.columns["tokens"], batch.lengths, batch.keys).float().softmax(-1)
-        best = scores.argmax(-1).tolist()
+    def predict(self, outputs: Tensor) -> list[dict[str, Any]]:
+        best = outputs.argmax(-1).tolist()
         return [
             {
                 "label": self.labels[k],
                 "probability": round(row[k], 6),
                 "scores": {name: round(p, 6) for name, p in zip(self.labels, row, strict=True)},
             }
-            for k, row in zip(best, scores.tolist(), strict=True)
+            for k, row in zip(best, outputs.tolist(), strict=True)
         ]
 
-    def _losses(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
-        """The scores [B, C] and the losses [B], 0 for a filling row."""
-        scores = model(batch.columns["tokens"], batch.lengths, batch.keys).float()
-        losses = functional.cross_entropy(scores, batch.columns["label"], reduction="none")
-        return scores, losses * batch.weights
+    def _scores(self, model: nn.Module, batch: Batch) -> Tensor:
+        """[B, C], before the softmax."""
+        scores: Tensor = model(batch.columns["tokens"], batch.lengths, batch.keys)
+        return scores.float()

@@ -21,7 +21,7 @@ class Evaluation:
     """What came out of an evaluation."""
 
     metrics: dict[str, float]
-    """By name; `examples` counts the rows, `loss` is a mean over them."""
+    """By name; `examples` counts the documents, `loss` is a mean over them."""
     table: list[list[int]] = field(default_factory=list)
     """Counts of pairs, for a confusion matrix: table[true][predicted]."""
     labels: Sequence[str] = ()
@@ -30,7 +30,7 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Mistake:
-    """A row that the model gets wrong."""
+    """A document that the model gets wrong."""
 
     loss: float
     tokens: list[int]
@@ -61,12 +61,20 @@ class Task(Protocol):
     def metrics(self, sums: Sequence[float]) -> dict[str, float]:
         """Figures by name from sums over any number of batches."""
 
-    def evaluate(self, model: nn.Module, batch: Batch) -> tuple[Tensor, list[Mistake]]:
+    def outputs(self, model: nn.Module, batch: Batch) -> Tensor:
+        """What the model says of each row [B, F], or of each token [B, T, F]: all that `evaluate`
+        and `predict` need to know of it.
+
+        This is how a document that is several rows becomes one: what is said of rows is averaged,
+        each row weighing as many as it has tokens; what is said of tokens is put end to end.
+        """
+
+    def evaluate(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, list[Mistake]]:
         """What evaluation adds up over batches and ranks, one float64 tensor of a fixed size, and
-        the rows that the model gets wrong."""
+        the documents that the model gets wrong. Each row is a whole document."""
 
     def evaluation(self, tally: Tensor) -> Evaluation:
         """The figures of an evaluation from its added-up tally."""
 
-    def predict(self, model: nn.Module, batch: Batch) -> list[dict[str, Any]]:
-        """What a person wants to know of each row."""
+    def predict(self, outputs: Tensor) -> list[dict[str, Any]]:
+        """What a person wants to know of each document."""

@@ -74,6 +74,21 @@ class World:
         dist.all_gather_object(values, value)
         return values
 
+    def exchange(self, values: Tensor, ranks: Tensor) -> Tensor:
+        """Send each of the `values` [n, ...], on the CPU, to the rank that `ranks` [n] names.
+
+        Returns those sent here, by the rank that they come from and then in its order.
+        """
+        if self.size == 1:
+            return values
+        sent = torch.bincount(ranks, minlength=self.size).to(self.device)
+        received = torch.empty_like(sent)
+        dist.all_to_all_single(received, sent)
+        values = values[ranks.argsort(stable=True)].to(self.device)
+        found = values.new_empty(int(received.sum()), *values.shape[1:])
+        dist.all_to_all_single(found, values, received.tolist(), sent.tolist())
+        return found.cpu()
+
     def wrap(self, model: nn.Module) -> nn.Module:
         """The model with gradients averaged over the ranks."""
         if self.size == 1:

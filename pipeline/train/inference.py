@@ -4,29 +4,31 @@ A run folder holds all that this needs: config, weights, tokeniser and the names
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from pipeline import tasks
 from pipeline.config import Config
 from pipeline.corpus.dataset import read_manifest
-from pipeline.corpus.fields import text_and_label
+from pipeline.corpus.fields import DOCUMENT, SEGMENT_COLUMNS, text_and_label
 from pipeline.corpus.inputs import resolve
 from pipeline.corpus.labels import label_index
 from pipeline.corpus.readers import read
 from pipeline.corpus.rows import MEANING, Example, Skip, Wanted
-from pipeline.corpus.tokenizer import Encoder
+from pipeline.corpus.tokenizer import Encoded, Encoder
 from pipeline.errors import RunError, TrainingError
-from pipeline.stream.batch import Batch, collate
-from pipeline.stream.plan import bin_edges, cut
-from pipeline.stream.rows import Ragged, Rows
+from pipeline.stream.batch import Batch
+from pipeline.stream.bucket import buckets
+from pipeline.stream.rows import Columns, Ragged
 from pipeline.train import checkpoint, precision
 from pipeline.train.distributed import World, use_one_core
+from pipeline.train.documents import documents
 from pipeline.train.evaluate import evaluate
 from pipeline.train.run import RunFolder
 
@@ -45,7 +47,7 @@ class Predictor:
         self.manifest = read_manifest(folder.dataset)
         corpus = config.corpus
         tokenizer = folder.dataset / "tokenizer.json"
-        self.encoder = Encoder(tokenizer, corpus.max_tokens, corpus.keep)
+        self.encoder = Encoder(tokenizer, corpus.max_tokens, corpus.keep, corpus.long_texts)
         self.task = tasks.get(config.task.name)(
             config.model, self.manifest.tokenizer.vocab_size, self.manifest.label_names
         )
@@ -70,21 +72,24 @@ class Predictor:
             say(f"the run was trained in {name}, which does not run here; computing in fp32")
             return precision.Precision("fp32", device)
 
-    @torch.no_grad()
     def predict(self, texts: Sequence[str]) -> list[dict[str, Any]]:
-        """What the task says of each text, in their order; `error` for one without a token."""
-        tokens = self.encoder.encode([text.strip() and text for text in texts])
-        found: list[dict[str, Any]] = [{"error": "the text is empty"}] * len(texts)
-        for rows, batch in self._batches(tokens, {}):
-            with self.precision.autocast():
-                predictions = self.task.predict(self.model, batch.to(self.world.device))
-            for row, prediction in zip(rows, predictions, strict=True):
-                found[row] = prediction
+        """What the task says of each text, in their order; `error` for one that has no row."""
+        encoded = self.encoder.encode([text.strip() and text for text in texts])
+        errors = {
+            Skip.NO_TOKENS: "the text is empty",
+            Skip.TOO_LONG: f"the text has {MEANING[Skip.TOO_LONG]}",
+        }
+        found = [{"error": errors[text.skip]} if text.skip else {} for text in encoded]
+        for outputs, batch in self._documents(encoded, {}):
+            whole = batch.weights > 0
+            places = batch.columns[DOCUMENT][whole].tolist()
+            for place, prediction in zip(places, self.task.predict(outputs[whole]), strict=True):
+                found[place] = prediction
         return found
 
     def evaluate(self, pattern: str) -> tuple[dict[str, float], dict[Skip, int]]:
         """Metrics over the labelled rows of a file (or of several, by glob), duplicates too, and
-        how many rows were skipped as they hold no text or no label.
+        how many rows were skipped as they hold no text or no label, or are too long.
 
         Raises InputError for a label that the run does not know.
         """
@@ -93,16 +98,16 @@ class Predictor:
         _, label = text_and_label(self.task.fields(corpus))
         skips: Counter[Skip] = Counter()
 
-        def batches() -> Iterator[Batch]:
+        def judged() -> Iterator[tuple[Tensor, Batch]]:
             examples = self._examples(resolve([pattern], "."), wanted, skips)
             for chunk in _chunks(examples, CHUNK):
-                tokens = self.encoder.encode([text for text, _ in chunk])
-                skips[Skip.NO_TOKENS] += sum(not row for row in tokens)
+                encoded = self.encoder.encode([text for text, _ in chunk])
+                skips.update(text.skip for text in encoded if text.skip)
                 columns = {label.name: [index for _, index in chunk]} if label else {}
-                yield from (batch for _, batch in self._batches(tokens, columns))
+                yield from self._documents(encoded, columns)
 
-        evaluation, _ = evaluate(self.task, self.model, batches(), self.precision, self.world)
-        return evaluation.metrics, +skips
+        evaluation, _ = evaluate(self.task, judged(), self.world)
+        return evaluation.metrics, skips
 
     def _examples(
         self, paths: list[Path], wanted: Wanted, skips: Counter[Skip]
@@ -118,28 +123,27 @@ class Predictor:
                 else:
                     skips[example] += 1
 
-    def _batches(
-        self, tokens: list[list[int]], columns: dict[str, list[int]]
-    ) -> Iterator[tuple[list[int], Batch]]:
-        """Batches of similar length within the token budget, each with its rows' places."""
-        lengths = np.array([len(row) for row in tokens])
-        order = np.argsort(-lengths, kind="stable")
-        order = order[: np.count_nonzero(lengths)]
-        if not len(order):
+    def _documents(
+        self, texts: Sequence[Encoded], columns: Mapping[str, Sequence[int]]
+    ) -> Iterator[tuple[Tensor, Batch]]:
+        """The task's outputs of those texts that have a row; `columns` has a value a text."""
+        ids = [row for text in texts for row in text.rows]
+        if not ids:
             return
-        values = np.concatenate([np.asarray(row, np.int64) for row in tokens])
-        beyond = np.zeros(int(lengths.max()), np.int64)  # a row is gathered with what follows it
-        ragged = Ragged(np.concatenate([values, beyond]), np.cumsum(lengths) - lengths, lengths)
-        others = {name: np.array(values) for name, values in columns.items()}
-        nothing = np.zeros(len(lengths), np.int64)
-        rows = Rows({"tokens": ragged, **others}, np.ones(len(lengths), np.float32), nothing)
-        rows = rows.take(order, nothing[order])
-        edges = bin_edges(int(lengths.max()))
-        padded = edges[np.searchsorted(edges, lengths[order])]
-        for piece in cut(padded, self.config.stream.token_budget):
-            own = slice(piece.start, piece.stop)
-            batch = collate(rows, own, size=piece.stop - piece.start, length=piece.length)
-            yield order[own].tolist(), batch
+        segments = np.array([len(text.rows) for text in texts])
+        document = np.repeat(np.arange(len(texts)), segments)
+        segment = np.concatenate([np.arange(count) for count in segments])
+        places = (document, segment, segments[document])
+        rows: Columns = {
+            "tokens": Ragged.of(
+                np.concatenate([np.asarray(row, np.int64) for row in ids]),
+                np.array([len(row) for row in ids]),
+            ),
+            **{name: np.array(values)[document] for name, values in columns.items()},
+            **dict(zip(SEGMENT_COLUMNS, places, strict=True)),
+        }
+        batches = buckets(rows, self.config.stream.token_budget)
+        yield from documents(self.task, self.model, batches, self.precision, self.world)
 
 
 def lines(source: Iterable[str], predictor: Predictor, chunk: int) -> Iterator[dict[str, Any]]:

@@ -20,6 +20,7 @@ from pipeline.tasks.task import Evaluation, Mistake, Task
 from pipeline.train import checkpoint, optimiser
 from pipeline.train.checkpoint import State
 from pipeline.train.distributed import World
+from pipeline.train.documents import documents
 from pipeline.train.evaluate import evaluate
 from pipeline.train.meter import Meter
 from pipeline.train.precision import Precision
@@ -242,9 +243,8 @@ class Trainer:
             batch for update in self.validation.prefetched(Position()) for batch in update.batches
         )
         with self._meter.pause():
-            evaluation, mistakes = evaluate(
-                self.task, self.used, batches, self.precision, self.world
-            )
+            rows = documents(self.task, self.used, batches, self.precision, self.world)
+            evaluation, mistakes = evaluate(self.task, rows, self.world)
             step = self.state.step
             self._evaluation = (step, evaluation)
             if self.listener:

@@ -98,15 +98,19 @@ def content(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
-def rows_of(manifest: Manifest, split: str) -> list[tuple[list[int], int]]:
-    """(tokens, label) of a split in its order, read through the index."""
-    rows: list[tuple[list[int], int]] = []
+def columns_of(manifest: Manifest, split: str) -> Rows:
+    """The rows of a split by column, in its order, read through the index."""
+    rows: Rows = []
     for entry in np.load(manifest.index(split)):
         data = manifest.shard(split, entry["shard"]).read_bytes()
         member = data[int(entry["offset"]) :][: int(entry["bytes"])]
-        block = pa.ipc.open_stream(member).read_all().to_pydict()
-        rows += zip(block["tokens"], block["label"], strict=True)
+        rows += pa.ipc.open_stream(member).read_all().to_pylist()
     return rows
+
+
+def rows_of(manifest: Manifest, split: str) -> list[tuple[list[int], int]]:
+    """(tokens, label) of a split in its order."""
+    return [(row["tokens"], row["label"]) for row in columns_of(manifest, split)]
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ import tarfile
 import unicodedata
 import zlib
 from collections import Counter
+from itertools import groupby
 
 import numpy as np
 import pyarrow as pa
@@ -16,7 +17,8 @@ import webdataset
 
 from pipeline.corpus.index import checksums
 from pipeline.corpus.tokenizer import Encoder
-from tests.corpus.conftest import content, reviews, rows_of, write
+from pipeline.errors import InputError
+from tests.corpus.conftest import columns_of, content, reviews, rows_of, write
 
 ROWS = reviews(1500)
 
@@ -38,6 +40,89 @@ def test_bytes_do_not_depend_on_workers_or_pieces(made, make, tmp_path, workers,
     make(workers=workers, piece_mb=piece_mb)
     assert content(tmp_path / "shards") == content(made[0] / "shards")
     assert not (tmp_path / "shards.partial").exists()
+
+
+@pytest.fixture(scope="module")
+def split_texts(tmp_path_factory):
+    """The same rows with those of more than 20 tokens split."""
+    from pipeline.corpus.prepare import prepare
+    from tests.corpus.conftest import FIELDS, settings_in
+
+    folder = tmp_path_factory.mktemp("split")
+    write(folder / "reviews.csv", ROWS)
+    settings = settings_in(folder, max_tokens=20, long_texts="split")
+    return prepare(settings, FIELDS, lambda line: None)
+
+
+@pytest.mark.parametrize(("workers", "piece_mb"), [(1, 8.0), (2, 0.003)])
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_bytes_of_split_texts_do_not_depend_on_them_either(
+    split_texts, make, tmp_path, workers, piece_mb, kind
+):
+    write(tmp_path / f"reviews.{kind}", ROWS, row_group=7)
+    make(
+        input=f"*.{kind}", max_tokens=20, long_texts="split",
+        workers=workers, piece_mb=piece_mb,
+    )  # fmt: skip
+    found, expected = content(tmp_path / "shards"), content(split_texts.path)
+    if kind == "parquet":
+        del found["dataset.json"], expected["dataset.json"]
+    assert found == expected
+
+
+def test_a_split_text_is_whole_in_its_segments(split_texts):
+    """Consecutive rows of one split, as even as can be, each with the text's label."""
+    encoder = Encoder(split_texts.path / "tokenizer.json", 10_000)
+    whole = [text.rows[0] for text in encoder.encode([row["text"] for row in ROWS])]
+    seen, split, segments = [], 0, 0
+    for name in split_texts.splits:
+        rows = columns_of(split_texts, name)
+        for number, of_document in groupby(rows, key=lambda row: row["document"]):
+            document = list(of_document)
+            count = -(-len(whole[number]) // 20)
+            assert [row["segment"] for row in document] == list(range(count))
+            assert {row["segments"] for row in document} == {count}
+            assert {row["label"] for row in document} == {
+                split_texts.label_names.index(ROWS[number]["label"])
+            }
+            assert [token for row in document for token in row["tokens"]] == whole[number]
+            lengths = [len(row["tokens"]) for row in document]
+            assert max(lengths) - min(lengths) <= 1
+            seen.append(number)
+            split, segments = split + (count > 1), segments + count * (count > 1)
+    assert sorted(seen) == list(range(len(ROWS)))
+    assert split > 100
+    report = split_texts.report
+    assert (report["split"], report["segments"], report["truncated"]) == (split, segments, 0)
+    rows = sum(facts.rows for facts in split_texts.splits.values())
+    assert rows == len(ROWS) - split + segments
+    assert max(facts.max_length for facts in split_texts.splits.values()) == 20
+
+
+def test_long_texts_are_dropped_and_counted(made, tmp_path):
+    """As wished, so they do not count towards `max_skipped`."""
+    from pipeline.corpus.prepare import prepare
+    from tests.corpus.conftest import FIELDS, settings_in
+
+    write(tmp_path / "reviews.csv", ROWS)
+    said = []
+    settings = settings_in(tmp_path, max_tokens=20, long_texts="drop", max_skipped=0.0)
+    manifest = prepare(settings, FIELDS, said.append)
+    encoder = Encoder(manifest.path / "tokenizer.json", 20)
+    long = sum(text.long for text in encoder.encode([row["text"] for row in ROWS]))
+    assert manifest.report["too_long"] == long > 100
+    assert manifest.report["truncated"] == 0
+    assert f"  left out of 1,500 rows: {long:,} too long" in said
+    rows = [row for split in manifest.splits for row in columns_of(manifest, split)]
+    assert len(rows) == len(ROWS) - long
+    assert rows[0].keys() == {"tokens", "label"}
+    assert max(len(row["tokens"]) for row in rows) <= 20
+
+
+def test_a_corpus_of_long_texts_alone_is_not_dropped_in_silence(make, tmp_path):
+    write(tmp_path / "reviews.csv", ROWS)
+    with pytest.raises(InputError, match=r"\(1,500 too long\);.* or raise corpus\.max_tokens"):
+        make(max_tokens=1, long_texts="drop")
 
 
 @pytest.mark.parametrize(
@@ -80,8 +165,8 @@ def test_every_usable_row_lands_once_and_decodes_to_its_text(make, tmp_path):
 def test_rows_keep_the_order_of_the_input(made):
     _, manifest = made
     encoder = Encoder(manifest.path / "tokenizer.json", 60)
-    ids = encoder.encode([row["text"] for row in ROWS])
-    places = {tuple(tokens): place for place, tokens in enumerate(ids)}
+    encoded = encoder.encode([row["text"] for row in ROWS])
+    places = {tuple(text.rows[0]): place for place, text in enumerate(encoded)}
     order = [places[tuple(tokens)] for tokens, _ in rows_of(manifest, "train")]
     assert order == sorted(order)
 
@@ -159,7 +244,7 @@ def test_equal_texts_never_straddle(make, tmp_path, validation, drop_duplicates)
     lost = sum(
         number
         for name, number in report.items()
-        if name not in ("rows", "conflicting", "truncated")
+        if name not in ("rows", "conflicting", "truncated", "split", "segments")
     )
     assert report["rows"] - lost == sum(split.rows for split in manifest.splits.values())
 

@@ -57,7 +57,7 @@ def test_a_long_text_is_cut_without_a_trace(path: Path, kind: str):
     whole.encode_special_tokens = True
     text = LONG[kind]
     expected = whole.encode(text, add_special_tokens=False).ids[:MAX_TOKENS]
-    assert Encoder(path, MAX_TOKENS).encode([text, "the film"])[0] == expected
+    assert Encoder(path, MAX_TOKENS).encode([text, "the film"])[0].rows == [expected]
 
 
 @pytest.mark.parametrize("kind", LONG)
@@ -73,17 +73,51 @@ def test_what_is_kept_of_a_long_text(path: Path, kind: str, keep: str):
         "both": ids[:half] + ids[half - MAX_TOKENS :],
     }
     encoder = Encoder(path, MAX_TOKENS, keep)
-    assert encoder.encode_marked([LONG[kind], "the film"])[0] == (expected[keep], True)
+    assert encoder.encode([LONG[kind], "the film"])[0] == ([expected[keep]], True)
     for count in (len(ids), len(ids) + 1):
-        assert Encoder(path, count, keep).encode_marked([LONG[kind]]) == [(ids, False)]
+        assert Encoder(path, count, keep).encode([LONG[kind]]) == [([ids], False)]
+
+
+@pytest.mark.parametrize("kind", LONG)
+def test_a_split_text_loses_nothing(path: Path, kind: str):
+    whole = Tokenizer.from_file(str(path))
+    whole.encode_special_tokens = True
+    ids = whole.encode(LONG[kind], add_special_tokens=False).ids
+    ((rows, long), other) = Encoder(path, 400, long_texts="split").encode([LONG[kind], "the film"])
+    assert long
+    assert [token for row in rows for token in row] == ids
+    assert other == Encoder(path, 400).encode(["the film"])[0]
+
+
+@pytest.mark.parametrize(
+    "tokens,most,expected",
+    [
+        (1000, 400, [334, 333, 333]),
+        (1001, 400, [334, 334, 333]),
+        (401, 400, [201, 200]),
+        (400, 400, [400]),
+        (800, 400, [400, 400]),
+        (3, 1, [1, 1, 1]),
+    ],
+)
+def test_a_text_is_split_evenly(path: Path, tokens: int, most: int, expected: list[int]):
+    (encoded,) = Encoder(path, most, long_texts="split").encode(["~" * tokens])  # never merged
+    assert [len(row) for row in encoded.rows] == expected
+    assert encoded.long == (tokens > most)
+
+
+def test_a_text_is_dropped_that_has_a_token_too_many(path: Path):
+    encoder = Encoder(path, 4, long_texts="drop")
+    assert encoder.encode(["~~~~", "~~~~~", ""])[1:] == [([], True), ([], False)]
+    assert encoder.encode(["~~~~"]) == Encoder(path, 4).encode(["~~~~"])
 
 
 def test_10_mb_cost_no_more_than_their_beginning(path: Path):
     text = LONG["words"] * 40
     begun = time.monotonic()
-    (ids,) = Encoder(path, MAX_TOKENS).encode([text])
+    encoded = Encoder(path, MAX_TOKENS).encode([text])
     assert time.monotonic() - begun < 1
-    assert [ids] == Encoder(path, MAX_TOKENS).encode([LONG["words"]])
+    assert encoded == Encoder(path, MAX_TOKENS).encode([LONG["words"]])
 
 
 def test_texts_of_any_length_lose_nothing_in_a_batch(path: Path):
@@ -91,13 +125,14 @@ def test_texts_of_any_length_lose_nothing_in_a_batch(path: Path):
     whole.encode_special_tokens = True
     texts = [" ".join(TEXTS[:count]) for count in (0, 1, 2, 20, 100, 500)] + ["<br />" * 3000, "x"]
     expected = [whole.encode(text, add_special_tokens=False).ids[:MAX_TOKENS] for text in texts]
-    assert Encoder(path, MAX_TOKENS).encode(texts) == expected
+    found = Encoder(path, MAX_TOKENS).encode(texts)
+    assert [text.rows for text in found] == [[ids] if ids else [] for ids in expected]
 
 
 def test_any_text_comes_back_normalised(path: Path):
     encoder = Encoder(path, 100_000)
     texts = [*TEXTS[:50], "".join(map(chr, range(1, 0x300))), "\U0010ffff", *SPECIAL_TOKENS]
-    for text, ids in zip(texts, encoder.encode(texts), strict=True):
+    for text, ((ids,), _) in zip(texts, encoder.encode(texts), strict=True):
         assert encoder.decode(ids) == unicodedata.normalize("NFC", text)
         assert min(ids) >= len(SPECIAL_TOKENS)  # text that looks like a special token is text
 
@@ -112,7 +147,7 @@ def test_case_is_folded_and_strings_replaced(tmp_path: Path):
     settings = settings_in(tmp_path, lowercase=True, replace={"<br />": " ", "&amp;": "&"})
     (tmp_path / "tokenizer.json").write_text(train(TEXTS, settings))
     encoder = Encoder(tmp_path / "tokenizer.json", 100)
-    (ids,) = encoder.encode(["Q&amp;A<br />ÉTÉ"])
+    (((ids,), _),) = encoder.encode(["Q&amp;A<br />ÉTÉ"])
     assert encoder.decode(ids) == "q&a été"
 
 

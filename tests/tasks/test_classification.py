@@ -46,7 +46,7 @@ def task() -> Classification:
 
 def test_the_figures_are_a_librarys(case: tuple[Fixed, Batch, Tensor, Tensor]) -> None:
     model, batch, scores, label = case
-    tally, _ = task().evaluate(model, batch)
+    tally, _ = task().evaluate(task().outputs(model, batch), batch)
     found = task().evaluation(tally).metrics
     guess = scores.argmax(-1)
     assert found["examples"] == 30
@@ -56,14 +56,22 @@ def test_the_figures_are_a_librarys(case: tuple[Fixed, Batch, Tensor, Tensor]) -
     assert found["loss"] == pytest.approx(log_loss(label, probability, labels=range(4)), rel=1e-5)
 
 
+def test_an_impossible_label_costs_much_but_not_infinitely_much() -> None:
+    outputs = torch.tensor([[1.0, 0.0, 0.0, 0.0]], dtype=torch.float64)
+    columns = {"tokens": torch.ones(1, 1, dtype=torch.int64), "label": torch.tensor([1])}
+    ones = torch.ones(1, dtype=torch.int64)
+    tally, _ = task().evaluate(outputs, Batch(columns, ones, ones.float(), ones))
+    assert 700 < task().evaluation(tally).metrics["loss"] < 710
+
+
 def test_tallies_of_parts_add_up(case: tuple[Fixed, Batch, Tensor, Tensor]) -> None:
     model, batch, *_ = case
-    whole, _ = task().evaluate(model, batch)
+    whole, _ = task().evaluate(task().outputs(model, batch), batch)
     parts = []
     for rows in (slice(0, 7), slice(7, 40)):
         columns = {name: column[rows] for name, column in batch.columns.items()}
         part = Batch(columns, batch.lengths[rows], batch.weights[rows], batch.keys[rows])
-        parts.append(task().evaluate(model, part)[0])
+        parts.append(task().evaluate(task().outputs(model, part), part)[0])
     assert torch.allclose(whole, parts[0] + parts[1])
     assert task().evaluation(whole).table == task().evaluation(parts[0] + parts[1]).table
 
@@ -88,7 +96,7 @@ def test_mistakes_name_labels_and_carry_their_tokens(
     case: tuple[Fixed, Batch, Tensor, Tensor],
 ) -> None:
     model, batch, scores, label = case
-    _, mistakes = task().evaluate(model, batch)
+    _, mistakes = task().evaluate(task().outputs(model, batch), batch)
     guess = scores.argmax(-1)
     wrong = torch.nonzero(guess != label).flatten().tolist()
     assert [m.tokens for m in mistakes] == [[row] * 3 for row in wrong]
@@ -99,7 +107,7 @@ def test_mistakes_name_labels_and_carry_their_tokens(
 def test_predictions_are_probabilities_by_name(case: tuple[Fixed, Batch, Tensor, Tensor]) -> None:
     model, batch, scores, _ = case
     with torch.no_grad():
-        predictions = task().predict(model, batch)
+        predictions = task().predict(task().outputs(model, batch))
     assert len(predictions) == 40
     for row, prediction in zip(scores, predictions, strict=False):
         assert prediction["label"] == LABELS[int(row.argmax())]

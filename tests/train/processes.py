@@ -24,6 +24,10 @@ def command(
         script = [str(CRASH), crash[0], str(crash[1])]
     if nproc == 1 and not restarts:
         return [sys.executable, *script, *overrides]
+    return torchrun(*script, *overrides, nproc=nproc, restarts=restarts)
+
+
+def torchrun(*script: str, nproc: int, restarts: int = 0) -> list[str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -31,7 +35,6 @@ def command(
         *(sys.executable, "-m", "torch.distributed.run", f"--nproc_per_node={nproc}"),
         *(f"--master_port={port}", f"--max-restarts={restarts}", "--monitor-interval=0.1"),
         *script,
-        *overrides,
     ]
 
 

@@ -1,0 +1,131 @@
+"""Batches of rows to whole documents, each with what the model says of it.
+
+A long document may have been split into several rows, its segments (`corpus.long_texts`), which
+fall into any batches of any ranks. They are put aside until all rows are through; then those of
+one document are brought to one rank and made one row, as `Task.outputs` says.
+
+Legend: B rows of a batch, T tokens of its longest row, F figures that the task says of a row or of
+a token; S segments, N tokens of all of them, D documents.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from pipeline.corpus.fields import DOCUMENT, SEGMENT, SEGMENTS
+from pipeline.stream.batch import Batch
+from pipeline.stream.bucket import buckets
+from pipeline.stream.rows import Columns, Ragged
+from pipeline.tasks.task import Task
+from pipeline.train.distributed import World
+from pipeline.train.precision import Precision
+
+LENGTHS, OUTPUTS = ".lengths", ".outputs"
+"""Columns beside those of the shards."""
+BATCH_TOKENS = 1 << 18
+"""Padded tokens of a batch of documents that were put together."""
+
+Values = NDArray[Any]
+
+
+@torch.no_grad()
+def documents(
+    task: Task, model: nn.Module, batches: Iterable[Batch], precision: Precision, world: World
+) -> Iterator[tuple[Tensor, Batch]]:
+    """The task's outputs and the rows that they are of. Each row is a document, or has weight 0.
+
+    A document that is one row comes with its batch, the others at the end. Every rank must ask for
+    all, and do so in step.
+    """
+    training = model.training
+    model.eval()
+    segments = _Segments()
+    for batch in batches:
+        rows = _of_several(batch)
+        whole = replace(batch, weights=batch.weights * ~rows).to(world.device)
+        with precision.autocast():
+            outputs = task.outputs(model, whole)
+        segments.put_aside(batch, outputs, rows)
+        yield outputs, whole
+    for batch in segments.put_together(world):
+        yield batch.columns.pop(OUTPUTS), batch
+    model.train(training)
+
+
+def _of_several(batch: Batch) -> Tensor:
+    """[B] whether a row is one of several of its document."""
+    if SEGMENTS not in batch.columns:
+        return torch.zeros(len(batch.weights), dtype=torch.bool)
+    return batch.columns[SEGMENTS] > 1
+
+
+class _Segments:
+    """Rows put aside, in the memory of the CPU."""
+
+    def __init__(self) -> None:
+        self._rows: dict[str, list[Tensor]] = defaultdict(list)
+        """By column, what there is one of a row: [S] or [S, F]."""
+        self._tokens: dict[str, list[Tensor]] = defaultdict(list)
+        """What there is one of a token, row after row: [N] or [N, F]."""
+
+    def put_aside(self, batch: Batch, outputs: Tensor, rows: Tensor) -> None:
+        """Take the `rows` [B] of a batch."""
+        if self._rows and not rows.any():  # the first batch counts: it shows what columns there are
+            return
+        lengths = batch.lengths[rows]
+        self._rows[LENGTHS].append(lengths)
+        for name, column in batch.columns.items():
+            self._take(name, column[rows], lengths, lists=column.dim() == 2)
+        outputs = outputs[rows.to(outputs.device)].cpu()
+        self._take(OUTPUTS, outputs, lengths, lists=outputs.dim() == 3)
+
+    def _take(self, name: str, values: Tensor, lengths: Tensor, *, lists: bool) -> None:
+        if lists:
+            valid = torch.arange(values.shape[1]) < lengths[:, None]  # [S, T]
+            self._tokens[name].append(values[valid])
+        else:
+            self._rows[name].append(values)
+
+    def put_together(self, world: World) -> Iterator[Batch]:
+        """The documents of this rank's share, with their outputs as a column."""
+        if DOCUMENT not in self._rows:
+            return
+        rows = {name: torch.cat(parts) for name, parts in self._rows.items()}
+        tokens = {name: torch.cat(parts) for name, parts in self._tokens.items()}
+        owner = rows[DOCUMENT] % world.size  # [S]
+        token_owner = owner.repeat_interleave(rows[LENGTHS])  # [N]
+        own_rows = {n: world.exchange(values, owner).numpy() for n, values in rows.items()}
+        own_tokens = {n: world.exchange(v, token_owner).numpy() for n, v in tokens.items()}
+        if len(own_rows[DOCUMENT]):
+            for batch in buckets(_join(own_rows, own_tokens), BATCH_TOKENS):
+                yield batch.to(world.device)
+
+
+def _join(rows: Mapping[str, Values], tokens: Mapping[str, Values]) -> Columns:
+    """Whole documents of their segments, which come in any order.
+
+    What there is one of a token is put end to end. Of what there is one of a row, floats are
+    averaged over the tokens; whole numbers are those of the first segment.
+    """
+    order = np.lexsort((rows[SEGMENT], rows[DOCUMENT]))  # [S]
+    row_of_token = np.repeat(np.argsort(order), rows[LENGTHS])  # [N] its place in that order
+    token_order = np.argsort(row_of_token, kind="stable")
+    weights = rows[LENGTHS][order]  # [S]
+    _, first = np.unique(rows[DOCUMENT][order], return_index=True)  # [D]
+    lengths = np.add.reduceat(weights, first)  # [D]
+    columns: dict[str, Ragged | Values] = {}
+    for name, values in tokens.items():
+        columns[name] = Ragged.of(values[token_order], lengths)
+    for name, values in rows.items():
+        if values.dtype.kind == "f":
+            sums = np.add.reduceat(values[order] * weights[:, None], first)  # [D, F]
+            columns[name] = sums / lengths[:, None]
+        else:
+            columns[name] = values[order[first]]
+    return columns

@@ -1,0 +1,122 @@
+"""Runs whose corpus splits or drops long texts: training, evaluation and prediction agree."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from pipeline.corpus.dataset import open_dataset
+from pipeline.train.inference import Predictor
+from pipeline.train.run import RunFolder
+from tests.conftest import small, write_reviews
+from tests.launch.test_entry_points import launch
+from tests.train.processes import metrics, run
+
+LONG = "the film was superb and the music lovely " * 9
+TEXTS = ["a superb film", LONG, "", "dull " * 40, "the plot was awful"]
+
+
+def train(corpus: Path, folder: Path, long_texts: str, *overrides: str, nproc: int = 1) -> Path:
+    """Train on the corpus with rows of at most 16 tokens; returns the run's folder."""
+    status, _, err = run(
+        *small(corpus), "corpus.max_tokens=16", f"corpus.long_texts={long_texts}",
+        "corpus.keep=start", f"corpus.shards={folder}/shards", f"run.dir={folder}/run{nproc}",
+        "train.lr=2e-2", "train.warmup=0.1", *overrides, nproc=nproc,
+    )  # fmt: skip
+    assert status == 0, err
+    return folder / f"run{nproc}"
+
+
+@pytest.fixture(scope="module")
+def split(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return train(corpus, tmp_path_factory.mktemp("split"), "split", "train.epochs=3")
+
+
+@pytest.fixture(scope="module")
+def dropping(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return train(corpus, tmp_path_factory.mktemp("drop"), "drop", "train.max_steps=2")
+
+
+@pytest.fixture
+def reviews(tmp_path: Path) -> Path:
+    write_reviews(tmp_path / "reviews.csv", 60, seed=5)
+    return tmp_path / "reviews.csv"
+
+
+def test_validation_counts_documents_on_any_number_of_ranks(corpus: Path, split: Path) -> None:
+    manifest = open_dataset(split.parent / "shards")
+    held_out = manifest.splits["validation"].rows
+    report = manifest.report
+    rows = sum(facts.rows for facts in manifest.splits.values())
+    texts = rows - report["segments"] + report["split"]
+    assert texts == 1000
+    two = train(corpus, split.parent, "split", "train.epochs=3", nproc=2)
+    one, other = metrics(split)[-1], metrics(two)[-1]
+    assert one["val/examples"] == other["val/examples"] < held_out
+    assert one["val/examples"] == open_dataset(corpus / "shards").splits["validation"].rows
+    assert one["val/loss"] == pytest.approx(other["val/loss"], abs=1e-4)
+    assert one["val/accuracy"] == pytest.approx(other["val/accuracy"], abs=0.011)
+    assert one["val/accuracy"] > 0.8
+
+
+def test_a_split_text_has_one_prediction(split: Path) -> None:
+    """The mean of its segments' probabilities, each by its tokens."""
+    predictor = Predictor(split, RunFolder(split).read_config(), print)
+    found = predictor.predict(TEXTS)
+    assert [list(prediction) for prediction in found] == [
+        ["error"] if text == "" else ["label", "probability", "scores"] for text in TEXTS
+    ]
+    for text, prediction in zip(TEXTS, found, strict=True):
+        (encoded,) = predictor.encoder.encode([text])
+        expected = torch.zeros(2)
+        for ids in encoded.rows:
+            one = torch.tensor([0])
+            with torch.no_grad():
+                scores = predictor.model(torch.tensor([ids]), one + len(ids), one)
+            expected += len(ids) * scores[0].softmax(-1)
+        if text:
+            expected /= sum(map(len, encoded.rows))
+            assert list(prediction["scores"].values()) == pytest.approx(expected.tolist(), abs=1e-4)
+    assert len(predictor.encoder.encode([LONG])[0].rows) > 3
+
+
+def test_evaluation_of_split_texts_counts_each_once(split: Path, reviews: Path) -> None:
+    status, out, err = launch("evaluate.py", "--run", str(split), "--input", str(reviews))
+    assert status == 0, err
+    result = json.loads(out)
+    assert (result["examples"], result["skipped"]) == (60, 0)
+    with reviews.open() as file:
+        rows = list(csv.DictReader(file))
+    texts = "".join(row["text"] + "\n" for row in rows)
+    _, out, _ = launch("predict.py", "--run", str(split), text=texts)
+    guesses = [json.loads(line)["label"] for line in out.splitlines()]
+    right = sum(guess == row["label"] for guess, row in zip(guesses, rows, strict=True))
+    assert result["accuracy"] == pytest.approx(right / 60)
+
+
+def test_where_long_texts_are_dropped_they_are_told(dropping: Path, reviews: Path) -> None:
+    status, out, err = launch("predict.py", "--run", str(dropping), text="\n".join(TEXTS))
+    assert status == 0, err
+    found = [json.loads(line) for line in out.splitlines()]
+    long = {"error": "the text has more than corpus.max_tokens tokens (corpus.long_texts=drop)"}
+    assert (found[1], found[3]) == (long, long)
+    assert found[2] == {"error": "the text is empty"}
+    assert found[0].keys() == found[4].keys() == {"label", "probability", "scores"}
+
+    status, out, err = launch("evaluate.py", "--run", str(dropping), "--input", str(reviews))
+    assert status == 0, err
+    result = json.loads(out)
+    assert 0 < result["skipped"] < 60
+    assert result["examples"] == 60 - result["skipped"]
+    assert f"skipped {result['skipped']} row(s): more than corpus.max_tokens tokens" in err
+
+
+def test_nothing_left_to_evaluate_is_one_line(dropping: Path, tmp_path: Path) -> None:
+    (tmp_path / "long.csv").write_text(f"text,label\n{LONG},positive\n")
+    path = str(tmp_path / "long.csv")
+    status, _, err = launch("evaluate.py", "--run", str(dropping), "--input", path)
+    assert status == 2
+    assert err.splitlines()[-1].startswith("error: no row is left to evaluate")
+    assert "corpus.long_texts=drop" in err
