@@ -178,7 +178,12 @@ def _conflicts(config: Config) -> Iterator[str]:
     """What is wrong between settings that are each right."""
     corpus, stream = config.corpus, config.stream
     budget = stream.token_budget // stream.micro_batches
-    if budget < corpus.max_tokens:
+    if stream.batch_rows and stream.batch_rows < stream.micro_batches:
+        yield (
+            f"stream.batch_rows={stream.batch_rows}: cannot be shared by "
+            f"stream.micro_batches={stream.micro_batches}; raise the one or lower the other"
+        )
+    if not stream.batch_rows and budget < corpus.max_tokens:
         yield (
             f"stream.token_budget={stream.token_budget}: {stream.micro_batches} batch(es) an "
             f"update leave {budget} tokens for a batch, fewer than the longest row has "

@@ -26,7 +26,7 @@ from pipeline.corpus.pack import pack, plan_shards, split_bytes
 from pipeline.corpus.sample import Sample
 from pipeline.corpus.scan import scan
 from pipeline.corpus.stages import SPLITS, InputFile, Job, Part, Scanned, Totals
-from pipeline.corpus.tokenizer import Encoder, train
+from pipeline.corpus.tokenizer import Encoder, given_tokenizer, train
 from pipeline.corpus.work import MB, landing
 from pipeline.errors import InputError
 
@@ -44,7 +44,7 @@ def build(job: Job, files: Sequence[InputFile], crew: Crew, log: Log) -> tuple[M
     report.check_skips(settings, scans)
     labels = name_labels(settings, scans) if job.wanted.label else None
     chosen = choose(job, scans, labels)
-    vocab_size = _train_tokenizer(job, scans, log)
+    vocab_size = _make_tokenizer(job, scans, log)
     tasks = _piece_tasks(scans)
     raw_bytes = sum(task.piece.bytes for task in tasks)
     parts = crew.run("encode", partial(encode, job), tasks, raw_bytes)
@@ -68,8 +68,12 @@ def build(job: Job, files: Sequence[InputFile], crew: Crew, log: Log) -> tuple[M
     return manifest, list(report.summary(manifest, labels, raw_bytes, seconds))
 
 
-def _train_tokenizer(job: Job, scans: Iterable[Scanned], log: Log) -> int:
-    """Train on the sample of all files, unless that is done; returns the size of the vocabulary."""
+def _make_tokenizer(job: Job, scans: Iterable[Scanned], log: Log) -> int:
+    """Copy the one that is given, or train one on the sample of all files, unless that is done;
+    returns the size of the vocabulary."""
+    if job.settings.tokenizer:
+        with landing(job.tokenizer) as file:
+            file.write(given_tokenizer(job.settings))
     if not job.tokenizer.exists():
         sample = Sample(int(job.settings.tokenizer_sample_mb * MB))
         for scanned in scans:

@@ -11,6 +11,7 @@ so a later run goes on from what is done. The dataset appears by one rename. The
 settings give the same bytes, whatever the number of processes and the size of pieces.
 """
 
+import hashlib
 import json
 import shutil
 from collections.abc import Iterator
@@ -68,6 +69,12 @@ def _is_dataset(folder: Path) -> bool:
 def _ready(folder: Path, settings: CorpusSettings, fields: tuple[Field, ...]) -> Manifest:
     manifest = open_dataset(folder)
     check_settings(manifest, settings)
+    given = _tokenizer_hash(settings)
+    if given not in ("", manifest.tokenizer.sha256):
+        raise DatasetError(
+            f"corpus.tokenizer={settings.tokenizer!r}: is not the one that {folder} was made with; "
+            f"set another corpus.shards, or delete {folder} and prepare anew"
+        )
     if manifest.fields != fields:
         raise DatasetError(
             f"{folder}: was made for a task of the fields {manifest.fields}, not {fields}; "
@@ -75,6 +82,13 @@ def _ready(folder: Path, settings: CorpusSettings, fields: tuple[Field, ...]) ->
         )
     shutil.rmtree(_partial(folder), ignore_errors=True)  # left by a run killed at its very end
     return manifest
+
+
+def _tokenizer_hash(settings: CorpusSettings) -> str:
+    """SHA-256 of the tokeniser that is given, empty if one is to be trained."""
+    from pipeline.corpus.tokenizer import given_tokenizer  # needs the library, training does not
+
+    return hashlib.sha256(given_tokenizer(settings)).hexdigest() if settings.tokenizer else ""
 
 
 @contextmanager
@@ -120,6 +134,7 @@ def _work_folder(
         {
             "format": FORMAT,
             "settings": relevant(settings) | {"piece_mb": settings.piece_mb},
+            "tokenizer": _tokenizer_hash(settings),
             "fields": [asdict(field) for field in fields],
             "files": [(file.name, str(file.path), file.bytes, file.version) for file in files],
         }

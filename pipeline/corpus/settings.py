@@ -40,6 +40,11 @@ class CorpusSettings(Section):
     keep: Literal["start", "end", "both"] = setting(
         "start", "what is kept of a truncated text; both: half of it from either side"
     )
+    tokenizer: str = setting(
+        "",
+        "a tokenizer.json to use, such as that of another prepared folder; empty: one is trained",
+        may_change=True,
+    )
     vocab_size: int = setting(16000, "size of the BPE vocabulary", ge=300, le=1_000_000)
     tokenizer_sample_mb: float = setting(
         32.0, "MB of text that the tokeniser is trained on, drawn evenly from the corpus", ge=1

@@ -10,10 +10,10 @@ from tokenizers import Tokenizer, decoders, normalizers, pre_tokenizers
 from tokenizers.models import BPE
 from tokenizers.trainers import BpeTrainer
 
-from pipeline.corpus.dataset import SPECIAL_TOKENS
+from pipeline.corpus.dataset import PAD, SPECIAL_TOKENS
 from pipeline.corpus.rows import Skip
 from pipeline.corpus.settings import CorpusSettings
-from pipeline.errors import DatasetError
+from pipeline.errors import DatasetError, InputError
 
 # A long text is cut before it is tokenised. The cut can change the tokens just before it, so this
 # many are left between the last that counts and the cut.
@@ -53,6 +53,27 @@ class Encoded(NamedTuple):
         if self.rows:
             return None
         return Skip.TOO_LONG if self.long else Skip.NO_TOKENS
+
+
+def given_tokenizer(settings: CorpusSettings) -> bytes:
+    """The file that `corpus.tokenizer` names. Raises InputError if it is none, or cannot pad."""
+    path = Path(settings.tokenizer)
+    where = f"corpus.tokenizer={settings.tokenizer!r}"
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{where}: cannot be read: {error.strerror}") from None
+    try:
+        tokenizer = Tokenizer.from_buffer(data)
+    except Exception as error:  # the library raises nothing narrower
+        raise InputError(f"{where}: is not a tokenizer.json: {error}") from None
+    padding = tokenizer.get_added_tokens_decoder().get(PAD)
+    if padding is None or not padding.special:
+        raise InputError(
+            f"{where}: its token {PAD} is {tokenizer.id_to_token(PAD)!r} and stands for text, but "
+            f"rows are padded with it; give a tokeniser whose token {PAD} is special"
+        )
+    return data
 
 
 class Encoder:

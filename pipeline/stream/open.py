@@ -56,6 +56,13 @@ def open_loader(
                 f"{source.index.blocks} blocks; raise stream.repeat or its share in stream.mix"
             )
     plan = Plan(sources, settings, seed, shuffle=training)
+    budget = settings.token_budget // settings.micro_batches
+    if plan.longest > budget and not settings.batch_rows:
+        raise DatasetError(
+            f"stream.token_budget={settings.token_budget}: leaves {budget} tokens for a batch, but "
+            f"the longest row of {' + '.join(m.location for m in manifests)} has {plan.longest}; "
+            "raise it"
+        )
     return Loader(readers, plan, rank, world)
 
 

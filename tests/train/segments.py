@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from pipeline.models.settings import ModelSettings
 from pipeline.stream.batch import Batch, collate
-from pipeline.stream.rows import Ragged
+from pipeline.stream.rows import Ragged, Rows
 from pipeline.tasks.classification import Classification
 from pipeline.train.distributed import Place, World, connect
 from pipeline.train.documents import documents
@@ -73,8 +73,8 @@ def batches(rank: int, world: int, seed: int) -> Iterator[Batch]:
     }
     for start in range(0, len(rows), 8):
         chosen = order[start : start + 8][rank::world]
-        keys = np.zeros(len(chosen), np.uint64)
-        yield collate(columns, chosen, keys, size=8, length=20)
+        own = Rows.of(columns, len(rows)).take(chosen, np.zeros_like(chosen))
+        yield collate(own, slice(0, len(chosen)), size=8, length=20)
 
 
 def judge(world: World, seed: int) -> dict[str, object]:
