@@ -1,0 +1,112 @@
+"""This project's loader, at its defaults."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from loaders.common import SEED, Array, Batch, Rows
+from pipeline.corpus.blocks import schema
+from pipeline.corpus.dataset import (
+    FORMAT,
+    Manifest,
+    Split,
+    TokenizerFacts,
+    file_sha256,
+    open_dataset,
+)
+from pipeline.corpus.fields import Field
+from pipeline.corpus.index import write_index
+from pipeline.corpus.pack import pack, plan_shards
+from pipeline.corpus.settings import CorpusSettings
+from pipeline.corpus.stages import TRAIN, Job, Part, Tally, Totals
+from pipeline.stream.loader import Loader as Stream
+from pipeline.stream.plan import Plan, Position
+from pipeline.stream.reader import Reader
+from pipeline.stream.settings import StreamSettings
+
+VOCABULARY = 1 << 16
+PART_ROWS = 1024
+
+
+def convert(rows: Rows, folder: Path) -> None:
+    """The last stage of preparing: a part of tokenised rows packed into shards and their index."""
+    fields = (Field("tokens", "text", "text"), Field("label", "label", "label"))
+    job = Job(
+        folder.with_suffix(".partial"), CorpusSettings(input="rows", shards=str(folder)), fields
+    )
+    job.out.mkdir(parents=True)
+    job.tokenizer.write_text("{}")  # the rows come tokenised
+    lengths = np.array([len(row) for row in rows.tokens], np.int32)
+    totals = Totals(len(lengths), int(lengths.sum()), int(lengths.max()))
+    part = Part(0, "rows", {TRAIN: totals}, Tally(0, 0))
+    path = job.part(0, f"{TRAIN}.arrow")
+    path.parent.mkdir()
+    columns = schema(fields, VOCABULARY)
+    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, columns) as writer:
+        for start in range(0, len(lengths), PART_ROWS):
+            some = slice(start, start + PART_ROWS)
+            writer.write_batch(_batch(columns, lengths[some], rows.tokens[some], rows.labels[some]))
+    plans = plan_shards(job, TRAIN, totals, [part], VOCABULARY)
+    shards = tuple(pack(job, plan) for plan in plans)
+    index = job.out / TRAIN / "index.arrow"
+    write_index(index, (job.packed(TRAIN, plan.number, "index") for plan in plans), totals)
+    manifest = Manifest(
+        path=job.out,
+        format=FORMAT,
+        settings={},
+        fields=fields,
+        label_names=(),
+        tokenizer=TokenizerFacts(file_sha256(job.tokenizer), VOCABULARY),
+        inputs=(),
+        splits={TRAIN: Split(**asdict(totals), index_sha256=file_sha256(index), shards=shards)},
+        report={},
+    )
+    (job.out / "dataset.json").write_text(json.dumps(manifest.to_json()))
+    job.out.rename(folder)
+    shutil.rmtree(job.work)
+
+
+def _batch(
+    columns: pa.Schema, lengths: Array, tokens: list[Array], labels: Array
+) -> pa.RecordBatch:
+    offsets = np.zeros(len(lengths) + 1, np.int32)
+    np.cumsum(lengths, out=offsets[1:])
+    arrays = [pa.ListArray.from_arrays(offsets, np.concatenate(tokens)), labels.astype(np.int32)]
+    return pa.record_batch(arrays, schema=columns)
+
+
+class Loader:
+    settings = "tar, Arrow blocks of 512 rows; token_budget 16384, bucketing, no thread"
+    resuming = "Loader.epoch(position)"
+
+    def __init__(self, folder: Path) -> None:
+        manifest = open_dataset(folder)
+        reader = Reader(manifest, TRAIN)
+        plan = Plan(reader.index, StreamSettings(), SEED, fingerprint=manifest.fingerprint)
+        self._stream = Stream(reader, plan)
+        self._position = Position()
+
+    def epoch(self, number: int) -> Iterator[Batch]:
+        return self._batches(Position(epoch=number))
+
+    def state(self) -> Any:
+        return asdict(self._position)
+
+    def resume(self, state: Any) -> Iterator[Batch]:
+        return self._batches(Position(**state))
+
+    def _batches(self, start: Position) -> Iterator[Batch]:
+        for update in self._stream.epoch(start):
+            self._position = update.after
+            for batch in update.batches:
+                yield {
+                    "tokens": batch.columns["tokens"],
+                    "lengths": batch.lengths,
+                    "labels": batch.columns["label"],
+                }
