@@ -14,6 +14,7 @@ from loaders.common import SEED, Array, Batch, Rows
 from pipeline.corpus.blocks import schema
 from pipeline.corpus.dataset import (
     FORMAT,
+    INDEX,
     Manifest,
     Split,
     TokenizerFacts,
@@ -21,13 +22,12 @@ from pipeline.corpus.dataset import (
     open_dataset,
 )
 from pipeline.corpus.fields import Field
-from pipeline.corpus.index import write_index
+from pipeline.corpus.index import salt_of, write_index
 from pipeline.corpus.pack import pack, plan_shards
 from pipeline.corpus.settings import CorpusSettings
 from pipeline.corpus.stages import TRAIN, Job, Part, Tally, Totals
-from pipeline.stream.loader import Loader as Stream
-from pipeline.stream.plan import Plan, Position
-from pipeline.stream.reader import Reader
+from pipeline.stream.open import open_loader
+from pipeline.stream.plan import Position
 from pipeline.stream.settings import StreamSettings
 
 VOCABULARY = 1 << 16
@@ -52,19 +52,22 @@ def convert(rows: Rows, folder: Path) -> None:
         for start in range(0, len(lengths), PART_ROWS):
             some = slice(start, start + PART_ROWS)
             writer.write_batch(_batch(columns, lengths[some], rows.tokens[some], rows.labels[some]))
-    plans = plan_shards(job, TRAIN, totals, [part], VOCABULARY)
+    salt = salt_of(totals)
+    plans = plan_shards(job, TRAIN, totals, [part], VOCABULARY, salt)
     shards = tuple(pack(job, plan) for plan in plans)
-    index = job.out / TRAIN / "index.arrow"
-    write_index(index, (job.packed(TRAIN, plan.number, "index") for plan in plans), totals)
+    index, size = job.out / TRAIN / INDEX, job.settings.rows_per_block
+    records = (job.packed(TRAIN, plan.number, "index") for plan in plans)
+    write_index(index, records, -(-totals.rows // size), size)
+    split = Split(**asdict(totals), salt=salt, index_sha256=file_sha256(index), shards=shards)
     manifest = Manifest(
-        path=job.out,
+        location=str(job.out),
         format=FORMAT,
         settings={},
         fields=fields,
         label_names=(),
         tokenizer=TokenizerFacts(file_sha256(job.tokenizer), VOCABULARY),
         inputs=(),
-        splits={TRAIN: Split(**asdict(totals), index_sha256=file_sha256(index), shards=shards)},
+        splits={TRAIN: split},
         report={},
     )
     (job.out / "dataset.json").write_text(json.dumps(manifest.to_json()))
@@ -86,10 +89,7 @@ class Loader:
     resuming = "Loader.epoch(position)"
 
     def __init__(self, folder: Path) -> None:
-        manifest = open_dataset(folder)
-        reader = Reader(manifest, TRAIN)
-        plan = Plan(reader.index, StreamSettings(), SEED, fingerprint=manifest.fingerprint)
-        self._stream = Stream(reader, plan)
+        self._stream = open_loader(open_dataset(folder), StreamSettings(), SEED)
         self._position = Position()
 
     def epoch(self, number: int) -> Iterator[Batch]:
