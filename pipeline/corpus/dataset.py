@@ -90,6 +90,11 @@ class Manifest:
         canonical = json.dumps(values, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()
 
+    @property
+    def segments(self) -> bool:
+        """Whether rows may be segments of longer documents."""
+        return self.settings.get("long_texts") == "split"
+
     @cached_property
     def store(self) -> Store:
         return open_store(self.location)

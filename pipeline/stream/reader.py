@@ -32,7 +32,9 @@ class Reader:
         report: Callable[[str], None] | None = None,
     ) -> None:
         self.index = Index(manifest.store, f"{split}/{INDEX}", manifest.splits[split])
-        self.schema = schema(manifest.fields, manifest.tokenizer.vocab_size)
+        self.schema = schema(
+            manifest.fields, manifest.tokenizer.vocab_size, segments=manifest.segments
+        )
         self._store = shards or manifest.store
         self._shards = [f"{split}/{shard.name}" for shard in manifest.splits[split].shards]
         self._report = report

@@ -46,7 +46,7 @@ def cached(source: Counted, folder: Path, limit: int = 300_000, **keys: Any) -> 
 
 def taken(folder: Path) -> int:
     total = 0
-    for path in folder.rglob("*-*"):
+    for path in (folder / "of").rglob("*-*"):
         with suppress(FileNotFoundError):  # evicted meanwhile
             total += path.stat().st_size if path.is_file() else 0
     return total

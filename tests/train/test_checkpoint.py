@@ -109,7 +109,7 @@ def test_another_dataset_or_format_is_refused_by_name(tmp_path: Path) -> None:
     (path / "state.json").write_text(text.replace('"stale"', '"stal"'))
     with pytest.raises(RunError, match="stal"):
         checkpoint.read_state(path, FACTS)
-    (path / "state.json").write_text(text.replace('"format": 1', '"format": 99'))
+    (path / "state.json").write_text(text.replace(f'"format": {checkpoint.FORMAT}', '"format": 99'))
     with pytest.raises(RunError, match="format 99"):
         checkpoint.read_state(path, FACTS)
 
