@@ -189,6 +189,8 @@ def _conflicts(config: Config) -> Iterator[str]:
             f"update leave {budget} tokens for a batch, fewer than the longest row has "
             f"(corpus.max_tokens={corpus.max_tokens}); raise the one or lower the other"
         )
+    if stream.direct:
+        yield from _direct_conflicts(corpus, stream)
     if corpus.long_texts != "truncate" and corpus.keep != "start":
         yield (
             f"corpus.keep={corpus.keep!r}: says what is kept of a truncated text, but "
@@ -199,3 +201,29 @@ def _conflicts(config: Config) -> Iterator[str]:
         yield f"corpus.label={corpus.label!r}: the same column as corpus.text; name the label's own"
     if len(set(corpus.label_names)) < len(corpus.label_names):
         yield f"corpus.label_names={corpus.label_names!r}: names one label twice"
+
+
+def _direct_conflicts(corpus: CorpusSettings, stream: StreamSettings) -> Iterator[str]:
+    """What training without preparing lacks, or cannot do."""
+    mistakes = {
+        "corpus.tokenizer='': none is trained; give a tokenizer.json": not corpus.tokenizer,
+        "corpus.label_names=[]: labels are not looked for; name them": not corpus.label_names,
+        f"corpus.validation={corpus.validation}: no share of a file is held out; name files": (
+            not isinstance(corpus.validation, str)
+        ),
+        "corpus.long_texts=split: no text is split; set truncate or drop": (
+            corpus.long_texts == "split"
+        ),
+        "stream.batch_rows=0: no plan fills a budget; say how many rows make an update": (
+            not stream.batch_rows
+        ),
+        f"stream.repeat={stream.repeat}: stream.direct says how long an epoch is; set 1": (
+            stream.repeat != 1
+        ),
+        f"stream.mix={stream.mix}: only prepared datasets are mixed; add to corpus.input": (
+            bool(stream.mix)
+        ),
+    }
+    for line, is_one in mistakes.items():
+        if is_one:
+            yield f"{line}, or set stream.direct=0 to prepare first"

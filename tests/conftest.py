@@ -3,6 +3,8 @@
 import csv
 import os
 import random
+from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ from pipeline import config
 from pipeline.corpus.dataset import Manifest
 from pipeline.corpus.prepare import prepare
 from pipeline.tasks.classification import Classification
+from tests.corpus.conftest import pack
 
 GOOD = ["fine", "lovely", "superb", "moving"]
 BAD = ["dull", "awful", "weak", "tedious"]
@@ -60,6 +63,20 @@ def manifest(corpus: Path) -> Manifest:
     from pipeline.corpus.dataset import open_dataset
 
     return open_dataset(corpus / "shards")
+
+
+def write_tars(folder: Path, rows: Sequence[int], *, name: str = "train", seed: int = 0) -> None:
+    """Shards NAME-0.tar, NAME-1.tar, ... of so many reviews each, as .txt and .cls members."""
+    write_reviews(folder / "reviews.csv", sum(rows), seed)
+    with (folder / "reviews.csv").open() as file:
+        reviews = enumerate(list(csv.DictReader(file)))
+    for number, count in enumerate(rows):
+        members = [
+            (f"{place:06d}.{extension}", review[column].encode())
+            for place, review in islice(reviews, count)
+            for extension, column in (("txt", "text"), ("cls", "label"))
+        ]
+        pack(folder / f"{name}-{number}.tar", members)
 
 
 def small(folder: Path) -> list[str]:

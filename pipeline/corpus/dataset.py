@@ -81,11 +81,18 @@ class Manifest:
         del values["location"]
         return values
 
+    def to_text(self) -> str:
+        """The content of dataset.json."""
+        return json.dumps(self.to_json(), indent=1, ensure_ascii=False)
+
     @cached_property
     def fingerprint(self) -> str:
-        """Names the content: equal for equal datasets, whatever and wherever they were made of."""
+        """Names the content: equal for equal datasets, whatever and wherever they were made of.
+
+        One without splits is not prepared, and its inputs are its content.
+        """
         values = self.to_json()
-        for made_by in ("settings", "inputs", "report"):
+        for made_by in ("settings", "report", *(["inputs"] if self.splits else [])):
             del values[made_by]
         canonical = json.dumps(values, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()

@@ -41,6 +41,16 @@ def locate(inputs: Iterable[str], root: str | Path) -> dict[str, Path | None]:
     return found
 
 
+def divide(
+    inputs: Iterable[str], validation: str | float, root: str | Path
+) -> tuple[dict[str, Path | None], dict[str, Path | None]]:
+    """The files to train on, and those that are held out whole, as `locate` names them."""
+    held_out = locate([validation], root) if isinstance(validation, str) else {}
+    held = {identity(*file) for file in held_out.items()}
+    found = locate(inputs, root)
+    return {n: path for n, path in found.items() if identity(n, path) not in held}, held_out
+
+
 def identity(name: str, path: Path | None) -> Path | str:
     """Equal for two names of one file."""
     return path.resolve() if path else name

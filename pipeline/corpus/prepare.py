@@ -26,7 +26,7 @@ from pipeline.corpus.build import Log, build
 from pipeline.corpus.crew import Crew
 from pipeline.corpus.dataset import FORMAT, Manifest, check_settings, open_dataset, relevant
 from pipeline.corpus.fields import Field
-from pipeline.corpus.inputs import facts, identity, locate
+from pipeline.corpus.inputs import divide, facts
 from pipeline.corpus.settings import CorpusSettings
 from pipeline.corpus.stages import SPLITS, InputFile, Job
 from pipeline.corpus.work import landing, sync_folder, writing
@@ -52,7 +52,7 @@ def prepare(settings: CorpusSettings, fields: tuple[Field, ...], log: Log = prin
                 f"{folder}: is there but is no dataset, and nothing of it is overwritten; "
                 "set another corpus.shards, or remove it"
             )
-        files = _input_files(settings)
+        files = input_files(settings)
         job = Job(_work_folder(settings, fields, files, log), settings, fields)
         with Crew(settings.workers, log) as crew:
             manifest, summary = build(job, files, crew, log)
@@ -109,14 +109,10 @@ def _lock(folder: Path, log: Log) -> Iterator[None]:
         lock.release()
 
 
-def _input_files(settings: CorpusSettings) -> list[InputFile]:
+def input_files(settings: CorpusSettings) -> list[InputFile]:
     """All files, those of the validation split last."""
-    held_out: dict[str, Path | None] = {}
-    if isinstance(settings.validation, str):
-        held_out = locate([settings.validation], settings.root)
-    held = {identity(*file) for file in held_out.items()}
-    found = locate(settings.input, settings.root)
-    named = [file for file in found.items() if identity(*file) not in held] + [*held_out.items()]
+    training, held_out = divide(settings.input, settings.validation, settings.root)
+    named = [*training.items(), *held_out.items()]
     with ThreadPoolExecutor(ASKING) as pool:
         known = pool.map(lambda file: facts(*file), named)
         return [
@@ -158,7 +154,7 @@ def _work_folder(
 def _publish(job: Job, manifest: Manifest, folder: Path) -> Manifest:
     """Write the manifest and give the dataset its name."""
     with landing(job.out / "dataset.json") as file:
-        file.write(json.dumps(manifest.to_json(), indent=1, ensure_ascii=False).encode())
+        file.write(manifest.to_text().encode())
     for made in (*(job.out / split for split in SPLITS), job.out):
         sync_folder(made)
     with writing(folder):

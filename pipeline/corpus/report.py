@@ -1,6 +1,6 @@
 """What happened to every row: the counts, the limit on unusable rows, and the summary."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from pipeline.corpus.choose import Chosen
 from pipeline.corpus.dataset import Manifest
@@ -35,10 +35,17 @@ def check_skips(
     """Raises InputError if no row is usable, or more than `max_skipped` are not."""
     skips = _skips(scans, parts)
     rows = sum(scanned.rows for scanned in scans)
-    filtered, _ = skips.pop(Skip.FILTERED, (0, ""))
-    skips.pop(Skip.TOO_LONG, None)  # as wished, by corpus.long_texts=drop
-    if filtered == rows:
+    if skips.get(Skip.FILTERED, (0, ""))[0] == rows:
         raise InputError(_nothing_kept(settings, scans, rows))
+    check_share(settings, rows, skips)
+
+
+def check_share(settings: CorpusSettings, rows: int, skips: Mapping[Skip, tuple[int, str]]) -> None:
+    """Raises InputError if more than `max_skipped` of rows are unusable. Of each kind of skip is
+    given how many there are, and file:row of the first."""
+    filtered, _ = skips.get(Skip.FILTERED, (0, ""))
+    as_wished = (Skip.FILTERED, Skip.TOO_LONG)  # by corpus.where and corpus.long_texts=drop
+    skips = {skip: found for skip, found in skips.items() if skip not in as_wished}
     unusable = sum(number for number, _ in skips.values())
     share = unusable / (rows - filtered)
     if share > settings.max_skipped or unusable == rows - filtered:

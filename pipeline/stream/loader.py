@@ -6,7 +6,7 @@ from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from pipeline.stream.hashing import draw, key
 from pipeline.stream.plan import Plan, Position, Window
 from pipeline.stream.reader import Reader
 from pipeline.stream.rows import Rows, join
+from pipeline.stream.settings import StreamSettings
 
 T = TypeVar("T")
 
@@ -27,13 +28,29 @@ class Update:
     rows: int
     """Rows of the update over all ranks."""
     padded_tokens: int
-    """Tokens that all ranks compute, padding counted."""
+    """Tokens that this rank computes, padding counted."""
     tokens: int
     """Tokens of the rows of this rank, padding not counted."""
     skipped: int
     """Rows of this rank that have weight 0 as their block is damaged."""
     after: Position
     """Where the run stands when the update is done."""
+
+
+class Updates(Protocol):
+    """Updates of one rank, equally many on all."""
+
+    def prefetched(self, position: Position) -> Generator[Update, None, None]:
+        """Those from a position to the end of its epoch, made ahead by a thread."""
+
+
+class Stream(Updates, Protocol):
+    """What a run trains on."""
+
+    settings: StreamSettings
+
+    def rows_before(self, epoch: int) -> int:
+        """Rows of all epochs before this one, over all ranks."""
 
 
 class Loader:
@@ -47,6 +64,7 @@ class Loader:
     ) -> None:
         plan.check_world(world)
         self.readers, self.plan, self.rank, self.world = readers, plan, rank, world
+        self.settings, self.rows_before = plan.settings, plan.rows_before
 
     def epoch(self, position: Position) -> Iterator[Update]:
         """Updates from `position` on; the last one's `after` is the start of the next epoch."""
@@ -56,7 +74,7 @@ class Loader:
 
     def prefetched(self, position: Position) -> Generator[Update, None, None]:
         """The same, made ahead by a thread; its errors are raised here."""
-        return prefetch(self.epoch(position), self.plan.settings.prefetch)
+        return prefetch(self.epoch(position), self.settings.prefetch)
 
     def _windows(self, position: Position) -> Iterator[tuple[Window, int, Rows]]:
         """Windows, each with its first update to do and this rank's rows in their order."""
@@ -96,7 +114,7 @@ class Loader:
             yield Update(
                 [collate(rows, own, size=size, length=cut.length) for cut, size, own in mine],
                 rows=sum(cut.stop - cut.start for cut in update),
-                padded_tokens=sum(size * cut.length * self.world for cut, size, _ in mine),
+                padded_tokens=sum(size * cut.length for cut, size, _ in mine),
                 tokens=sum(int(rows.lengths[own].sum()) for own in slices),
                 skipped=sum(int(np.count_nonzero(rows.weights[own] == 0)) for own in slices),
                 after=self._after(window, number),

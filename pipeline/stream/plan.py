@@ -42,7 +42,7 @@ class Position:
     epoch: int = 0
     window: int = 0
     update: int = 0
-    """Updates of the window that are done."""
+    """Updates of the window that are done (of the epoch, where there is no plan: `direct.py`)."""
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,12 @@ class StreamSettings(Section):
         "further prepared folders or URLs to train on, each with its passes in an epoch; made "
         "with the same corpus.tokenizer and labels",
     )
+    direct: int = setting(
+        0,
+        "train on the files of corpus.input, such as WebDataset tars, without preparing them: so "
+        "many rows an epoch, shuffled and resumed in part only; 0: prepare",
+        ge=0,
+    )
     prefetch: int = setting(4, "batches made ahead by a thread", ge=1, may_change=True)
     on_corrupt: Literal["stop", "skip"] = setting(
         "stop",

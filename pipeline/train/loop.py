@@ -5,7 +5,7 @@ import signal
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from pipeline.errors import TrainingError
-from pipeline.stream.loader import Loader, Update
+from pipeline.stream.loader import Stream, Update, Updates
 from pipeline.stream.plan import Position
 from pipeline.tasks.task import Evaluation, Mistake, Task
 from pipeline.train import checkpoint, optimiser
@@ -53,8 +53,8 @@ class Result:
     """Rows that the run has consumed with it."""
     update: Update
     values: Tensor
-    """Over all ranks: the task's sums, tokens, skipped rows, ranks that want to stop; then the norm
-    of the gradient."""
+    """Over all ranks: the task's sums, tokens, the same with padding, skipped rows, ranks that want
+    to stop; then the norm of the gradient."""
 
 
 class Trainer:
@@ -67,8 +67,8 @@ class Trainer:
         model: nn.Module,
         precision: Precision,
         world: World,
-        loader: Loader,
-        validation: Loader,
+        loader: Stream,
+        validation: Updates,
         checkpoints: Path,
         facts: Mapping[str, Any],
     ) -> None:
@@ -82,7 +82,7 @@ class Trainer:
         self.optimiser = optimiser.build(model, settings)
         self.scaler = precision.scaler()
         self.state = State(precision=precision.name)
-        self.total_rows = loader.plan.rows_before(settings.epochs)
+        self.total_rows = loader.rows_before(settings.epochs)
         self.signal: int | None = None
         self._evaluation: tuple[int, Evaluation] | None = None
         self._pending: Result | None = None
@@ -129,12 +129,13 @@ class Trainer:
 
     def _epoch(self) -> None:
         """Updates to the end of the epoch, or of the run."""
+        epoch = self.state.position.epoch
         with closing(self.loader.prefetched(self.state.position)) as updates:
             for update in self._meter.waits(updates):
                 result = self._update(update)
                 self._settle()
                 self._pending = result
-                self._at_boundaries()
+                self._at_boundaries(epoch_ends=self.state.position.epoch > epoch)
                 if self.ended():
                     break
 
@@ -150,7 +151,7 @@ class Trainer:
                 self.scaler.scale(part[0] / share).backward()
             sums += part.detach()
 
-        told = [update.tokens, update.skipped, self.signal is not None]
+        told = [update.tokens, update.padded_tokens, update.skipped, self.signal is not None]
         values = self.world.sum(torch.cat([sums, torch.tensor(told).to(sums)]))
         rate = optimiser.learning_rate(
             settings, (state.schedule_rows + update.rows) / self.total_rows
@@ -181,7 +182,7 @@ class Trainer:
         if self._pending is None:
             return
         step, rows, update = self._pending.step, self._pending.rows, self._pending.update
-        *sums, tokens, skipped, stops, norm = self._pending.values.tolist()
+        *sums, tokens, padded, skipped, stops, norm = self._pending.values.tolist()
         self._pending = None
         state = self.state
         if not math.isfinite(sums[0]):
@@ -195,14 +196,14 @@ class Trainer:
         ]
         self._stop = self._stop or stops > 0
         state.tokens += int(tokens)
-        self._meter.add(int(tokens), update.padded_tokens, norm)
+        self._meter.add(int(tokens), int(padded), norm)
         self._skip(int(skipped))
         if self.listener:
             self.listener.update(step, rows, self.task.metrics(sums) if sums[1] else {})
 
     def _skip(self, rows: int) -> None:
         """Count rows of damaged blocks. Raises TrainingError when there are too many."""
-        stream, epoch = self.loader.plan.settings, self.loader.plan.rows_before(1)
+        stream, epoch = self.loader.settings, self.loader.rows_before(1)
         self.state.skipped += rows
         if rows and self.state.skipped > stream.max_corrupt * epoch:
             raise TrainingError(
@@ -218,10 +219,9 @@ class Trainer:
             f"{self._saved} stay in {self.checkpoints})"
         )
 
-    def _at_boundaries(self) -> None:
+    def _at_boundaries(self, *, epoch_ends: bool) -> None:
         """Log, evaluate and save where they are due."""
         state, settings = self.state, self.settings
-        epoch_ends = state.position.update == state.position.window == 0
         evaluates = epoch_ends or (
             settings.evaluate_every and state.step % settings.evaluate_every == 0
         )
@@ -272,7 +272,7 @@ class Trainer:
         if state.since_log[1]:  # else every row was skipped
             metrics = {f"train/{k}": v for k, v in self.task.metrics(state.since_log).items()}
         metrics["optim/lr"] = self.optimiser.param_groups[0]["lr"]
-        metrics["progress/epoch"] = state.rows / self.loader.plan.rows_before(1)
+        metrics["progress/epoch"] = state.rows / self.loader.rows_before(1)
         metrics["progress/skipped_rows"] = state.skipped
         metrics |= self._meter.read(self.world.device)
         state.since_log = []
@@ -284,6 +284,8 @@ class Trainer:
         state = self.state
         state.seconds, state.scaler = self._meter.seconds, self.scaler.state_dict()
         with self._meter.pause():
+            windows = self.world.gather(state.position.window)  # ranks may read shards of their own
+            state.position = replace(state.position, window=min(windows))
             if self.world.first:
                 if self.listener:
                     self.listener.saving()

@@ -17,18 +17,21 @@ from pipeline.train.tracking import Tracker
 
 
 class Reporter:
-    """The loop's listener. As a context it closes the MLflow run with the right status."""
+    """The loop's listener, of a run of `rows` over all epochs that has a `plan` if it is exact.
+
+    As a context it closes the MLflow run with the right status.
+    """
 
     def __init__(
         self,
         config: Config,
         manifest: Manifest,
         folder: RunFolder,
-        plan: Plan,
+        rows: int,
         state: State,
         facts: Mapping[str, Any],
+        plan: Plan | None = None,
     ) -> None:
-        rows = plan.rows_before(config.train.epochs)
         self.progress = Progress(rows, state.rows, shown=True)
         self.record = Record(folder.metrics, state.step)
         self.killed = False
@@ -38,7 +41,7 @@ class Reporter:
         self.tracker = None
         if config.track.enabled:
             self.tracker = Tracker(config.track, folder.path, config, manifest, dict(facts))
-            if not state.step:
+            if plan and not state.step:
                 self.tracker.histogram(plan)
 
     def __enter__(self) -> "Reporter":

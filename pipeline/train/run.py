@@ -61,7 +61,12 @@ class RunFolder:
             lock.release()
 
     def begin(
-        self, config: Config, manifest: Manifest, resume: str, say: Callable[[str], None]
+        self,
+        config: Config,
+        manifest: Manifest,
+        tokenizer: bytes,
+        resume: str,
+        say: Callable[[str], None],
     ) -> Path | None:
         """The checkpoint that `resume` (as `train.resume`) means, or None to begin at step 0.
 
@@ -75,8 +80,8 @@ class RunFolder:
             if self.owns(path):
                 checkpoint.point_to(path)
         self.dataset.mkdir(exist_ok=True)
-        for name in ("dataset.json", "tokenizer.json"):
-            write_text(self.dataset / name, manifest.store.whole(name).decode())
+        write_text(self.dataset / "dataset.json", manifest.to_text())
+        write_text(self.dataset / "tokenizer.json", tokenizer.decode())
         write_text(self.config, config_file.dump(config))
         return path
 
@@ -92,7 +97,7 @@ class RunFolder:
         ]
         if read_manifest(self.dataset).fingerprint != manifest.fingerprint:
             lines.append(
-                f"corpus.shards={config.corpus.shards}: not the dataset that the run in "
+                f"{manifest.location}: not the dataset that the run in "
                 f"{self.path} began with, and its tokens may mean other words; restore that, or "
                 f"start anew in another run.dir"
             )

@@ -4,7 +4,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -16,6 +16,7 @@ from pipeline.config import Config
 from pipeline.corpus.dataset import Manifest, check_settings, open_dataset
 from pipeline.errors import DatasetError, InputError, TrainingError
 from pipeline.storage.store import is_url
+from pipeline.stream.loader import Loader, Stream, Updates
 from pipeline.stream.open import open_loader, open_mixed
 from pipeline.stream.plan import VERSION
 from pipeline.train import checkpoint, precision, summary
@@ -39,19 +40,19 @@ def train(config: Config) -> None:
         if place.rank == 0:
             print(text, file=sys.stderr, flush=True)
 
-    manifest = prepared(config, place, say)
+    manifest, tokenizer = (direct if config.stream.direct else prepared)(config, place, say)
     folder, path = RunFolder(Path(config.run.dir)), None
     with ExitStack() as stack:
         if place.rank == 0:  # what can be wrong here is found before the others wait for this rank
             stack.enter_context(folder.writing(say))
             restarted = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"
             resume = "auto" if restarted else config.train.resume
-            path = folder.begin(config, manifest, resume, say)
+            path = folder.begin(config, manifest, tokenizer, resume, say)
         world = stack.enter_context(connect(place))
         if len(set(world.gather(manifest.fingerprint))) > 1:
             raise DatasetError(
-                f"corpus.shards={config.corpus.shards}: the nodes hold different datasets and "
-                f"would train on different batches; prepare once and share or copy the folder"
+                f"{manifest.location}: the nodes hold different datasets there and would train on "
+                f"different rows; share or copy that of one"
             )
         trainer = build(config, manifest, world, folder, world.from_first(path), say)
         reason = trainer.ended()
@@ -68,8 +69,20 @@ def train(config: Config) -> None:
             print(summary.describe(config, folder), flush=True)
 
 
-def prepared(config: Config, place: Place, say: Say) -> Manifest:
-    """The dataset of the config, made where it is not there yet.
+def direct(config: Config, place: Place, say: Say) -> tuple[Manifest, bytes]:
+    """Raw shards as a dataset, and its tokeniser."""
+    from pipeline.stream.direct import describe
+
+    say(
+        "warning: stream.direct: rows are shuffled in part only and a run that is stopped goes on "
+        "by whole shards, so it does not end as if it had not been; duplicates stay. "
+        "launch/prepare.py makes a dataset that is shuffled and resumed exactly, and read faster"
+    )
+    return describe(config.corpus, tasks.get(config.task.name).fields(config.corpus))
+
+
+def prepared(config: Config, place: Place, say: Say) -> tuple[Manifest, bytes]:
+    """The dataset of the config, made where it is not there yet, and its tokeniser.
 
     The first rank of each node makes it. The others wait before they join a process group, whose
     time-outs thus cannot strike.
@@ -90,7 +103,7 @@ def prepared(config: Config, place: Place, say: Say) -> Manifest:
             time.sleep(0.2)
     manifest = open_dataset(location, whole=config.stream.on_corrupt == "stop")
     check_settings(manifest, config.corpus)
-    return manifest
+    return manifest, manifest.store.whole("tokenizer.json")
 
 
 def build(
@@ -123,40 +136,60 @@ def build(
         ) from None
     chosen = precision.Precision(world.from_first(chosen.name), world.device)
 
-    def warn(text: str) -> None:
-        print(f"warning: rank {world.rank}: {text}", file=sys.stderr, flush=True)
-
-    loader = partial(
-        open_loader,
-        manifest,
-        config.stream,
-        config.train.seed,
-        mixed=mixed,
-        rank=world.rank,
-        world=world.size,
-        say=warn,
-    )
-
+    loader, validation = streams(config, manifest, mixed, world)
     trainer = Trainer(
         config.train,
         task,
         model,
         chosen,
         world,
-        loader(),
-        loader(split="validation"),
+        loader,
+        validation,
         folder.checkpoints,
         facts,
     )
     if path:
         trainer.restore(path, state)
-    train, validation = manifest.splits["train"], manifest.splits["validation"]
     say(
         f"{world.size} x {device_name(world.device)}, {chosen.name}, {trainer.parameters:,} "
-        f"parameters; {train.rows:,} rows of {train.tokens:,} tokens, {validation.rows:,} rows "
-        f"held out; " + (f"going on from {path}" if path else f"run {folder.path}")
+        f"parameters; {size(manifest, loader)}; "
+        + (f"going on from {path}" if path else f"run {folder.path}")
     )
     return trainer
+
+
+def streams(
+    config: Config, manifest: Manifest, mixed: Sequence[Manifest], world: World
+) -> tuple[Stream, Updates]:
+    """What this rank trains on, and what it evaluates on."""
+    stream, seed = config.stream, config.train.seed
+    if stream.direct:
+        from pipeline.stream.direct import open_direct
+
+        return open_direct(manifest, config.corpus, stream, seed, rank=world.rank, world=world.size)
+
+    def warn(text: str) -> None:
+        print(f"warning: rank {world.rank}: {text}", file=sys.stderr, flush=True)
+
+    loader = partial(
+        open_loader,
+        manifest,
+        stream,
+        seed,
+        mixed=mixed,
+        rank=world.rank,
+        world=world.size,
+        say=warn,
+    )
+    return loader(), loader(split="validation")
+
+
+def size(manifest: Manifest, loader: Stream) -> str:
+    """How much there is to train on."""
+    if not manifest.splits:
+        return f"{len(manifest.inputs):,} raw shards, {loader.rows_before(1):,} rows an epoch"
+    train, validation = manifest.splits["train"], manifest.splits["validation"]
+    return f"{train.rows:,} rows of {train.tokens:,} tokens, {validation.rows:,} rows held out"
 
 
 def run(
@@ -172,13 +205,14 @@ def run(
                 "parameters": trainer.parameters,
                 "torch": torch.__version__,
             }
-            plan = trainer.loader.plan
-            reporter = Reporter(config, manifest, folder, plan, trainer.state, facts)
+            rows, state = trainer.total_rows, trainer.state
+            plan = trainer.loader.plan if isinstance(trainer.loader, Loader) else None
+            reporter = Reporter(config, manifest, folder, rows, state, facts, plan)
             trainer.listener = stack.enter_context(reporter)
         try:
             reason = trainer.train()
-        except DatasetError as error:
-            error.local = True  # another rank reads other blocks
+        except (DatasetError, InputError) as error:
+            error.local = True  # another rank reads other blocks or files
             raise
         except RuntimeError as error:
             if not lost_peer(error):

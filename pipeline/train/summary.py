@@ -15,7 +15,7 @@ def write(trainer: Trainer, evaluation: Evaluation, folder: RunFolder) -> None:
     state = trainer.state
     values = {
         "step": state.step,
-        "epochs": state.rows / trainer.loader.plan.rows_before(1),
+        "epochs": state.rows / trainer.loader.rows_before(1),
         "metric": trainer.task.best,
         "validation": evaluation.metrics,
         "best": state.best,

@@ -248,14 +248,14 @@ def _text(value: Any) -> str:
 
 
 def _dataset(manifest: Manifest) -> dict[str, str]:
-    train, location = manifest.splits["train"], manifest.location
+    location, train = manifest.location, manifest.splits.get("train")
     remote = is_url(location)
     return {
         "name": location.rstrip("/").rsplit("/", 1)[-1],
         "digest": manifest.fingerprint[:16],
         "source_type": "remote" if remote else "local",
         "source": json.dumps({"uri": location if remote else str(manifest.path.absolute())}),
-        "profile": json.dumps({"rows": train.rows, "tokens": train.tokens}),
+        "profile": json.dumps({"rows": train.rows, "tokens": train.tokens} if train else {}),
     }
 
 

@@ -1,0 +1,165 @@
+"""Rows out of raw files as they come: read, checked, tokenised. Nothing is kept of them.
+
+A file is read as preparing reads it: of a tar nothing is unpacked, decoded by its extension or run,
+and one that is cut or damaged is an error, never an end.
+"""
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.corpus.dataset import Manifest
+from pipeline.corpus.fields import text_and_label
+from pipeline.corpus.labels import label_index
+from pipeline.corpus.readers import Reader, form, open_reader
+from pipeline.corpus.report import check_share
+from pipeline.corpus.rows import MEANING, Skip, Wanted
+from pipeline.corpus.settings import CorpusSettings
+from pipeline.corpus.tokenizer import Encoder
+from pipeline.errors import DatasetError, InputError
+from pipeline.storage.store import Range, open_store
+from pipeline.stream.batch import Batch, collate
+from pipeline.stream.hashing import draw
+from pipeline.stream.rows import Columns, Ragged, Rows
+from pipeline.stream.settings import StreamSettings
+
+JUDGED = 1000
+"""Rows that are read before the share of those that cannot be used is held against its limit."""
+IN_VAIN = 10_000
+"""Texts in a row that leave no row of tokens after which there is no hope of one."""
+ROW_BITS = 32
+"""Of an id: the row's number in its file. The others are the file's."""
+FETCHED = 1 << 24
+"""Bytes of a remote file that are asked for at once."""
+
+
+class Text(NamedTuple):
+    """A usable row of a file."""
+
+    id: int
+    text: str
+    label: int  # 0 if the task asks for none
+    file: str  # its name
+
+
+class Row(NamedTuple):
+    """The same, tokenised."""
+
+    id: int
+    tokens: NDArray[np.uint32]
+    label: int
+
+
+class RawRows:
+    """Reads raw files and counts what it leaves out. `files` is how many there are."""
+
+    def __init__(
+        self, manifest: Manifest, corpus: CorpusSettings, stream: StreamSettings, files: int
+    ) -> None:
+        self._corpus, self._stream, self._files = corpus, stream, files
+        self._fields, self._names = manifest.fields, list(manifest.label_names)
+        self._wanted = Wanted.of(corpus, manifest.fields)
+        self._encoder = Encoder(
+            Path(corpus.tokenizer), corpus.max_tokens, corpus.keep, corpus.long_texts
+        )
+        self._rows = self._barren = self._in_vain = 0
+        self._skips: dict[Skip, tuple[int, str]] = {}
+
+    def texts(self, number: int, name: str, path: Path | None) -> Iterator[Text]:
+        """The usable rows of a file, which stands in their ids as `number`.
+
+        Raises InputError or DatasetError if the file cannot be read, or too much of it be used.
+        """
+        barren = self._barren + 1
+        with self._open(name, path) as reader:
+            for row in reader:
+                self._rows += 1
+                example, where = self._wanted.examine(row), f"{name}:{row.number}"
+                if isinstance(example, Skip):
+                    self._skip(example, where)
+                    continue
+                label = 0
+                if example.label is not None:
+                    label = label_index(example.label, self._names, where)
+                barren = 0
+                yield Text((number << ROW_BITS) + row.number, example.text, label, name)
+        self._barren = barren
+        if self._barren == self._files:
+            kinds = ", ".join(f"{kind} {count:,}" for kind, (count, _) in self._skips.items())
+            raise InputError(
+                f"{name}: nor has any other file before it a row that can be used ({kinds}), so "
+                "there is nothing to go on with; mend corpus.text, corpus.label or corpus.where"
+            )
+
+    def encode(self, texts: Sequence[Text]) -> list[Row]:
+        """The rows of some texts; a text without one is counted."""
+        rows = []
+        for text, encoded in zip(texts, self._encoder.encode([t.text for t in texts]), strict=True):
+            if encoded.skip:
+                self._in_vain += 1
+                where = f"{text.file}:{text.id % (1 << ROW_BITS)}"
+                self._skip(encoded.skip, where)
+                if self._in_vain == IN_VAIN:
+                    raise InputError(
+                        f"{where}: no row is left of this and {IN_VAIN - 1:,} texts before it "
+                        f"({MEANING[encoded.skip]}); raise corpus.max_tokens, or mend corpus.text"
+                    )
+            else:
+                self._in_vain = 0
+                (tokens,) = encoded.rows  # no text is split
+                rows.append(Row(text.id, np.array(tokens, np.uint32), text.label))
+        return rows
+
+    def batch(self, rows: Sequence[Row], size: int, key: int) -> Batch:
+        """A batch of at most `size` rows, which are padded to the longest and filled up.
+
+        What is random on a row hangs on its id and on `key`.
+        """
+        text, label = text_and_label(self._fields)
+        lengths = np.array([len(row.tokens) for row in rows], np.int64)
+        values = np.concatenate([np.zeros(0, np.uint32), *(row.tokens for row in rows)])
+        columns: Columns = {text.name: Ragged.of(values, lengths)}
+        if label:
+            columns = {**columns, label.name: np.array([row.label for row in rows], np.int64)}
+        keys = draw(key, np.array([row.id for row in rows], np.int64)).view(np.int64)
+        found = Rows(columns, np.ones(len(rows), np.float32), keys)
+        return collate(found, slice(0, size), size=size, length=int(lengths.max(initial=1)))
+
+    def _skip(self, why: Skip, where: str) -> None:
+        count, first = self._skips.get(why, (0, where))
+        self._skips[why] = (count + 1, first)
+        if self._rows >= JUDGED and why in MEANING:
+            check_share(self._corpus, self._rows, self._skips)
+
+    @contextmanager
+    def _open(self, name: str, path: Path | None) -> Iterator[Reader]:
+        """A reader of a file. The copy of a remote one goes when it is closed, also by a crash."""
+        if path is not None:
+            with open_reader(path, self._wanted.columns, name) as reader:
+                yield reader
+            return
+        kind, gzipped = form(Path(name.partition("?")[0]), name)
+        with tempfile.NamedTemporaryFile(suffix=kind + ".gz" * gzipped) as copy:
+            self._fetch(name, copy)
+            with open_reader(Path(copy.name), self._wanted.columns, name) as reader:
+                copy.close()  # this removes its name, and leaves what the reader has open
+                yield reader
+
+    def _fetch(self, url: str, copy: IO[bytes]) -> None:
+        folder, _, name = url.rpartition("/")
+        attempts, timeout = self._stream.attempts, self._stream.timeout
+        store = open_store(folder, attempts=attempts, timeout=timeout)
+        size = store.size(name)
+        if size is None:
+            raise DatasetError(f"{url}: is not there any more")
+        for start in range(0, size, FETCHED):
+            (data,) = store.read([Range(name, start, min(start + FETCHED, size))])
+            if isinstance(data, DatasetError):
+                raise data
+            copy.write(data)
+        copy.flush()
