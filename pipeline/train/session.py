@@ -71,8 +71,13 @@ def train(config: Config) -> None:
 
 def direct(config: Config, place: Place, say: Say) -> tuple[Manifest, bytes]:
     """Raw shards as a dataset, and its tokeniser."""
-    from pipeline.stream.direct import describe
-
+    try:
+        from pipeline.stream.direct import describe
+    except ModuleNotFoundError as error:
+        raise InputError(
+            f"stream.direct={config.stream.direct}: tokenising needs {error.name}; pip install "
+            "headrace[prepare], or train on a prepared dataset"
+        ) from None
     say(
         "warning: stream.direct: rows are shuffled in part only and a run that is stopped goes on "
         "by whole shards, so it does not end as if it had not been; duplicates stay. "
