@@ -273,6 +273,7 @@ class Trainer:
             metrics = {f"train/{k}": v for k, v in self.task.metrics(state.since_log).items()}
         metrics["optim/lr"] = self.optimiser.param_groups[0]["lr"]
         metrics["progress/epoch"] = state.rows / self.loader.plan.rows_before(1)
+        metrics["progress/rows"] = state.rows
         metrics["progress/skipped_rows"] = state.skipped
         metrics |= self._meter.read(self.world.device)
         state.since_log = []
