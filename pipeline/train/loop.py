@@ -202,13 +202,14 @@ class Trainer:
 
     def _skip(self, rows: int) -> None:
         """Count rows of damaged blocks. Raises TrainingError when there are too many."""
-        stream, epoch = self.loader.plan.settings, self.loader.plan.rows_before(1)
-        self.state.skipped += rows
-        if rows and self.state.skipped > stream.max_corrupt * epoch:
+        plan, state = self.loader.plan, self.state
+        state.skipped += rows
+        of, limit = max(state.rows, plan.rows_before(1)), plan.settings.max_corrupt
+        if rows and state.skipped > limit * of:
             raise TrainingError(
-                f"stream.max_corrupt={stream.max_corrupt}: {self.state.skipped:,} rows of damaged "
-                f"blocks were skipped, of {epoch:,} an epoch; mend the shards that the warnings "
-                f"name, or raise stream.max_corrupt"
+                f"stream.max_corrupt={limit}: {state.skipped:,} rows of damaged blocks were "
+                f"skipped, of {of:,}; mend the shards that the warnings name, or raise "
+                f"stream.max_corrupt"
             )
 
     def _diverged(self, step: int, what: str) -> TrainingError:

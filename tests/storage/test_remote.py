@@ -101,8 +101,10 @@ def test_a_server_that_keeps_failing_is_one_clear_line(folder: Path) -> None:
         assert files.asked["train/a.tar"] + files.asked["train/b.tar"] == 3 * len(RANGES)
     assert "train/a.tar: cannot be read; 3 attempt(s) in" in str(error.value)
     assert "503" in str(error.value)
-    with pytest.raises(DatasetError, match=r"cannot be read; 2 attempt\(s\)"):
-        RemoteStore("http://127.0.0.1:9", attempts=2).read(RANGES)
+    nobody = RemoteStore("http://127.0.0.1:9", attempts=2)
+    for ask in (lambda: nobody.read(RANGES), lambda: nobody.size("a"), lambda: nobody.whole("a")):
+        with pytest.raises(DatasetError, match=r"cannot be read; 2 attempt\(s\)"):
+            ask()
 
 
 def test_what_is_forbidden_is_asked_for_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
