@@ -7,6 +7,7 @@ from typing import Any
 
 import fsspec
 import pytest
+from moto.server import ThreadedMotoServer
 
 from pipeline.errors import DatasetError
 from pipeline.storage import remote
@@ -34,7 +35,7 @@ def folder(tmp_path: Path) -> Path:
 @pytest.fixture(scope="module")
 def s3() -> Iterator[str]:
     """A bucket of an S3 server; credentials and endpoint as fsspec reads them."""
-    server = pytest.importorskip("moto.server").ThreadedMotoServer(port=0)
+    server = ThreadedMotoServer(port=0)
     server.start()
     host, port = server.get_host_and_port()
     endpoint = f"http://{host}:{port}"
