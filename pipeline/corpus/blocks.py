@@ -3,7 +3,8 @@
 Columns, with the names that the task gave:
   tokens: list<uint16>, or list<uint32> for a vocabulary past 65,536; the ids of each row
   label: int32; absent if the task asks for none
-and, where long texts are split, those of `SEGMENT_COLUMNS`, int64.
+and, where long texts are split, what `fields.py` says of documents and their segments:
+  document: int64; segment and segments: int32
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,7 +18,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.corpus.fields import SEGMENT_COLUMNS, Field, text_and_label
+from pipeline.corpus.fields import DOCUMENT, SEGMENT, SEGMENTS, Field, text_and_label
 
 Array = npt.NDArray[Any]
 
@@ -30,7 +31,7 @@ def schema(fields: tuple[Field, ...], vocab_size: int, *, segments: bool = False
     if label:
         columns[label.name] = pa.int32()
     if segments:
-        columns |= dict.fromkeys(SEGMENT_COLUMNS, pa.int64())
+        columns |= {DOCUMENT: pa.int64(), SEGMENT: pa.int32(), SEGMENTS: pa.int32()}
     return pa.schema(columns)
 
 

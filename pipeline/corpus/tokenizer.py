@@ -122,7 +122,7 @@ class Encoder:
         return [[head[:first] + tail] for head, tail in zip(heads, tails, strict=True)]
 
     def _whole(self, text: str) -> list[int]:
-        """All ids of a text. One at a time: the library takes a hundred bytes or so a character."""
+        """All ids of a text. One at a time: the library takes up to 200 bytes a character."""
         (encoding,) = self._tokenizer.encode_batch_fast([text], add_special_tokens=False)
         return encoding.ids
 

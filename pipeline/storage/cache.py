@@ -124,8 +124,10 @@ class CachedStore:
         if not self._writes or len(data) > self._limit / 10:
             return
         try:
-            self._reserve(len(data))
-            _write(self._local.folder / name, data)
+            self._folder.mkdir(parents=True, exist_ok=True)
+            with FileLock(self._folder / "lock"):
+                self._reserve(len(data))
+                _write(self._local.folder / name, data)
         except OSError as error:
             self._writes = False
             self._say(
@@ -135,16 +137,14 @@ class CachedStore:
 
     def _reserve(self, size: int) -> None:
         """Count `size` more bytes as taken; entries are evicted if that passes the bound."""
-        self._folder.mkdir(parents=True, exist_ok=True)
         count = self._folder / "bytes"
-        with FileLock(self._folder / "lock"):
-            try:
-                taken = int(count.read_text())
-            except (OSError, ValueError):
-                taken = self._limit  # unknown: count anew
-            if taken + size > self._limit:
-                taken = self._evict(int(self._limit * LEFT_BY_EVICTION) - size)
-            _write(count, str(taken + size).encode())
+        try:
+            taken = int(count.read_text())
+        except (OSError, ValueError):
+            taken = self._limit  # unknown: count anew
+        if taken + size > self._limit:
+            taken = self._evict(int(self._limit * LEFT_BY_EVICTION) - size)
+        _write(count, str(taken + size).encode())
 
     def _evict(self, room: int) -> int:
         """Remove entries until the others take at most `room` bytes; returns what they take."""

@@ -70,9 +70,9 @@ class RemoteStore:
             try:
                 size: int = sync(get_loop(), self._info, name)["size"]
                 return size
-            except FileNotFoundError:
-                return None
             except Exception as error:
+                if _is_missing(error):
+                    return None
                 self._wait_or_raise(attempt, name, error, begun)
         raise AssertionError("the last attempt raises")
 
@@ -90,9 +90,9 @@ class RemoteStore:
                 try:
                     coming = self._files._cat_file(self._path(name), start=start, end=stop)
                     data: bytes = await asyncio.wait_for(coming, self.timeout)
-                except FileNotFoundError:
-                    return DatasetError(f"{self.location}/{name}: is not there")
                 except Exception as error:
+                    if _is_missing(error):
+                        return DatasetError(f"{self.location}/{name}: is not there")
                     if not _past_the_end(error):
                         raise
                     data = b""
@@ -119,6 +119,14 @@ class RemoteStore:
                 "goes on"
             ) from None
         time.sleep(FIRST_WAIT * 2**attempt * random.uniform(0.5, 1.5))
+
+
+def _is_missing(error: Exception) -> bool:
+    """Whether a server says that there is no such file. What fsspec calls a missing file of a web
+    server may be any failure of it, the error's cause."""
+    cause = error.__cause__
+    failed = isinstance(cause, OSError) or getattr(cause, "status", 404) not in (404, 410)
+    return isinstance(error, FileNotFoundError) and not failed
 
 
 def _past_the_end(error: Exception) -> bool:

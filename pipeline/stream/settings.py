@@ -53,7 +53,7 @@ class StreamSettings(Section):
     )
     max_corrupt: float = setting(
         0.01,
-        "share of an epoch's rows that may be skipped before the run stops",
+        "share of the rows, an epoch's at least, that may be skipped before the run stops",
         ge=0,
         le=1,
         may_change=True,

@@ -62,11 +62,11 @@ class Task(Protocol):
         """Figures by name from sums over any number of batches."""
 
     def outputs(self, model: nn.Module, batch: Batch) -> Tensor:
-        """What the model says of each row [B, F], or of each token [B, T, F]: all that `evaluate`
-        and `predict` need to know of it.
+        """What the model says of each row [B, F], or of each token [B, T, F], in float64: all that
+        `evaluate` and `predict` need of it.
 
-        This is how a document that is several rows becomes one: what is said of rows is averaged,
-        each row weighing as many as it has tokens; what is said of tokens is put end to end.
+        The shape says how a document that is several rows becomes one: what is said of rows is
+        averaged, a row weighing as much as it has tokens; what is said of tokens is put end to end.
         """
 
     def evaluate(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, list[Mistake]]:

@@ -96,27 +96,32 @@ class _Segments:
         """The documents of this rank's share, with their outputs as a column."""
         if DOCUMENT not in self._rows:
             return
-        rows = {name: torch.cat(parts) for name, parts in self._rows.items()}
-        tokens = {name: torch.cat(parts) for name, parts in self._tokens.items()}
+        rows, tokens = _in_one(self._rows), _in_one(self._tokens)
         owner = rows[DOCUMENT] % world.size  # [S]
         token_owner = owner.repeat_interleave(rows[LENGTHS])  # [N]
         own_rows = {n: world.exchange(values, owner).numpy() for n, values in rows.items()}
         own_tokens = {n: world.exchange(v, token_owner).numpy() for n, v in tokens.items()}
         if len(own_rows[DOCUMENT]):
-            for batch in buckets(_join(own_rows, own_tokens), BATCH_TOKENS):
+            for batch in buckets(_whole(own_rows, own_tokens), BATCH_TOKENS):
                 yield batch.to(world.device)
 
 
-def _join(rows: Mapping[str, Values], tokens: Mapping[str, Values]) -> Columns:
+def _in_one(columns: dict[str, list[Tensor]]) -> dict[str, Tensor]:
+    """Each column in one, and let go of its parts."""
+    return {name: torch.cat(columns.pop(name)) for name in list(columns)}
+
+
+def _whole(rows: Mapping[str, Values], tokens: Mapping[str, Values]) -> Columns:
     """Whole documents of their segments, which come in any order.
 
     What there is one of a token is put end to end. Of what there is one of a row, floats are
     averaged over the tokens; whole numbers are those of the first segment.
     """
     order = np.lexsort((rows[SEGMENT], rows[DOCUMENT]))  # [S]
-    row_of_token = np.repeat(np.argsort(order), rows[LENGTHS])  # [N] its place in that order
-    token_order = np.argsort(row_of_token, kind="stable")
     weights = rows[LENGTHS][order]  # [S]
+    moved = np.cumsum(rows[LENGTHS])[order] - np.cumsum(weights)  # [S] by how far, for its tokens
+    token_order = np.repeat(moved, weights)  # [N]
+    token_order += np.arange(len(token_order))
     _, first = np.unique(rows[DOCUMENT][order], return_index=True)  # [D]
     lengths = np.add.reduceat(weights, first)  # [D]
     columns: dict[str, Ragged | Values] = {}

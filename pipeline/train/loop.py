@@ -203,13 +203,14 @@ class Trainer:
 
     def _skip(self, rows: int) -> None:
         """Count rows of damaged blocks. Raises TrainingError when there are too many."""
-        stream, epoch = self.loader.settings, self.loader.rows_before(1)
-        self.state.skipped += rows
-        if rows and self.state.skipped > stream.max_corrupt * epoch:
+        loader, state = self.loader, self.state
+        state.skipped += rows
+        of, limit = max(state.rows, loader.rows_before(1)), loader.settings.max_corrupt
+        if rows and state.skipped > limit * of:
             raise TrainingError(
-                f"stream.max_corrupt={stream.max_corrupt}: {self.state.skipped:,} rows of damaged "
-                f"blocks were skipped, of {epoch:,} an epoch; mend the shards that the warnings "
-                f"name, or raise stream.max_corrupt"
+                f"stream.max_corrupt={limit}: {state.skipped:,} rows of damaged blocks were "
+                f"skipped, of {of:,}; mend the shards that the warnings name, or raise "
+                f"stream.max_corrupt"
             )
 
     def _diverged(self, step: int, what: str) -> TrainingError:
@@ -273,6 +274,7 @@ class Trainer:
             metrics = {f"train/{k}": v for k, v in self.task.metrics(state.since_log).items()}
         metrics["optim/lr"] = self.optimiser.param_groups[0]["lr"]
         metrics["progress/epoch"] = state.rows / self.loader.rows_before(1)
+        metrics["progress/rows"] = state.rows
         metrics["progress/skipped_rows"] = state.skipped
         metrics |= self._meter.read(self.world.device)
         state.since_log = []

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from pipeline.train.inference import Predictor
 from pipeline.train.run import RunFolder
 from tests.conftest import small, write_reviews
 from tests.launch.test_entry_points import launch
-from tests.train.processes import metrics, run
+from tests.train.processes import run
 
 LONG = "the film was superb and the music lovely " * 9
 TEXTS = ["a superb film", LONG, "", "dull " * 40, "the plot was awful"]
@@ -47,18 +48,25 @@ def reviews(tmp_path: Path) -> Path:
 
 def test_validation_counts_documents_on_any_number_of_ranks(corpus: Path, split: Path) -> None:
     manifest = open_dataset(split.parent / "shards")
-    held_out = manifest.splits["validation"].rows
+    rows = {name: facts.rows for name, facts in manifest.splits.items()}
     report = manifest.report
-    rows = sum(facts.rows for facts in manifest.splits.values())
-    texts = rows - report["segments"] + report["split"]
-    assert texts == 1000
-    two = train(corpus, split.parent, "split", "train.epochs=3", nproc=2)
-    one, other = metrics(split)[-1], metrics(two)[-1]
-    assert one["val/examples"] == other["val/examples"] < held_out
-    assert one["val/examples"] == open_dataset(corpus / "shards").splits["validation"].rows
-    assert one["val/loss"] == pytest.approx(other["val/loss"], abs=1e-4)
-    assert one["val/accuracy"] == pytest.approx(other["val/accuracy"], abs=0.011)
-    assert one["val/accuracy"] > 0.8
+    assert sum(rows.values()) - report["segments"] + report["split"] == 1000
+    one = validation(split)
+    assert one["examples"] == open_dataset(corpus / "shards").splits["validation"].rows
+    assert one["examples"] < rows["validation"]
+    assert one["accuracy"] > 0.8
+
+    again = split.parent / "run2"  # the same weights, evaluated by two ranks
+    shutil.copytree(split, again, symlinks=True)
+    (again / "summary.json").unlink()
+    train(corpus, split.parent, "split", "train.epochs=3", nproc=2)
+    two = validation(again)
+    assert two["loss"] == pytest.approx(one["loss"], rel=1e-6)
+    assert two | {"loss": 0} == one | {"loss": 0}
+
+
+def validation(folder: Path) -> dict[str, float]:
+    return dict(json.loads((folder / "summary.json").read_text())["validation"])
 
 
 def test_a_split_text_has_one_prediction(split: Path) -> None:

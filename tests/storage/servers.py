@@ -19,8 +19,8 @@ class Files:
     """Called with the path and how often it was asked for; a number is the status to answer with
     instead, and it may sleep."""
     asked: dict[str, int] = field(default_factory=dict)
-    sent: int = 0
-    """Bytes of bodies."""
+    sent: dict[str, int] = field(default_factory=dict)
+    """Bytes of bodies, by path."""
 
     def __enter__(self) -> "Files":
         files, lock = self, threading.Lock()
@@ -63,7 +63,8 @@ class Files:
                 self.end_headers()
                 if body:
                     with lock:
-                        files.sent += len(data)
+                        name = self.path.lstrip("/")
+                        files.sent[name] = files.sent.get(name, 0) + len(data)
                     self.wfile.write(data)
 
             def log_message(self, *args: object) -> None:

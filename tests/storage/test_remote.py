@@ -7,6 +7,7 @@ from typing import Any
 
 import fsspec
 import pytest
+from moto.server import ThreadedMotoServer
 
 from pipeline.errors import DatasetError
 from pipeline.storage import remote
@@ -34,7 +35,7 @@ def folder(tmp_path: Path) -> Path:
 @pytest.fixture(scope="module")
 def s3() -> Iterator[str]:
     """A bucket of an S3 server; credentials and endpoint as fsspec reads them."""
-    server = pytest.importorskip("moto.server").ThreadedMotoServer(port=0)
+    server = ThreadedMotoServer(port=0)
     server.start()
     host, port = server.get_host_and_port()
     endpoint = f"http://{host}:{port}"
@@ -101,8 +102,10 @@ def test_a_server_that_keeps_failing_is_one_clear_line(folder: Path) -> None:
         assert files.asked["train/a.tar"] + files.asked["train/b.tar"] == 3 * len(RANGES)
     assert "train/a.tar: cannot be read; 3 attempt(s) in" in str(error.value)
     assert "503" in str(error.value)
-    with pytest.raises(DatasetError, match=r"cannot be read; 2 attempt\(s\)"):
-        RemoteStore("http://127.0.0.1:9", attempts=2).read(RANGES)
+    nobody = RemoteStore("http://127.0.0.1:9", attempts=2)
+    for ask in (lambda: nobody.read(RANGES), lambda: nobody.size("a"), lambda: nobody.whole("a")):
+        with pytest.raises(DatasetError, match=r"cannot be read; 2 attempt\(s\)"):
+            ask()
 
 
 def test_what_is_forbidden_is_asked_for_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,109 @@
+"""Draw docs/plan.svg: a real plan of a small corpus, from its blocks to the updates.
+
+python docs/draw_plan.py
+"""
+
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.patches import Rectangle
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from pipeline.stream.index import Block
+from pipeline.stream.plan import Plan, Source
+from pipeline.stream.settings import StreamSettings
+
+LANES, WINDOW, BLOCKS, ROWS = 4, 3, 24, 6
+RANKS = ("#4477aa", "#ee8866")
+BLOCK_COLOURS = plt.get_cmap("viridis")
+
+
+def index() -> Any:
+    lengths = np.random.default_rng(4).lognormal(2.6, 0.7, BLOCKS * ROWS).clip(2, 60)
+    lengths = lengths.astype(np.uint16)
+
+    def read(numbers: Any) -> list[Block]:
+        return [
+            Block(b, b * ROWS, 0, 0, 0, 0, lengths[b * ROWS :][:ROWS]) for b in numbers.tolist()
+        ]
+
+    return SimpleNamespace(
+        rows=len(lengths), blocks=BLOCKS, rows_per_block=ROWS, max_length=60, read=read,
+        lengths=lengths,
+    )  # fmt: skip
+
+
+def main() -> None:
+    source = index()
+    settings = StreamSettings(lanes=LANES, window=WINDOW, token_budget=240)
+    plan = Plan([Source(source, "0" * 64)], settings, 0)
+    windows = [plan.window(0, number) for number in range(plan.windows(0))]
+    plt.rcParams.update({"font.size": 9, "svg.fonttype": "none", "svg.hashsalt": "plan"})
+    figure, (top, middle, bottom) = plt.subplots(
+        3, 1, figsize=(9, 7.6), height_ratios=(1.5, 2.2, 1.3), layout="constrained"
+    )
+
+    top.set_title("1  Blocks, permuted, fill windows; a window's lanes are contiguous", loc="left")
+    for w, window in enumerate(windows):
+        for b, block in enumerate(window.blocks):
+            lane, place = divmod(b, WINDOW)
+            x = w * (WINDOW + 0.6) + place
+            colour = BLOCK_COLOURS(block.number / (BLOCKS - 1))
+            top.add_patch(Rectangle((x, -lane), 0.94, 0.85, color=colour))
+            dark = "white" if block.number < BLOCKS * 0.6 else "black"
+            top.text(x + 0.47, 0.42 - lane, str(block.number), color=dark, ha="center", va="center")
+        top.text(w * (WINDOW + 0.6) + WINDOW / 2, 1.0, f"window {w}", ha="center")
+    for lane in range(LANES):
+        top.text(-0.15, 0.42 - lane, f"lane {lane}", ha="right", va="center")
+    top.set(xlim=(-1, len(windows) * (WINDOW + 0.6)), ylim=(-LANES + 0.9, 1.4))
+    top.axis("off")
+
+    window = windows[0]
+    share = plan.share(window)
+    lengths = source.lengths[share.ids]
+    place = np.arange(window.rows)
+    rank = place % LANES * len(RANKS) // LANES
+    middle.set_title(
+        "2  In each lane rows are shuffled and sorted by length; lanes are read in turn and the "
+        "sequence is cut\n    into batches: rows x padded length (grey) within the token budget; "
+        "bars by the rank that owns the lane", loc="left",
+    )  # fmt: skip
+    cuts = sorted((cut for update in window.updates for cut in update), key=lambda cut: cut.start)
+    for cut in cuts:
+        size = (cut.stop - cut.start, cut.length)
+        middle.add_patch(Rectangle((cut.start - 0.5, 0), *size, fc="0.9", ec="0.2", lw=1))
+    middle.bar(place, lengths, width=0.75, color=[RANKS[r] for r in rank])
+    middle.set(xlim=(-1, window.rows), xlabel="row of the window's sequence", ylabel="tokens")
+    middle.spines[["top", "right"]].set_visible(False)
+    for r, colour in enumerate(RANKS):
+        middle.bar(0, 0, color=colour, label=f"rank {r} of 2: lanes {2 * r}, {2 * r + 1}")
+    middle.legend(frameon=False)
+
+    bottom.set_title(
+        "3  Batches are shuffled and become updates; both ranks always have the same shape",
+        loc="left",
+    )
+    x = 0.0
+    for step, (cut,) in enumerate(window.updates):
+        begin, end = window.before(np.array([cut.start, cut.stop]), len(RANKS))
+        width = int((end - begin).max())
+        for r, colour in enumerate(RANKS):
+            bottom.add_patch(
+                Rectangle((x, -r * 66), width, cut.length, fc=colour, ec="white", alpha=0.85)
+            )
+        bottom.text(x + width / 2, -80, f"update {step}", ha="center", va="top", fontsize=8)
+        x += max(width, 5) + 2.5
+    for r in range(len(RANKS)):
+        bottom.text(-1, 15 - r * 66, f"rank {r}", ha="right")
+    bottom.set(xlim=(-8, x), ylim=(-100, 62))
+    bottom.axis("off")
+    figure.savefig(Path(__file__).with_name("plan.svg"), metadata={"Date": None})
+
+
+if __name__ == "__main__":
+    main()

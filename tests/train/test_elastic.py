@@ -1,0 +1,37 @@
+"""A run goes on with another number of ranks, wherever it was killed, on the same rows."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import small
+from tests.train.processes import losses, run
+
+RUN = [
+    "train.max_steps=60", "train.epochs=4", "train.log_every=1", "train.checkpoint_every=5",
+    "model.dropout=0.3", "model.embedding_dropout=0.1", "stream.token_budget=1536",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def alone(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[int, float]:
+    """The losses of one process that nobody disturbed."""
+    folder = tmp_path_factory.mktemp("alone")
+    status, _, err = run(*small(corpus), *RUN, f"run.dir={folder}")
+    assert status == 0, err
+    return losses(folder)
+
+
+@pytest.mark.parametrize("worlds", [(4, 1, 3), (2, 8, 2)], ids=str)
+def test_killed_twice_inside_an_epoch_and_resumed_on_other_world_sizes(
+    worlds: tuple[int, int, int], corpus: Path, tmp_path: Path, alone: dict[int, float]
+) -> None:
+    """In fp32, with dropout, over 60 steps: the losses of one undisturbed process within 1e-5."""
+    folder = f"run.dir={tmp_path}"
+    for world, at in zip(worlds, (17, 38, None), strict=True):
+        crash = ("update", at) if at else None
+        status, _, err = run(*small(corpus), *RUN, folder, nproc=world, crash=crash)
+        assert (status == 0) == (at is None), err
+    found = losses(tmp_path)
+    assert found.keys() == alone.keys() == set(range(1, 61))
+    assert max(abs(found[step] - alone[step]) for step in alone) < 1e-5
