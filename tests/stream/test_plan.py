@@ -1,7 +1,6 @@
 """Laws of the plan: every row once, equal work, and nothing that hangs on who asks."""
 
 import hashlib
-import itertools
 from fractions import Fraction
 from types import SimpleNamespace
 from typing import Any
@@ -14,7 +13,7 @@ from hypothesis import strategies as st
 from pipeline.errors import TrainingError
 from pipeline.stream import plan as plans
 from pipeline.stream.index import Block
-from pipeline.stream.plan import Plan, Position, Source, Window, bin_edges, cut
+from pipeline.stream.plan import Plan, Position, Source, Window
 from pipeline.stream.settings import StreamSettings
 
 FINGERPRINT = "0123456789abcdef" * 4
@@ -193,18 +192,6 @@ def test_a_world_past_the_lanes_is_refused_with_what_fits() -> None:
     make(lanes=6).check_world(6)
     with pytest.raises(TrainingError, match=r"world size 7: .*at most 6 ranks.*start 6"):
         make(lanes=6).check_world(7)
-
-
-@given(st.integers(1, 70000))
-def test_edges_reach_the_longest_row_and_pad_little(longest: int) -> None:
-    edges = bin_edges(longest)
-    assert edges[-1] == longest
-    assert all(b - a <= max(1, 0.06 * a) for a, b in itertools.pairwise(edges))
-
-
-def test_no_cut_is_left_with_a_handful_of_rows() -> None:
-    sizes = [c.stop - c.start for c in cut(np.full(101, 10), 1000)]
-    assert sizes == [51, 50]
 
 
 @settings(max_examples=60, deadline=None)
