@@ -222,21 +222,17 @@ def shared(steps: int, rank: int, world: int) -> float:
 
 
 def model_alone(steps: int, rank: int, world: int, budget: int) -> float:
-
     from pipeline import config
     from pipeline.corpus.dataset import open_dataset
-    from pipeline.stream.loader import Loader
-    from pipeline.stream.plan import Plan, Position
-    from pipeline.stream.reader import Reader
+    from pipeline.stream.open import open_loader
+    from pipeline.stream.plan import Position
     from pipeline.tasks.classification import Classification
     from pipeline.train.distributed import use_one_core
     from pipeline.train.precision import choose
 
     settings = config.load(None, [*SETTINGS, f"stream.token_budget={budget}"])
     manifest = open_dataset(settings.corpus.shards)
-    reader = Reader(manifest, "train")
-    plan = Plan(reader.index, settings.stream, 0, fingerprint=manifest.fingerprint)
-    loader = Loader(reader, plan, rank, world)
+    loader = open_loader(manifest, settings.stream, rank=rank, world=world)
     task = Classification(settings.model, manifest.tokenizer.vocab_size, manifest.label_names)
     device = _device()
     if device.type == "cpu":
@@ -293,9 +289,14 @@ def corpus() -> tuple[list[Any], list[int], int]:
 
     manifest = open_dataset(config.load().corpus.shards)
     reader = Reader(manifest, "train")
-    columns: Any = reader.blocks(np.arange(reader.index.blocks))
-    tokens = np.split(columns["tokens"].values.astype(np.int64), columns["tokens"].offsets[1:-1])
-    return tokens, columns["label"].tolist(), manifest.tokenizer.vocab_size
+    tokens: list[Any] = []
+    labels: list[int] = []
+    for block in reader.blocks(reader.index.read(np.arange(reader.index.blocks))):
+        assert block is not None
+        lists: Any = block.column("tokens")
+        tokens += np.split(np.asarray(lists.values, np.int64), np.asarray(lists.offsets)[1:-1])
+        labels += block.column("label").to_pylist()
+    return tokens, labels, manifest.tokenizer.vocab_size
 
 
 def _device() -> Any:
