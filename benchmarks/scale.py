@@ -5,9 +5,9 @@
 Makes an index of so many rows (lengths log-normal, sigma 0.9, cut at 1,024 tokens; the shards it
 speaks of are not made) and, in a fresh process for each line, opens it as one rank does, plans the
 first window, and resumes at nine tenths of the epoch. Memory is what the process has at its peak
-beyond what it had after its imports. Bytes are those that a node of 8 ranks reads in an epoch, of
-the index and of its lanes' blocks, over the dataset's. Training is taken to run at --speed tokens a
-second on each rank.
+beyond what it had after its imports, and then the tokens of two windows, of this rank's lanes, that
+a loader holds. Read are the bytes of an epoch over those of the dataset: of shards by nodes of 8
+ranks, of the index by every rank. Training is taken to run at --speed tokens a second on each rank.
 """
 
 import argparse
@@ -62,7 +62,7 @@ def make_index(path: Path, rows: int) -> None:
             records["bytes"] = records["lengths"].sum(1, dtype=np.int64) * BYTES_A_TOKEN
             records["offset"] = offset + np.cumsum(records["bytes"]) - records["bytes"]
             offset += int(records["bytes"].sum())
-            records["record_crc32"] = checksums(records, SALT)
+            records["record_crc32"] = checksums(records, SALT, range(first, first + count))
             file.write(records.tobytes())
 
 
@@ -123,7 +123,8 @@ def measure(path: Path, rows: int, world: int, budget: int) -> dict[str, float]:
         "filled": tokens / padded,
         "memory": peak() - before,
         "fetched": fetched / sizes.sum(),
-        "index": len(window.blocks) * record * nodes / sizes.sum(),
+        "index": len(window.blocks) * record * world / sizes.sum(),
+        "held": 2 * tokens * BYTES_A_TOKEN / world / 1e6,
     }
 
 
@@ -142,9 +143,9 @@ def main() -> None:
     print(f"{datetime.now(UTC):%Y-%m-%d}, {platform.machine()}, {os.cpu_count()} cores")
     print(
         "| rows | ranks | lanes x blocks | start | resume | window planned in | trained on for |"
-        " ratio | memory | not padding | shards read | index read |"
+        " ratio | memory | tokens held | not padding | shards read | index read |"
     )
-    print("|" + "---|" * 12)
+    print("|" + "---|" * 13)
     with tempfile.TemporaryDirectory(dir=args.folder) as folder:
         for rows in map(int, args.rows):
             path = Path(folder) / "index.npy"
@@ -159,7 +160,7 @@ def main() -> None:
                 print(
                     f"| {rows:.0e} | {world} | {lanes} x {window} | {m['start']:.2f} s "
                     f"| {m['resume']:.2f} s | {m['plan'] * 1000:.0f} ms | {trained:.0f} s "
-                    f"| {trained / m['plan']:,.0f} | {m['memory']:.0f} MB | {m['filled']:.3f} "
+                    f"| {trained / m['plan']:,.0f} | {m['memory']:.0f} MB | {m['held']:.0f} MB | {m['filled']:.3f} "
                     f"| {m['fetched']:.3f} | {m['index']:.4f} |",
                     flush=True,
                 )

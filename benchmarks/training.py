@@ -33,7 +33,10 @@ from typing import Any
 REPOSITORY = Path(__file__).parents[1]
 sys.path.insert(0, str(REPOSITORY))
 
-SETTINGS = ["model.dropout=0", "model.embedding_dropout=0"]
+SETTINGS = [
+    "corpus.max_tokens=400", "corpus.shards=data/shards/benchmark", "stream.micro_batches=1",
+    "model.dropout=0", "model.embedding_dropout=0",
+]  # fmt: skip
 ROWS = 64
 TOKENS = 16384
 """Padded tokens of about 64 rows."""
@@ -52,7 +55,8 @@ def main() -> None:
         print(CONTENDERS[name](args.steps, int(rank), int(world)))
         return
 
-    subprocess.run([sys.executable, REPOSITORY / "launch" / "prepare.py"], check=True)
+    prepare = [sys.executable, REPOSITORY / "launch" / "prepare.py", *SETTINGS[:2]]
+    subprocess.run(prepare, check=True)
     import torch
 
     world = torch.cuda.device_count() or len(os.sched_getaffinity(0))
@@ -287,7 +291,7 @@ def corpus() -> tuple[list[Any], list[int], int]:
     from pipeline.corpus.dataset import open_dataset
     from pipeline.stream.reader import Reader
 
-    manifest = open_dataset(config.load().corpus.shards)
+    manifest = open_dataset(config.load(None, SETTINGS).corpus.shards)
     reader = Reader(manifest, "train")
     tokens: list[Any] = []
     labels: list[int] = []

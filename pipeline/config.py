@@ -178,10 +178,11 @@ def _conflicts(config: Config) -> Iterator[str]:
     """What is wrong between settings that are each right."""
     corpus, stream = config.corpus, config.stream
     budget = stream.token_budget // stream.micro_batches
-    if stream.batch_rows and stream.batch_rows < stream.micro_batches:
+    if stream.batch_rows % stream.micro_batches:
         yield (
-            f"stream.batch_rows={stream.batch_rows}: cannot be shared by "
-            f"stream.micro_batches={stream.micro_batches}; raise the one or lower the other"
+            f"stream.batch_rows={stream.batch_rows}: is no multiple of "
+            f"stream.micro_batches={stream.micro_batches}, whose batches share the rows of an "
+            f"update; set such a one"
         )
     if not stream.batch_rows and budget < corpus.max_tokens:
         yield (

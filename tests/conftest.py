@@ -41,7 +41,7 @@ def write_reviews(path: Path, rows: int, seed: int = 0) -> None:
 SMALL = [
     "corpus.where={}", "corpus.label_names=[]", "corpus.max_tokens=48", "corpus.vocab_size=400",
     "corpus.rows_per_block=16", "corpus.workers=1", "corpus.validation=0.2",
-    "stream.token_budget=768", "stream.lanes=12", "stream.window=1",
+    "stream.token_budget=768", "stream.micro_batches=1", "stream.lanes=12", "stream.window=1",
     "model.embedding=12", "model.hidden=8", "model.layers=2", "train.precision=fp32",
     "track.enabled=false",
 ]  # fmt: skip

@@ -21,9 +21,9 @@ Records = NDArray[np.void]
 def record(rows_per_block: int) -> np.dtype[np.void]:
     """What the index says of a block, in 32 bytes and two a row.
 
-    `record_crc32` is of the rest of the record, begun with the salt of the split, which tells
-    another dataset's index from this one's; `crc32` is of the block's `bytes` at `offset` in the
-    shard. `lengths` are the tokens of each row, 0 past `rows`.
+    `record_crc32` is of the block's number and the rest of the record, begun with the salt of the
+    split, which tells another dataset's index from this one's; `crc32` is of the block's `bytes` at
+    `offset` in the shard. `lengths` are the tokens of each row, 0 past `rows`.
     """
     return np.dtype(
         [
@@ -38,12 +38,15 @@ def record(rows_per_block: int) -> np.dtype[np.void]:
     )
 
 
-def checksums(records: Records, salt: int) -> NDArray[np.uint32]:
-    """What `record_crc32` of each record ought to be."""
+def checksums(records: Records, salt: int, numbers: Iterable[int]) -> NDArray[np.uint32]:
+    """What `record_crc32` of each record ought to be, given the numbers of the blocks."""
     size = records.dtype.itemsize
     data = records.tobytes()
+    places = range(4, len(data), size)
+    begun = (zlib.crc32(number.to_bytes(8, "little"), salt) for number in numbers)
     found = [
-        zlib.crc32(data[start + 4 : start + size], salt) for start in range(0, len(data), size)
+        zlib.crc32(data[place : place + size - 4], crc)
+        for place, crc in zip(places, begun, strict=True)
     ]
     return np.array(found, np.uint32)
 
@@ -53,8 +56,11 @@ def salt_of(*facts: object) -> int:
     return zlib.crc32(repr(facts).encode())
 
 
-def write_records(path: Path, blocks: list[dict[str, Any]], rows_per_block: int, salt: int) -> None:
-    """The records of one shard, beside it until `write_index` joins them."""
+def write_records(
+    path: Path, blocks: list[dict[str, Any]], first: int, rows_per_block: int, salt: int
+) -> None:
+    """The records of one shard, whose blocks are numbered from `first`, beside it until
+    `write_index` joins them."""
     records = np.zeros(len(blocks), record(rows_per_block))
     for entry, block in zip(records, blocks, strict=True):
         for name, value in block.items():
@@ -62,7 +68,7 @@ def write_records(path: Path, blocks: list[dict[str, Any]], rows_per_block: int,
                 entry[name][: len(value)] = value
             else:
                 entry[name] = value
-    records["record_crc32"] = checksums(records, salt)
+    records["record_crc32"] = checksums(records, salt, range(first, first + len(records)))
     with landing(path) as file:
         file.write(records.tobytes())
 

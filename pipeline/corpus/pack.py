@@ -88,5 +88,5 @@ def _pack(job: Job, plan: ShardPlan) -> Shard:
             tar.addfile(member, io.BytesIO(data))
             advance(data.size)
     index = job.packed(plan.split, plan.number, "index")
-    write_records(index, records, job.settings.rows_per_block, plan.salt)
+    write_records(index, records, plan.first_block, job.settings.rows_per_block, plan.salt)
     return Shard(path.name, path.stat().st_size)

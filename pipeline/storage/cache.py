@@ -24,6 +24,10 @@ LEFT_BY_EVICTION = 0.9
 """Share of the bound that may still be taken when entries had to go, so that they go in bulk."""
 ABANDONED = 3600
 """Seconds after which an unfinished entry is taken for that of a killed process."""
+OWN = "headrace-cache"
+"""The folder in the folder: nothing beside it is counted or evicted."""
+LARGEST = 0.1
+"""Share of the bound that one entry may take."""
 PART = 8 << 20
 """Bytes of a whole file that one request asks for."""
 
@@ -48,8 +52,8 @@ class CachedStore:
         say: Callable[[str], None] = print,
     ) -> None:
         self.location = store.location
-        self._store, self._folder, self._limit = store, folder, limit
-        self._local = LocalStore(folder / space)
+        self._store, self._folder, self._limit = store, folder / OWN, limit
+        self._local = LocalStore(folder / OWN / space)
         self._whole_files, self._say = whole_files, say
         self._sizes: dict[str, int] = {}
         self._writes = True
@@ -61,13 +65,15 @@ class CachedStore:
         return self._store.size(name)
 
     def read(self, ranges: Sequence[Range], *, fresh: bool = False) -> list[Read]:
-        units = [self._unit(r) for r in ranges]
+        units = list(ranges) if fresh else [self._unit(r) for r in ranges]
         inside = [
             Range(_entry(unit), r.start - unit.start, r.stop - unit.start)
             for r, unit in zip(ranges, units, strict=True)
         ]
         found: list[Read | None] = [None] * len(ranges)
-        if not fresh:
+        if fresh:
+            self._forget([*inside, *(Range(_entry(self._unit(r)), 0, 0) for r in ranges)])
+        else:
             for i, data in enumerate(self._local.read(inside)):
                 if isinstance(data, bytes):
                     self._touch(inside[i].name)
@@ -88,8 +94,12 @@ class CachedStore:
         if not self._whole_files:
             return wanted
         if wanted.name not in self._sizes:
-            self._sizes[wanted.name] = self._store.size(wanted.name) or wanted.stop
-        return Range(wanted.name, 0, self._sizes[wanted.name])
+            size = self._store.size(wanted.name)
+            if size is None:  # what it lacks will be said of the range
+                return wanted
+            self._sizes[wanted.name] = size
+        size = self._sizes[wanted.name]
+        return Range(wanted.name, 0, size) if size <= self._limit * LARGEST else wanted
 
     def _groups(self, units: set[Range]) -> Iterable[list[Range]]:
         """Units to hold in memory together."""
@@ -110,6 +120,10 @@ class CachedStore:
             fetched[unit] = broken[0] if broken else b"".join(whole)
         return fetched
 
+    def _forget(self, entries: Iterable[Range]) -> None:
+        for entry in entries:
+            (self._local.folder / entry.name).unlink(missing_ok=True)
+
     def _part(self, data: Read, inside: Range) -> Read:
         if isinstance(data, DatasetError) or len(data) >= inside.stop:
             return data if isinstance(data, DatasetError) else data[inside.start : inside.stop]
@@ -120,8 +134,8 @@ class CachedStore:
             os.utime(self._local.folder / name)
 
     def _keep(self, name: str, data: bytes) -> None:
-        """Write an entry, unless it would take more than a tenth of the bound for itself."""
-        if not self._writes or len(data) > self._limit / 10:
+        """Write an entry, unless it is too large to be one."""
+        if not self._writes or len(data) > self._limit * LARGEST:
             return
         try:
             self._folder.mkdir(parents=True, exist_ok=True)

@@ -68,8 +68,15 @@ class RemoteStore:
         begun = time.monotonic()
         for attempt in range(self.attempts):
             try:
-                size: int = sync(get_loop(), self._info, name)["size"]
+                size: int | None = sync(get_loop(), self._info, name)["size"]
+                if size is None:
+                    raise DatasetError(
+                        f"{self.location}/{name}: the server does not tell its size, without "
+                        "which it cannot be read by ranges; copy it to a folder"
+                    )
                 return size
+            except DatasetError:
+                raise
             except Exception as error:
                 if _is_missing(error):
                     return None
@@ -97,7 +104,7 @@ class RemoteStore:
                         raise
                     data = b""
             if len(data) > stop - start:
-                raise ValueError("the server does not answer requests for a range of bytes")
+                raise _NoRangesError("the server does not answer requests for a range of bytes")
             if len(data) < stop - start:
                 return DatasetError(
                     f"{self.location}/{name}: ends before byte {stop:,}, it is truncated"
@@ -111,7 +118,9 @@ class RemoteStore:
 
     def _wait_or_raise(self, attempt: int, name: str, error: Exception, begun: float) -> None:
         """Let time pass before the next attempt, if there is one and it may help."""
-        if isinstance(error, PermissionError) or attempt + 1 == self.attempts:
+        reason = error.__cause__ if isinstance(error, FileNotFoundError) else None
+        error = reason if isinstance(reason, Exception) else error
+        if _is_final(error) or attempt + 1 == self.attempts:
             what = f"{type(error).__name__}: {error}".rstrip(": ")
             raise DatasetError(
                 f"{self.location}/{name}: cannot be read; {attempt + 1} attempt(s) in "
@@ -125,8 +134,21 @@ def _is_missing(error: Exception) -> bool:
     """Whether a server says that there is no such file. What fsspec calls a missing file of a web
     server may be any failure of it, the error's cause."""
     cause = error.__cause__
-    failed = isinstance(cause, OSError) or getattr(cause, "status", 404) not in (404, 410)
+    of_the_web = type(cause).__module__.startswith("aiohttp")
+    failed = isinstance(cause, OSError) or (
+        of_the_web and getattr(cause, "status", 0) not in (404, 410)
+    )
     return isinstance(error, FileNotFoundError) and not failed
+
+
+def _is_final(error: BaseException) -> bool:
+    """Whether it will be no different next time."""
+    status = getattr(error, "status", 0)
+    return isinstance(error, PermissionError | _NoRangesError) or status in (401, 403)
+
+
+class _NoRangesError(Exception):
+    """A server that answers a request for a range with the whole file."""
 
 
 def _past_the_end(error: Exception) -> bool:

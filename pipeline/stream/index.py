@@ -81,12 +81,13 @@ class Index:
             if isinstance(found, DatasetError):
                 raise found
         records = np.frombuffer(b"".join(data), self._record)  # type: ignore[arg-type]
-        wrong = np.flatnonzero(records["record_crc32"] != checksums(records, self._salt))
+        expected = checksums(records, self._salt, blocks.tolist())
+        wrong = np.flatnonzero(records["record_crc32"] != expected)
         if len(wrong):
             at = int(wrong[0])
             raise self._wrong(
                 f"the record of block {blocks[at]} has checksum "
-                f"{checksums(records[at : at + 1], self._salt)[0]:08x} but says "
+                f"{expected[at]:08x} but says "
                 f"{records['record_crc32'][at]:08x}; it is damaged or another dataset's"
             )
         return records

@@ -36,21 +36,26 @@ def open_loader(
     passes = [settings.repeat, *settings.mix.values()] if mixed else [settings.repeat]
     if not training:
         manifests, passes = [manifest], [1.0]
+    stores = [
+        open_store(dataset.location, attempts=settings.attempts, timeout=settings.timeout)
+        for dataset in manifests
+    ]
     readers = [
         Reader(
             dataset,
             split,
-            _shards(dataset, settings, say),
+            store,
+            _kept(store, dataset, settings, say),
             say if settings.on_corrupt == "skip" else None,
         )
-        for dataset in manifests
+        for dataset, store in zip(manifests, stores, strict=True)
     ]
     sources = [
         Source(reader.index, dataset.fingerprint, Fraction(str(share)))
         for reader, dataset, share in zip(readers, manifests, passes, strict=True)
     ]
     for source, dataset, share in zip(sources, manifests, passes, strict=True):
-        if not source.blocks_before(1):
+        if training and not source.blocks_before(1):
             raise DatasetError(
                 f"{share} passes over {dataset.location} an epoch are less than one of its "
                 f"{source.index.blocks} blocks; raise stream.repeat or its share in stream.mix"
@@ -82,9 +87,10 @@ def open_mixed(manifest: Manifest, settings: StreamSettings) -> list[Manifest]:
     return found
 
 
-def _shards(manifest: Manifest, settings: StreamSettings, say: Callable[[str], None]) -> Store:
-    """Where the shards of a dataset are read from."""
-    store = open_store(manifest.location, attempts=settings.attempts, timeout=settings.timeout)
+def _kept(
+    store: Store, manifest: Manifest, settings: StreamSettings, say: Callable[[str], None]
+) -> Store:
+    """The store of a dataset, what is read of it kept if that is asked for."""
     if not settings.cache or not is_url(manifest.location):
         return store
     from pipeline.storage.cache import CachedStore

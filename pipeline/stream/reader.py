@@ -28,15 +28,20 @@ class Reader:
         self,
         manifest: Manifest,
         split: str,
+        store: Store | None = None,
         shards: Store | None = None,
         report: Callable[[str], None] | None = None,
     ) -> None:
-        self.index = Index(manifest.store, f"{split}/{INDEX}", manifest.splits[split])
+        store = store or manifest.store
+        self.index = Index(store, f"{split}/{INDEX}", manifest.splits[split])
         self.schema = schema(
             manifest.fields, manifest.tokenizer.vocab_size, segments=manifest.segments
         )
-        self._store = shards or manifest.store
-        self._shards = [f"{split}/{shard.name}" for shard in manifest.splits[split].shards]
+        self._store = shards or store
+        self._shards = [
+            Range(f"{split}/{shard.name}", 0, shard.bytes)
+            for shard in manifest.splits[split].shards
+        ]
         self._report = report
         self._reported: set[int] = set()
 
@@ -65,8 +70,8 @@ class Reader:
 
     def _rows(self, block: Block, data: bytes | DatasetError) -> pa.RecordBatch:
         """The rows that a block's bytes hold, if they are what the index says."""
-        if isinstance(data, bytes) and zlib.crc32(data) != block.crc32:
-            (data,) = self._read([block], fresh=True)  # what was kept of it may be what is damaged
+        if isinstance(data, DatasetError) or zlib.crc32(data) != block.crc32:
+            (data,) = self._read([block], fresh=True)  # what is damaged may be what was kept of it
         if isinstance(data, DatasetError):
             raise self._damaged(block, f"cannot be read ({data})")
         if (found := zlib.crc32(data)) != block.crc32:
@@ -75,21 +80,19 @@ class Reader:
             )
         try:
             rows = pa.ipc.open_stream(data).read_next_batch()
+            rows.validate()
         except (pa.ArrowException, StopIteration) as error:
             raise self._damaged(block, f"is no Arrow record batch ({error})") from None
-        if rows.schema.names != self.schema.names:
-            raise self._damaged(
-                block, f"has columns {rows.schema.names}, the dataset {self.schema.names}"
-            )
+        if not rows.schema.equals(self.schema) or any(c.null_count for c in rows.columns):
+            raise self._damaged(block, "does not have the columns of the dataset")
         tokens: Any = rows.column(0)
-        if not np.array_equal(np.diff(np.asarray(tokens.offsets)), block.lengths):
+        offsets = np.concatenate([[0], np.cumsum(block.lengths, dtype=np.int64)])
+        if not np.array_equal(tokens.offsets, offsets) or len(tokens.values) != offsets[-1]:
             raise self._damaged(block, "does not hold the rows that its index says")
         return rows
 
     def _name(self, block: Block) -> str:
-        if block.shard < len(self._shards):
-            return self._shards[block.shard]
-        return f"shard {block.shard}"  # which no file is called
+        return self._shards[block.shard].name
 
     def _damaged(self, block: Block, what: str) -> DatasetError:
         return DatasetError(

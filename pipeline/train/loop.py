@@ -2,7 +2,7 @@
 
 import math
 import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from copy import deepcopy
 from dataclasses import dataclass, replace
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from pipeline.errors import TrainingError
+from pipeline.stream.batch import Batch
 from pipeline.stream.loader import Stream, Update, Updates
 from pipeline.stream.plan import Position
 from pipeline.tasks.task import Evaluation, Mistake, Task
@@ -112,8 +113,7 @@ class Trainer:
         with self._signals():
             while not (reason := self.ended()):
                 self._epoch()
-            if self._saved != self.state.step:
-                self._save()
+            self._save_the_last()
         return reason
 
     def ended(self) -> str:
@@ -136,7 +136,8 @@ class Trainer:
                 self._settle()
                 self._pending = result
                 self._at_boundaries(epoch_ends=self.state.position.epoch > epoch)
-                if self.ended():
+                if self.ended():  # save first: the stream may take its time to close
+                    self._save_the_last()
                     break
 
     def _update(self, update: Update) -> Result:
@@ -203,14 +204,17 @@ class Trainer:
 
     def _skip(self, rows: int) -> None:
         """Count rows of damaged blocks. Raises TrainingError when there are too many."""
-        loader, state = self.loader, self.state
-        state.skipped += rows
-        of, limit = max(state.rows, loader.rows_before(1)), loader.settings.max_corrupt
-        if rows and state.skipped > limit * of:
+        self.state.skipped += rows
+        if rows:
+            of = max(self.state.rows, self.loader.rows_before(1))
+            self._check_skipped(self.state.skipped, of)
+
+    def _check_skipped(self, rows: int, of: int) -> None:
+        limit = self.loader.settings.max_corrupt
+        if rows > limit * of:
             raise TrainingError(
-                f"stream.max_corrupt={limit}: {state.skipped:,} rows of damaged blocks were "
-                f"skipped, of {of:,}; mend the shards that the warnings name, or raise "
-                f"stream.max_corrupt"
+                f"stream.max_corrupt={limit}: {rows:,} rows of damaged blocks were skipped, of "
+                f"{of:,}; mend the shards that the warnings name, or raise stream.max_corrupt"
             )
 
     def _diverged(self, step: int, what: str) -> TrainingError:
@@ -240,16 +244,24 @@ class Trainer:
 
     def evaluate(self) -> Evaluation:
         """Figures on the validation split, logged under `val/`."""
-        batches = (
-            batch for update in self.validation.prefetched(Position()) for batch in update.batches
-        )
+        skipped = torch.zeros(1, dtype=torch.float64, device=self.world.device)
+
+        def batches(updates: Iterable[Update]) -> Iterator[Batch]:
+            for update in updates:
+                skipped.add_(update.skipped)
+                yield from update.batches
+
         with self._meter.pause():
-            rows = documents(self.task, self.used, batches, self.precision, self.world)
-            evaluation, mistakes = evaluate(self.task, rows, self.world)
+            with closing(self.validation.prefetched(Position())) as updates:
+                rows = documents(self.task, self.used, batches(updates), self.precision, self.world)
+                evaluation, mistakes = evaluate(self.task, rows, self.world)
+            lost = int(self.world.sum(skipped))
+            self._check_skipped(lost, lost + int(evaluation.metrics["examples"]))
             step = self.state.step
             self._evaluation = (step, evaluation)
             if self.listener:
-                self.listener.log(step, {f"val/{k}": v for k, v in evaluation.metrics.items()})
+                metrics = {f"val/{k}": v for k, v in evaluation.metrics.items()}
+                self.listener.log(step, metrics | ({"val/skipped_rows": lost} if lost else {}))
                 self.listener.evaluated(step, evaluation, mistakes)
         return evaluation
 
@@ -280,6 +292,10 @@ class Trainer:
         state.since_log = []
         if self.listener:
             self.listener.log(state.step, metrics)
+
+    def _save_the_last(self) -> None:
+        if self._saved != self.state.step:
+            self._save()
 
     def _save(self) -> None:
         self._settle()

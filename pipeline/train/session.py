@@ -49,11 +49,6 @@ def train(config: Config) -> None:
             resume = "auto" if restarted else config.train.resume
             path = folder.begin(config, manifest, tokenizer, resume, say)
         world = stack.enter_context(connect(place))
-        if len(set(world.gather(manifest.fingerprint))) > 1:
-            raise DatasetError(
-                f"{manifest.location}: the nodes hold different datasets there and would train on "
-                f"different rows; share or copy that of one"
-            )
         trainer = build(config, manifest, world, folder, world.from_first(path), say)
         reason = trainer.ended()
         if reason and summary.is_of(folder, trainer.state.step):
@@ -117,6 +112,12 @@ def build(
     """The trainer, as the checkpoint at `path` left it."""
     mixed = open_mixed(manifest, config.stream)
     datasets = " + ".join(dataset.fingerprint for dataset in (manifest, *mixed))
+    if len(set(world.gather(datasets))) > 1:
+        places = ", ".join(dataset.location for dataset in (manifest, *mixed))
+        raise DatasetError(
+            f"{places}: the nodes hold different datasets there and would train on different "
+            f"rows; share or copy those of one"
+        )
     facts = {"plan version": VERSION, "dataset": datasets}
     state = checkpoint.read_state(path, facts) if path else State()
     if path and not folder.owns(path):  # the best of the run that this one branches off stays there
@@ -216,6 +217,8 @@ def run(
             trainer.listener = stack.enter_context(reporter)
         try:
             reason = trainer.train()
+            if reason != "signal":
+                trainer.last_evaluation()
         except (DatasetError, InputError) as error:
             error.local = True  # another rank reads other blocks or files
             raise
@@ -228,10 +231,8 @@ def run(
         if reason == "signal":
             if world.first:
                 reporter.killed = True
-        else:
-            evaluation = trainer.last_evaluation()
-            if world.first:
-                summary.write(trainer, evaluation, folder)
+        elif world.first:
+            summary.write(trainer, trainer.last_evaluation(), folder)
     return reason
 
 

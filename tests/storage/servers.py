@@ -17,7 +17,7 @@ class Files:
     """False: answers each request with the whole file."""
     before: Callable[[str, int], int | None] = lambda path, count: None
     """Called with the path and how often it was asked for; a number is the status to answer with
-    instead, and it may sleep."""
+    instead, 0 hangs up, and it may sleep."""
     asked: dict[str, int] = field(default_factory=dict)
     sent: dict[str, int] = field(default_factory=dict)
     """Bytes of bodies, by path."""
@@ -43,6 +43,9 @@ class Files:
                 path = files.folder / name
                 if status is None and not path.is_file():
                     status = 404
+                if status == 0:
+                    self.close_connection = True
+                    return None
                 if status is not None:
                     return self.reply(status, b"")
                 data, wanted = path.read_bytes(), self.headers.get("Range")

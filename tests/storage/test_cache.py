@@ -13,7 +13,7 @@ import pytest
 
 from pipeline.errors import DatasetError
 from pipeline.storage import cache
-from pipeline.storage.cache import CachedStore
+from pipeline.storage.cache import OWN, CachedStore
 from pipeline.storage.local import LocalStore
 from pipeline.storage.store import Range
 
@@ -46,7 +46,7 @@ def cached(source: Counted, folder: Path, limit: int = 300_000, **keys: Any) -> 
 
 def taken(folder: Path) -> int:
     total = 0
-    for path in (folder / "of").rglob("*-*"):
+    for path in (folder / OWN / "of").rglob("*-*"):
         with suppress(FileNotFoundError):  # evicted meanwhile
             total += path.stat().st_size if path.is_file() else 0
     return total
@@ -62,7 +62,7 @@ def test_what_was_read_once_is_not_fetched_again(
         assert store.read(RANGES) == expected
     assert source.bytes == 20 * SIZE
     assert store.read(RANGES[:1], fresh=True) == expected[:1]
-    assert source.bytes == 20 * SIZE + (20 * SIZE if whole_files else SIZE)
+    assert source.bytes == 21 * SIZE
 
 
 def test_it_stays_within_its_bound_and_keeps_what_was_used_last(
@@ -71,7 +71,7 @@ def test_it_stays_within_its_bound_and_keeps_what_was_used_last(
     store = cached(source, tmp_path / "kept", limit=12 * SIZE)
     for i, wanted in enumerate(RANGES):
         store.read([wanted])
-        os.utime(tmp_path / "kept" / "of" / f"a.tar/{wanted.start}-{wanted.stop}", (i, i))
+        os.utime(tmp_path / "kept" / OWN / "of" / f"a.tar/{wanted.start}-{wanted.stop}", (i, i))
         store.read(RANGES[:1])  # used all the time
         assert taken(tmp_path / "kept") <= 12 * SIZE
     source.bytes = 0
@@ -79,6 +79,16 @@ def test_it_stays_within_its_bound_and_keeps_what_was_used_last(
     assert source.bytes == 0
     store.read(RANGES[1:3])
     assert source.bytes == 2 * SIZE
+
+
+def test_what_else_lies_in_the_folder_is_left_alone(source: Counted, tmp_path: Path) -> None:
+    (tmp_path / "kept" / "thesis").mkdir(parents=True)
+    others = [tmp_path / "kept" / name for name in ("thesis/my-thesis.tex", "draft-1.tmp")]
+    for path in others:
+        path.write_bytes(bytes(20 * SIZE))
+        os.utime(path, (1, 1))
+    cached(source, tmp_path / "kept", limit=12 * SIZE).read(RANGES)
+    assert all(path.exists() for path in others)
 
 
 def test_what_is_too_large_is_not_kept(source: Counted, tmp_path: Path) -> None:
@@ -153,8 +163,8 @@ def test_what_a_killed_process_left_unfinished_is_removed_in_time(
     source: Counted, tmp_path: Path
 ) -> None:
     folder = tmp_path / "kept"
-    (folder / "of").mkdir(parents=True)
-    old, new = folder / "of" / "0-1000-aa.tmp", folder / "of" / "0-1000-bb.tmp"
+    (folder / OWN / "of").mkdir(parents=True)
+    old, new = (folder / OWN / "of" / f"0-1000-{end}.tmp" for end in ("aa", "bb"))
     for path in (old, new):
         path.write_bytes(bytes(SIZE))
     os.utime(old, (1, 1))

@@ -120,8 +120,26 @@ def test_what_is_forbidden_is_asked_for_once(folder: Path, monkeypatch: pytest.M
 
 
 def test_a_server_without_ranges_is_told_from_damage(folder: Path) -> None:
-    with Files(folder, ranges=False) as files, pytest.raises(DatasetError, match="range of bytes"):
-        RemoteStore(files.url, attempts=2).read([Range("train/a.tar", 5, 9)])
+    asked = pytest.raises(DatasetError, match=r"1 attempt\(s\) .*range of bytes")
+    with Files(folder, ranges=False) as files, asked:
+        RemoteStore(files.url).read([Range("train/a.tar", 5, 9)])
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_what_a_web_server_forbids_is_told_with_its_status(folder: Path, status: int) -> None:
+    with Files(folder, before=lambda path, count: status) as files:
+        store = RemoteStore(files.url)
+        for ask in (lambda: store.whole("train/a.tar"), lambda: store.read(RANGES[:1])):
+            with pytest.raises(DatasetError, match=rf"1 attempt\(s\) .*{status}"):
+                ask()
+
+
+def test_a_dropped_connection_is_no_missing_file(folder: Path) -> None:
+    with Files(folder, before=lambda path, count: 0 if count < 3 else None) as files:
+        assert RemoteStore(files.url).size("train/a.tar") == len(DATA)
+    lost = pytest.raises(DatasetError, match=r"3 attempt\(s\) .*Disconnected")
+    with Files(folder, before=lambda path, count: 0) as files, lost:
+        RemoteStore(files.url, attempts=3).size("train/a.tar")
 
 
 def test_an_unknown_protocol_says_what_brings_it() -> None:

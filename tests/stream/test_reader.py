@@ -2,13 +2,18 @@
 
 import re
 import shutil
+import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
+from pipeline.corpus.blocks import to_bytes
 from pipeline.corpus.dataset import Manifest, open_dataset
+from pipeline.corpus.index import checksums
 from pipeline.errors import DatasetError
 from pipeline.stream.open import open_loader
 from pipeline.stream.plan import Position
@@ -46,6 +51,46 @@ def truncate(folder: Path) -> None:
 
 def remove(folder: Path) -> None:
     block_at(folder, BLOCK)[0].unlink()
+
+
+def rewrite(folder: Path, change: Callable[[pa.RecordBatch], pa.RecordBatch]) -> None:
+    """Other content under right checksums, as a hostile dataset may have it."""
+    manifest = open_dataset(folder, whole=False)
+    records = np.load(manifest.index("train"))
+    shard, start, stop = block_at(folder, BLOCK)
+    rows = pa.ipc.open_stream(shard.read_bytes()[start:stop]).read_next_batch()
+    data = to_bytes(change(rows)).to_pybytes()
+    content = shard.read_bytes()
+    shard.write_bytes(content[:start] + data + content[start + len(data) :])
+    records["bytes"][BLOCK], records["crc32"][BLOCK] = len(data), zlib.crc32(data)
+    salt = manifest.splits["train"].salt
+    records["record_crc32"] = checksums(records, salt, range(len(records)))
+    np.save(manifest.index("train"), records)
+
+
+def wider(rows: pa.RecordBatch) -> pa.RecordBatch:
+    return rows.set_column(0, "tokens", rows.column(0).cast(pa.list_(pa.uint32())))
+
+
+def without_a_label(rows: pa.RecordBatch) -> pa.RecordBatch:
+    labels = pa.array([None, *rows.column(1).to_pylist()[1:]], pa.int32())
+    return rows.set_column(1, "label", labels)
+
+
+@pytest.mark.parametrize("change", [wider, without_a_label])
+def test_checksums_do_not_vouch_for_the_content(copy: Path, change: Any) -> None:
+    rewrite(copy, change)
+    reader = Reader(open_dataset(copy, whole=False), "train")
+    with pytest.raises(DatasetError, match=r"block 3 at byte \d+ does not"):
+        list(reader.blocks(reader.index.read(np.array([BLOCK]))))
+
+
+def test_records_that_changed_places_are_noticed(copy: Path) -> None:
+    path = copy / "train" / "index.npy"
+    records = np.load(path)
+    np.save(path, records[[1, 0, *range(2, len(records))]])
+    with pytest.raises(DatasetError, match="the record of block 0 has checksum"):
+        Reader(open_dataset(copy), "train").index.read(np.array([0, 1]))
 
 
 def swap(folder: Path) -> None:

@@ -16,11 +16,11 @@ from tests.train.processes import losses, metrics, run, weights
 RUN = ["train.max_steps=10", "train.log_every=1"]
 
 
-def damage(shards: Path, blocks: int) -> None:
-    """Flip a bit in the first blocks of the training split."""
+def damage(shards: Path, blocks: slice, split: str = "train") -> None:
+    """Flip a bit in some blocks of a split."""
     manifest = open_dataset(shards)
-    for record in np.load(manifest.index("train"))[:blocks]:
-        shard = manifest.shard("train", record["shard"])
+    for record in np.load(manifest.index(split))[blocks]:
+        shard = manifest.shard(split, record["shard"])
         data = bytearray(shard.read_bytes())
         data[int(record["offset"]) + 200] ^= 1
         shard.write_bytes(data)
@@ -53,7 +53,7 @@ def test_shards_on_a_server_train_the_same_weights(corpus: Path, tmp_path: Path)
 
 def test_damaged_blocks_are_skipped_counted_and_limited(corpus: Path, tmp_path: Path) -> None:
     shards = shutil.copytree(corpus / "shards", tmp_path / "shards")
-    damage(shards, blocks=2)
+    damage(shards, slice(2))
     settings = [*small(corpus), f"corpus.shards={shards}", "train.epochs=2", "train.log_every=1"]
     status, _, err = run(*settings, f"run.dir={tmp_path}/stop")
     assert status == 2
@@ -68,6 +68,30 @@ def test_damaged_blocks_are_skipped_counted_and_limited(corpus: Path, tmp_path: 
     (line,) = [line for line in err.splitlines() if line.startswith("error:")]
     assert "stream.max_corrupt=0.001: " in line
     assert "rows of damaged blocks were skipped" in line
+
+
+def test_damage_to_the_validation_split_is_named_by_its_rank_counted_and_limited(
+    corpus: Path, tmp_path: Path
+) -> None:
+    """The last evaluation, of a run that ends between two; the block is of the last rank."""
+    shards = shutil.copytree(corpus / "shards", tmp_path / "shards")
+    damage(shards, slice(-1, None), "validation")
+    settings = [*small(corpus), f"corpus.shards={shards}", "train.max_steps=3"]
+    status, _, err = run(*settings, f"run.dir={tmp_path}/stop", nproc=2)
+    assert status != 0
+    assert "error: rank 1: " in err
+    assert "validation/00000.tar: block" in err
+    assert "Traceback (most recent call last)" not in err.split("torch.distributed.elastic")[0]
+    skipping = [*settings, "stream.on_corrupt=skip"]
+    status, _, err = run(*skipping, "stream.max_corrupt=0.2", f"run.dir={tmp_path}/skip")
+    assert status == 0, err
+    rows = open_dataset(shards).splits["validation"].rows
+    found = metrics(tmp_path / "skip")[-1]
+    assert 0 < found["val/skipped_rows"] == rows - found["val/examples"]
+    damage(shards, slice(0, -1), "validation")
+    status, _, err = run(*skipping, f"run.dir={tmp_path}/limit")
+    assert status == 2
+    assert f"{rows} rows of damaged blocks were skipped, of {rows}" in err
 
 
 @pytest.fixture(scope="module")
