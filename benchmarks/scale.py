@@ -160,8 +160,8 @@ def main() -> None:
                 print(
                     f"| {rows:.0e} | {world} | {lanes} x {window} | {m['start']:.2f} s "
                     f"| {m['resume']:.2f} s | {m['plan'] * 1000:.0f} ms | {trained:.0f} s "
-                    f"| {trained / m['plan']:,.0f} | {m['memory']:.0f} MB | {m['held']:.0f} MB | {m['filled']:.3f} "
-                    f"| {m['fetched']:.3f} | {m['index']:.4f} |",
+                    f"| {trained / m['plan']:,.0f} | {m['memory']:.0f} MB | {m['held']:.0f} MB "
+                    f"| {m['filled']:.3f} | {m['fetched']:.3f} | {m['index']:.4f} |",
                     flush=True,
                 )
             path.unlink()
