@@ -67,7 +67,8 @@ def main() -> None:
     share = plan.share(window)
     lengths = source.lengths[share.ids]
     place = np.arange(window.rows)
-    rank = place % LANES * len(RANKS) // LANES
+    lane = np.argsort(window.lanes.turn)[place % LANES]
+    rank = lane * len(RANKS) // LANES
     middle.set_title(
         "2  In each lane rows are shuffled and sorted by length; lanes are read in turn and the "
         "sequence is cut\n    into batches: rows x padded length (grey) within the token budget; "
@@ -90,7 +91,7 @@ def main() -> None:
     )
     x = 0.0
     for step, (cut,) in enumerate(window.updates):
-        begin, end = window.before(np.array([cut.start, cut.stop]), len(RANKS))
+        begin, end = window.lanes.before(np.array([cut.start, cut.stop]), len(RANKS))
         width = int((end - begin).max())
         for r, colour in enumerate(RANKS):
             bottom.add_patch(

@@ -101,8 +101,8 @@ class Loader:
 
     def _updates(self, window: Window, first: int, rows: Rows) -> Iterator[Update]:
         cuts = [cut for update in window.updates for cut in update]
-        begin = window.before(np.array([cut.start for cut in cuts]), self.world)
-        end = window.before(np.array([cut.stop for cut in cuts]), self.world)
+        begin = window.lanes.before(np.array([cut.start for cut in cuts]), self.world)
+        end = window.lanes.before(np.array([cut.stop for cut in cuts]), self.world)
         sizes = (end - begin).max(1).tolist()  # on each rank as many rows as on that with most
         own = zip(begin[:, self.rank].tolist(), end[:, self.rank].tolist(), strict=True)
         shapes = iter(zip(cuts, sizes, map(slice, *zip(*own, strict=True)), strict=True))

@@ -3,9 +3,9 @@
 Each pass over a dataset takes its blocks in the order of a keyed permutation. An epoch is so many
 passes, or a part of one, over each dataset; it is cut into windows, each with its share of every
 dataset. The rows of a window are dealt to `lanes` contiguous spans; in each lane they are shuffled
-by hash and then sorted by length. The lanes are read in turn, row g of the window being row
-g // lanes of lane g % lanes, and this sequence is cut into batches whose rows times padded length
-fit the token budget. The batches are shuffled, and `micro_batches` of them in a row make an update.
+by hash and then sorted by length. The lanes are read in turn, and this sequence is cut into batches
+whose rows times padded length fit the token budget. The batches are shuffled, and `micro_batches`
+of them in a row make an update.
 
 Rank r of a world of n owns the lanes v with v * n // lanes = r, hence of each batch the rows that
 fall to these lanes. Neither a batch nor the order of batches depends on n.
@@ -14,7 +14,6 @@ fall to these lanes. Neither a batch nor the order of batches depends on n.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +22,7 @@ from pipeline.errors import TrainingError
 from pipeline.stream.cuts import Cut, bin_edges, cut, cut_rows
 from pipeline.stream.hashing import draw, key
 from pipeline.stream.index import Block, Index
+from pipeline.stream.lanes import Lanes
 from pipeline.stream.permutation import permute
 from pipeline.stream.settings import MOST_LANES, StreamSettings
 
@@ -83,7 +83,7 @@ class Window:
 
     epoch: int
     number: int
-    lanes: int
+    lanes: Lanes
     sources: Ints = field(repr=False)
     """[m] the dataset of each block, in the order of the plan's sources."""
     blocks: list[Block] = field(repr=False)
@@ -100,12 +100,6 @@ class Window:
     def rows(self) -> int:
         return int(self.first_rows[-1])
 
-    def before(self, places: Ints, world: int) -> Ints:
-        """[k, world] rows of each rank that come before each of k places in the sequence."""
-        firsts = -(-np.arange(world + 1) * self.lanes // world)
-        lanes, places = np.diff(firsts), places[:, None]
-        return places // self.lanes * lanes + np.clip(places % self.lanes - firsts[:-1], 0, lanes)
-
 
 @dataclass(frozen=True)
 class Share:
@@ -117,16 +111,6 @@ class Share:
     """[rows] its number in that block."""
     ids: Ints = field(repr=False)
     """[rows] a number for each row that no other has, in this or another pass."""
-
-
-def own_lanes(rank: int, world: int, lanes: int) -> tuple[int, int]:
-    """The lanes [first, stop) of a rank: those v with v * world // lanes = rank."""
-    return -(-rank * lanes // world), -(-(rank + 1) * lanes // world)
-
-
-def lane_start(rows: int, lanes: int, lane: int) -> int:
-    """The first row of a lane: all have equally many, the first rows % lanes one more."""
-    return lane * (rows // lanes) + min(lane, rows % lanes)
 
 
 class Plan:
@@ -144,6 +128,7 @@ class Plan:
         shuffle: bool = True,
     ) -> None:
         self.sources, self.settings, self.shuffle = sources, settings, shuffle
+        self.lanes = Lanes(settings.lanes)
         self.key = key(VERSION, *(int(s.fingerprint[:16], 16) for s in sources), seed)
         self.longest = max(source.index.max_length for source in sources)
         """Tokens of the longest row."""
@@ -165,27 +150,26 @@ class Plan:
 
     def window(self, epoch: int, number: int) -> Window:
         """Plan one window, at a cost in time and memory that is the same in any corpus."""
-        s = self.settings
         sources, passes, blocks = self._window_blocks(epoch, number)
         first_rows = np.cumsum([0, *(len(block.lengths) for block in blocks)])
         in_split = np.array([block.first_row for block in blocks])
         first_ids = passes * self._bases[-1] + self._bases[sources] + in_split
         bins = self._bins[np.concatenate([block.lengths for block in blocks])]
         window = Window(
-            epoch, number, s.lanes, sources, blocks, first_rows, first_ids, bins, updates=[]
+            epoch, number, self.lanes, sources, blocks, first_rows, first_ids, bins, updates=[]
         )
         updates = self._updates(epoch, number, self.edges[self._sequence(window)])
         return replace(window, updates=updates)
 
     def share(self, window: Window, rank: int = 0, world: int = 1) -> Share:
         """The rows that a rank owns of a window: at a cost of these rows alone."""
-        lanes = own_lanes(rank, world, window.lanes)
-        start, stop = (lane_start(window.rows, window.lanes, lane) for lane in lanes)
+        first, last = window.lanes.of_rank(rank, world)
+        start, stop = window.lanes.starts(window.rows)[[first, last]].tolist()
         rows = np.arange(start, stop)
         block = np.searchsorted(window.first_rows, rows, side="right") - 1
         row = rows - window.first_rows[block]
         ids = window.first_ids[block] + row
-        order = in_turn(self._order(window, start, ids), window.rows, window.lanes, *lanes)
+        order = self._order(window, start, ids)[window.lanes.in_turn(window.rows, first, last)]
         return Share(block[order], row[order], ids[order])
 
     def from_position(self, position: Position) -> Iterator[tuple[Window, int]]:
@@ -231,16 +215,16 @@ class Plan:
             return window.bins[window.first_rows[share.block] + share.row]
         # In a lane that is sorted by length it is enough to count how many rows have which.
         counts = np.bincount(
-            _lane_of_row(n, lanes) * many + (many - 1 - window.bins), minlength=lanes * many
+            lanes.of_row(n) * many + (many - 1 - window.bins), minlength=lanes.count * many
         )
         falling = np.arange(many - 1, -1, -1, dtype=np.uint8)
-        return in_turn(np.repeat(np.tile(falling, lanes), counts), n, lanes, 0, lanes)
+        return np.repeat(np.tile(falling, lanes.count), counts)[lanes.in_turn(n, 0, lanes.count)]
 
     def _order(self, window: Window, start: int, ids: Ints) -> Ints:
         """The rows of whole lanes from row `start` on, sorted by lane, then from long to short,
         then at random: all in one 64-bit key."""
         rows = slice(start, start + len(ids))
-        keys = _lane_of_row(window.rows, window.lanes)[rows].astype(np.uint64) << BIN_BITS
+        keys = window.lanes.of_row(window.rows)[rows].astype(np.uint64) << BIN_BITS
         if self.settings.bucketing:
             keys |= np.uint64(len(self.edges)) - window.bins[rows]
         keys <<= RANDOM_BITS
@@ -263,17 +247,3 @@ class Plan:
                 cuts.remove(largest)
                 cuts.insert(0, largest)
         return [cuts[i : i + k] for i in range(0, len(cuts), k)]
-
-
-def _lane_of_row(rows: int, lanes: int) -> Ints:
-    starts = [lane_start(rows, lanes, lane) for lane in range(lanes + 1)]
-    return np.repeat(np.arange(lanes), np.diff(starts))
-
-
-def in_turn(values: NDArray[Any], rows: int, lanes: int, first: int, last: int) -> NDArray[Any]:
-    """What stands lane after lane, for the lanes [first, last), as it comes when they are read in
-    turn: the first row of each, the second of each, and so on."""
-    even, longer = rows // lanes, min(max(rows % lanes - first, 0), last - first)
-    uneven = values[: longer * (even + 1)].reshape(longer, even + 1)
-    others = values[uneven.size :].reshape(last - first - longer, even)
-    return np.concatenate([*np.concatenate([uneven[:, :even], others]).T, uneven[:, even]])

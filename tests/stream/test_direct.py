@@ -204,7 +204,7 @@ MISTAKES = {
 @pytest.mark.parametrize("override", ["", *MISTAKES])
 def test_a_mistake_is_one_line(override: str) -> None:
     right = [
-        "stream.direct=99", "stream.batch_rows=9", "corpus.tokenizer=a", "corpus.keep=start",
+        "stream.direct=99", "stream.batch_rows=8", "corpus.tokenizer=a", "corpus.keep=start",
         "corpus.label_names=[a, b]", "corpus.validation=a.tar",
     ]  # fmt: skip
     if not override:
