@@ -23,7 +23,7 @@ MISTAKES = {
     "share": ("corpus.validation=1.5", "needs a share between 0 and 1, or a file"),
     "a value as a section": ("train.lr.x=1", "train.lr is a value, not a section"),
     "budget below a row": ("stream.token_budget=399", "fewer than the longest row"),
-    "budget split": ("stream.micro_batches=64", "fewer than the longest row"),
+    "budget split": ("stream.micro_batches=128", "fewer than the longest row"),
     "infinite": ("train.lr=.inf", "train.lr=inf: input should be a finite number"),
     "bare on": ("corpus.label=on", "quote it"),
     "keep of a split text": ("corpus.long_texts=split", "corpus.long_texts=split truncates none"),

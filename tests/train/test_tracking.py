@@ -70,7 +70,7 @@ def test_a_run_is_copied_whole(folder, store):
     assert set(run.data.metrics) == {"train/loss", "optim/lr"}
     assert (run.info.status, run.info.run_name) == ("FINISHED", "first")
     assert run.info.end_time > run.info.start_time
-    assert run.data.params["train.lr"] == "0.002"
+    assert float(run.data.params["train.lr"]) == config_file.load().train.lr
     assert run.data.params["corpus.replace"] == '{"<br />": " "}'
     assert run.data.tags["headrace.world_size"] == "4"
     assert run.info.run_id == json.loads((folder / "mlflow.json").read_text())["run_id"]
