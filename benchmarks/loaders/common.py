@@ -1,5 +1,6 @@
 """What the contenders share: the rows they are given, the batches they deliver, the collate."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,6 +58,49 @@ class Loader(Protocol):
 
     def resume(self, state: Any) -> Iterator[Batch]:
         """In a fresh process: the batches after `state`."""
+
+
+class Counting(ABC):
+    """A loader of a system that keeps no state: it counts the rows that it delivered itself."""
+
+    _epoch = _rows = 0
+
+    def epoch(self, number: int) -> Iterator[Batch]:
+        return self.resume({"epoch": number, "rows": 0})
+
+    def state(self) -> Any:
+        return {"epoch": self._epoch, "rows": self._rows}
+
+    def resume(self, state: Any) -> Iterator[Batch]:
+        self._epoch, self._rows = state["epoch"], state["rows"]
+        for batch in self._batches():
+            self._rows += len(batch["lengths"])
+            yield batch
+
+    @abstractmethod
+    def _batches(self) -> Iterator[Batch]:
+        """Those of the epoch after the rows that are done."""
+
+
+class Stateful:
+    """A loader of a system whose own loader keeps its state."""
+
+    _loader: Any
+
+    def epoch(self, number: int) -> Iterator[Batch]:
+        return iter(self._loader)
+
+    def state(self) -> Any:
+        return self._loader.state_dict()
+
+    def resume(self, state: Any) -> Iterator[Batch]:
+        self._loader.load_state_dict(state)
+        return iter(self._loader)
+
+
+def collate_dicts(rows: list[dict[str, Any]]) -> Batch:
+    """Samples as these systems keep them, a dict a row."""
+    return collate([row["tokens"] for row in rows], [row["label"] for row in rows])
 
 
 def collate(tokens: Sequence[Array], labels: Any) -> Batch:

@@ -9,13 +9,12 @@ same page has skip(rows), which is exact and is what is timed.
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import datasets
 import numpy as np
 import pyarrow as pa
 
-from loaders.common import ROWS, SEED, Batch, Rows, collate
+from loaders.common import ROWS, SEED, Batch, Counting, Rows, collate
 
 BUFFER = 10_000
 SHARDS = 64
@@ -28,7 +27,7 @@ def convert(rows: Rows, folder: Path) -> None:
     datasets.Dataset(table).save_to_disk(folder)
 
 
-class Loader:
+class Loader(Counting):
     settings = (
         f"Arrow; to_iterable_dataset(num_shards={SHARDS}).shuffle(buffer_size={BUFFER:,})"
         f'.with_format("arrow").iter({ROWS})'
@@ -38,20 +37,11 @@ class Loader:
     def __init__(self, folder: Path) -> None:
         rows = datasets.load_from_disk(folder).to_iterable_dataset(num_shards=SHARDS)
         self._dataset = rows.shuffle(seed=SEED, buffer_size=BUFFER)
-        self._epoch = self._rows = 0
 
-    def epoch(self, number: int) -> Iterator[Batch]:
-        return self.resume({"epoch": number, "rows": 0})
-
-    def state(self) -> Any:
-        return {"epoch": self._epoch, "rows": self._rows}
-
-    def resume(self, state: Any) -> Iterator[Batch]:
-        self._epoch, self._rows = state["epoch"], state["rows"]
+    def _batches(self) -> Iterator[Batch]:
         self._dataset.set_epoch(self._epoch)
         rest = self._dataset.skip(self._rows) if self._rows else self._dataset
         for table in rest.with_format("arrow").iter(ROWS):
-            self._rows += len(table)
             tokens = table.column("tokens").combine_chunks()
             values, offsets = tokens.values.to_numpy(), tokens.offsets.to_numpy()
             rows = [values[a:b] for a, b in pairwise(offsets)]

@@ -11,7 +11,7 @@ from typing import Any
 
 import litdata
 
-from loaders.common import ROWS, SEED, Batch, Rows, collate
+from loaders.common import ROWS, SEED, Rows, Stateful, collate_dicts
 
 
 def convert(rows: Rows, folder: Path) -> None:
@@ -32,7 +32,7 @@ def _samples(rows: Rows, start: int) -> Iterator[dict[str, Any]]:
         yield {"tokens": rows.tokens[i], "label": int(rows.labels[i])}
 
 
-class Loader:
+class Loader(Stateful):
     settings = (
         f"optimize in chunks of 64 MB, a uint16 array a row; StreamingDataLoader, {ROWS} rows, "
         "shuffle, no workers"
@@ -42,19 +42,5 @@ class Loader:
     def __init__(self, folder: Path) -> None:
         dataset = litdata.StreamingDataset(str(folder), shuffle=True, drop_last=False, seed=SEED)
         self._loader = litdata.StreamingDataLoader(
-            dataset, batch_size=ROWS, num_workers=0, collate_fn=_collate
+            dataset, batch_size=ROWS, num_workers=0, collate_fn=collate_dicts
         )
-
-    def epoch(self, number: int) -> Iterator[Batch]:
-        return iter(self._loader)
-
-    def state(self) -> Any:
-        return self._loader.state_dict()
-
-    def resume(self, state: Any) -> Iterator[Batch]:
-        self._loader.load_state_dict(state)
-        return iter(self._loader)
-
-
-def _collate(rows: list[dict[str, Any]]) -> Batch:
-    return collate([row["tokens"] for row in rows], [row["label"] for row in rows])

@@ -2,14 +2,12 @@
 Tuning", "Fast Resumption")."""
 
 import sys
-from collections.abc import Iterator
 from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
-from loaders.common import ROWS, SEED, Batch, Rows, collate
+from loaders.common import ROWS, SEED, Rows, Stateful, collate_dicts
 
 if find_spec("torchvision") is None:  # only its image datasets need it; not built for every torch
     for name in ("torchvision", "torchvision.datasets", "torchvision.transforms.functional"):
@@ -29,7 +27,7 @@ def convert(rows: Rows, folder: Path) -> None:
             out.write({"tokens": tokens, "label": label})
 
 
-class Loader:
+class Loader(Stateful):
     settings = (
         f"MDS, ndarray:uint16 a row, shards of 64 MB; StreamingDataset and StreamingDataLoader, "
         f"{ROWS} rows, shuffle py1e, no workers"
@@ -42,19 +40,5 @@ class Loader:
             local=str(folder), batch_size=ROWS, shuffle=True, shuffle_algo="py1e", shuffle_seed=SEED
         )
         self._loader = streaming.StreamingDataLoader(
-            dataset, batch_size=ROWS, num_workers=0, collate_fn=_collate
+            dataset, batch_size=ROWS, num_workers=0, collate_fn=collate_dicts
         )
-
-    def epoch(self, number: int) -> Iterator[Batch]:
-        return iter(self._loader)
-
-    def state(self) -> Any:
-        return self._loader.state_dict()
-
-    def resume(self, state: Any) -> Iterator[Batch]:
-        self._loader.load_state_dict(state)
-        return iter(self._loader)
-
-
-def _collate(rows: list[dict[str, Any]]) -> Batch:
-    return collate([row["tokens"] for row in rows], [row["label"] for row in rows])

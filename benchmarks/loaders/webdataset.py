@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import webdataset as wds
 
-from loaders.common import ROWS, SEED, Array, Batch, Rows, collate
+from loaders.common import ROWS, SEED, Array, Batch, Counting, Rows, collate
 
 BUFFER = 1000
 MEMBER_ROWS = 512
@@ -34,7 +34,7 @@ def convert(rows: Rows, folder: Path) -> None:
             )
 
 
-class Loader:
+class Loader(Counting):
     settings = (
         f"tar, .npy members of {MEMBER_ROWS} rows, unbatched; shuffle({BUFFER:,}), "
         f"batched({ROWS}), no workers"
@@ -43,17 +43,9 @@ class Loader:
 
     def __init__(self, folder: Path) -> None:
         self._shards = sorted(map(str, folder.glob("*.tar")))
-        self._epoch = self._rows = 0
 
-    def epoch(self, number: int) -> Iterator[Batch]:
-        return self.resume({"epoch": number, "rows": 0})
-
-    def state(self) -> Any:
-        return {"epoch": self._epoch, "rows": self._rows}
-
-    def resume(self, state: Any) -> Iterator[Batch]:
-        self._epoch, self._rows = state["epoch"], state["rows"]
-        stream = (
+    def _batches(self) -> Iterator[Batch]:
+        yield from (
             wds.WebDataset(self._shards, shardshuffle=100, detshuffle=True, seed=SEED + self._epoch)
             .decode()
             .map(_rows)
@@ -62,9 +54,6 @@ class Loader:
             .slice(self._rows, None)
             .batched(ROWS, collation_fn=_collate)
         )
-        for batch in stream:
-            self._rows += len(batch["lengths"])
-            yield batch
 
 
 def _rows(member: dict[str, Any]) -> tuple[list[Array], list[int]]:

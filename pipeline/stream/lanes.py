@@ -37,7 +37,8 @@ class Lanes:
     def in_turn(self, rows: int, first: int, stop: int) -> Ints:
         """Of the rows of the lanes [first, stop) as they lie, [own rows]: which comes when, if the
         lanes are read in turn."""
-        starts = self.starts(rows)[first : stop + 1] - self.starts(rows)[first]
+        starts = self.starts(rows)[first : stop + 1]
+        starts = starts - starts[0]
         sizes = np.diff(starts)
         place = np.arange(starts[-1]) - np.repeat(starts[:-1], sizes)
         turn = np.argsort(np.argsort(self.turn[first:stop]))

@@ -162,7 +162,7 @@ class Plan:
         return replace(window, updates=updates)
 
     def share(self, window: Window, rank: int = 0, world: int = 1) -> Share:
-        """The rows that a rank owns of a window: at a cost of these rows alone."""
+        """The rows that a rank owns of a window; no others are sorted."""
         first, last = window.lanes.of_rank(rank, world)
         start, stop = window.lanes.starts(window.rows)[[first, last]].tolist()
         rows = np.arange(start, stop)
