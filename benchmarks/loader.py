@@ -67,7 +67,9 @@ def main() -> None:
 
     found: dict[str, Any] = {"machine": machine(), "command": shlex.join(["python", *sys.argv])}
     print(f"{found['machine']}\n\n    {found['command']}")
-    corpora: dict[str, Callable[[Path], Any]] = {"film reviews": film_reviews}
+    corpora: dict[str, Callable[[Path], Any]] = {
+        "film reviews": lambda folder: film_reviews(folder, args)
+    }
     if args.jsonl:
         corpora[args.jsonl.name] = lambda folder: jsonl(folder, args)
     for name, rows_of in corpora.items():
@@ -80,11 +82,12 @@ def main() -> None:
         args.json.write_text(json.dumps(found, indent=1) + "\n")
 
 
-def film_reviews(folder: Path) -> Any:
+def film_reviews(folder: Path, args: argparse.Namespace) -> Any:
     from pipeline import config, tasks
     from pipeline.corpus.prepare import prepare
 
-    settings = config.load()
+    cut = [f"corpus.max_tokens={args.max_tokens}", f"corpus.shards={folder}/prepared"]
+    settings = config.load(None, cut)
     fields = tasks.get(settings.task.name).fields(settings.corpus)
     return training_rows(prepare(settings.corpus, fields, quietly))
 
