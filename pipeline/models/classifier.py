@@ -22,15 +22,7 @@ class Classifier(nn.Module):
         nn.init.normal_(self.embedding.weight, std=0.1)
         self.token_dropout = TokenDropout(s.embedding_dropout, site=0)
         self.input_dropout = LockedDropout(s.dropout, site=1)
-        self.stack = Stack(
-            s.cell,
-            s.embedding,
-            s.hidden,
-            s.layers,
-            bidirectional=s.bidirectional,
-            dropout=s.dropout,
-            site=2,
-        )
+        self.stack = Stack(s.embedding, s, site=2)
         self.pooling = POOLINGS[s.pooling](self.stack.outputs, s.hidden)
         self.output_dropout = LockedDropout(s.dropout, site=1000)
         self.scores = nn.Linear(self.pooling.outputs, classes)

@@ -9,73 +9,84 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pipeline import kernels
+from pipeline.models.cells import CELLS, Cell
 from pipeline.models.dropout import LockedDropout
-
-CELLS: dict[str, type[nn.LSTM] | type[nn.GRU]] = {"lstm": nn.LSTM, "gru": nn.GRU}
+from pipeline.models.pooling import valid
+from pipeline.models.settings import ModelSettings
 
 
 class Stack(nn.Module):
     """`layers` recurrent layers, each reading the states of the one below (Graves 2013).
 
-    `cell` is "lstm" (Hochreiter and Schmidhuber 1997, with the forget gate of Gers et al. 2000) or
-    "gru" (Cho et al. 2014, in cuDNN's form with the reset after the product). A bidirectional
-    layer concatenates both directions (Schuster and Paliwal 1997), so the next layer sees both.
-    Locked dropout lies between the layers.
+    A bidirectional layer concatenates both directions (Schuster and Paliwal 1997), so the next
+    layer sees both. Locked dropout lies between the layers.
     """
 
-    def __init__(
-        self,
-        cell: str,
-        inputs: int,
-        hidden: int,
-        layers: int,
-        *,
-        bidirectional: bool,
-        dropout: float,
-        site: int = 0,
-    ) -> None:
+    def __init__(self, inputs: int, settings: ModelSettings, site: int = 0) -> None:
         super().__init__()
-        self.outputs = hidden * (2 if bidirectional else 1)
-        widths = [inputs] + [self.outputs] * layers
-        self.layers = nn.ModuleList(
-            Layer(cell, i, hidden, bidirectional=bidirectional) for i, _ in pairwise(widths)
+        self.outputs = settings.hidden * (2 if settings.bidirectional else 1)
+        widths = [inputs] + [self.outputs] * settings.layers
+        self.layers = nn.ModuleList(Layer(i, settings) for i, _ in pairwise(widths))
+        self.dropouts = nn.ModuleList(
+            LockedDropout(settings.dropout, site + i) for i in range(settings.layers - 1)
         )
-        self.dropouts = nn.ModuleList(LockedDropout(dropout, site + i) for i in range(layers - 1))
 
     def forward(self, x: Tensor, lengths: Tensor, keys: Tensor) -> Tensor:
-        """x [T, B, I], lengths [B] in 1..T, keys [B] -> states [T, B, D*H].
-
-        States at and past a row's length are undefined and must not be used.
-        """
-        reverse = reversal(lengths, x.shape[0])
-        x = self.layers[0](x, reverse)
+        """x [T, B, I], lengths [B] in 1..T, keys [B] -> states [T, B, D*H], 0 past a length."""
+        x = self.layers[0](x, lengths)
         for layer, dropout in zip(self.layers[1:], self.dropouts, strict=True):
-            x = layer(dropout(x, keys), reverse)
+            x = layer(dropout(x, keys), lengths)
         return x
 
 
 class Layer(nn.Module):
-    """One recurrent layer in one or two directions.
+    """One recurrent layer in one or two directions."""
 
-    The backward direction runs forward over a copy in which each row is reversed by its own
-    length. Padding thus always comes after the tokens, where it cannot reach them, and neither
-    direction needs packed sequences, which would leave the fast kernels.
-    """
-
-    def __init__(self, cell: str, inputs: int, hidden: int, *, bidirectional: bool) -> None:
+    def __init__(self, inputs: int, settings: ModelSettings) -> None:
         super().__init__()
-        directions = 2 if bidirectional else 1
-        self.directions = nn.ModuleList(CELLS[cell](inputs, hidden) for _ in range(directions))
-        for direction in self.directions:
-            _initialise(direction, cell, hidden)
+        self.native = settings.native
+        self.directions = nn.ModuleList(
+            CELLS[settings.cell](inputs, settings) for _ in range(1 + settings.bidirectional)
+        )
 
-    def forward(self, x: Tensor, reverse: Tensor) -> Tensor:
-        """x [T, B, I], reverse [T*B] of `reversal` -> states [T, B, D*H]."""
-        forward = self.directions[0](x)[0]  # [T, B, H]
-        if len(self.directions) == 1:
-            return forward
-        backward = self.directions[1](_Permute.apply(x, reverse))[0]  # [T, B, H]
-        return torch.cat([forward, _Permute.apply(backward, reverse)], -1)
+    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+        """x [T, B, I], lengths [B] in 1..T -> states [T, B, D*H], 0 past a row's length."""
+        dtype = x.dtype
+        if torch.is_autocast_enabled(x.device.type):
+            dtype = torch.get_autocast_dtype(x.device.type)
+        if self.native and x.device.type == "cpu" and kernels.runs(dtype):
+            return self._native(x.to(dtype), lengths)
+        return self._steps(x, lengths)
+
+    def _native(self, x: Tensor, lengths: Tensor) -> Tensor:
+        weights = kernels.Weights(
+            *(
+                torch.stack(parts)
+                for parts in zip(
+                    *((c.input, c.recurrent(), c.bias, c.apart()) for c in self._cells()),
+                    strict=True,
+                )
+            )
+        )
+        return kernels.scan(self._cells()[0].kind, x, lengths, weights)[0]
+
+    def _steps(self, x: Tensor, lengths: Tensor) -> Tensor:
+        """The backward direction runs forward over a copy in which each row is reversed by its own
+        length. Padding thus always comes after the tokens, where it cannot reach them, and neither
+        direction needs packed sequences, which would leave the fast kernels.
+        """
+        cells = self._cells()
+        zero = x.new_zeros(x.shape[1], cells[0].units)
+        states = cells[0].steps(x, zero, zero)[0]  # [T, B, H]
+        if len(cells) == 2:
+            reverse = reversal(lengths, x.shape[0])
+            backward = cells[1].steps(_Permute.apply(x, reverse), zero, zero)[0]
+            states = torch.cat([states, _Permute.apply(backward, reverse)], -1)
+        return states * valid(lengths, len(x))[..., None]
+
+    def _cells(self) -> list[Cell]:
+        return list(self.directions)  # type: ignore[arg-type]
 
 
 def reversal(lengths: Tensor, steps: int) -> Tensor:
@@ -104,18 +115,3 @@ class _Permute(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         (index,) = ctx.saved_tensors
         return _Permute.apply(grad, index), None
-
-
-def _initialise(module: nn.Module, cell: str, hidden: int) -> None:
-    """Orthogonal recurrent weights a gate, Glorot input weights, forget-gate bias 1."""
-    for name, parameter in module.named_parameters():
-        if name.startswith("weight_hh"):
-            for gate in parameter.data.split(hidden):
-                nn.init.orthogonal_(gate)
-        elif name.startswith("weight_ih"):
-            for gate in parameter.data.split(hidden):
-                nn.init.xavier_uniform_(gate)
-        else:
-            nn.init.zeros_(parameter)
-            if cell == "lstm" and name.startswith("bias_ih"):  # the two biases add
-                nn.init.ones_(parameter.data[hidden : 2 * hidden])

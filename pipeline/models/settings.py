@@ -7,10 +7,22 @@ from pipeline.settings import Section, setting
 
 class ModelSettings(Section):
     embedding: int = setting(128, "width of the token embedding", ge=1)
-    cell: Literal["lstm", "gru"] = setting("lstm", "recurrent cell")
+    cell: Literal["elman", "lstm", "gru", "goru"] = setting("lstm", "recurrent cell")
     layers: int = setting(2, "recurrent layers, one on the other", ge=1)
     hidden: int = setting(128, "units of one layer in one direction", ge=1)
     bidirectional: bool = setting(True, "read in both directions")
+    activation: Literal["tanh", "relu"] = setting("tanh", "elman: what bounds its states")
+    recurrent_init: Literal["orthogonal", "identity"] = setting(
+        "orthogonal", "elman: its recurrent weights at first"
+    )
+    forget_bias: float = setting(1.0, "lstm: bias of the forget gate at first")
+    goru_capacity: int = setting(
+        0,
+        "goru: layers of rotations between neighbours, an even number; 0: FFT style, for which "
+        "hidden is a power of two",
+        ge=0,
+    )
+    native: bool = setting(True, "on a CPU loop over the tokens in C++, where a compiler is found")
     pooling: Literal["max_mean", "last", "attention"] = setting(
         "max_mean", "how the states of a row become one vector"
     )

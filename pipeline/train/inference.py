@@ -65,9 +65,9 @@ class Predictor:
 
     def _precision(self, name: str, say: Callable[[str], None]) -> precision.Precision:
         """The one that the run was trained in, or fp32 where that does not run."""
-        device, model = self.world.device, self.config.model
+        device = self.world.device
         try:
-            return precision.choose(name, device, model.cell, model.hidden, say)
+            return precision.choose(name, device, self.config.model, say)
         except TrainingError:
             say(f"the run was trained in {name}, which does not run here; computing in fp32")
             return precision.Precision("fp32", device)

@@ -9,6 +9,7 @@ import torch
 
 from pipeline.errors import TrainingError
 from pipeline.models.recurrent import Stack
+from pipeline.models.settings import ModelSettings
 
 TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -29,7 +30,7 @@ class Precision:
 
 
 def choose(
-    asked: str, device: torch.device, cell: str, hidden: int, say: Callable[[str], None]
+    asked: str, device: torch.device, model: ModelSettings, say: Callable[[str], None]
 ) -> Precision:
     """The precision to use: what was asked for if a recurrent step runs in it; for "auto" the
     faster of bf16 (on a GPU without it fp16) and fp32.
@@ -42,20 +43,20 @@ def choose(
         reason = "" if asked == "bf16" or device.type == "cuda" else "a CPU trains in fp32 or bf16"
         try:
             if not reason:
-                _step_seconds(Precision(asked, device), cell, hidden)
+                _step_seconds(Precision(asked, device), model)
         except RuntimeError as error:
             reason = str(error).splitlines()[0]
         if reason:
             raise TrainingError(
-                f"train.precision={asked}: a {cell} step fails on this {device.type} ({reason}); "
-                f"use train.precision=auto or fp32"
+                f"train.precision={asked}: a {model.cell} step fails on this {device.type} "
+                f"({reason}); use train.precision=auto or fp32"
             )
         return Precision(asked, device)
 
-    full = _step_seconds(Precision("fp32", device), cell, hidden)
+    full = _step_seconds(Precision("fp32", device), model)
     for name in ("bf16", "fp16") if device.type == "cuda" else ("bf16",):
         try:
-            seconds = _step_seconds(Precision(name, device), cell, hidden)
+            seconds = _step_seconds(Precision(name, device), model)
         except RuntimeError as error:
             say(f"precision: {name} does not run here ({str(error).splitlines()[0]})")
             continue
@@ -65,16 +66,16 @@ def choose(
     return Precision("fp32", device)
 
 
-def _step_seconds(precision: Precision, cell: str, hidden: int) -> float:
+def _step_seconds(precision: Precision, model: ModelSettings) -> float:
     """The best of three forward and backward passes of one layer, in seconds."""
     if precision.name == "bf16" and precision.device.type == "cuda":
         major, minor = torch.cuda.get_device_capability(precision.device)
         if major < 8:
             raise RuntimeError(f"bf16 needs compute capability 8.0, this GPU has {major}.{minor}")
     with torch.random.fork_rng([precision.device] if precision.device.type == "cuda" else []):
-        stack = Stack(cell, hidden, hidden, 1, bidirectional=False, dropout=0.0)
+        stack = Stack(model.hidden, model.model_copy(update={"layers": 1}))
         stack = stack.to(precision.device)
-        x = torch.randn(64, 16, hidden).to(precision.device)
+        x = torch.randn(64, 16, model.hidden).to(precision.device)
     lengths = torch.full((16,), 64, device=precision.device)
     best = float("inf")
     for _ in range(3):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from pipeline import tasks
+from pipeline import kernels, tasks
 from pipeline.config import Config
 from pipeline.corpus.dataset import Manifest, check_settings, open_dataset
 from pipeline.errors import DatasetError, InputError, TrainingError
@@ -132,7 +132,7 @@ def build(
     if asked == "auto" and state.precision:
         asked = state.precision  # a run goes on as it began
     try:
-        chosen = precision.choose(asked, world.device, config.model.cell, config.model.hidden, say)
+        chosen = precision.choose(asked, world.device, config.model, say)
     except TrainingError as error:
         if asked == config.train.precision:
             raise
@@ -156,10 +156,11 @@ def build(
     )
     if path:
         trainer.restore(path, state)
+    native = config.model.native and world.device.type == "cpu"
     say(
-        f"{world.size} x {device_name(world.device)}, {chosen.name}, {trainer.parameters:,} "
-        f"parameters; {size(manifest, loader)}; "
-        + (f"going on from {path}" if path else f"run {folder.path}")
+        f"{world.size} x {device_name(world.device)}, {chosen.name}"
+        f"{f', {kernels.library()}' if native else ''}; {trainer.parameters:,} parameters; "
+        f"{size(manifest, loader)}; " + (f"going on from {path}" if path else f"run {folder.path}")
     )
     return trainer
 

@@ -1,5 +1,7 @@
 """Laws of the recurrent stack, in float64 against what each row alone gives."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -10,33 +12,62 @@ from pipeline.models.settings import ModelSettings
 
 LENGTHS = [7, 1, 4, 9, 9]
 
+every_cell = pytest.mark.parametrize(
+    "cell, units", [("elman", 5), ("lstm", 5), ("gru", 5), ("goru", 8)]
+)
+both_loops = pytest.mark.parametrize("native", [True, False])
+"""Without a compiler both are torch's; tests/kernels then says so."""
+
 
 def rows(features: int) -> Tensor:
     torch.manual_seed(1)
     return torch.randn(max(LENGTHS), len(LENGTHS), features, dtype=torch.float64)
 
 
-@pytest.mark.parametrize("cell", ["lstm", "gru"])
-@pytest.mark.parametrize("layers", [1, 2, 3])
+def stack(cell: str, units: int = 5, **settings: Any) -> Stack:
+    torch.manual_seed(0)
+    return Stack(6, ModelSettings(cell=cell, hidden=units, **settings)).double()
+
+
+@both_loops
+@every_cell
+@pytest.mark.parametrize("layers", [1, 3])
 @pytest.mark.parametrize("bidirectional", [True, False])
 def test_a_padded_batch_gives_what_each_row_alone_gives(
-    cell: str, layers: int, bidirectional: bool
+    cell: str, units: int, layers: int, bidirectional: bool, native: bool
 ) -> None:
-    torch.manual_seed(0)
-    stack = Stack(cell, 6, 5, layers, bidirectional=bidirectional, dropout=0.0).double()
+    net = stack(cell, units, layers=layers, bidirectional=bidirectional, native=native)
     x, lengths = rows(6), torch.tensor(LENGTHS)
     keys = torch.arange(len(LENGTHS))
-    batch = stack(x, lengths, keys)
+    batch = net(x, lengths, keys)
     for b, n in enumerate(LENGTHS):
-        alone = stack(x[:n, b : b + 1], lengths[b : b + 1], keys[b : b + 1])
+        alone = net(x[:n, b : b + 1], lengths[b : b + 1], keys[b : b + 1])
         assert (batch[:n, b] - alone[:, 0]).abs().max() < 1e-10
+        assert (batch[n:, b] == 0).all()
 
 
-@pytest.mark.parametrize("cell", ["lstm", "gru"])
+@every_cell
+@pytest.mark.parametrize("activation", ["tanh", "relu"])
+def test_both_loops_give_the_same_states_and_gradients(
+    cell: str, units: int, activation: str
+) -> None:
+    x, lengths = rows(6), torch.tensor(LENGTHS)
+
+    def outcome(native: bool) -> list[Tensor]:
+        net = stack(cell, units, layers=2, native=native, activation=activation)
+        y = net(x, lengths, lengths)
+        return [y, *torch.autograd.grad(y.square().sum(), list(net.parameters()))]
+
+    for a, b in zip(outcome(True), outcome(False), strict=True):
+        assert (a - b).abs().max() < 1e-10
+
+
+@both_loops
+@every_cell
 @pytest.mark.parametrize("pooling", ["max_mean", "last", "attention"])
 @pytest.mark.parametrize("dropout", [0.0, 0.5])
 def test_scores_and_gradients_do_not_depend_on_padding(
-    cell: str, pooling: str, dropout: float
+    cell: str, units: int, pooling: str, dropout: float, native: bool
 ) -> None:
     """Dropout too: its masks hang on the row."""
     torch.manual_seed(0)
@@ -44,7 +75,8 @@ def test_scores_and_gradients_do_not_depend_on_padding(
         cell=cell,
         pooling=pooling,
         embedding=6,
-        hidden=5,
+        hidden=units,
+        native=native,
         dropout=dropout,
         embedding_dropout=dropout,
     )
@@ -67,20 +99,23 @@ def test_scores_and_gradients_do_not_depend_on_padding(
         assert (g - h).abs().max() < 1e-10
 
 
-def test_the_stack_is_torchs_own_on_rows_of_one_length() -> None:
-    torch.manual_seed(0)
-    stack = Stack("lstm", 6, 5, 2, bidirectional=True, dropout=0.0).double()
-    own = nn.LSTM(6, 5, num_layers=2, bidirectional=True).double()
+@both_loops
+@pytest.mark.parametrize("cell, own_class", [("lstm", nn.LSTM), ("gru", nn.GRU), ("elman", nn.RNN)])
+def test_the_stack_is_torchs_own_on_rows_of_one_length(
+    cell: str, own_class: type[nn.RNNBase], native: bool
+) -> None:
+    net = stack(cell, native=native, layers=2)
+    own = own_class(6, 5, num_layers=2, bidirectional=True).double()
     with torch.no_grad():
-        for layer in range(2):
-            for direction, suffix in enumerate(("", "_reverse")):
-                source = stack.layers[layer].directions[direction]
-                for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"):
-                    target = getattr(own, f"{name}_l{layer}{suffix}")
-                    target.copy_(getattr(source, f"{name}_l0"))
+        for number, layer in enumerate(net.layers):
+            for direction, suffix in zip(layer.directions, ("", "_reverse"), strict=True):
+                params = direction.params()
+                names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+                for name, value in zip(names, params, strict=True):
+                    getattr(own, f"{name}_l{number}{suffix}").copy_(value)
     x = rows(6)
     lengths = torch.full((x.shape[1],), x.shape[0])
-    assert (stack(x, lengths, lengths) - own(x)[0]).abs().max() < 1e-12
+    assert (net(x, lengths, lengths) - own(x)[0]).abs().max() < 1e-12
 
 
 def test_the_reversal_is_its_own_inverse_and_its_gradient_is_right() -> None:
@@ -93,10 +128,24 @@ def test_the_reversal_is_its_own_inverse_and_its_gradient_is_right() -> None:
     assert torch.equal(reversed_row[7:], x[7:, 0])
 
 
-def test_initial_recurrent_weights_are_orthogonal_and_the_forget_gate_is_open() -> None:
-    stack = Stack("lstm", 6, 8, 1, bidirectional=True, dropout=0.0)
-    for direction in stack.layers[0].directions:
-        for gate in direction.weight_hh_l0.split(8):
+@pytest.mark.parametrize("cell, gates", [("elman", 1), ("lstm", 4), ("gru", 3)])
+def test_initial_recurrent_weights_are_orthogonal(cell: str, gates: int) -> None:
+    for direction in stack(cell, 8).layers[0].directions:
+        for gate in direction.recurrent().split(8):
             assert (gate @ gate.T - torch.eye(8)).abs().max() < 1e-5
-        bias = direction.bias_ih_l0 + direction.bias_hh_l0
-        assert bias.tolist() == [0.0] * 8 + [1.0] * 8 + [0.0] * 16
+        assert len(direction.recurrent()) == 8 * gates
+
+
+def test_the_forget_gate_is_open_at_first() -> None:
+    for direction in stack("lstm", 8, forget_bias=1.5).layers[0].directions:
+        assert direction.bias.tolist() == [0.0] * 8 + [1.5] * 8 + [0.0] * 16
+
+
+def test_an_irnn_begins_as_the_identity() -> None:
+    net = stack("elman", 4, activation="relu", recurrent_init="identity", layers=1)
+    x = torch.zeros(3, 1, 6, dtype=torch.float64)
+    x[0] = 1
+    y = net(x, torch.tensor([3]), torch.tensor([0]))[:, 0, :4]
+    assert torch.equal(y[1], y[0])
+    assert torch.equal(y[2], y[0])
+    assert y[0].max() > 0

@@ -1,0 +1,125 @@
+// Vectors of the widest registers that the machine has, and products of few rows with a matrix.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <type_traits>
+#ifdef __AVX512BF16__
+#include <immintrin.h>
+#endif
+
+#define UNROLL _Pragma("GCC unroll 8")
+
+#if defined(__AVX512F__)
+constexpr int BYTES = 64, REGISTERS = 24;  // of a vector; of these, for accumulators
+#elif defined(__AVX__)
+constexpr int BYTES = 32, REGISTERS = 12;
+#elif defined(__aarch64__)
+constexpr int BYTES = 16, REGISTERS = 24;
+#else
+constexpr int BYTES = 16, REGISTERS = 12;
+#endif
+
+struct bf16 {
+    uint16_t bits;
+};
+
+// What a stored type is computed in.
+template <class S> struct wide { using type = S; };
+template <> struct wide<bf16> { using type = float; };
+template <class S> using Wide = typename wide<S>::type;
+
+template <class A> struct Vector { typedef A type __attribute__((vector_size(BYTES))); };
+template <class S> using Vec = typename Vector<Wide<S>>::type;
+template <class S> constexpr int LANES = BYTES / sizeof(Wide<S>);
+
+template <class S> inline Vec<S> load(const S* from) {
+    Vec<S> v;
+    std::memcpy(&v, from, sizeof v);
+    return v;
+}
+template <class S> inline void store(S* to, Vec<S> v) { std::memcpy(to, &v, sizeof v); }
+
+typedef uint32_t Words __attribute__((vector_size(BYTES)));
+typedef uint16_t Halves __attribute__((vector_size(BYTES / 2)));
+
+template <> inline Vec<bf16> load<bf16>(const bf16* from) {
+    Halves halves;
+    std::memcpy(&halves, from, sizeof halves);
+    return (Vec<bf16>)(__builtin_convertvector(halves, Words) << 16);
+}
+template <> inline void store<bf16>(bf16* to, Vec<bf16> v) {
+#ifdef __AVX512BF16__
+    auto halves = _mm512_cvtneps_pbh((__m512)v);
+#else
+    Words words = (Words)v;
+    auto halves = __builtin_convertvector((words + 0x7fff + ((words >> 16) & 1)) >> 16, Halves);
+#endif
+    std::memcpy(to, &halves, sizeof halves);
+}
+
+// acc[r][n] += sum over k of rows[r][k] * packed[k][n], packed as [K, N, lanes]; for bf16, whose
+// products are taken in pairs, as [K / 2, N, lanes, 2]. The sums are kept in an array of its own, as
+// a compiler holds in registers only what no pointer leads to.
+template <class S, int R, int N>
+inline void add_product(const S* const* rows, const S* packed, long K, Vec<S> (&acc)[R][N]) {
+    Vec<S> sum[R][N];
+    UNROLL for (int r = 0; r < R; r++)
+        UNROLL for (int n = 0; n < N; n++) sum[r][n] = acc[r][n];
+    if constexpr (std::is_same_v<S, bf16>) {
+#ifdef __AVX512BF16__
+        for (long k = 0; k < K; k += 2) {
+            __m512bh w[N];
+            UNROLL for (int n = 0; n < N; n++)
+                w[n] = (__m512bh)_mm512_loadu_si512(packed + (k * N + 2 * n) * LANES<S>);
+            UNROLL for (int r = 0; r < R; r++) {
+                int pair;
+                std::memcpy(&pair, rows[r] + k, sizeof pair);
+                auto a = (__m512bh)_mm512_set1_epi32(pair);
+                UNROLL for (int n = 0; n < N; n++)
+                    sum[r][n] = (Vec<S>)_mm512_dpbf16_ps((__m512)sum[r][n], a, w[n]);
+            }
+        }
+#endif
+    } else {
+        for (long k = 0; k < K; k++) {
+            Vec<S> w[N];
+            UNROLL for (int n = 0; n < N; n++) w[n] = load(packed + (k * N + n) * LANES<S>);
+            UNROLL for (int r = 0; r < R; r++)
+                UNROLL for (int n = 0; n < N; n++) sum[r][n] += rows[r][k] * w[n];
+        }
+    }
+    UNROLL for (int r = 0; r < R; r++)
+        UNROLL for (int n = 0; n < N; n++) acc[r][n] = sum[r][n];
+}
+
+// exp with an error of 2 ulp, by powers of two and the Taylor series of what is left.
+template <class V> inline V exponential(V x);
+typedef float Floats __attribute__((vector_size(BYTES)));
+typedef double Doubles __attribute__((vector_size(BYTES)));
+typedef int32_t Ints __attribute__((vector_size(BYTES)));
+
+template <> inline Floats exponential<Floats>(Floats x) {
+    x = x > 88.0f ? Floats{} + 88.0f : x;  // keeps NaN
+    x = x < -87.0f ? Floats{} - 87.0f : x;
+    const float magic = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer
+    Floats n = (x * 1.44269504f + magic) - magic;
+    Floats r = x - n * 0.693359375f + n * 2.12194440e-4f;
+    Floats p = 1.9875691500e-4f + Floats{};
+    p = p * r + 1.3981999507e-3f;
+    p = p * r + 8.3334519073e-3f;
+    p = p * r + 4.1665795894e-2f;
+    p = p * r + 1.6666665459e-1f;
+    p = p * r + 5.0000001201e-1f;
+    p = p * r * r + r + 1.0f;
+    Ints exponent = __builtin_convertvector(n, Ints) << 23;
+    return (Floats)((Ints)p + exponent);
+}
+template <> inline Doubles exponential<Doubles>(Doubles x) {  // for tests, where speed is nothing
+    for (int i = 0; i < BYTES / 8; i++) x[i] = std::exp(x[i]);
+    return x;
+}
+
+template <class V> inline V sigmoid(V x) { return 1 / (1 + exponential<V>(-x)); }
+template <class V> inline V tangent(V x) { return 1 - 2 / (1 + exponential<V>(2 * x)); }

@@ -1,0 +1,30 @@
+"""Long short-term memory."""
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.models.cells.cell import Dense
+from pipeline.models.settings import ModelSettings
+
+
+class Lstm(Dense):
+    """Hochreiter and Schmidhuber 1997, with the forget gate of Gers et al. 2000, no peepholes:
+
+        i, f, o = sigmoid(W x + U h' + b) each,  g = tanh(W_g x + U_g h' + b_g)
+        c = f c' + i g,  h = o tanh(c)
+
+    The forget gate's bias is `forget_bias` at first (Jozefowicz et al. 2015: 1).
+    """
+
+    gates = 4  # i, f, g, o
+
+    def __init__(self, inputs: int, settings: ModelSettings) -> None:
+        super().__init__(inputs, settings)
+        nn.init.constant_(self.bias.data[self.units : 2 * self.units], settings.forget_bias)
+
+    def steps(self, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+        state = (h[None].to(x), c[None].to(x))
+        y, _, last = torch.lstm(
+            x, state, self.params(), True, 1, 0.0, torch.is_grad_enabled(), False, False
+        )
+        return y, last[0]
