@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <cstring>
 #include <type_traits>
-#ifdef __AVX512BF16__
+#ifdef __AVX512F__
 #include <immintrin.h>
 #endif
 
@@ -94,32 +94,43 @@ inline void add_product(const S* const* rows, const S* packed, long K, Vec<S> (&
         UNROLL for (int n = 0; n < N; n++) acc[r][n] = sum[r][n];
 }
 
-// exp with an error of 2 ulp, by powers of two and the Taylor series of what is left.
-template <class V> inline V exponential(V x);
 typedef float Floats __attribute__((vector_size(BYTES)));
 typedef double Doubles __attribute__((vector_size(BYTES)));
 typedef int32_t Ints __attribute__((vector_size(BYTES)));
 
-template <> inline Floats exponential<Floats>(Floats x) {
-    x = x > 88.0f ? Floats{} + 88.0f : x;  // keeps NaN
-    x = x < -87.0f ? Floats{} - 87.0f : x;
+// 2^x to 2e-7 of it, for |x| < 126: the integer part into the exponent, a polynomial for the rest.
+inline Floats power_of_two(Floats x) {
     const float magic = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer
-    Floats n = (x * 1.44269504f + magic) - magic;
-    Floats r = x - n * 0.693359375f + n * 2.12194440e-4f;
-    Floats p = 1.9875691500e-4f + Floats{};
-    p = p * r + 1.3981999507e-3f;
-    p = p * r + 8.3334519073e-3f;
-    p = p * r + 4.1665795894e-2f;
-    p = p * r + 1.6666665459e-1f;
-    p = p * r + 5.0000001201e-1f;
-    p = p * r * r + r + 1.0f;
-    Ints exponent = __builtin_convertvector(n, Ints) << 23;
-    return (Floats)((Ints)p + exponent);
+    Floats whole = (x + magic) - magic, r = x - whole;
+    Floats p = r * 1.3276470e-3f + 9.6755410e-3f;  // a minimax fit on [-1/2, 1/2]
+    p = p * r + 5.5507131e-2f;
+    p = p * r + 2.4022120e-1f;
+    p = p * r + 6.9314694e-1f;
+    p = p * r + 1.0000001f;
+    return (Floats)((Ints)p + (__builtin_convertvector(whole, Ints) << 23));
 }
-template <> inline Doubles exponential<Doubles>(Doubles x) {  // for tests, where speed is nothing
-    for (int i = 0; i < BYTES / 8; i++) x[i] = std::exp(x[i]);
+inline Doubles power_of_two(Doubles x) {  // for tests, where speed is nothing
+    for (int i = 0; i < BYTES / 8; i++) x[i] = std::exp2(x[i]);
     return x;
 }
 
-template <class V> inline V sigmoid(V x) { return 1 / (1 + exponential<V>(-x)); }
-template <class V> inline V tangent(V x) { return 1 - 2 / (1 + exponential<V>(2 * x)); }
+inline Doubles reciprocal(Doubles x) { return 1 / x; }
+inline Floats reciprocal(Floats x) {
+#ifdef __AVX512F__
+    Floats r = (Floats)_mm512_rcp14_ps((__m512)x);  // several times faster than a division
+    return r * (2 - x * r);
+#else
+    return 1 / x;
+#endif
+}
+
+// 1 / (1 + exp(-x)) and 2 / (1 + exp(-2x)) - 1, of not-a-numbers too.
+template <class V> inline V logistic(V x, double rate) {
+    V exponent = x * (decltype(x[0] + 0))(-1.4426950408889634 * rate);
+    V most = V{} + 80;
+    exponent = exponent > most ? most : exponent;
+    exponent = exponent < -most ? -most : exponent;
+    return reciprocal(1 + power_of_two(exponent));
+}
+template <class V> inline V sigmoid(V x) { return logistic(x, 1); }
+template <class V> inline V tangent(V x) { return 2 * logistic(x, 2) - 1; }
