@@ -38,13 +38,11 @@ class Lanes:
         """Of the rows of the lanes [first, stop) as they lie, [own rows]: which comes when, if the
         lanes are read in turn."""
         starts = self.starts(rows)[first : stop + 1]
-        starts = starts - starts[0]
-        sizes = np.diff(starts)
-        place = np.arange(starts[-1]) - np.repeat(starts[:-1], sizes)
-        turn = np.argsort(np.argsort(self.turn[first:stop]))
-        order = np.empty(starts[-1], np.int64)
-        order[place * (stop - first) + np.repeat(turn, sizes)] = np.arange(starts[-1])
-        return order
+        # [lanes] the first row of each, as they are read; lanes with a row more come first
+        firsts = (starts - starts[0])[np.argsort(self.turn[first:stop])]
+        rounds, more = divmod(int(starts[-1] - starts[0]), stop - first)
+        whole = np.add.outer(np.arange(rounds), firsts)  # [rounds, lanes]
+        return np.concatenate([whole.ravel(), firsts[:more] + rounds])
 
     def before(self, places: Ints, world: int) -> Ints:
         """[k, world] rows of each rank that come before each of k places in the sequence."""
