@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.models.dropout import LockedDropout, TokenDropout
+from pipeline.models.encoder import encoder
 from pipeline.models.pooling import POOLINGS
-from pipeline.models.recurrent import Stack
 from pipeline.models.settings import ModelSettings
 
 
@@ -22,7 +22,7 @@ class Classifier(nn.Module):
         nn.init.normal_(self.embedding.weight, std=0.1)
         self.token_dropout = TokenDropout(s.embedding_dropout, site=0)
         self.input_dropout = LockedDropout(s.dropout, site=1)
-        self.stack = Stack(s.embedding, s, site=2)
+        self.stack = encoder(s.embedding, s, site=2)
         self.pooling = POOLINGS[s.pooling](self.stack.outputs, s.hidden)
         self.output_dropout = LockedDropout(s.dropout, site=1000)
         self.scores = nn.Linear(self.pooling.outputs, classes)
@@ -31,7 +31,7 @@ class Classifier(nn.Module):
         """tokens [B, T], lengths [B] in 1..T, keys [B] (of dropout) -> scores [B, C]."""
         x = self.embedding(tokens.t())  # [T, B, E]
         x = self.input_dropout(self.token_dropout(x, keys), keys)
-        states = self.stack(x, lengths, keys)  # [T, B, D*H]
+        states, _ = self.stack(x, lengths, keys)  # [T, B, D*H]
         pooled = self.output_dropout(self.pooling(states, lengths), keys)
         with torch.autocast(x.device.type, enabled=False):  # scores and loss in full precision
             return self.scores(pooled.to(self.scores.weight.dtype))

@@ -3,8 +3,8 @@
 Legend: T tokens of the longest row, B rows, I input features, H hidden units, D directions.
 """
 
-from itertools import pairwise
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -16,77 +16,140 @@ from pipeline.models.pooling import valid
 from pipeline.models.settings import ModelSettings
 
 
-class Stack(nn.Module):
-    """`layers` recurrent layers, each reading the states of the one below (Graves 2013).
+class State(NamedTuple):
+    """What a layer carries from one stretch of its rows to the next."""
 
-    A bidirectional layer concatenates both directions (Schuster and Paliwal 1997), so the next
-    layer sees both. Locked dropout lies between the layers.
-    """
-
-    def __init__(self, inputs: int, settings: ModelSettings, site: int = 0) -> None:
-        super().__init__()
-        self.outputs = settings.hidden * (2 if settings.bidirectional else 1)
-        widths = [inputs] + [self.outputs] * settings.layers
-        self.layers = nn.ModuleList(Layer(i, settings) for i, _ in pairwise(widths))
-        self.dropouts = nn.ModuleList(
-            LockedDropout(settings.dropout, site + i) for i in range(settings.layers - 1)
-        )
-
-    def forward(self, x: Tensor, lengths: Tensor, keys: Tensor) -> Tensor:
-        """x [T, B, I], lengths [B] in 1..T, keys [B] -> states [T, B, D*H], 0 past a length."""
-        x = self.layers[0](x, lengths)
-        for layer, dropout in zip(self.layers[1:], self.dropouts, strict=True):
-            x = layer(dropout(x, keys), lengths)
-        return x
+    h: Tensor
+    """[D, B, H], the states after each row's last token."""
+    c: Tensor
+    """[D, B, H], LSTM's memory after the last token; of rows that fill T, if a loop is torch's."""
 
 
 class Layer(nn.Module):
     """One recurrent layer in one or two directions."""
 
-    def __init__(self, inputs: int, settings: ModelSettings) -> None:
+    def __init__(self, inputs: int, settings: ModelSettings, cell: str = "") -> None:
         super().__init__()
         self.native = settings.native
         self.directions = nn.ModuleList(
-            CELLS[settings.cell](inputs, settings) for _ in range(1 + settings.bidirectional)
+            CELLS[cell or settings.cell](inputs, settings)
+            for _ in range(1 + settings.bidirectional)
         )
 
-    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
-        """x [T, B, I], lengths [B] in 1..T -> states [T, B, D*H], 0 past a row's length."""
+    def forward(
+        self, x: Tensor, lengths: Tensor, before: State | None = None
+    ) -> tuple[Tensor, State]:
+        """x [T, B, I], lengths [B] in 1..T, the state before or None for 0 -> states [T, B, D*H],
+        0 past a row's length, and the state after."""
+        if before is None:
+            zero = x.new_zeros(len(self.directions), x.shape[1], self.cells[0].units)
+            before = State(zero, zero)
         dtype = x.dtype
         if torch.is_autocast_enabled(x.device.type):
             dtype = torch.get_autocast_dtype(x.device.type)
         if self.native and x.device.type == "cpu" and kernels.runs(dtype):
-            return self._native(x.to(dtype), lengths)
-        return self._steps(x, lengths)
+            parts = [(c.input, c.recurrent(), c.bias, c.apart()) for c in self.cells]
+            weights = kernels.Weights(*map(torch.stack, zip(*parts, strict=True)))
+            y, c = kernels.scan(self.cells[0].kind, x.to(dtype), lengths, weights, *before)
+        else:
+            y, c = self._in_torch(x, lengths, before)
+        rows, units = torch.arange(len(lengths), device=x.device), self.cells[0].units
+        last = [y[lengths - 1, rows, :units], y[0, :, units:]][: len(self.directions)]
+        return y, State(torch.stack(last), c)
 
-    def _native(self, x: Tensor, lengths: Tensor) -> Tensor:
-        weights = kernels.Weights(
-            *(
-                torch.stack(parts)
-                for parts in zip(
-                    *((c.input, c.recurrent(), c.bias, c.apart()) for c in self._cells()),
-                    strict=True,
-                )
-            )
-        )
-        return kernels.scan(self._cells()[0].kind, x, lengths, weights)[0]
+    @property
+    def cells(self) -> list[Cell]:
+        return list(self.directions)  # type: ignore[arg-type]
 
-    def _steps(self, x: Tensor, lengths: Tensor) -> Tensor:
+    def _in_torch(self, x: Tensor, lengths: Tensor, before: State) -> tuple[Tensor, Tensor]:
         """The backward direction runs forward over a copy in which each row is reversed by its own
         length. Padding thus always comes after the tokens, where it cannot reach them, and neither
         direction needs packed sequences, which would leave the fast kernels.
         """
-        cells = self._cells()
-        zero = x.new_zeros(x.shape[1], cells[0].units)
-        states = cells[0].steps(x, zero, zero)[0]  # [T, B, H]
-        if len(cells) == 2:
+        states, c = self.cells[0].layer(x, before.h[0], before.c[0])  # [T, B, H]
+        memory = [c]
+        if len(self.cells) == 2:
             reverse = reversal(lengths, x.shape[0])
-            backward = cells[1].steps(_Permute.apply(x, reverse), zero, zero)[0]
+            turned = _Permute.apply(x, reverse)
+            backward, c = self.cells[1].layer(turned, before.h[1], before.c[1])
+            memory.append(c)
             states = torch.cat([states, _Permute.apply(backward, reverse)], -1)
-        return states * valid(lengths, len(x))[..., None]
+        return states * valid(lengths, len(x))[..., None], torch.stack(memory)
 
-    def _cells(self) -> list[Cell]:
-        return list(self.directions)  # type: ignore[arg-type]
+
+class Stack(nn.Module):
+    """`layers` recurrent layers, each reading the states of the one below (Graves 2013).
+
+    A bidirectional layer concatenates both directions (Schuster and Paliwal 1997), so the next
+    layer sees both. Locked dropout lies between the layers; `layer_norm` normalises what each layer
+    reads (Ba et al. 2016); from the second layer on, `skip` adds what a layer reads to what it says
+    (residual: He et al. 2016) or has a gate choose between them (highway: Srivastava et al. 2015).
+    """
+
+    def __init__(self, inputs: int, settings: ModelSettings, site: int = 0) -> None:
+        super().__init__()
+        self.outputs = settings.hidden * (1 + settings.bidirectional)
+        widths = [inputs] + [self.outputs] * (settings.layers - 1)
+        self.layers = nn.ModuleList(Layer(width, settings) for width in widths)
+        self.norms = nn.ModuleList(
+            nn.LayerNorm(width) if settings.layer_norm else nn.Identity() for width in widths
+        )
+        self.skips = nn.ModuleList(SKIPS[settings.skip](self.outputs) for _ in widths[1:])
+        self.dropouts = nn.ModuleList(
+            LockedDropout(settings.dropout, site + i) for i in range(settings.layers - 1)
+        )
+
+    def forward(
+        self, x: Tensor, lengths: Tensor, keys: Tensor, before: Sequence[State | None] = ()
+    ) -> tuple[Tensor, list[State]]:
+        """x [T, B, I], lengths [B] in 1..T, keys [B], the states of all layers before, if any ->
+        states [T, B, D*H], 0 past a length, and the states of all layers after."""
+        states = list(before) or [None] * len(self.layers)
+        x, after = self.layers[0](self.norms[0](x), lengths, states[0])
+        carried = [after]
+        above = zip(
+            self.layers[1:], self.norms[1:], self.skips, self.dropouts, states[1:], strict=True
+        )
+        for layer, norm, skip, dropout, state in above:
+            below = dropout(x, keys)
+            x, after = layer(norm(below), lengths, state)
+            x = skip(below, x)
+            carried.append(after)
+        return x, carried
+
+
+class Plain(nn.Module):
+    """What the layer says."""
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+
+    def forward(self, below: Tensor, above: Tensor) -> Tensor:
+        """What a layer reads and what it says [T, B, D*H] -> what the next one reads."""
+        return above
+
+
+class Residual(Plain):
+    """Their sum."""
+
+    def forward(self, below: Tensor, above: Tensor) -> Tensor:
+        return below + above
+
+
+class Highway(Plain):
+    """Some of each, by a gate g of what the layer reads: g above + (1 - g) below. The gate lets
+    one part in eight of the layer through at first (bias -2)."""
+
+    def __init__(self, features: int) -> None:
+        super().__init__(features)
+        self.gate = nn.Linear(features, features)
+        nn.init.constant_(self.gate.bias, -2.0)
+
+    def forward(self, below: Tensor, above: Tensor) -> Tensor:
+        return torch.lerp(below.to(above.dtype), above, self.gate(below).sigmoid().to(above.dtype))
+
+
+SKIPS = {"none": Plain, "residual": Residual, "highway": Highway}
 
 
 def reversal(lengths: Tensor, steps: int) -> Tensor:

@@ -7,7 +7,7 @@ from pipeline.settings import Section, setting
 
 class ModelSettings(Section):
     embedding: int = setting(128, "width of the token embedding", ge=1)
-    cell: Literal["elman", "lstm", "gru", "goru"] = setting("lstm", "recurrent cell")
+    cell: Literal["elman", "lstm", "gru", "grid_lstm", "goru"] = setting("lstm", "recurrent cell")
     layers: int = setting(2, "recurrent layers, one on the other", ge=1)
     hidden: int = setting(128, "units of one layer in one direction", ge=1)
     bidirectional: bool = setting(True, "read in both directions")
@@ -21,6 +21,14 @@ class ModelSettings(Section):
         "goru: layers of rotations between neighbours, an even number; 0: FFT style, for which "
         "hidden is a power of two",
         ge=0,
+    )
+    grid_tied: bool = setting(False, "grid_lstm: the same weights in all layers")
+    grid_priority: bool = setting(
+        True, "grid_lstm: depth sees what time has reached at its token, not at the one before"
+    )
+    layer_norm: bool = setting(False, "normalise what each layer reads")
+    skip: Literal["none", "residual", "highway"] = setting(
+        "none", "connection past each layer but the first"
     )
     native: bool = setting(True, "on a CPU loop over the tokens in C++, where a compiler is found")
     pooling: Literal["max_mean", "last", "attention"] = setting(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from pipeline.errors import TrainingError
-from pipeline.models.recurrent import Stack
+from pipeline.models.encoder import encoder
 from pipeline.models.settings import ModelSettings
 
 TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -73,7 +73,7 @@ def _step_seconds(precision: Precision, model: ModelSettings) -> float:
         if major < 8:
             raise RuntimeError(f"bf16 needs compute capability 8.0, this GPU has {major}.{minor}")
     with torch.random.fork_rng([precision.device] if precision.device.type == "cuda" else []):
-        stack = Stack(model.hidden, model.model_copy(update={"layers": 1}))
+        stack = encoder(model.hidden, model.model_copy(update={"layers": 1}))
         stack = stack.to(precision.device)
         x = torch.randn(64, 16, model.hidden).to(precision.device)
     lengths = torch.full((16,), 64, device=precision.device)
@@ -81,7 +81,7 @@ def _step_seconds(precision: Precision, model: ModelSettings) -> float:
     for _ in range(3):
         start = time.perf_counter()
         with precision.autocast():
-            y = stack(x, lengths, lengths)
+            y, _ = stack(x, lengths, lengths)
         y.float().sum().backward()
         if precision.device.type == "cuda":
             torch.cuda.synchronize(precision.device)

@@ -42,7 +42,7 @@ def test_training_keeps_it_orthogonal(capacity: int) -> None:
     before = cell.rotations().detach()
     for _ in range(1000):
         x = torch.randn(3, 8, 4)
-        states, _ = cell.steps(x, torch.zeros(8, 32), torch.zeros(8, 32))
+        states, _ = cell.loop(x, torch.zeros(8, 32), torch.zeros(8, 32))
         loss = (states[-1, :, :4] - x[0]).square().mean()
         optimiser.zero_grad()
         loss.backward()
@@ -62,6 +62,6 @@ def test_with_open_gates_and_no_rotation_it_adds_up_its_input() -> None:
         cell.bias[:4], cell.bias[4:8] = 100.0, -100.0
         cell.input[8:, 0] = torch.tensor([1.0, 2.0, 3.0, 4.0])
     x = torch.ones(5, 1, 3, dtype=torch.float64)
-    y = layer(x, torch.tensor([5]))
+    y, _ = layer(x, torch.tensor([5]))
     per_step = torch.tensor([1.0, 2.0, 3.0, 4.0], dtype=torch.float64) + 1e-3
     assert torch.allclose(y[-1, 0], 5 * per_step)

@@ -7,13 +7,15 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.models.classifier import Classifier
+from pipeline.models.encoder import encoder
+from pipeline.models.grid import GridStack
 from pipeline.models.recurrent import Stack, _Permute, reversal
 from pipeline.models.settings import ModelSettings
 
 LENGTHS = [7, 1, 4, 9, 9]
 
 every_cell = pytest.mark.parametrize(
-    "cell, units", [("elman", 5), ("lstm", 5), ("gru", 5), ("goru", 8)]
+    "cell, units", [("elman", 5), ("lstm", 5), ("gru", 5), ("grid_lstm", 5), ("goru", 8)]
 )
 both_loops = pytest.mark.parametrize("native", [True, False])
 """Without a compiler both are torch's; tests/kernels then says so."""
@@ -24,9 +26,9 @@ def rows(features: int) -> Tensor:
     return torch.randn(max(LENGTHS), len(LENGTHS), features, dtype=torch.float64)
 
 
-def stack(cell: str, units: int = 5, **settings: Any) -> Stack:
+def stack(cell: str, units: int = 5, **settings: Any) -> Stack | GridStack:
     torch.manual_seed(0)
-    return Stack(6, ModelSettings(cell=cell, hidden=units, **settings)).double()
+    return encoder(6, ModelSettings(cell=cell, hidden=units, **settings)).double()
 
 
 @both_loops
@@ -39,11 +41,28 @@ def test_a_padded_batch_gives_what_each_row_alone_gives(
     net = stack(cell, units, layers=layers, bidirectional=bidirectional, native=native)
     x, lengths = rows(6), torch.tensor(LENGTHS)
     keys = torch.arange(len(LENGTHS))
-    batch = net(x, lengths, keys)
+    batch, _ = net(x, lengths, keys)
     for b, n in enumerate(LENGTHS):
-        alone = net(x[:n, b : b + 1], lengths[b : b + 1], keys[b : b + 1])
+        alone, _ = net(x[:n, b : b + 1], lengths[b : b + 1], keys[b : b + 1])
         assert (batch[:n, b] - alone[:, 0]).abs().max() < 1e-10
         assert (batch[n:, b] == 0).all()
+
+
+@both_loops
+@every_cell
+def test_a_carried_state_goes_on_where_the_last_stretch_ended(
+    cell: str, units: int, native: bool
+) -> None:
+    net = stack(cell, units, layers=3, bidirectional=False, native=native)
+    x, n = rows(6), len(LENGTHS)
+    keys = torch.arange(n)
+    whole, end = net(x, torch.full((n,), 9), keys)
+    first, state = net(x[:4], torch.full((n,), 4), keys)
+    second, after = net(x[4:], torch.full((n,), 5), keys, state)
+    assert (torch.cat([first, second]) - whole).abs().max() < 1e-10
+    for a, b in zip(after, end, strict=True):
+        assert (a.h - b.h).abs().max() < 1e-10
+        assert (a.c - b.c).abs().max() < 1e-10
 
 
 @every_cell
@@ -55,7 +74,7 @@ def test_both_loops_give_the_same_states_and_gradients(
 
     def outcome(native: bool) -> list[Tensor]:
         net = stack(cell, units, layers=2, native=native, activation=activation)
-        y = net(x, lengths, lengths)
+        y, _ = net(x, lengths, lengths)
         return [y, *torch.autograd.grad(y.square().sum(), list(net.parameters()))]
 
     for a, b in zip(outcome(True), outcome(False), strict=True):
@@ -115,7 +134,7 @@ def test_the_stack_is_torchs_own_on_rows_of_one_length(
                     getattr(own, f"{name}_l{number}{suffix}").copy_(value)
     x = rows(6)
     lengths = torch.full((x.shape[1],), x.shape[0])
-    assert (net(x, lengths, lengths) - own(x)[0]).abs().max() < 1e-12
+    assert (net(x, lengths, lengths)[0] - own(x)[0]).abs().max() < 1e-12
 
 
 def test_the_reversal_is_its_own_inverse_and_its_gradient_is_right() -> None:
@@ -145,7 +164,7 @@ def test_an_irnn_begins_as_the_identity() -> None:
     net = stack("elman", 4, activation="relu", recurrent_init="identity", layers=1)
     x = torch.zeros(3, 1, 6, dtype=torch.float64)
     x[0] = 1
-    y = net(x, torch.tensor([3]), torch.tensor([0]))[:, 0, :4]
+    y = net(x, torch.tensor([3]), torch.tensor([0]))[0][:, 0, :4]
     assert torch.equal(y[1], y[0])
     assert torch.equal(y[2], y[0])
     assert y[0].max() > 0

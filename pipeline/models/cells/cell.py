@@ -1,15 +1,26 @@
-"""What all recurrent cells have: their weights, and a pass over the tokens in torch's operations.
+"""What all recurrent cells have: their weights, and passes over the tokens in torch's operations.
 
 Legend: T tokens, B rows, I input features, H hidden units, G gates.
 """
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from pipeline.models.settings import ModelSettings
+
+
+class Zones(NamedTuple):
+    """Zoneout (Krueger et al. 2017): how much of its last value a unit keeps at a token, 0 or 1
+    in training, their mean in evaluation."""
+
+    h: Tensor
+    """[T, B, D*H]"""
+    c: Tensor
+    """[T, B, D*H]"""
 
 
 class Cell(nn.Module, ABC):
@@ -23,13 +34,9 @@ class Cell(nn.Module, ABC):
         self.units = settings.hidden
         self.settings = settings
         self.input = nn.Parameter(torch.empty(self.gates * self.units, inputs))  # [G*H, I]
-        self.bias = nn.Parameter(torch.zeros(self.gates * self.units))  # [G*H]
-        self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        """Glorot input weights, each gate for itself."""
-        for gate in self.input.data.split(self.units):
+        for gate in self.input.data.split(self.units):  # Glorot, each gate for itself
             nn.init.xavier_uniform_(gate)
+        self.bias = nn.Parameter(torch.zeros(self.gates * self.units))  # [G*H]
 
     @property
     def kind(self) -> str:
@@ -45,11 +52,28 @@ class Cell(nn.Module, ABC):
         return self.bias.new_zeros(self.units)
 
     @abstractmethod
-    def steps(self, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
-        """All tokens in turn, in torch's own operations, for devices without a native loop.
+    def step(self, wx: Tensor, uh: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+        """The equations: W x + b [B, G*H], U h' [B, G*H], h' and c' [B, H] -> h and c [B, H]."""
 
-        x [T, B, I]; h and c [B, H], the state before -> states [T, B, H], the last c [B, H].
-        """
+    def loop(
+        self, x: Tensor, h: Tensor, c: Tensor, zones: Zones | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Token by token: x [T, B, I], h and c [B, H] -> states [T, B, H], the last c [B, H]."""
+        incoming = functional.linear(x, self.input, self.bias)  # [T, B, G*H]
+        weight = self.recurrent().to(incoming.dtype)
+        h, states = h.to(incoming.dtype), []
+        for t, wx in enumerate(incoming):
+            new_h, new_c = self.step(wx, functional.linear(h, weight), h, c)
+            if zones:
+                new_h = torch.lerp(new_h, h, zones.h[t].to(new_h.dtype))
+                new_c = torch.lerp(new_c, c, zones.c[t].to(new_c.dtype))
+            h, c = new_h, new_c
+            states.append(h)
+        return torch.stack(states), c
+
+    def layer(self, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+        """The same as `loop`, by torch's own layer where there is one."""
+        return self.loop(x, h, c)
 
 
 class Dense(Cell):
@@ -67,5 +91,4 @@ class Dense(Cell):
 
     def params(self) -> list[Tensor]:
         """As torch's functional layers want them: two biases, of which theirs adds the second."""
-        second = torch.zeros_like(self.bias)
-        return [self.input, self.recurrent(), self.bias, second]
+        return [self.input, self.recurrent(), self.bias, torch.zeros_like(self.bias)]

@@ -24,9 +24,11 @@ class Elman(Dense):
     def kind(self) -> str:
         return "elman" if self.settings.activation == "tanh" else "elman_relu"
 
-    def steps(self, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+    def step(self, wx: Tensor, uh: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+        return (torch.tanh if self.settings.activation == "tanh" else torch.relu)(wx + uh), c
+
+    def layer(self, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
         layer = torch.rnn_tanh if self.settings.activation == "tanh" else torch.rnn_relu
-        y, _ = layer(
-            x, h[None].to(x), self.params(), True, 1, 0.0, torch.is_grad_enabled(), False, False
-        )
+        trains = torch.is_grad_enabled()
+        y, _ = layer(x, h[None].to(x), self.params(), True, 1, 0.0, trains, False, False)
         return y, c

@@ -43,17 +43,10 @@ class Goru(Cell):
     def apart(self) -> Tensor:
         return self.threshold
 
-    def steps(self, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
-        incoming = functional.linear(x, self.input, self.bias)  # [T, B, 3H]
-        weight = self.recurrent().to(incoming.dtype)
-        h, states = h.to(incoming.dtype), []
-        for step in incoming:
-            r, g, n = step.chunk(3, -1)
-            u_r, u_g, q = functional.linear(h, weight).chunk(3, -1)
-            n = mod_relu(n + torch.sigmoid(r + u_r) * q, self.threshold)
-            h = torch.lerp(n, h, torch.sigmoid(g + u_g))
-            states.append(h)
-        return torch.stack(states), c
+    def step(self, wx: Tensor, uh: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+        (r, g, n), (u_r, u_g, q) = wx.chunk(3, -1), uh.chunk(3, -1)
+        n = mod_relu(n + (r + u_r).sigmoid() * q, self.threshold)
+        return torch.lerp(n, h, (g + u_g).sigmoid()), c
 
 
 def mod_relu(x: Tensor, threshold: Tensor) -> Tensor:

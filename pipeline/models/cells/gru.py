@@ -28,8 +28,13 @@ class Gru(Dense):
         second = functional.pad(self.hidden_bias, [2 * self.units, 0])
         return [self.input, self.recurrent(), self.bias, second]
 
-    def steps(self, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
-        y, _ = torch.gru(
-            x, h[None].to(x), self.params(), True, 1, 0.0, torch.is_grad_enabled(), False, False
-        )
+    def step(self, wx: Tensor, uh: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+        (r, z, n), (u_r, u_z, u_n) = wx.chunk(3, -1), uh.chunk(3, -1)
+        bias = self.hidden_bias.to(wx.dtype)
+        n = torch.tanh(n + (r + u_r).sigmoid() * (u_n + bias))
+        return torch.lerp(n, h, (z + u_z).sigmoid()), c
+
+    def layer(self, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+        trains = torch.is_grad_enabled()
+        y, _ = torch.gru(x, h[None].to(x), self.params(), True, 1, 0.0, trains, False, False)
         return y, c

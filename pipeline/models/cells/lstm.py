@@ -22,9 +22,12 @@ class Lstm(Dense):
         super().__init__(inputs, settings)
         nn.init.constant_(self.bias.data[self.units : 2 * self.units], settings.forget_bias)
 
-    def steps(self, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
-        state = (h[None].to(x), c[None].to(x))
-        y, _, last = torch.lstm(
-            x, state, self.params(), True, 1, 0.0, torch.is_grad_enabled(), False, False
-        )
+    def step(self, wx: Tensor, uh: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+        i, f, g, o = (wx + uh).chunk(4, -1)
+        c = f.sigmoid() * c + i.sigmoid() * g.tanh()
+        return (o.sigmoid() * c.tanh()).to(wx.dtype), c
+
+    def layer(self, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+        state, trains = (h[None].to(x), c[None].to(x)), torch.is_grad_enabled()
+        y, _, last = torch.lstm(x, state, self.params(), True, 1, 0.0, trains, False, False)
         return y, last[0]

@@ -1,0 +1,76 @@
+"""Grid-LSTM (Kalchbrenner et al. 2015, arXiv 1507.01526): LSTMs along every dimension of a grid,
+depth among them.
+
+A cell of the grid takes the hidden state of each dimension, side by side, and an LSTM a dimension
+turns them and that dimension's memory into its new pair:
+
+    H = [h_1 .. h_n],  (h_i, m_i) = LSTM_i(H, m_i)
+
+Legend: T tokens of the longest row, B rows, E input features, H hidden units, D time dimensions.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.models.dropout import LockedDropout
+from pipeline.models.pooling import valid
+from pipeline.models.recurrent import Layer, State
+from pipeline.models.settings import ModelSettings
+
+
+class GridStack(nn.Module):
+    """A grid over depth and time: `layers` cells deep, as wide as the row has tokens.
+
+    With two directions there are two time dimensions, one from each end. Along depth the hidden
+    state begins as the embedding (mapped to H features) and the memory as 0; the top's hidden
+    state is the output. Depth is the priority dimension unless `grid_priority` is off: it sees the
+    states that time has reached at its own token, else those of the token before. `grid_tied`
+    has one set of weights in all layers.
+    """
+
+    def __init__(self, inputs: int, settings: ModelSettings, site: int = 0) -> None:
+        super().__init__()
+        self.outputs = settings.hidden
+        self.project = nn.Linear(inputs, settings.hidden)
+        count = 1 if settings.grid_tied else settings.layers
+        self.times = nn.ModuleList(Layer(settings.hidden, settings, "lstm") for _ in range(count))
+        width = settings.hidden * (1 + settings.bidirectional)
+        depth = settings.model_copy(update={"bidirectional": False})
+        self.depths = nn.ModuleList(Layer(width, depth, "lstm") for _ in range(count))
+        self.priority = settings.grid_priority
+        self.dropouts = nn.ModuleList(
+            LockedDropout(settings.dropout, site + i) for i in range(settings.layers)
+        )
+
+    def forward(
+        self, x: Tensor, lengths: Tensor, keys: Tensor, before: Sequence[State | None] = ()
+    ) -> tuple[Tensor, list[State]]:
+        """x [T, B, E], lengths [B] in 1..T, keys [B], what all layers carried along time, if
+        anything -> states [T, B, H], 0 past a length, and what they carry now."""
+        h = self.project(x)  # [T, B, H]
+        steps, rows, units = h.shape
+        memory = h.new_zeros(1, steps * rows, units)
+        ones = torch.ones(steps * rows, dtype=torch.int64, device=h.device)
+        carried, states = [], list(before) or [None] * len(self.dropouts)
+        for number, (dropout, state) in enumerate(zip(self.dropouts, states, strict=True)):
+            time, depth = (m[number % len(m)] for m in (self.times, self.depths))
+            along, after = time(dropout(h, keys), lengths, state)  # [T, B, D*H]
+            carried.append(after)
+            if not self.priority:
+                along = _one_step_before(along, units)
+            # One step of the depth's LSTM, for all tokens at once: rows of one token.
+            flat = along.reshape(1, steps * rows, -1)
+            out, (_, memory) = depth(flat, ones, State(h.reshape(1, steps * rows, units), memory))
+            h = out.view(steps, rows, units)
+        return h * valid(lengths, steps)[..., None], carried
+
+
+def _one_step_before(states: Tensor, units: int) -> Tensor:
+    """[T, B, D*H]: what each direction had before it read this token."""
+    zero = states.new_zeros(1, states.shape[1], units)
+    parts = [torch.cat([zero, states[:-1, :, :units]])]
+    if states.shape[2] > units:
+        parts.append(torch.cat([states[1:, :, units:], zero]))
+    return torch.cat(parts, -1)
