@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from pipeline.corpus.settings import CorpusSettings
 from pipeline.errors import ConfigError
-from pipeline.models.settings import ModelSettings
+from pipeline.models.settings import BELONGS_TO, ModelSettings
 from pipeline.settings import Section
 from pipeline.stream.settings import StreamSettings
 from pipeline.tasks.settings import TaskSettings
@@ -190,6 +190,7 @@ def _conflicts(config: Config) -> Iterator[str]:
             f"update leave {budget} tokens for a batch, fewer than the longest row has "
             f"(corpus.max_tokens={corpus.max_tokens}); raise the one or lower the other"
         )
+    yield from _model_conflicts(config.model)
     if stream.direct:
         yield from _direct_conflicts(corpus, stream)
     if corpus.long_texts != "truncate" and corpus.keep != "start":
@@ -202,6 +203,37 @@ def _conflicts(config: Config) -> Iterator[str]:
         yield f"corpus.label={corpus.label!r}: the same column as corpus.text; name the label's own"
     if len(set(corpus.label_names)) < len(corpus.label_names):
         yield f"corpus.label_names={corpus.label_names!r}: names one label twice"
+
+
+def _model_conflicts(model: ModelSettings) -> Iterator[str]:
+    for key, cell in BELONGS_TO.items():
+        value = getattr(model, key)
+        if model.cell != cell and value != type(model).model_fields[key].default:
+            yield (
+                f"model.{key}={value}: is of model.cell={cell}, but the cell is {model.cell}, "
+                f"which would pass it over; leave it out or change the cell"
+            )
+    if model.cell == "goru" and not model.goru_capacity and model.hidden & (model.hidden - 1):
+        low = 1 << (model.hidden.bit_length() - 1)
+        yield (
+            f"model.hidden={model.hidden}: the FFT style of goru pairs units at distances that are "
+            f"powers of two; set model.hidden={low} or {2 * low}, or an even model.goru_capacity"
+        )
+    if model.goru_capacity % 2:
+        yield (
+            f"model.goru_capacity={model.goru_capacity}: layers of rotations come in pairs, as "
+            f"one alone leaves each unit with one neighbour; set {model.goru_capacity + 1}"
+        )
+    if model.recurrent_init == "identity" and model.activation == "tanh":
+        yield (
+            "model.recurrent_init=identity: an identity that tanh bounds forgets at once; set "
+            "model.activation=relu with it"
+        )
+    if model.cell == "grid_lstm" and model.skip != "none":
+        yield (
+            f"model.skip={model.skip}: along depth grid_lstm has a memory of its own, which passes "
+            f"each layer by; leave it out"
+        )
 
 
 def _direct_conflicts(corpus: CorpusSettings, stream: StreamSettings) -> Iterator[str]:

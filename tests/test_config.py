@@ -33,6 +33,27 @@ MISTAKES = {
 }
 
 
+CELLS = {
+    "goru.hidden=100": "set model.hidden=64 or 128, or an even model.goru_capacity",
+    "goru.goru_capacity=3": "model.goru_capacity=3: layers of rotations come in pairs",
+    "lstm.goru_capacity=4": "is of model.cell=goru, but the cell is lstm",
+    "gru.activation=relu": "is of model.cell=elman, but the cell is gru",
+    "elman.recurrent_init=identity": "set model.activation=relu with it",
+    "grid_lstm.grid_dimensions=0": "greater than or equal to 1",
+    "grid_lstm.skip=residual": "leave it out",
+    "lstm.grid_tied=true": "is of model.cell=grid_lstm",
+}
+
+
+@pytest.mark.parametrize("setting,expected", CELLS.items(), ids=CELLS)
+def test_what_a_cell_cannot_be_is_one_line(setting: str, expected: str) -> None:
+    cell, _, override = setting.partition(".")
+    with pytest.raises(ConfigError) as caught:
+        config.load(None, [f"model.cell={cell}", f"model.{override}"])
+    (line,) = caught.value.lines
+    assert expected in line
+
+
 @pytest.mark.parametrize("override,expected", MISTAKES.values(), ids=MISTAKES)
 def test_a_mistake_is_one_line(override: str, expected: str) -> None:
     with pytest.raises(ConfigError) as caught:

@@ -27,6 +27,8 @@ class _Scan(ctypes.Structure):
         ("reverse", ctypes.c_int64),
         *((n, ctypes.c_void_p) for n in ("weights", "bias", "h0", "c0", "x", "y", "side")),
         *((name, ctypes.c_int64) for name in ("x_stride", "y_stride")),
+        *((name, ctypes.c_void_p) for name in ("zone_h", "zone_c")),
+        ("zone_stride", ctypes.c_int64),
         *((name, ctypes.c_void_p) for name in ("dy", "dx", "dq", "dh", "dc")),
         *((name, ctypes.c_int64) for name in ("dy_stride", "dx_stride")),
     )
@@ -45,6 +47,16 @@ class Weights(NamedTuple):
     """[D, H]: GRU's bias of the candidate's h' U, GORU's of modReLU; not used by others."""
 
 
+class Zones(NamedTuple):
+    """Zoneout (Krueger et al. 2017): how much of its last value each unit keeps at a token, 0 or 1
+    in training, their mean in evaluation."""
+
+    h: Tensor
+    """[T, B, D*H]"""
+    c: Tensor
+    """[T, B, D*H]"""
+
+
 def runs(dtype: torch.dtype) -> bool:
     """Whether there is a native loop for this type on this machine."""
     return library().loaded is not None and (dtype != torch.bfloat16 or library().bf16)
@@ -55,45 +67,35 @@ def scan(
     x: Tensor,
     lengths: Tensor,
     weights: Weights,
-    h0: Tensor | None = None,
-    c0: Tensor | None = None,
+    h0: Tensor,
+    c0: Tensor,
+    zones: Zones | None = None,
 ) -> tuple[Tensor, Tensor]:
     """One layer over padded rows.
 
     x [T, B, I] in float64, float32 or bfloat16, which all products take; lengths [B] int64 in 1..T;
-    h0 and c0 [D, B, H], zero if None. Returns the states [T, B, D*H], 0 past a row's length, and
-    LSTM's c after each row's last token [D, B, H] in at least float32 (other cells: zeros).
+    h0 and c0 [D, B, H], the state before. Returns the states [T, B, D*H], 0 past a row's length,
+    and LSTM's c after each row's last token [D, B, H] in at least float32 (other cells: zeros).
     """
     directions, units = weights.apart.shape
-    rows, lanes = x.shape[1], _lanes(x.dtype)
-    gates = CELLS[cell][1]
-    spare = -units % lanes
-    if spare:  # units that stay 0 fill up the registers
-        wide = units + spare
-        w = Weights(
-            _wider(weights.input.unflatten(1, (gates, units)), 2, spare).flatten(1, 2),
-            _wider(_wider(weights.hidden.unflatten(1, (gates, units)), 2, spare), 3, spare).flatten(
-                1, 2
-            ),
-            _wider(weights.bias.unflatten(1, (gates, units)), 2, spare).flatten(1),
-            _wider(weights.apart, 1, spare),
-        )
-        h, c = (s if s is None else _wider(s, 2, spare) for s in (h0, c0))
-        y, last = scan(cell, x, lengths, w, h, c)
-        return y.unflatten(2, (directions, wide))[..., :units].flatten(2), last[..., :units]
+    wide = units + -units % _lanes(x.dtype)  # units that stay 0 fill up the registers
+    w, h0, c0, zones = _widened(cell, weights, h0, c0, zones, wide - units)
     accumulated = torch.promote_types(x.dtype, torch.float32)
-    zero = x.new_zeros(directions, rows, units)
-    return _Layer.apply(
+    y, c = _Layer.apply(
         cell,
         x,
         lengths,
-        weights.input.to(x.dtype),
-        weights.hidden.to(x.dtype),
-        weights.bias.to(x.dtype),
-        weights.apart.to(accumulated),
-        zero if h0 is None else h0.to(x.dtype),
-        zero.to(accumulated) if c0 is None else c0.to(accumulated),
+        None if zones is None else torch.cat(zones, -1).to(x.dtype),
+        w.input.to(x.dtype),
+        w.hidden.to(x.dtype),
+        w.bias.to(x.dtype),
+        w.apart.to(accumulated),
+        h0.to(x.dtype),
+        c0.to(accumulated),
     )
+    if wide > units:
+        y, c = y.unflatten(2, (directions, wide))[..., :units].flatten(2), c[..., :units]
+    return y, c
 
 
 class _Layer(torch.autograd.Function):
@@ -103,6 +105,7 @@ class _Layer(torch.autograd.Function):
         cell: str,
         x: Tensor,
         lengths: Tensor,
+        zones: Tensor | None,
         w_input: Tensor,
         w_hidden: Tensor,
         bias: Tensor,
@@ -115,52 +118,36 @@ class _Layer(torch.autograd.Function):
         # [T, B, D*G*H]: what comes into the gates, which the loop turns into the gates
         gates = functional.linear(x, w_input.flatten(0, 1), bias.flatten())
         y = x.new_empty(steps, rows, directions * units)
-        side = x.new_empty(
-            (directions, steps, rows, units), dtype=c0.dtype if cell == "lstm" else x.dtype
-        )
+        kept = c0.dtype if cell == "lstm" else x.dtype
+        side = x.new_empty((directions, steps, rows, units), dtype=kept)
         c = torch.zeros_like(c0)
         for d in range(directions):
-            _call(
-                cell,
-                d,
-                lengths,
-                _pack_forward(cell, w_hidden[d]),
-                (h0, c0, apart, gates, y, side),
-                back=False,
-            )
+            weights = _pack_forward(cell, w_hidden[d])
+            _call(cell, d, lengths, weights, (h0, c0, apart, gates, y, side), zones)
             if cell == "lstm":
-                last = lengths - 1 if d == 0 else torch.zeros_like(lengths)
+                last = torch.zeros_like(lengths) if d else lengths - 1
                 c[d] = side[d][last, torch.arange(rows)]
         ctx.cell = cell
-        ctx.save_for_backward(x, lengths, w_input, w_hidden, apart, h0, c0, gates, y, side)
+        ctx.save_for_backward(x, lengths, zones, w_input, w_hidden, apart, h0, c0, gates, y, side)
         return y, c
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor, dc: Tensor) -> tuple[Tensor | None, ...]:
-        x, lengths, w_input, w_hidden, apart, h0, c0, gates, y, side = ctx.saved_tensors
+        x, lengths, zones, w_input, w_hidden, apart, h0, c0, gates, y, side = ctx.saved_tensors
         directions, width, units = w_hidden.shape
-        d_gates, dh, dc = torch.empty_like(gates), torch.zeros_like(c0), dc.clone()
+        dy, dc, dh = dy.contiguous(), dc.clone(), torch.zeros_like(c0)
+        d_gates = torch.empty_like(gates)
         dq = torch.empty_like(side) if ctx.cell in ("gru", "goru") else side
         d_hidden, d_apart = torch.empty_like(w_hidden), torch.zeros_like(apart)
         for d in range(directions):
-            _call(
-                ctx.cell,
-                d,
-                lengths,
-                _pack_backward(w_hidden[d]),
-                (h0, c0, apart, gates, y, side),
-                (dy.contiguous(), d_gates, dq, dh, dc),
-                back=True,
+            weights = _pack_backward(w_hidden[d])
+            state, gradients = (h0, c0, apart, gates, y, side), (dy, d_gates, dq, dh, dc)
+            _call(ctx.cell, d, lengths, weights, state, zones, gradients)
+            own = d_gates[..., d * width : (d + 1) * width]
+            through = own if dq is side else torch.cat([own[..., : 2 * units], dq[d]], -1)
+            d_hidden[d] = _hidden_gradient(
+                through, y[..., d * units : (d + 1) * units], h0[d], lengths, reverse=bool(d)
             )
-            through = d_gates[..., d * width : (d + 1) * width]
-            if dq is not side:
-                through = torch.cat([through[..., : 2 * units], dq[d]], -1)
-            states = y[..., d * units : (d + 1) * units]
-            now, before = (slice(1, None), slice(None, -1))[:: -1 if d else 1]
-            torch.mm(through[now].flatten(0, 1).t(), states[before].flatten(0, 1), out=d_hidden[d])
-            rows = torch.arange(len(lengths))
-            first = lengths - 1 if d else torch.zeros_like(lengths)
-            d_hidden[d].addmm_(through[first, rows].t(), h0[d])
             if ctx.cell == "gru":
                 d_apart[d] = dq[d].sum((0, 1), dtype=apart.dtype)
             elif ctx.cell == "goru":
@@ -173,6 +160,7 @@ class _Layer(torch.autograd.Function):
             None,
             (flat @ w_input.flatten(0, 1)).view_as(x),
             None,
+            None,
             (flat.t() @ x.flatten(0, 1)).view_as(w_input),
             d_hidden,
             (ones @ flat).view(directions, width),
@@ -182,17 +170,30 @@ class _Layer(torch.autograd.Function):
         )
 
 
+def _hidden_gradient(
+    through: Tensor, states: Tensor, h0: Tensor, lengths: Tensor, *, reverse: bool
+) -> Tensor:
+    """[G*H, H]: the gradient of all tokens [T, B, G*H] times the states before them. States are 0
+    past a row's end, so those before a reversed row's first token need no care but for h0's."""
+    now, before = slice(1, None), slice(None, -1)
+    if reverse:
+        now, before = before, now
+    product = through[now].flatten(0, 1).t() @ states[before].flatten(0, 1)
+    first = lengths - 1 if reverse else torch.zeros_like(lengths)
+    return product.addmm_(through[first, torch.arange(len(lengths))].t(), h0)
+
+
 def _call(
     cell: str,
     d: int,
     lengths: Tensor,
     weights: Tensor,
     state: tuple[Tensor, ...],
+    zones: Tensor | None,
     gradients: tuple[Tensor, ...] = (),
-    *,
-    back: bool,
 ) -> None:
-    """Run the loop of direction `d`; what it reads and writes are these tensors."""
+    """Run the loop of direction `d`, backwards if there are gradients; what it reads and writes are
+    these tensors."""
     h0, c0, apart, gates, y, side = state
     steps, rows, _ = y.shape
     units, width = h0.shape[2], h0.shape[2] * CELLS[cell][1]
@@ -205,15 +206,38 @@ def _call(
     s.h0, s.c0, s.side = h0[d].data_ptr(), c0[d].data_ptr(), side[d].data_ptr()
     s.x, s.x_stride = at(gates, d * width), gates.shape[2]
     s.y, s.y_stride = at(y, d * units), y.shape[2]
-    if back:
+    if zones is not None:
+        s.zone_stride = zones.shape[2]
+        s.zone_h, s.zone_c = at(zones, d * units), at(zones, y.shape[2] + d * units)
+    if gradients:
         dy, dx, dq, dh, dc = gradients
         s.dy, s.dy_stride = at(dy, d * units), dy.shape[2]
         s.dx, s.dx_stride = at(dx, d * width), dx.shape[2]
         s.dq, s.dh, s.dc = dq[d].data_ptr(), dh[d].data_ptr(), dc[d].data_ptr()
     loaded = library().loaded
     assert loaded is not None
-    failed = loaded.scan(CELLS[cell][0], TYPES[y.dtype], int(back), ctypes.byref(s))
+    failed = loaded.scan(CELLS[cell][0], TYPES[y.dtype], int(bool(gradients)), ctypes.byref(s))
     assert not failed, f"no loop for {cell} in {y.dtype}"
+
+
+def _widened(
+    cell: str, w: Weights, h0: Tensor, c0: Tensor, zones: Zones | None, by: int
+) -> tuple[Weights, Tensor, Tensor, Zones | None]:
+    """All of these for `by` units more."""
+    if not by:
+        return w, h0, c0, zones
+    directions, units = w.apart.shape
+
+    def gatewise(x: Tensor) -> Tensor:  # [D, G*H, ...]
+        split = x.unflatten(1, (CELLS[cell][1], units))
+        return functional.pad(split, [0, 0] * (split.dim() - 3) + [0, by]).flatten(1, 2)
+
+    if zones is not None:
+        split = (zone.unflatten(2, (directions, units)) for zone in zones)
+        zones = Zones(*(functional.pad(zone, [0, by]).flatten(2) for zone in split))
+    hidden = functional.pad(gatewise(w.hidden), [0, by])
+    apart, h0, c0 = (functional.pad(x, [0, by]) for x in (w.apart, h0, c0))
+    return Weights(gatewise(w.input), hidden, gatewise(w.bias), apart), h0, c0, zones
 
 
 def _lanes(dtype: torch.dtype) -> int:
@@ -240,8 +264,3 @@ def _in_pairs(tiles: Tensor) -> Tensor:
     if tiles.dtype == torch.bfloat16:
         tiles = tiles.unflatten(1, (-1, 2)).permute(0, 1, 3, 4, 2)
     return tiles.contiguous()
-
-
-def _wider(x: Tensor, dim: int, by: int) -> Tensor:
-    """x with `by` zeros more at the end of a dimension."""
-    return functional.pad(x, [0, 0] * (x.dim() - 1 - dim) + [0, by])

@@ -20,8 +20,10 @@ extern "C" struct Scan {
     const void *h0, *c0;     // [B, H] stored, wide: the state before the first token
     void* x;                 // [T, B, x_stride]: in G * H what comes in; after forward, the gates
     void* y;                 // [T, B, y_stride]: in H the states
-    void* side;              // [T, B, H]: LSTM's c (wide); GRU's and GORU's q (stored)
+    void* side;              // [T, B, H]: LSTM's c (wide); GRU's and GORU's q, Elman's new h (stored)
     int64_t x_stride, y_stride;
+    const void *zone_h, *zone_c;  // [T, B, zone_stride]: in H how much a unit keeps; both or none
+    int64_t zone_stride;
     // backward only
     const void* dy;  // [T, B, dy_stride]
     void* dx;        // [T, B, dx_stride]: gradient of what came in
@@ -80,6 +82,24 @@ template <class S> struct At {
     V gradient() const {  // of h: from above and from the step after
         return load((const S*)s.dy + row.here * s.dy_stride + unit) + load(dh());
     }
+    // Zoneout (Krueger et al. 2017): of h and c some is kept as it was.
+    bool zoned() const { return s.zone_h; }
+    V kept(const void* zone) const {
+        return load((const S*)zone + row.here * s.zone_stride + unit);
+    }
+    void put_state(V h) const {
+        store(state(), zoned() ? h + kept(s.zone_h) * (before() - h) : h);
+    }
+    void put_cell(V c) const {
+        store(side<A>(), zoned() ? c + kept(s.zone_c) * (cell_before() - c) : c);
+    }
+    // The part of h's gradient that passes the cell by; what is left in dh is the new state's.
+    V pass_by(V& dh) const {
+        if (!zoned()) return V{};
+        V by = dh * kept(s.zone_h);
+        dh -= by;
+        return by;
+    }
 };
 
 // Hochreiter and Schmidhuber 1997 with the forget gate of Gers et al. 2000; gates i, f, g, o.
@@ -95,21 +115,22 @@ struct Lstm {
         V i = sigmoid(a[0]), f = sigmoid(a[1]), g = tangent(a[2]), o = sigmoid(a[3]);
         V c = f * at.cell_before() + i * g;
         store(at.gate(0), i), store(at.gate(1), f), store(at.gate(2), g), store(at.gate(3), o);
-        store(at.template side<Wide<S>>(), c);
-        store(at.state(), o * tangent(c));
+        at.put_cell(c);
+        at.put_state(o * tangent(c));
     }
     template <class S> static void backward(const At<S>& at) {
         using V = Vec<S>;
         V i = load(at.gate(0)), f = load(at.gate(1)), g = load(at.gate(2)), o = load(at.gate(3));
-        V tanh_c = tangent(load(at.template side<Wide<S>>()));
-        V dh = at.gradient();
-        V dc = load(at.dc()) + dh * o * (1 - tanh_c * tanh_c);
+        V c = at.zoned() ? f * at.cell_before() + i * g : load(at.template side<Wide<S>>());
+        V tanh_c = tangent(c), dh = at.gradient(), by = at.pass_by(dh);
+        V carried = load(at.dc()), keeps = at.zoned() ? carried * at.kept(at.s.zone_c) : V{};
+        V dc = carried - keeps + dh * o * (1 - tanh_c * tanh_c);
         store(at.dgate(0), dc * g * i * (1 - i));
         store(at.dgate(1), dc * at.cell_before() * f * (1 - f));
         store(at.dgate(2), dc * i * (1 - g * g));
         store(at.dgate(3), dh * tanh_c * o * (1 - o));
-        store(at.dc(), dc * f);
-        store(at.dh(), V{});
+        store(at.dc(), dc * f + keeps);
+        store(at.dh(), by);
     }
 };
 
@@ -127,19 +148,19 @@ template <class Candidate> struct Gated {
         V n = Candidate::value(at, load(at.gate(2)) + r * q);
         store(at.gate(0), r), store(at.gate(1), z), store(at.gate(2), n);
         store(at.template side<S>(), q);
-        store(at.state(), n + z * (at.before() - n));
+        at.put_state(n + z * (at.before() - n));
     }
     template <class S> static void backward(const At<S>& at) {
         using V = Vec<S>;
         V r = load(at.gate(0)), z = load(at.gate(1)), n = load(at.gate(2));
         V q = load(at.template side<S>());
-        V dh = at.gradient();
+        V dh = at.gradient(), by = at.pass_by(dh);
         V da = dh * (1 - z) * Candidate::slope(at, n);
         store(at.dgate(0), da * q * r * (1 - r));
         store(at.dgate(1), dh * (at.before() - n) * z * (1 - z));
         store(at.dgate(2), da);
         store(at.dq(), da * r);
-        store(at.dh(), dh * z);
+        store(at.dh(), dh * z + by);
     }
 };
 
@@ -170,13 +191,16 @@ template <bool relu> struct Elman {
 
     template <class S> static void start(const At<S>& at, Vec<S>* a) { a[0] = load(at.gate(0)); }
     template <class S> static void forward(const At<S>& at, const Vec<S>* a) {
-        store(at.state(), relu ? (a[0] < 0 ? Vec<S>{} : a[0]) : tangent(a[0]));
+        Vec<S> h = relu ? (a[0] < 0 ? Vec<S>{} : a[0]) : tangent(a[0]);
+        if (at.zoned()) store(at.template side<S>(), h);
+        at.put_state(h);
     }
     template <class S> static void backward(const At<S>& at) {
-        Vec<S> h = load(at.state());
+        Vec<S> dh = at.gradient(), by = at.pass_by(dh);
+        Vec<S> h = load(at.zoned() ? at.template side<S>() : at.state());
         Vec<S> slope = relu ? (h > 0 ? Vec<S>{} + 1 : Vec<S>{}) : 1 - h * h;
-        store(at.dgate(0), at.gradient() * slope);
-        store(at.dh(), Vec<S>{});
+        store(at.dgate(0), dh * slope);
+        store(at.dh(), by);
     }
 };
 

@@ -10,6 +10,8 @@ Legend: T tokens, B rows, F features.
 import torch
 from torch import Tensor, nn
 
+from pipeline.kernels import Zones
+
 
 def keyed_uniform(keys: Tensor, site: int, width: int) -> Tensor:
     """Uniform numbers in [0, 1) [B, width], from keys [B] int64, by SplitMix64's finaliser."""
@@ -53,3 +55,50 @@ class TokenDropout(nn.Module):
             return x
         kept = keyed_uniform(keys, self.site, x.shape[0]).t() >= self.p  # [T, B]
         return x * (kept.to(x.dtype) / (1 - self.p))[..., None]
+
+
+class WeightDrop(nn.Module):
+    """Dropout of recurrent weights (Merity et al. 2018), one mask an update for all rows and
+    tokens; `draw_weight_masks` says which."""
+
+    def __init__(self, p: float) -> None:
+        super().__init__()
+        self.p, self.key, self.site = p, 0, 0
+
+    def forward(self, weight: Tensor) -> Tensor:
+        """A weight of any shape."""
+        if not self.training or self.p == 0:
+            return weight
+        key = torch.tensor([self.key], device=weight.device)
+        kept = keyed_uniform(key, self.site, weight.numel()).view_as(weight) >= self.p
+        return weight * (kept.to(weight.dtype) / (1 - self.p))
+
+
+def draw_weight_masks(model: nn.Module, seed: int, step: int) -> None:
+    """Key the masks of all `WeightDrop` by the seed, the update and the place in the network: the
+    same on every rank, and again after a resume."""
+    drops = (module for module in model.modules() if isinstance(module, WeightDrop))
+    for site, drop in enumerate(drops):
+        drop.key, drop.site = (seed << 32) + step, site
+
+
+class Zoneout(nn.Module):
+    """Units that keep their last state at a token (Krueger et al. 2017); `h` and `c` are the shares
+    of hidden states and, of LSTM, of memories that do."""
+
+    def __init__(self, h: float, c: float, site: int) -> None:
+        super().__init__()
+        self.h, self.c, self.site = h, c, site
+
+    def forward(self, keys: Tensor, steps: int, units: int) -> Zones | None:
+        """keys [B] -> of T = `steps` tokens and D*H = `units`, or None where nothing is kept."""
+        if not self.h and not self.c:
+            return None
+        shape = (steps, len(keys), units)
+        if not self.training:
+            return Zones(*(torch.full(shape, p, device=keys.device) for p in (self.h, self.c)))
+        masks = []
+        for number, p in enumerate((self.h, self.c)):
+            draws = keyed_uniform(keys, self.site + number, steps * units)  # [B, T*D*H]
+            masks.append((draws < p).float().view(len(keys), steps, units).transpose(0, 1))
+        return Zones(*masks)

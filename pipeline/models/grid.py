@@ -35,10 +35,15 @@ class GridStack(nn.Module):
         self.outputs = settings.hidden
         self.project = nn.Linear(inputs, settings.hidden)
         count = 1 if settings.grid_tied else settings.layers
-        self.times = nn.ModuleList(Layer(settings.hidden, settings, "lstm") for _ in range(count))
-        width = settings.hidden * (1 + settings.bidirectional)
-        depth = settings.model_copy(update={"bidirectional": False})
-        self.depths = nn.ModuleList(Layer(width, depth, "lstm") for _ in range(count))
+        times = count if settings.grid_dimensions > 1 else 0
+        self.times = nn.ModuleList(
+            Layer(settings.hidden, settings, i, "lstm") for i in range(times)
+        )
+        width = settings.hidden * (1 + settings.bidirectional) * (times > 0)
+        depth = settings.model_copy(
+            update={"bidirectional": False, "zoneout": 0.0, "zoneout_memory": 0.0}
+        )
+        self.depths = nn.ModuleList(Layer(width, depth, cell="lstm") for _ in range(count))
         self.priority = settings.grid_priority
         self.dropouts = nn.ModuleList(
             LockedDropout(settings.dropout, site + i) for i in range(settings.layers)
@@ -55,14 +60,19 @@ class GridStack(nn.Module):
         ones = torch.ones(steps * rows, dtype=torch.int64, device=h.device)
         carried, states = [], list(before) or [None] * len(self.dropouts)
         for number, (dropout, state) in enumerate(zip(self.dropouts, states, strict=True)):
-            time, depth = (m[number % len(m)] for m in (self.times, self.depths))
-            along, after = time(dropout(h, keys), lengths, state)  # [T, B, D*H]
-            carried.append(after)
-            if not self.priority:
-                along = _one_step_before(along, units)
+            h = dropout(h, keys)
+            along = h[..., :0]  # [T, B, D*H]
+            if self.times:
+                along, after = self.times[number % len(self.times)](h, lengths, keys, state)
+                carried.append(after)
+                if not self.priority:
+                    along = _one_step_before(along, units)
+            depth = self.depths[number % len(self.depths)]
             # One step of the depth's LSTM, for all tokens at once: rows of one token.
             flat = along.reshape(1, steps * rows, -1)
-            out, (_, memory) = depth(flat, ones, State(h.reshape(1, steps * rows, units), memory))
+            out, (_, memory) = depth(
+                flat, ones, ones, State(h.reshape(1, steps * rows, units), memory)
+            )
             h = out.view(steps, rows, units)
         return h * valid(lengths, steps)[..., None], carried
 

@@ -10,10 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from pipeline import kernels
+from pipeline.kernels import Zones
 from pipeline.models.cells import CELLS, Cell
-from pipeline.models.dropout import LockedDropout
+from pipeline.models.dropout import LockedDropout, Zoneout
 from pipeline.models.pooling import valid
 from pipeline.models.settings import ModelSettings
+
+ZONES = 1 << 16
+"""Places of zoneout's draws, behind all others."""
 
 
 class State(NamedTuple):
@@ -28,53 +32,66 @@ class State(NamedTuple):
 class Layer(nn.Module):
     """One recurrent layer in one or two directions."""
 
-    def __init__(self, inputs: int, settings: ModelSettings, cell: str = "") -> None:
+    def __init__(self, inputs: int, settings: ModelSettings, site: int = 0, cell: str = "") -> None:
         super().__init__()
         self.native = settings.native
+        self.zoneout = Zoneout(settings.zoneout, settings.zoneout_memory, ZONES + 2 * site)
         self.directions = nn.ModuleList(
             CELLS[cell or settings.cell](inputs, settings)
             for _ in range(1 + settings.bidirectional)
         )
 
     def forward(
-        self, x: Tensor, lengths: Tensor, before: State | None = None
+        self, x: Tensor, lengths: Tensor, keys: Tensor, before: State | None = None
     ) -> tuple[Tensor, State]:
-        """x [T, B, I], lengths [B] in 1..T, the state before or None for 0 -> states [T, B, D*H],
-        0 past a row's length, and the state after."""
+        """x [T, B, I], lengths [B] in 1..T, keys [B], the state before or None for 0 -> states
+        [T, B, D*H], 0 past a row's length, and the state after."""
+        directions, units = len(self.directions), self.cells[0].units
         if before is None:
-            zero = x.new_zeros(len(self.directions), x.shape[1], self.cells[0].units)
+            zero = x.new_zeros(directions, x.shape[1], units)
             before = State(zero, zero)
+        zones = self.zoneout(keys, len(x), directions * units)
         dtype = x.dtype
         if torch.is_autocast_enabled(x.device.type):
             dtype = torch.get_autocast_dtype(x.device.type)
         if self.native and x.device.type == "cpu" and kernels.runs(dtype):
             parts = [(c.input, c.recurrent(), c.bias, c.apart()) for c in self.cells]
             weights = kernels.Weights(*map(torch.stack, zip(*parts, strict=True)))
-            y, c = kernels.scan(self.cells[0].kind, x.to(dtype), lengths, weights, *before)
+            y, c = kernels.scan(self.cells[0].kind, x.to(dtype), lengths, weights, *before, zones)
         else:
-            y, c = self._in_torch(x, lengths, before)
-        rows, units = torch.arange(len(lengths), device=x.device), self.cells[0].units
-        last = [y[lengths - 1, rows, :units], y[0, :, units:]][: len(self.directions)]
+            y, c = self._in_torch(x, lengths, before, zones)
+        rows = torch.arange(len(lengths), device=x.device)
+        last = [y[lengths - 1, rows, :units], y[0, :, units:]][:directions]
         return y, State(torch.stack(last), c)
 
     @property
     def cells(self) -> list[Cell]:
         return list(self.directions)  # type: ignore[arg-type]
 
-    def _in_torch(self, x: Tensor, lengths: Tensor, before: State) -> tuple[Tensor, Tensor]:
+    def _in_torch(
+        self, x: Tensor, lengths: Tensor, before: State, zones: Zones | None
+    ) -> tuple[Tensor, Tensor]:
         """The backward direction runs forward over a copy in which each row is reversed by its own
         length. Padding thus always comes after the tokens, where it cannot reach them, and neither
         direction needs packed sequences, which would leave the fast kernels.
         """
-        states, c = self.cells[0].layer(x, before.h[0], before.c[0])  # [T, B, H]
-        memory = [c]
-        if len(self.cells) == 2:
-            reverse = reversal(lengths, x.shape[0])
-            turned = _Permute.apply(x, reverse)
-            backward, c = self.cells[1].layer(turned, before.h[1], before.c[1])
+        reverse = reversal(lengths, x.shape[0])
+        states, memory = [], []
+        for d, cell in enumerate(self.cells):
+            h, c, turned = before.h[d], before.c[d], x
+            if d:
+                turned = _Permute.apply(x, reverse)
+            if zones is None:
+                y, c = cell.layer(turned, h, c)  # [T, B, H]
+            else:
+                own = [zone.chunk(len(self.cells), -1)[d] for zone in zones]
+                y, c = cell.loop(
+                    turned, h, c, Zones(*(_Permute.apply(z, reverse) if d else z for z in own))
+                )
+            states.append(_Permute.apply(y, reverse) if d else y)
             memory.append(c)
-            states = torch.cat([states, _Permute.apply(backward, reverse)], -1)
-        return states * valid(lengths, len(x))[..., None], torch.stack(memory)
+        y = torch.cat(states, -1) if len(states) == 2 else states[0]
+        return y * valid(lengths, len(x))[..., None], torch.stack(memory)
 
 
 class Stack(nn.Module):
@@ -90,7 +107,7 @@ class Stack(nn.Module):
         super().__init__()
         self.outputs = settings.hidden * (1 + settings.bidirectional)
         widths = [inputs] + [self.outputs] * (settings.layers - 1)
-        self.layers = nn.ModuleList(Layer(width, settings) for width in widths)
+        self.layers = nn.ModuleList(Layer(width, settings, i) for i, width in enumerate(widths))
         self.norms = nn.ModuleList(
             nn.LayerNorm(width) if settings.layer_norm else nn.Identity() for width in widths
         )
@@ -105,14 +122,14 @@ class Stack(nn.Module):
         """x [T, B, I], lengths [B] in 1..T, keys [B], the states of all layers before, if any ->
         states [T, B, D*H], 0 past a length, and the states of all layers after."""
         states = list(before) or [None] * len(self.layers)
-        x, after = self.layers[0](self.norms[0](x), lengths, states[0])
+        x, after = self.layers[0](self.norms[0](x), lengths, keys, states[0])
         carried = [after]
         above = zip(
             self.layers[1:], self.norms[1:], self.skips, self.dropouts, states[1:], strict=True
         )
         for layer, norm, skip, dropout, state in above:
             below = dropout(x, keys)
-            x, after = layer(norm(below), lengths, state)
+            x, after = layer(norm(below), lengths, keys, state)
             x = skip(below, x)
             carried.append(after)
         return x, carried

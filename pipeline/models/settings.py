@@ -5,6 +5,14 @@ from typing import Literal
 from pipeline.settings import Section, setting
 
 
+BELONGS_TO = {
+    "activation": "elman", "recurrent_init": "elman", 
+    "zoneout_memory": "lstm", "goru_capacity": "goru", "grid_dimensions": "grid_lstm",
+    "grid_tied": "grid_lstm", "grid_priority": "grid_lstm",
+}  # fmt: skip
+"""Keys that one cell alone has."""
+
+
 class ModelSettings(Section):
     embedding: int = setting(128, "width of the token embedding", ge=1)
     cell: Literal["elman", "lstm", "gru", "grid_lstm", "goru"] = setting("lstm", "recurrent cell")
@@ -15,12 +23,15 @@ class ModelSettings(Section):
     recurrent_init: Literal["orthogonal", "identity"] = setting(
         "orthogonal", "elman: its recurrent weights at first"
     )
-    forget_bias: float = setting(1.0, "lstm: bias of the forget gate at first")
+    forget_bias: float = setting(1.0, "lstm, grid_lstm: bias of the forget gate at first")
     goru_capacity: int = setting(
         0,
         "goru: layers of rotations between neighbours, an even number; 0: FFT style, for which "
         "hidden is a power of two",
         ge=0,
+    )
+    grid_dimensions: int = setting(
+        2, "grid_lstm: 2 is depth and time, 1 depth alone, which joins no tokens", ge=1, le=2
     )
     grid_tied: bool = setting(False, "grid_lstm: the same weights in all layers")
     grid_priority: bool = setting(
@@ -35,4 +46,7 @@ class ModelSettings(Section):
         "max_mean", "how the states of a row become one vector"
     )
     embedding_dropout: float = setting(0.0, "share of tokens whose embedding is zeroed", ge=0, lt=1)
+    weight_drop: float = setting(0.0, "share of recurrent weights that is zeroed", ge=0, lt=1)
+    zoneout: float = setting(0.0, "share of units that keep their state at a token", ge=0, lt=1)
+    zoneout_memory: float = setting(0.0, "lstm: the same of its memory", ge=0, lt=1)
     dropout: float = setting(0.0, "locked dropout before, between and after the layers", ge=0, lt=1)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from pipeline.errors import TrainingError
+from pipeline.models.dropout import draw_weight_masks
 from pipeline.stream.batch import Batch
 from pipeline.stream.loader import Stream, Update, Updates
 from pipeline.stream.plan import Position
@@ -144,6 +145,7 @@ class Trainer:
         """One step of the optimiser. Nothing in here waits for the device."""
         state, settings = self.state, self.settings
         share = update.rows / self.world.size
+        draw_weight_masks(self.model, settings.seed, state.step)
         sums = torch.zeros(len(self.task.sums), dtype=torch.float64, device=self.world.device)
         for i, batch in enumerate(update.batches, 1):
             with self._unsynced(delays=i < len(update.batches)):

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipeline.kernels import Weights, library, runs, scan
+from pipeline.kernels import Weights, Zones, library, runs, scan
 from pipeline.kernels.loops import CELLS
 
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 2e-5}
@@ -32,7 +32,7 @@ def step(cell: str, x: Tensor, h: Tensor, c: Tensor, w: Weights, d: int) -> tupl
 
 
 def reference(
-    cell: str, x: Tensor, lengths: Tensor, w: Weights, h0: Tensor, c0: Tensor
+    cell: str, x: Tensor, lengths: Tensor, w: Weights, h0: Tensor, c0: Tensor, zones: Zones | None
 ) -> tuple[Tensor, Tensor]:
     steps, rows, _ = x.shape
     directions, units = w.apart.shape
@@ -43,7 +43,12 @@ def reference(
             h, c = h0[d, b], c0[d, b]
             tokens = range(int(lengths[b]))
             for t in reversed(tokens) if d else tokens:
-                h, c = step(cell, x[t, b], h, c, w, d)
+                new_h, new_c = step(cell, x[t, b], h, c, w, d)
+                if zones:
+                    own = slice(d * units, (d + 1) * units)
+                    new_h = torch.lerp(new_h, h, zones.h[t, b, own])
+                    new_c = torch.lerp(new_c, c, zones.c[t, b, own])
+                h, c = new_h, new_c
                 states[t, b, d] = h
             last[d, b] = c
     zero = x.new_zeros(units)
@@ -70,10 +75,12 @@ def inputs(cell: str, units: int, steps: int, rows: int) -> list[Tensor]:
     return [value.requires_grad_() for value in values]
 
 
-def outcome(run: object, cell: str, values: list[Tensor], lengths: Tensor) -> list[Tensor]:
+def outcome(
+    run: object, cell: str, values: list[Tensor], lengths: Tensor, zones: Zones | None = None
+) -> list[Tensor]:
     """The states, the last c if the cell has one, and the gradients of all inputs."""
     x, *weights, h0, c0 = values
-    y, c = run(cell, x, lengths, Weights(*weights), h0, c0)  # type: ignore[operator]
+    y, c = run(cell, x, lengths, Weights(*weights), h0, c0, zones)  # type: ignore[operator]
     outputs = [y, c] if cell == "lstm" else [y]
     torch.manual_seed(0)
     loss = sum((o.double() * torch.randn(o.shape, dtype=torch.float64)).sum() for o in outputs)
@@ -127,6 +134,20 @@ def test_gradients_are_those_of_finite_differences(cell: str) -> None:
 
 
 @needs_compiler
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("units", [5, 16])
+@pytest.mark.parametrize("training", [True, False])
+def test_zoneout_keeps_what_it_says(cell: str, units: int, training: bool) -> None:
+    """Masks of 0 and 1, and shares in between, as in evaluation."""
+    values, lengths = inputs(cell, units, 5, 3), torch.tensor([5, 1, 3])
+    shares = torch.rand(2, 5, 3, 2 * units, dtype=torch.float64) * 0.9
+    zones = Zones(*(shares < 0.4).double()) if training else Zones(*shares)
+    expected = outcome(reference, cell, values, lengths, zones)
+    for found, wanted in zip(outcome(scan, cell, values, lengths, zones), expected, strict=True):
+        assert (found - wanted).abs().max() <= 1e-10 * (1 + wanted.abs().max())
+
+
+@needs_compiler
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_large_and_not_finite_values_come_through(dtype: torch.dtype) -> None:
     if not runs(dtype):
@@ -138,7 +159,8 @@ def test_large_and_not_finite_values_come_through(dtype: torch.dtype) -> None:
         torch.zeros(1, 64, dtype=dtype),
         torch.zeros(1, 16),
     )
-    y, _ = scan("lstm", x, torch.ones(4, dtype=torch.int64), weights)
+    zero = torch.zeros(1, 4, 16)
+    y, _ = scan("lstm", x, torch.ones(4, dtype=torch.int64), weights, zero, zero)
     assert torch.allclose(y[0, 0].float(), torch.tensor(1.0).tanh(), atol=1e-2)
     assert (y[0, 1] == 0).all()
     assert y[0, 2].isnan().all()

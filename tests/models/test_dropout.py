@@ -2,7 +2,14 @@
 
 import torch
 
-from pipeline.models.dropout import LockedDropout, TokenDropout, keyed_uniform
+from pipeline.models.dropout import (
+    LockedDropout,
+    TokenDropout,
+    WeightDrop,
+    Zoneout,
+    draw_weight_masks,
+    keyed_uniform,
+)
 
 GOLDEN = [
     [12097922, 2678640, 7444225],
@@ -47,3 +54,33 @@ def test_token_dropout_takes_whole_tokens() -> None:
     assert torch.equal(y.amax(-1), y.amin(-1))
     assert abs((y == 0).float().mean() - 0.25) < 0.02
     assert torch.equal(y[:9, :3], drop(x[:9, :3], KEYS[:3]))  # padding does not move the masks
+
+
+def test_weights_are_dropped_by_seed_update_and_place() -> None:
+    net = torch.nn.ModuleList([WeightDrop(0.4), WeightDrop(0.4)])
+
+    def masks(seed: int, step: int) -> list[torch.Tensor]:
+        draw_weight_masks(net, seed, step)
+        return [drop(torch.ones(50, 40)) for drop in net]
+
+    first, second = masks(1, 7)
+    assert not torch.equal(first, second)
+    assert torch.equal(first, masks(1, 7)[0])
+    assert not torch.equal(first, masks(1, 8)[0])
+    assert not torch.equal(first, masks(2, 7)[0])
+    assert abs(first.mean() - 1) < 0.05
+    assert torch.equal(net.eval()[0](torch.ones(3, 3)), torch.ones(3, 3))
+
+
+def test_zoneout_is_the_rows_own_whatever_its_padding() -> None:
+    zoneout = Zoneout(0.3, 0.1, site=9)
+    short, long = zoneout(KEYS, 5, 12), zoneout(KEYS[3:9], 8, 12)
+    assert short is not None
+    assert long is not None
+    assert torch.equal(short.h[:, 3:9], long.h[:5])
+    assert abs(short.h.mean() - 0.3) < 0.02
+    assert abs(short.c.mean() - 0.1) < 0.02
+    means = zoneout.eval()(KEYS, 5, 12)
+    assert means is not None
+    assert means.h.unique().tolist() == [torch.tensor(0.3).item()]
+    assert Zoneout(0, 0, site=9)(KEYS, 5, 12) is None

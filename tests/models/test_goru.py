@@ -62,6 +62,6 @@ def test_with_open_gates_and_no_rotation_it_adds_up_its_input() -> None:
         cell.bias[:4], cell.bias[4:8] = 100.0, -100.0
         cell.input[8:, 0] = torch.tensor([1.0, 2.0, 3.0, 4.0])
     x = torch.ones(5, 1, 3, dtype=torch.float64)
-    y, _ = layer(x, torch.tensor([5]))
+    y, _ = layer(x, torch.tensor([5]), torch.tensor([0]))
     per_step = torch.tensor([1.0, 2.0, 3.0, 4.0], dtype=torch.float64) + 1e-3
     assert torch.allclose(y[-1, 0], 5 * per_step)

@@ -83,3 +83,25 @@ def test_tied_layers_share_their_weights() -> None:
 
     assert parameters(True, 5) == parameters(True, 1) == parameters(False, 1)
     assert parameters(False, 5) > 4 * parameters(True, 5)
+
+
+def test_a_grid_of_one_dimension_is_an_lstm_along_depth() -> None:
+    """Without input: its state goes from layer to layer, token by token."""
+    settings = ModelSettings(
+        cell="grid_lstm", hidden=4, layers=6, grid_dimensions=1, grid_tied=True
+    )
+    net = encoder(3, settings).double()
+    assert isinstance(net, GridStack)
+    x = torch.randn(5, 2, 3, dtype=torch.float64)
+    y, _ = net(x, torch.tensor([5, 5]), torch.tensor([0, 0]))
+    (depth,) = net.depths[0].cells
+    own = torch.nn.LSTMCell(1, 4).double()
+    with torch.no_grad():
+        own.weight_ih.zero_()
+        own.weight_hh.copy_(depth.recurrent())
+        own.bias_ih.copy_(depth.bias)
+        own.bias_hh.zero_()
+        state = net.project(x).flatten(0, 1), torch.zeros(10, 4, dtype=torch.float64)
+        for _ in range(6):
+            state = own(torch.zeros(10, 1, dtype=torch.float64), state)
+    assert (y.flatten(0, 1) - state[0]).abs().max() < 1e-12

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.models.classifier import Classifier
+from pipeline.models.dropout import draw_weight_masks
 from pipeline.models.encoder import encoder
 from pipeline.models.grid import GridStack
 from pipeline.models.recurrent import Stack, _Permute, reversal
@@ -66,14 +67,25 @@ def test_a_carried_state_goes_on_where_the_last_stretch_ended(
 
 
 @every_cell
-@pytest.mark.parametrize("activation", ["tanh", "relu"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"activation": "relu"},
+        {"zoneout": 0.3, "zoneout_memory": 0.4, "weight_drop": 0.3},
+        {"layer_norm": True, "skip": "highway"},
+        {"skip": "residual", "dropout": 0.3},
+    ],
+    ids=str,
+)
 def test_both_loops_give_the_same_states_and_gradients(
-    cell: str, units: int, activation: str
+    cell: str, units: int, options: dict[str, Any]
 ) -> None:
     x, lengths = rows(6), torch.tensor(LENGTHS)
 
     def outcome(native: bool) -> list[Tensor]:
-        net = stack(cell, units, layers=2, native=native, activation=activation)
+        net = stack(cell, units, layers=2, native=native, **options)
+        draw_weight_masks(net, 1, 2)
         y, _ = net(x, lengths, lengths)
         return [y, *torch.autograd.grad(y.square().sum(), list(net.parameters()))]
 

@@ -4,23 +4,15 @@ Legend: T tokens, B rows, I input features, H hidden units, G gates.
 """
 
 from abc import ABC, abstractmethod
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from pipeline.kernels import Zones
+from pipeline.models.dropout import WeightDrop
 from pipeline.models.settings import ModelSettings
-
-
-class Zones(NamedTuple):
-    """Zoneout (Krueger et al. 2017): how much of its last value a unit keeps at a token, 0 or 1
-    in training, their mean in evaluation."""
-
-    h: Tensor
-    """[T, B, D*H]"""
-    c: Tensor
-    """[T, B, D*H]"""
 
 
 class Cell(nn.Module, ABC):
@@ -34,9 +26,10 @@ class Cell(nn.Module, ABC):
         self.units = settings.hidden
         self.settings = settings
         self.input = nn.Parameter(torch.empty(self.gates * self.units, inputs))  # [G*H, I]
-        for gate in self.input.data.split(self.units):  # Glorot, each gate for itself
-            nn.init.xavier_uniform_(gate)
+        for gate in self.input.data.split(self.units) if inputs else ():
+            nn.init.xavier_uniform_(gate)  # each gate for itself
         self.bias = nn.Parameter(torch.zeros(self.gates * self.units))  # [G*H]
+        self.drop = WeightDrop(settings.weight_drop)
 
     @property
     def kind(self) -> str:
@@ -64,7 +57,7 @@ class Cell(nn.Module, ABC):
         h, states = h.to(incoming.dtype), []
         for t, wx in enumerate(incoming):
             new_h, new_c = self.step(wx, functional.linear(h, weight), h, c)
-            if zones:
+            if zones is not None:
                 new_h = torch.lerp(new_h, h, zones.h[t].to(new_h.dtype))
                 new_c = torch.lerp(new_c, c, zones.c[t].to(new_c.dtype))
             h, c = new_h, new_c
@@ -87,7 +80,7 @@ class Dense(Cell):
             nn.init.orthogonal_(gate)
 
     def recurrent(self) -> Tensor:
-        return self.hidden
+        return self.drop(self.hidden)
 
     def params(self) -> list[Tensor]:
         """As torch's functional layers want them: two biases, of which theirs adds the second."""

@@ -38,7 +38,7 @@ class Goru(Cell):
         nn.init.constant_(self.bias.data[: self.units], 2.0)
 
     def recurrent(self) -> Tensor:
-        return torch.cat([self.hidden, self.rotations()])
+        return torch.cat([self.drop(self.hidden), self.rotations()])
 
     def apart(self) -> Tensor:
         return self.threshold
