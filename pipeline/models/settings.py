@@ -4,9 +4,8 @@ from typing import Literal
 
 from pipeline.settings import Section, setting
 
-
 BELONGS_TO = {
-    "activation": "elman", "recurrent_init": "elman", 
+    "activation": "elman", "recurrent_init": "elman",
     "zoneout_memory": "lstm", "goru_capacity": "goru", "grid_dimensions": "grid_lstm",
     "grid_tied": "grid_lstm", "grid_priority": "grid_lstm",
 }  # fmt: skip

@@ -27,6 +27,7 @@ from pipeline.train.evaluate import evaluate
 from pipeline.train.meter import Meter
 from pipeline.train.precision import Precision
 from pipeline.train.settings import TrainSettings
+from pipeline.train.watch import Watch
 
 
 class Listener(Protocol):
@@ -56,7 +57,7 @@ class Result:
     update: Update
     values: Tensor
     """Over all ranks: the task's sums, tokens, the same with padding, skipped rows, ranks that want
-    to stop; then the norm of the gradient."""
+    to stop, layers whose states are not finite; then the norm of the gradient."""
 
 
 class Trainer:
@@ -79,6 +80,7 @@ class Trainer:
         self.checkpoints, self.facts = checkpoints, facts
         self.listener: Listener | None = None
         """Set on rank 0 alone."""
+        self.watch = Watch(model, world.device)
         self.model, self.wrapped = model, world.wrap(model)
         self.average = deepcopy(model).requires_grad_(False) if settings.average else None
         self.optimiser = optimiser.build(model, settings)
@@ -155,7 +157,8 @@ class Trainer:
             sums += part.detach()
 
         told = [update.tokens, update.padded_tokens, update.skipped, self.signal is not None]
-        values = self.world.sum(torch.cat([sums, torch.tensor(told).to(sums)]))
+        told_here = torch.tensor(told).to(sums)
+        values = self.world.sum(torch.cat([sums, told_here, self.watch.take()]))
         rate = optimiser.learning_rate(
             settings, (state.schedule_rows + update.rows) / self.total_rows
         )
@@ -185,11 +188,15 @@ class Trainer:
         if self._pending is None:
             return
         step, rows, update = self._pending.step, self._pending.rows, self._pending.update
-        *sums, tokens, padded, skipped, stops, norm = self._pending.values.tolist()
+        *told, norm = self._pending.values.tolist()
+        split = len(self.task.sums)
+        sums, (tokens, padded, skipped, stops, *broken) = told[:split], told[split:]
         self._pending = None
         state = self.state
         if not math.isfinite(sums[0]):
-            raise self._diverged(step, f"the loss is {sums[0]}")
+            layer = self.watch.first(broken)
+            where = f"the states of {layer} are not finite" if layer else f"the loss is {sums[0]}"
+            raise self._diverged(step, where)
         if not math.isfinite(norm):
             if not self.scaler.is_enabled():
                 raise self._diverged(step, f"the norm of the gradient is {norm}")

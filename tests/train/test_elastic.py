@@ -10,6 +10,7 @@ from tests.train.processes import losses, run
 RUN = [
     "train.max_steps=60", "train.epochs=4", "train.log_every=1", "train.checkpoint_every=5",
     "model.dropout=0.3", "model.embedding_dropout=0.1", "stream.token_budget=1536",
+    "model.weight_drop=0.1", "model.zoneout=0.1", "model.zoneout_memory=0.1",
 ]  # fmt: skip
 
 
