@@ -241,7 +241,7 @@ def model_alone(steps: int, rank: int, world: int, budget: int) -> float:
     device = _device()
     if device.type == "cpu":
         use_one_core()
-    precision = choose("auto", device, "lstm", 128, print)
+    precision = choose("auto", device, settings.model, print)
     net = task.build().to(device)
     ready = [
         (int((b.lengths * b.weights).sum()), b.to(device))

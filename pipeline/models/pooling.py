@@ -1,4 +1,4 @@
-"""The states of a row to one vector, whatever the padding.
+"""The states of a row to one vector, whatever the padding, at which states are 0.
 
 Legend: T tokens of the longest row, B rows, D directions, H hidden units.
 """
@@ -24,7 +24,7 @@ class MaxMean(nn.Module):
         mask = valid(lengths, len(states))[..., None]  # [T, B, 1]
         # max, as the gradient of amax over a CPU's bf16 takes as long as a tenth of the network
         greatest = states.masked_fill(~mask, float("-inf")).max(0).values  # [B, D*H]
-        mean = states.masked_fill(~mask, 0).sum(0, dtype=_wide(states)) / lengths[:, None]
+        mean = states.sum(0, dtype=_wide(states)) / lengths[:, None]
         return torch.cat([greatest.to(mean.dtype), mean], -1)
 
 
@@ -55,7 +55,6 @@ class Attention(nn.Module):
         """states [T, B, D*H], lengths [B] -> [B, D*H]."""
         scores = self.score(torch.tanh(self.project(states))).squeeze(-1)  # [T, B]
         scores = scores.to(_wide(scores)).masked_fill(~valid(lengths, len(states)), float("-inf"))
-        states = states.masked_fill(~valid(lengths, len(states))[..., None], 0)
         return (scores.softmax(0)[..., None] * states).sum(0)  # [B, D*H]
 
 
