@@ -15,6 +15,9 @@ RUN python -m venv /opt/venv \
 
 FROM python:${PYTHON}
 LABEL org.opencontainers.image.title="headrace"
+# g++ makes the loops of recurrent layers for the CPU that the container runs on
+# hadolint ignore=DL3008
+RUN apt-get update && apt-get install -y --no-install-recommends g++ && rm -rf /var/lib/apt/lists/*
 RUN useradd --create-home --uid 1000 headrace && mkdir -p /app/data /app/runs && chown -R 1000 /app
 COPY --from=build /opt/venv /opt/venv
 COPY --chown=1000 pipeline /app/pipeline
