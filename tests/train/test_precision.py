@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from pipeline.errors import TrainingError
+from pipeline.models.settings import ModelSettings
 from pipeline.train import precision
 
 CPU = torch.device("cpu")
@@ -14,7 +15,7 @@ CPU = torch.device("cpu")
 
 def choose(asked: str) -> tuple[str, list[str]]:
     said: list[str] = []
-    return precision.choose(asked, CPU, "lstm", 16, said.append).name, said
+    return precision.choose(asked, CPU, ModelSettings(hidden=16), said.append).name, said
 
 
 def test_fp16_on_a_cpu_is_an_error_that_says_what_runs() -> None:
@@ -26,7 +27,7 @@ def test_fp16_on_a_cpu_is_an_error_that_says_what_runs() -> None:
 def test_auto_takes_the_faster(
     seconds: float, expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def step(p: precision.Precision, cell: str, hidden: int) -> float:
+    def step(p: precision.Precision, model: ModelSettings) -> float:
         return seconds if p.name == "bf16" else 1.0
 
     monkeypatch.setattr(precision, "_step_seconds", step)
@@ -39,7 +40,7 @@ def test_auto_takes_the_faster(
 def test_where_bf16_fails_auto_says_so_and_asking_for_it_is_an_error(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def step(p: precision.Precision, cell: str, hidden: int) -> float:
+    def step(p: precision.Precision, model: ModelSettings) -> float:
         if p.name == "bf16":
             raise RuntimeError("could not create a primitive descriptor\nmore")
         return 1.0
@@ -55,8 +56,9 @@ def test_where_bf16_fails_auto_says_so_and_asking_for_it_is_an_error(
 def test_a_cpu_without_avx512_gets_by() -> None:
     """In a real process whose oneDNN may use AVX2 only, where torch's bf16 LSTM raises."""
     code = (
-        "import torch; from pipeline.train import precision as p; said = []\n"
-        "name = p.choose('auto', torch.device('cpu'), 'lstm', 16, said.append).name\n"
+        "import torch; from pipeline.models.settings import ModelSettings; said = []\n"
+        "from pipeline.train import precision as p; model = ModelSettings(hidden=16, native=False)\n"
+        "name = p.choose('auto', torch.device('cpu'), model, said.append).name\n"
         "assert name == 'fp32' and 'bf16' in said[0], (name, said)"
     )
     done = subprocess.run(
