@@ -56,8 +56,8 @@ def test_where_bf16_fails_auto_says_so_and_asking_for_it_is_an_error(
 def test_a_cpu_without_avx512_gets_by() -> None:
     """In a real process whose oneDNN may use AVX2 only, where torch's bf16 LSTM raises."""
     code = (
-        "import torch; from pipeline.models.settings import ModelSettings; said = []\n"
-        "from pipeline.train import precision as p; model = ModelSettings(hidden=16, native=False)\n"
+        "import torch; from pipeline.models.settings import ModelSettings as Model; said = []\n"
+        "from pipeline.train import precision as p; model = Model(hidden=16, native=False)\n"
         "name = p.choose('auto', torch.device('cpu'), model, said.append).name\n"
         "assert name == 'fp32' and 'bf16' in said[0], (name, said)"
     )
