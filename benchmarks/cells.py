@@ -55,7 +55,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the figures here too")
     args = parser.parse_args()
     use_one_core()
-    print(f"One core of {cpu()}; {kernels.library()}; Python {platform.python_version()}, "
+    print(f"One core of {cpu()}; {kernels.library().described(torch.float32)}; Python {platform.python_version()}, "
           f"torch {torch.__version__}; {datetime.date.today()}")  # fmt: skip
     found = []
     for cell, name in itertools.product(args.cells, args.types):

@@ -206,13 +206,15 @@ def _conflicts(config: Config) -> Iterator[str]:
 
 
 def _model_conflicts(model: ModelSettings) -> Iterator[str]:
-    for key, cell in BELONGS_TO.items():
+    for key, cells in BELONGS_TO.items():
         value = getattr(model, key)
-        if model.cell != cell and value != type(model).model_fields[key].default:
+        if model.cell not in cells and value != type(model).model_fields[key].default:
             yield (
-                f"model.{key}={value}: is of model.cell={cell}, but the cell is {model.cell}, "
-                f"which would pass it over; leave it out or change the cell"
+                f"model.{key}={value}: is of model.cell={' or '.join(cells)}, but the cell is "
+                f"{model.cell}, which would pass it over; leave it out or change the cell"
             )
+    if model.cell == "goru" and model.hidden < 2:
+        yield f"model.hidden={model.hidden}: goru turns pairs of units; set 2 or more"
     if model.cell == "goru" and not model.goru_capacity and model.hidden & (model.hidden - 1):
         low = 1 << (model.hidden.bit_length() - 1)
         yield (
@@ -233,6 +235,11 @@ def _model_conflicts(model: ModelSettings) -> Iterator[str]:
         yield (
             f"model.skip={model.skip}: along depth grid_lstm has a memory of its own, which passes "
             f"each layer by; leave it out"
+        )
+    if model.cell == "grid_lstm" and model.grid_dimensions == 1 and model.zoneout:
+        yield (
+            f"model.zoneout={model.zoneout}: keeps states along time, which a grid of depth alone "
+            f"has not; leave it out or set model.grid_dimensions=2"
         )
 
 

@@ -41,6 +41,8 @@ CELLS = {
     "elman.recurrent_init=identity": "set model.activation=relu with it",
     "grid_lstm.grid_dimensions=0": "greater than or equal to 1",
     "grid_lstm.skip=residual": "leave it out",
+    "goru.hidden=1": "goru turns pairs of units",
+    "gru.forget_bias=2.0": "is of model.cell=lstm or grid_lstm",
     "lstm.grid_tied=true": "is of model.cell=grid_lstm",
 }
 

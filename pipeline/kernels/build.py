@@ -8,6 +8,7 @@ callers go by torch's own operations.
 import ctypes
 import hashlib
 import os
+import shlex
 import shutil
 import subprocess
 import tempfile
@@ -15,6 +16,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+import torch
 from filelock import FileLock
 
 SOURCES = Path(__file__).parent
@@ -40,52 +42,81 @@ class Library:
         """Whether the machine multiplies in bf16."""
         return bool(self.loaded and self.loaded.multiplies_bf16())
 
-    def __str__(self) -> str:
-        if not self.loaded:
-            return f"torch's own loops ({self.reason})"
-        return f"native loops of {8 * self.vector_bytes} bits{', bf16' if self.bf16 else ''}"
+    def runs(self, dtype: torch.dtype) -> bool:
+        """Whether there is a loop for this type on this machine."""
+        types = (torch.float64, torch.float32, torch.bfloat16)[: 2 + self.bf16]
+        return self.loaded is not None and dtype in types
+
+    def described(self, dtype: torch.dtype) -> str:
+        """What recurrent layers run by in this type."""
+        if self.runs(dtype):
+            return f"native loops of {8 * self.vector_bytes} bits"
+        return f"torch's own loops ({self.reason or f'no native ones for {dtype} here'})"
 
 
 @cache
 def library() -> Library:
     """Compiled at the first call on a machine, by one of its processes, and cached on disk."""
-    compiler = shutil.which(os.environ.get("CXX") or "c++") or shutil.which("g++")
-    if not compiler:
-        return Library(None, "no C++ compiler; install g++ for faster ones")
+    named = shlex.split(os.environ.get("CXX", ""))
+    compiler = named or [next((c for c in ("c++", "g++", "clang++") if shutil.which(c)), "")]
+    if not shutil.which(compiler[0]):
+        missing = f"CXX={' '.join(named)} is not found" if named else "no C++ compiler"
+        return Library(None, f"{missing}; install g++ for faster ones")
     try:
         path = _folder() / f"scan-{_key(compiler)}.so"
         with FileLock(path.with_suffix(".lock")):
-            if not path.exists():
-                partial = path.with_suffix(f".{os.getpid()}")
-                _run(compiler, *FLAGS, "-o", str(partial), str(SOURCES / "scan.cpp"))
-                partial.replace(path)
-        return Library(ctypes.CDLL(str(path)))
-    except (OSError, subprocess.SubprocessError) as error:
-        told = (getattr(error, "stderr", None) or str(error)).strip()
-        return Library(None, f"{compiler}: {told.splitlines()[0]}")
+            if path.exists():
+                try:
+                    return Library(ctypes.CDLL(str(path)))
+                except OSError:  # damaged
+                    path.unlink()
+            _compile(compiler, path)
+            return Library(ctypes.CDLL(str(path)))
+    except (OSError, RuntimeError, subprocess.SubprocessError) as error:
+        return Library(None, f"{compiler[0]}: {_told(error)}")
 
 
-def _key(compiler: str) -> str:
+def _compile(compiler: list[str], path: Path) -> None:
+    number, partial = tempfile.mkstemp(dir=path.parent, suffix=".partial")
+    os.close(number)
+    try:
+        _run(*compiler, *FLAGS, "-o", partial, str(SOURCES / "scan.cpp"))
+        Path(partial).replace(path)
+    finally:
+        Path(partial).unlink(missing_ok=True)
+
+
+def _told(error: Exception) -> str:
+    """The line of a failure that says most."""
+    told = getattr(error, "stderr", None) or ""
+    lines = (told.decode(errors="replace") if isinstance(told, bytes) else told).splitlines()
+    lines = [line.strip() for line in lines if line.strip()] or str(error).splitlines()
+    return next((line for line in lines if "error" in line), lines[0] if lines else repr(error))
+
+
+def _key(compiler: list[str]) -> str:
     """Changes with the source, the compiler and the instructions that this machine has."""
     digest = hashlib.sha256(" ".join(FLAGS).encode())
     for source in sorted(SOURCES.glob("*.[ch]*")):
         digest.update(source.read_bytes())
-    digest.update(_run(compiler, *FLAGS, "-x", "c++", "-dM", "-E", os.devnull).encode())
+    digest.update(_run(*compiler, *FLAGS, "-x", "c++", "-dM", "-E", os.devnull).encode())
     return digest.hexdigest()[:20]
 
 
 def _folder() -> Path:
-    """The user's cache, or the temporary folder where that cannot be written."""
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser())
-    user = Path(tempfile.gettempdir()) / f"headrace-{os.getuid()}"
-    for folder in (home / "headrace", user):
+    """The user's cache, or one in the temporary folder where that cannot be written."""
+    folders = [Path(tempfile.gettempdir()) / f"headrace-{os.getuid()}"]
+    if home := os.environ.get("XDG_CACHE_HOME") or os.environ.get("HOME"):
+        own = Path(home) if "XDG_CACHE_HOME" in os.environ else Path(home) / ".cache"
+        folders.insert(0, own / "headrace")
+    for folder in folders:
         try:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            if os.access(folder, os.W_OK) and folder.stat().st_uid == os.getuid():
+                return folder
         except OSError:
             continue
-        if os.access(folder, os.W_OK) and folder.stat().st_uid == os.getuid():
-            return folder
-    raise OSError(f"neither {home} nor {user.parent} can be written")
+    raise OSError(f"none of {', '.join(map(str, folders))} can be written")
 
 
 def _run(*command: str) -> str:

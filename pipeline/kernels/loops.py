@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from pipeline.kernels.build import library
@@ -57,11 +58,6 @@ class Zones(NamedTuple):
     """[T, B, D*H]"""
 
 
-def runs(dtype: torch.dtype) -> bool:
-    """Whether there is a native loop for this type on this machine."""
-    return library().loaded is not None and (dtype != torch.bfloat16 or library().bf16)
-
-
 def scan(
     cell: str,
     x: Tensor,
@@ -76,8 +72,17 @@ def scan(
     x [T, B, I] in float64, float32 or bfloat16, which all products take; lengths [B] int64 in 1..T;
     h0 and c0 [D, B, H], the state before. Returns the states [T, B, D*H], 0 past a row's length,
     and LSTM's c after each row's last token [D, B, H] in at least float32 (other cells: zeros).
+
+    Raises ValueError if a length or the shape of a state is another.
     """
+    steps, rows, _ = x.shape
     directions, units = weights.apart.shape
+    for name, state in (("h0", h0), ("c0", c0)):
+        if state.shape != (directions, rows, units):
+            raise ValueError(f"{name} {[*state.shape]}: is not {[directions, rows, units]}")
+    lengths = lengths.to(torch.int64).contiguous()
+    if rows and not 1 <= int(lengths.min()) <= int(lengths.max()) <= steps:
+        raise ValueError(f"lengths {lengths.tolist()}: are not in 1..{steps}")
     wide = units + -units % _lanes(x.dtype)  # units that stay 0 fill up the registers
     w, h0, c0, zones = _widened(cell, weights, h0, c0, zones, wide - units)
     accumulated = torch.promote_types(x.dtype, torch.float32)
@@ -89,9 +94,9 @@ def scan(
         w.input.to(x.dtype),
         w.hidden.to(x.dtype),
         w.bias.to(x.dtype),
-        w.apart.to(accumulated),
-        h0.to(x.dtype),
-        c0.to(accumulated),
+        w.apart.to(accumulated).contiguous(),
+        h0.to(x.dtype).contiguous(),
+        c0.to(accumulated).contiguous(),
     )
     if wide > units:
         y, c = y.unflatten(2, (directions, wide))[..., :units].flatten(2), c[..., :units]
@@ -119,7 +124,8 @@ class _Layer(torch.autograd.Function):
         gates = functional.linear(x, w_input.flatten(0, 1), bias.flatten())
         y = x.new_empty(steps, rows, directions * units)
         kept = c0.dtype if cell == "lstm" else x.dtype
-        side = x.new_empty((directions, steps, rows, units), dtype=kept)
+        wanted = steps if CELLS[cell][1] > 1 or zones is not None else 0
+        side = x.new_empty((directions, wanted, rows, units), dtype=kept)
         c = torch.zeros_like(c0)
         for d in range(directions):
             weights = _pack_forward(cell, w_hidden[d])
@@ -132,10 +138,12 @@ class _Layer(torch.autograd.Function):
         return y, c
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, dy: Tensor, dc: Tensor) -> tuple[Tensor | None, ...]:
         x, lengths, zones, w_input, w_hidden, apart, h0, c0, gates, y, side = ctx.saved_tensors
         directions, width, units = w_hidden.shape
-        dy, dc, dh = dy.contiguous(), dc.clone(), torch.zeros_like(c0)
+        dy, dh = dy.contiguous(), torch.zeros_like(c0)
+        dc = dc.clone(memory_format=torch.contiguous_format)
         d_gates = torch.empty_like(gates)
         dq = torch.empty_like(side) if ctx.cell in ("gru", "goru") else side
         d_hidden, d_apart = torch.empty_like(w_hidden), torch.zeros_like(apart)
@@ -158,7 +166,7 @@ class _Layer(torch.autograd.Function):
         ones = flat.new_ones(1, len(flat))  # their product is faster than a sum over rows
         return (
             None,
-            (flat @ w_input.flatten(0, 1)).view_as(x),
+            (flat @ w_input.flatten(0, 1)).view_as(x) if ctx.needs_input_grad[1] else None,
             None,
             None,
             (flat.t() @ x.flatten(0, 1)).view_as(w_input),

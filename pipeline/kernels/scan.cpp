@@ -15,7 +15,7 @@ extern "C" struct Scan {
     int64_t T, B, H;
     const int64_t* lengths;  // [B]
     int64_t reverse;         // read each row from its end
-    const void* weights;     // as `pack` of loops.py lays them out
+    const void* weights;     // as `_pack_forward` and `_pack_backward` lay them out
     const void* bias;        // [H] wide: what `Gru` and `Goru` say
     const void *h0, *c0;     // [B, H] stored, wide: the state before the first token
     void* x;                 // [T, B, x_stride]: in G * H what comes in; after forward, the gates

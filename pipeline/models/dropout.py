@@ -79,7 +79,7 @@ def draw_weight_masks(model: nn.Module, seed: int, step: int) -> None:
     same on every rank, and again after a resume."""
     drops = (module for module in model.modules() if isinstance(module, WeightDrop))
     for site, drop in enumerate(drops):
-        drop.key, drop.site = (seed << 32) + step, site
+        drop.key, drop.site = ((seed << 32) + step) % 2**63, site
 
 
 class Zoneout(nn.Module):
@@ -99,6 +99,9 @@ class Zoneout(nn.Module):
             return Zones(*(torch.full(shape, p, device=keys.device) for p in (self.h, self.c)))
         masks = []
         for number, p in enumerate((self.h, self.c)):
+            if not p:
+                masks.append(torch.zeros(shape, device=keys.device))
+                continue
             draws = keyed_uniform(keys, self.site + number, steps * units)  # [B, T*D*H]
             masks.append((draws < p).float().view(len(keys), steps, units).transpose(0, 1))
         return Zones(*masks)

@@ -44,6 +44,10 @@ class GridStack(nn.Module):
             update={"bidirectional": False, "zoneout": 0.0, "zoneout_memory": 0.0}
         )
         self.depths = nn.ModuleList(Layer(width, depth, cell="lstm") for _ in range(count))
+        self.norms = nn.ModuleList(
+            nn.LayerNorm(settings.hidden) if settings.layer_norm else nn.Identity()
+            for _ in range(count)
+        )
         self.priority = settings.grid_priority
         self.dropouts = nn.ModuleList(
             LockedDropout(settings.dropout, site + i) for i in range(settings.layers)
@@ -60,13 +64,14 @@ class GridStack(nn.Module):
         ones = torch.ones(steps * rows, dtype=torch.int64, device=h.device)
         carried, states = [], list(before) or [None] * len(self.dropouts)
         for number, (dropout, state) in enumerate(zip(self.dropouts, states, strict=True)):
-            h = dropout(h, keys)
+            h = self.norms[number % len(self.norms)](dropout(h, keys))
             along = h[..., :0]  # [T, B, D*H]
             if self.times:
                 along, after = self.times[number % len(self.times)](h, lengths, keys, state)
                 carried.append(after)
                 if not self.priority:
-                    along = _one_step_before(along, units)
+                    start = h.new_zeros(1, rows, units) if state is None else state.h
+                    along = _one_step_before(along, start.to(along.dtype))
             depth = self.depths[number % len(self.depths)]
             # One step of the depth's LSTM, for all tokens at once: rows of one token.
             flat = along.reshape(1, steps * rows, -1)
@@ -77,10 +82,11 @@ class GridStack(nn.Module):
         return h * valid(lengths, steps)[..., None], carried
 
 
-def _one_step_before(states: Tensor, units: int) -> Tensor:
-    """[T, B, D*H]: what each direction had before it read this token."""
-    zero = states.new_zeros(1, states.shape[1], units)
-    parts = [torch.cat([zero, states[:-1, :, :units]])]
+def _one_step_before(states: Tensor, start: Tensor) -> Tensor:
+    """[T, B, D*H]: what each direction had before it read this token; `start` [D, B, H], or [1, B,
+    H] for all, before the first. A row's states behind its end are 0, as the second's start is."""
+    units = start.shape[2]
+    parts = [torch.cat([start[:1], states[:-1, :, :units]])]
     if states.shape[2] > units:
-        parts.append(torch.cat([states[1:, :, units:], zero]))
+        parts.append(torch.cat([states[1:, :, units:], torch.zeros_like(start[-1:])]))
     return torch.cat(parts, -1)

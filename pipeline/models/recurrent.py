@@ -26,7 +26,8 @@ class State(NamedTuple):
     h: Tensor
     """[D, B, H], the states after each row's last token."""
     c: Tensor
-    """[D, B, H], LSTM's memory after the last token; of rows that fill T, if a loop is torch's."""
+    """[D, B, H], LSTM's memory after the last token. Where the loop is torch's, that of a row
+    shorter than T is not a number."""
 
 
 class Layer(nn.Module):
@@ -52,9 +53,9 @@ class Layer(nn.Module):
             before = State(zero, zero)
         zones = self.zoneout(keys, len(x), directions * units)
         dtype = x.dtype
-        if torch.is_autocast_enabled(x.device.type):
+        if torch.is_autocast_enabled(x.device.type) and dtype != torch.float64:
             dtype = torch.get_autocast_dtype(x.device.type)
-        if self.native and x.device.type == "cpu" and kernels.runs(dtype):
+        if self.native and x.device.type == "cpu" and kernels.library().runs(dtype):
             parts = [(c.input, c.recurrent(), c.bias, c.apart()) for c in self.cells]
             weights = kernels.Weights(*map(torch.stack, zip(*parts, strict=True)))
             y, c = kernels.scan(self.cells[0].kind, x.to(dtype), lengths, weights, *before, zones)
@@ -91,7 +92,10 @@ class Layer(nn.Module):
             states.append(_Permute.apply(y, reverse) if d else y)
             memory.append(c)
         y = torch.cat(states, -1) if len(states) == 2 else states[0]
-        return y * valid(lengths, len(x))[..., None], torch.stack(memory)
+        # Padding has moved the memory of a row that is shorter: better nothing than a wrong one.
+        whole = (lengths == len(x))[:, None]
+        c = torch.where(whole, torch.stack(memory), float("nan"))
+        return y * valid(lengths, len(x))[..., None], c
 
 
 class Stack(nn.Module):

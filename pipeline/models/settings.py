@@ -5,11 +5,16 @@ from typing import Literal
 from pipeline.settings import Section, setting
 
 BELONGS_TO = {
-    "activation": "elman", "recurrent_init": "elman",
-    "zoneout_memory": "lstm", "goru_capacity": "goru", "grid_dimensions": "grid_lstm",
-    "grid_tied": "grid_lstm", "grid_priority": "grid_lstm",
-}  # fmt: skip
-"""Keys that one cell alone has."""
+    "activation": ("elman",),
+    "recurrent_init": ("elman",),
+    "forget_bias": ("lstm", "grid_lstm"),
+    "zoneout_memory": ("lstm", "grid_lstm"),
+    "goru_capacity": ("goru",),
+    "grid_dimensions": ("grid_lstm",),
+    "grid_tied": ("grid_lstm",),
+    "grid_priority": ("grid_lstm",),
+}
+"""Keys that not all cells have."""
 
 
 class ModelSettings(Section):
@@ -47,5 +52,5 @@ class ModelSettings(Section):
     embedding_dropout: float = setting(0.0, "share of tokens whose embedding is zeroed", ge=0, lt=1)
     weight_drop: float = setting(0.0, "share of recurrent weights that is zeroed", ge=0, lt=1)
     zoneout: float = setting(0.0, "share of units that keep their state at a token", ge=0, lt=1)
-    zoneout_memory: float = setting(0.0, "lstm: the same of its memory", ge=0, lt=1)
+    zoneout_memory: float = setting(0.0, "lstm, grid_lstm: the same of the memory", ge=0, lt=1)
     dropout: float = setting(0.0, "locked dropout before, between and after the layers", ge=0, lt=1)

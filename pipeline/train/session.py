@@ -157,9 +157,10 @@ def build(
     if path:
         trainer.restore(path, state)
     native = config.model.native and world.device.type == "cpu"
+    loops = kernels.library().described(precision.TYPES[chosen.name])
     say(
         f"{world.size} x {device_name(world.device)}, {chosen.name}"
-        f"{f', {kernels.library()}' if native else ''}; {trainer.parameters:,} parameters; "
+        f"{f', {loops}' if native else ''}; {trainer.parameters:,} parameters; "
         f"{size(manifest, loader)}; " + (f"going on from {path}" if path else f"run {folder.path}")
     )
     return trainer

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipeline.kernels import Weights, Zones, library, runs, scan
+from pipeline.kernels import Weights, Zones, library, scan
 from pipeline.kernels.loops import CELLS
 
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 2e-5}
@@ -109,7 +109,7 @@ def test_states_and_all_gradients_are_those_of_the_equations(
         assert (found - wanted).abs().max() <= TOLERANCE[dtype] * (1 + wanted.abs().max())
 
 
-@pytest.mark.skipif(not runs(torch.bfloat16), reason="no bf16 products here")
+@pytest.mark.skipif(not library().runs(torch.bfloat16), reason="no bf16 products here")
 @pytest.mark.parametrize("cell", ["lstm", "gru", "elman"])
 @pytest.mark.parametrize("units", [5, 64])
 def test_bf16_is_off_by_its_rounding_only(cell: str, units: int) -> None:
@@ -150,7 +150,7 @@ def test_zoneout_keeps_what_it_says(cell: str, units: int, training: bool) -> No
 @needs_compiler
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_large_and_not_finite_values_come_through(dtype: torch.dtype) -> None:
-    if not runs(dtype):
+    if not library().runs(dtype):
         pytest.skip("no bf16 products here")
     x = torch.tensor([3e4, -3e4, float("nan"), float("inf")], dtype=dtype).view(1, 4, 1)
     weights = Weights(
@@ -165,3 +165,49 @@ def test_large_and_not_finite_values_come_through(dtype: torch.dtype) -> None:
     assert (y[0, 1] == 0).all()
     assert y[0, 2].isnan().all()
     assert torch.allclose(y[0, 3].float(), torch.tensor(1.0).tanh(), atol=1e-2)
+
+
+@needs_compiler
+@pytest.mark.parametrize("units", [5, 16])
+def test_tensors_may_lie_in_memory_as_they_like(units: int) -> None:
+    """Transposed, strided and expanded ones, as inputs and as gradients."""
+    values, lengths = inputs("lstm", units, 4, 3), torch.tensor([4, 1, 3])
+
+    def scattered(x: Tensor) -> Tensor:
+        return x.transpose(0, -1).contiguous().transpose(0, -1)
+
+    def results(values: list[Tensor], lengths: Tensor) -> list[Tensor]:
+        x, *weights, h0, c0 = values
+        y, c = scan("lstm", x, lengths, Weights(*weights), h0, c0)
+        torch.manual_seed(0)
+        loss = (y.transpose(0, 2) * torch.randn_like(y.transpose(0, 2))).sum()
+        loss = loss + (c.transpose(0, 1) * torch.randn(3, 2, units)).sum() + y.sum()
+        return [y, c, *torch.autograd.grad(loss, values)]
+
+    expected = results(values, lengths)
+    apart = torch.tensor([4, 9, 1, 9, 3, 9])[::2]
+    moved = [scattered(v.detach()).requires_grad_() for v in values]
+    for a, b in zip(results(moved, apart.int()), expected, strict=True):
+        assert (a - b).abs().max() < 1e-10
+
+
+@needs_compiler
+def test_what_does_not_fit_is_refused() -> None:
+    x, *weights, h0, c0 = inputs("gru", 16, 4, 3)
+    w, lengths = Weights(*weights), torch.tensor([4, 1, 3])
+    for wrong in ([5, 1, 3], [4, 0, 3]):
+        with pytest.raises(ValueError, match=r"are not in 1\.\.4"):
+            scan("gru", x, torch.tensor(wrong), w, h0, c0)
+    with pytest.raises(ValueError, match=r"h0 \[2, 1, 16\]: is not \[2, 3, 16\]"):
+        scan("gru", x, lengths, w, h0[:, :1], c0)
+    assert not library().runs(torch.float16)
+
+
+@needs_compiler
+def test_second_derivatives_are_refused() -> None:
+    values = inputs("gru", 4, 3, 2)
+    x, *weights, h0, c0 = values
+    y, _ = scan("gru", x, torch.tensor([3, 2]), Weights(*weights), h0, c0)
+    (first,) = torch.autograd.grad(y.square().sum(), [x], create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        first.sum().backward()

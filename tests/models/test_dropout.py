@@ -69,6 +69,7 @@ def test_weights_are_dropped_by_seed_update_and_place() -> None:
     assert not torch.equal(first, masks(1, 8)[0])
     assert not torch.equal(first, masks(2, 7)[0])
     assert abs(first.mean() - 1) < 0.05
+    assert masks(2**63 - 1, 2**40)[0].any()
     assert torch.equal(net.eval()[0](torch.ones(3, 3)), torch.ones(3, 3))
 
 

@@ -23,7 +23,7 @@ def test_the_fft_style_reaches_from_each_coordinate_to_each() -> None:
 def test_a_layer_turns_neighbours_by_turns() -> None:
     rotations = Rotations(4, 2).double()
     with torch.no_grad():
-        rotations.angles.copy_(torch.tensor([[0.3, 0.5], [0.7, 0.0]]))
+        rotations.angles.copy_(torch.tensor([0.3, 0.5, 0.7, 0.0]))
     c, s = (lambda a: torch.tensor(a).cos()), (lambda a: torch.tensor(a).sin())
     first = torch.block_diag(
         *(torch.stack([torch.stack([c(a), -s(a)]), torch.stack([s(a), c(a)])]) for a in (0.3, 0.5))

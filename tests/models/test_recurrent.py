@@ -51,10 +51,11 @@ def test_a_padded_batch_gives_what_each_row_alone_gives(
 
 @both_loops
 @every_cell
+@pytest.mark.parametrize("priority", [True, False])
 def test_a_carried_state_goes_on_where_the_last_stretch_ended(
-    cell: str, units: int, native: bool
+    cell: str, units: int, native: bool, priority: bool
 ) -> None:
-    net = stack(cell, units, layers=3, bidirectional=False, native=native)
+    net = stack(cell, units, layers=3, bidirectional=False, native=native, grid_priority=priority)
     x, n = rows(6), len(LENGTHS)
     keys = torch.arange(n)
     whole, end = net(x, torch.full((n,), 9), keys)
@@ -180,3 +181,22 @@ def test_an_irnn_begins_as_the_identity() -> None:
     assert torch.equal(y[1], y[0])
     assert torch.equal(y[2], y[0])
     assert y[0].max() > 0
+
+
+def test_torchs_loop_has_no_memory_of_a_row_that_is_shorter() -> None:
+    net, x = stack("lstm", native=False, bidirectional=False, layers=1), rows(6)
+    _, (state,) = net(x, torch.tensor(LENGTHS), torch.tensor(LENGTHS))
+    assert state.c[0].isnan().all(-1).tolist() == [n < 9 for n in LENGTHS]
+    assert state.h.isfinite().all()
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru", "grid_lstm", "elman"])
+def test_both_loops_agree_in_bf16(cell: str) -> None:
+    x, lengths = rows(6).float(), torch.tensor(LENGTHS)
+
+    def states(native: bool) -> Tensor:
+        net = stack(cell, 16, layers=2, native=native).float()
+        with torch.autocast("cpu", torch.bfloat16):
+            return net(x, lengths, lengths)[0].float()
+
+    assert (states(True) - states(False)).abs().max() < 0.03

@@ -76,7 +76,8 @@ class Rotations(nn.Module):
         else:
             halves = units >> torch.arange(1, int(math.log2(units)) + 1)  # [L]
             partner = i ^ halves[:, None]
-        self.angles = nn.Parameter(torch.empty(len(partner), units // 2))  # [L, H/2]
+        # [L * H/2]; a vector, as decay would turn Q towards the identity
+        self.angles = nn.Parameter(torch.empty(len(partner) * (units // 2)))
         nn.init.uniform_(self.angles, -3.14, 3.14)
         lower = i < partner  # [L, H] the first of a pair
         first = torch.minimum(i, partner)
@@ -88,7 +89,7 @@ class Rotations(nn.Module):
 
     def forward(self) -> Tensor:
         """[H, H]"""
-        angles = self.angles.gather(1, self.angle_of)  # [L, H]
+        angles = self.angles.view(len(self.partner), -1).gather(1, self.angle_of)  # [L, H]
         cosine = torch.where(self.sign == 0, 1.0, angles.cos())
         sine = angles.sin() * self.sign
         q = torch.eye(angles.shape[1], dtype=angles.dtype, device=angles.device)
