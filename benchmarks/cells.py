@@ -55,7 +55,8 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the figures here too")
     args = parser.parse_args()
     use_one_core()
-    print(f"One core of {cpu()}; {kernels.library().described(torch.float32)}; Python {platform.python_version()}, "
+    loops = kernels.library().described(torch.float32)
+    print(f"One core of {cpu()}; {loops}; Python {platform.python_version()}, "
           f"torch {torch.__version__}; {datetime.date.today()}")  # fmt: skip
     found = []
     for cell, name in itertools.product(args.cells, args.types):
