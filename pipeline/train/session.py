@@ -156,11 +156,12 @@ def build(
     )
     if path:
         trainer.restore(path, state)
-    native = config.model.native and world.device.type == "cpu"
-    loops = kernels.library().described(precision.TYPES[chosen.name])
+    loops = ""
+    if config.model.native and world.device.type == "cpu":  # elsewhere nothing is compiled
+        loops = f", {kernels.library().described(precision.TYPES[chosen.name])}"
     say(
-        f"{world.size} x {device_name(world.device)}, {chosen.name}"
-        f"{f', {loops}' if native else ''}; {trainer.parameters:,} parameters; "
+        f"{world.size} x {device_name(world.device)}, {chosen.name}{loops}; "
+        f"{trainer.parameters:,} parameters; "
         f"{size(manifest, loader)}; " + (f"going on from {path}" if path else f"run {folder.path}")
     )
     return trainer

@@ -12,8 +12,8 @@ from pipeline.models.recurrent import Layer
 class Watch:
     """Counts, layer by layer, the batches after which a state is not finite.
 
-    It looks at the last states of the rows alone, a few numbers: what is not finite stays so to the
-    end of its row. Nothing here waits for the device.
+    It looks at the last states of the rows alone, a few numbers: not-a-number stays so to the end
+    of its row. Nothing here waits for the device.
     """
 
     def __init__(self, model: nn.Module, device: torch.device) -> None:
