@@ -6,6 +6,8 @@ turns them and that dimension's memory into its new pair:
 
     H = [h_1 .. h_n],  (h_i, m_i) = LSTM_i(H, m_i)
 
+The LSTM is the usual one, h = o tanh(m), where the paper writes tanh(o m).
+
 Legend: T tokens of the longest row, B rows, E input features, H hidden units, D time dimensions.
 """
 
@@ -18,6 +20,25 @@ from pipeline.models.dropout import LockedDropout
 from pipeline.models.pooling import valid
 from pipeline.models.recurrent import Layer, State
 from pipeline.models.settings import ModelSettings
+
+
+class Depth(nn.Module):
+    """The LSTM along depth of one layer: a step of it, for all places at once."""
+
+    def __init__(self, inputs: int, settings: ModelSettings) -> None:
+        super().__init__()
+        own = settings.model_copy(
+            update={"bidirectional": False, "zoneout": 0.0, "zoneout_memory": 0.0}
+        )
+        self.layer = Layer(inputs, own, cell="lstm")
+
+    def forward(self, along: Tensor, h: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
+        """What the other dimensions say [..., W], h and memory of the layer below [..., H] -> h and
+        memory of this one. To the LSTM each place is a row of one token."""
+        before = State(h.reshape(1, -1, h.shape[-1]), memory.reshape(1, -1, h.shape[-1]))
+        ones = torch.ones(before.h.shape[1], dtype=torch.int64, device=h.device)
+        out, after = self.layer(along.reshape(1, len(ones), -1), ones, ones, before)
+        return out.view_as(h), after.c.view_as(memory)
 
 
 class GridStack(nn.Module):
@@ -40,10 +61,7 @@ class GridStack(nn.Module):
             Layer(settings.hidden, settings, i, "lstm") for i in range(times)
         )
         width = settings.hidden * (1 + settings.bidirectional) * (times > 0)
-        depth = settings.model_copy(
-            update={"bidirectional": False, "zoneout": 0.0, "zoneout_memory": 0.0}
-        )
-        self.depths = nn.ModuleList(Layer(width, depth, cell="lstm") for _ in range(count))
+        self.depths = nn.ModuleList(Depth(width, settings) for _ in range(count))
         self.norms = nn.ModuleList(
             nn.LayerNorm(settings.hidden) if settings.layer_norm else nn.Identity()
             for _ in range(count)
@@ -60,8 +78,7 @@ class GridStack(nn.Module):
         anything -> states [T, B, H], 0 past a length, and what they carry now."""
         h = self.project(x)  # [T, B, H]
         steps, rows, units = h.shape
-        memory = h.new_zeros(1, steps * rows, units)
-        ones = torch.ones(steps * rows, dtype=torch.int64, device=h.device)
+        memory = torch.zeros_like(h)
         carried, states = [], list(before) or [None] * len(self.dropouts)
         for number, (dropout, state) in enumerate(zip(self.dropouts, states, strict=True)):
             h = self.norms[number % len(self.norms)](dropout(h, keys))
@@ -73,12 +90,7 @@ class GridStack(nn.Module):
                     start = h.new_zeros(1, rows, units) if state is None else state.h
                     along = _one_step_before(along, start.to(along.dtype))
             depth = self.depths[number % len(self.depths)]
-            # One step of the depth's LSTM, for all tokens at once: rows of one token.
-            flat = along.reshape(1, steps * rows, -1)
-            out, (_, memory) = depth(
-                flat, ones, ones, State(h.reshape(1, steps * rows, units), memory)
-            )
-            h = out.view(steps, rows, units)
+            h, memory = depth(along, h, memory)
         return h * valid(lengths, steps)[..., None], carried
 
 

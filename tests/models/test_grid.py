@@ -25,7 +25,7 @@ def grid(net: GridStack, x: Tensor, length: int) -> Tensor:
     memory = [zero] * length
     for number in range(len(net.dropouts)):
         time = net.times[number % len(net.times)].cells
-        (depth,) = net.depths[number % len(net.depths)].cells
+        (depth,) = net.depths[number % len(net.depths)].layer.cells
         now, before = [], []
         for d, cell in enumerate(time):
             h, m, reached, left = zero, zero, {}, {}
@@ -94,7 +94,7 @@ def test_a_grid_of_one_dimension_is_an_lstm_along_depth() -> None:
     assert isinstance(net, GridStack)
     x = torch.randn(5, 2, 3, dtype=torch.float64)
     y, _ = net(x, torch.tensor([5, 5]), torch.tensor([0, 0]))
-    (depth,) = net.depths[0].cells
+    (depth,) = net.depths[0].layer.cells
     own = torch.nn.LSTMCell(1, 4).double()
     with torch.no_grad():
         own.weight_ih.zero_()
