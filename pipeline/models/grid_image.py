@@ -93,7 +93,7 @@ class Plane(nn.Module):
         return torch.stack([diagonals[r : r + columns, r] for r in range(rows)])
 
     def _weights(self) -> tuple[Tensor, Tensor]:
-        """Of both LSTMs: what depth is multiplied by [8*H, H], and [h down, h across] [8*H, 2*H]."""
+        """Of both LSTMs: what depth is multiplied by [8*H, H], and both their states [8*H, 2*H]."""
         down_depth, down_across = self.down.input.split(self.units, 1)
         across_depth, across_down = self.across.input.split(self.units, 1)
         down = torch.cat([self.down.recurrent(), down_across], 1)
