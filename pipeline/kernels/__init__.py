@@ -1,6 +1,7 @@
-"""Loops over the tokens in C++, for recurrent layers on a CPU."""
+"""Loops over the tokens for recurrent layers: in C++ on a CPU, in Triton on a GPU."""
 
 from pipeline.kernels.build import library
-from pipeline.kernels.loops import Weights, Zones, scan
+from pipeline.kernels.loops import runs, scan
+from pipeline.kernels.tensors import Weights, Zones
 
-__all__ = ["Weights", "Zones", "library", "scan"]
+__all__ = ["Weights", "Zones", "library", "runs", "scan"]

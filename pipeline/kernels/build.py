@@ -21,6 +21,8 @@ from filelock import FileLock
 
 SOURCES = Path(__file__).parent
 FLAGS = ("-std=c++17", "-O3", "-march=native", "-fPIC", "-shared")
+TYPES = (torch.float64, torch.float32, torch.bfloat16)
+"""In the order of scan.cpp."""
 SECONDS = 120
 """A compiler that takes longer is given up."""
 
@@ -44,8 +46,7 @@ class Library:
 
     def runs(self, dtype: torch.dtype) -> bool:
         """Whether there is a loop for this type on this machine."""
-        types = (torch.float64, torch.float32, torch.bfloat16)[: 2 + self.bf16]
-        return self.loaded is not None and dtype in types
+        return self.loaded is not None and dtype in TYPES[: 2 + self.bf16]
 
     def described(self, dtype: torch.dtype) -> str:
         """What recurrent layers run by in this type."""

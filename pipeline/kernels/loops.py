@@ -1,61 +1,40 @@
-"""Whole recurrent layers on the CPU: large matrix products around a native loop over the tokens.
+"""Whole recurrent layers: large matrix products around a loop over the tokens, which runs in C++ on
+a CPU (native.py) and in Triton on a GPU (gpu.py).
 
 Legend: T tokens of the longest row, B rows, I input features, H hidden units, G gates of the cell,
 D directions (the second reads each row from its end).
 """
 
-import ctypes
-from typing import Any, NamedTuple
+import importlib
+import importlib.util
+from types import ModuleType
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
+from pipeline.kernels import native
 from pipeline.kernels.build import library
+from pipeline.kernels.tensors import Backward, Forward, Weights, Zones
 
-TYPES = {torch.float64: 0, torch.float32: 1, torch.bfloat16: 2}
-CELLS = {"lstm": (0, 4), "gru": (1, 3), "goru": (2, 3), "elman": (3, 1), "elman_relu": (4, 1)}
-"""By name: its number in scan.cpp, and its gates."""
-
-
-class _Scan(ctypes.Structure):
-    """`Scan` of scan.cpp."""
-
-    _fields_ = (
-        *((name, ctypes.c_int64) for name in ("T", "B", "H")),
-        ("lengths", ctypes.c_void_p),
-        ("reverse", ctypes.c_int64),
-        *((n, ctypes.c_void_p) for n in ("weights", "bias", "h0", "c0", "x", "y", "side")),
-        *((name, ctypes.c_int64) for name in ("x_stride", "y_stride")),
-        *((name, ctypes.c_void_p) for name in ("zone_h", "zone_c")),
-        ("zone_stride", ctypes.c_int64),
-        *((name, ctypes.c_void_p) for name in ("dy", "dx", "dq", "dh", "dc")),
-        *((name, ctypes.c_int64) for name in ("dy_stride", "dx_stride")),
-    )
+ON_A_GPU = ("goru",)
+"""Cells that run by gpu.py there; for the others torch has layers of its own."""
 
 
-class Weights(NamedTuple):
-    """Those of a layer, all directions; the gates in the order that scan.cpp says."""
-
-    input: Tensor
-    """[D, G*H, I]"""
-    hidden: Tensor
-    """[D, G*H, H]"""
-    bias: Tensor
-    """[D, G*H], added to the input's product."""
-    apart: Tensor
-    """[D, H]: GRU's bias of the candidate's h' U, GORU's of modReLU; not used by others."""
+def runs(cell: str, device: torch.device, dtype: torch.dtype, *, zoned: bool = False) -> bool:
+    """Whether there is a loop here for a cell, in this type, with zoneout or without."""
+    if device.type == "cpu":
+        return library().runs(dtype)
+    there = cell in ON_A_GPU and not zoned and dtype != torch.float64
+    return there and device.type == "cuda" and importlib.util.find_spec("triton") is not None
 
 
-class Zones(NamedTuple):
-    """Zoneout (Krueger et al. 2017): how much of its last value each unit keeps at a token, 0 or 1
-    in training, their mean in evaluation."""
-
-    h: Tensor
-    """[T, B, D*H]"""
-    c: Tensor
-    """[T, B, D*H]"""
+def _backend(device: torch.device) -> ModuleType:
+    if device.type == "cpu":
+        return native
+    return importlib.import_module("pipeline.kernels.gpu")  # Triton is where torch for CUDA is
 
 
 def scan(
@@ -73,7 +52,8 @@ def scan(
     h0 and c0 [D, B, H], the state before. Returns the states [T, B, D*H], 0 past a row's length,
     and LSTM's c after each row's last token [D, B, H] in at least float32 (other cells: zeros).
 
-    Raises ValueError if a length or the shape of a state is another.
+    Raises ValueError if the shape of a state is another, or a length on a CPU; to read those of a
+    GPU would be to wait for it.
     """
     steps, rows, _ = x.shape
     directions, units = weights.apart.shape
@@ -81,10 +61,10 @@ def scan(
         if state.shape != (directions, rows, units):
             raise ValueError(f"{name} {[*state.shape]}: is not {[directions, rows, units]}")
     lengths = lengths.to(torch.int64).contiguous()
-    if rows and not 1 <= int(lengths.min()) <= int(lengths.max()) <= steps:
+    if x.device.type == "cpu" and rows and not 1 <= lengths.min() <= lengths.max() <= steps:
         raise ValueError(f"lengths {lengths.tolist()}: are not in 1..{steps}")
-    wide = units + -units % _lanes(x.dtype)  # units that stay 0 fill up the registers
-    w, h0, c0, zones = _widened(cell, weights, h0, c0, zones, wide - units)
+    more = -units % _backend(x.device).multiple(x.dtype)  # units that stay 0 fill up the registers
+    w, h0, c0, zones = _widened(weights, h0, c0, zones, more)
     accumulated = torch.promote_types(x.dtype, torch.float32)
     y, c = _Layer.apply(
         cell,
@@ -98,8 +78,8 @@ def scan(
         h0.to(x.dtype).contiguous(),
         c0.to(accumulated).contiguous(),
     )
-    if wide > units:
-        y, c = y.unflatten(2, (directions, wide))[..., :units].flatten(2), c[..., :units]
+    if more:
+        y, c = y.unflatten(2, (directions, -1))[..., :units].flatten(2), c[..., :units]
     return y, c
 
 
@@ -124,33 +104,31 @@ class _Layer(torch.autograd.Function):
         gates = functional.linear(x, w_input.flatten(0, 1), bias.flatten())
         y = x.new_empty(steps, rows, directions * units)
         kept = c0.dtype if cell == "lstm" else x.dtype
-        wanted = steps if CELLS[cell][1] > 1 or zones is not None else 0
+        wanted = steps if not cell.startswith("elman") or zones is not None else 0
         side = x.new_empty((directions, wanted, rows, units), dtype=kept)
         c = torch.zeros_like(c0)
-        for d in range(directions):
-            weights = _pack_forward(cell, w_hidden[d])
-            _call(cell, d, lengths, weights, (h0, c0, apart, gates, y, side), zones)
-            if cell == "lstm":
-                last = torch.zeros_like(lengths) if d else lengths - 1
-                c[d] = side[d][last, torch.arange(rows)]
+        done = Forward(lengths, w_hidden, apart, h0, c0, gates, y, side, zones)
+        _backend(x.device).run(cell, done)
+        for d in range(directions) if cell == "lstm" else ():
+            last = torch.zeros_like(lengths) if d else lengths - 1
+            c[d] = side[d][last, torch.arange(rows)]
         ctx.cell = cell
-        ctx.save_for_backward(x, lengths, zones, w_input, w_hidden, apart, h0, c0, gates, y, side)
+        ctx.save_for_backward(x, w_input, *done)
         return y, c
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, dy: Tensor, dc: Tensor) -> tuple[Tensor | None, ...]:
-        x, lengths, zones, w_input, w_hidden, apart, h0, c0, gates, y, side = ctx.saved_tensors
+        x, w_input, *saved = ctx.saved_tensors
+        lengths, w_hidden, apart, h0, c0, gates, y, side, _ = done = Forward(*saved)
         directions, width, units = w_hidden.shape
         dy, dh = dy.contiguous(), torch.zeros_like(c0)
         dc = dc.clone(memory_format=torch.contiguous_format)
         d_gates = torch.empty_like(gates)
         dq = torch.empty_like(side) if ctx.cell in ("gru", "goru") else side
         d_hidden, d_apart = torch.empty_like(w_hidden), torch.zeros_like(apart)
+        _backend(x.device).run(ctx.cell, done, Backward(dy, d_gates, dq, dh, dc))
         for d in range(directions):
-            weights = _pack_backward(w_hidden[d])
-            state, gradients = (h0, c0, apart, gates, y, side), (dy, d_gates, dq, dh, dc)
-            _call(ctx.cell, d, lengths, weights, state, zones, gradients)
             own = d_gates[..., d * width : (d + 1) * width]
             through = own if dq is side else torch.cat([own[..., : 2 * units], dq[d]], -1)
             d_hidden[d] = _hidden_gradient(
@@ -188,48 +166,11 @@ def _hidden_gradient(
         now, before = before, now
     product = through[now].flatten(0, 1).t() @ states[before].flatten(0, 1)
     first = lengths - 1 if reverse else torch.zeros_like(lengths)
-    return product.addmm_(through[first, torch.arange(len(lengths))].t(), h0)
-
-
-def _call(
-    cell: str,
-    d: int,
-    lengths: Tensor,
-    weights: Tensor,
-    state: tuple[Tensor, ...],
-    zones: Tensor | None,
-    gradients: tuple[Tensor, ...] = (),
-) -> None:
-    """Run the loop of direction `d`, backwards if there are gradients; what it reads and writes are
-    these tensors."""
-    h0, c0, apart, gates, y, side = state
-    steps, rows, _ = y.shape
-    units, width = h0.shape[2], h0.shape[2] * CELLS[cell][1]
-
-    def at(tensor: Tensor, offset: int) -> int:
-        return tensor.data_ptr() + offset * tensor.element_size()
-
-    s = _Scan(T=steps, B=rows, H=units, lengths=lengths.data_ptr(), reverse=d)
-    s.weights, s.bias = weights.data_ptr(), apart[d].data_ptr()
-    s.h0, s.c0, s.side = h0[d].data_ptr(), c0[d].data_ptr(), side[d].data_ptr()
-    s.x, s.x_stride = at(gates, d * width), gates.shape[2]
-    s.y, s.y_stride = at(y, d * units), y.shape[2]
-    if zones is not None:
-        s.zone_stride = zones.shape[2]
-        s.zone_h, s.zone_c = at(zones, d * units), at(zones, y.shape[2] + d * units)
-    if gradients:
-        dy, dx, dq, dh, dc = gradients
-        s.dy, s.dy_stride = at(dy, d * units), dy.shape[2]
-        s.dx, s.dx_stride = at(dx, d * width), dx.shape[2]
-        s.dq, s.dh, s.dc = dq[d].data_ptr(), dh[d].data_ptr(), dc[d].data_ptr()
-    loaded = library().loaded
-    assert loaded is not None
-    failed = loaded.scan(CELLS[cell][0], TYPES[y.dtype], int(bool(gradients)), ctypes.byref(s))
-    assert not failed, f"no loop for {cell} in {y.dtype}"
+    return product.addmm_(through[first, torch.arange(len(lengths), device=first.device)].t(), h0)
 
 
 def _widened(
-    cell: str, w: Weights, h0: Tensor, c0: Tensor, zones: Zones | None, by: int
+    w: Weights, h0: Tensor, c0: Tensor, zones: Zones | None, by: int
 ) -> tuple[Weights, Tensor, Tensor, Zones | None]:
     """All of these for `by` units more."""
     if not by:
@@ -237,7 +178,7 @@ def _widened(
     directions, units = w.apart.shape
 
     def gatewise(x: Tensor) -> Tensor:  # [D, G*H, ...]
-        split = x.unflatten(1, (CELLS[cell][1], units))
+        split = x.unflatten(1, (-1, units))
         return functional.pad(split, [0, 0] * (split.dim() - 3) + [0, by]).flatten(1, 2)
 
     if zones is not None:
@@ -246,29 +187,3 @@ def _widened(
     hidden = functional.pad(gatewise(w.hidden), [0, by])
     apart, h0, c0 = (functional.pad(x, [0, by]) for x in (w.apart, h0, c0))
     return Weights(gatewise(w.input), hidden, gatewise(w.bias), apart), h0, c0, zones
-
-
-def _lanes(dtype: torch.dtype) -> int:
-    return library().vector_bytes // (8 if dtype == torch.float64 else 4)
-
-
-def _pack_forward(cell: str, weight: Tensor) -> Tensor:
-    """[G*H, H] to tiles of M vectors of units of each gate [tiles, H, M, G, lanes]."""
-    gates, units, lanes = CELLS[cell][1], weight.shape[1], _lanes(weight.dtype)
-    vectors = 4 if gates == 1 and units % (4 * lanes) == 0 else 1
-    tiles = weight.t().view(units, gates, -1, vectors, lanes).permute(2, 0, 3, 1, 4)
-    return _in_pairs(tiles.flatten(2, 3))
-
-
-def _pack_backward(weight: Tensor) -> Tensor:
-    """[G*H, H] to tiles of M vectors of the states [tiles, G*H, M, lanes]."""
-    units, lanes = weight.shape[1], _lanes(weight.dtype)
-    vectors = 4 if units % (4 * lanes) == 0 else 1
-    return _in_pairs(weight.view(len(weight), -1, vectors, lanes).permute(1, 0, 2, 3))
-
-
-def _in_pairs(tiles: Tensor) -> Tensor:
-    """[tiles, K, N, lanes]; bf16 is multiplied in pairs: [tiles, K/2, N, lanes, 2]."""
-    if tiles.dtype == torch.bfloat16:
-        tiles = tiles.unflatten(1, (-1, 2)).permute(0, 1, 3, 4, 2)
-    return tiles.contiguous()

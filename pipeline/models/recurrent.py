@@ -55,10 +55,11 @@ class Layer(nn.Module):
         dtype = x.dtype
         if torch.is_autocast_enabled(x.device.type) and dtype != torch.float64:
             dtype = torch.get_autocast_dtype(x.device.type)
-        if self.native and x.device.type == "cpu" and kernels.library().runs(dtype):
+        kind = self.cells[0].kind
+        if self.native and kernels.runs(kind, x.device, dtype, zoned=zones is not None):
             parts = [(c.input, c.recurrent(), c.bias, c.apart()) for c in self.cells]
             weights = kernels.Weights(*map(torch.stack, zip(*parts, strict=True)))
-            y, c = kernels.scan(self.cells[0].kind, x.to(dtype), lengths, weights, *before, zones)
+            y, c = kernels.scan(kind, x.to(dtype), lengths, weights, *before, zones)
         else:
             y, c = self._in_torch(x, lengths, before, zones)
         rows = torch.arange(len(lengths), device=x.device)
