@@ -11,6 +11,7 @@ and type, in turn, medians of repeated passes:
            in the same type, measured before each shape
   loop     how many times as fast as the plain loop over the tokens in torch's operations
   torch    how many times as fast as torch's own layer, where it has one
+  passes   grid_lstm: its time over the sum of its LSTMs' alone, one along time, one along depth
 """
 
 import argparse
@@ -27,16 +28,19 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 REPOSITORY = Path(__file__).parents[1]
 sys.path.insert(0, str(REPOSITORY))
 
 from pipeline import kernels  # noqa: E402
-from pipeline.models.cells import CELLS  # noqa: E402
+from pipeline.models.cells import CELLS, Cell  # noqa: E402
+from pipeline.models.grid import GridStack  # noqa: E402
 from pipeline.models.recurrent import Layer  # noqa: E402
 from pipeline.models.settings import ModelSettings  # noqa: E402
 from pipeline.train.distributed import use_one_core  # noqa: E402
 
+Contenders = dict[str, Callable[[], None]]
 TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 OWN_LAYER = ("elman", "lstm", "gru")
 """Cells that torch has a layer of."""
@@ -46,7 +50,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--cells", nargs="+", choices=CELLS, default=list(CELLS))
+    parser.add_argument("--cells", nargs="+", choices=MEASURES, default=list(MEASURES))
     parser.add_argument("--types", nargs="+", choices=TYPES, default=list(TYPES))
     parser.add_argument("--hidden", nargs="+", type=int, default=[64, 128, 256, 512])
     parser.add_argument("--tokens", nargs="+", type=int, default=[50, 200, 800])
@@ -55,7 +59,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the figures here too")
     args = parser.parse_args()
     use_one_core()
-    loops = kernels.library().described(torch.float32)
+    loops = kernels.library().described(torch.float64)
     print(f"One core of {cpu()}; {loops}; Python {platform.python_version()}, "
           f"torch {torch.__version__}; {datetime.date.today()}")  # fmt: skip
     found = []
@@ -74,10 +78,12 @@ def main() -> None:
 
 
 def cell_text(figures: dict[str, Any]) -> str:
-    text = f"{1e3 * figures['seconds']:.1f} ms, {figures['limit']:.0%}"
-    text += f", loop {figures['loop'] / figures['seconds']:.1f}x"
-    if figures["torch"]:
-        text += f", torch {figures['torch'] / figures['seconds']:.2f}x"
+    times, own = figures["seconds"], figures["seconds"]["own"]
+    text = f"{1e3 * own:.1f} ms, {figures['limit']:.0%}, loop {times['loop'] / own:.1f}x"
+    if "torch" in times:
+        text += f", torch {times['torch'] / own:.2f}x"
+    if "passes" in times:
+        text += f", passes {own / times['passes']:.2f}x"
     return text
 
 
@@ -85,40 +91,92 @@ def measure(
     cell: str, name: str, tokens: int, rows: int, hidden: int, seconds: float
 ) -> dict[str, Any]:
     torch.manual_seed(0)
-    layer = Layer(hidden, ModelSettings(cell=cell, hidden=hidden))
     x = torch.randn(tokens, rows, hidden, dtype=TYPES[name], requires_grad=True)
-    lengths = torch.full((rows,), tokens)
-    dy = torch.randn(tokens, rows, 2 * hidden).to(TYPES[name])
-    parameters = [x, *layer.parameters()]
-
-    def own() -> None:
-        layer.native = True
-        backward(layer(x, lengths, lengths)[0])
-
-    def by_layer() -> None:
-        layer.native = False
-        backward(layer(x, lengths, lengths)[0])
-
-    def by_loop() -> None:
-        zero = x.new_zeros(rows, hidden)
-        y = [c.loop(x if d == 0 else x.flip(0), zero, zero)[0] for d, c in enumerate(layer.cells)]
-        backward(torch.cat([y[0], y[1].flip(0)], -1))
-
-    def backward(y: Tensor) -> None:
-        torch.autograd.grad(y, parameters, dy.to(y.dtype), allow_unused=True)
-
+    settings = ModelSettings(cell=cell, hidden=hidden, layers=1)
+    contenders, products = MEASURES[cell](x, settings)
     with torch.autocast("cpu", torch.bfloat16, enabled=name == "bf16"):
         rate = product_rate(TYPES[name], seconds)
-        contenders = [own, by_loop] + [by_layer] * (cell in OWN_LAYER)
-        times = in_turn(contenders, seconds)
-    gates = CELLS[cell].gates
-    # forward, and backward to the inputs and to the weights, of both products and directions
-    operations = 3 * 2 * 2 * tokens * rows * gates * hidden * (hidden + hidden)
+        times = dict(zip(contenders, in_turn([*contenders.values()], seconds), strict=True))
+    # forward, and backward to the inputs and to the weights
+    operations = 3 * 2 * tokens * rows * products
     return {
         "cell": cell, "type": name, "tokens": tokens, "rows": rows, "hidden": hidden,
-        "seconds": times[0], "loop": times[1], "torch": times[2] if len(times) > 2 else None,
-        "limit": operations / times[0] / rate, "rate": rate,
+        "seconds": times, "limit": operations / times["own"] / rate, "rate": rate,
     }  # fmt: skip
+
+
+def layer(x: Tensor, settings: ModelSettings) -> tuple[Contenders, int]:
+    """A layer of a cell, and the multiplications of a token."""
+    steps, rows, units = x.shape
+    layer = Layer(units, settings)
+    lengths = torch.full((rows,), steps)
+    dy = torch.randn(steps, rows, 2 * units)
+
+    def run(native: bool) -> None:
+        layer.native = native
+        backward(layer(x, lengths, lengths)[0], dy, [x, *layer.parameters()])
+
+    def loop() -> None:
+        zero = x.new_zeros(rows, units)
+        y = [c.loop(x if d == 0 else x.flip(0), zero, zero)[0] for d, c in enumerate(layer.cells)]
+        backward(torch.cat([y[0], y[1].flip(0)], -1), dy, [x, *layer.parameters()])
+
+    found = {"own": lambda: run(True), "loop": loop}
+    if settings.cell in OWN_LAYER:
+        found["torch"] = lambda: run(False)
+    return found, 2 * layer.cells[0].gates * units * (units + units)
+
+
+def grid(x: Tensor, settings: ModelSettings) -> tuple[Contenders, int]:
+    """A layer of the grid, with both directions of time."""
+    steps, rows, units = x.shape
+    stack = GridStack(units, settings)
+    (time,), (depth,) = stack.times, stack.depths
+    lengths = torch.full((rows,), steps)
+    dy = torch.randn(steps, rows, units)
+
+    def own() -> None:
+        backward(stack(x, lengths, lengths)[0], dy, [x, *stack.parameters()])
+
+    def passes() -> None:
+        along, _ = time(x, lengths, lengths)
+        backward(along, torch.cat([dy, dy], -1), [x, *time.parameters()])
+        along = along.detach().requires_grad_()
+        y, _ = depth(along, x, torch.zeros_like(x))
+        backward(y, dy, [x, along, *depth.parameters()])
+
+    def loop() -> None:
+        """Cell by cell: from each end along time, then along depth."""
+        zero = x.new_zeros(rows, units)
+        h = stack.project(x)
+        reached: list[list[Tensor]] = []
+        for d, cell in enumerate(time.cells):
+            order = range(steps - 1, -1, -1) if d else range(steps)
+            state, memory, states = zero.to(h), zero, {}
+            for t in order:
+                state, memory = step(cell, h[t], state, memory)
+                states[t] = state
+            reached.append([states[t] for t in range(steps)])
+        (cell,) = depth.layer.cells
+        y = [
+            step(cell, torch.cat(along, -1), h[t], zero)[0]
+            for t, along in enumerate(zip(*reached, strict=True))
+        ]
+        backward(torch.stack(y), dy, [x, *stack.parameters()])
+
+    def step(cell: Cell, inputs: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+        wx = functional.linear(inputs, cell.input, cell.bias)
+        return cell.step(wx, functional.linear(h, cell.recurrent()), h, c)
+
+    products = units * units + 2 * 4 * units * 2 * units + 4 * units * 3 * units
+    return {"own": own, "loop": loop, "passes": passes}, products
+
+
+def backward(y: Tensor, dy: Tensor, parameters: list[Tensor]) -> None:
+    torch.autograd.grad(y, parameters, dy.to(y.dtype), allow_unused=True)
+
+
+MEASURES = dict.fromkeys(CELLS, layer) | {"grid_lstm": grid}
 
 
 def in_turn(contenders: list[Callable[[], None]], seconds: float) -> list[float]:

@@ -24,11 +24,26 @@ ON_A_GPU = ("goru",)
 
 
 def runs(cell: str, device: torch.device, dtype: torch.dtype, *, zoned: bool = False) -> bool:
-    """Whether there is a loop here for a cell, in this type, with zoneout or without."""
+    """Whether there is a loop here for a cell, in this type, with zoneout or without, that is the
+    fastest way."""
     if device.type == "cpu":
-        return library().runs(dtype)
+        return library().runs(dtype) and (zoned or not _torch_is_faster(cell, dtype))
     there = cell in ON_A_GPU and not zoned and dtype != torch.float64
     return there and device.type == "cuda" and importlib.util.find_spec("triton") is not None
+
+
+def described(cell: str, device: torch.device, dtype: torch.dtype) -> str:
+    """By what loop the layers of a cell run here, and why not by another."""
+    if device.type == "cpu" and _torch_is_faster(cell, dtype):
+        return "torch's own loops"
+    if device.type == "cpu":
+        return library().described(dtype)
+    return "loops in Triton" if runs(cell, device, dtype) else "torch's own loops"
+
+
+def _torch_is_faster(cell: str, dtype: torch.dtype) -> bool:
+    """LSTM in fp32: of a CPU torch's is oneDNN's, half as fast again (benchmarks/cells.py)."""
+    return cell in ("lstm", "grid_lstm") and dtype == torch.float32
 
 
 def _backend(device: torch.device) -> ModuleType:

@@ -157,8 +157,9 @@ def build(
     if path:
         trainer.restore(path, state)
     loops = ""
-    if config.model.native and world.device.type == "cpu":  # elsewhere nothing is compiled
-        loops = f", {kernels.library().described(precision.TYPES[chosen.name])}"
+    if config.model.native:
+        dtype = precision.TYPES[chosen.name]
+        loops = f", {kernels.described(config.model.cell, world.device, dtype)}"
     say(
         f"{world.size} x {device_name(world.device)}, {chosen.name}{loops}; "
         f"{trainer.parameters:,} parameters; "

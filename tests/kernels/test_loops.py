@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipeline.kernels import Weights, Zones, library, scan
+from pipeline.kernels import Weights, Zones, described, library, runs, scan
 
 CELLS = {"lstm": 4, "gru": 3, "goru": 3, "elman": 1, "elman_relu": 1}
 """With their gates."""
@@ -202,6 +202,21 @@ def test_what_does_not_fit_is_refused() -> None:
     with pytest.raises(ValueError, match=r"h0 \[2, 1, 16\]: is not \[2, 3, 16\]"):
         scan("gru", x, lengths, w, h0[:, :1], c0)
     assert not library().runs(torch.float16)
+
+
+@needs_compiler
+def test_the_fastest_loop_runs_and_is_named() -> None:
+    cpu = torch.device("cpu")
+    assert runs("gru", cpu, torch.float32)
+    assert described("gru", cpu, torch.float32).startswith("native loops of ")
+    for cell in ("lstm", "grid_lstm"):  # oneDNN's is faster, but has no zoneout
+        assert not runs(cell, cpu, torch.float32)
+        assert described(cell, cpu, torch.float32) == "torch's own loops"
+        assert runs(cell, cpu, torch.float32, zoned=True)
+        assert runs(cell, cpu, torch.float64)
+    cuda = torch.device("cuda")
+    assert described("lstm", cuda, torch.bfloat16) == "torch's own loops"
+    assert not runs("goru", cuda, torch.float64)
 
 
 @needs_compiler
