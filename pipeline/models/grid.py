@@ -22,6 +22,11 @@ from pipeline.models.recurrent import Layer, State
 from pipeline.models.settings import ModelSettings
 
 
+TURN = 0x5851F42D4C957F2D
+"""Between the keys of layers that share their weights, lest zoneout draws alike in them: any large
+odd number."""
+
+
 class Depth(nn.Module):
     """The LSTM along depth of one layer: a step of it, for all places at once."""
 
@@ -84,7 +89,8 @@ class GridStack(nn.Module):
             h = self.norms[number % len(self.norms)](dropout(h, keys))
             along = h[..., :0]  # [T, B, D*H]
             if self.times:
-                along, after = self.times[number % len(self.times)](h, lengths, keys, state)
+                turn, which = divmod(number, len(self.times))
+                along, after = self.times[which](h, lengths, keys + turn * TURN, state)
                 carried.append(after)
                 if not self.priority:
                     start = h.new_zeros(1, rows, units) if state is None else state.h
