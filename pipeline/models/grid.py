@@ -21,7 +21,6 @@ from pipeline.models.pooling import valid
 from pipeline.models.recurrent import Layer, State
 from pipeline.models.settings import ModelSettings
 
-
 TURN = 0x5851F42D4C957F2D
 """Between the keys of layers that share their weights, lest zoneout draws alike in them: any large
 odd number."""
