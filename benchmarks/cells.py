@@ -11,6 +11,7 @@ and type, in turn, medians of repeated passes:
            in the same type, measured before each shape
   loop     how many times as fast as the plain loop over the tokens in torch's operations
   torch    how many times as fast as torch's own layer, where it has one
+  native   how many times as fast as the loop in C++, where a model runs torch's layer
   passes   grid_lstm: its time over the sum of its LSTMs' alone, one along time, one along depth
 """
 
@@ -34,9 +35,9 @@ REPOSITORY = Path(__file__).parents[1]
 sys.path.insert(0, str(REPOSITORY))
 
 from pipeline import kernels  # noqa: E402
-from pipeline.models.cells import CELLS, Cell  # noqa: E402
+from pipeline.models.cells import CELLS  # noqa: E402
 from pipeline.models.grid import GridStack  # noqa: E402
-from pipeline.models.recurrent import Layer  # noqa: E402
+from pipeline.models.recurrent import Layer, State  # noqa: E402
 from pipeline.models.settings import ModelSettings  # noqa: E402
 from pipeline.train.distributed import use_one_core  # noqa: E402
 
@@ -80,8 +81,8 @@ def main() -> None:
 def cell_text(figures: dict[str, Any]) -> str:
     times, own = figures["seconds"], figures["seconds"]["own"]
     text = f"{1e3 * own:.1f} ms, {figures['limit']:.0%}, loop {times['loop'] / own:.1f}x"
-    if "torch" in times:
-        text += f", torch {times['torch'] / own:.2f}x"
+    for other in {"torch", "native"} & times.keys():
+        text += f", {other} {times[other] / own:.2f}x"
     if "passes" in times:
         text += f", passes {own / times['passes']:.2f}x"
     return text
@@ -112,9 +113,9 @@ def layer(x: Tensor, settings: ModelSettings) -> tuple[Contenders, int]:
     lengths = torch.full((rows,), steps)
     dy = torch.randn(steps, rows, 2 * units)
 
-    def run(native: bool) -> None:
+    def run(native: bool, carried: State | None = None) -> None:
         layer.native = native
-        backward(layer(x, lengths, lengths)[0], dy, [x, *layer.parameters()])
+        backward(layer(x, lengths, lengths, carried)[0], dy, [x, *layer.parameters()])
 
     def loop() -> None:
         zero = x.new_zeros(rows, units)
@@ -124,6 +125,9 @@ def layer(x: Tensor, settings: ModelSettings) -> tuple[Contenders, int]:
     found = {"own": lambda: run(True), "loop": loop}
     if settings.cell in OWN_LAYER:
         found["torch"] = lambda: run(False)
+    if not kernels.runs(settings.cell, x.device, x.dtype):
+        zero = torch.zeros(2, rows, units)
+        found["native"] = lambda: run(True, State(zero, zero))  # what is carried on always is
     return found, 2 * layer.cells[0].gates * units * (units + units)
 
 
@@ -134,13 +138,14 @@ def grid(x: Tensor, settings: ModelSettings) -> tuple[Contenders, int]:
     (time,), (depth,) = stack.times, stack.depths
     lengths = torch.full((rows,), steps)
     dy = torch.randn(steps, rows, units)
+    both = torch.cat([dy, dy], -1)
 
     def own() -> None:
         backward(stack(x, lengths, lengths)[0], dy, [x, *stack.parameters()])
 
     def passes() -> None:
         along, _ = time(x, lengths, lengths)
-        backward(along, torch.cat([dy, dy], -1), [x, *time.parameters()])
+        backward(along, both, [x, *time.parameters()])
         along = along.detach().requires_grad_()
         y, _ = depth(along, x, torch.zeros_like(x))
         backward(y, dy, [x, along, *depth.parameters()])
@@ -153,20 +158,17 @@ def grid(x: Tensor, settings: ModelSettings) -> tuple[Contenders, int]:
         for d, cell in enumerate(time.cells):
             order = range(steps - 1, -1, -1) if d else range(steps)
             state, memory, states = zero.to(h), zero, {}
+            wx = functional.linear(h, cell.input, cell.bias)
             for t in order:
-                state, memory = step(cell, h[t], state, memory)
+                uh = functional.linear(state, cell.recurrent())
+                state, memory = cell.step(wx[t], uh, state, memory)
                 states[t] = state
             reached.append([states[t] for t in range(steps)])
-        (cell,) = depth.layer.cells
-        y = [
-            step(cell, torch.cat(along, -1), h[t], zero)[0]
-            for t, along in enumerate(zip(*reached, strict=True))
-        ]
+        (cell,), y = depth.layer.cells, []
+        for t, along in enumerate(zip(*reached, strict=True)):
+            wx = functional.linear(torch.cat(along, -1), cell.input, cell.bias)
+            y.append(cell.step(wx, functional.linear(h[t], cell.recurrent()), h[t], zero)[0])
         backward(torch.stack(y), dy, [x, *stack.parameters()])
-
-    def step(cell: Cell, inputs: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
-        wx = functional.linear(inputs, cell.input, cell.bias)
-        return cell.step(wx, functional.linear(h, cell.recurrent()), h, c)
 
     products = units * units + 2 * 4 * units * 2 * units + 4 * units * 3 * units
     return {"own": own, "loop": loop, "passes": passes}, products

@@ -1,6 +1,6 @@
 """Train cells on the problems of their papers, and say who solves what.
 
-    python benchmarks/papers/run.py PROBLEM [key=value ...] [--cells lstm elman] [--seeds 0 1 2]
+    python benchmarks/papers/run.py PROBLEM [key=value ...] [--cells elman lstm] [--seeds 0 1 2]
 
 One process on one core, fp32, Adam. New sequences are drawn for every update; each `--every`
 updates others are scored, and a run ends when they are solved, or after `--updates`. Overrides are
@@ -38,7 +38,7 @@ def main() -> None:
     )
     parser.add_argument("problem", choices=PROBLEMS)
     parser.add_argument("--length", type=int, help="T, or the digits of an addition")
-    parser.add_argument("--cells", nargs="+", default=["elman", "lstm", "gru", "goru"])
+    parser.add_argument("--cells", nargs="+", help="[all that the problem can be given to]")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--updates", type=int, default=3000)
     parser.add_argument("--rows", type=int, default=64, help="sequences of an update [64]")
@@ -49,8 +49,19 @@ def main() -> None:
     parser.add_argument("overrides", nargs="*", metavar="key=value")
     args = parser.parse_args()
     use_one_core()
-    problem = PROBLEMS[args.problem](args.length or LENGTHS[args.problem], args.data)
-    options = {k: yaml.safe_load(v) for k, v in (pair.split("=") for pair in args.overrides)}
+    kind, length = PROBLEMS[args.problem], args.length or LENGTHS[args.problem]
+    for cell in args.cells or ():
+        if cell not in kind.cells:
+            parser.error(f"--cells {cell}: {args.problem} is tried by {', '.join(kind.cells)}")
+    if args.length is not None and length < kind.shortest:
+        parser.error(f"--length {length}: {args.problem} wants at least {kind.shortest}")
+    problem = kind(length, args.data)
+    options = {k: yaml.safe_load(v) for k, _, v in (o.partition("=") for o in args.overrides)}
+    if unknown := options.keys() - (ModelSettings.model_fields.keys() - {"cell"}):
+        parser.error(
+            f"{', '.join(unknown)}: no key of the model section, or cell, for which there "
+            "is --cells"
+        )
     print(
         f"{args.problem}, T = {problem.length}: {problem.judged}. Published: {problem.published}."
     )
@@ -59,7 +70,7 @@ def main() -> None:
     )
     print("| cell | parameters | " + " | ".join(f"seed {seed}" for seed in args.seeds) + " |")
     print("|" + "---|" * (2 + len(args.seeds)))
-    for cell in args.cells:
+    for cell in args.cells or kind.cells:
         settings = ModelSettings(**{"cell": cell, "layers": 1, "bidirectional": False, **options})
         size = parameters(problem, settings)
         told = " | ".join(train(problem, settings, args, seed) for seed in args.seeds)
@@ -87,7 +98,7 @@ def train(problem: Problem, settings: ModelSettings, args: argparse.Namespace, s
         loss.backward()
         nn.utils.clip_grad_norm_(net.parameters(), 1.0)
         if args.anneal:
-            optimiser.param_groups[0]["lr"] = args.lr * (1 - update / args.updates)
+            optimiser.param_groups[0]["lr"] = args.lr * (1 - (update - 1) / args.updates)
         optimiser.step()
         if update % args.every == 0 or update == args.updates:
             scores.append(judge(problem, net, generator))

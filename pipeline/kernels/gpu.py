@@ -26,6 +26,7 @@ def multiple(dtype: torch.dtype) -> int:
 def run(cell: str, forward: Forward, backward: Backward | None = None) -> None:
     """All directions at once; backwards if there are gradients."""
     f = forward
+    assert cell in ("gru", "goru")
     assert f.zones is None
     steps, rows, _ = f.y.shape
     directions, _, units = f.hidden.shape
@@ -70,8 +71,8 @@ def _forward(
                 u += bias
             a = tl.load(own + 2 * H, mask=live, other=0) + r * u
             if MOD_RELU:
-                size = tl.maximum(tl.abs(a) + 1e-3 + bias, 0.0)
-                c = tl.where(a > 0, size, tl.where(a < 0, -size, 0.0))
+                size = tl.maximum(tl.abs(a) + 1e-3 + bias, 0.0, propagate_nan=tl.PropagateNan.ALL)
+                c = tl.where(a == 0, 0.0, tl.where(a < 0, -size, size))
             else:
                 c = 2 * tl.sigmoid(2 * a) - 1
             h = tl.load(before[:, None] + unit, mask=live, other=0)
@@ -101,7 +102,7 @@ def _backward(
         here = t * B + b
         before = _before(h0, y, step, t, b, d, B, H, D)
         through = d_gates + (here[:, None] * D + d) * 3 * H
-        apart = dq + ((d * T + t) * B + b)[:, None] * H
+        aside = dq + ((d * T + t) * B + b)[:, None] * H
         for n in range(0, H, N):
             unit = n + tl.arange(0, N)
             own = gates + (here[:, None] * D + d) * 3 * H + unit
@@ -117,7 +118,7 @@ def _backward(
             tl.store(through + unit, da * u * r * (1 - r), mask=live)
             tl.store(through + H + unit, gradient * (h - c) * z * (1 - z), mask=live)
             tl.store(through + 2 * H + unit, da, mask=live)
-            tl.store(apart + unit, da * r, mask=live)
+            tl.store(aside + unit, da * r, mask=live)
             tl.store(carried + unit, gradient * z, mask=live)
         tl.debug_barrier()
         for n in range(0, H, N):
@@ -127,7 +128,7 @@ def _backward(
             for k in range(0, 2 * H, K):
                 total = _add_product(through + k, live, rows + k * H, H, K, total)
             for k in range(0, H, K):
-                total = _add_product(apart + k, live, rows + (2 * H + k) * H, H, K, total)
+                total = _add_product(aside + k, live, rows + (2 * H + k) * H, H, K, total)
             tl.store(carried + unit, total, mask=live)
         tl.debug_barrier()
 

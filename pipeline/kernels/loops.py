@@ -23,26 +23,33 @@ ON_A_GPU = ("goru",)
 """Cells that run by gpu.py there; for the others torch has layers of its own."""
 
 
-def runs(cell: str, device: torch.device, dtype: torch.dtype, *, zoned: bool = False) -> bool:
-    """Whether there is a loop here for a cell, in this type, with zoneout or without, that is the
-    fastest way."""
+def runs(
+    cell: str,
+    device: torch.device,
+    dtype: torch.dtype,
+    *,
+    zoned: bool = False,
+    carried: bool = False,
+) -> bool:
+    """Whether the loop here is the one to take for a cell in this type, with zoneout or without,
+    from a state that is carried on or from none."""
     if device.type == "cpu":
-        return library().runs(dtype) and (zoned or not _torch_is_faster(cell, dtype))
+        by_torch = _torch_is_faster(cell, dtype) and not zoned and not carried
+        return not by_torch and library().runs(dtype)
     there = cell in ON_A_GPU and not zoned and dtype != torch.float64
     return there and device.type == "cuda" and importlib.util.find_spec("triton") is not None
 
 
-def described(cell: str, device: torch.device, dtype: torch.dtype) -> str:
+def described(cell: str, device: torch.device, dtype: torch.dtype, *, zoned: bool = False) -> str:
     """By what loop the layers of a cell run here, and why not by another."""
-    if device.type == "cpu" and _torch_is_faster(cell, dtype):
-        return "torch's own loops"
-    if device.type == "cpu":
+    if device.type == "cpu" and (zoned or not _torch_is_faster(cell, dtype)):
         return library().described(dtype)
-    return "loops in Triton" if runs(cell, device, dtype) else "torch's own loops"
+    return "loops in Triton" if runs(cell, device, dtype, zoned=zoned) else "torch's own loops"
 
 
 def _torch_is_faster(cell: str, dtype: torch.dtype) -> bool:
-    """LSTM in fp32: of a CPU torch's is oneDNN's, half as fast again (benchmarks/cells.py)."""
+    """LSTM in fp32: torch's of a CPU is oneDNN's, which is faster from 128 units on, and elsewhere
+    as fast (benchmarks/cells.py). The memory that it leaves of shorter rows is of no use."""
     return cell in ("lstm", "grid_lstm") and dtype == torch.float32
 
 
@@ -63,7 +70,7 @@ def scan(
 ) -> tuple[Tensor, Tensor]:
     """One layer over padded rows.
 
-    x [T, B, I] in float64, float32 or bfloat16, which all products take; lengths [B] int64 in 1..T;
+    x [T, B, I] in a type that `runs` here, which all products take; lengths [B] int64 in 1..T;
     h0 and c0 [D, B, H], the state before. Returns the states [T, B, D*H], 0 past a row's length,
     and LSTM's c after each row's last token [D, B, H] in at least float32 (other cells: zeros).
 

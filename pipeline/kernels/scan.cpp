@@ -1,5 +1,5 @@
 // Recurrent layers from the first token to the last and back: the part of a layer that no large
-// matrix product can do. One thread. build.py compiles it, loops.py calls it.
+// matrix product can do. One thread. build.py compiles it, native.py calls it.
 //
 // T tokens, B rows, H units (a multiple of the lanes), G gates. Rows lie as [T, B, ...] and end
 // after their own lengths; what lies behind is written as 0. The product of a step, h' U, is done in

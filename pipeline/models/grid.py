@@ -39,9 +39,9 @@ class Depth(nn.Module):
     def forward(self, along: Tensor, h: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
         """What the other dimensions say [..., W], h and memory of the layer below [..., H] -> h and
         memory of this one. To the LSTM each place is a row of one token."""
-        before = State(h.reshape(1, -1, h.shape[-1]), memory.reshape(1, -1, h.shape[-1]))
-        ones = torch.ones(before.h.shape[1], dtype=torch.int64, device=h.device)
-        out, after = self.layer(along.reshape(1, len(ones), -1), ones, ones, before)
+        ones = torch.ones(h.shape[:-1], dtype=torch.int64, device=h.device).flatten()
+        before = State(*(x.reshape(1, len(ones), h.shape[-1]) for x in (h, memory)))
+        out, after = self.layer(along.reshape(1, len(ones), along.shape[-1]), ones, ones, before)
         return out.view_as(h), after.c.view_as(memory)
 
 
@@ -89,7 +89,8 @@ class GridStack(nn.Module):
             along = h[..., :0]  # [T, B, D*H]
             if self.times:
                 turn, which = divmod(number, len(self.times))
-                along, after = self.times[which](h, lengths, keys + turn * TURN, state)
+                own = keys + torch.full_like(keys, turn) * TURN  # wraps around
+                along, after = self.times[which](h, lengths, own, state)
                 carried.append(after)
                 if not self.priority:
                     start = h.new_zeros(1, rows, units) if state is None else state.h

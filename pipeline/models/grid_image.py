@@ -19,7 +19,8 @@ class GridImage(nn.Module):
     other two have reached at its place.
 
     Each layer begins in another corner (as in multi-dimensional LSTM, Graves et al. 2007), so from
-    the fourth on every place knows of all others. Input and output are those of `GridStack`.
+    the third on every place knows of all others. Input and output are those of `GridStack`. Of the
+    settings it heeds hidden, layers, grid_tied, forget_bias, dropout, weight_drop and native.
     """
 
     def __init__(self, inputs: int, settings: ModelSettings, site: int = 0) -> None:

@@ -26,8 +26,8 @@ class State(NamedTuple):
     h: Tensor
     """[D, B, H], the states after each row's last token."""
     c: Tensor
-    """[D, B, H], LSTM's memory after the last token. Where the loop is torch's, that of a row
-    shorter than T is not a number."""
+    """[D, B, H], LSTM's memory after the last token. Where the loop is torch's (not on a CPU from a
+    state before, if there is a compiler), that of a row shorter than T is not a number."""
 
 
 class Layer(nn.Module):
@@ -48,6 +48,7 @@ class Layer(nn.Module):
         """x [T, B, I], lengths [B] in 1..T, keys [B], the state before or None for 0 -> states
         [T, B, D*H], 0 past a row's length, and the state after."""
         directions, units = len(self.directions), self.cells[0].units
+        carried = before is not None
         if before is None:
             zero = x.new_zeros(directions, x.shape[1], units)
             before = State(zero, zero)
@@ -56,7 +57,9 @@ class Layer(nn.Module):
         if torch.is_autocast_enabled(x.device.type) and dtype != torch.float64:
             dtype = torch.get_autocast_dtype(x.device.type)
         kind = self.cells[0].kind
-        if self.native and kernels.runs(kind, x.device, dtype, zoned=zones is not None):
+        if self.native and kernels.runs(
+            kind, x.device, dtype, zoned=zones is not None, carried=carried
+        ):
             parts = [(c.input, c.recurrent(), c.bias, c.apart()) for c in self.cells]
             weights = kernels.Weights(*map(torch.stack, zip(*parts, strict=True)))
             y, c = kernels.scan(kind, x.to(dtype), lengths, weights, *before, zones)

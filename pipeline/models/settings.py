@@ -45,7 +45,10 @@ class ModelSettings(Section):
     skip: Literal["none", "residual", "highway"] = setting(
         "none", "connection past each layer but the first"
     )
-    native: bool = setting(True, "on a CPU loop over the tokens in C++, where a compiler is found")
+    native: bool = setting(
+        True,
+        "loop over the tokens in C++ on a CPU, if there is a compiler, in Triton on a GPU (goru)",
+    )
     pooling: Literal["max_mean", "last", "attention"] = setting(
         "max_mean", "how the states of a row become one vector"
     )

@@ -158,8 +158,8 @@ def build(
         trainer.restore(path, state)
     loops = ""
     if config.model.native:
-        dtype = precision.TYPES[chosen.name]
-        loops = f", {kernels.described(config.model.cell, world.device, dtype)}"
+        dtype, zoned = precision.TYPES[chosen.name], bool(config.model.zoneout)
+        loops = f", {kernels.described(config.model.cell, world.device, dtype, zoned=zoned)}"
     say(
         f"{world.size} x {device_name(world.device)}, {chosen.name}{loops}; "
         f"{trainer.parameters:,} parameters; "

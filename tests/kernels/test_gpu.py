@@ -7,14 +7,19 @@ import os
 
 import pytest
 import torch
+from torch import Tensor
 
 CUDA = torch.cuda.is_available()
 if not CUDA:
     os.environ["TRITON_INTERPRET"] = "1"  # read when Triton is imported
 pytest.importorskip("triton", reason="Triton, which comes with torch for CUDA, is not installed")
 
-from pipeline.kernels import Weights, gpu, loops  # noqa: E402
+from pipeline.kernels import Weights, Zones, gpu, loops  # noqa: E402
 from tests.kernels.test_loops import inputs, outcome, reference  # noqa: E402
+
+TOLERANCE = {torch.float32: 2e-5, torch.float16: 3e-3}
+if CUDA:  # the interpreter multiplies the bits of bf16 as if they were whole numbers
+    TOLERANCE[torch.bfloat16] = 0.03
 
 
 @pytest.fixture(autouse=True)
@@ -25,22 +30,43 @@ def by_triton(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("cell", ["gru", "goru"])
 @pytest.mark.parametrize("units", [5, 32, 64])
 @pytest.mark.parametrize("steps, rows", [(1, 1), (4, 3), (3, 19)])
+@pytest.mark.parametrize("dtype", TOLERANCE)
 def test_states_and_all_gradients_are_those_of_the_equations(
-    cell: str, units: int, steps: int, rows: int
+    cell: str, units: int, steps: int, rows: int, dtype: torch.dtype
 ) -> None:
     values = inputs(cell, units, steps, rows)
+    values[4].data.sub_(2).clamp_(max=-0.01)  # GORU's thresholds: above 0 its states jump at 0
+    rounded = [value.detach().to(dtype).double().requires_grad_() for value in values]
     lengths = torch.randint(1, steps + 1, (rows,))
-    lengths[0] = steps
-    expected = outcome(reference, cell, values, lengths)
-
-    def scan(cell, x, lengths, weights, h0, c0, zones):  # type: ignore[no-untyped-def]
-        device = torch.device("cuda" if CUDA else "cpu")
-        moved = Weights(*(w.to(device) for w in weights))
-        y, c = loops.scan(
-            cell, x.to(device), lengths.to(device), moved, h0.to(device), c0.to(device), zones
-        )
-        return y.cpu(), c.cpu()
-
-    cast = [value.detach().float().requires_grad_() for value in values]
+    lengths[0] = max(steps - 1, 1)  # none as long as the batch
+    expected = outcome(reference, cell, rounded, lengths)
+    cast = [value.detach().to(dtype).requires_grad_() for value in rounded]
     for found, wanted in zip(outcome(scan, cell, cast, lengths), expected, strict=True):
-        assert (found - wanted).abs().max() <= 2e-5 * (1 + wanted.abs().max())
+        assert (found - wanted).abs().max() <= TOLERANCE[dtype] * (1 + wanted.abs().max())
+
+
+@pytest.mark.parametrize("cell", ["gru", "goru"])
+@pytest.mark.parametrize("which", [3, 4])  # a bias
+def test_what_is_not_a_number_comes_through(cell: str, which: int) -> None:
+    values = [value.detach().float() for value in inputs(cell, 32, 3, 2)]
+    values[which].flatten()[-1] = float("nan")
+    x, *weights, h0, c0 = values
+    y, _ = scan(cell, x, torch.tensor([3, 2]), Weights(*weights), h0, c0, None)
+    assert y[2, 0].isnan().any()
+
+
+def scan(
+    cell: str,
+    x: Tensor,
+    lengths: Tensor,
+    weights: Weights,
+    h0: Tensor,
+    c0: Tensor,
+    zones: Zones | None,
+) -> tuple[Tensor, Tensor]:
+    """Where the kernels run, and back."""
+    device = torch.device("cuda" if CUDA else "cpu")
+    moved = Weights(*(w.to(device) for w in weights))
+    x, lengths, h0, c0 = (v.to(device) for v in (x, lengths, h0, c0))
+    y, c = loops.scan(cell, x, lengths, moved, h0, c0, zones)
+    return y.cpu(), c.cpu()

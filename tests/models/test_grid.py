@@ -1,5 +1,7 @@
 """Grid-LSTM cell by cell, as the paper writes it, in float64."""
 
+import itertools
+
 import pytest
 import torch
 from torch import Tensor
@@ -87,15 +89,15 @@ def test_tied_layers_share_their_weights() -> None:
 
 @pytest.mark.parametrize("tied", [True, False])
 def test_zoneout_draws_for_each_layer_anew(tied: bool) -> None:
-    settings = ModelSettings(cell="grid_lstm", hidden=8, layers=3, grid_tied=tied, zoneout=0.5)
+    settings = ModelSettings(cell="grid_lstm", hidden=8, layers=6, grid_tied=tied, zoneout=0.5)
     net = encoder(4, settings)
     assert isinstance(net, GridStack)
     drawn: list[Tensor] = []
     for time in net.times:
         time.zoneout.register_forward_hook(lambda module, inputs, zones: drawn.append(zones.h))
     net(torch.randn(5, 2, 4), torch.tensor([5, 5]), torch.tensor([1, 2]))
-    assert len(drawn) == 3
-    assert not any(torch.equal(drawn[i], drawn[j]) for i, j in [(0, 1), (0, 2), (1, 2)])
+    assert len(drawn) == 6
+    assert not any(torch.equal(a, b) for a, b in itertools.combinations(drawn, 2))
 
 
 def test_a_grid_of_one_dimension_is_an_lstm_along_depth() -> None:

@@ -6,11 +6,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from pipeline.kernels import library
 from pipeline.models.classifier import Classifier
 from pipeline.models.dropout import draw_weight_masks
 from pipeline.models.encoder import encoder
 from pipeline.models.grid import GridStack
-from pipeline.models.recurrent import Stack, _Permute, reversal
+from pipeline.models.recurrent import Stack, State, _Permute, reversal
 from pipeline.models.settings import ModelSettings
 
 LENGTHS = [7, 1, 4, 9, 9]
@@ -188,6 +189,16 @@ def test_torchs_loop_has_no_memory_of_a_row_that_is_shorter() -> None:
     _, (state,) = net(x, torch.tensor(LENGTHS), torch.tensor(LENGTHS))
     assert state.c[0].isnan().all(-1).tolist() == [n < 9 for n in LENGTHS]
     assert state.h.isfinite().all()
+
+
+@pytest.mark.skipif(library().loaded is None, reason=library().reason)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_memory_of_shorter_rows_is_kept_where_a_state_is_carried(dtype: torch.dtype) -> None:
+    net, x = stack("lstm", layers=1).to(dtype), rows(6).to(dtype)
+    zero = torch.zeros(2, len(LENGTHS), 5, dtype=dtype)
+    _, (state,) = net(x, torch.tensor(LENGTHS), torch.tensor(LENGTHS), [State(zero, zero)])
+    assert state.c.isfinite().all()
+    assert min(LENGTHS) < max(LENGTHS)
 
 
 @pytest.mark.parametrize("cell", ["lstm", "gru", "grid_lstm", "elman"])
