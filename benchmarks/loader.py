@@ -86,7 +86,8 @@ def film_reviews(folder: Path, args: argparse.Namespace) -> Any:
     from pipeline import config, tasks
     from pipeline.corpus.prepare import prepare
 
-    cut = [f"corpus.max_tokens={args.max_tokens}", f"corpus.shards={folder}/prepared"]
+    cut = [f"corpus.max_tokens={args.max_tokens}", "corpus.vocab_size=16000"]
+    cut.append(f"corpus.shards={folder}/prepared")
     settings = config.load(None, cut)
     fields = tasks.get(settings.task.name).fields(settings.corpus)
     return training_rows(prepare(settings.corpus, fields, quietly))

@@ -34,7 +34,8 @@ REPOSITORY = Path(__file__).parents[1]
 sys.path.insert(0, str(REPOSITORY))
 
 SETTINGS = [
-    "corpus.max_tokens=400", "corpus.shards=data/shards/benchmark", "stream.micro_batches=1",
+    "corpus.max_tokens=400", "corpus.vocab_size=16000", "corpus.shards=data/shards/benchmark",
+    "stream.micro_batches=1",
     "model.dropout=0", "model.embedding_dropout=0",
 ]  # fmt: skip
 ROWS = 64
@@ -55,7 +56,7 @@ def main() -> None:
         print(CONTENDERS[name](args.steps, int(rank), int(world)))
         return
 
-    prepare = [sys.executable, REPOSITORY / "launch" / "prepare.py", *SETTINGS[:2]]
+    prepare = [sys.executable, REPOSITORY / "launch" / "prepare.py", *SETTINGS[:3]]
     subprocess.run(prepare, check=True)
     import torch
 
