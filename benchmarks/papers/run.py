@@ -47,7 +47,7 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=100)
     parser.add_argument("--data", type=Path, default=Path("data"), help="where mnist/ lies [data]")
     parser.add_argument("overrides", nargs="*", metavar="key=value")
-    args = parser.parse_args()
+    args = parser.parse_intermixed_args()
     use_one_core()
     kind, length = PROBLEMS[args.problem], args.length or LENGTHS[args.problem]
     for cell in args.cells or ():
