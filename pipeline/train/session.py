@@ -158,8 +158,9 @@ def build(
         trainer.restore(path, state)
     loops = ""
     if config.model.native:
-        dtype, zoned = precision.TYPES[chosen.name], bool(config.model.zoneout)
-        loops = f", {kernels.described(config.model.cell, world.device, dtype, zoned=zoned)}"
+        net, dtype = config.model, precision.TYPES[chosen.name]
+        zoned = bool(net.zoneout or net.zoneout_memory)
+        loops = f", {kernels.described(net.cell, world.device, dtype, zoned=zoned)}"
     say(
         f"{world.size} x {device_name(world.device)}, {chosen.name}{loops}; "
         f"{trainer.parameters:,} parameters; "

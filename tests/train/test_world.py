@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 
 from pipeline import config
 from pipeline.corpus.dataset import open_dataset
+from pipeline.kernels import library
 from pipeline.stream.open import open_loader
 from tests.conftest import small
 from tests.train.processes import command, finish, losses, metrics, run, start, wait_for
@@ -45,6 +46,18 @@ def test_the_world_size_bears_on_nothing(
     assert all((a[name] - b[name]).abs().max() < 1e-4 for name in a)
     rows = open_dataset(corpus / "shards").splits["validation"].rows
     assert metrics(tmp_path)[-1]["val/examples"] == metrics(one)[-1]["val/examples"] == rows
+
+
+@pytest.mark.skipif(library().loaded is None, reason=library().reason)
+@pytest.mark.parametrize("zoneout", ["zoneout", "zoneout_memory"])
+def test_the_first_line_names_the_loops_that_run(
+    zoneout: str, corpus: Path, tmp_path: Path
+) -> None:
+    """LSTM in fp32 is torch's own, but for zoneout of any kind, which that has not."""
+    settings = [*small(corpus), "train.max_steps=1", f"model.{zoneout}=0.1"]
+    status, _, err = run(*settings, f"run.dir={tmp_path}")
+    assert status == 0, err
+    assert "fp32, native loops of " in err
 
 
 def test_more_ranks_than_lanes_is_one_line_of_rank_0(corpus: Path, tmp_path: Path) -> None:
