@@ -7,6 +7,7 @@ D directions (the second reads each row from its end).
 
 import importlib
 import importlib.util
+from functools import cache
 from types import ModuleType
 from typing import Any
 
@@ -37,7 +38,7 @@ def runs(
         by_torch = _torch_is_faster(cell, dtype) and not zoned and not carried
         return not by_torch and library().runs(dtype)
     there = cell in ON_A_GPU and not zoned and dtype != torch.float64
-    return there and device.type == "cuda" and importlib.util.find_spec("triton") is not None
+    return there and device.type == "cuda" and _triton_is_there()
 
 
 def described(cell: str, device: torch.device, dtype: torch.dtype, *, zoned: bool = False) -> str:
@@ -45,6 +46,11 @@ def described(cell: str, device: torch.device, dtype: torch.dtype, *, zoned: boo
     if device.type == "cpu" and (zoned or not _torch_is_faster(cell, dtype)):
         return library().described(dtype)
     return "loops in Triton" if runs(cell, device, dtype, zoned=zoned) else "torch's own loops"
+
+
+@cache
+def _triton_is_there() -> bool:
+    return importlib.util.find_spec("triton") is not None
 
 
 def _torch_is_faster(cell: str, dtype: torch.dtype) -> bool:
