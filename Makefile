@@ -29,9 +29,8 @@ setup: .venv/ready
 
 # A CUDA build of torch brings Triton; without one the loops for a GPU are tested in its interpreter.
 .venv/triton: .venv/ready
-	-$(BIN)/python -c 'import triton' 2>/dev/null || \
-		$(BIN)/pip install --quiet --disable-pip-version-check triton==3.9.0
-	touch $@
+	-{ $(BIN)/python -c 'import triton' 2>/dev/null || \
+		$(BIN)/pip install --quiet --disable-pip-version-check triton==3.9.0; } && touch $@
 
 lock:  # choose the newest versions that pyproject.toml allows, torch's excepted
 	rm -rf .lock && $(PYTHON) -m venv .lock
