@@ -4,6 +4,7 @@ pip install triton && pytest tests/kernels/test_gpu.py
 """
 
 import os
+from typing import Any
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ if not CUDA:
     os.environ["TRITON_INTERPRET"] = "1"  # read when Triton is imported
 pytest.importorskip("triton", reason="Triton, which comes with torch for CUDA, is not installed")
 
-from pipeline.kernels import Weights, Zones, gpu, loops  # noqa: E402
+from pipeline.kernels import Weights, gpu, loops  # noqa: E402
 from tests.kernels.test_loops import inputs, outcome, reference  # noqa: E402
 
 TOLERANCE = {torch.float32: 2e-5, torch.float16: 3e-3}
@@ -55,18 +56,13 @@ def test_what_is_not_a_number_comes_through(cell: str, which: int) -> None:
     assert y[2, 0].isnan().any()
 
 
-def scan(
-    cell: str,
-    x: Tensor,
-    lengths: Tensor,
-    weights: Weights,
-    h0: Tensor,
-    c0: Tensor,
-    zones: Zones | None,
-) -> tuple[Tensor, Tensor]:
-    """Where the kernels run, and back."""
-    device = torch.device("cuda" if CUDA else "cpu")
-    moved = Weights(*(w.to(device) for w in weights))
-    x, lengths, h0, c0 = (v.to(device) for v in (x, lengths, h0, c0))
-    y, c = loops.scan(cell, x, lengths, moved, h0, c0, zones)
+def scan(cell: str, *values: Any) -> tuple[Tensor, Tensor]:
+    """`loops.scan` where the kernels run, and back."""
+
+    def there(value: Any) -> Any:
+        if isinstance(value, tuple):
+            return type(value)(*map(there, value))
+        return value if value is None else value.to("cuda" if CUDA else "cpu")
+
+    y, c = loops.scan(cell, *map(there, values))
     return y.cpu(), c.cpu()

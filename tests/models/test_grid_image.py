@@ -4,16 +4,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipeline.models.cells import Cell
 from pipeline.models.grid_image import GridImage
 from pipeline.models.settings import ModelSettings
-
-
-def lstm(cell: Cell, inputs: Tensor, h: Tensor, m: Tensor) -> tuple[Tensor, Tensor]:
-    """(h_i, m_i) = LSTM_i(H, m_i), H = [inputs, h]."""
-    i, f, g, o = (cell.input @ inputs + cell.recurrent() @ h + cell.bias).chunk(4)
-    m = f.sigmoid() * m + i.sigmoid() * g.tanh()
-    return o.sigmoid() * m.tanh(), m
+from tests.models.test_grid import lstm
 
 
 def grid(net: GridImage, x: Tensor) -> Tensor:
