@@ -1,4 +1,5 @@
-"""Rows of CSV, TSV, JSONL, WebDataset tars (each also .gz) and Parquet, read in bounded memory.
+"""Rows of CSV, TSV, JSONL, CoNLL, CoNLL-U, WebDataset tars (each also .gz) and Parquet, read in
+bounded memory.
 
 A reader can be cut: `mark` is a place between two rows that `seek` goes back to. It counts bytes
 in a text file or tar and row groups in a Parquet file.
@@ -10,35 +11,49 @@ import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline.corpus.conll import conll_columns, conll_records
 from pipeline.corpus.rows import Row
 from pipeline.corpus.tar import TarReader
 from pipeline.corpus.text import Lines, check_columns, csv_header, csv_records, json_records
 from pipeline.errors import InputError
 
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
-MAY_BE_GZIPPED = (".csv", ".tsv", ".jsonl", ".tar")
+SENTENCES = (".conll", ".conllu")
+MAY_BE_GZIPPED = (".csv", ".tsv", ".jsonl", ".tar", *SENTENCES)
 BATCH_ROWS = 1024
 
+Format = Literal["", "conll", "conllu"]
+"""What a file is, whatever its name says; empty: what its name says."""
 
-def read(path: Path, columns: Sequence[str]) -> Iterator[Row]:
-    """Every row of a file with the raw values of `columns`.
+
+def read(
+    path: Path, columns: Sequence[str], names: Sequence[str] = (), given: Format = ""
+) -> Iterator[Row]:
+    """Every row of a file with the raw values of `columns`; `names` and `given` as `open_reader`.
 
     Raises InputError if the file is missing, empty, of an unknown kind, damaged or lacks a column.
     """
-    with open_reader(path, columns) as reader:
+    with open_reader(path, columns, names=names, given=given) as reader:
         yield from reader
 
 
 @contextmanager
-def open_reader(path: Path, columns: Sequence[str], name: str = "") -> Iterator["Reader"]:
-    """A reader at the first row; `name` stands for the file in errors."""
+def open_reader(
+    path: Path,
+    columns: Sequence[str],
+    name: str = "",
+    names: Sequence[str] = (),
+    given: Format = "",
+) -> Iterator["Reader"]:
+    """A reader at the first row; `name` stands for the file in errors. `names` are the columns of a
+    CoNLL file, which has no header, and `given` is its format if its name does not tell it."""
     name = name or str(path)
-    kind, gzipped = form(path, name)
+    kind, gzipped = form(path, name, given)
     try:
         file: IO[bytes] = path.open("rb")
     except OSError as error:
@@ -53,30 +68,40 @@ def open_reader(path: Path, columns: Sequence[str], name: str = "") -> Iterator[
                 yield TarReader(archive, columns, name)
         else:
             stream: Any = gzip.GzipFile(fileobj=file) if gzipped else file
-            yield TextReader(stream, columns, name, kind, path.stat().st_size)
+            yield TextReader(stream, columns, name, kind, path.stat().st_size, names)
 
 
-def form(path: Path, name: str) -> tuple[str, bool]:
+def form(path: Path, name: str, given: Format = "") -> tuple[str, bool]:
     """The kind of a file, as the suffix that says so, and whether it is compressed."""
+    if given:
+        return f".{given}", path.suffix.lower() == ".gz"
     if path.suffix.lower() == ".tgz":
         return ".tar", True
     bare = path.with_suffix("") if (gzipped := path.suffix.lower() == ".gz") else path
     kind = bare.suffix.lower()
     if kind not in MAY_BE_GZIPPED and (kind != ".parquet" or gzipped):
         raise InputError(
-            f"{name}: its name does not say what it is; needs .csv, .tsv, .jsonl, .tar "
-            "(each may be .gz), .tgz or .parquet"
+            f"{name}: its name does not say what it is; needs .csv, .tsv, .jsonl, .conll, "
+            ".conllu, .tar (each may be .gz), .tgz or .parquet"
         )
     return kind, gzipped
 
 
 class TextReader:
-    """Rows of CSV, TSV or JSONL."""
+    """Rows of CSV, TSV or JSONL; of CoNLL and CoNLL-U, where a row is a sentence and its values are
+    lists with an item a token."""
 
     def __init__(
-        self, stream: IO[bytes], columns: Sequence[str], name: str, kind: str, size: int
+        self,
+        stream: IO[bytes],
+        columns: Sequence[str],
+        name: str,
+        kind: str,
+        size: int,
+        names: Sequence[str] = (),
     ) -> None:
         self.size = size
+        self._kind = kind
         self._stream, self._columns, self._name = stream, columns, name
         self._lines = Lines(stream, name)
         self._delimiter = DELIMITERS.get(kind)
@@ -84,6 +109,8 @@ class TextReader:
         if self._delimiter:
             self._header = csv_header(self._lines, self._delimiter)
             check_columns(columns, self._header, name)
+        elif kind in SENTENCES:
+            self._header = conll_columns(kind, columns, names, name)
 
     @property
     def mark(self) -> int:
@@ -101,16 +128,19 @@ class TextReader:
         self._lines.offset, self._lines.stop, self._row = start, stop, row
 
     def __iter__(self) -> Iterator[Row]:
-        if self._delimiter:
-            records = csv_records(self._lines, self._delimiter, self._header, self._columns)
-        else:
-            records = json_records(self._lines, self._columns)
         first = self._row
-        for values in records:
+        for values in self._records():
             yield Row(self._row, values)
             self._row += 1
         if self._row == 1 and first == 1:
             raise InputError(f"{self._name}: holds no row; take it out of the input")
+
+    def _records(self) -> Iterator[dict[str, Any] | None]:
+        if self._delimiter:
+            return csv_records(self._lines, self._delimiter, self._header, self._columns)
+        if self._kind in SENTENCES:
+            return conll_records(self._lines, self._kind, self._header, self._columns)
+        return json_records(self._lines, self._columns)
 
 
 class ParquetReader:

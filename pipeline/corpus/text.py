@@ -56,8 +56,8 @@ def _without_mark(data: bytes, name: str) -> bytes:
     return data.removeprefix(b"\xef\xbb\xbf")
 
 
-def check_columns(columns: Sequence[str], found: Sequence[str], name: str) -> None:
-    """Raises InputError unless each of `columns` is found, once."""
+def check_columns(columns: Sequence[str], found: Sequence[str], name: str, why: str = "") -> None:
+    """Raises InputError unless each of `columns` is found, once; `why` says how it was found."""
     for column in columns:
         if found.count(column) > 1:
             raise InputError(f"{name}: names {found.count(column)} columns {column!r}; rename them")
@@ -65,7 +65,7 @@ def check_columns(columns: Sequence[str], found: Sequence[str], name: str) -> No
             near = difflib.get_close_matches(column, found, 1)
             hint = f" (did you mean {near[0]!r}?)" if near else ""
             raise InputError(
-                f"{name}: has no column {column!r}{hint}; it has {', '.join(map(repr, found))}"
+                f"{name}: has no column {column!r}{hint}; it has {', '.join(map(repr, found))}{why}"
             )
 
 
