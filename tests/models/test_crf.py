@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from pipeline.models.crf import CRF
-from pipeline.tasks import spans
+from pipeline.corpus import spans
 
 LENGTHS = [5, 1, 3, 2, 5, 4]
 C = 4

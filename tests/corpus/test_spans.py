@@ -10,8 +10,8 @@ import pytest
 from seqeval.metrics.sequence_labeling import get_entities, precision_recall_fscore_support
 from seqeval.scheme import IOB2, IOBES, Entities
 
-from pipeline.tasks import spans
-from pipeline.tasks.spans import Counts, Span
+from pipeline.corpus import spans
+from pipeline.corpus.spans import Counts, Span
 
 LABELS = ["PER", "LOC", "B-I", "_"]
 NAMES: dict[spans.Scheme, list[str]] = {
