@@ -238,7 +238,7 @@ def model_alone(steps: int, rank: int, world: int, budget: int) -> float:
     settings = config.load(None, [*SETTINGS, f"stream.token_budget={budget}"])
     manifest = open_dataset(settings.corpus.shards)
     loader = open_loader(manifest, settings.stream, rank=rank, world=world)
-    task = Classification(settings.model, manifest.tokenizer.vocab_size, manifest.label_names)
+    task = Classification(settings.task, settings.model, manifest)
     device = _device()
     if device.type == "cpu":
         use_one_core()
@@ -301,7 +301,7 @@ def corpus() -> tuple[list[Any], list[int], int]:
         lists: Any = block.column("tokens")
         tokens += np.split(np.asarray(lists.values, np.int64), np.asarray(lists.offsets)[1:-1])
         labels += block.column("label").to_pylist()
-    return tokens, labels, manifest.tokenizer.vocab_size
+    return tokens, labels, manifest.vocabularies["tokenizer"]
 
 
 def _device() -> Any:

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from pipeline.corpus.settings import CorpusSettings
 from pipeline.errors import ConfigError
-from pipeline.models.settings import BELONGS_TO, ModelSettings
+from pipeline.models.settings import BELONGS_TO, OF_TASK, ModelSettings
 from pipeline.settings import Section
 from pipeline.stream.settings import StreamSettings
 from pipeline.tasks.settings import TaskSettings
@@ -191,6 +191,7 @@ def _conflicts(config: Config) -> Iterator[str]:
             f"(corpus.max_tokens={corpus.max_tokens}); raise the one or lower the other"
         )
     yield from _model_conflicts(config.model)
+    yield from _task_conflicts(config)
     if stream.direct:
         yield from _direct_conflicts(corpus, stream)
     if corpus.long_texts != "truncate" and corpus.keep != "start":
@@ -240,6 +241,22 @@ def _model_conflicts(model: ModelSettings) -> Iterator[str]:
         yield (
             f"model.zoneout={model.zoneout}: keeps states along time, which a grid of depth alone "
             f"has not; leave it out or set model.grid_dimensions=2"
+        )
+
+
+def _task_conflicts(config: Config) -> Iterator[str]:
+    task, model = config.task.name, config.model
+    for key, of in OF_TASK.items():
+        value = getattr(model, key)
+        if task not in of and value != type(model).model_fields[key].default:
+            yield (
+                f"model.{key}={value}: is of task.name={' or '.join(of)}, but the task is {task}, "
+                f"which would pass it over; leave it out or change the task"
+            )
+    if task != "classification" and config.stream.direct:
+        yield (
+            f"stream.direct={config.stream.direct}: only texts for classification are trained on "
+            f"without preparing, and the task is {task}; set stream.direct=0"
         )
 
 

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from loaders.common import SEED, Array, Batch, Rows
-from pipeline.corpus.blocks import schema
+from loaders.common import SEED, Batch, Rows
+from pipeline.corpus.blocks import batch, schema
 from pipeline.corpus.dataset import (
     FORMAT,
     INDEX,
@@ -41,31 +41,42 @@ def convert(rows: Rows, folder: Path) -> None:
         folder.with_suffix(".partial"), CorpusSettings(input="rows", shards=str(folder)), fields
     )
     job.out.mkdir(parents=True)
-    job.tokenizer.write_text("{}")  # the rows come tokenised
+    job.tokenizer("tokenizer").write_text("{}")  # the rows come tokenised
     lengths = np.array([len(row) for row in rows.tokens], np.int32)
-    totals = Totals(len(lengths), int(lengths.sum()), int(lengths.max()))
+    tokens = int(lengths.sum())
+    totals = Totals(len(lengths), tokens, int(lengths.max()), tokens * 2 + len(lengths) * 8)
     part = Part(0, "rows", {TRAIN: totals}, Tally(0, 0))
     path = job.part(0, f"{TRAIN}.arrow")
     path.parent.mkdir()
-    columns = schema(fields, VOCABULARY)
+    columns = schema(fields, {"tokenizer": VOCABULARY})
     with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, columns) as writer:
         for start in range(0, len(lengths), PART_ROWS):
             some = slice(start, start + PART_ROWS)
-            writer.write_batch(_batch(columns, lengths[some], rows.tokens[some], rows.labels[some]))
+            cells = list(zip(rows.tokens[some], rows.labels[some].tolist(), strict=True))
+            writer.write_batch(batch(columns, cells))
     salt = salt_of(totals)
-    plans = plan_shards(job, TRAIN, totals, [part], VOCABULARY, salt)
+    plans = plan_shards(job, TRAIN, totals, [part], salt)
     shards = tuple(pack(job, plan) for plan in plans)
     index, size = job.out / TRAIN / INDEX, job.settings.rows_per_block
     records = (job.packed(TRAIN, plan.number, "index") for plan in plans)
     write_index(index, records, -(-totals.rows // size), size)
-    split = Split(**asdict(totals), salt=salt, index_sha256=file_sha256(index), shards=shards)
+    split = Split(
+        rows=totals.rows,
+        tokens=totals.tokens,
+        max_length=totals.max_length,
+        salt=salt,
+        index_sha256=file_sha256(index),
+        shards=shards,
+    )
     manifest = Manifest(
         location=str(job.out),
         format=FORMAT,
         settings={},
         fields=fields,
-        label_names=(),
-        tokenizer=TokenizerFacts(file_sha256(job.tokenizer), VOCABULARY),
+        names={},
+        tokenizers={
+            "tokenizer": TokenizerFacts(file_sha256(job.tokenizer("tokenizer")), VOCABULARY)
+        },
         inputs=(),
         splits={TRAIN: split},
         report={},
@@ -73,15 +84,6 @@ def convert(rows: Rows, folder: Path) -> None:
     (job.out / "dataset.json").write_text(json.dumps(manifest.to_json()))
     job.out.rename(folder)
     shutil.rmtree(job.work)
-
-
-def _batch(
-    columns: pa.Schema, lengths: Array, tokens: list[Array], labels: Array
-) -> pa.RecordBatch:
-    offsets = np.zeros(len(lengths) + 1, np.int32)
-    np.cumsum(lengths, out=offsets[1:])
-    arrays = [pa.ListArray.from_arrays(offsets, np.concatenate(tokens)), labels.astype(np.int32)]
-    return pa.record_batch(arrays, schema=columns)
 
 
 class Loader:
@@ -104,9 +106,9 @@ class Loader:
     def _batches(self, start: Position) -> Iterator[Batch]:
         for update in self._stream.epoch(start):
             self._position = update.after
-            for batch in update.batches:
+            for made in update.batches:
                 yield {
-                    "tokens": batch.columns["tokens"],
-                    "lengths": batch.lengths,
-                    "labels": batch.columns["label"],
+                    "tokens": made.columns["tokens"],
+                    "lengths": made.lengths,
+                    "labels": made.columns["label"],
                 }

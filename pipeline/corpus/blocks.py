@@ -1,68 +1,92 @@
-"""Rows of tokens as Arrow record batches: those of parts, and the blocks of shards.
+"""Rows as Arrow record batches: those of parts, and the blocks of shards.
 
-Columns, with the names that the task gave:
-  tokens: list<uint16>, or list<uint32> for a vocabulary past 65,536; the ids of each row
-  label: int32; absent if the task asks for none
-and, where long texts are split, what `fields.py` says of documents and their segments:
-  document: int64; segment and segments: int32
+A column is one of the task's fields (`columns.arrow` says of which type) or, where long texts are
+split, what `fields.py` says of documents and their segments. The first is a list.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from pipeline.corpus.fields import DOCUMENT, SEGMENT, SEGMENTS, Field, text_and_label
+from pipeline.corpus.columns import Cell, arrow
+from pipeline.corpus.fields import DOCUMENT, SEGMENT, SEGMENTS, Field
 
 Array = npt.NDArray[Any]
 
 
-def schema(fields: tuple[Field, ...], vocab_size: int, *, segments: bool = False) -> pa.Schema:
-    """The columns of a block, whose rows may be `segments` of documents."""
-    text, label = text_and_label(fields)
-    token: Any = pa.uint16() if token_bytes(vocab_size) == 2 else pa.uint32()
-    columns: dict[str, Any] = {text.name: pa.list_(token)}
-    if label:
-        columns[label.name] = pa.int32()
+def schema(
+    fields: Sequence[Field], vocabularies: Mapping[str, int], *, segments: bool = False
+) -> pa.Schema:
+    """The columns of a block, whose rows may be `segments` of documents, given how many tokens each
+    vocabulary has."""
+    columns: dict[str, Any] = {
+        field.name: arrow(field, vocabularies.get(field.vocabulary, 0)) for field in fields
+    }
     if segments:
         columns |= {DOCUMENT: pa.int64(), SEGMENT: pa.int32(), SEGMENTS: pa.int32()}
     return pa.schema(columns)
 
 
-def token_bytes(vocab_size: int) -> int:
-    return 2 if vocab_size <= 1 << 16 else 4
+def batch(columns: pa.Schema, rows: Sequence[Sequence[Cell]]) -> pa.RecordBatch:
+    """Rows of a cell a column."""
+    cells = zip(*rows, strict=True)
+    arrays = [_of_cells(kind, list(some)) for kind, some in zip(columns.types, cells, strict=True)]
+    return pa.record_batch(arrays, schema=columns)
 
 
-def batch(
-    columns: pa.Schema, ids: Sequence[Sequence[int]], *others: Sequence[int]
-) -> pa.RecordBatch:
-    """Rows of tokens `ids` and of the values of the `other` columns."""
-    token: Any = columns.field(0).type
-    lengths = np.fromiter(map(len, ids), np.int32, len(ids))
-    values = np.fromiter(
-        chain.from_iterable(ids), token.value_type.to_pandas_dtype(), lengths.sum()
-    )
-    return _batch(columns, lengths, values, *map(np.asarray, others))
+def size(columns: pa.Schema, row: Sequence[Cell]) -> int:
+    """About the bytes that a row takes."""
+    total = 0
+    for kind, cell in zip(columns.types, row, strict=True):
+        items: Any = kind
+        if pa.types.is_list(kind):
+            items = kind.value_type
+            total += 4  # its offset
+        total += np.size(cell) * _item_bytes(items)
+    return total
 
 
-def _batch(columns: pa.Schema, lengths: Array, values: Array, *others: Array) -> pa.RecordBatch:
-    """Rows of `lengths` tokens each, all tokens in `values`.
+def _item_bytes(kind: Any) -> int:
+    return int((kind.value_type if pa.types.is_fixed_size_list(kind) else kind).bit_width) // 8
+
+
+def _of_cells(kind: Any, cells: Sequence[Any]) -> Any:
+    if not pa.types.is_list(kind):
+        return of_values(kind, np.array(cells))
+    lengths = np.fromiter(map(len, cells), np.int32, len(cells))
+    return of_lists(kind, lengths, np.concatenate(cells))
+
+
+def of_lists(kind: Any, lengths: Array, values: Array) -> Any:
+    """Lists of `lengths` items each, all items in `values`.
 
     Arrays are made from scratch, never sliced: Arrow would write what lies beyond a slice as
     padding, and the same rows would have other bytes.
     """
     offsets = np.zeros(len(lengths) + 1, np.int32)
     np.cumsum(lengths, out=offsets[1:])
-    tokens = pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.array(values))
-    types = columns.types[1:]
-    arrays = [tokens, *(pa.array(v, kind) for v, kind in zip(others, types, strict=True))]
-    return pa.record_batch(arrays, schema=columns)
+    parts: Any = pa.array(offsets, pa.int32()), of_values(kind.value_type, values), kind
+    return pa.ListArray.from_arrays(*parts)
+
+
+def of_values(kind: Any, values: Array) -> Any:
+    """Values [n], or [n, F] of a type that is a list of F."""
+    if pa.types.is_fixed_size_list(kind):
+        array: Any = pa.FixedSizeListArray
+        return array.from_arrays(pa.array(np.ravel(values), kind.value_type), type=kind)
+    return pa.array(values.astype(kind.to_pandas_dtype(), copy=False))
+
+
+def to_numpy(column: Any) -> Array:
+    """The values [n] of an array that is no list, or [n, F] of one whose items are lists of F."""
+    if pa.types.is_fixed_size_list(column.type):
+        return np.asarray(column.flatten()).reshape(len(column), column.type.list_size)
+    return np.asarray(column)
 
 
 @dataclass(frozen=True)
@@ -93,11 +117,15 @@ def blocks(slices: Sequence[Slice], rows: int) -> Iterator[pa.RecordBatch]:
 
 def _joined(tables: list[pa.Table]) -> pa.RecordBatch:
     table = pa.concat_tables(tables)
-    tokens: Any = table.column(0)
-    lengths, values = pc.list_value_length(tokens), pc.list_flatten(tokens)
-    return _batch(
-        table.schema, *(column.to_numpy() for column in (lengths, values, *table.columns[1:]))
-    )
+    arrays = []
+    for column in table.columns:
+        whole: Any = pa.concat_arrays(column.chunks)
+        if pa.types.is_list(whole.type):
+            lengths = whole.value_lengths().to_numpy()
+            arrays.append(of_lists(whole.type, lengths, to_numpy(whole.flatten())))
+        else:
+            arrays.append(of_values(whole.type, to_numpy(whole)))
+    return pa.record_batch(arrays, schema=table.schema)
 
 
 def to_bytes(block: pa.RecordBatch) -> pa.Buffer:

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 
 from pipeline.corpus import report
@@ -19,10 +19,11 @@ from pipeline.corpus.dataset import (
     relevant,
 )
 from pipeline.corpus.encode import PieceTask, encode
+from pipeline.corpus.fields import vocabularies
 from pipeline.corpus.index import salt_of, write_index
 from pipeline.corpus.inputs import facts
 from pipeline.corpus.labels import name_labels
-from pipeline.corpus.pack import pack, plan_shards, split_bytes
+from pipeline.corpus.pack import pack, plan_shards
 from pipeline.corpus.sample import Sample
 from pipeline.corpus.scan import scan
 from pipeline.corpus.stages import SPLITS, InputFile, Job, Part, Scanned, Totals
@@ -42,12 +43,13 @@ def build(job: Job, files: Sequence[InputFile], crew: Crew, log: Log) -> tuple[M
     settings = job.settings
     scans = crew.run("scan", partial(scan, job), files, sum(file.bytes for file in files))
     report.check_skips(settings, scans)
-    labels = name_labels(settings, scans) if job.wanted.label else None
-    chosen = choose(job, scans, labels)
-    vocab_size = _make_tokenizer(job, scans, log)
+    names = {f.name: name_labels(settings, scans, f) for f in job.fields if f.named}
+    chosen = choose(job, scans, names[job.label.name] if job.label else None)
+    tokenizers = {name: _make_tokenizer(job, name, scans, log) for name in vocabularies(job.fields)}
     tasks = _piece_tasks(scans)
     raw_bytes = sum(task.piece.bytes for task in tasks)
-    parts = crew.run("encode", partial(encode, job), tasks, raw_bytes)
+    named = {field: labels.names for field, labels in names.items()}
+    parts = crew.run("encode", partial(encode, job, named), tasks, raw_bytes)
     _check_unchanged(files)
     report.check_skips(settings, scans, parts)
     counts = report.count(scans, chosen, parts)
@@ -58,30 +60,34 @@ def build(job: Job, files: Sequence[InputFile], crew: Crew, log: Log) -> tuple[M
         format=FORMAT,
         settings=relevant(settings),
         fields=job.fields,
-        label_names=tuple(labels.names) if labels else (),
-        tokenizer=TokenizerFacts(file_sha256(job.tokenizer), vocab_size),
+        names={field: tuple(of_field) for field, of_field in named.items()},
+        tokenizers=tokenizers,
         inputs=tuple(InputFacts(file.name, file.bytes) for file in files),
-        splits={s: _pack(job, crew, s, totals[s], parts, vocab_size) for s in SPLITS},
+        splits={s: _pack(job, crew, s, totals[s], parts, tokenizers) for s in SPLITS},
         report=counts,
     )
     seconds = time.monotonic() - begun
-    return manifest, list(report.summary(manifest, labels, raw_bytes, seconds))
+    return manifest, list(report.summary(manifest, names, raw_bytes, seconds))
 
 
-def _make_tokenizer(job: Job, scans: Iterable[Scanned], log: Log) -> int:
-    """Copy the one that is given, or train one on the sample of all files, unless that is done;
-    returns the size of the vocabulary."""
+def _make_tokenizer(
+    job: Job, vocabulary: str, scans: Iterable[Scanned], log: Log
+) -> TokenizerFacts:
+    """Copy the one that is given, or train one on the sample of all files, unless that is done."""
+    path = job.tokenizer(vocabulary)
     if job.settings.tokenizer:
-        with landing(job.tokenizer) as file:
+        with landing(path) as file:
             file.write(given_tokenizer(job.settings))
-    if not job.tokenizer.exists():
+    if not path.exists():
         sample = Sample(int(job.settings.tokenizer_sample_mb * MB))
         for scanned in scans:
-            sample.add_saved(job.scanned(scanned.file.number, "sample"))
-        log(f"training the tokeniser on {sample.bytes / MB:.1f} MB of text")
-        with landing(job.tokenizer) as file:
-            file.write(train((text for _, text in sample), job.settings).encode())
-    return Encoder(job.tokenizer, job.settings.max_tokens).vocab_size
+            sample.add_saved(job.scanned(scanned.file.number, f"{vocabulary}.sample"))
+        log(f"training the {vocabulary} on {sample.bytes / MB:.1f} MB of text")
+        words = any(f.kind == "words" for f in job.fields if f.vocabulary == vocabulary)
+        with landing(path) as file:
+            texts = (text for _, text in sample)
+            file.write(train(texts, job.settings, words=words).encode())
+    return TokenizerFacts(file_sha256(path), Encoder(path, job.settings.max_tokens).vocab_size)
 
 
 def _piece_tasks(scans: Sequence[Scanned]) -> list[PieceTask]:
@@ -104,13 +110,18 @@ def _total(split: str, parts: Iterable[Part]) -> Totals:
 
 
 def _pack(
-    job: Job, crew: Crew, split: str, totals: Totals, parts: Sequence[Part], vocab_size: int
+    job: Job,
+    crew: Crew,
+    split: str,
+    totals: Totals,
+    parts: Sequence[Part],
+    tokenizers: Mapping[str, TokenizerFacts],
 ) -> Split:
     """Write the shards and the index of a split."""
-    salt = salt_of(FORMAT, split, file_sha256(job.tokenizer), totals.rows, totals.tokens)
-    plans = plan_shards(job, split, totals, parts, vocab_size, salt)
-    size = split_bytes(totals, vocab_size)
-    shards = crew.run(f"pack {split}", partial(pack, job), plans, size)
+    hashes = [facts.sha256 for facts in tokenizers.values()]
+    salt = salt_of(FORMAT, split, *hashes, totals.rows, totals.tokens)
+    plans = plan_shards(job, split, totals, parts, salt)
+    shards = crew.run(f"pack {split}", partial(pack, job), plans, totals.bytes)
     index = job.out / split / INDEX
     rows = job.settings.rows_per_block
     records = (job.packed(split, plan.number, "index") for plan in plans)

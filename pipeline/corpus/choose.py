@@ -73,9 +73,9 @@ class _Choosing:
                     self._job.scanned(number, "hashes"), "<u8", CHUNK, offset=start * 8
                 )
                 ids = np.zeros(len(hashes), np.int16)
-                if self._labels:
+                if self._labels and self._job.label and scanned.examples:
                     codes = self._job.scanned(number, "codes")
-                    ids = self._labels.of(scanned)[
+                    ids = self._labels.of(scanned, self._job.label.name)[
                         np.fromfile(codes, "<u2", CHUNK, offset=start * 2)
                     ]
                 yield place + start, hashes, ids, scanned.file.held_out

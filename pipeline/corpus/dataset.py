@@ -2,7 +2,7 @@
 
 A dataset is a folder, or a URL that holds a copy of one:
   dataset.json        what it is made of; written last of all
-  tokenizer.json      of the tokenizers library
+  tokenizer.json      of the tokenizers library; one for each vocabulary, by its name
   SPLIT/index.npy     a record for each block of the split (see `index.py`)
   SPLIT/00000.tar ... members of one Arrow IPC stream each: a block of rows (see `blocks.py`)
 SPLIT is train or validation.
@@ -24,10 +24,8 @@ from pipeline.errors import DatasetError, InputError
 from pipeline.settings import may_change
 from pipeline.storage.store import Store, is_url, open_store
 
-FORMAT = 2
+FORMAT = 3
 INDEX = "index.npy"
-SPECIAL_TOKENS = ("<pad>", "<unk>", "<s>", "</s>")  # their ids are 0, 1, 2, 3
-PAD = 0
 
 
 @dataclass(frozen=True)
@@ -70,8 +68,8 @@ class Manifest:
     format: int
     settings: dict[str, Any]  # those that bear on the dataset
     fields: tuple[Field, ...]
-    label_names: tuple[str, ...]
-    tokenizer: TokenizerFacts
+    names: dict[str, tuple[str, ...]]  # of each field that holds indices of names
+    tokenizers: dict[str, TokenizerFacts]  # by vocabulary
     inputs: tuple[InputFacts, ...]
     splits: dict[str, Split]
     report: dict[str, int]  # how many rows were read, skipped (by reason) and cut
@@ -98,6 +96,11 @@ class Manifest:
         return hashlib.sha256(canonical.encode()).hexdigest()
 
     @property
+    def vocabularies(self) -> dict[str, int]:
+        """How many tokens each has."""
+        return {name: facts.vocab_size for name, facts in self.tokenizers.items()}
+
+    @property
     def segments(self) -> bool:
         """Whether rows may be segments of longer documents."""
         return self.settings.get("long_texts") == "split"
@@ -122,16 +125,16 @@ class Manifest:
 def open_dataset(location: str | Path, *, whole: bool = True) -> Manifest:
     """The manifest of a dataset. Raises DatasetError if it is not there or not whole.
 
-    Checks the tokeniser and, of a folder that is to be `whole`, the sizes of the shards; records of
-    the index and blocks have checksums of their own.
+    Checks the tokenisers and, of a folder that is to be `whole`, the sizes of the shards;
+    records of the index and blocks have checksums of their own.
     """
     manifest = read_manifest(location)
-    tokenizer = manifest.store.whole("tokenizer.json")
-    if hashlib.sha256(tokenizer).hexdigest() != manifest.tokenizer.sha256:
-        raise DatasetError(
-            f"{location}/tokenizer.json: is not the file that the dataset was made with (its "
-            "SHA-256 differs); copy it again, or prepare anew"
-        )
+    for name, facts in manifest.tokenizers.items():
+        if hashlib.sha256(manifest.store.whole(f"{name}.json")).hexdigest() != facts.sha256:
+            raise DatasetError(
+                f"{location}/{name}.json: is not the file that the dataset was made with (its "
+                "SHA-256 differs); copy it again, or prepare anew"
+            )
     if whole and not is_url(location):
         _check_sizes(manifest)
     return manifest

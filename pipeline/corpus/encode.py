@@ -1,6 +1,6 @@
 """Stage 2, a unit a piece of an input file: its chosen examples become rows of tokens."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,18 +9,22 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from pipeline.corpus.blocks import batch, schema
+from pipeline.corpus.blocks import batch, schema, size
 from pipeline.corpus.choose import DROPPED, IN_TRAIN, IN_VALIDATION
+from pipeline.corpus.columns import Cell
 from pipeline.corpus.crew import advance
-from pipeline.corpus.readers import open_reader
+from pipeline.corpus.encoding import Encoded, Encoding
+from pipeline.corpus.fields import vocabularies
+from pipeline.corpus.readers import opened
 from pipeline.corpus.rows import Example
 from pipeline.corpus.stages import TRAIN, VALIDATION, Job, Part, Piece, Tally, Totals
-from pipeline.corpus.tokenizer import Encoded, Encoder
+from pipeline.corpus.tokenizer import Encoder
 from pipeline.corpus.work import landing, remembered
 from pipeline.errors import InputError
 
 BATCH_ROWS = 1024
-BATCH_CHARACTERS = 1 << 22
+BATCH_BYTES = 1 << 22
+Names = Mapping[str, Sequence[str]]
 CHOSEN = {TRAIN: IN_TRAIN, VALIDATION: IN_VALIDATION}
 
 
@@ -40,20 +44,25 @@ class Chosen(NamedTuple):
 
     row: int
     document: int  # its number in the corpus
-    text: str
+    values: tuple[Any, ...]
+    size: int  # of its first value, in bytes
     split: int
-    label: int
 
 
-def encode(job: Job, task: PieceTask) -> Part:
-    """Write the rows of a piece, one file a split."""
-    return remembered(job.part(task.number, "json"), Part, lambda: _encode(job, task))
+def encode(job: Job, names: Names, task: PieceTask) -> Part:
+    """Write the rows of a piece, one file a split; `names` are those of each field."""
+    return remembered(job.part(task.number, "json"), Part, lambda: _encode(job, names, task))
 
 
-def _encode(job: Job, task: PieceTask) -> Part:
-    settings = job.settings
-    encoder = Encoder(job.tokenizer, settings.max_tokens, settings.keep, settings.long_texts)
-    columns = schema(job.fields, encoder.vocab_size, segments=settings.long_texts == "split")
+def _encode(job: Job, names: Names, task: PieceTask) -> Part:
+    s = job.settings
+    encoders = {
+        name: Encoder(job.tokenizer(name), s.max_tokens, s.keep, s.long_texts)
+        for name in vocabularies(job.fields)
+    }
+    encoding = Encoding(job.wanted, encoders, names)
+    sizes = {name: encoder.vocab_size for name, encoder in encoders.items()}
+    columns = schema(job.fields, sizes, segments=s.long_texts == "split")
     part = Part(task.number, task.name, {split: Totals() for split in CHOSEN})
     with ExitStack() as stack:
         writers = {}
@@ -61,70 +70,69 @@ def _encode(job: Job, task: PieceTask) -> Part:
             file = stack.enter_context(landing(job.part(task.number, f"{split}.arrow")))
             writers[split] = stack.enter_context(pa.ipc.new_file(file, columns))
         for group in _groups(_chosen(job, task)):
-            encoded = encoder.encode([example.text for example in group])
-            for text, example in zip(encoded, group, strict=True):
-                _count(part, text, example.row)
+            encoded = encoding.encode([example.values for example in group])
+            for found, example in zip(encoded, group, strict=True):
+                _count(part, found, example.row)
             for split, number in CHOSEN.items():
                 rows = [
                     row
-                    for text, example in zip(encoded, group, strict=True)
+                    for found, example in zip(encoded, group, strict=True)
                     if example.split == number
-                    for row in _rows(job, text, example)
+                    for row in _rows(job, found, example)
                 ]
                 if rows:
-                    writers[split].write_batch(batch(columns, *zip(*rows, strict=True)))
-                    lengths = [len(ids) for ids, *_ in rows]
-                    part.splits[split].add(Totals(len(rows), sum(lengths), max(lengths)))
+                    writers[split].write_batch(batch(columns, rows))
+                    lengths = [len(first) for first, *_ in rows]
+                    taken = sum(size(columns, row) for row in rows)
+                    part.splits[split].add(Totals(len(rows), sum(lengths), max(lengths), taken))
             advance(task.piece.bytes * len(group) // task.piece.examples)
     return part
 
 
-def _rows(job: Job, text: Encoded, example: Chosen) -> Iterator[tuple[Any, ...]]:
-    """The rows of a text, their values in the order of the columns."""
-    label = (example.label,) if job.wanted.label else ()
-    for segment, ids in enumerate(text.rows):
-        place = (example.document, segment, len(text.rows))
-        yield (ids, *label, *(place if job.settings.long_texts == "split" else ()))
+def _rows(job: Job, found: Encoded, example: Chosen) -> Iterator[tuple[Any, ...]]:
+    """The rows of an example, their cells in the order of the columns."""
+    for segment, cells in enumerate(found.rows):
+        place: tuple[Cell, ...] = (example.document, segment, len(found.rows))
+        yield (*cells, *(place if job.settings.long_texts == "split" else ()))
 
 
-def _count(part: Part, text: Encoded, row: int) -> None:
-    """Note what is not one whole row of a text."""
-    if text.skip:
-        part.skips.setdefault(text.skip, Tally(0, row)).count += 1
-    elif len(text.rows) > 1:
+def _count(part: Part, found: Encoded, row: int) -> None:
+    """Note what is not one whole row of an example."""
+    if found.skip:
+        part.skips.setdefault(found.skip, Tally(0, row)).count += 1
+    elif len(found.rows) > 1:
         part.split += 1
-        part.segments += len(text.rows)
+        part.segments += len(found.rows)
     else:
-        part.truncated += text.long
+        part.truncated += found.long
 
 
 def _chosen(job: Job, task: PieceTask) -> Iterator[Chosen]:
     """Read a piece again and leave out what was decided."""
     piece, count = task.piece, 0
     splits = np.fromfile(job.choice, np.uint8, piece.examples, offset=task.place)
-    labels = np.fromfile(job.label_ids, np.int16, piece.examples, offset=task.place * 2)
-    with open_reader(task.path, job.wanted.columns, task.name) as reader:
+    with opened(job.settings, task.path, job.wanted.columns, task.name) as reader:
         reader.seek(piece.start, piece.stop, piece.row)
         for row in reader:
             example = job.wanted.examine(row)
             if isinstance(example, Example):
                 if count < piece.examples and splits[count] != DROPPED:
-                    split, label = int(splits[count]), int(labels[count])
-                    yield Chosen(row.number, task.place + count, example.text, split, label)
+                    place, split = task.place + count, int(splits[count])
+                    yield Chosen(row.number, place, example.values, len(example.data), split)
                 count += 1
     if count != piece.examples:
         raise InputError(f"{task.name}: changed while it was being prepared; prepare again")
 
 
 def _groups(examples: Iterable[Chosen]) -> Iterator[list[Chosen]]:
-    """Examples to tokenise at once: enough to be quick, few enough to be held."""
+    """Examples to encode at once: enough to be quick, few enough to be held."""
     group: list[Chosen] = []
-    characters = 0
+    held = 0
     for example in examples:
         group.append(example)
-        characters += len(example.text)
-        if len(group) == BATCH_ROWS or characters >= BATCH_CHARACTERS:
+        held += example.size
+        if len(group) == BATCH_ROWS or held >= BATCH_BYTES:
             yield group
-            group, characters = [], 0
+            group, held = [], 0
     if group:
         yield group

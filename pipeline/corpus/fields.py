@@ -7,24 +7,43 @@ SEGMENT_COLUMNS = DOCUMENT, SEGMENT, SEGMENTS = ("document", "segment", "segment
 """Whole numbers that rows carry beside a task's fields where long texts are split: which document
 a row is of, unique in the corpus; its place there, from 0; how many rows the document has."""
 
+Kind = Literal["text", "words", "characters", "label", "labels", "tags", "steps"]
+
 
 @dataclass(frozen=True)
 class Field:
-    """One column of the raw input and the name that it carries in the shards.
+    """One column of the shards: its name there, the column of the raw input that it is made of,
+    and what becomes of that (see `columns.py`).
 
-    `kind` says what becomes of it: "text" is tokenised, "label" becomes an index into the names
-    of the labels. A task asks for one text and at most one label.
+    text        a string         the ids of its tokens
+    words       a list of words  their ids
+    characters  the same         `width` bytes of each word
+    tags        a list of names  their indices, one a word
+    label       a name           its index
+    labels      a list of names  of each name whether it is there
+    steps       an image         `width` pixels a step
+
+    The first field of a task is a list and says how long a row is. Words, characters and tags are
+    cut alike.
     """
 
     name: str
     column: str
-    kind: Literal["text", "label"]
+    kind: Kind
+    width: int = 0
+    vocabulary: str = "tokenizer"
+    """Of texts and words: the tokeniser, which fields may share."""
+
+    @property
+    def tokenised(self) -> bool:
+        return self.kind in ("text", "words")
+
+    @property
+    def named(self) -> bool:
+        """Whether it holds indices of names."""
+        return self.kind in ("label", "labels", "tags")
 
 
-def text_and_label(fields: tuple[Field, ...]) -> tuple[Field, Field | None]:
-    """The one text and the one label, if there is any."""
-    texts = [field for field in fields if field.kind == "text"]
-    labels = [field for field in fields if field.kind == "label"]
-    if len(texts) != 1 or len(labels) > 1:
-        raise ValueError(f"a corpus has one text and at most one label, not {fields}")
-    return texts[0], labels[0] if labels else None
+def vocabularies(fields: tuple[Field, ...]) -> list[str]:
+    """The names of the tokenisers that some fields need."""
+    return list(dict.fromkeys(field.vocabulary for field in fields if field.tokenised))

@@ -1,14 +1,17 @@
-"""From the labels that stand in the input to the indices 0, 1, 2, ... of their names."""
+"""From the labels and tags that stand in the input to the indices 0, 1, 2, ... of their names."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.corpus.scan import MAX_LABELS
+from pipeline.corpus.fields import Field
 from pipeline.corpus.settings import CorpusSettings
 from pipeline.corpus.stages import Scanned, Tally
 from pipeline.errors import InputError
+
+MAX_LABELS = 10_000
 
 
 @dataclass(frozen=True)
@@ -20,18 +23,18 @@ class Labels:
     once: dict[str, str]  # label -> file:row, of those skipped because they stand there once
     counts: list[int]  # usable rows of each name
 
-    def of(self, scanned: Scanned) -> npt.NDArray[np.int16]:
+    def of(self, scanned: Scanned, field: str) -> npt.NDArray[np.int16]:
         """By the codes of one file: the index of the label's name, or -1."""
-        ids = (self.ids[label] for label in scanned.labels)
+        ids = (self.ids[label] for label in scanned.labels[field])
         return np.array([-1 if index is None else index for index in ids], np.int16)
 
 
-def name_labels(settings: CorpusSettings, scans: list[Scanned]) -> Labels:
+def name_labels(settings: CorpusSettings, scans: list[Scanned], field: Field) -> Labels:
     """Raises InputError for an unknown label, for fewer than two and for far too many."""
     total: dict[str, Tally] = {}
     first: dict[str, str] = {}
     for scanned in scans:
-        for label, tally in scanned.labels.items():
+        for label, tally in scanned.labels.get(field.name, {}).items():
             first.setdefault(label, f"{scanned.file.name}:{tally.row}")
             total.setdefault(label, Tally(0, tally.row)).count += tally.count
     if len(total) > MAX_LABELS:
@@ -45,6 +48,8 @@ def name_labels(settings: CorpusSettings, scans: list[Scanned]) -> Labels:
         ids = {label: label_index(label, names, first[label]) for label in total}
     else:
         once = {label: first[label] for label, tally in total.items() if tally.count == 1}
+        if field.kind != "label":  # a row has several, and keeps those that stand there once
+            once = {}
         names = _in_order([label for label in total if label not in once])
         ids = dict.fromkeys(once) | {name: index for index, name in enumerate(names)}
     counts = [0] * len(names)
@@ -53,6 +58,22 @@ def name_labels(settings: CorpusSettings, scans: list[Scanned]) -> Labels:
             counts[index] += total[label].count
     _check_two(settings, names, counts, once)
     return Labels(names, ids, once, counts)
+
+
+class NameIndex(dict[str, int]):
+    """The indices of some names, and of what stands for one (see `label_index`)."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        super().__init__({name: index for index, name in enumerate(names)})
+        self._names = list(names)
+
+    def check(self, name: str, where: str) -> None:
+        """Raises InputError if what stands at `where` is no name and stands for none."""
+        if name not in self:
+            self[name] = label_index(name, self._names, where)
+
+    def __missing__(self, name: str) -> int:
+        return label_index(name, self._names, "a label")
 
 
 def label_index(label: str, names: list[str], where: str) -> int:

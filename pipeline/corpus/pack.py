@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
 
-from pipeline.corpus.blocks import Slice, blocks, to_bytes, token_bytes
+from pipeline.corpus.blocks import Slice, blocks, to_bytes
 from pipeline.corpus.crew import advance
 from pipeline.corpus.dataset import Shard
 from pipeline.corpus.index import write_records
@@ -30,12 +30,12 @@ class ShardPlan:
 
 
 def plan_shards(
-    job: Job, split: str, totals: Totals, parts: Sequence[Part], vocab_size: int, salt: int
+    job: Job, split: str, totals: Totals, parts: Sequence[Part], salt: int
 ) -> list[ShardPlan]:
     """Shards of about `shard_mb` and equal numbers of blocks: a function of the totals alone."""
     rows = job.settings.rows_per_block
     blocks = math.ceil(totals.rows / rows)
-    shards = min(blocks, math.ceil(split_bytes(totals, vocab_size) / MB / job.settings.shard_mb))
+    shards = min(blocks, math.ceil(totals.bytes / MB / job.settings.shard_mb))
     ends = list(accumulate(part.splits[split].rows for part in parts))
     plans = []
     for number in range(shards):
@@ -48,11 +48,6 @@ def plan_shards(
             slices.append(Slice(path, max(first * rows - begin, 0), min(stop, ends[place]) - begin))
         plans.append(ShardPlan(split, number, first, tuple(slices), salt))
     return plans
-
-
-def split_bytes(totals: Totals, vocab_size: int) -> int:
-    """Tokens, and an offset and a label a row."""
-    return totals.tokens * token_bytes(vocab_size) + totals.rows * 8
 
 
 def pack(job: Job, plan: ShardPlan) -> Shard:

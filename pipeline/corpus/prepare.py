@@ -70,7 +70,7 @@ def _ready(folder: Path, settings: CorpusSettings, fields: tuple[Field, ...]) ->
     manifest = open_dataset(folder)
     check_settings(manifest, settings)
     given = _tokenizer_hash(settings)
-    if given not in ("", manifest.tokenizer.sha256):
+    if given and any(given != facts.sha256 for facts in manifest.tokenizers.values()):
         raise DatasetError(
             f"corpus.tokenizer={settings.tokenizer!r}: is not the one that {folder} was made with; "
             f"set another corpus.shards, or delete {folder} and prepare anew"

@@ -9,7 +9,7 @@ import gzip
 import tempfile
 import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import IO, Any, Literal
 
@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from pipeline.corpus.conll import conll_columns, conll_records
 from pipeline.corpus.rows import Row
+from pipeline.corpus.settings import CorpusSettings
 from pipeline.corpus.tar import TarReader
 from pipeline.corpus.text import Lines, check_columns, csv_header, csv_records, json_records
 from pipeline.errors import InputError
@@ -40,6 +41,13 @@ def read(
     """
     with open_reader(path, columns, names=names, given=given) as reader:
         yield from reader
+
+
+def opened(
+    settings: CorpusSettings, path: Path, columns: Sequence[str], name: str = ""
+) -> AbstractContextManager["Reader"]:
+    """A reader at the first row of a file of the corpus."""
+    return open_reader(path, columns, name, settings.columns, settings.format)
 
 
 @contextmanager
@@ -82,7 +90,7 @@ def form(path: Path, name: str, given: Format = "") -> tuple[str, bool]:
     if kind not in MAY_BE_GZIPPED and (kind != ".parquet" or gzipped):
         raise InputError(
             f"{name}: its name does not say what it is; needs .csv, .tsv, .jsonl, .conll, "
-            ".conllu, .tar (each may be .gz), .tgz or .parquet"
+            ".conllu, .tar (each may be .gz), .tgz or .parquet, or corpus.format"
         )
     return kind, gzipped
 

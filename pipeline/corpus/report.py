@@ -5,8 +5,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pipeline.corpus.choose import Chosen
 from pipeline.corpus.dataset import Manifest
 from pipeline.corpus.labels import Labels
-from pipeline.corpus.rows import MEANING, Skip
 from pipeline.corpus.settings import CorpusSettings
+from pipeline.corpus.skips import MEANING, Skip
 from pipeline.corpus.stages import Part, Scanned, Tally
 from pipeline.corpus.work import MB
 from pipeline.errors import InputError
@@ -72,7 +72,7 @@ def check_splits(settings: CorpusSettings, report: dict[str, int], rows: dict[st
 
 
 def summary(
-    manifest: Manifest, labels: Labels | None, raw_bytes: int, seconds: float
+    manifest: Manifest, names: Mapping[str, Labels], raw_bytes: int, seconds: float
 ) -> Iterator[str]:
     """What a person wants to know at the end."""
     yield (
@@ -85,10 +85,10 @@ def summary(
             f"{split.max_length:,}, {len(split.shards)} shard(s) of "
             f"{sum(shard.bytes for shard in split.shards) / MB:.1f} MB"
         )
-    if labels:
+    for field, labels in names.items():
         pairs = zip(labels.names, labels.counts, strict=True)
         shown = [f"{name} {number:,}" for name, number in pairs][:10]
-        yield f"  labels: {', '.join(shown)}{', ...' if len(labels.names) > 10 else ''}"
+        yield f"  {field}: {', '.join(shown)}{', ...' if len(labels.names) > 10 else ''}"
         for label, place in list(labels.once.items())[:5]:
             yield f"  label {label!r} stands in one row only, so the row is left out: {place}"
     counts = manifest.report

@@ -1,11 +1,13 @@
-"""One row of raw input: what makes it usable, and the kinds of row that are skipped and counted."""
+"""One row of raw input, and what makes it usable."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any, NamedTuple
 
-from pipeline.corpus.fields import Field, text_and_label
+from pipeline.corpus.columns import Column, as_text, column
+from pipeline.corpus.fields import Field
 from pipeline.corpus.settings import CorpusSettings
+from pipeline.corpus.skips import Skip
 
 
 class Row(NamedTuple):
@@ -16,82 +18,42 @@ class Row(NamedTuple):
 
 
 class Example(NamedTuple):
-    """A usable row."""
+    """A usable row: a checked value for each field, in their order."""
 
-    text: str
-    data: bytes  # the text in UTF-8
-    label: str | None  # as it stands in the input, without the blanks around it
-
-
-class Skip(StrEnum):
-    """Why a row is not used."""
-
-    FILTERED = "filtered"
-    NO_TEXT = "no_text"
-    NOT_UTF8 = "not_utf8"
-    NUL = "nul"
-    NO_LABEL = "no_label"
-    WRONG_FIELDS = "wrong_fields"
-    NO_TOKENS = "no_tokens"
-    TOO_LONG = "too_long"
-
-
-MEANING = {
-    Skip.NO_TEXT: "no text (empty, blank or not a string)",
-    Skip.NOT_UTF8: "bytes that are not UTF-8",
-    Skip.NUL: "a NUL character",
-    Skip.NO_LABEL: "no label",
-    Skip.WRONG_FIELDS: "more or fewer fields than the header",
-    Skip.NO_TOKENS: "no token left of the text",
-    Skip.TOO_LONG: "more than corpus.max_tokens tokens (corpus.long_texts=drop)",
-}
+    values: tuple[Any, ...]
+    data: bytes  # of the first; rows are equal if it is
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """The columns that a corpus is made of."""
+    """What a corpus is made of."""
 
-    text: str
-    label: str | None
+    fields: tuple[Column, ...]
     where: dict[str, str]
 
     @classmethod
-    def of(cls, settings: CorpusSettings, fields: tuple[Field, ...]) -> "Wanted":
-        text, label = text_and_label(fields)
-        return cls(text.column, label.column if label else None, settings.where)
+    def of(cls, settings: CorpusSettings, fields: Sequence[Field]) -> "Wanted":
+        return cls(tuple(column(field, settings) for field in fields), settings.where)
 
     @property
     def columns(self) -> list[str]:
-        named = [self.text, self.label, *self.where]
-        return list(dict.fromkeys(column for column in named if column is not None))
+        """Of the raw input."""
+        return list(dict.fromkeys([*(each.field.column for each in self.fields), *self.where]))
 
     def examine(self, row: Row) -> Example | Skip:
         """The example that the row is, or why it is none."""
-        values = row.values
-        if values is None:
+        given = row.values
+        if given is None:
             return Skip.WRONG_FIELDS
-        if any(as_text(values[column]) != value for column, value in self.where.items()):
+        if any(as_text(given[name]) != value for name, value in self.where.items()):
             return Skip.FILTERED
-        text = values[self.text]
-        if not isinstance(text, str) or not text or text.isspace():
-            return Skip.NO_TEXT
-        if "\0" in text:
-            return Skip.NUL
-        label = None if self.label is None else as_text(values[self.label])
-        try:
-            data = text.encode()
-            (label or "").encode()
-        except UnicodeEncodeError:
-            return Skip.NOT_UTF8
-        if label == "":
-            return Skip.NO_LABEL
-        return Example(text, data, label)
-
-
-def as_text(value: Any) -> str:
-    """A raw value as CSV would spell it, so that all formats agree; "" if there is none."""
-    if isinstance(value, str):
-        return value.strip()
-    if value is None or value != value:  # NaN differs from itself
-        return ""
-    return str(value).lower() if isinstance(value, bool) else str(value)
+        values: list[Any] = []
+        for each in self.fields:
+            value = each.check(given[each.field.column])
+            if isinstance(value, Skip):
+                return value
+            values.append(value)
+        pairs = zip(self.fields, values, strict=True)
+        if len({len(value) for each, value in pairs if each.by_word}) > 1:
+            return Skip.MISALIGNED
+        return Example(tuple(values), self.fields[0].data(values[0]))

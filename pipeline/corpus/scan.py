@@ -4,16 +4,19 @@ from contextlib import ExitStack
 from hashlib import blake2b
 from typing import IO, NamedTuple
 
+from pipeline.corpus.columns import Column, as_text
 from pipeline.corpus.crew import advance
-from pipeline.corpus.readers import Reader, open_reader
-from pipeline.corpus.rows import Example, Row, Skip, as_text
+from pipeline.corpus.fields import vocabularies
+from pipeline.corpus.labels import MAX_LABELS
+from pipeline.corpus.readers import Reader, opened
+from pipeline.corpus.rows import Example, Row
 from pipeline.corpus.sample import Sample
+from pipeline.corpus.skips import Skip
 from pipeline.corpus.source import source
 from pipeline.corpus.stages import InputFile, Job, Piece, Scanned, Tally
 from pipeline.corpus.work import MB, landing, remembered
 from pipeline.errors import InputError
 
-MAX_LABELS = 10_000
 SHOWN_VALUES = 5  # of a filtered column, for the error when nothing is left
 
 
@@ -48,19 +51,23 @@ class _Scan:
     def __init__(self, job: Job, file: InputFile) -> None:
         self._job, self._file, self._wanted = job, file, job.wanted
         self._found = Scanned(file, source(job, file))
+        budget = int(job.settings.tokenizer_sample_mb * MB)
+        self._samples = {name: Sample(budget) for name in vocabularies(job.fields)}
         self._codes: dict[str, int] = {}
-        self._sample = Sample(int(job.settings.tokenizer_sample_mb * MB))
         self._held_below = held_below(job.settings.validation)
 
     def run(self) -> Scanned:
         file, path = self._file, self._found.path
         with ExitStack() as stack:
-            reader = stack.enter_context(open_reader(path, self._wanted.columns, file.name))
+            reader = stack.enter_context(
+                opened(self._job.settings, path, self._wanted.columns, file.name)
+            )
             hashes = stack.enter_context(landing(self._job.scanned(file.number, "hashes")))
             codes = stack.enter_context(landing(self._job.scanned(file.number, "codes")))
             laid_out = path != file.path  # and that was the progress
             self._read(reader, hashes, codes, 0 if laid_out else file.bytes / reader.size)
-        self._sample.save(self._job.scanned(file.number, "sample"))
+        for name, sample in self._samples.items():
+            sample.save(self._job.scanned(file.number, f"{name}.sample"))
         return self._found
 
     def _read(self, reader: Reader, hashes: IO[bytes], codes: IO[bytes], progress: float) -> None:
@@ -102,23 +109,31 @@ class _Scan:
         identity, order = digest(example.data)
         hashes.write(identity)
         held_out = self._file.held_out or int.from_bytes(identity, "little") < self._held_below
-        if not held_out:
-            self._sample.add(order, example.text)
-        if example.label is not None:
-            codes.write(self._code(example.label, row).to_bytes(2, "little"))
+        for column, value in zip(self._wanted.fields, example.values, strict=True):
+            if column.field.tokenised and not held_out:
+                for text in column.texts(value):
+                    sample = self._samples[column.field.vocabulary]
+                    sample.add(order if text is value else digest(text.encode())[1], text)
+            for name in column.names(value):
+                self._name(column, name, row)
+            if column.field == self._job.label:
+                codes.write(self._codes[value].to_bytes(2, "little"))
 
-    def _code(self, label: str, row: int) -> int:
-        code = self._codes.setdefault(label, len(self._codes))
-        tally = self._found.labels.setdefault(label, Tally(0, row))
-        tally.count += 1
-        if code == MAX_LABELS:
-            some = ", ".join(map(repr, list(self._codes)[:3]))
-            raise InputError(
-                f"{self._file.name}:{row}: column {self._wanted.label!r} has more than "
-                f"{MAX_LABELS:,} different labels ({some}, ...); name the right column as "
-                "corpus.label"
-            )
-        return code
+    def _name(self, column: Column, name: str, row: int) -> None:
+        """Count a name that a row has."""
+        known = self._found.labels.setdefault(column.field.name, {})
+        if name not in known:
+            if len(known) == MAX_LABELS:
+                some = ", ".join(map(repr, list(known)[:3]))
+                raise InputError(
+                    f"{self._file.name}:{row}: column {column.field.column!r} has more than "
+                    f"{MAX_LABELS:,} different labels ({some}, ...); name the right column as "
+                    "corpus.label"
+                )
+            if column.field == self._job.label:
+                self._codes[name] = len(known)
+            known[name] = Tally(0, row)
+        known[name].count += 1
 
     def _skip(self, row: Row, why: Skip) -> None:
         self._found.skips.setdefault(why, Tally(0, row.number)).count += 1

@@ -21,6 +21,10 @@ class CorpusSettings(Section):
     shards: str = setting(
         ..., "folder of the prepared shards (default data/shards/NAME-OF-CONFIG)", may_change=True
     )
+    format: Literal["", "conll", "conllu"] = setting(
+        "", "what the files are, where their names do not say it: columns of words"
+    )
+    columns: list[str] = setting([], "names of the columns of CoNLL files, from the left")
     text: str = setting(
         "text", "column that holds the text; in a tar an extension, or else a key of .json"
     )
@@ -45,11 +49,20 @@ class CorpusSettings(Section):
         "a tokenizer.json to use, such as that of another prepared folder; empty: one is trained",
         may_change=True,
     )
-    vocab_size: int = setting(16000, "size of the BPE vocabulary", ge=300, le=1_000_000)
+    vocab_size: int = setting(16000, "size of the vocabulary", ge=300, le=1_000_000)
+    min_count: int = setting(
+        1, "of whole words: how often one must stand in the sample to be known", ge=1
+    )
     tokenizer_sample_mb: float = setting(
         32.0, "MB of text that the tokeniser is trained on, drawn evenly from the corpus", ge=1
     )
     lowercase: bool = setting(True, "fold case before tokenising")
+    word_bytes: int = setting(
+        24,
+        "bytes of a word that tagging sees its characters by; a longer one keeps both ends",
+        ge=2,
+        le=255,
+    )
     replace: dict[str, str] = setting({}, "strings to replace before tokenising, such as markup")
     drop_duplicates: bool = setting(True, "keep one row of those with equal text")
     max_skipped: float = setting(

@@ -13,9 +13,10 @@ from pipeline.corpus.work import landing
 def source(job: Job, file: InputFile) -> Path:
     """The file itself if it can be read from its middle, which one that is remote or compressed
     cannot; else its content in the work folder, put there unless it is there already."""
-    kind, gzipped = form(file.path or Path(file.name.partition("?")[0]), file.name)
-    plain = job.scanned(file.number, kind[1:])
     path = file.path
+    named = path or Path(file.name.partition("?")[0])
+    kind, gzipped = form(named, file.name, job.settings.format)
+    plain = job.scanned(file.number, kind[1:])
     if path is None:
         path = plain.with_suffix(f"{kind}.gz") if gzipped else plain
         chunks = fetch(file.name, Facts(file.bytes, file.version))

@@ -5,8 +5,9 @@ from functools import cached_property
 from pathlib import Path
 
 from pipeline.corpus.fields import Field
-from pipeline.corpus.rows import Skip, Wanted
+from pipeline.corpus.rows import Wanted
 from pipeline.corpus.settings import CorpusSettings
+from pipeline.corpus.skips import Skip
 
 TRAIN, VALIDATION = SPLITS = ("train", "validation")
 
@@ -24,13 +25,17 @@ class Job:
         return Wanted.of(self.settings, self.fields)
 
     @property
+    def label(self) -> Field | None:
+        """The field that holds one label a row, by which rows can be told to contradict."""
+        return next((field for field in self.fields if field.kind == "label"), None)
+
+    @property
     def out(self) -> Path:
         """The dataset in the making."""
         return self.work / "out"
 
-    @property
-    def tokenizer(self) -> Path:
-        return self.out / "tokenizer.json"
+    def tokenizer(self, vocabulary: str) -> Path:
+        return self.out / f"{vocabulary}.json"
 
     @property
     def choice(self) -> Path:
@@ -44,7 +49,8 @@ class Job:
 
     def scanned(self, file: int, what: str) -> Path:
         """What scanning left of a file: `json`; `hashes`, uint64 an example, equal for equal texts;
-        `codes`, uint16 an example, its label's place in `Scanned.labels`; `sample`."""
+        `codes`, uint16 an example, its label's place in `Scanned.labels`; a sample of texts for
+        each vocabulary, `NAME.sample`."""
         return self.work / "scan" / f"{file:06d}.{what}"
 
     def part(self, piece: int, what: str) -> Path:
@@ -102,7 +108,7 @@ class Scanned:
     examples: int = 0
     pieces: list[Piece] = field(default_factory=list)
     skips: dict[Skip, Tally] = field(default_factory=dict)
-    labels: dict[str, Tally] = field(default_factory=dict)
+    labels: dict[str, dict[str, Tally]] = field(default_factory=dict)  # field -> name
     filtered: dict[str, list[str]] = field(default_factory=dict)  # column -> some of its values
 
 
@@ -113,11 +119,13 @@ class Totals:
     rows: int = 0
     tokens: int = 0
     max_length: int = 0
+    bytes: int = 0  # about what they take in shards, the same however they are cut into parts
 
     def add(self, other: "Totals") -> None:
         self.rows += other.rows
         self.tokens += other.tokens
         self.max_length = max(self.max_length, other.max_length)
+        self.bytes += other.bytes
 
 
 @dataclass

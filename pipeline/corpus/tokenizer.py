@@ -3,16 +3,16 @@
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from tokenizers import Tokenizer, decoders, normalizers, pre_tokenizers
-from tokenizers.models import BPE
-from tokenizers.trainers import BpeTrainer
+from tokenizers.models import BPE, WordLevel
+from tokenizers.trainers import BpeTrainer, WordLevelTrainer
 
-from pipeline.corpus.dataset import PAD, SPECIAL_TOKENS
-from pipeline.corpus.rows import Skip
 from pipeline.corpus.settings import CorpusSettings
+from pipeline.corpus.skips import Skip
+from pipeline.corpus.special import PAD, SPECIAL_TOKENS, UNKNOWN
 from pipeline.errors import DatasetError, InputError
 
 # A long text is cut before it is tokenised. The cut can change the tokens just before it, so this
@@ -21,24 +21,40 @@ MARGIN_TOKENS = 128
 FIRST_CHARACTERS = 8  # a token: how much of a long text is tried first
 
 
-def train(texts: Iterable[str], settings: CorpusSettings) -> str:
-    """A tokeniser as JSON. The same texts give the same tokeniser, in any number of threads."""
-    tokenizer = Tokenizer(BPE())
+def train(texts: Iterable[str], settings: CorpusSettings, *, words: bool = False) -> str:
+    """A tokeniser as JSON: of byte-level BPE, or of whole `words`, which stand on lines of their
+    own. The same texts give the same tokeniser, in any number of threads."""
     steps: list[normalizers.Normalizer] = [
         normalizers.Replace(old, new) for old, new in settings.replace.items()
     ]
     steps += [normalizers.NFC()] + [normalizers.Lowercase()] * settings.lowercase
+    tokenizer = _words() if words else _bpe()
     tokenizer.normalizer = normalizers.Sequence(steps)
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = BpeTrainer(
-        vocab_size=settings.vocab_size,
-        special_tokens=list(SPECIAL_TOKENS),
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
+    common: dict[str, Any] = {
+        "vocab_size": settings.vocab_size,
+        "special_tokens": list(SPECIAL_TOKENS),
+        "show_progress": False,
+    }
+    if words:
+        trainer: Any = WordLevelTrainer(min_frequency=settings.min_count, **common)
+    else:
+        alphabet = pre_tokenizers.ByteLevel.alphabet()
+        trainer = BpeTrainer(initial_alphabet=alphabet, **common)
     tokenizer.train_from_iterator(texts, trainer)
     return tokenizer.to_str(pretty=True)
+
+
+def _bpe() -> Tokenizer:
+    tokenizer = Tokenizer(BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    return tokenizer
+
+
+def _words() -> Tokenizer:
+    tokenizer = Tokenizer(WordLevel(unk_token=UNKNOWN))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split("\n", "removed")
+    return tokenizer
 
 
 class Encoded(NamedTuple):
@@ -93,6 +109,7 @@ class Encoder:
         except Exception as error:  # the library raises nothing narrower
             raise DatasetError(f"{path}: is not a tokeniser: {error}; prepare anew") from None
         self._tokenizer.encode_special_tokens = True
+        self.path = path
         self.max_tokens, self.keep, self.long_texts = max_tokens, keep, long_texts
 
     @property
@@ -145,6 +162,21 @@ class Encoder:
                     found[place] = ids[-count:] if end else ids[:count]
             waiting, characters = short, characters * 4
         return found
+
+    def encode_words(self, rows: Sequence[Sequence[str]]) -> list[list[int]]:
+        """The ids of rows of words, one a word. Raises DatasetError if the tokeniser is another
+        kind, which may take words apart."""
+        encodings = self._tokenizer.encode_batch_fast(
+            [list(row) for row in rows], is_pretokenized=True, add_special_tokens=False
+        )
+        for row, encoding in zip(rows, encodings, strict=True):
+            if len(encoding.ids) != len(row):
+                raise DatasetError(
+                    f"{self.path}: takes words apart or leaves some out ({len(row)} words of a row "
+                    f"became {len(encoding.ids)} tokens), but every word has its tag; give a "
+                    "tokeniser of whole words, or let one be trained by corpus.level=word"
+                )
+        return [encoding.ids for encoding in encodings]
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of some ids, as the normaliser left it."""

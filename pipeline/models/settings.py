@@ -16,6 +16,14 @@ BELONGS_TO = {
 }
 """Keys that not all cells have."""
 
+OF_TASK = {
+    "pooling": ("classification",),
+    "characters": ("tagging",),
+    "crf": ("tagging",),
+    "vectors": ("tagging",),
+}
+"""Keys that not all tasks have."""
+
 
 class ModelSettings(Section):
     embedding: int = setting(128, "width of the token embedding", ge=1)
@@ -49,8 +57,17 @@ class ModelSettings(Section):
         True,
         "loop over the tokens in C++ on a CPU, if there is a compiler, in Triton on a GPU (goru)",
     )
+    characters: int = setting(
+        32, "tagging: units a direction of the layer over each word's characters; 0: none", ge=0
+    )
+    crf: bool = setting(True, "tagging: judge whole sequences of tags, not each for itself")
+    vectors: str = setting(
+        "",
+        "tagging: a file of word vectors in word2vec's or GloVe's text format to begin with, as "
+        "wide as model.embedding; empty: none",
+    )
     pooling: Literal["max_mean", "last", "attention"] = setting(
-        "max_mean", "how the states of a row become one vector"
+        "max_mean", "classification: how the states of a row become one vector"
     )
     embedding_dropout: float = setting(0.0, "share of tokens whose embedding is zeroed", ge=0, lt=1)
     weight_drop: float = setting(0.0, "share of recurrent weights that is zeroed", ge=0, lt=1)

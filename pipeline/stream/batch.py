@@ -41,15 +41,16 @@ class Batch:
 def collate(rows: Rows, own: slice, *, size: int, length: int) -> Batch:
     """Make a batch of the rows `own` [b <= size], padded to [size, length].
 
-    The first ragged column is the one whose lengths the plan knows; others are padded to the
-    longest row of this batch.
+    The first ragged column is the one whose lengths the plan knows; others of the same lengths are
+    padded alike, and those of their own to the longest row of this batch.
     """
     columns: dict[str, Tensor] = {}
     lengths: NDArray[np.int64] | None = None
     for name, column in rows.columns.items():
         if isinstance(column, Ragged):
             of_row = column.lengths[own]
-            width = length if lengths is None else int(of_row.max(initial=0))
+            alike = lengths is None or np.array_equal(of_row, lengths)
+            width = length if alike else int(of_row.max(initial=0))
             columns[name] = _filled(_pad(column, own, width), size, 0)
             lengths = of_row if lengths is None else lengths
         else:
@@ -82,7 +83,7 @@ def _pad(column: Ragged, own: slice, width: int) -> NDArray[Any]:
     if values.dtype.kind == "f":  # in which 0 times infinity would not be 0
         padded[~valid] = 0
     else:
-        padded *= valid
+        padded *= valid.reshape(valid.shape + (1,) * (padded.ndim - 2))
     return padded.astype(_wide(values), copy=False)
 
 

@@ -20,7 +20,7 @@ import numpy as np
 import webdataset as wds
 
 from pipeline.corpus.dataset import FORMAT, InputFacts, Manifest, TokenizerFacts, relevant
-from pipeline.corpus.fields import Field
+from pipeline.corpus.fields import Field, vocabularies
 from pipeline.corpus.inputs import divide
 from pipeline.corpus.prepare import input_files
 from pipeline.corpus.settings import CorpusSettings
@@ -44,27 +44,30 @@ Files = Sequence[tuple[str, Path | None]]
 """Names and paths; a remote file has no path."""
 
 
-def describe(corpus: CorpusSettings, fields: tuple[Field, ...]) -> tuple[Manifest, bytes]:
-    """What a prepared dataset would say of itself, as far as it is known, and the tokeniser.
+def describe(
+    corpus: CorpusSettings, fields: tuple[Field, ...]
+) -> tuple[Manifest, dict[str, bytes]]:
+    """What a prepared dataset would say of itself, as far as it is known, and its tokeniser.
 
     Raises InputError for a tokeniser or a file that is not there.
     """
     tokenizer, first = given_tokenizer(corpus), corpus.input[0]
+    facts = TokenizerFacts(
+        hashlib.sha256(tokenizer).hexdigest(),
+        Encoder(Path(corpus.tokenizer), corpus.max_tokens).vocab_size,
+    )
     manifest = Manifest(
         location=first if is_url(first) else str(Path(corpus.root, first)),
         format=FORMAT,
         settings=relevant(corpus),
         fields=fields,
-        label_names=tuple(corpus.label_names),
-        tokenizer=TokenizerFacts(
-            hashlib.sha256(tokenizer).hexdigest(),
-            Encoder(Path(corpus.tokenizer), corpus.max_tokens).vocab_size,
-        ),
+        names={field.name: tuple(corpus.label_names) for field in fields if field.named},
+        tokenizers=dict.fromkeys(vocabularies(fields), facts),
         inputs=tuple(InputFacts(file.name, file.bytes) for file in input_files(corpus)),
         splits={},
         report={},
     )
-    return manifest, tokenizer
+    return manifest, dict.fromkeys(manifest.tokenizers, tokenizer)
 
 
 def open_direct(
@@ -199,7 +202,7 @@ class DirectLoader:
         rows the others do."""
         for rows in groups:
             if self.settings.bucketing:
-                rows.sort(key=lambda row: len(row.tokens))
+                rows.sort(key=lambda row: row.length)
             starts = list(range(0, len(rows), self._own))
             draw.shuffle(starts)
             yield from (rows[start : start + self._own] for start in starts)
@@ -232,7 +235,7 @@ class HeldOut:
         texts = chain.from_iterable(self._rows.texts(i, *file) for i, file in enumerate(self.files))
         found = missing = 0
         while group := list(islice(texts, AHEAD * size * self.world)):
-            group.sort(key=lambda text: len(text.text))
+            group.sort(key=lambda text: text.size)
             for start in range(0, len(group), size * self.world):
                 first = start + size * self.rank
                 mine = group[first : first + size]

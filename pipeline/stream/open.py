@@ -76,7 +76,7 @@ def open_mixed(manifest: Manifest, settings: StreamSettings) -> list[Manifest]:
     found = []
     for location in settings.mix:
         other = open_dataset(location, whole=settings.on_corrupt == "stop")
-        for what in ("tokenizer", "label_names", "fields", "segments"):
+        for what in ("tokenizers", "names", "fields", "segments"):
             if getattr(other, what) != getattr(manifest, what):
                 raise DatasetError(
                     f"stream.mix: {location} has another {what} than {manifest.location}, so its "

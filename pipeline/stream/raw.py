@@ -8,24 +8,26 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from pipeline.corpus.blocks import schema
+from pipeline.corpus.columns import Cell
 from pipeline.corpus.dataset import Manifest
-from pipeline.corpus.fields import text_and_label
-from pipeline.corpus.labels import label_index
-from pipeline.corpus.readers import Reader, form, open_reader
+from pipeline.corpus.encoding import Encoding
+from pipeline.corpus.fields import vocabularies
+from pipeline.corpus.readers import Reader, form, opened
 from pipeline.corpus.report import check_share
-from pipeline.corpus.rows import MEANING, Skip, Wanted
+from pipeline.corpus.rows import Wanted
 from pipeline.corpus.settings import CorpusSettings
+from pipeline.corpus.skips import MEANING, Skip
 from pipeline.corpus.tokenizer import Encoder
 from pipeline.errors import DatasetError, InputError
 from pipeline.storage.store import Range, open_store
 from pipeline.stream.batch import Batch, collate
 from pipeline.stream.hashing import draw
-from pipeline.stream.rows import Columns, Ragged, Rows
+from pipeline.stream.rows import Rows, columns_of
 from pipeline.stream.settings import StreamSettings
 
 JUDGED = 1000
@@ -42,17 +44,17 @@ class Text(NamedTuple):
     """A usable row of a file."""
 
     id: int
-    text: str
-    label: int  # 0 if the task asks for none
+    values: tuple[Any, ...]  # one a field
+    size: int  # of the first, in bytes
     file: str  # its name
 
 
 class Row(NamedTuple):
-    """The same, tokenised."""
+    """The same, encoded."""
 
     id: int
-    tokens: NDArray[np.uint32]
-    label: int
+    cells: tuple[Cell, ...]
+    length: int
 
 
 class RawRows:
@@ -62,11 +64,11 @@ class RawRows:
         self, manifest: Manifest, corpus: CorpusSettings, stream: StreamSettings, files: int
     ) -> None:
         self._corpus, self._stream, self._files = corpus, stream, files
-        self._fields, self._names = manifest.fields, list(manifest.label_names)
         self._wanted = Wanted.of(corpus, manifest.fields)
-        self._encoder = Encoder(
-            Path(corpus.tokenizer), corpus.max_tokens, corpus.keep, corpus.long_texts
-        )
+        encoder = Encoder(Path(corpus.tokenizer), corpus.max_tokens, corpus.keep, corpus.long_texts)
+        encoders = dict.fromkeys(vocabularies(manifest.fields), encoder)
+        self._encoding = Encoding(self._wanted, encoders, manifest.names)
+        self._columns = schema(manifest.fields, manifest.vocabularies)
         self._rows = self._barren = self._in_vain = 0
         self._skips: dict[Skip, tuple[int, str]] = {}
 
@@ -83,11 +85,10 @@ class RawRows:
                 if isinstance(example, Skip):
                     self._skip(example, where)
                     continue
-                label = 0
-                if example.label is not None:
-                    label = label_index(example.label, self._names, where)
+                self._encoding.check_names(example.values, where)
                 barren = 0
-                yield Text((number << ROW_BITS) + row.number, example.text, label, name)
+                place = (number << ROW_BITS) + row.number
+                yield Text(place, example.values, len(example.data), name)
         self._barren = barren
         if self._barren == self._files:
             kinds = ", ".join(f"{kind} {count:,}" for kind, (count, _) in self._skips.items())
@@ -99,7 +100,8 @@ class RawRows:
     def encode(self, texts: Sequence[Text]) -> list[Row]:
         """The rows of some texts; a text without one is counted."""
         rows = []
-        for text, encoded in zip(texts, self._encoder.encode([t.text for t in texts]), strict=True):
+        found = self._encoding.encode([text.values for text in texts])
+        for text, encoded in zip(texts, found, strict=True):
             if encoded.skip:
                 self._in_vain += 1
                 where = f"{text.file}:{text.id % (1 << ROW_BITS)}"
@@ -111,8 +113,8 @@ class RawRows:
                     )
             else:
                 self._in_vain = 0
-                (tokens,) = encoded.rows  # no text is split
-                rows.append(Row(text.id, np.array(tokens, np.uint32), text.label))
+                (cells,) = encoded.rows  # no text is split
+                rows.append(Row(text.id, cells, np.size(cells[0])))
         return rows
 
     def batch(self, rows: Sequence[Row], size: int, key: int) -> Batch:
@@ -120,15 +122,11 @@ class RawRows:
 
         What is random on a row hangs on its id and on `key`.
         """
-        text, label = text_and_label(self._fields)
-        lengths = np.array([len(row.tokens) for row in rows], np.int64)
-        values = np.concatenate([np.zeros(0, np.uint32), *(row.tokens for row in rows)])
-        columns: Columns = {text.name: Ragged.of(values, lengths)}
-        if label:
-            columns = {**columns, label.name: np.array([row.label for row in rows], np.int64)}
+        columns = columns_of(self._columns, [row.cells for row in rows])
         keys = draw(key, np.array([row.id for row in rows], np.int64)).view(np.int64)
         found = Rows(columns, np.ones(len(rows), np.float32), keys)
-        return collate(found, slice(0, size), size=size, length=int(lengths.max(initial=1)))
+        longest = max((row.length for row in rows), default=1)
+        return collate(found, slice(0, size), size=size, length=longest)
 
     def _skip(self, why: Skip, where: str) -> None:
         count, first = self._skips.get(why, (0, where))
@@ -140,13 +138,13 @@ class RawRows:
     def _open(self, name: str, path: Path | None) -> Iterator[Reader]:
         """A reader of a file. The copy of a remote one goes when it is closed, also by a crash."""
         if path is not None:
-            with open_reader(path, self._wanted.columns, name) as reader:
+            with opened(self._corpus, path, self._wanted.columns, name) as reader:
                 yield reader
             return
-        kind, gzipped = form(Path(name.partition("?")[0]), name)
+        kind, gzipped = form(Path(name.partition("?")[0]), name, self._corpus.format)
         with tempfile.NamedTemporaryFile(suffix=kind + ".gz" * gzipped) as copy:
             self._fetch(name, copy)
-            with open_reader(Path(copy.name), self._wanted.columns, name) as reader:
+            with opened(self._corpus, Path(copy.name), self._wanted.columns, name) as reader:
                 copy.close()  # this removes its name, and leaves what the reader has open
                 yield reader
 

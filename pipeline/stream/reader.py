@@ -34,9 +34,7 @@ class Reader:
     ) -> None:
         store = store or manifest.store
         self.index = Index(store, f"{split}/{INDEX}", manifest.splits[split])
-        self.schema = schema(
-            manifest.fields, manifest.tokenizer.vocab_size, segments=manifest.segments
-        )
+        self.schema = schema(manifest.fields, manifest.vocabularies, segments=manifest.segments)
         self._store = shards or store
         self._shards = [
             Range(f"{split}/{shard.name}", 0, shard.bytes)

@@ -8,6 +8,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from pipeline.corpus.blocks import of_lists, of_values, to_numpy
+from pipeline.corpus.columns import Cell
 from pipeline.stream.index import Block
 
 
@@ -24,9 +26,11 @@ class Ragged:
     lengths: NDArray[np.int64]
 
     @classmethod
-    def of(cls, values: NDArray[Any], lengths: NDArray[np.int64]) -> "Ragged":
-        """Rows that come one after the other and are padded to the longest of them at most."""
-        beyond = np.zeros((int(lengths.max(initial=0)), *values.shape[1:]), values.dtype)
+    def of(cls, values: NDArray[Any], lengths: NDArray[np.int64], longest: int = 0) -> "Ragged":
+        """Rows that come one after the other and are padded to `longest`, or to the longest of
+        them, at most."""
+        room = max(longest, int(lengths.max(initial=0)))
+        beyond = np.zeros((room, *values.shape[1:]), values.dtype)
         return cls(np.concatenate([values, beyond]), np.cumsum(lengths) - lengths, lengths)
 
 
@@ -65,6 +69,24 @@ class Rows:
         return Rows(columns, self.weights[order], keys)
 
 
+def columns_of(schema: pa.Schema, rows: Sequence[Sequence[Cell]]) -> Columns:
+    """Rows that are at hand, a cell a column."""
+    found: dict[str, Ragged | NDArray[Any]] = {}
+    for place, column in enumerate(schema):
+        cells: list[Any] = [row[place] for row in rows]
+        kind: Any = column.type
+        if pa.types.is_list(kind):
+            lengths = np.array([len(cell) for cell in cells], np.int64)
+            none = _zeros(kind.value_type, 0)
+            values = np.concatenate([none, *cells], dtype=none.dtype, casting="unsafe")
+            found[column.name] = Ragged.of(values, lengths)
+        elif pa.types.is_fixed_size_list(kind):
+            found[column.name] = np.array([*cells], _of(kind)).reshape(-1, kind.list_size)
+        else:
+            found[column.name] = np.array(cells, np.int64)
+    return found
+
+
 def join(
     columns: pa.Schema,
     blocks: Sequence[Block],
@@ -79,7 +101,7 @@ def join(
     lengths = np.concatenate([block.lengths for block in blocks]).astype(np.int64)
     name, *others = columns.names
     kind: Any = columns.field(name).type
-    values = np.zeros(int(lengths.sum()) + longest, kind.value_type.to_pandas_dtype())
+    values = _zeros(kind.value_type, int(lengths.sum()) + longest)
     weights = np.ones(len(lengths), np.float32)
     parts: list[pa.RecordBatch] = []
     row = token = 0
@@ -88,16 +110,17 @@ def join(
         if batch is None:
             weights[row : row + size] = 0
             batch = _blank(columns, block.lengths)
-        tokens: Any = batch.column(0)
-        values[token : token + len(tokens.values)] = tokens.values
-        token += len(tokens.values)
+        first: Any = batch.column(0)
+        items = to_numpy(first.values)
+        values[token : token + len(items)] = items
+        token += len(items)
         row += size
         parts.append(batch.select(others))
     joined: dict[str, Ragged | NDArray[Any]] = {
         name: Ragged(values, np.cumsum(lengths) - lengths, lengths)
     }
     for other in others:
-        joined[other] = _joined([part.column(other) for part in parts])
+        joined[other] = _joined([part.column(other) for part in parts], longest)
     return Rows(joined, weights, np.zeros(len(lengths), np.int64))
 
 
@@ -108,19 +131,30 @@ def _blank(columns: pa.Schema, lengths: NDArray[np.uint16]) -> pa.RecordBatch:
         kind: Any = column.type
         if pa.types.is_list(kind):
             of_row = lengths if i == 0 else np.zeros_like(lengths)
-            offsets = np.concatenate([[0], np.cumsum(of_row, dtype=np.int32)]).astype(np.int32)
-            values = np.zeros(int(offsets[-1]), kind.value_type.to_pandas_dtype())
-            pieces: Any = pa.array(offsets), pa.array(values)
-            arrays.append(pa.ListArray.from_arrays(*pieces))
+            arrays.append(of_lists(kind, of_row, _zeros(kind.value_type, int(of_row.sum()))))
         else:
-            arrays.append(pa.array(np.zeros(len(lengths), kind.to_pandas_dtype())))
+            arrays.append(of_values(kind, _zeros(kind, len(lengths))))
     return pa.record_batch(arrays, schema=columns)
 
 
-def _joined(columns: list[Any]) -> Ragged | NDArray[np.int64]:
+def _zeros(kind: Any, count: int) -> NDArray[Any]:
+    """[count] values of a type, or [count, F]."""
+    shape = (count, kind.list_size) if pa.types.is_fixed_size_list(kind) else (count,)
+    return np.zeros(shape, _of(kind))
+
+
+def _of(kind: Any) -> Any:
+    """The type of an array's items, or of those of its lists."""
+    items: Any = kind.value_type if pa.types.is_fixed_size_list(kind) else kind
+    return items.to_pandas_dtype()
+
+
+def _joined(columns: list[Any], longest: int) -> Ragged | NDArray[Any]:
     if not pa.types.is_list(columns[0].type):
-        return np.concatenate([np.asarray(column) for column in columns], dtype=np.int64)
+        values = np.concatenate([to_numpy(column) for column in columns])
+        return values if values.ndim > 1 else values.astype(np.int64)
     lengths = np.concatenate(
         [np.diff(np.asarray(column.offsets)) for column in columns], dtype=np.int64
     )
-    return Ragged.of(np.concatenate([np.asarray(column.values) for column in columns]), lengths)
+    values = np.concatenate([to_numpy(column.values) for column in columns])
+    return Ragged.of(values, lengths, longest)

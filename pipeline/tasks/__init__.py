@@ -1,13 +1,21 @@
 """One file a task."""
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pipeline.tasks.task import Task
 
 
+WHERE = {
+    "classification": ("classification", "Classification"),
+    "tagging": ("tagging", "Tagging"),
+}
+"""The module and the class of each task."""
+
+
 def get(name: str) -> "type[Task]":
     """The task of a config's `task.name`, imported when asked for."""
-    from pipeline.tasks.classification import Classification
-
-    return {"classification": Classification}[name]
+    module, kind = WHERE[name]
+    found: type[Task] = getattr(import_module(f"pipeline.tasks.{module}"), kind)
+    return found

@@ -1,6 +1,6 @@
 """Classification of texts: one label a row (many-to-one)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -12,7 +12,8 @@ from pipeline.corpus.settings import CorpusSettings
 from pipeline.models.classifier import Classifier
 from pipeline.models.settings import ModelSettings
 from pipeline.stream.batch import Batch
-from pipeline.tasks.task import Evaluation, Mistake
+from pipeline.tasks.settings import TaskSettings
+from pipeline.tasks.task import Contents, Evaluation, Mistake
 
 SMALLEST = torch.finfo(torch.float64).tiny  # that a likelihood counts as, lest its log be infinite
 
@@ -28,15 +29,16 @@ class Classification:
     sums: tuple[str, ...] = ("loss", "rows", "correct")
     best = "accuracy"
 
-    def __init__(self, model: ModelSettings, vocabulary: int, labels: Sequence[str]) -> None:
-        self.settings, self.vocabulary, self.labels = model, vocabulary, labels
+    def __init__(self, settings: TaskSettings, model: ModelSettings, data: Contents) -> None:
+        self.settings, self.model = settings, model
+        self.vocabulary, self.labels = data.vocabularies["tokenizer"], data.names["label"]
 
     @staticmethod
     def fields(corpus: CorpusSettings) -> tuple[Field, ...]:
         return (Field("tokens", corpus.text, "text"), Field("label", corpus.label, "label"))
 
     def build(self) -> nn.Module:
-        return Classifier(self.settings, self.vocabulary, len(self.labels))
+        return Classifier(self.model, self.vocabulary, len(self.labels))
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         scores, label = self._scores(model, batch), batch.columns["label"]
@@ -89,7 +91,11 @@ class Classification:
         }
         return Evaluation(metrics, table.long().tolist(), self.labels)
 
-    def predict(self, outputs: Tensor) -> list[dict[str, Any]]:
+    @staticmethod
+    def parse(line: str) -> dict[str, Any]:
+        return {"tokens": line}
+
+    def predict(self, outputs: Tensor, given: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         best = outputs.argmax(-1).tolist()
         return [
             {

@@ -6,4 +6,7 @@ from pipeline.settings import Section, setting
 
 
 class TaskSettings(Section):
-    name: Literal["classification"] = setting("classification", "what is learnt")
+    name: Literal["classification", "tagging"] = setting(
+        "classification",
+        "what is learnt: a label of each text (classification), or a tag of each word (tagging)",
+    )

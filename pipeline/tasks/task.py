@@ -4,7 +4,7 @@ Sums, not means, leave a task: the loop adds them up over batches and ranks, so 
 is exact whatever the number of ranks.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -14,6 +14,7 @@ from pipeline.corpus.fields import Field
 from pipeline.corpus.settings import CorpusSettings
 from pipeline.models.settings import ModelSettings
 from pipeline.stream.batch import Batch
+from pipeline.tasks.settings import TaskSettings
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class Evaluation:
     """What came out of an evaluation."""
 
     metrics: dict[str, float]
-    """By name; `examples` counts the documents, `loss` is a mean over them."""
+    """By name; `examples` counts the documents, `loss` is a mean."""
     table: list[list[int]] = field(default_factory=list)
     """Counts of pairs, for a confusion matrix: table[true][predicted]."""
     labels: Sequence[str] = ()
@@ -34,8 +35,21 @@ class Mistake:
 
     loss: float
     tokens: list[int]
+    """The text, or nothing if `shown` has it."""
     shown: dict[str, Any]
-    """What a person wants to see beside the text."""
+    """What a person wants to see beside it."""
+
+
+class Contents(Protocol):
+    """What a task knows of its dataset."""
+
+    @property
+    def vocabularies(self) -> Mapping[str, int]:
+        """How many tokens each vocabulary has."""
+
+    @property
+    def names(self) -> Mapping[str, Sequence[str]]:
+        """What the indices in a field of labels or tags stand for."""
 
 
 class Task(Protocol):
@@ -46,7 +60,7 @@ class Task(Protocol):
     best: str
     """The metric by which the best checkpoint is chosen; more is better."""
 
-    def __init__(self, model: ModelSettings, vocabulary: int, labels: Sequence[str]) -> None: ...
+    def __init__(self, settings: TaskSettings, model: ModelSettings, data: Contents) -> None: ...
 
     @staticmethod
     def fields(corpus: CorpusSettings) -> tuple[Field, ...]:
@@ -76,5 +90,9 @@ class Task(Protocol):
     def evaluation(self, tally: Tensor) -> Evaluation:
         """The figures of an evaluation from its added-up tally."""
 
-    def predict(self, outputs: Tensor) -> list[dict[str, Any]]:
-        """What a person wants to know of each document."""
+    @staticmethod
+    def parse(line: str) -> dict[str, Any]:
+        """A line that a person types, as values of the fields that prediction has, by name."""
+
+    def predict(self, outputs: Tensor, given: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """What a person wants to know of each document, `given` as `parse` left it."""

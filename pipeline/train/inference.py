@@ -15,17 +15,19 @@ from torch import Tensor
 
 from pipeline import tasks
 from pipeline.config import Config
+from pipeline.corpus.blocks import schema
 from pipeline.corpus.dataset import read_manifest
-from pipeline.corpus.fields import DOCUMENT, SEGMENT_COLUMNS, text_and_label
+from pipeline.corpus.encoding import Encoded, Encoding
+from pipeline.corpus.fields import DOCUMENT, SEGMENT_COLUMNS, Field
 from pipeline.corpus.inputs import resolve
-from pipeline.corpus.labels import label_index
-from pipeline.corpus.readers import read
-from pipeline.corpus.rows import MEANING, Example, Skip, Wanted
-from pipeline.corpus.tokenizer import Encoded, Encoder
+from pipeline.corpus.readers import opened
+from pipeline.corpus.rows import Example, Row, Wanted
+from pipeline.corpus.skips import MEANING, Skip
+from pipeline.corpus.tokenizer import Encoder
 from pipeline.errors import RunError, TrainingError
 from pipeline.stream.batch import Batch
 from pipeline.stream.bucket import buckets
-from pipeline.stream.rows import Columns, Ragged
+from pipeline.stream.rows import Columns, columns_of
 from pipeline.train import checkpoint, precision
 from pipeline.train.distributed import World, use_one_core
 from pipeline.train.documents import documents
@@ -46,11 +48,13 @@ class Predictor:
         self.config = config
         self.manifest = read_manifest(folder.dataset)
         corpus = config.corpus
-        tokenizer = folder.dataset / "tokenizer.json"
-        self.encoder = Encoder(tokenizer, corpus.max_tokens, corpus.keep, corpus.long_texts)
-        self.task = tasks.get(config.task.name)(
-            config.model, self.manifest.tokenizer.vocab_size, self.manifest.label_names
-        )
+        self.encoders = {
+            name: Encoder(
+                folder.dataset / f"{name}.json", corpus.max_tokens, corpus.keep, corpus.long_texts
+            )
+            for name in self.manifest.tokenizers
+        }
+        self.task = tasks.get(config.task.name)(config.task, config.model, self.manifest)
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         if device.type == "cpu":
             use_one_core()
@@ -74,16 +78,27 @@ class Predictor:
 
     def predict(self, texts: Sequence[str]) -> list[dict[str, Any]]:
         """What the task says of each text, in their order; `error` for one that has no row."""
-        encoded = self.encoder.encode([text.strip() and text for text in texts])
-        errors = {
-            Skip.NO_TOKENS: "the text is empty",
-            Skip.TOO_LONG: f"the text has {MEANING[Skip.TOO_LONG]}",
-        }
-        found = [{"error": errors[text.skip]} if text.skip else {} for text in encoded]
-        for outputs, batch in self._documents(encoded, {}):
+        fields = [field for field in self.manifest.fields if not field.named]
+        encoding = self._encoding(fields)
+        given = [self.task.parse(text) for text in texts]
+        found: list[dict[str, Any]] = [{} for _ in texts]
+        places, examples = [], []
+        for place, values in enumerate(given):
+            example = encoding.wanted.examine(Row(place, _by_column(fields, values)))
+            if isinstance(example, Skip):
+                found[place] = _error(example)
+            else:
+                places.append(place)
+                examples.append(example.values)
+        encoded = encoding.encode(examples)
+        for place, text in zip(places, encoded, strict=True):
+            if text.skip:
+                found[place] = _error(text.skip)
+        for outputs, batch in self._documents(fields, encoded):
             whole = batch.weights > 0
-            places = batch.columns[DOCUMENT][whole].tolist()
-            for place, prediction in zip(places, self.task.predict(outputs[whole]), strict=True):
+            of = [places[place] for place in batch.columns[DOCUMENT][whole].tolist()]
+            told = self.task.predict(outputs[whole], [given[place] for place in of])
+            for place, prediction in zip(of, told, strict=True):
                 found[place] = prediction
         return found
 
@@ -93,57 +108,68 @@ class Predictor:
 
         Raises InputError for a label that the run does not know.
         """
-        corpus = self.config.corpus.model_copy(update={"where": {}})
-        wanted = Wanted.of(corpus, self.task.fields(corpus))
-        _, label = text_and_label(self.task.fields(corpus))
+        fields = self.task.fields(self.config.corpus)
+        encoding = self._encoding(fields)
         skips: Counter[Skip] = Counter()
 
         def judged() -> Iterator[tuple[Tensor, Batch]]:
-            examples = self._examples(resolve([pattern], "."), wanted, skips)
+            examples = self._examples(resolve([pattern], "."), encoding, skips)
             for chunk in _chunks(examples, CHUNK):
-                encoded = self.encoder.encode([text for text, _ in chunk])
+                encoded = encoding.encode(chunk)
                 skips.update(text.skip for text in encoded if text.skip)
-                columns = {label.name: [index for _, index in chunk]} if label else {}
-                yield from self._documents(encoded, columns)
+                yield from self._documents(fields, encoded)
 
         evaluation, _ = evaluate(self.task, judged(), self.world)
         return evaluation.metrics, skips
 
+    def _encoding(self, fields: Sequence[Field]) -> Encoding:
+        """For some of the run's fields; no row is filtered."""
+        corpus = self.config.corpus.model_copy(update={"where": {}})
+        return Encoding(Wanted.of(corpus, fields), self.encoders, self.manifest.names)
+
     def _examples(
-        self, paths: list[Path], wanted: Wanted, skips: Counter[Skip]
-    ) -> Iterator[tuple[str, int]]:
-        """Texts with the indices of their labels."""
-        names = list(self.manifest.label_names)
+        self, paths: list[Path], encoding: Encoding, skips: Counter[Skip]
+    ) -> Iterator[tuple[Any, ...]]:
+        """The values of usable rows, whose names are known."""
+        wanted = encoding.wanted
         for path in paths:
-            for row in read(path, wanted.columns):
-                example = wanted.examine(row)
-                if isinstance(example, Example):
-                    where = f"{path}:{row.number}"
-                    yield example.text, label_index(example.label or "", names, where)
-                else:
-                    skips[example] += 1
+            with opened(self.config.corpus, path, wanted.columns) as rows:
+                for row in rows:
+                    example = wanted.examine(row)
+                    if isinstance(example, Example):
+                        encoding.check_names(example.values, f"{path}:{row.number}")
+                        yield example.values
+                    else:
+                        skips[example] += 1
 
     def _documents(
-        self, texts: Sequence[Encoded], columns: Mapping[str, Sequence[int]]
+        self, fields: Sequence[Field], encoded: Sequence[Encoded]
     ) -> Iterator[tuple[Tensor, Batch]]:
-        """The task's outputs of those texts that have a row; `columns` has a value a text."""
-        ids = [row for text in texts for row in text.rows]
-        if not ids:
+        """The task's outputs of those examples that have a row."""
+        rows_of = [row for text in encoded for row in text.rows]
+        if not rows_of:
             return
-        segments = np.array([len(text.rows) for text in texts])
-        document = np.repeat(np.arange(len(texts)), segments)
+        segments = np.array([len(text.rows) for text in encoded])
+        document = np.repeat(np.arange(len(encoded)), segments)
         segment = np.concatenate([np.arange(count) for count in segments])
         places = (document, segment, segments[document])
         rows: Columns = {
-            "tokens": Ragged.of(
-                np.concatenate([np.asarray(row, np.int64) for row in ids]),
-                np.array([len(row) for row in ids]),
-            ),
-            **{name: np.array(values)[document] for name, values in columns.items()},
+            **columns_of(schema(fields, self.manifest.vocabularies), rows_of),
             **dict(zip(SEGMENT_COLUMNS, places, strict=True)),
         }
         batches = buckets(rows, self.config.stream.token_budget)
         yield from documents(self.task, self.model, batches, self.precision, self.world)
+
+
+def _by_column(fields: Sequence[Field], values: Mapping[str, Any]) -> dict[str, Any]:
+    """What `Task.parse` says of fields, as it would stand in a file."""
+    return {field.column: values[field.name] for field in fields}
+
+
+def _error(skip: Skip) -> dict[str, Any]:
+    if skip in (Skip.NO_TEXT, Skip.NO_WORDS, Skip.NO_TOKENS):
+        return {"error": "the text is empty"}
+    return {"error": f"the text has {MEANING[skip]}"}
 
 
 def lines(source: Iterable[str], predictor: Predictor, chunk: int) -> Iterator[dict[str, Any]]:

@@ -84,5 +84,7 @@ class Reporter:
         except ImportError:
             self.progress.say("no table of mistakes in MLflow: reading them needs `tokenizers`")
             return []
+        if not any(m.tokens for m in mistakes):
+            return [{**m.shown, "loss": m.loss} for m in mistakes]
         encoder = Encoder(self._tokenizer, self._most_tokens)
         return [{"text": encoder.decode(m.tokens), **m.shown, "loss": m.loss} for m in mistakes]

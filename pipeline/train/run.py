@@ -2,7 +2,7 @@
 
 import os
 import socket
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -64,7 +64,7 @@ class RunFolder:
         self,
         config: Config,
         manifest: Manifest,
-        tokenizer: bytes,
+        tokenizers: Mapping[str, bytes],
         resume: str,
         say: Callable[[str], None],
     ) -> Path | None:
@@ -81,7 +81,8 @@ class RunFolder:
                 checkpoint.point_to(path)
         self.dataset.mkdir(exist_ok=True)
         write_text(self.dataset / "dataset.json", manifest.to_text())
-        write_text(self.dataset / "tokenizer.json", tokenizer.decode())
+        for name, data in tokenizers.items():
+            write_text(self.dataset / f"{name}.json", data.decode())
         write_text(self.config, config_file.dump(config))
         return path
 

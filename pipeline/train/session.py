@@ -40,14 +40,14 @@ def train(config: Config) -> None:
         if place.rank == 0:
             print(text, file=sys.stderr, flush=True)
 
-    manifest, tokenizer = (direct if config.stream.direct else prepared)(config, place, say)
+    manifest, tokenizers = (direct if config.stream.direct else prepared)(config, place, say)
     folder, path = RunFolder(Path(config.run.dir)), None
     with ExitStack() as stack:
         if place.rank == 0:  # what can be wrong here is found before the others wait for this rank
             stack.enter_context(folder.writing(say))
             restarted = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"
             resume = "auto" if restarted else config.train.resume
-            path = folder.begin(config, manifest, tokenizer, resume, say)
+            path = folder.begin(config, manifest, tokenizers, resume, say)
         world = stack.enter_context(connect(place))
         trainer = build(config, manifest, world, folder, world.from_first(path), say)
         reason = trainer.ended()
@@ -64,8 +64,8 @@ def train(config: Config) -> None:
             print(summary.describe(config, folder), flush=True)
 
 
-def direct(config: Config, place: Place, say: Say) -> tuple[Manifest, bytes]:
-    """Raw shards as a dataset, and its tokeniser."""
+def direct(config: Config, place: Place, say: Say) -> tuple[Manifest, dict[str, bytes]]:
+    """Raw shards as a dataset, and its tokenisers."""
     try:
         from pipeline.stream.direct import describe
     except ModuleNotFoundError as error:
@@ -81,8 +81,8 @@ def direct(config: Config, place: Place, say: Say) -> tuple[Manifest, bytes]:
     return describe(config.corpus, tasks.get(config.task.name).fields(config.corpus))
 
 
-def prepared(config: Config, place: Place, say: Say) -> tuple[Manifest, bytes]:
-    """The dataset of the config, made where it is not there yet, and its tokeniser.
+def prepared(config: Config, place: Place, say: Say) -> tuple[Manifest, dict[str, bytes]]:
+    """The dataset of the config, made where it is not there yet, and its tokenisers.
 
     The first rank of each node makes it. The others wait before they join a process group, whose
     time-outs thus cannot strike.
@@ -103,7 +103,7 @@ def prepared(config: Config, place: Place, say: Say) -> tuple[Manifest, bytes]:
             time.sleep(0.2)
     manifest = open_dataset(location, whole=config.stream.on_corrupt == "stop")
     check_settings(manifest, config.corpus)
-    return manifest, manifest.store.whole("tokenizer.json")
+    return manifest, {n: manifest.store.whole(f"{n}.json") for n in manifest.tokenizers}
 
 
 def build(
@@ -122,9 +122,7 @@ def build(
     state = checkpoint.read_state(path, facts) if path else State()
     if path and not folder.owns(path):  # the best of the run that this one branches off stays there
         state.best, state.best_step, state.stale = None, 0, 0
-    task = tasks.get(config.task.name)(
-        config.model, manifest.tokenizer.vocab_size, manifest.label_names
-    )
+    task = tasks.get(config.task.name)(config.task, config.model, manifest)
     torch.manual_seed(config.train.seed)
     model = task.build().to(world.device)
 

@@ -220,7 +220,7 @@ def test_labels_given_as_indices_get_the_names(make, tmp_path: Path):
     write(tmp_path / "a.parquet", rows)
     manifest = make(input="a.parquet", label_names=["odd", "even"])
     encoder = Encoder(manifest.path / "tokenizer.json", 100)
-    assert manifest.label_names == ("odd", "even")
+    assert manifest.names["label"] == ("odd", "even")
     for tokens, label in rows_of(manifest, "train"):
         assert int(encoder.decode(tokens).split()[1]) % 2 == label
 
@@ -230,5 +230,5 @@ def test_json_values_that_are_no_strings(make, tmp_path: Path):
     rows += [{"text": 7, "label": True}, {"label": False}, {"text": "x", "label": None}]
     write(tmp_path / "a.jsonl", rows)
     manifest = make(input="a.jsonl", max_skipped=0.1)
-    assert manifest.label_names == ("false", "true")
+    assert manifest.names["label"] == ("false", "true")
     assert (manifest.report["no_text"], manifest.report["no_label"]) == (2, 1)

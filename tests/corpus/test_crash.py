@@ -160,9 +160,9 @@ def test_two_processes_at_once_make_it_once(tmp_path: Path, whole):
 def test_input_that_changes_meanwhile_is_noticed(tmp_path: Path, make, monkeypatch):
     path = write(tmp_path / "reviews.csv", ROWS)
 
-    def grow(*args: object) -> str:
+    def grow(*args: object, **options: object) -> str:
         path.write_bytes(path.read_bytes() + b"one more,positive,a\n")
-        return train(*args)
+        return train(*args, **options)
 
     from pipeline.corpus.tokenizer import train
 

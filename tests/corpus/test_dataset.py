@@ -34,7 +34,7 @@ DAMAGE = {
     "manifest missing": (lambda d: (d / "dataset.json").unlink(), "without it"),
     "manifest cut": (lambda d: (d / "dataset.json").write_text("{"), "dataset.json: is damaged"),
     "manifest of less": (lambda d: change_manifest(d, splits=1), "dataset.json: is damaged"),
-    "format": (lambda d: change_manifest(d, format=1), "has format 1, but this version reads 2"),
+    "format": (lambda d: change_manifest(d, format=1), "has format 1, but this version reads 3"),
     "tokeniser": (lambda d: flip(d / "tokenizer.json"), "tokenizer.json: is not the file that"),
     "no tokeniser": (lambda d: (d / "tokenizer.json").unlink(), "tokenizer.json: No such file"),
     "no shard": (
@@ -98,5 +98,5 @@ def test_the_fingerprint_names_the_content(dataset: Path, tmp_path: Path):
     elsewhere = {"path": "elsewhere.csv", "bytes": manifest.inputs[0].bytes}
     change_manifest(moved, inputs=[elsewhere], settings={**manifest.settings, "input": ["else*"]})
     assert open_dataset(moved).fingerprint == manifest.fingerprint
-    change_manifest(moved, label_names=["positive", "negative"])
+    change_manifest(moved, names={"label": ["positive", "negative"]})
     assert open_dataset(moved).fingerprint != manifest.fingerprint

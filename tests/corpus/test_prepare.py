@@ -83,7 +83,7 @@ def test_a_split_text_is_whole_in_its_segments(split_texts):
             assert [row["segment"] for row in document] == list(range(count))
             assert {row["segments"] for row in document} == {count}
             assert {row["label"] for row in document} == {
-                split_texts.label_names.index(ROWS[number]["label"])
+                split_texts.names["label"].index(ROWS[number]["label"])
             }
             assert [token for row in document for token in row["tokens"]] == whole[number]
             lengths = [len(row["tokens"]) for row in document]
@@ -153,7 +153,7 @@ def test_every_usable_row_lands_once_and_decodes_to_its_text(make, tmp_path):
     manifest = make(max_tokens=10_000)
     encoder = Encoder(manifest.path / "tokenizer.json", 10_000)
     found = Counter(
-        (encoder.decode(tokens), manifest.label_names[label])
+        (encoder.decode(tokens), manifest.names["label"][label])
         for split in manifest.splits
         for tokens, label in rows_of(manifest, split)
     )
@@ -215,8 +215,8 @@ def test_a_large_vocabulary_takes_four_bytes_a_token():
     from pipeline.corpus.blocks import batch, schema
     from tests.corpus.conftest import FIELDS
 
-    columns = schema(FIELDS, 65_537)
-    block = batch(columns, [[65_536], [1, 2]], [0, 1])
+    columns = schema(FIELDS, {"tokenizer": 65_537})
+    block = batch(columns, [([65_536], 0), ([1, 2], 1)])
     assert columns.field("tokens").type == pa.list_(pa.uint32())
     assert block.to_pydict() == {"tokens": [[65_536], [1, 2]], "label": [0, 1]}
 
@@ -288,7 +288,7 @@ def test_a_task_may_ask_for_no_label(tmp_path):
 
     write(tmp_path / "reviews.csv", [{"text": row["text"]} for row in ROWS[:200]])
     manifest = prepare(settings_in(tmp_path), (Field("ids", "text", "text"),), lambda line: None)
-    assert manifest.label_names == ()
+    assert manifest.names == {}
     block = next(
         webdataset.WebDataset(str(manifest.shard("train", 0)), shardshuffle=False).__iter__()
     )
@@ -309,5 +309,5 @@ def test_labels_of_whole_numbers_sort_as_numbers(make, tmp_path):
     rows = [{**row, "label": number % 12} for number, row in enumerate(reviews(240))]
     write(tmp_path / "reviews.parquet", rows)
     manifest = make(input="reviews.parquet")
-    assert manifest.label_names == tuple(map(str, range(12)))
+    assert manifest.names["label"] == tuple(map(str, range(12)))
     assert np.unique([label for _, label in rows_of(manifest, "train")]).tolist() == list(range(12))

@@ -111,7 +111,7 @@ def test_a_file_that_changed_is_fetched_anew(make, tmp_path: Path, store: str, m
             make(input=url)
     write(tmp_path / "a.csv", [{**row, "label": row["label"].upper()} for row in ROWS])
     put(store, tmp_path / "a.csv")  # of the same size
-    assert make(input=url).label_names == ("NEGATIVE", "POSITIVE")
+    assert make(input=url).names["label"] == ("NEGATIVE", "POSITIVE")
 
 
 def test_a_file_that_changes_meanwhile_is_named(tmp_path: Path, store: str):

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from tokenizers import Tokenizer
 
-from pipeline.corpus.dataset import PAD, SPECIAL_TOKENS
 from pipeline.corpus.sample import Sample
 from pipeline.corpus.scan import digest
+from pipeline.corpus.special import PAD, SPECIAL_TOKENS
 from pipeline.corpus.tokenizer import Encoder, train
 from pipeline.errors import DatasetError
 from tests.corpus.conftest import reviews, settings_in

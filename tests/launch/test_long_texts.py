@@ -77,7 +77,7 @@ def test_a_split_text_has_one_prediction(split: Path) -> None:
         ["error"] if text == "" else ["label", "probability", "scores"] for text in TEXTS
     ]
     for text, prediction in zip(TEXTS, found, strict=True):
-        (encoded,) = predictor.encoder.encode([text])
+        (encoded,) = predictor.encoders["tokenizer"].encode([text])
         expected = torch.zeros(2)
         for ids in encoded.rows:
             one = torch.tensor([0])
@@ -87,7 +87,7 @@ def test_a_split_text_has_one_prediction(split: Path) -> None:
         if text:
             expected /= sum(map(len, encoded.rows))
             assert list(prediction["scores"].values()) == pytest.approx(expected.tolist(), abs=1e-4)
-    assert len(predictor.encoder.encode([LONG])[0].rows) > 3
+    assert len(predictor.encoders["tokenizer"].encode([LONG])[0].rows) > 3
 
 
 def test_evaluation_of_split_texts_counts_each_once(split: Path, reviews: Path) -> None:

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from pipeline.models.crf import CRF
 from pipeline.corpus import spans
+from pipeline.models.crf import CRF
 
 LENGTHS = [5, 1, 3, 2, 5, 4]
 C = 4

@@ -9,6 +9,8 @@ from torch import Tensor, nn
 
 from pipeline.stream.batch import Batch
 from pipeline.tasks.classification import Classification
+from pipeline.tasks.settings import TaskSettings
+from tests.tasks.data import Data
 
 LABELS = ["bad", "good", "mixed", "never"]
 
@@ -41,7 +43,9 @@ def case() -> tuple[Fixed, Batch, Tensor, Tensor]:
 def task() -> Classification:
     from pipeline.models.settings import ModelSettings
 
-    return Classification(ModelSettings(), 50, LABELS)
+    return Classification(
+        TaskSettings(), ModelSettings(), Data({"tokenizer": 50}, {"label": LABELS})
+    )
 
 
 def test_the_figures_are_a_librarys(case: tuple[Fixed, Batch, Tensor, Tensor]) -> None:
@@ -107,7 +111,7 @@ def test_mistakes_name_labels_and_carry_their_tokens(
 def test_predictions_are_probabilities_by_name(case: tuple[Fixed, Batch, Tensor, Tensor]) -> None:
     model, batch, scores, _ = case
     with torch.no_grad():
-        predictions = task().predict(task().outputs(model, batch))
+        predictions = task().predict(task().outputs(model, batch), [{}] * 40)
     assert len(predictions) == 40
     for row, prediction in zip(scores, predictions, strict=False):
         assert prediction["label"] == LABELS[int(row.argmax())]

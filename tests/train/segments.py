@@ -19,10 +19,12 @@ from pipeline.models.settings import ModelSettings
 from pipeline.stream.batch import Batch, collate
 from pipeline.stream.rows import Ragged, Rows
 from pipeline.tasks.classification import Classification
+from pipeline.tasks.settings import TaskSettings
 from pipeline.train.distributed import Place, World, connect
 from pipeline.train.documents import documents
 from pipeline.train.evaluate import evaluate
 from pipeline.train.precision import Precision
+from tests.tasks.data import Data
 
 LABELS = ["bad", "good", "mixed"]
 DOCUMENTS = 80
@@ -79,7 +81,9 @@ def batches(rank: int, world: int, seed: int) -> Iterator[Batch]:
 
 def judge(world: World, seed: int) -> dict[str, object]:
     """The evaluation, and its mistakes in the order of their loss."""
-    task, precision = Classification(ModelSettings(), 500, LABELS), Precision("fp32", world.device)
+    data = Data({"tokenizer": 500}, {"label": LABELS})
+    task = Classification(TaskSettings(), ModelSettings(), data)
+    precision = Precision("fp32", world.device)
     rows = batches(world.rank, world.size, seed)
     evaluation, mistakes = evaluate(
         task, documents(task, ByFirstToken(), rows, precision, world), world

@@ -1,0 +1,234 @@
+"""From raw values to what the shards hold of them: a class for each kind of field.
+
+To add a kind, write its class, put it into KINDS, and say in `arrow` what its cells are.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from pipeline.corpus import spans
+from pipeline.corpus.fields import Field
+from pipeline.corpus.settings import CorpusSettings
+from pipeline.corpus.skips import Skip
+
+if TYPE_CHECKING:
+    from pipeline.corpus.tokenizer import Encoder  # training reads shards without the library
+
+Cell = int | NDArray[Any]
+"""One value of one row: a number, or an array."""
+
+
+class Cells(NamedTuple):
+    """What became of a value: a cell for each row that the text is split into."""
+
+    rows: list[Cell]  # none of a text that is dropped or has no token
+    long: bool = False  # more than `max_tokens` tokens
+
+
+@dataclass(frozen=True)
+class Tools:
+    """What a column encodes by."""
+
+    index: Mapping[str, int]  # of names
+    given: "Encoder | None" = None
+
+    @property
+    def encoder(self) -> "Encoder":
+        assert self.given is not None, "a field without a vocabulary"
+        return self.given
+
+
+class Column:
+    """What becomes of one field."""
+
+    by_word = False
+    """Whether a value has an item for each word of the row."""
+
+    def __init__(self, field: Field, settings: CorpusSettings) -> None:
+        self.field, self.settings = field, settings
+
+    def check(self, value: Any) -> Any:
+        """The raw value as the others take it, or a Skip."""
+        raise NotImplementedError
+
+    def encode(self, values: Sequence[Any], tools: Tools) -> list[Cells]:
+        """The cells of some values."""
+        raise NotImplementedError
+
+    def data(self, value: Any) -> bytes:
+        """Bytes that are equal for equal values only."""
+        return str(value).encode()
+
+    def texts(self, value: Any) -> Iterable[str]:
+        """What the tokeniser is trained on."""
+        return ()
+
+    def names(self, value: Any) -> Sequence[str]:
+        """Names that are to be known: of a label, of tags."""
+        return ()
+
+
+class Text(Column):
+    """A string, which is tokenised."""
+
+    def check(self, value: Any) -> Any:
+        if not isinstance(value, str) or not value or value.isspace():
+            return Skip.NO_TEXT
+        return _flaw([value]) or value
+
+    def texts(self, value: Any) -> Iterable[str]:
+        return [value]
+
+    def encode(self, values: Sequence[Any], tools: Tools) -> list[Cells]:
+        found = tools.encoder.encode(values)
+        return [Cells([np.array(ids) for ids in text.rows], text.long) for text in found]
+
+
+class Words(Column):
+    """A list of words, or a string of them with blanks between."""
+
+    by_word = True
+
+    def check(self, value: Any) -> Any:
+        words = value.split() if isinstance(value, str) else value
+        if not isinstance(words, list) or not words:
+            return Skip.NO_WORDS
+        if not all(isinstance(word, str) and word and not word.isspace() for word in words):
+            return Skip.NO_WORDS
+        return _flaw(words) or words
+
+    def data(self, value: Any) -> bytes:
+        return "\0".join(value).encode()
+
+    def texts(self, value: Any) -> Iterable[str]:
+        return ["\n".join(value)]
+
+    def encode(self, values: Sequence[Any], tools: Tools) -> list[Cells]:
+        return [cut(np.array(ids), self.settings) for ids in tools.encoder.encode_words(values)]
+
+
+class Characters(Words):
+    """The UTF-8 bytes of each word, 0 behind a short one; of a long one its two ends."""
+
+    def texts(self, value: Any) -> Iterable[str]:
+        return ()
+
+    def encode(self, values: Sequence[Any], tools: Tools) -> list[Cells]:
+        return [cut(self._bytes(words), self.settings) for words in values]
+
+    def _bytes(self, words: Sequence[str]) -> NDArray[np.uint8]:
+        """[T, width]"""
+        width = self.field.width
+        ends = width // 2
+        found = []
+        for word in words:
+            data = word.encode()
+            if len(data) > width:
+                data = data[: width - ends] + data[len(data) - ends :]
+            found.append(data.ljust(width, b"\0"))
+        return np.frombuffer(b"".join(found), np.uint8).reshape(len(words), width)
+
+
+class Tags(Column):
+    """A list of names, one a word. If all of a row's are BIO or BIOES they must be well formed."""
+
+    by_word = True
+
+    def check(self, value: Any) -> Any:
+        tags = value.split() if isinstance(value, str) else value
+        if not isinstance(tags, list) or not tags:
+            return Skip.NO_TAGS
+        if not all(isinstance(tag, str) and tag and not tag.isspace() for tag in tags):
+            return Skip.NO_TAGS
+        if flaw := _flaw(tags):
+            return flaw
+        scheme = spans.scheme(tags)
+        return Skip.NOT_BIO if scheme and spans.check(tags, scheme) else tags
+
+    def names(self, value: Any) -> Sequence[str]:
+        return list(value)
+
+    def encode(self, values: Sequence[Any], tools: Tools) -> list[Cells]:
+        return [cut(np.array([tools.index[tag] for tag in tags]), self.settings) for tags in values]
+
+
+class Label(Column):
+    """A name; a number or a truth value is one too."""
+
+    def check(self, value: Any) -> Any:
+        name = as_text(value)
+        return _flaw([name]) or name or Skip.NO_LABEL
+
+    def names(self, value: Any) -> Sequence[str]:
+        return [value]
+
+    def encode(self, values: Sequence[Any], tools: Tools) -> list[Cells]:
+        return [Cells([tools.index[name]]) for name in values]
+
+
+KINDS: dict[str, type[Column]] = {
+    "text": Text,
+    "words": Words,
+    "characters": Characters,
+    "tags": Tags,
+    "label": Label,
+}
+
+
+def column(field: Field, settings: CorpusSettings) -> Column:
+    return KINDS[field.kind](field, settings)
+
+
+def arrow(field: Field, vocabulary: int) -> Any:
+    """The type of a field's cells, given the size of its vocabulary."""
+    token: Any = pa.uint16() if token_bytes(vocabulary) == 2 else pa.uint32()
+    return {
+        "text": pa.list_(token),
+        "words": pa.list_(token),
+        "characters": pa.list_(pa.list_(pa.uint8(), max(field.width, 1))),
+        "tags": pa.list_(pa.uint16()),
+        "label": pa.int32(),
+    }[field.kind]
+
+
+def cut(cell: NDArray[Any], settings: CorpusSettings) -> Cells:
+    """A cell with an item a word to cells of at most `max_tokens` items, as texts are cut."""
+    most, mode = settings.max_tokens, settings.long_texts
+    if len(cell) <= most:
+        return Cells([cell])
+    if mode == "drop":
+        return Cells([], True)
+    if mode == "split":
+        return Cells(list(np.array_split(cell, -(-len(cell) // most))), True)
+    first = {"start": most, "both": most // 2, "end": 0}[settings.keep]
+    return Cells([np.concatenate([cell[:first], cell[len(cell) - most + first :]])], True)
+
+
+def token_bytes(vocabulary: int) -> int:
+    return 2 if vocabulary <= 1 << 16 else 4
+
+
+def as_text(value: Any) -> str:
+    """A raw value as CSV would spell it, so that all formats agree; "" if there is none."""
+    if isinstance(value, str):
+        return value.strip()
+    if value is None or value != value:  # NaN differs from itself
+        return ""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _flaw(strings: Iterable[str]) -> Skip | None:
+    """What no string may hold."""
+    for string in strings:
+        if "\0" in string:
+            return Skip.NUL
+        try:
+            string.encode()
+        except UnicodeEncodeError:
+            return Skip.NOT_UTF8
+    return None

@@ -1,0 +1,68 @@
+"""Checked values to rows of the shards, the same in preparing, training on raw files and use."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from pipeline.corpus.columns import Cell, Cells, Tools
+from pipeline.corpus.labels import NameIndex
+from pipeline.corpus.rows import Wanted
+from pipeline.corpus.skips import Skip
+from pipeline.corpus.tokenizer import Encoder
+
+
+class Encoded(NamedTuple):
+    """What became of an example."""
+
+    rows: list[tuple[Cell, ...]]  # a cell for each field; none of an example that is left out
+    long: bool  # more than `max_tokens` tokens
+
+    @property
+    def skip(self) -> Skip | None:
+        """Why there is no row."""
+        if self.rows:
+            return None
+        return Skip.TOO_LONG if self.long else Skip.NO_TOKENS
+
+
+class Encoding:
+    """By the tokenisers and the names of a dataset."""
+
+    def __init__(
+        self, wanted: Wanted, encoders: Mapping[str, Encoder], names: Mapping[str, Sequence[str]]
+    ) -> None:
+        self.wanted = wanted
+        fields = [column.field for column in wanted.fields]
+        self._names = [NameIndex(names.get(field.name, ())) for field in fields]
+        self._tools = [
+            Tools(index, encoders.get(field.vocabulary))
+            for field, index in zip(fields, self._names, strict=True)
+        ]
+
+    def check_names(self, values: Sequence[Any], where: str) -> None:
+        """Raises InputError if an example, which stands at `where`, has an unknown name."""
+        for column, index, value in zip(self.wanted.fields, self._names, values, strict=True):
+            for name in column.names(value):
+                index.check(name, where)
+
+    def encode(self, examples: Sequence[Sequence[Any]]) -> list[Encoded]:
+        """The rows of each example, whose names are known."""
+        if not examples:
+            return []
+        values = zip(*examples, strict=True)
+        columns = [
+            column.encode(of_column, tools)
+            for column, tools, of_column in zip(
+                self.wanted.fields, self._tools, values, strict=True
+            )
+        ]
+        return [_joined(cells) for cells in zip(*columns, strict=True)]
+
+
+def _joined(cells: Sequence[Cells]) -> Encoded:
+    """What is one value of an example goes with all of its rows."""
+    long = any(cell.long for cell in cells)
+    if not all(cell.rows for cell in cells):
+        return Encoded([], long)
+    count = max(len(cell.rows) for cell in cells)
+    lists = [cell.rows if len(cell.rows) == count else cell.rows * count for cell in cells]
+    return Encoded(list(zip(*lists, strict=True)), long)

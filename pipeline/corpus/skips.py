@@ -1,0 +1,37 @@
+"""The kinds of row that are skipped and counted."""
+
+from enum import StrEnum
+
+
+class Skip(StrEnum):
+    """Why a row is not used."""
+
+    FILTERED = "filtered"
+    NO_TEXT = "no_text"
+    NOT_UTF8 = "not_utf8"
+    NUL = "nul"
+    NO_LABEL = "no_label"
+    WRONG_FIELDS = "wrong_fields"
+    NO_TOKENS = "no_tokens"
+    TOO_LONG = "too_long"
+    NO_WORDS = "no_words"
+    NO_TAGS = "no_tags"
+    MISALIGNED = "misaligned"
+    NOT_BIO = "not_bio"
+    NO_IMAGE = "no_image"
+
+
+MEANING = {
+    Skip.NO_TEXT: "no text (empty, blank or not a string)",
+    Skip.NOT_UTF8: "bytes that are not UTF-8",
+    Skip.NUL: "a NUL character",
+    Skip.NO_LABEL: "no label",
+    Skip.WRONG_FIELDS: "more or fewer fields than the header",
+    Skip.NO_TOKENS: "no token left of the text",
+    Skip.TOO_LONG: "more than corpus.max_tokens tokens (corpus.long_texts=drop)",
+    Skip.NO_WORDS: "no words (not a list of strings, or a blank one in it)",
+    Skip.NO_TAGS: "no tags (not a list of names)",
+    Skip.MISALIGNED: "more or fewer tags than words",
+    Skip.NOT_BIO: "tags that are not BIO (an I- or E- that goes on with nothing)",
+    Skip.NO_IMAGE: "no image that can be read, or one of another size",
+}

@@ -1,0 +1,5 @@
+"""Tokens that stand for no text, the same in every vocabulary."""
+
+SPECIAL_TOKENS = ("<pad>", "<unk>", "<s>", "</s>")
+PAD, UNK, BEGIN, END = range(4)
+UNKNOWN = SPECIAL_TOKENS[UNK]

@@ -1,0 +1,10 @@
+"""What a task is told of a dataset."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Data:
+    vocabularies: Mapping[str, int]
+    names: Mapping[str, Sequence[str]] = field(default_factory=dict)
