@@ -15,9 +15,11 @@ from pydantic import ValidationError
 
 from pipeline.corpus.settings import CorpusSettings
 from pipeline.errors import ConfigError
-from pipeline.models.settings import BELONGS_TO, OF_TASK, ModelSettings
+from pipeline.models import settings as models
+from pipeline.models.settings import BELONGS_TO, ModelSettings
 from pipeline.settings import Section
 from pipeline.stream.settings import StreamSettings
+from pipeline.tasks import settings as tasks
 from pipeline.tasks.settings import TaskSettings
 from pipeline.train.settings import RunSettings, TrackSettings, TrainSettings
 
@@ -245,14 +247,18 @@ def _model_conflicts(model: ModelSettings) -> Iterator[str]:
 
 
 def _task_conflicts(config: Config) -> Iterator[str]:
-    task, model = config.task.name, config.model
-    for key, of in OF_TASK.items():
-        value = getattr(model, key)
-        if task not in of and value != type(model).model_fields[key].default:
-            yield (
-                f"model.{key}={value}: is of task.name={' or '.join(of)}, but the task is {task}, "
-                f"which would pass it over; leave it out or change the task"
-            )
+    task = config.task.name
+    for name, section, of_task in (
+        ("model", config.model, models.OF_TASK),
+        ("task", config.task, tasks.OF_TASK),
+    ):
+        for key, of in of_task.items():
+            value = getattr(section, key)
+            if task not in of and value != type(section).model_fields[key].default:
+                yield (
+                    f"{name}.{key}={value}: is of task.name={' or '.join(of)}, but the task is "
+                    f"{task}, which would pass it over; leave it out or change the task"
+                )
     if task != "classification" and config.stream.direct:
         yield (
             f"stream.direct={config.stream.direct}: only texts for classification are trained on "

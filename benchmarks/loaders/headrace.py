@@ -74,6 +74,7 @@ def convert(rows: Rows, folder: Path) -> None:
         settings={},
         fields=fields,
         names={},
+        counts={},
         tokenizers={
             "tokenizer": TokenizerFacts(file_sha256(job.tokenizer("tokenizer")), VOCABULARY)
         },

@@ -61,6 +61,7 @@ def build(job: Job, files: Sequence[InputFile], crew: Crew, log: Log) -> tuple[M
         settings=relevant(settings),
         fields=job.fields,
         names={field: tuple(of_field) for field, of_field in named.items()},
+        counts={field: tuple(labels.counts) for field, labels in names.items()},
         tokenizers=tokenizers,
         inputs=tuple(InputFacts(file.name, file.bytes) for file in files),
         splits={s: _pack(job, crew, s, totals[s], parts, tokenizers) for s in SPLITS},

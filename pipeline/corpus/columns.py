@@ -171,12 +171,33 @@ class Label(Column):
         return [Cells([tools.index[name]]) for name in values]
 
 
+class Labels(Column):
+    """A list of names, of which there may be none, or a string of them with `label_separator`
+    between. Their indices are counted from 1, as lists are filled up with 0."""
+
+    def check(self, value: Any) -> Any:
+        if isinstance(value, str):
+            value = value.split(self.settings.label_separator)
+        elif value is None:
+            return Skip.NO_LABEL
+        names = [as_text(name) for name in (value if isinstance(value, list) else [value])]
+        names = list(dict.fromkeys(name for name in names if name))
+        return _flaw(names) or names
+
+    def names(self, value: Any) -> Sequence[str]:
+        return list(value)
+
+    def encode(self, values: Sequence[Any], tools: Tools) -> list[Cells]:
+        return [Cells([np.array([tools.index[n] + 1 for n in names], int)]) for names in values]
+
+
 KINDS: dict[str, type[Column]] = {
     "text": Text,
     "words": Words,
     "characters": Characters,
     "tags": Tags,
     "label": Label,
+    "labels": Labels,
 }
 
 
@@ -193,6 +214,7 @@ def arrow(field: Field, vocabulary: int) -> Any:
         "characters": pa.list_(pa.list_(pa.uint8(), max(field.width, 1))),
         "tags": pa.list_(pa.uint16()),
         "label": pa.int32(),
+        "labels": pa.list_(pa.uint16()),
     }[field.kind]
 
 

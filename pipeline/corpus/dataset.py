@@ -69,6 +69,7 @@ class Manifest:
     settings: dict[str, Any]  # those that bear on the dataset
     fields: tuple[Field, ...]
     names: dict[str, tuple[str, ...]]  # of each field that holds indices of names
+    counts: dict[str, tuple[int, ...]]  # of these names: in how many usable rows each stands
     tokenizers: dict[str, TokenizerFacts]  # by vocabulary
     inputs: tuple[InputFacts, ...]
     splits: dict[str, Split]
@@ -90,7 +91,7 @@ class Manifest:
         One without splits is not prepared, and its inputs are its content.
         """
         values = self.to_json()
-        for made_by in ("settings", "report", *(["inputs"] if self.splits else [])):
+        for made_by in ("settings", "report", "counts", *(["inputs"] if self.splits else [])):
             del values[made_by]
         canonical = json.dumps(values, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()

@@ -20,7 +20,7 @@ class Field:
     characters  the same         `width` bytes of each word
     tags        a list of names  their indices, one a word
     label       a name           its index
-    labels      a list of names  of each name whether it is there
+    labels      a list of names  their indices, counted from 1
     steps       an image         `width` pixels a step
 
     The first field of a task is a list and says how long a row is. Words, characters and tags are

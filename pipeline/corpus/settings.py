@@ -32,6 +32,11 @@ class CorpusSettings(Section):
     label_names: list[str] = setting(
         [], "names of the labels 0, 1, 2, ...; empty: the labels found in the input, sorted"
     )
+    label_separator: str = setting(
+        ",",
+        "multilabel: what stands between the labels of a row, where they are one string",
+        min_length=1,
+    )
     where: dict[str, str] = setting({}, "keep only rows whose columns have these values")
     validation: Fraction | str = setting(
         0.1, "share of the rows held out, or a file of them; equal texts never straddle"

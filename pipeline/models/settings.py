@@ -17,7 +17,7 @@ BELONGS_TO = {
 """Keys that not all cells have."""
 
 OF_TASK = {
-    "pooling": ("classification",),
+    "pooling": ("classification", "multilabel"),
     "characters": ("tagging",),
     "crf": ("tagging",),
     "vectors": ("tagging",),
@@ -67,7 +67,7 @@ class ModelSettings(Section):
         "wide as model.embedding; empty: none",
     )
     pooling: Literal["max_mean", "last", "attention"] = setting(
-        "max_mean", "classification: how the states of a row become one vector"
+        "max_mean", "classification, multilabel: how the states of a row become one vector"
     )
     embedding_dropout: float = setting(0.0, "share of tokens whose embedding is zeroed", ge=0, lt=1)
     weight_drop: float = setting(0.0, "share of recurrent weights that is zeroed", ge=0, lt=1)

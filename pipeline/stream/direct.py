@@ -62,6 +62,7 @@ def describe(
         settings=relevant(corpus),
         fields=fields,
         names={field.name: tuple(corpus.label_names) for field in fields if field.named},
+        counts={},
         tokenizers=dict.fromkeys(vocabularies(fields), facts),
         inputs=tuple(InputFacts(file.name, file.bytes) for file in input_files(corpus)),
         splits={},

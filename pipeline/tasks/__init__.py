@@ -9,6 +9,7 @@ if TYPE_CHECKING:
 
 WHERE = {
     "classification": ("classification", "Classification"),
+    "multilabel": ("multilabel", "MultiLabel"),
     "tagging": ("tagging", "Tagging"),
 }
 """The module and the class of each task."""

@@ -9,6 +9,7 @@ from torch.nn import functional
 
 from pipeline.corpus.fields import Field
 from pipeline.corpus.settings import CorpusSettings
+from pipeline.errors import ConfigError
 from pipeline.models.classifier import Classifier
 from pipeline.models.settings import ModelSettings
 from pipeline.stream.batch import Batch
@@ -26,12 +27,13 @@ class Classification:
     Legend: B rows of a batch, C labels.
     """
 
-    sums: tuple[str, ...] = ("loss", "rows", "correct")
+    sums: tuple[str, ...] = ("loss", "weight", "correct", "rows")
     best = "accuracy"
 
     def __init__(self, settings: TaskSettings, model: ModelSettings, data: Contents) -> None:
         self.settings, self.model = settings, model
         self.vocabulary, self.labels = data.vocabularies["tokenizer"], data.names["label"]
+        self.class_weights = torch.tensor(_weights(settings, self.labels, data))  # [C]
 
     @staticmethod
     def fields(corpus: CorpusSettings) -> tuple[Field, ...]:
@@ -42,13 +44,18 @@ class Classification:
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         scores, label = self._scores(model, batch), batch.columns["label"]
-        losses = functional.cross_entropy(scores, label, reduction="none") * batch.weights
-        correct = (scores.argmax(-1) == label) * batch.weights
-        return torch.stack([losses.sum(), batch.weights.sum(), correct.sum()])
+        class_weights = self.class_weights.to(scores.device)
+        losses = functional.cross_entropy(
+            scores, label, class_weights, reduction="none",
+            label_smoothing=self.settings.label_smoothing,
+        ) * batch.weights  # fmt: skip
+        weight = (class_weights[label] * batch.weights).sum()
+        correct = ((scores.argmax(-1) == label) * batch.weights).sum()
+        return torch.stack([losses.sum(), weight, correct, batch.weights.sum()])
 
     def metrics(self, sums: Sequence[float]) -> dict[str, float]:
-        loss, rows, correct = sums
-        return {"loss": loss / rows, "accuracy": correct / rows}
+        loss, weight, correct, rows = sums
+        return {"loss": loss / weight, "accuracy": correct / rows}
 
     def outputs(self, model: nn.Module, batch: Batch) -> Tensor:
         """The probabilities of the labels [B, C]."""
@@ -110,3 +117,27 @@ class Classification:
         """[B, C], before the softmax."""
         scores: Tensor = model(batch.columns["tokens"], batch.lengths, batch.keys)
         return scores.float()
+
+
+def _weights(settings: TaskSettings, labels: Sequence[str], data: Contents) -> list[float]:
+    """What a row of each label counts in the loss, 1 on average over the rows if balanced.
+
+    Raises ConfigError for a label that there is not.
+    """
+    asked = settings.class_weights
+    if asked == "none":
+        return [1.0] * len(labels)
+    if asked == "balanced":
+        counts = data.counts.get("label", ())
+        if not counts:
+            raise ConfigError(
+                "task.class_weights=balanced: wants the numbers of rows of each label, which only "
+                "a prepared dataset has; set stream.direct=0, or give a weight for each label"
+            )
+        return [sum(counts) / (len(counts) * max(count, 1)) for count in counts]
+    if unknown := [name for name in asked if name not in labels]:
+        raise ConfigError(
+            f"task.class_weights={asked}: the corpus has no label {unknown[0]!r}, it has "
+            f"{', '.join(labels)}; mend the name"
+        )
+    return [asked.get(label, 1.0) for label in labels]

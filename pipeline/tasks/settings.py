@@ -1,12 +1,31 @@
 """Settings of the task."""
 
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from pipeline.settings import Section, setting
 
+Weight = Annotated[float, Field(gt=0)]
+
+OF_TASK = {
+    "label_smoothing": ("classification",),
+    "class_weights": ("classification",),
+}
+"""Keys that not all tasks have."""
+
 
 class TaskSettings(Section):
-    name: Literal["classification", "tagging"] = setting(
+    name: Literal["classification", "multilabel", "tagging"] = setting(
         "classification",
-        "what is learnt: a label of each text (classification), or a tag of each word (tagging)",
+        "what is learnt: a label of each text (classification), any number of labels (multilabel), "
+        "a tag of each word (tagging)",
+    )
+    label_smoothing: float = setting(
+        0.0, "classification: share of each row's weight that all labels have alike", ge=0, lt=1
+    )
+    class_weights: Literal["none", "balanced"] | dict[str, Weight] = setting(
+        "none",
+        "classification: what the loss of a row of each label counts; balanced: rare ones more, so "
+        "that all labels together count alike",
     )

@@ -51,6 +51,10 @@ class Contents(Protocol):
     def names(self) -> Mapping[str, Sequence[str]]:
         """What the indices in a field of labels or tags stand for."""
 
+    @property
+    def counts(self) -> Mapping[str, Sequence[int]]:
+        """In how many rows each of them stands, where that is known."""
+
 
 class Task(Protocol):
     """One kind of input-output relation."""

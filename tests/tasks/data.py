@@ -8,3 +8,4 @@ from dataclasses import dataclass, field
 class Data:
     vocabularies: Mapping[str, int]
     names: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    counts: Mapping[str, Sequence[int]] = field(default_factory=dict)

@@ -1,12 +1,14 @@
 """The figures of classification against a library's, and rows that only fill up."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
 from sklearn.metrics import f1_score, log_loss
 from torch import Tensor, nn
 
+from pipeline.errors import ConfigError
 from pipeline.stream.batch import Batch
 from pipeline.tasks.classification import Classification
 from pipeline.tasks.settings import TaskSettings
@@ -40,12 +42,11 @@ def case() -> tuple[Fixed, Batch, Tensor, Tensor]:
     return Fixed(scores), batch, scores[:30], label[:30]
 
 
-def task() -> Classification:
+def task(**settings: Any) -> Classification:
     from pipeline.models.settings import ModelSettings
 
-    return Classification(
-        TaskSettings(), ModelSettings(), Data({"tokenizer": 50}, {"label": LABELS})
-    )
+    data = Data({"tokenizer": 50}, {"label": LABELS}, {"label": [10, 20, 5, 5]})
+    return Classification(TaskSettings(**settings), ModelSettings(), data)
 
 
 def test_the_figures_are_a_librarys(case: tuple[Fixed, Batch, Tensor, Tensor]) -> None:
@@ -84,15 +85,15 @@ def test_training_sums_leave_filling_rows_out(
     case: tuple[Fixed, Batch, Tensor, Tensor],
 ) -> None:
     model, batch, scores, label = case
-    loss, rows, correct = task().loss(model, batch)
-    assert rows == 30
+    loss, weight, correct, rows = task().loss(model, batch)
+    assert rows == weight == 30
     assert correct == (scores.argmax(-1) == label).sum()
     assert loss.item() == pytest.approx(nn.functional.cross_entropy(scores, label).item() * 30)
     loss.backward()
     assert model.scores.grad is not None
     assert model.scores.grad[:30].abs().sum() > 0
     assert model.scores.grad[30:].abs().sum() == 0
-    metrics = task().metrics([loss.item(), 30.0, correct.item()])
+    metrics = task().metrics([loss.item(), 30.0, correct.item(), 30.0])
     assert metrics["accuracy"] == correct.item() / 30
 
 
@@ -116,3 +117,26 @@ def test_predictions_are_probabilities_by_name(case: tuple[Fixed, Batch, Tensor,
     for row, prediction in zip(scores, predictions, strict=False):
         assert prediction["label"] == LABELS[int(row.argmax())]
         assert math.isclose(sum(prediction["scores"].values()), 1, abs_tol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("weights", "expected"),
+    [
+        ({"good": 3.0, "never": 0.5}, [1, 3, 1, 0.5]),
+        ("balanced", [1, 0.5, 2, 2]),  # all of a label together weigh as those of any other
+    ],
+    ids=str,
+)
+def test_class_weights_and_smoothing_are_torchs(
+    case: tuple[Fixed, Batch, Tensor, Tensor], weights: Any, expected: list[float]
+) -> None:
+    model, batch, scores, label = case
+    sums = task(class_weights=weights, label_smoothing=0.1).loss(model, batch).tolist()
+    mean = nn.CrossEntropyLoss(torch.tensor(expected), label_smoothing=0.1)
+    assert sums[0] / sums[1] == pytest.approx(mean(scores, label).item(), rel=1e-6)
+    assert sums[3] == 30
+
+
+def test_a_weight_for_a_label_that_there_is_not_is_a_config_error() -> None:
+    with pytest.raises(ConfigError, match="no label 'god', it has bad, good, mixed, never"):
+        task(class_weights={"god": 2.0})
