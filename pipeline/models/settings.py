@@ -69,6 +69,17 @@ class ModelSettings(Section):
     pooling: Literal["max_mean", "last", "attention"] = setting(
         "max_mean", "classification, multilabel: how the states of a row become one vector"
     )
+    attention: Literal["additive", "dot"] = setting(
+        "additive", "decoder: how its states are compared with those of the encoder"
+    )
+    attention_size: int = setting(
+        0, "decoder: units that additive attention compares by; 0: as many as hidden", ge=0
+    )
+    decoder_layers: int = setting(0, "decoder: its layers; 0: as many as the encoder's", ge=0)
+    bridge: bool = setting(True, "decoder: begins with what the encoder ends with, else with zeros")
+    tie_embeddings: bool = setting(
+        False, "decoder: scores a token by the weights that embed it, lest there be two tables"
+    )
     embedding_dropout: float = setting(0.0, "share of tokens whose embedding is zeroed", ge=0, lt=1)
     weight_drop: float = setting(0.0, "share of recurrent weights that is zeroed", ge=0, lt=1)
     zoneout: float = setting(0.0, "share of units that keep their state at a token", ge=0, lt=1)
