@@ -92,6 +92,17 @@ def given_tokenizer(settings: CorpusSettings) -> bytes:
     return data
 
 
+class Decoder:
+    """Token ids to texts, by the content of a tokenizer.json."""
+
+    def __init__(self, data: bytes) -> None:
+        self._tokenizer = Tokenizer.from_buffer(data)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of some ids, as the normaliser left it."""
+        return self._tokenizer.decode(list(ids), skip_special_tokens=True)
+
+
 class Encoder:
     """Texts to rows of at most `max_tokens` token ids. No special token is added, nor read from a
     text.

@@ -13,19 +13,19 @@ from pipeline.models.settings import ModelSettings
 from pipeline.models.tagger import Tagger
 from pipeline.stream.batch import Batch
 from pipeline.tasks.settings import TaskSettings
-from pipeline.tasks.task import Contents, Evaluation, Mistake
+from pipeline.tasks.task import Contents, Evaluation, Mistake, Task
 
 NONE = -1  # the tag past the end of a row
 
 
-class Tagging:
+class Tagging(Task):
     """The likelihood of a row's tags; where they are BIO or BIOES, F1 over the entities that they
     mark, as seqeval and conlleval count them, else the share of right tags.
 
     Legend: B rows of a batch, T words of the longest, C tags, L labels of entities.
     """
 
-    sums: tuple[str, ...] = ("loss", "words")
+    sums = ("loss", "words")
 
     def __init__(self, settings: TaskSettings, model: ModelSettings, data: Contents) -> None:
         self.settings, self.model = settings, model
@@ -98,7 +98,7 @@ class Tagging:
         rest = torch.tensor([*told, loss, rows], dtype=torch.float64)
         return torch.cat([counts, rest]).to(batch.weights.device), mistakes
 
-    def evaluation(self, tally: Tensor) -> Evaluation:
+    def evaluation(self, tally: Tensor, texts: Sequence[tuple[str, str]] = ()) -> Evaluation:
         size = len(self.tags) ** 2
         table = tally[:size].view(len(self.tags), -1)
         *told, loss, rows = tally[size:].tolist()

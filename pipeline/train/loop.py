@@ -283,7 +283,8 @@ class Trainer:
     def _judge(self, evaluation: Evaluation) -> None:
         """Keep count of the best evaluation and of those since."""
         state, value = self.state, evaluation.metrics[self.task.best]
-        if state.best is None or value > state.best:
+        sign = -1 if self.task.less_is_better else 1
+        if state.best is None or sign * value > sign * state.best:
             state.best, state.best_step, state.stale = value, state.step, 0
         else:
             state.stale += 1
