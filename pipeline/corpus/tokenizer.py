@@ -22,23 +22,27 @@ FIRST_CHARACTERS = 8  # a token: how much of a long text is tried first
 
 
 def train(texts: Iterable[str], settings: CorpusSettings, *, words: bool = False) -> str:
-    """A tokeniser as JSON: of byte-level BPE, or of whole `words`, which stand on lines of their
-    own. The same texts give the same tokeniser, in any number of threads."""
+    """A tokeniser as JSON: of the level that is asked for, or of whole `words`, which stand on
+    lines of their own. The same texts give the same tokeniser, in any number of threads."""
     steps: list[normalizers.Normalizer] = [
         normalizers.Replace(old, new) for old, new in settings.replace.items()
     ]
     steps += [normalizers.NFC()] + [normalizers.Lowercase()] * settings.lowercase
-    tokenizer = _words() if words else _bpe()
+    whole = words or settings.level == "word"
+    apart = pre_tokenizers.Split("\n", "removed") if words else pre_tokenizers.WhitespaceSplit()
+    tokenizer = _whole(apart) if whole else _bpe()
     tokenizer.normalizer = normalizers.Sequence(steps)
     common: dict[str, Any] = {
         "vocab_size": settings.vocab_size,
         "special_tokens": list(SPECIAL_TOKENS),
         "show_progress": False,
     }
-    if words:
+    if whole:
         trainer: Any = WordLevelTrainer(min_frequency=settings.min_count, **common)
     else:
         alphabet = pre_tokenizers.ByteLevel.alphabet()
+        if settings.level == "byte":
+            common["vocab_size"] = len(alphabet) + len(SPECIAL_TOKENS)  # nothing is merged
         trainer = BpeTrainer(initial_alphabet=alphabet, **common)
     tokenizer.train_from_iterator(texts, trainer)
     return tokenizer.to_str(pretty=True)
@@ -51,9 +55,9 @@ def _bpe() -> Tokenizer:
     return tokenizer
 
 
-def _words() -> Tokenizer:
+def _whole(apart: pre_tokenizers.PreTokenizer) -> Tokenizer:
     tokenizer = Tokenizer(WordLevel(unk_token=UNKNOWN))
-    tokenizer.pre_tokenizer = pre_tokenizers.Split("\n", "removed")
+    tokenizer.pre_tokenizer = apart
     return tokenizer
 
 

@@ -115,6 +115,14 @@ class Task(ABC):
     def evaluation(self, tally: Tensor, texts: Sequence[tuple[str, str]] = ()) -> Evaluation:
         """The figures of an evaluation from its added-up tally and all its texts."""
 
+    def carried(self) -> Tensor | None:
+        """What training carries along, [rows of this rank, ...], if there is anything yet."""
+        return None
+
+    def carry(self, values: Tensor) -> None:
+        """Go on with what `carried` returned."""
+        raise NotImplementedError("this task carries nothing along")
+
     @staticmethod
     @abstractmethod
     def parse(line: str) -> dict[str, Any]:

@@ -5,6 +5,7 @@ A run folder holds all that this needs: config, weights, tokeniser and the names
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -22,11 +23,14 @@ from pipeline.corpus.fields import DOCUMENT, SEGMENT_COLUMNS, Field
 from pipeline.corpus.inputs import resolve
 from pipeline.corpus.readers import opened
 from pipeline.corpus.rows import Example, Row, Wanted
+from pipeline.corpus.settings import CorpusSettings
 from pipeline.corpus.skips import MEANING, Skip
 from pipeline.corpus.tokenizer import Encoder
 from pipeline.errors import RunError, TrainingError
 from pipeline.stream.batch import Batch
 from pipeline.stream.bucket import buckets
+from pipeline.stream.contiguous import AtHand, Contiguous
+from pipeline.stream.plan import Position
 from pipeline.stream.rows import Columns, columns_of
 from pipeline.train import checkpoint, precision
 from pipeline.train.distributed import World, use_one_core
@@ -47,13 +51,7 @@ class Predictor:
         folder = RunFolder(run)
         self.config = config
         self.manifest = read_manifest(folder.dataset)
-        corpus = config.corpus
-        self.encoders = {
-            name: Encoder(
-                folder.dataset / f"{name}.json", corpus.max_tokens, corpus.keep, corpus.long_texts
-            )
-            for name in self.manifest.tokenizers
-        }
+        self._dataset = folder.dataset
         self.task = tasks.get(config.task.name)(config.task, config.model, self.manifest)
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         if device.type == "cpu":
@@ -78,8 +76,11 @@ class Predictor:
 
     def predict(self, texts: Sequence[str]) -> list[dict[str, Any]]:
         """What the task says of each text, in their order; `error` for one that has no row."""
-        fields = [field for field in self.manifest.fields if not field.named]
-        encoding = self._encoding(fields)
+        fields = [replace(f, ends=False) for f in self.manifest.fields if not f.named]
+        corpus = self.config.corpus
+        if self.task.contiguous:  # what is to be gone on with is the end of a text
+            corpus = corpus.model_copy(update={"long_texts": "truncate", "keep": "end"})
+        encoding = self._encoding(fields, corpus)
         given = [self.task.parse(text) for text in texts]
         found: list[dict[str, Any]] = [{} for _ in texts]
         places, examples = [], []
@@ -109,7 +110,7 @@ class Predictor:
         Raises InputError for a label that the run does not know.
         """
         fields = self.task.fields(self.config.corpus)
-        encoding = self._encoding(fields)
+        encoding = self._encoding(fields, self.config.corpus)
         skips: Counter[Skip] = Counter()
 
         def judged() -> Iterator[tuple[Tensor, Batch]]:
@@ -117,15 +118,35 @@ class Predictor:
             for chunk in _chunks(examples, CHUNK):
                 encoded = encoding.encode(chunk)
                 skips.update(text.skip for text in encoded if text.skip)
-                yield from self._documents(fields, encoded)
+                yield from self._judged(fields, encoded)
 
         evaluation, _ = evaluate(self.task, judged(), self.world)
         return evaluation.metrics, skips
 
-    def _encoding(self, fields: Sequence[Field]) -> Encoding:
+    def _encoding(self, fields: Sequence[Field], corpus: CorpusSettings) -> Encoding:
         """For some of the run's fields; no row is filtered."""
-        corpus = self.config.corpus.model_copy(update={"where": {}})
-        return Encoding(Wanted.of(corpus, fields), self.encoders, self.manifest.names)
+        encoders = {
+            name: Encoder(
+                self._dataset / f"{name}.json", corpus.max_tokens, corpus.keep, corpus.long_texts
+            )
+            for name in self.manifest.tokenizers
+        }
+        wanted = Wanted.of(corpus.model_copy(update={"where": {}}), fields)
+        return Encoding(wanted, encoders, self.manifest.names)
+
+    def _judged(
+        self, fields: Sequence[Field], encoded: Sequence[Encoded]
+    ) -> Iterator[tuple[Tensor, Batch]]:
+        """The task's outputs of some examples, which for one that carries its state along are one
+        text after the other."""
+        if not self.task.contiguous:
+            yield from self._documents(fields, encoded)
+            return
+        rows = [np.asarray(cells[0], np.int64) for text in encoded for cells in text.rows]
+        settings = self.config.stream.model_copy(update={"batch_rows": 1})
+        text = Contiguous(AtHand("--input", np.concatenate(rows)), settings, 0)
+        batches = (batch for update in text.epoch(Position()) for batch in update.batches)
+        yield from documents(self.task, self.model, batches, self.precision, self.world)
 
     def _examples(
         self, paths: list[Path], encoding: Encoding, skips: Counter[Skip]
