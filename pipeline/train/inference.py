@@ -79,7 +79,10 @@ class Predictor:
     def predict(self, texts: Sequence[str]) -> list[dict[str, Any]]:
         """What the task says of each text, in their order; `error` for one that has no row."""
         fields = [field for field in self.manifest.fields if not field.named]
-        encoding = self._encoding(fields)
+        tagging = any(field.kind == "tags" for field in self.manifest.fields)
+        # What is said of single words is asked for all of them, even of those that training leaves
+        # out of a long text.
+        encoding = self._encoding(fields, **({"long_texts": "split"} if tagging else {}))
         given = [self.task.parse(text) for text in texts]
         found: list[dict[str, Any]] = [{} for _ in texts]
         places, examples = [], []
@@ -122,9 +125,9 @@ class Predictor:
         evaluation, _ = evaluate(self.task, judged(), self.world)
         return evaluation.metrics, skips
 
-    def _encoding(self, fields: Sequence[Field]) -> Encoding:
-        """For some of the run's fields; no row is filtered."""
-        corpus = self.config.corpus.model_copy(update={"where": {}})
+    def _encoding(self, fields: Sequence[Field], **changes: str) -> Encoding:
+        """For some of the run's fields, by its settings but for `changes`; no row is filtered."""
+        corpus = self.config.corpus.model_copy(update={"where": {}, **changes})
         return Encoding(Wanted.of(corpus, fields), self.encoders, self.manifest.names)
 
     def _examples(
