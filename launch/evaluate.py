@@ -24,7 +24,7 @@ def main() -> None:
         "--input",
         required=True,
         metavar="FILE",
-        help="CSV, TSV, JSONL, WebDataset tar (each also .gz) or Parquet",
+        help="CSV, TSV, JSONL, CoNLL, CoNLL-U, WebDataset tar (each also .gz) or Parquet",
     )
     args.add_argument(
         "--checkpoint", type=Path, metavar="DIR", help="a checkpoint [the best of the run]"

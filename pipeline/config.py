@@ -216,14 +216,16 @@ def _model_conflicts(model: ModelSettings) -> Iterator[str]:
                 f"model.{key}={value}: is of model.cell={' or '.join(cells)}, but the cell is "
                 f"{model.cell}, which would pass it over; leave it out or change the cell"
             )
-    if model.cell == "goru" and model.hidden < 2:
-        yield f"model.hidden={model.hidden}: goru turns pairs of units; set 2 or more"
-    if model.cell == "goru" and not model.goru_capacity and model.hidden & (model.hidden - 1):
-        low = 1 << (model.hidden.bit_length() - 1)
-        yield (
-            f"model.hidden={model.hidden}: the FFT style of goru pairs units at distances that are "
-            f"powers of two; set model.hidden={low} or {2 * low}, or an even model.goru_capacity"
-        )
+    for key in ("hidden", "characters") if model.cell == "goru" else ():
+        units = getattr(model, key)
+        if units == 1:
+            yield f"model.{key}=1: goru turns pairs of units; set 2 or more"
+        if not model.goru_capacity and units & (units - 1):
+            low = 1 << (units.bit_length() - 1)
+            yield (
+                f"model.{key}={units}: the FFT style of goru pairs units at distances that are "
+                f"powers of two; set model.{key}={low} or {2 * low}, or an even model.goru_capacity"
+            )
     if model.goru_capacity % 2:
         yield (
             f"model.goru_capacity={model.goru_capacity}: layers of rotations come in pairs, as "

@@ -10,6 +10,7 @@ import tempfile
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import IO, Any, Literal
 
@@ -217,6 +218,9 @@ def _plain(column: Any) -> list[Any]:
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
     kind = column.type
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        items, lengths = iter(_plain(column.flatten())), column.value_lengths().to_pylist()
+        return [None if n is None else list(islice(items, n)) for n in lengths]
     if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
         return list(column.to_pylist())
     raw = column.cast(pa.large_binary()).to_pylist()

@@ -45,6 +45,8 @@ def train(texts: Iterable[str], settings: CorpusSettings, *, words: bool = False
             common["vocab_size"] = len(alphabet) + len(SPECIAL_TOKENS)  # nothing is merged
         trainer = BpeTrainer(initial_alphabet=alphabet, **common)
     tokenizer.train_from_iterator(texts, trainer)
+    if words:  # a word may hold any character, a line end too
+        tokenizer.pre_tokenizer = None
     return tokenizer.to_str(pretty=True)
 
 
@@ -179,8 +181,8 @@ class Encoder:
         return found
 
     def encode_words(self, rows: Sequence[Sequence[str]]) -> list[list[int]]:
-        """The ids of rows of words, one a word. Raises DatasetError if the tokeniser is another
-        kind, which may take words apart."""
+        """The ids of rows of words, one a word; one that is spelt as a special token is unknown.
+        Raises DatasetError if the tokeniser is another kind, which may take words apart."""
         encodings = self._tokenizer.encode_batch_fast(
             [list(row) for row in rows], is_pretokenized=True, add_special_tokens=False
         )
@@ -189,9 +191,16 @@ class Encoder:
                 raise DatasetError(
                     f"{self.path}: takes words apart or leaves some out ({len(row)} words of a row "
                     f"became {len(encoding.ids)} tokens), but every word has its tag; give a "
-                    "tokeniser of whole words, or let one be trained by corpus.level=word"
+                    "tokeniser of whole words, or set corpus.tokenizer='' to have one trained, and "
+                    "let corpus.replace leave something of each word"
                 )
-        return [encoding.ids for encoding in encodings]
+        name = getattr(self._tokenizer.model, "unk_token", None) or UNKNOWN
+        unknown = self._tokenizer.token_to_id(name)
+        added = self._tokenizer.get_added_tokens_decoder()
+        instead: dict[int, int] = {}
+        if unknown is not None:
+            instead = {n: unknown for n, token in added.items() if token.special}
+        return [[instead.get(n, n) for n in encoding.ids] for encoding in encodings]
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of some ids, as the normaliser left it."""

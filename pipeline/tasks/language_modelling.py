@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +32,7 @@ class LanguageModelling(Task):
     sums = ("loss", "tokens", "nll")
     best = "perplexity"
     less_is_better = True
+    in_use: ClassVar = {"long_texts": "truncate", "keep": "end"}  # which is gone on with
     contiguous = True
 
     def __init__(self, settings: TaskSettings, model: ModelSettings, data: Contents) -> None:

@@ -69,6 +69,8 @@ class Task(ABC):
     """The metric by which the best checkpoint is chosen."""
     less_is_better = False
     """Whether that is the least, else the greatest."""
+    in_use: ClassVar[Mapping[str, str]] = {}
+    """Settings of the corpus that are others in prediction than in training."""
     contiguous = False
     """Whether texts go on from one update to the next, and the task carries a state along."""
 

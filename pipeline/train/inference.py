@@ -23,7 +23,6 @@ from pipeline.corpus.fields import DOCUMENT, SEGMENT_COLUMNS, Field
 from pipeline.corpus.inputs import resolve
 from pipeline.corpus.readers import opened
 from pipeline.corpus.rows import Example, Row, Wanted
-from pipeline.corpus.settings import CorpusSettings
 from pipeline.corpus.skips import MEANING, Skip
 from pipeline.corpus.tokenizer import Encoder
 from pipeline.errors import RunError, TrainingError
@@ -77,10 +76,7 @@ class Predictor:
     def predict(self, texts: Sequence[str]) -> list[dict[str, Any]]:
         """What the task says of each text, in their order; `error` for one that has no row."""
         fields = [replace(f, ends=False) for f in self.manifest.fields if not f.named]
-        corpus = self.config.corpus
-        if self.task.contiguous:  # what is to be gone on with is the end of a text
-            corpus = corpus.model_copy(update={"long_texts": "truncate", "keep": "end"})
-        encoding = self._encoding(fields, corpus)
+        encoding = self._encoding(fields, **self.task.in_use)
         given = [self.task.parse(text) for text in texts]
         found: list[dict[str, Any]] = [{} for _ in texts]
         places, examples = [], []
@@ -110,7 +106,7 @@ class Predictor:
         Raises InputError for a label that the run does not know.
         """
         fields = self.task.fields(self.config.corpus)
-        encoding = self._encoding(fields, self.config.corpus)
+        encoding = self._encoding(fields)
         skips: Counter[Skip] = Counter()
 
         def judged() -> Iterator[tuple[Tensor, Batch]]:
@@ -123,22 +119,22 @@ class Predictor:
         evaluation, _ = evaluate(self.task, judged(), self.world)
         return evaluation.metrics, skips
 
-    def _encoding(self, fields: Sequence[Field], corpus: CorpusSettings) -> Encoding:
-        """For some of the run's fields; no row is filtered."""
+    def _encoding(self, fields: Sequence[Field], **changes: str) -> Encoding:
+        """For some of the run's fields, by its settings but for `changes`; no row is filtered."""
+        corpus = self.config.corpus.model_copy(update={"where": {}, **changes})
         encoders = {
             name: Encoder(
                 self._dataset / f"{name}.json", corpus.max_tokens, corpus.keep, corpus.long_texts
             )
             for name in self.manifest.tokenizers
         }
-        wanted = Wanted.of(corpus.model_copy(update={"where": {}}), fields)
-        return Encoding(wanted, encoders, self.manifest.names)
+        return Encoding(Wanted.of(corpus, fields), encoders, self.manifest.names)
 
     def _judged(
         self, fields: Sequence[Field], encoded: Sequence[Encoded]
     ) -> Iterator[tuple[Tensor, Batch]]:
-        """The task's outputs of some examples, which for one that carries its state along are one
-        text after the other."""
+        """The task's outputs of some examples. For a task that carries its state along they are one
+        text."""
         if not self.task.contiguous:
             yield from self._documents(fields, encoded)
             return
