@@ -69,6 +69,19 @@ def write_sentences(path: Path, count: int, seed: int = 0) -> None:
             file.write("\n")
 
 
+def write_lines(path: Path, count: int, seed: int = 0) -> None:
+    """Lines of 1 to 60 words that follow each other round a ring, now and then with a jump."""
+    draw = random.Random(seed)
+    with path.open("w") as file:
+        for _ in range(count):
+            place = draw.randrange(len(PLAIN))
+            words = [PLAIN[place]]
+            for _ in range(min(60, 1 + int(draw.expovariate(1 / 20)))):
+                place = draw.randrange(len(PLAIN)) if draw.random() < 0.1 else place + 1
+                words.append(PLAIN[place % len(PLAIN)])
+            file.write(" ".join(words) + "\n")
+
+
 @dataclass(frozen=True)
 class Case:
     """A task, a small corpus of it, and what a run needs to say beside what is in SMALL."""
@@ -88,6 +101,15 @@ CASES = {
             "corpus.label=tag", "corpus.keep=start", "corpus.long_texts=split",
             "corpus.max_tokens=20", "corpus.word_bytes=12", "corpus.min_count=2",
             "model.characters=6",
+        ),
+    ),
+    "language_modelling": Case(
+        "lines.txt", write_lines, 300,
+        (
+            "task.name=language_modelling", "corpus.keep=start", "corpus.long_texts=split",
+            "corpus.max_tokens=30", "corpus.drop_duplicates=false", "stream.batch_rows=8",
+            "stream.stretch=20", "stream.micro_batches=1",
+            "model.bidirectional=false", "model.activation_penalty=1", "model.change_penalty=1",
         ),
     ),
 }  # fmt: skip

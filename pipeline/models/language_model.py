@@ -25,7 +25,7 @@ class Predicted(NamedTuple):
     losses: Tensor
     """[T, B] minus the log-likelihood of each target, 0 where there is none."""
     penalty: Tensor
-    """A number: the regularisers of the states."""
+    """What the regularisers of the states add to the sum of the losses."""
     carried: list[State]
     """The states of all layers after the stretch."""
 
@@ -55,7 +55,7 @@ class LanguageModel(nn.Module):
             nn.Identity() if width == self.stack.outputs else nn.Linear(self.stack.outputs, width)
         )
         if s.softmax == "adaptive":
-            cutoffs = [cutoff for cutoff in (2000, 10_000, 50_000) if cutoff < vocabulary - 1]
+            cutoffs = [vocabulary // 16, vocabulary // 4]
             self.scores: nn.Module = nn.AdaptiveLogSoftmaxWithLoss(width, vocabulary, cutoffs)
         else:
             self.scores = Scores(width, vocabulary, tied=s.tie_embeddings)
@@ -76,12 +76,14 @@ class LanguageModel(nn.Module):
         losses = self._losses(self.project(dropped).flatten(0, 1), wanted.flatten())
         s = self.settings
         penalty = losses.new_zeros(())
+        counts = wanted > 0
         if self.training and s.activation_penalty:
-            penalty = penalty + s.activation_penalty * dropped.float().square().mean()
-        if self.training and s.change_penalty and len(states) > 1:
-            change = (states[1:] - states[:-1]).float().square().mean()
-            penalty = penalty + s.change_penalty * change
-        return Predicted(losses.view_as(wanted) * (wanted > 0), penalty, carried)
+            squares = dropped.float().square().mean(-1) * counts  # [T, B]
+            penalty = penalty + s.activation_penalty * squares.sum()
+        if self.training and s.change_penalty:
+            squares = (states[1:] - states[:-1]).float().square().mean(-1) * counts[1:]
+            penalty = penalty + s.change_penalty * squares.sum()
+        return Predicted(losses.view_as(wanted) * counts, penalty, carried)
 
     def states(
         self, tokens: Tensor, lengths: Tensor, keys: Tensor, before: Sequence[State] = ()

@@ -63,7 +63,7 @@ class LanguageModelling(Task):
         losses, penalty = self._predict(model, batch)
         tokens = (batch.columns[TARGETS] > 0).sum()
         nll = losses.sum()
-        return torch.stack([nll + penalty * tokens, tokens.to(nll.dtype), nll.detach()])
+        return torch.stack([nll + penalty, tokens.to(nll.dtype), nll.detach()])
 
     def metrics(self, sums: Sequence[float]) -> dict[str, float]:
         _, tokens, nll = sums

@@ -91,7 +91,7 @@ def test_killed_at_any_point_it_ends_bit_for_bit_the_same(
 def test_so_does_a_run_of_any_task(
     task: str, corpora: Callable[[str], Path], tmp_path: Path
 ) -> None:
-    settings = [*small(corpora(task), task), *RUN]
+    settings = [*small(corpora(task), task), *RUN, *CASES[task].overrides]
     for folder, crashes in (("whole", []), ("killed", [("update", 9)])):
         for crash in [*crashes, None]:
             status, _, err = run(*settings, f"run.dir={tmp_path}/{folder}", nproc=2, crash=crash)
