@@ -1,8 +1,9 @@
 """Settings of the corpus: where the raw files lie and how their rows become tokens in shards."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
+from pydantic_core import PydanticCustomError
 
 from pipeline.settings import Section, setting
 
@@ -10,19 +11,21 @@ Fraction = Annotated[float, Field(gt=0, lt=1)]
 
 
 class CorpusSettings(Section):
-    input: list[str] = setting(
+    input: list[str] | dict[str, list[str]] = setting(
         ...,
         "file or files, with globs and braces such as {000..123}: CSV, TSV, JSONL, WebDataset tars "
         "(each also .gz), Parquet; also s3://, gs://, http(s)://, and package://NAME/PATH for a "
-        "file inside an installed Python package",
-        min_length=1,
+        "file inside an installed Python package; or columns that lie side by side, such as "
+        "{source: a.en.gz, target: a.de.gz}: idx files, or texts of a value a line (each also .gz)",
     )
     root: str = setting("data/", "folder that relative inputs lie in", may_change=True)
     shards: str = setting(
         ..., "folder of the prepared shards (default data/shards/NAME-OF-CONFIG)", may_change=True
     )
-    format: Literal["", "conll", "conllu"] = setting(
-        "", "what the files are, where their names do not say it: columns of words"
+    format: Literal["", "conll", "conllu", "images"] = setting(
+        "",
+        "what the files are, where their names do not say it: columns of words; images: folders, "
+        "in them a sub-folder of images for each label, whose columns are image and label",
     )
     columns: list[str] = setting([], "names of the columns of CoNLL files, from the left")
     text: str = setting(
@@ -38,8 +41,10 @@ class CorpusSettings(Section):
         min_length=1,
     )
     where: dict[str, str] = setting({}, "keep only rows whose columns have these values")
-    validation: Fraction | str = setting(
-        0.1, "share of the rows held out, or a file of them; equal texts never straddle"
+    validation: Fraction | str | dict[str, list[str]] = setting(
+        0.1,
+        "share of the rows held out, or a file of them, or columns side by side; equal texts never "
+        "straddle",
     )
     max_tokens: int = setting(400, "tokens that a row may have", ge=1, le=65535)
     long_texts: Literal["truncate", "split", "drop"] = setting(
@@ -88,4 +93,27 @@ class CorpusSettings(Section):
     @field_validator("input", mode="before")
     @classmethod
     def _one_or_many(cls, value: object) -> object:
-        return [value] if isinstance(value, str) else value
+        return _by_column(value) if isinstance(value, dict) else _files(value, "")
+
+    @field_validator("validation", mode="before")
+    @classmethod
+    def _held_out(cls, value: object) -> object:
+        return _by_column(value) if isinstance(value, dict) else value
+
+
+def _by_column(value: dict[Any, Any]) -> dict[str, list[str]]:
+    if not value:
+        raise PydanticCustomError("files", "needs a column at least, such as {{text: a.txt}}")
+    return {str(column): _files(files, f" for {column}") for column, files in value.items()}
+
+
+def _files(value: object, whose: str) -> list[str]:
+    files = [value] if isinstance(value, str) else value
+    if not isinstance(files, list) or not files or not all(isinstance(f, str) and f for f in files):
+        raise PydanticCustomError(
+            "files",
+            "needs a file or a list of files{whose}; YAML takes bare numbers, dates, yes, no, on "
+            "and off for other than text: quote them",
+            {"whose": whose},
+        )
+    return files
