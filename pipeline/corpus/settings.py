@@ -8,6 +8,14 @@ from pydantic_core import PydanticCustomError
 from pipeline.settings import Section, setting
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
+Positive = Annotated[int, Field(ge=1)]
+
+OF_TEXTS = (
+    "text", "columns", "long_texts", "keep", "tokenizer", "vocab_size", "min_count",
+    "tokenizer_sample_mb", "lowercase", "word_bytes", "replace",
+)  # fmt: skip
+OF_IMAGES = ("image", "image_size", "channels", "step", "patch")
+"""Keys that either tasks of texts have or those of images."""
 
 
 class CorpusSettings(Section):
@@ -30,6 +38,11 @@ class CorpusSettings(Section):
     columns: list[str] = setting([], "names of the columns of CoNLL files, from the left")
     text: str = setting(
         "text", "column that holds the text; in a tar an extension, or else a key of .json"
+    )
+    image: str = setting(
+        "image",
+        "column that holds the image: bytes of a PNG or JPEG, or a path under corpus.root; in a "
+        "tar an extension",
     )
     label: str = setting("label", "column that holds the label; in a tar as with the text")
     label_names: list[str] = setting(
@@ -73,6 +86,12 @@ class CorpusSettings(Section):
         ge=2,
         le=255,
     )
+    image_size: list[Positive] = setting(
+        [], "rows and columns of pixels, such as [28, 28], that PNG and JPEG are resized to"
+    )
+    channels: Literal[1, 3] = setting(1, "of each pixel: 1 for grey, 3 for red, green and blue")
+    step: Literal["row", "pixel", "patch"] = setting("row", "what is one step of an image")
+    patch: int = setting(4, "rows and columns of pixels of a patch, if that is a step", ge=1)
     replace: dict[str, str] = setting({}, "strings to replace before tokenising, such as markup")
     drop_duplicates: bool = setting(True, "keep one row of those with equal text")
     max_skipped: float = setting(
@@ -94,6 +113,13 @@ class CorpusSettings(Section):
     @classmethod
     def _one_or_many(cls, value: object) -> object:
         return _by_column(value) if isinstance(value, dict) else _files(value, "")
+
+    @field_validator("image_size")
+    @classmethod
+    def _rows_and_columns(cls, value: list[int]) -> list[int]:
+        if len(value) not in (0, 2):
+            raise PydanticCustomError("size", "needs rows and columns, such as [28, 28]")
+        return value
 
     @field_validator("validation", mode="before")
     @classmethod

@@ -188,7 +188,7 @@ def _error(skip: Skip) -> dict[str, Any]:
     if skip in (Skip.NO_TEXT, Skip.NO_WORDS, Skip.NO_TOKENS):
         return {"error": "the text is empty"}
     if skip is Skip.NO_IMAGE:
-        return {"error": MEANING[skip]}
+        return {"error": "no PNG or JPEG that can be read"}
     return {"error": f"the text has {MEANING[skip]}"}
 
 
