@@ -1,7 +1,7 @@
 """Predict with a run: a text, or the path of an image, a line in, a JSON object a line out, in the
 same order.
 
-python launch/predict.py --run runs/imdb [--input FILE] < texts.txt
+python launch/predict.py --run runs/imdb [--input FILE] [key=value ...] < texts.txt
 """
 
 import json
@@ -24,6 +24,9 @@ def main() -> None:
     args.add_argument(
         "--checkpoint", type=Path, metavar="DIR", help="a checkpoint [the best of the run]"
     )
+    args.add_argument(
+        "overrides", nargs="*", metavar="key=value", help="such as stream.token_budget=4096"
+    )
     given = args.parse_intermixed_args()
 
     from pipeline.errors import InputError
@@ -33,7 +36,7 @@ def main() -> None:
     def say(text: str) -> None:
         print(text, file=sys.stderr)
 
-    config = RunFolder(given.run).read_config()
+    config = RunFolder(given.run).read_config(given.overrides)
     predictor = Predictor(given.run, config, say, given.checkpoint)
     try:
         source = given.input.open("rb") if given.input else sys.stdin.buffer

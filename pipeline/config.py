@@ -216,14 +216,16 @@ def _model_conflicts(model: ModelSettings) -> Iterator[str]:
                 f"model.{key}={value}: is of model.cell={' or '.join(cells)}, but the cell is "
                 f"{model.cell}, which would pass it over; leave it out or change the cell"
             )
-    if model.cell == "goru" and model.hidden < 2:
-        yield f"model.hidden={model.hidden}: goru turns pairs of units; set 2 or more"
-    if model.cell == "goru" and not model.goru_capacity and model.hidden & (model.hidden - 1):
-        low = 1 << (model.hidden.bit_length() - 1)
-        yield (
-            f"model.hidden={model.hidden}: the FFT style of goru pairs units at distances that are "
-            f"powers of two; set model.hidden={low} or {2 * low}, or an even model.goru_capacity"
-        )
+    for key in ("hidden", "characters") if model.cell == "goru" else ():
+        units = getattr(model, key)
+        if units == 1:
+            yield f"model.{key}=1: goru turns pairs of units; set 2 or more"
+        if not model.goru_capacity and units & (units - 1):
+            low = 1 << (units.bit_length() - 1)
+            yield (
+                f"model.{key}={units}: the FFT style of goru pairs units at distances that are "
+                f"powers of two; set model.{key}={low} or {2 * low}, or an even model.goru_capacity"
+            )
     if model.goru_capacity % 2:
         yield (
             f"model.goru_capacity={model.goru_capacity}: layers of rotations come in pairs, as "
@@ -259,11 +261,42 @@ def _task_conflicts(config: Config) -> Iterator[str]:
                     f"{name}.{key}={value}: is of task.name={' or '.join(of)}, but the task is "
                     f"{task}, which would pass it over; leave it out or change the task"
                 )
+    if task == "language_modelling":
+        yield from _contiguous_conflicts(config)
     if task != "classification" and config.stream.direct:
         yield (
             f"stream.direct={config.stream.direct}: only texts for classification are trained on "
             f"without preparing, and the task is {task}; set stream.direct=0"
         )
+
+
+def _contiguous_conflicts(config: Config) -> Iterator[str]:
+    """What a task cannot have that carries its states from one update to the next."""
+    corpus, stream, model = config.corpus, config.stream, config.model
+    mistakes = {
+        "stream.batch_rows=0: says in how many lanes the text is read; set such as 32": (
+            not stream.batch_rows
+        ),
+        f"stream.micro_batches={stream.micro_batches}: states are carried from update to update, "
+        "each of one batch; set 1": stream.micro_batches != 1,
+        f"stream.mix={stream.mix}: one text after the other is read; add to corpus.input": (
+            bool(stream.mix)
+        ),
+        f"stream.repeat={stream.repeat}: an epoch is one pass over the text; set 1": (
+            stream.repeat != 1
+        ),
+        f"corpus.long_texts={corpus.long_texts}: would leave out what is long; set split": (
+            corpus.long_texts != "split"
+        ),
+        "model.bidirectional=true: would see the token that it is to predict; set false": (
+            model.bidirectional
+        ),
+        "model.cell=grid_lstm: carries no state; set another cell": model.cell == "grid_lstm",
+        "model.tie_embeddings=true: adaptive softmax has weights of its own; set one of both": (
+            model.tie_embeddings and model.softmax == "adaptive"
+        ),
+    }
+    yield from (line for line, is_one in mistakes.items() if is_one)
 
 
 def _direct_conflicts(corpus: CorpusSettings, stream: StreamSettings) -> Iterator[str]:

@@ -17,6 +17,7 @@ from pipeline.corpus import folders, images, spans
 from pipeline.corpus.fields import Field
 from pipeline.corpus.settings import CorpusSettings
 from pipeline.corpus.skips import Skip
+from pipeline.corpus.special import END
 
 if TYPE_CHECKING:
     from pipeline.corpus.tokenizer import Encoder  # training reads shards without the library
@@ -87,8 +88,12 @@ class Text(Column):
         return [value]
 
     def encode(self, values: Sequence[Any], tools: Tools) -> list[Cells]:
-        found = tools.encoder.encode(values)
-        return [Cells([np.array(ids) for ids in text.rows], text.long) for text in found]
+        found = []
+        for text in tools.encoder.encode(values):
+            if self.field.ends and text.rows:
+                text.rows[-1].append(END)
+            found.append(Cells([np.array(ids) for ids in text.rows], text.long))
+        return found
 
 
 class Words(Column):

@@ -10,6 +10,7 @@ SPLIT is train or validation.
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -100,6 +101,18 @@ class Manifest:
     def vocabularies(self) -> dict[str, int]:
         """How many tokens each has."""
         return {name: facts.vocab_size for name, facts in self.tokenizers.items()}
+
+    def decode(self, vocabulary: str, ids: Sequence[int]) -> str:
+        """The text of some tokens. Raises ModuleNotFoundError where `tokenizers` is missing."""
+        if vocabulary not in self._decoders:
+            from pipeline.corpus.tokenizer import Decoder  # training needs no such library
+
+            self._decoders[vocabulary] = Decoder(self.store.whole(f"{vocabulary}.json"))
+        return self._decoders[vocabulary].decode(ids)
+
+    @cached_property
+    def _decoders(self) -> dict[str, Any]:
+        return {}
 
     @property
     def segments(self) -> bool:

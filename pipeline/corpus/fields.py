@@ -33,6 +33,8 @@ class Field:
     width: int = 0
     vocabulary: str = "tokenizer"
     """Of texts and words: the tokeniser, which fields may share."""
+    ends: bool = False
+    """Of texts: whether the token for the end stands behind each."""
     plane: tuple[int, int] = (0, 0)
     """Of steps: how many there are down an image, and across."""
 

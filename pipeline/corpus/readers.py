@@ -10,6 +10,7 @@ import tempfile
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import IO, Any, Literal
 
@@ -20,12 +21,21 @@ from pipeline.corpus.conll import conll_columns, conll_records
 from pipeline.corpus.rows import Row
 from pipeline.corpus.settings import CorpusSettings
 from pipeline.corpus.tar import TarReader
-from pipeline.corpus.text import Lines, check_columns, csv_header, csv_records, json_records
+from pipeline.corpus.text import (
+    LINE,
+    Lines,
+    check_columns,
+    csv_header,
+    csv_records,
+    json_records,
+    plain_records,
+)
 from pipeline.errors import InputError
 
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
 SENTENCES = (".conll", ".conllu")
-MAY_BE_GZIPPED = (".csv", ".tsv", ".jsonl", ".tar", *SENTENCES)
+PLAIN = ".txt"
+MAY_BE_GZIPPED = (".csv", ".tsv", ".jsonl", ".tar", PLAIN, *SENTENCES)
 BATCH_ROWS = 1024
 
 Format = Literal["", "conll", "conllu", "images"]
@@ -89,15 +99,15 @@ def form(path: Path, name: str, given: Format = "") -> tuple[str, bool]:
     kind = bare.suffix.lower()
     if kind not in MAY_BE_GZIPPED and (kind != ".parquet" or gzipped):
         raise InputError(
-            f"{name}: its name does not say what it is; needs .csv, .tsv, .jsonl, .conll, "
-            ".conllu, .tar (each may be .gz), .tgz or .parquet, or corpus.format"
+            f"{name}: its name does not say what it is; needs .csv, .tsv, .jsonl, .txt, "
+            ".conll, .conllu, .tar (each may be .gz), .tgz or .parquet, or corpus.format"
         )
     return kind, gzipped
 
 
 class TextReader:
-    """Rows of CSV, TSV or JSONL; of CoNLL and CoNLL-U, where a row is a sentence and its values are
-    lists with an item a token."""
+    """Rows of CSV, TSV, JSONL and plain texts, of which each line is one; of CoNLL and CoNLL-U,
+    where a row is a sentence and its values are lists with an item a token."""
 
     def __init__(
         self,
@@ -117,6 +127,8 @@ class TextReader:
         if self._delimiter:
             self._header = csv_header(self._lines, self._delimiter)
             check_columns(columns, self._header, name)
+        elif kind == PLAIN:
+            check_columns(columns, [LINE], name, ": a plain text has lines and no other columns")
         elif kind in SENTENCES:
             self._header = conll_columns(kind, columns, names, name)
 
@@ -148,6 +160,8 @@ class TextReader:
             return csv_records(self._lines, self._delimiter, self._header, self._columns)
         if self._kind in SENTENCES:
             return conll_records(self._lines, self._kind, self._header, self._columns)
+        if self._kind == PLAIN:
+            return plain_records(self._lines)
         return json_records(self._lines, self._columns)
 
 
@@ -204,6 +218,9 @@ def _plain(column: Any) -> list[Any]:
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
     kind = column.type
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        items, lengths = iter(_plain(column.flatten())), column.value_lengths().to_pylist()
+        return [None if n is None else list(islice(items, n)) for n in lengths]
     if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
         return list(column.to_pylist())
     raw = column.cast(pa.large_binary()).to_pylist()

@@ -72,6 +72,9 @@ class CorpusSettings(Section):
         "a tokenizer.json to use, such as that of another prepared folder; empty: one is trained",
         may_change=True,
     )
+    level: Literal["subword", "word", "byte"] = setting(
+        "subword", "what a token of a text is: a subword (BPE), what stands between blanks, a byte"
+    )
     vocab_size: int = setting(16000, "size of the vocabulary", ge=300, le=1_000_000)
     min_count: int = setting(
         1, "of whole words: how often one must stand in the sample to be known", ge=1

@@ -12,6 +12,7 @@ from pipeline.errors import InputError
 LINE_LIMIT = 1 << 28  # bytes
 FIELD_LIMIT = 1 << 26  # characters; the csv module holds four bytes for each
 COLUMNS_APPEAR_WITHIN = 1000  # records that may leave out a column where they have no value
+LINE = "text"  # the column of a plain text
 DECODER = json.JSONDecoder(strict=False)  # a control character spoils one row, no more
 
 
@@ -86,6 +87,14 @@ def csv_records(
             yield {column: fields[place] for column, place in places}
         else:
             yield None
+
+
+def plain_records(lines: Lines) -> Iterator[dict[str, Any]]:
+    """Each line that is not blank, as the column `LINE`."""
+    for line in lines:
+        lines.record.clear()
+        if not line.isspace():
+            yield {LINE: line.rstrip("\r\n")}
 
 
 def json_records(lines: Lines, columns: Sequence[str]) -> Iterator[dict[str, Any]]:

@@ -22,25 +22,31 @@ FIRST_CHARACTERS = 8  # a token: how much of a long text is tried first
 
 
 def train(texts: Iterable[str], settings: CorpusSettings, *, words: bool = False) -> str:
-    """A tokeniser as JSON: of byte-level BPE, or of whole `words`, which stand on lines of their
-    own. The same texts give the same tokeniser, in any number of threads."""
+    """A tokeniser as JSON: of the level that is asked for, or of whole `words`, which stand on
+    lines of their own. The same texts give the same tokeniser, in any number of threads."""
     steps: list[normalizers.Normalizer] = [
         normalizers.Replace(old, new) for old, new in settings.replace.items()
     ]
     steps += [normalizers.NFC()] + [normalizers.Lowercase()] * settings.lowercase
-    tokenizer = _words() if words else _bpe()
+    whole = words or settings.level == "word"
+    apart = pre_tokenizers.Split("\n", "removed") if words else pre_tokenizers.WhitespaceSplit()
+    tokenizer = _whole(apart) if whole else _bpe()
     tokenizer.normalizer = normalizers.Sequence(steps)
     common: dict[str, Any] = {
         "vocab_size": settings.vocab_size,
         "special_tokens": list(SPECIAL_TOKENS),
         "show_progress": False,
     }
-    if words:
+    if whole:
         trainer: Any = WordLevelTrainer(min_frequency=settings.min_count, **common)
     else:
         alphabet = pre_tokenizers.ByteLevel.alphabet()
+        if settings.level == "byte":
+            common["vocab_size"] = len(alphabet) + len(SPECIAL_TOKENS)  # nothing is merged
         trainer = BpeTrainer(initial_alphabet=alphabet, **common)
     tokenizer.train_from_iterator(texts, trainer)
+    if words:  # a word may hold any character, a line end too
+        tokenizer.pre_tokenizer = None
     return tokenizer.to_str(pretty=True)
 
 
@@ -51,9 +57,9 @@ def _bpe() -> Tokenizer:
     return tokenizer
 
 
-def _words() -> Tokenizer:
+def _whole(apart: pre_tokenizers.PreTokenizer) -> Tokenizer:
     tokenizer = Tokenizer(WordLevel(unk_token=UNKNOWN))
-    tokenizer.pre_tokenizer = pre_tokenizers.Split("\n", "removed")
+    tokenizer.pre_tokenizer = apart
     return tokenizer
 
 
@@ -90,6 +96,17 @@ def given_tokenizer(settings: CorpusSettings) -> bytes:
             f"rows are padded with it; give a tokeniser whose token {PAD} is special"
         )
     return data
+
+
+class Decoder:
+    """Token ids to texts, by the content of a tokenizer.json."""
+
+    def __init__(self, data: bytes) -> None:
+        self._tokenizer = Tokenizer.from_buffer(data)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of some ids, as the normaliser left it."""
+        return self._tokenizer.decode(list(ids), skip_special_tokens=True)
 
 
 class Encoder:
@@ -164,8 +181,8 @@ class Encoder:
         return found
 
     def encode_words(self, rows: Sequence[Sequence[str]]) -> list[list[int]]:
-        """The ids of rows of words, one a word. Raises DatasetError if the tokeniser is another
-        kind, which may take words apart."""
+        """The ids of rows of words, one a word; one that is spelt as a special token is unknown.
+        Raises DatasetError if the tokeniser is another kind, which may take words apart."""
         encodings = self._tokenizer.encode_batch_fast(
             [list(row) for row in rows], is_pretokenized=True, add_special_tokens=False
         )
@@ -174,9 +191,16 @@ class Encoder:
                 raise DatasetError(
                     f"{self.path}: takes words apart or leaves some out ({len(row)} words of a row "
                     f"became {len(encoding.ids)} tokens), but every word has its tag; give a "
-                    "tokeniser of whole words, or let one be trained by corpus.level=word"
+                    "tokeniser of whole words, or set corpus.tokenizer='' to have one trained, and "
+                    "let corpus.replace leave something of each word"
                 )
-        return [encoding.ids for encoding in encodings]
+        name = getattr(self._tokenizer.model, "unk_token", None) or UNKNOWN
+        unknown = self._tokenizer.token_to_id(name)
+        added = self._tokenizer.get_added_tokens_decoder()
+        instead: dict[int, int] = {}
+        if unknown is not None:
+            instead = {n: unknown for n, token in added.items() if token.special}
+        return [[instead.get(n, n) for n in encoding.ids] for encoding in encodings]
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of some ids, as the normaliser left it."""

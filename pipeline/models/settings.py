@@ -21,6 +21,9 @@ OF_TASK = {
     "characters": ("tagging",),
     "crf": ("tagging",),
     "vectors": ("tagging",),
+    "softmax": ("language_modelling",),
+    "activation_penalty": ("language_modelling",),
+    "change_penalty": ("language_modelling",),
 }
 """Keys that not all tasks have."""
 
@@ -78,7 +81,17 @@ class ModelSettings(Section):
     decoder_layers: int = setting(0, "decoder: its layers; 0: as many as the encoder's", ge=0)
     bridge: bool = setting(True, "decoder: begins with what the encoder ends with, else with zeros")
     tie_embeddings: bool = setting(
-        False, "decoder: scores a token by the weights that embed it, lest there be two tables"
+        False,
+        "decoder, language modelling: scores a token by the weights that embed it",
+    )
+    softmax: Literal["full", "adaptive"] = setting(
+        "full", "language modelling: over all tokens, or rare ones in groups and fewer dimensions"
+    )
+    activation_penalty: float = setting(
+        0.0, "language modelling: what the squares of the top states cost (AWD-LSTM: 2)", ge=0
+    )
+    change_penalty: float = setting(
+        0.0, "language modelling: what the squares of their changes cost (AWD-LSTM: 1)", ge=0
     )
     embedding_dropout: float = setting(0.0, "share of tokens whose embedding is zeroed", ge=0, lt=1)
     weight_drop: float = setting(0.0, "share of recurrent weights that is zeroed", ge=0, lt=1)

@@ -36,20 +36,7 @@ def open_loader(
     passes = [settings.repeat, *settings.mix.values()] if mixed else [settings.repeat]
     if not training:
         manifests, passes = [manifest], [1.0]
-    stores = [
-        open_store(dataset.location, attempts=settings.attempts, timeout=settings.timeout)
-        for dataset in manifests
-    ]
-    readers = [
-        Reader(
-            dataset,
-            split,
-            store,
-            _kept(store, dataset, settings, say),
-            say if settings.on_corrupt == "skip" else None,
-        )
-        for dataset, store in zip(manifests, stores, strict=True)
-    ]
+    readers = [open_reader(dataset, settings, split, say) for dataset in manifests]
     sources = [
         Source(reader.index, dataset.fingerprint, Fraction(str(share)))
         for reader, dataset, share in zip(readers, manifests, passes, strict=True)
@@ -69,6 +56,15 @@ def open_loader(
             "raise it"
         )
     return Loader(readers, plan, rank, world)
+
+
+def open_reader(
+    manifest: Manifest, settings: StreamSettings, split: str, say: Callable[[str], None]
+) -> Reader:
+    """The blocks of a split, wherever it lies."""
+    store = open_store(manifest.location, attempts=settings.attempts, timeout=settings.timeout)
+    report = say if settings.on_corrupt == "skip" else None
+    return Reader(manifest, split, store, _kept(store, manifest, settings, say), report)
 
 
 def open_mixed(manifest: Manifest, settings: StreamSettings) -> list[Manifest]:

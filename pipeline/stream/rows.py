@@ -125,13 +125,12 @@ def join(
 
 
 def _blank(columns: pa.Schema, lengths: NDArray[np.uint16]) -> pa.RecordBatch:
-    """Rows of these lengths that hold nothing: token 0, label 0, empty lists."""
+    """Rows of these lengths, in all columns of lists, that hold zeros."""
     arrays: list[Any] = []
-    for i, column in enumerate(columns):
+    for column in columns:
         kind: Any = column.type
         if pa.types.is_list(kind):
-            of_row = lengths if i == 0 else np.zeros_like(lengths)
-            arrays.append(of_lists(kind, of_row, _zeros(kind.value_type, int(of_row.sum()))))
+            arrays.append(of_lists(kind, lengths, _zeros(kind.value_type, int(lengths.sum()))))
         else:
             arrays.append(of_values(kind, _zeros(kind, len(lengths))))
     return pa.record_batch(arrays, schema=columns)

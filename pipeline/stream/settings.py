@@ -18,6 +18,11 @@ class StreamSettings(Section):
         "rows of one update, whatever their lengths, instead of a budget; 0: the budget",
         ge=0,
     )
+    stretch: int = setting(
+        70,
+        "language modelling: tokens of each lane in an update, past which no gradient goes back",
+        ge=1,
+    )
     micro_batches: int = setting(
         1, "batches of different lengths that one update accumulates; the budget is split", ge=1
     )

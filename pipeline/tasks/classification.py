@@ -14,12 +14,12 @@ from pipeline.models.classifier import Classifier
 from pipeline.models.settings import ModelSettings
 from pipeline.stream.batch import Batch
 from pipeline.tasks.settings import TaskSettings
-from pipeline.tasks.task import Contents, Evaluation, Mistake
+from pipeline.tasks.task import Contents, Evaluation, Mistake, Task
 
 SMALLEST = torch.finfo(torch.float64).tiny  # that a likelihood counts as, lest its log be infinite
 
 
-class Classification:
+class Classification(Task):
     """Cross entropy over the labels; accuracy and macro-averaged F1.
 
     A document of several rows has the mean of their probabilities, weighted by tokens.
@@ -27,7 +27,7 @@ class Classification:
     Legend: B rows of a batch, C labels.
     """
 
-    sums: tuple[str, ...] = ("loss", "weight", "correct", "rows")
+    sums = ("loss", "weight", "correct", "rows")
     best = "accuracy"
 
     def __init__(self, settings: TaskSettings, model: ModelSettings, data: Contents) -> None:
@@ -83,7 +83,7 @@ class Classification:
         ]
         return torch.cat([counts, losses.sum()[None]]), mistakes
 
-    def evaluation(self, tally: Tensor) -> Evaluation:
+    def evaluation(self, tally: Tensor, texts: Sequence[tuple[str, str]] = ()) -> Evaluation:
         size = len(self.labels)
         table = tally[:-1].view(size, size)  # [C, C]
         rows, hits = table.sum(), table.diagonal()

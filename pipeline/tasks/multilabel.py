@@ -13,12 +13,12 @@ from pipeline.models.classifier import Classifier
 from pipeline.models.settings import ModelSettings
 from pipeline.stream.batch import Batch
 from pipeline.tasks.settings import TaskSettings
-from pipeline.tasks.task import Contents, Evaluation, Mistake
+from pipeline.tasks.task import Contents, Evaluation, Mistake, Task
 
 SMALLEST = 1e-12  # that a likelihood counts as, lest its log be infinite
 
 
-class MultiLabel:
+class MultiLabel(Task):
     """Binary cross entropy of each label, added up; F1 over all (row, label) and averaged over the
     labels, and the share of rows of which every label is right. A label is said from 0.5 on.
 
@@ -27,7 +27,7 @@ class MultiLabel:
     Legend: B rows of a batch, C labels.
     """
 
-    sums: tuple[str, ...] = ("loss", "rows", "correct")
+    sums = ("loss", "rows", "correct")
     best = "micro_f1"
 
     def __init__(self, settings: TaskSettings, model: ModelSettings, data: Contents) -> None:
@@ -78,7 +78,7 @@ class MultiLabel:
         ]
         return torch.cat([counts.sum(1).flatten(), rest]), mistakes
 
-    def evaluation(self, tally: Tensor) -> Evaluation:
+    def evaluation(self, tally: Tensor, texts: Sequence[tuple[str, str]] = ()) -> Evaluation:
         true, said, both = tally[:-3].view(3, -1)  # [C] each
         loss, right, rows = tally[-3:].tolist()
         seen = true + said > 0  # as usual, a label neither true nor said has no F1

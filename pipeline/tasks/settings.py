@@ -11,16 +11,29 @@ Weight = Annotated[float, Field(gt=0)]
 OF_TASK = {
     "label_smoothing": ("classification",),
     "class_weights": ("classification",),
+    "write": ("language_modelling",),
+    "temperature": ("language_modelling",),
+    "seed": ("language_modelling",),
 }
 """Keys that not all tasks have."""
 
 
 class TaskSettings(Section):
-    name: Literal["classification", "multilabel", "tagging"] = setting(
+    name: Literal["classification", "multilabel", "tagging", "language_modelling"] = setting(
         "classification",
         "what is learnt: a label of each text (classification), any number of labels (multilabel), "
-        "a tag of each word (tagging)",
+        "a tag of each word (tagging), what comes next (language_modelling)",
     )
+    write: int = setting(
+        50, "language_modelling: tokens that prediction goes on with", ge=1, may_change=True
+    )
+    temperature: float = setting(
+        0.8,
+        "language_modelling: how freely it draws them; 0: always the likeliest",
+        ge=0,
+        may_change=True,
+    )
+    seed: int = setting(0, "language_modelling: of these draws", ge=0, may_change=True)
     label_smoothing: float = setting(
         0.0, "classification: share of each row's weight that all labels have alike", ge=0, lt=1
     )

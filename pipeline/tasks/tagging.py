@@ -1,7 +1,7 @@
 """Tagging of words: entities, chunks, parts of speech (many-to-many, step by step)."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -13,19 +13,20 @@ from pipeline.models.settings import ModelSettings
 from pipeline.models.tagger import Tagger
 from pipeline.stream.batch import Batch
 from pipeline.tasks.settings import TaskSettings
-from pipeline.tasks.task import Contents, Evaluation, Mistake
+from pipeline.tasks.task import Contents, Evaluation, Mistake, Task
 
-NONE = -1  # the tag past the end of a row
+NONE = 0  # in `outputs`, past the end of a row; there the tags count from 1
 
 
-class Tagging:
+class Tagging(Task):
     """The likelihood of a row's tags; where they are BIO or BIOES, F1 over the entities that they
     mark, as seqeval and conlleval count them, else the share of right tags.
 
     Legend: B rows of a batch, T words of the longest, C tags, L labels of entities.
     """
 
-    sums: tuple[str, ...] = ("loss", "words")
+    sums = ("loss", "words")
+    in_use: ClassVar = {"long_texts": "split"}  # every word is asked for
 
     def __init__(self, settings: TaskSettings, model: ModelSettings, data: Contents) -> None:
         self.settings, self.model = settings, model
@@ -55,8 +56,8 @@ class Tagging:
         return {"loss": loss / words}
 
     def outputs(self, model: nn.Module, batch: Batch) -> Tensor:
-        """[B, T, 2]: the likeliest tag of each word, NONE past the end, and its share of the row's
-        loss, where the tags are known."""
+        """[B, T, 2]: the likeliest tag of each word, from 1 on, NONE past the end, and its share of
+        the row's loss, where the tags are known."""
         assert isinstance(model, Tagger)
         emissions = model.emissions(*_given(batch))  # [T, B, C]
         tags = model.scorer.decode(emissions, batch.lengths)  # [B, T]
@@ -65,7 +66,7 @@ class Tagging:
         if "tags" in batch.columns:
             losses = model.scorer.nll(emissions, batch.columns["tags"].t(), batch.lengths)
         shares = (losses / batch.lengths)[:, None] * inside
-        return torch.stack([tags.masked_fill(~inside, NONE).double(), shares.double()], -1)
+        return torch.stack([(tags + 1).masked_fill(~inside, NONE).double(), shares.double()], -1)
 
     def evaluate(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, list[Mistake]]:
         """The tally is [C * C + 3 * L + 2]: the confusion matrix of words (true, predicted); of
@@ -80,7 +81,7 @@ class Tagging:
         for i, (weight, length) in enumerate(zip(weights, lengths, strict=True)):
             if not weight:
                 continue
-            true, predicted = truths[i, :length], outputs[i, :length, 0].long()
+            true, predicted = truths[i, :length], outputs[i, :length, 0].long() - 1
             lost = outputs[i, :length, 1].sum().item()
             loss, rows = loss + lost, rows + 1
             counts += torch.bincount(true * len(self.tags) + predicted, minlength=len(counts))
@@ -98,7 +99,7 @@ class Tagging:
         rest = torch.tensor([*told, loss, rows], dtype=torch.float64)
         return torch.cat([counts, rest]).to(batch.weights.device), mistakes
 
-    def evaluation(self, tally: Tensor) -> Evaluation:
+    def evaluation(self, tally: Tensor, texts: Sequence[tuple[str, str]] = ()) -> Evaluation:
         size = len(self.tags) ** 2
         table = tally[:size].view(len(self.tags), -1)
         *told, loss, rows = tally[size:].tolist()
@@ -123,8 +124,8 @@ class Tagging:
     def predict(self, outputs: Tensor, given: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = []
         for row, values in zip(outputs[..., 0].long().tolist(), given, strict=True):
-            tags = self._named([tag for tag in row if tag != NONE])
-            words = values["tokens"][: len(tags)]
+            tags = self._named([tag - 1 for tag in row if tag != NONE])
+            words = values["tokens"]
             if self.scheme:
                 entities = [
                     {"label": s.label, "text": " ".join(words[s.start : s.stop]), **_places(s)}

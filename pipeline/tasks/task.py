@@ -4,9 +4,10 @@ Sums, not means, leave a task: the loop adds them up over batches and ranks, so 
 is exact whatever the number of ranks.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from torch import Tensor, nn
 
@@ -51,34 +52,49 @@ class Contents(Protocol):
     def names(self) -> Mapping[str, Sequence[str]]:
         """What the indices in a field of labels or tags stand for."""
 
+    def decode(self, vocabulary: str, ids: Sequence[int]) -> str:
+        """The text of some tokens of a vocabulary."""
+
     @property
     def counts(self) -> Mapping[str, Sequence[int]]:
         """In how many rows each of them stands, where that is known."""
 
 
-class Task(Protocol):
+class Task(ABC):
     """One kind of input-output relation."""
 
-    sums: tuple[str, ...]
+    sums: ClassVar[tuple[str, ...]]
     """Names of the sums that `loss` returns: the loss first, then what it is divided by."""
     best: str
-    """The metric by which the best checkpoint is chosen; more is better."""
+    """The metric by which the best checkpoint is chosen."""
+    less_is_better = False
+    """Whether that is the least, else the greatest."""
+    in_use: ClassVar[Mapping[str, str]] = {}
+    """Settings of the corpus that are others in prediction than in training."""
+    contiguous = False
+    """Whether texts go on from one update to the next, and the task carries a state along."""
 
+    @abstractmethod
     def __init__(self, settings: TaskSettings, model: ModelSettings, data: Contents) -> None: ...
 
     @staticmethod
+    @abstractmethod
     def fields(corpus: CorpusSettings) -> tuple[Field, ...]:
         """The columns of the raw data that the task needs, in the order of the shards' columns."""
 
+    @abstractmethod
     def build(self) -> nn.Module:
         """The model, its weights drawn from torch's global generator."""
 
+    @abstractmethod
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """The sums [len(self.sums)] of a batch; the first, the loss, carries the gradient."""
 
+    @abstractmethod
     def metrics(self, sums: Sequence[float]) -> dict[str, float]:
         """Figures by name from sums over any number of batches."""
 
+    @abstractmethod
     def outputs(self, model: nn.Module, batch: Batch) -> Tensor:
         """What the model says of each row [B, F], or of each token [B, T, F], in float64: all that
         `evaluate` and `predict` need of it.
@@ -87,16 +103,33 @@ class Task(Protocol):
         averaged, a row weighing as much as it has tokens; what is said of tokens is put end to end.
         """
 
+    @abstractmethod
     def evaluate(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, list[Mistake]]:
         """What evaluation adds up over batches and ranks, one float64 tensor of a fixed size, and
         the documents that the model gets wrong. Each row is a whole document."""
 
-    def evaluation(self, tally: Tensor) -> Evaluation:
-        """The figures of an evaluation from its added-up tally."""
+    def texts(self, outputs: Tensor, batch: Batch) -> list[tuple[str, str]]:
+        """What is judged as a whole, not added up: of each document what the model wrote, and what
+        it ought to have written."""
+        return []
+
+    @abstractmethod
+    def evaluation(self, tally: Tensor, texts: Sequence[tuple[str, str]] = ()) -> Evaluation:
+        """The figures of an evaluation from its added-up tally and all its texts."""
+
+    def carried(self) -> Tensor | None:
+        """What training carries along, [rows of this rank, ...], if there is anything yet."""
+        return None
+
+    def carry(self, values: Tensor) -> None:
+        """Go on with what `carried` returned."""
+        raise NotImplementedError("this task carries nothing along")
 
     @staticmethod
+    @abstractmethod
     def parse(line: str) -> dict[str, Any]:
         """A line that a person types, as values of the fields that prediction has, by name."""
 
+    @abstractmethod
     def predict(self, outputs: Tensor, given: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         """What a person wants to know of each document, `given` as `parse` left it."""

@@ -25,6 +25,7 @@ from pipeline.stream.plan import Position
 
 FORMAT = 2
 OWN = "own weights/"
+CARRIED = "carried"
 FILES = ("model.safetensors", "optimiser.safetensors", "state.json")
 
 
@@ -62,6 +63,7 @@ def save(
     model: nn.Module,
     optimiser: torch.optim.Optimizer,
     average: nn.Module | None = None,
+    carried: Tensor | None = None,
     *,
     facts: Mapping[str, Any],
     keep: int,
@@ -69,12 +71,13 @@ def save(
     """Write the checkpoint of `state.step` and remove all but the newest `keep` and the best.
 
     `model.safetensors` holds the weights to use: those of `average` if there is one, and then the
-    model's own lie beside the optimiser's moments. `facts` is what must be equal for a run to go
+    model's own lie beside the optimiser's moments; so does what is `carried` from update to update,
+    in the order of the lanes. `facts` is what must be equal for a run to go
     on: what the plan and the weights hang on.
     """
     target = folder / f"step-{state.step:08d}"
     try:
-        _write(folder / f".tmp-{target.name}", state, model, optimiser, average, facts)
+        _write(folder / f".tmp-{target.name}", state, model, optimiser, average, carried, facts)
         shutil.rmtree(target, ignore_errors=True)  # one that did not verify
         (folder / f".tmp-{target.name}").rename(target)
         point_to(target)
@@ -163,17 +166,22 @@ def load(path: Path, model: nn.Module) -> None:
 
 def load_all(
     path: Path, model: nn.Module, optimiser: torch.optim.Optimizer, average: nn.Module | None
-) -> None:
-    """Read all that a run needs to go on. Every tensor must be used."""
+) -> Tensor | None:
+    """Read all that a run needs to go on, and return what it carries along. Every tensor must be
+    used."""
     load(path, model if average is None else average)
+    carried: list[Tensor] = []
 
     def unpack(tensors: dict[str, Tensor]) -> None:
         if average is not None:
             own = {k.removeprefix(OWN): tensors.pop(k) for k in list(tensors) if k.startswith(OWN)}
             model.load_state_dict(own)
+        if CARRIED in tensors:
+            carried.append(tensors.pop(CARRIED))
         _unflat(optimiser, tensors)
 
     _load(path, "optimiser.safetensors", unpack)
+    return carried[0] if carried else None
 
 
 def _load(path: Path, name: str, use: Callable[[dict[str, Tensor]], Any]) -> None:
@@ -190,13 +198,15 @@ def _write(
     model: nn.Module,
     optimiser: torch.optim.Optimizer,
     average: nn.Module | None,
+    carried: Tensor | None,
     facts: Mapping[str, Any],
 ) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     save_file(_weights(model if average is None else average), folder / "model.safetensors")
     own = {} if average is None else _weights(model, OWN)
-    save_file(_flat(optimiser) | own, folder / "optimiser.safetensors")
+    along = {} if carried is None else {CARRIED: carried}
+    save_file(_flat(optimiser) | own | along, folder / "optimiser.safetensors")
     text = json.dumps({"format": FORMAT, "state": asdict(state), "facts": dict(facts)}, indent=1)
     (folder / "state.json").write_text(text)
     digests = {name: _sha256(folder / name) for name in FILES}

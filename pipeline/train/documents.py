@@ -81,7 +81,7 @@ class _Segments:
         lengths = batch.lengths[rows]
         self._rows[LENGTHS].append(lengths)
         for name, column in batch.columns.items():
-            self._take(name, column[rows], lengths, lists=column.dim() == 2)
+            self._take(name, column[rows], lengths, lists=column.dim() > 1)
         outputs = outputs[rows.to(outputs.device)].cpu()
         self._take(OUTPUTS, outputs, lengths, lists=outputs.dim() == 3)
 

@@ -19,8 +19,10 @@ def evaluate(
     """Figures over all documents of all ranks, and the worst mistakes. Every rank must call it."""
     total: Tensor | None = None
     mistakes: list[Mistake] = []
+    texts: list[tuple[str, str]] = []
     for outputs, batch in documents:
         tally, wrong = task.evaluate(outputs, batch)
+        texts += task.texts(outputs, batch)
         total = tally if total is None else total + tally
         mistakes = _worst(mistakes + wrong)
     if total is None:
@@ -28,7 +30,8 @@ def evaluate(
             "no row is left to evaluate; give a file with texts and labels, and none longer than "
             "corpus.max_tokens if corpus.long_texts=drop"
         )
-    evaluation = task.evaluation(world.sum(total).cpu())
+    everyones = [text for part in world.gather(texts) for text in part]
+    evaluation = task.evaluation(world.sum(total).cpu(), everyones)
     return evaluation, _worst([m for part in world.gather(mistakes) for m in part])
 
 

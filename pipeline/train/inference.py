@@ -5,6 +5,7 @@ A run folder holds all that this needs: config, weights, tokeniser and the names
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,8 @@ from pipeline.corpus.tokenizer import Encoder
 from pipeline.errors import InputError, RunError, TrainingError
 from pipeline.stream.batch import Batch
 from pipeline.stream.bucket import buckets
+from pipeline.stream.contiguous import AtHand, Contiguous
+from pipeline.stream.plan import Position
 from pipeline.stream.rows import Columns, columns_of
 from pipeline.train import checkpoint, precision
 from pipeline.train.distributed import World, use_one_core
@@ -47,14 +50,8 @@ class Predictor:
         folder = RunFolder(run)
         self.config = config
         self.manifest = read_manifest(folder.dataset)
-        corpus = config.corpus
-        self.encoders = {
-            name: Encoder(
-                folder.dataset / f"{name}.json", corpus.max_tokens, corpus.keep, corpus.long_texts
-            )
-            for name in self.manifest.tokenizers
-        }
-        self.chunk = TEXTS if self.encoders else IMAGES
+        self._dataset = folder.dataset
+        self.chunk = TEXTS if self.manifest.tokenizers else IMAGES
         self.task = tasks.get(config.task.name)(config.task, config.model, self.manifest)
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         if device.type == "cpu":
@@ -79,8 +76,8 @@ class Predictor:
 
     def predict(self, texts: Sequence[str]) -> list[dict[str, Any]]:
         """What the task says of each text, in their order; `error` for one that has no row."""
-        fields = [field for field in self.manifest.fields if not field.named]
-        encoding = self._encoding(fields)
+        fields = [replace(f, ends=False) for f in self.manifest.fields if not f.named]
+        encoding = self._encoding(fields, **self.task.in_use)
         given = [self.task.parse(text) for text in texts]
         found: list[dict[str, Any]] = [{} for _ in texts]
         places, examples = [], []
@@ -121,7 +118,7 @@ class Predictor:
             for chunk in _chunks(examples, self.chunk):
                 encoded = encoding.encode(chunk)
                 skips.update(text.skip for text in encoded if text.skip)
-                yield from self._documents(fields, encoded)
+                yield from self._judged(fields, encoded)
 
         evaluation, _ = evaluate(self.task, judged(), self.world)
         return evaluation.metrics, skips
@@ -140,10 +137,30 @@ class Predictor:
             )
         return [given]
 
-    def _encoding(self, fields: Sequence[Field]) -> Encoding:
-        """For some of the run's fields; no row is filtered."""
-        corpus = self.config.corpus.model_copy(update={"where": {}})
-        return Encoding(Wanted.of(corpus, fields), self.encoders, self.manifest.names)
+    def _encoding(self, fields: Sequence[Field], **changes: str) -> Encoding:
+        """For some of the run's fields, by its settings but for `changes`; no row is filtered."""
+        corpus = self.config.corpus.model_copy(update={"where": {}, **changes})
+        encoders = {
+            name: Encoder(
+                self._dataset / f"{name}.json", corpus.max_tokens, corpus.keep, corpus.long_texts
+            )
+            for name in self.manifest.tokenizers
+        }
+        return Encoding(Wanted.of(corpus, fields), encoders, self.manifest.names)
+
+    def _judged(
+        self, fields: Sequence[Field], encoded: Sequence[Encoded]
+    ) -> Iterator[tuple[Tensor, Batch]]:
+        """The task's outputs of some examples. For a task that carries its state along they are one
+        text."""
+        if not self.task.contiguous:
+            yield from self._documents(fields, encoded)
+            return
+        rows = [np.asarray(cells[0], np.int64) for text in encoded for cells in text.rows]
+        settings = self.config.stream.model_copy(update={"batch_rows": 1})
+        text = Contiguous(AtHand("--input", np.concatenate(rows)), settings, 0)
+        batches = (batch for update in text.epoch(Position()) for batch in update.batches)
+        yield from documents(self.task, self.model, batches, self.precision, self.world)
 
     def _examples(
         self, sources: Sequence[Source], encoding: Encoding, skips: Counter[Skip]

@@ -16,6 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 from pipeline.errors import TrainingError
 from pipeline.models.dropout import draw_weight_masks
 from pipeline.stream.batch import Batch
+from pipeline.stream.contiguous import Contiguous
 from pipeline.stream.loader import Stream, Update, Updates
 from pipeline.stream.plan import Position
 from pipeline.tasks.task import Evaluation, Mistake, Task
@@ -96,7 +97,9 @@ class Trainer:
 
     def restore(self, path: Path, state: State) -> None:
         """Stand where the checkpoint stands; one of another run does not count as saved here."""
-        checkpoint.load_all(path, self.model, self.optimiser, self.average)
+        carried = checkpoint.load_all(path, self.model, self.optimiser, self.average)
+        if carried is not None and isinstance(self.loader, Contiguous):
+            self.task.carry(self.loader.own(carried).to(self.world.device))
         self.scaler.load_state_dict(state.scaler)
         self.state = state
         self._saved = state.step if path.parent.resolve() == self.checkpoints.resolve() else 0
@@ -283,7 +286,8 @@ class Trainer:
     def _judge(self, evaluation: Evaluation) -> None:
         """Keep count of the best evaluation and of those since."""
         state, value = self.state, evaluation.metrics[self.task.best]
-        if state.best is None or value > state.best:
+        sign = -1 if self.task.less_is_better else 1
+        if state.best is None or sign * value > sign * state.best:
             state.best, state.best_step, state.stale = value, state.step, 0
         else:
             state.stale += 1
@@ -312,6 +316,7 @@ class Trainer:
         state.seconds, state.scaler = self._meter.seconds, self.scaler.state_dict()
         with self._meter.pause():
             windows = self.world.gather(state.position.window)  # ranks may read shards of their own
+            carried = self._carried()
             state.position = replace(state.position, window=min(windows))
             if self.world.first:
                 if self.listener:
@@ -322,10 +327,19 @@ class Trainer:
                     self.model,
                     self.optimiser,
                     self.average,
+                    carried,
                     facts=self.facts,
                     keep=self.settings.keep_checkpoints,
                 )
         self._saved = state.step
+
+    def _carried(self) -> Tensor | None:
+        """What the task carries along, of the lanes of all ranks in their order."""
+        own = self.task.carried()
+        if own is None or not isinstance(self.loader, Contiguous):
+            return None
+        parts = self.world.gather(own[: self.loader.lanes].float().cpu())
+        return torch.cat(parts)
 
     @contextmanager
     def _signals(self) -> Iterator[None]:

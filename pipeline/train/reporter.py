@@ -35,8 +35,7 @@ class Reporter:
         self.progress = Progress(rows, state.rows, shown=True)
         self.record = Record(folder.metrics, state.step)
         self.killed = False
-        self._tokenizer = folder.dataset / "tokenizer.json"
-        self._most_tokens = config.corpus.max_tokens
+        self._manifest = manifest
         self._speed: dict[str, float] = {}
         self.tracker = None
         if config.track.enabled:
@@ -80,11 +79,11 @@ class Reporter:
 
     def _with_text(self, mistakes: list[Mistake]) -> list[dict[str, Any]]:
         try:
-            from pipeline.corpus.tokenizer import Encoder
-        except ImportError:
+            return [{**self._text(m), **m.shown, "loss": m.loss} for m in mistakes]
+        except ModuleNotFoundError:
             self.progress.say("no table of mistakes in MLflow: reading them needs `tokenizers`")
             return []
-        if not any(m.tokens for m in mistakes):
-            return [{**m.shown, "loss": m.loss} for m in mistakes]
-        encoder = Encoder(self._tokenizer, self._most_tokens)
-        return [{"text": encoder.decode(m.tokens), **m.shown, "loss": m.loss} for m in mistakes]
+
+    def _text(self, mistake: Mistake) -> dict[str, str]:
+        tokens = mistake.tokens
+        return {"text": self._manifest.decode("tokenizer", tokens)} if tokens else {}

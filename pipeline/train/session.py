@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -16,6 +17,7 @@ from pipeline.config import Config
 from pipeline.corpus.dataset import Manifest, check_settings, open_dataset
 from pipeline.errors import DatasetError, InputError, TrainingError
 from pipeline.storage.store import is_url
+from pipeline.stream.contiguous import open_contiguous
 from pipeline.stream.loader import Loader, Stream, Updates
 from pipeline.stream.open import open_loader, open_mixed
 from pipeline.stream.plan import VERSION
@@ -180,16 +182,11 @@ def streams(
     def warn(text: str) -> None:
         print(f"warning: rank {world.rank}: {text}", file=sys.stderr, flush=True)
 
-    loader = partial(
-        open_loader,
-        manifest,
-        stream,
-        seed,
-        mixed=mixed,
-        rank=world.rank,
-        world=world.size,
-        say=warn,
-    )
+    place: dict[str, Any] = {"rank": world.rank, "world": world.size, "say": warn}
+    if tasks.get(config.task.name).contiguous:
+        going_on = partial(open_contiguous, manifest, stream, seed, **place)
+        return going_on(), going_on(split="validation")
+    loader = partial(open_loader, manifest, stream, seed, mixed=mixed, **place)
     return loader(), loader(split="validation")
 
 

@@ -134,7 +134,7 @@ CASES = {
 
 # name: file name, content, message
 FILES = {
-    "unknown kind": ("a.txt", GOOD, "a.txt: its name does not say what it is; needs .csv"),
+    "unknown kind": ("a.doc", GOOD, "a.doc: its name does not say what it is; needs .csv"),
     "not gzip": ("a.csv.gz", GOOD, "a.csv.gz: is not a whole gzip file"),
     "not parquet": ("a.parquet", GOOD, "a.parquet: is not a whole Parquet file"),
     "not json": (

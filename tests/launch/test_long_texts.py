@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from pipeline.corpus.dataset import open_dataset
+from pipeline.corpus.tokenizer import Encoder
 from pipeline.train.inference import Predictor
 from pipeline.train.run import RunFolder
 from tests.conftest import small, write_reviews
@@ -72,12 +73,14 @@ def validation(folder: Path) -> dict[str, float]:
 def test_a_split_text_has_one_prediction(split: Path) -> None:
     """The mean of its segments' probabilities, each by its tokens."""
     predictor = Predictor(split, RunFolder(split).read_config(), print)
+    corpus = predictor.config.corpus
+    encoder = Encoder(split / "dataset/tokenizer.json", corpus.max_tokens, long_texts="split")
     found = predictor.predict(TEXTS)
     assert [list(prediction) for prediction in found] == [
         ["error"] if text == "" else ["label", "probability", "scores"] for text in TEXTS
     ]
     for text, prediction in zip(TEXTS, found, strict=True):
-        (encoded,) = predictor.encoders["tokenizer"].encode([text])
+        (encoded,) = encoder.encode([text])
         expected = torch.zeros(2)
         for ids in encoded.rows:
             one = torch.tensor([0])
@@ -87,7 +90,7 @@ def test_a_split_text_has_one_prediction(split: Path) -> None:
         if text:
             expected /= sum(map(len, encoded.rows))
             assert list(prediction["scores"].values()) == pytest.approx(expected.tolist(), abs=1e-4)
-    assert len(predictor.encoders["tokenizer"].encode([LONG])[0].rows) > 3
+    assert len(encoder.encode([LONG])[0].rows) > 3
 
 
 def test_evaluation_of_split_texts_counts_each_once(split: Path, reviews: Path) -> None:

@@ -9,3 +9,6 @@ class Data:
     vocabularies: Mapping[str, int]
     names: Mapping[str, Sequence[str]] = field(default_factory=dict)
     counts: Mapping[str, Sequence[int]] = field(default_factory=dict)
+
+    def decode(self, vocabulary: str, ids: Sequence[int]) -> str:
+        return " ".join(map(str, ids))

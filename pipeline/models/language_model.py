@@ -1,0 +1,137 @@
+"""Tokens to the likelihood of those that follow: embedding, recurrent stack, softmax.
+
+Legend: T tokens of a stretch, B rows, E embedding, H hidden, D directions of a stack, V vocabulary.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from pipeline.models.dropout import LockedDropout, TokenDropout
+from pipeline.models.encoder import encoder
+from pipeline.models.recurrent import Stack, State
+from pipeline.models.settings import ModelSettings
+
+AT_ONCE = 1 << 12
+"""Tokens whose scores over the vocabulary are held at once."""
+
+
+class Predicted(NamedTuple):
+    """What the model says of a stretch."""
+
+    losses: Tensor
+    """[T, B] minus the log-likelihood of each target, 0 where there is none."""
+    penalty: Tensor
+    """What the regularisers of the states add to the sum of the losses."""
+    carried: list[State]
+    """The states of all layers after the stretch."""
+
+
+class LanguageModel(nn.Module):
+    """A recurrent language model (Mikolov et al. 2010) with AWD-LSTM's regularisers (Merity et al.
+    2018). Texts are read in one direction.
+
+    With `tie_embeddings` a token is scored by the vector that embeds it (Press and Wolf 2017), and
+    states of another width than that go through a linear layer first. With `softmax=adaptive` rare
+    tokens, those of high ids, are scored in fewer dimensions and in groups (Grave et al. 2017).
+    """
+
+    def __init__(self, settings: ModelSettings, vocabulary: int) -> None:
+        super().__init__()
+        s = self.settings = settings
+        self.embedding = nn.Embedding(vocabulary, s.embedding)
+        nn.init.normal_(self.embedding.weight, std=0.1)
+        self.token_dropout = TokenDropout(s.embedding_dropout, site=0)
+        self.input_dropout = LockedDropout(s.dropout, site=1)
+        stack = encoder(s.embedding, s, site=2)
+        assert isinstance(stack, Stack), "grid_lstm carries no state"
+        self.stack = stack
+        self.output_dropout = LockedDropout(s.dropout, site=1000)
+        width = s.embedding if s.tie_embeddings else self.stack.outputs
+        self.project = (
+            nn.Identity() if width == self.stack.outputs else nn.Linear(self.stack.outputs, width)
+        )
+        if s.softmax == "adaptive":
+            cutoffs = [vocabulary // 16, vocabulary // 4]
+            self.scores: nn.Module = nn.AdaptiveLogSoftmaxWithLoss(width, vocabulary, cutoffs)
+        else:
+            self.scores = Scores(width, vocabulary, tied=s.tie_embeddings)
+
+    def forward(
+        self,
+        tokens: Tensor,
+        targets: Tensor,
+        lengths: Tensor,
+        keys: Tensor,
+        before: Sequence[State] = (),
+    ) -> Predicted:
+        """tokens and targets [B, T] (0: none), lengths [B] in 1..T, keys [B] (of dropout), the
+        states before or none for 0."""
+        states, carried = self.states(tokens, lengths, keys, before)
+        dropped = self.output_dropout(states, keys)
+        wanted = targets.t()  # [T, B]
+        losses = self._losses(self.project(dropped).flatten(0, 1), wanted.flatten())
+        s = self.settings
+        penalty = losses.new_zeros(())
+        counts = wanted > 0
+        if self.training and s.activation_penalty:
+            squares = dropped.float().square().mean(-1) * counts  # [T, B]
+            penalty = penalty + s.activation_penalty * squares.sum()
+        if self.training and s.change_penalty:
+            squares = (states[1:] - states[:-1]).float().square().mean(-1) * counts[1:]
+            penalty = penalty + s.change_penalty * squares.sum()
+        return Predicted(losses.view_as(wanted) * counts, penalty, carried)
+
+    def states(
+        self, tokens: Tensor, lengths: Tensor, keys: Tensor, before: Sequence[State] = ()
+    ) -> tuple[Tensor, list[State]]:
+        """tokens [B, T], lengths [B], keys [B], the states before -> the top states [T, B, H], and
+        those of all layers after."""
+        x = self.token_dropout(self.embedding(tokens.t()), keys)  # [T, B, E]
+        return self.stack(self.input_dropout(x, keys), lengths, keys, before)
+
+    def likelihoods(self, states: Tensor) -> Tensor:
+        """Top states [..., H] -> the log-likelihood of each token to follow [..., V]."""
+        x = self.project(states)
+        with torch.autocast(x.device.type, enabled=False):
+            if isinstance(self.scores, nn.AdaptiveLogSoftmaxWithLoss):
+                flat = x.flatten(0, -2).to(self.embedding.weight.dtype)
+                return self.scores.log_prob(flat).view(*x.shape[:-1], -1)
+            return self._scored(x.to(self.embedding.weight.dtype)).log_softmax(-1)
+
+    def _losses(self, x: Tensor, targets: Tensor) -> Tensor:
+        """x [N, E], targets [N] -> minus the log-likelihood of each [N], in full precision."""
+        if isinstance(self.scores, nn.AdaptiveLogSoftmaxWithLoss):
+            with torch.autocast(x.device.type, enabled=False):
+                losses: Tensor = -self.scores(x.to(self.embedding.weight.dtype), targets).output
+                return losses
+        parts = zip(x.split(AT_ONCE), targets.split(AT_ONCE), strict=True)
+        return torch.cat(
+            [
+                functional.cross_entropy(self._scored(some).float(), of, reduction="none")
+                for some, of in parts
+            ]
+        )
+
+    def _scored(self, x: Tensor) -> Tensor:
+        """[..., E] -> [..., V], before the softmax."""
+        scored: Tensor = self.scores(x, self.embedding.weight)
+        return scored
+
+
+class Scores(nn.Module):
+    """A score of each token, by its own weights, or if `tied` by those that are handed in."""
+
+    def __init__(self, inputs: int, vocabulary: int, *, tied: bool) -> None:
+        super().__init__()
+        self.weight = None if tied else nn.Parameter(torch.empty(vocabulary, inputs))
+        if self.weight is not None:
+            nn.init.normal_(self.weight, std=0.1)
+        self.bias = nn.Parameter(torch.zeros(vocabulary))
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        """x [..., E], the embedding [V, E] -> [..., V]."""
+        return functional.linear(x, embedding if self.weight is None else self.weight, self.bias)

@@ -1,0 +1,152 @@
+"""Language modelling: what comes next, over texts without labels (many-to-many, step by step)."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.corpus.fields import Field
+from pipeline.corpus.settings import CorpusSettings
+from pipeline.corpus.special import END
+from pipeline.models.language_model import LanguageModel
+from pipeline.models.recurrent import State
+from pipeline.models.settings import ModelSettings
+from pipeline.stream.batch import Batch
+from pipeline.stream.contiguous import STRETCH, TARGETS, TOKENS
+from pipeline.tasks.settings import TaskSettings
+from pipeline.tasks.task import Contents, Evaluation, Mistake, Task
+
+NONE = -1  # the token past the end of what was written
+
+
+class LanguageModelling(Task):
+    """The likelihood of each token after those before it. The states at the end of an update are
+    those that the next begins with, and no gradient goes back past it (truncated back-propagation,
+    Williams and Peng 1990).
+
+    Legend: B lanes of this rank, T tokens of a stretch, L layers, G tokens that are written.
+    """
+
+    sums = ("loss", "tokens", "nll")
+    best = "perplexity"
+    less_is_better = True
+    in_use: ClassVar = {"long_texts": "truncate", "keep": "end"}  # which is gone on with
+    contiguous = True
+
+    def __init__(self, settings: TaskSettings, model: ModelSettings, data: Contents) -> None:
+        self.settings, self.model, self._data = settings, model, data
+        self.vocabulary = data.vocabularies["tokenizer"]
+        self._carried: dict[bool, list[State]] = {}
+        """Of training and of evaluation, which do not meet."""
+
+    @staticmethod
+    def fields(corpus: CorpusSettings) -> tuple[Field, ...]:
+        return (Field("tokens", corpus.text, "text", ends=True),)
+
+    def build(self) -> nn.Module:
+        return LanguageModel(self.model, self.vocabulary)
+
+    def carried(self) -> Tensor | None:
+        """[B, L, 2, H]: h and c of all layers."""
+        if True not in self._carried:
+            return None
+        layers = [torch.stack([s.h[0], s.c[0]], 1) for s in self._carried[True]]  # [B, 2, H] each
+        return torch.stack(layers, 1)
+
+    def carry(self, values: Tensor) -> None:
+        layers = (layer.unbind(1) for layer in values.unbind(1))
+        self._carried[True] = [State(h[None], c[None]) for h, c in layers]
+
+    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
+        losses, penalty = self._predict(model, batch)
+        tokens = (batch.columns[TARGETS] > 0).sum()
+        nll = losses.sum()
+        return torch.stack([nll + penalty, tokens.to(nll.dtype), nll.detach()])
+
+    def metrics(self, sums: Sequence[float]) -> dict[str, float]:
+        _, tokens, nll = sums
+        return _figures(nll, tokens)
+
+    def outputs(self, model: nn.Module, batch: Batch) -> Tensor:
+        """[B, T, 1] minus the log-likelihood of each target; without targets [B, G, 1], the tokens
+        that go on with each text, NONE past its end."""
+        assert isinstance(model, LanguageModel)
+        if TARGETS not in batch.columns:
+            return self._write(model, batch)
+        losses, _ = self._predict(model, batch)
+        return losses.t()[..., None].double()
+
+    def evaluate(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, list[Mistake]]:
+        """The tally is [3]: the loss, its tokens, the stretches."""
+        tokens = (batch.columns[TARGETS] > 0).sum()
+        told = torch.stack([outputs.sum(), tokens.double(), batch.weights.double().sum()])
+        return told, []
+
+    def evaluation(self, tally: Tensor, texts: Sequence[tuple[str, str]] = ()) -> Evaluation:
+        nll, tokens, stretches = tally.tolist()
+        return Evaluation({"examples": int(stretches), **_figures(nll, tokens)})
+
+    @staticmethod
+    def parse(line: str) -> dict[str, Any]:
+        return {"tokens": line}
+
+    def predict(self, outputs: Tensor, given: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        rows = outputs[..., 0].long().tolist()
+        written = [[token for token in row if token != NONE] for row in rows]
+        return [{"continuation": self._data.decode("tokenizer", tokens)} for tokens in written]
+
+    def _predict(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The losses [T, B] of a stretch and the penalty, and carry the states along."""
+        columns = batch.columns
+        before = self._before(model, batch)
+        predicted = model(columns[TOKENS], columns[TARGETS], batch.lengths, batch.keys, before)
+        self._carried[model.training] = [
+            State(state.h.detach(), state.c.detach()) for state in predicted.carried
+        ]
+        return predicted.losses, predicted.penalty
+
+    def _before(self, model: nn.Module, batch: Batch) -> list[State]:
+        """The states that a stretch begins with: 0 at the first of an epoch."""
+        rows, units = len(batch.lengths), self.model.hidden
+        held = self._carried.get(model.training)
+        if held is None or held[0].h.shape[1] != rows:
+            zero = torch.zeros(1, rows, units, device=batch.lengths.device)
+            return [State(zero, zero)] * self.model.layers
+        begins = (batch.columns[STRETCH] == 0)[:, None]  # [B, 1]
+        return [State(*(x.masked_fill(begins, 0.0) for x in state)) for state in held]
+
+    def _write(self, model: LanguageModel, batch: Batch) -> Tensor:
+        """Draw `task.write` tokens for each text at `task.temperature`, the likeliest at 0."""
+        rows = torch.arange(len(batch.lengths), device=batch.lengths.device)
+        generator = torch.Generator(batch.lengths.device).manual_seed(self.settings.seed)
+        states, carried = model.states(batch.columns["tokens"], batch.lengths, batch.keys)
+        top = states[batch.lengths - 1, rows]  # [B, H]
+        ended = torch.zeros(len(rows), dtype=torch.bool, device=rows.device)
+        written = []
+        for _ in range(self.settings.write):
+            scores = model.likelihoods(top).float()  # [B, V]
+            scores[:, :END] = -math.inf  # nothing but text and its end
+            if self.settings.temperature:
+                chances = (scores / self.settings.temperature).softmax(-1)
+                token = torch.multinomial(chances, 1, generator=generator)[:, 0]
+            else:
+                token = scores.argmax(-1)
+            ended = ended | (token == END)
+            written.append(token.masked_fill(ended, NONE))
+            if bool(ended.all()):
+                break
+            ones = torch.ones_like(batch.lengths)
+            states, carried = model.states(token[:, None], ones, batch.keys, carried)
+            top = states[0]
+        return torch.stack(written, 1)[..., None].double()
+
+
+def _figures(nll: float, tokens: float) -> dict[str, float]:
+    loss = nll / tokens
+    return {
+        "loss": loss,
+        "perplexity": math.exp(min(loss, 700.0)),
+        "bits_per_token": loss / math.log(2),
+    }

@@ -1,0 +1,154 @@
+"""Language models: figures by hand, states that are carried, what is written."""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from pipeline.models.language_model import LanguageModel
+from pipeline.models.settings import ModelSettings
+from pipeline.stream.contiguous import AtHand, Contiguous
+from pipeline.stream.plan import Position
+from pipeline.stream.settings import StreamSettings
+from pipeline.tasks.language_modelling import LanguageModelling
+from pipeline.tasks.settings import TaskSettings
+from tests.conftest import small
+from tests.launch.test_entry_points import launch
+from tests.tasks.data import Data
+from tests.train.processes import run
+
+WORDS = 40
+
+
+def settings(**changes: object) -> ModelSettings:
+    values = {"embedding": 6, "hidden": 6, "layers": 2, "bidirectional": False} | changes
+    return ModelSettings(**values)  # type: ignore[arg-type]
+
+
+def task(**changes: object) -> LanguageModelling:
+    return LanguageModelling(TaskSettings(), settings(**changes), Data({"tokenizer": WORDS}))
+
+
+def batches(lanes: int, stretch: int, tokens: int = 61) -> Contiguous:
+    text = np.random.default_rng(0).integers(4, WORDS, tokens)
+    return Contiguous(AtHand("x", text), StreamSettings(batch_rows=lanes, stretch=stretch), 0)
+
+
+def losses(of: LanguageModelling, model: LanguageModel, stream: Contiguous) -> Tensor:
+    """[B, all tokens of a lane]"""
+    model.eval()
+    with torch.no_grad():
+        parts = [of.outputs(model, u.batches[0])[..., 0] for u in stream.epoch(Position())]
+    return torch.cat(parts, 1)
+
+
+@pytest.mark.parametrize("cell", ["elman", "lstm", "gru", "goru"])
+@pytest.mark.parametrize("softmax", ["full", "adaptive"])
+def test_cut_into_stretches_a_text_is_worth_the_same(cell: str, softmax: str) -> None:
+    torch.manual_seed(0)
+    of = task(cell=cell, softmax=softmax, goru_capacity=2 if cell == "goru" else 0)
+    model = of.build()
+    assert isinstance(model, LanguageModel)
+    whole, cut = (losses(of, model, batches(3, stretch)) for stretch in (100, 7))
+    assert torch.allclose(whole, cut, atol=1e-5)
+    assert whole.sum() > 0
+
+
+def test_the_loss_is_minus_the_likelihood_of_each_next_token() -> None:
+    torch.manual_seed(0)
+    of = task(tie_embeddings=True)
+    model = of.build()
+    (update, *_) = batches(2, 100).epoch(Position())
+    (batch,) = update.batches
+    found = losses(of, model, batches(2, 100))
+    states, _ = model.states(batch.columns["tokens"], batch.lengths, batch.keys)
+    chances = model.likelihoods(states).exp()  # [T, B, V]
+    assert torch.allclose(chances.sum(-1), torch.ones_like(chances[..., 0]), atol=1e-5)
+    for row in range(2):
+        for t, target in enumerate(batch.columns["targets"][row].tolist()):
+            expected = -math.log(chances[t, row, target]) if target else 0.0
+            assert found[row, t].item() == pytest.approx(expected, abs=1e-5)
+    tally, mistakes = of.evaluate(found[..., None], batch)
+    nll, count = found.sum().item(), 60
+    expected = {"loss": nll / count, "perplexity": math.exp(nll / count),
+                "bits_per_token": nll / count / math.log(2), "examples": 2}  # fmt: skip
+    assert of.evaluation(tally).metrics == pytest.approx(expected)
+    assert not mistakes
+    model.train()
+    assert of.metrics(of.loss(model, batch).tolist())["loss"] == pytest.approx(nll / count)
+
+
+def test_evaluation_leaves_alone_what_training_carries() -> None:
+    torch.manual_seed(0)
+    of, stream = task(), batches(2, 7)
+    model = of.build()
+    updates = list(stream.epoch(Position()))
+    of.loss(model.train(), updates[0].batches[0])
+    before = of.carried()
+    losses(of, model, stream)
+    after = of.carried()
+    assert before is not None
+    assert after is not None
+    assert before.equal(after)
+    assert before.shape == (2, 2, 2, 6)
+    of.carry(before)
+    again = of.carried()
+    assert again is not None
+    assert again.equal(before)
+
+
+def test_penalties_are_sums_over_tokens_that_count() -> None:
+    torch.manual_seed(0)
+    of = task(activation_penalty=2.0, change_penalty=3.0)
+    model = of.build().train()
+    (update, *_) = batches(2, 100).epoch(Position())
+    (batch,) = update.batches
+    states, _ = model.states(batch.columns["tokens"], batch.lengths, batch.keys)
+    valid = (batch.columns["targets"] > 0).t()[..., None]
+    squares = (states.square() * valid).sum() / 6
+    changes = ((states[1:] - states[:-1]).square() * valid[1:]).sum() / 6
+    loss, _, nll = of.loss(model, batch)
+    assert (loss - nll).item() == pytest.approx((2 * squares + 3 * changes).item(), rel=1e-4)
+
+
+@pytest.fixture(scope="module")
+def trained(corpora, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    corpus, folder = corpora("language_modelling"), tmp_path_factory.mktemp("run")
+    status, _, err = run(
+        *small(corpus, "language_modelling"), f"run.dir={folder}", "train.epochs=12",
+        "train.lr=0.02", "model.hidden=24", "train.average=0", "model.dropout=0",
+        "model.embedding_dropout=0", "model.activation_penalty=0", "model.change_penalty=0",
+    )  # fmt: skip
+    assert status == 0, err
+    return corpus, folder
+
+
+def test_a_ring_of_words_is_learnt_and_gone_on_with(trained: tuple[Path, Path]) -> None:
+    """A word follows the one before it nine times of ten; perplexity is what is judged by."""
+    corpus, folder = trained
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["metric"] == "perplexity"
+    assert summary["best"] == min(
+        json.loads(line)["val/perplexity"]
+        for line in (folder / "metrics.jsonl").read_text().splitlines()
+        if "val/perplexity" in line
+    )
+    assert summary["best"] < 8  # of words alone: 12
+    text = "the film a plot of actor and scene\n\nfilm a plot\n"
+    status, out, err = launch(
+        "predict.py", "--run", str(folder), "task.temperature=0", "task.write=2", text=text
+    )
+    assert status == 0, err
+    assert [json.loads(line) for line in out.splitlines()] == [
+        {"continuation": "was music"}, {"error": "the text is empty"},
+        {"continuation": "of actor"},
+    ]  # fmt: skip
+    status, out, err = launch(
+        "evaluate.py", "--run", str(folder), "--input", str(corpus / "lines.txt")
+    )
+    assert status == 0, err
+    assert json.loads(out)["perplexity"] < 8
