@@ -106,7 +106,8 @@ CASES = {
     "language_modelling": Case(
         "lines.txt", write_lines, 300,
         (
-            "task.name=language_modelling", "corpus.keep=start", "corpus.long_texts=split",
+            "task.name=language_modelling", "corpus.level=word", "corpus.keep=start",
+            "corpus.long_texts=split",
             "corpus.max_tokens=30", "corpus.drop_duplicates=false", "stream.batch_rows=8",
             "stream.stretch=20", "stream.micro_batches=1",
             "model.bidirectional=false", "model.activation_penalty=1", "model.change_penalty=1",

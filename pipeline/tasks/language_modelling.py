@@ -119,11 +119,9 @@ class LanguageModelling(Task):
 
     def _write(self, model: LanguageModel, batch: Batch) -> Tensor:
         """Draw `task.write` tokens for each text at `task.temperature`, the likeliest at 0."""
-        rows = torch.arange(len(batch.lengths), device=batch.lengths.device)
         generator = torch.Generator(batch.lengths.device).manual_seed(self.settings.seed)
-        states, carried = model.states(batch.columns["tokens"], batch.lengths, batch.keys)
-        top = states[batch.lengths - 1, rows]  # [B, H]
-        ended = torch.zeros(len(rows), dtype=torch.bool, device=rows.device)
+        top, carried = self._read(model, batch)
+        ended = torch.zeros_like(batch.lengths, dtype=torch.bool)
         written = []
         for _ in range(self.settings.write):
             scores = model.likelihoods(top).float()  # [B, V]
@@ -141,6 +139,24 @@ class LanguageModelling(Task):
             states, carried = model.states(token[:, None], ones, batch.keys, carried)
             top = states[0]
         return torch.stack(written, 1)[..., None].double()
+
+    def _read(self, model: LanguageModel, batch: Batch) -> tuple[Tensor, list[State]]:
+        """The top states [B, H] and those of all layers at the end of each text. Texts of one
+        length are read together, as a layer need not know the memory of a row that is shorter."""
+        rows, units, device = len(batch.lengths), self.model.hidden, batch.lengths.device
+        top = torch.zeros(rows, units, device=device)
+        carried = [
+            State(*(torch.zeros(1, rows, units, device=device) for _ in State._fields))
+            for _ in range(self.model.layers)
+        ]
+        for length in batch.lengths.unique().tolist():
+            own = (batch.lengths == length).nonzero()[:, 0]
+            tokens = batch.columns["tokens"][own, :length]
+            states, after = model.states(tokens, batch.lengths[own], batch.keys[own])
+            top[own] = states[-1].float()
+            for all_rows, some in zip(carried, after, strict=True):
+                all_rows.h[:, own], all_rows.c[:, own] = some.h.float(), some.c.float()
+        return top, carried
 
 
 def _figures(nll: float, tokens: float) -> dict[str, float]:

@@ -120,7 +120,7 @@ def trained(corpora, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Pa
     corpus, folder = corpora("language_modelling"), tmp_path_factory.mktemp("run")
     status, _, err = run(
         *small(corpus, "language_modelling"), f"run.dir={folder}", "train.epochs=12",
-        "train.lr=0.02", "model.hidden=24", "train.average=0", "model.dropout=0",
+        "train.lr=0.02", "model.hidden=24", "model.layers=1", "train.average=0", "model.dropout=0",
         "model.embedding_dropout=0", "model.activation_penalty=0", "model.change_penalty=0",
     )  # fmt: skip
     assert status == 0, err
@@ -137,7 +137,7 @@ def test_a_ring_of_words_is_learnt_and_gone_on_with(trained: tuple[Path, Path]) 
         for line in (folder / "metrics.jsonl").read_text().splitlines()
         if "val/perplexity" in line
     )
-    assert summary["best"] < 8  # of words alone: 12
+    assert summary["best"] < 3  # of words alone: 16
     text = "the film a plot of actor and scene\n\nfilm a plot\n"
     status, out, err = launch(
         "predict.py", "--run", str(folder), "task.temperature=0", "task.write=2", text=text
@@ -151,4 +151,4 @@ def test_a_ring_of_words_is_learnt_and_gone_on_with(trained: tuple[Path, Path]) 
         "evaluate.py", "--run", str(folder), "--input", str(corpus / "lines.txt")
     )
     assert status == 0, err
-    assert json.loads(out)["perplexity"] < 8
+    assert json.loads(out)["perplexity"] < 3
