@@ -11,11 +11,12 @@ Fraction = Annotated[float, Field(gt=0, lt=1)]
 Positive = Annotated[int, Field(ge=1)]
 
 OF_TEXTS = (
-    "text", "columns", "long_texts", "keep", "tokenizer", "vocab_size", "min_count",
+    "text", "columns", "long_texts", "keep", "tokenizer", "level", "vocab_size", "min_count",
     "tokenizer_sample_mb", "lowercase", "word_bytes", "replace",
 )  # fmt: skip
-OF_IMAGES = ("image", "image_size", "channels", "step", "patch")
-"""Keys that either tasks of texts have or those of images."""
+"""Keys that only tasks of texts have."""
+OF_TASK = dict.fromkeys(("image", "image_size", "channels", "step", "patch"), ("images",))
+"""Keys that not all tasks have."""
 
 
 class CorpusSettings(Section):
