@@ -21,6 +21,7 @@ from pipeline.corpus.dataset import read_manifest
 from pipeline.corpus.encoding import Encoded, Encoding
 from pipeline.corpus.fields import DOCUMENT, SEGMENT_COLUMNS, Field
 from pipeline.corpus.inputs import Inputs, Source, resolve
+from pipeline.corpus.readers import form
 from pipeline.corpus.rows import Example, Row, Wanted
 from pipeline.corpus.skips import MEANING, Skip
 from pipeline.corpus.source import each_row
@@ -129,12 +130,15 @@ class Predictor:
         files = {column: [file] for column, _, file in pairs if file}
         if len(files) == len(pairs) and set(files) == set(columns):
             return files
-        if isinstance(self.config.corpus.input, dict) and not Path(given).exists():
-            wanted = ",".join(f"{column}=FILE" for column in columns)
-            raise InputError(
-                f"--input {given}: no such file; the columns of this run lie side by side, so give "
-                f"{wanted}"
-            )
+        if isinstance(self.config.corpus.input, dict) and not Path(given).is_dir():
+            try:
+                form(Path(given), given, self.config.corpus.format)
+            except InputError:
+                wanted = ",".join(f"{column}=FILE" for column in columns)
+                raise InputError(
+                    f"--input {given}: is no file of rows, as the columns of this run lie side by "
+                    f"side; give {wanted}"
+                ) from None
         return [given]
 
     def _encoding(self, fields: Sequence[Field], **changes: str) -> Encoding:
