@@ -7,12 +7,15 @@ module; the layers below are handed their own section.
 import difflib
 import re
 from collections.abc import Iterable, Iterator
+from math import prod
 from pathlib import Path
 from typing import Any
 
 import yaml
 from pydantic import ValidationError
 
+from pipeline.corpus import images
+from pipeline.corpus import settings as corpora
 from pipeline.corpus.settings import CorpusSettings
 from pipeline.errors import ConfigError
 from pipeline.models import settings as models
@@ -202,8 +205,15 @@ def _conflicts(config: Config) -> Iterator[str]:
             f"corpus.long_texts={corpus.long_texts} truncates none; set corpus.keep=start, or "
             f"corpus.long_texts=truncate"
         )
-    if corpus.text == corpus.label:
-        yield f"corpus.label={corpus.label!r}: the same column as corpus.text; name the label's own"
+    first = "image" if config.task.name == "images" else "text"
+    if getattr(corpus, first) == corpus.label:
+        label = f"corpus.label={corpus.label!r}"
+        yield f"{label}: the same column as corpus.{first}; name the label's own"
+    if corpus.format and isinstance(corpus.input, dict):
+        yield (
+            f"corpus.format={corpus.format}: files that lie side by side, as in corpus.input, are "
+            f"idx files or texts of a value a line, which they say themselves; leave it out"
+        )
     if len(set(corpus.label_names)) < len(corpus.label_names):
         yield f"corpus.label_names={corpus.label_names!r}: names one label twice"
 
@@ -241,6 +251,15 @@ def _model_conflicts(model: ModelSettings) -> Iterator[str]:
             f"model.skip={model.skip}: along depth grid_lstm has a memory of its own, which passes "
             f"each layer by; leave it out"
         )
+    if model.cell == "grid_lstm" and model.grid_dimensions == 3:
+        for key in models.NOT_OF_IMAGES:
+            value = getattr(model, key)
+            if value != type(model).model_fields[key].default:
+                yield (
+                    f"model.{key}={value}: a grid of three dimensions would pass it over, as it "
+                    f"goes over the plane of an image from another corner in each layer; leave it "
+                    f"out or set model.grid_dimensions=2"
+                )
     if model.cell == "grid_lstm" and model.grid_dimensions == 1 and model.zoneout:
         yield (
             f"model.zoneout={model.zoneout}: keeps states along time, which a grid of depth alone "
@@ -251,6 +270,7 @@ def _model_conflicts(model: ModelSettings) -> Iterator[str]:
 def _task_conflicts(config: Config) -> Iterator[str]:
     task = config.task.name
     for name, section, of_task in (
+        ("corpus", config.corpus, corpora.OF_TASK),
         ("model", config.model, models.OF_TASK),
         ("task", config.task, tasks.OF_TASK),
     ):
@@ -263,6 +283,13 @@ def _task_conflicts(config: Config) -> Iterator[str]:
                 )
     if task == "language_modelling":
         yield from _contiguous_conflicts(config)
+    if task == "images":
+        yield from _image_conflicts(config)
+    elif config.corpus.format == "images":
+        yield (
+            f"corpus.format=images: the task {task} reads no images; set task.name=images, or "
+            f"leave it out"
+        )
     if task != "classification" and config.stream.direct:
         yield (
             f"stream.direct={config.stream.direct}: only texts for classification are trained on "
@@ -299,13 +326,58 @@ def _contiguous_conflicts(config: Config) -> Iterator[str]:
     yield from (line for line, is_one in mistakes.items() if is_one)
 
 
+def _image_conflicts(config: Config) -> Iterator[str]:
+    """What is wrong with steps of images."""
+    corpus, model = config.corpus, config.model
+    for key in corpora.OF_TEXTS:
+        value = getattr(corpus, key)
+        if value != type(corpus).model_fields[key].default:
+            yield (
+                f"corpus.{key}={value!r}: is of texts, but the task is images, which would pass it "
+                f"over; leave it out or change the task"
+            )
+    if corpus.format not in ("", "images"):
+        yield f"corpus.format={corpus.format}: is of words, but the task is images; leave it out"
+    if corpus.step != "patch" and corpus.patch != type(corpus).model_fields["patch"].default:
+        yield (
+            f"corpus.patch={corpus.patch}: is of corpus.step=patch, but a step is a {corpus.step}; "
+            f"leave it out or set corpus.step=patch"
+        )
+    if model.grid_dimensions == 3 and corpus.step == "row":
+        yield (
+            "model.grid_dimensions=3: goes down and across an image, but a step is a whole row of "
+            "it; set corpus.step=patch or pixel"
+        )
+    if not corpus.image_size:
+        yield (
+            "corpus.image_size=[]: says nothing, but the task is images, whose steps it counts; "
+            "set rows and columns of pixels, such as [28, 28]"
+        )
+        return
+    if corpus.step == "patch" and any(size % corpus.patch for size in corpus.image_size):
+        yield (
+            f"corpus.patch={corpus.patch}: patches of {corpus.patch} x {corpus.patch} pixels do "
+            f"not cover corpus.image_size={corpus.image_size}; set a divisor of both"
+        )
+        return
+    if (steps := prod(images.plane(corpus))) > corpus.max_tokens:
+        yield (
+            f"corpus.max_tokens={corpus.max_tokens}: an image has {steps} steps (image_size="
+            f"{corpus.image_size}, step={corpus.step}), none of which is cut off; set "
+            + (str(steps) if steps < 1 << 16 else "a smaller corpus.image_size, or another step")
+        )
+
+
 def _direct_conflicts(corpus: CorpusSettings, stream: StreamSettings) -> Iterator[str]:
     """What training without preparing lacks, or cannot do."""
     mistakes = {
         "corpus.tokenizer='': none is trained; give a tokenizer.json": not corpus.tokenizer,
         "corpus.label_names=[]: labels are not looked for; name them": not corpus.label_names,
         f"corpus.validation={corpus.validation}: no share of a file is held out; name files": (
-            not isinstance(corpus.validation, str)
+            isinstance(corpus.validation, float)
+        ),
+        "corpus.input, corpus.validation: no files that lie side by side are read": (
+            isinstance(corpus.input, dict) or isinstance(corpus.validation, dict)
         ),
         "corpus.long_texts=split: no text is split; set truncate or drop": (
             corpus.long_texts == "split"

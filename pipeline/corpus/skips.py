@@ -33,5 +33,5 @@ MEANING = {
     Skip.NO_TAGS: "no tags (not a list of names)",
     Skip.MISALIGNED: "more or fewer tags than words",
     Skip.NOT_BIO: "tags that are not BIO (an I- or E- that goes on with nothing)",
-    Skip.NO_IMAGE: "no image that can be read, or one of another size",
+    Skip.NO_IMAGE: "no image that can be read (PNG or JPEG; a path must lie in corpus.root)",
 }

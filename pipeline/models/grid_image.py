@@ -10,6 +10,7 @@ from torch.nn import functional
 from pipeline.models.cells import CELLS, Cell
 from pipeline.models.dropout import LockedDropout
 from pipeline.models.grid import Depth
+from pipeline.models.recurrent import State
 from pipeline.models.settings import ModelSettings
 
 
@@ -44,6 +45,22 @@ class GridImage(nn.Module):
             along = self.planes[number % len(self.planes)](h.flip(corner)).flip(corner)
             h, memory = self.depths[number % len(self.depths)](along, h, memory)
         return h
+
+
+class ImageStack(nn.Module):
+    """The same with the face of `GridStack`: the places of images are tokens, row by row."""
+
+    def __init__(
+        self, inputs: int, settings: ModelSettings, plane: tuple[int, int], site: int = 0
+    ) -> None:
+        super().__init__()
+        self.plane, self.outputs = plane, settings.hidden
+        self.grid = GridImage(inputs, settings, site)
+
+    def forward(self, x: Tensor, lengths: Tensor, keys: Tensor) -> tuple[Tensor, list[State]]:
+        """x [R*C, B, E], all of one length, keys [B] (of dropout) -> states [R*C, B, H]; nothing is
+        carried."""
+        return self.grid(x.unflatten(0, self.plane), keys).flatten(0, 1), []
 
 
 class Plane(nn.Module):

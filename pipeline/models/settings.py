@@ -16,8 +16,14 @@ BELONGS_TO = {
 }
 """Keys that not all cells have."""
 
+NOT_OF_IMAGES = (
+    "bidirectional", "grid_priority", "layer_norm", "zoneout", "zoneout_memory", "permute",
+)  # fmt: skip
+"""Keys that a grid of three dimensions does not heed."""
+
 OF_TASK = {
-    "pooling": ("classification", "multilabel"),
+    "pooling": ("classification", "multilabel", "images"),
+    "permute": ("images",),
     "characters": ("tagging",),
     "crf": ("tagging",),
     "vectors": ("tagging",),
@@ -29,7 +35,7 @@ OF_TASK = {
 
 
 class ModelSettings(Section):
-    embedding: int = setting(128, "width of the token embedding", ge=1)
+    embedding: int = setting(128, "width of the token embedding, or of a step of an image", ge=1)
     cell: Literal["elman", "lstm", "gru", "grid_lstm", "goru"] = setting("lstm", "recurrent cell")
     layers: int = setting(2, "recurrent layers, one on the other", ge=1)
     hidden: int = setting(128, "units of one layer in one direction", ge=1)
@@ -46,7 +52,11 @@ class ModelSettings(Section):
         ge=0,
     )
     grid_dimensions: int = setting(
-        2, "grid_lstm: 2 is depth and time, 1 depth alone, which joins no tokens", ge=1, le=2
+        2,
+        "grid_lstm: 2 is depth and time, 1 depth alone, which joins no tokens, 3 (images) depth, "
+        "rows and columns of an image",
+        ge=1,
+        le=3,
     )
     grid_tied: bool = setting(False, "grid_lstm: the same weights in all layers")
     grid_priority: bool = setting(
@@ -60,6 +70,11 @@ class ModelSettings(Section):
         True,
         "loop over the tokens in C++ on a CPU, if there is a compiler, in Triton on a GPU (goru)",
     )
+    permute: int = setting(
+        0,
+        "images: the steps come in one fixed random order, of which this is the seed; 0: no",
+        ge=0,
+    )
     characters: int = setting(
         32, "tagging: units a direction of the layer over each word's characters; 0: none", ge=0
     )
@@ -70,7 +85,7 @@ class ModelSettings(Section):
         "wide as model.embedding; empty: none",
     )
     pooling: Literal["max_mean", "last", "attention"] = setting(
-        "max_mean", "classification, multilabel: how the states of a row become one vector"
+        "max_mean", "classification, multilabel, images: how the states of a row become one vector"
     )
     attention: Literal["additive", "dot"] = setting(
         "additive", "decoder: how its states are compared with those of the encoder"

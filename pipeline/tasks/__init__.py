@@ -9,6 +9,7 @@ if TYPE_CHECKING:
 
 WHERE = {
     "classification": ("classification", "Classification"),
+    "images": ("images", "Images"),
     "language_modelling": ("language_modelling", "LanguageModelling"),
     "multilabel": ("multilabel", "MultiLabel"),
     "tagging": ("tagging", "Tagging"),

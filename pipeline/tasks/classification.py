@@ -29,10 +29,12 @@ class Classification(Task):
 
     sums = ("loss", "weight", "correct", "rows")
     best = "accuracy"
+    reads = "tokens"
+    """The column that the model reads."""
 
     def __init__(self, settings: TaskSettings, model: ModelSettings, data: Contents) -> None:
-        self.settings, self.model = settings, model
-        self.vocabulary, self.labels = data.vocabularies["tokenizer"], data.names["label"]
+        self.settings, self.model, self.data = settings, model, data
+        self.labels = data.names["label"]
         self.class_weights = torch.tensor(_weights(settings, self.labels, data))  # [C]
 
     @staticmethod
@@ -40,7 +42,7 @@ class Classification(Task):
         return (Field("tokens", corpus.text, "text"), Field("label", corpus.label, "label"))
 
     def build(self) -> nn.Module:
-        return Classifier(self.model, self.vocabulary, len(self.labels))
+        return Classifier(self.model, self.data.vocabularies["tokenizer"], len(self.labels))
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         scores, label = self._scores(model, batch), batch.columns["label"]
@@ -72,7 +74,7 @@ class Classification(Task):
         mistakes = [
             Mistake(
                 losses[i].item(),
-                batch.columns["tokens"][i, : batch.lengths[i]].tolist(),
+                self._text(batch, i),
                 {
                     "label": self.labels[int(label[i])],
                     "predicted": self.labels[int(predicted[i])],
@@ -113,9 +115,13 @@ class Classification(Task):
             for k, row in zip(best, outputs.tolist(), strict=True)
         ]
 
+    def _text(self, batch: Batch, row: int) -> list[int]:
+        """The tokens of a row, by which a person knows it."""
+        return batch.columns["tokens"][row, : batch.lengths[row]].tolist()
+
     def _scores(self, model: nn.Module, batch: Batch) -> Tensor:
         """[B, C], before the softmax."""
-        scores: Tensor = model(batch.columns["tokens"], batch.lengths, batch.keys)
+        scores: Tensor = model(batch.columns[self.reads], batch.lengths, batch.keys)
         return scores.float()
 
 

@@ -45,6 +45,10 @@ class Contents(Protocol):
     """What a task knows of its dataset."""
 
     @property
+    def fields(self) -> Sequence[Field]:
+        """What the columns of its shards are."""
+
+    @property
     def vocabularies(self) -> Mapping[str, int]:
         """How many tokens each vocabulary has."""
 

@@ -44,10 +44,11 @@ def describe(config: Config, folder: RunFolder) -> str:
             f"{s['seconds']:.0f} s of training, {s['epochs']:.2f} epochs"
         )
     lines.append(f"run folder  {folder.path}")
+    example = "image.png" if config.task.name == "images" else "'A fine film.'"
     if config.track.enabled:
         lines.append(f"watch       {_watch(config.track.uri)}")
     lines += [
-        f"predict     echo 'A fine film.' | python launch/predict.py --run {folder.path}",
+        f"predict     echo {example} | python launch/predict.py --run {folder.path}",
         "resume      the same command goes on where a run was stopped; train.epochs=N prolongs it",
     ]
     return "\n".join(lines)

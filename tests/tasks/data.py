@@ -3,12 +3,16 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from pipeline.corpus.fields import Field
+
 
 @dataclass(frozen=True)
 class Data:
     vocabularies: Mapping[str, int]
     names: Mapping[str, Sequence[str]] = field(default_factory=dict)
     counts: Mapping[str, Sequence[int]] = field(default_factory=dict)
+
+    fields: Sequence[Field] = ()
 
     def decode(self, vocabulary: str, ids: Sequence[int]) -> str:
         return " ".join(map(str, ids))

@@ -1,0 +1,42 @@
+"""Classification of images, read a step after the other (one-to-one: an image, one label)."""
+
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from pipeline.corpus import images
+from pipeline.corpus.fields import Field
+from pipeline.corpus.settings import CorpusSettings
+from pipeline.models.classifier import Classifier
+from pipeline.models.images import Steps
+from pipeline.stream.batch import Batch
+from pipeline.tasks.classification import Classification
+
+
+class Images(Classification):
+    """The loss and the figures of classification. All images have equally many steps: rows of
+    pixels, single pixels or patches."""
+
+    reads = "steps"
+
+    @staticmethod
+    def fields(corpus: CorpusSettings) -> tuple[Field, ...]:
+        width, plane = images.features(corpus), images.plane(corpus)
+        return (
+            Field("steps", corpus.image, "steps", width=width, plane=plane),
+            Field("label", corpus.label, "label"),
+        )
+
+    def build(self) -> nn.Module:
+        field = self.data.fields[0]
+        down, across = field.plane
+        embedding = Steps(field.width, down * across, self.model)
+        return Classifier(self.model, embedding, len(self.labels), field.plane)
+
+    @staticmethod
+    def parse(line: str) -> dict[str, Any]:
+        return {"steps": Path(line.strip())}
+
+    def _text(self, batch: Batch, row: int) -> list[int]:
+        return []
