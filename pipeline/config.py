@@ -290,6 +290,11 @@ def _task_conflicts(config: Config) -> Iterator[str]:
             f"corpus.format=images: the task {task} reads no images; set task.name=images, or "
             f"leave it out"
         )
+    if task != "images" and config.model.grid_dimensions == 3:
+        yield (
+            f"model.grid_dimensions=3: goes over images, and the task is {task}; set 2, or "
+            f"task.name=images"
+        )
     if task != "classification" and config.stream.direct:
         yield (
             f"stream.direct={config.stream.direct}: only texts for classification are trained on "

@@ -1,6 +1,7 @@
 """A small corpus of each task that can be learnt, prepared once a session."""
 
 import csv
+import io
 import os
 import random
 from collections.abc import Callable, Sequence
@@ -8,14 +9,16 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from pipeline import config, tasks
 from pipeline.corpus.dataset import Manifest
 from pipeline.corpus.prepare import prepare
-from tests.corpus.conftest import pack
+from tests.corpus.conftest import pack, write
 
 GOOD = ["fine", "lovely", "superb", "moving"]
 BAD = ["dull", "awful", "weak", "tedious"]
@@ -82,6 +85,20 @@ def write_lines(path: Path, count: int, seed: int = 0) -> None:
             file.write(" ".join(words) + "\n")
 
 
+def write_pictures(path: Path, count: int, seed: int = 0) -> None:
+    """Noise of 8 by 6 pixels that is brighter in one of its halves, left or right."""
+    draw = np.random.default_rng(seed)
+    rows = []
+    for _ in range(count):
+        pixels = draw.integers(0, 128, (8, 6), np.uint8)
+        side = int(draw.integers(2))
+        pixels[:, 3 * side : 3 * side + 3] += 80
+        file = io.BytesIO()
+        Image.fromarray(pixels).save(file, "PNG")
+        rows.append({"image": file.getvalue(), "label": ("left", "right")[side]})
+    write(path, rows)
+
+
 @dataclass(frozen=True)
 class Case:
     """A task, a small corpus of it, and what a run needs to say beside what is in SMALL."""
@@ -101,6 +118,13 @@ CASES = {
             "corpus.label=tag", "corpus.keep=start", "corpus.long_texts=split",
             "corpus.max_tokens=20", "corpus.word_bytes=12", "corpus.min_count=2",
             "model.characters=6",
+        ),
+    ),
+    "images": Case(
+        "pictures.parquet", write_pictures, 600,
+        (
+            "task.name=images", "corpus.image_size=[8, 6]", "corpus.step=pixel",
+            "corpus.keep=start", "corpus.vocab_size=16000", "corpus.replace={}", "model.permute=1",
         ),
     ),
     "language_modelling": Case(

@@ -28,6 +28,7 @@ def alone(case: list[str], tmp_path_factory: pytest.TempPathFactory) -> dict[int
         ("classification", (4, 1, 3)),
         ("classification", (2, 8, 2)),
         ("tagging", (2, 1, 3)),
+        ("images", (2, 1, 3)),
         ("language_modelling", (3, 1, 2)),
     ],
     indirect=["case"],
