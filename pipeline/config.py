@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from pipeline.corpus import settings as corpora
 from pipeline.corpus.settings import CorpusSettings
 from pipeline.errors import ConfigError
 from pipeline.models import settings as models
@@ -251,6 +252,7 @@ def _model_conflicts(model: ModelSettings) -> Iterator[str]:
 def _task_conflicts(config: Config) -> Iterator[str]:
     task = config.task.name
     for name, section, of_task in (
+        ("corpus", config.corpus, corpora.OF_TASK),
         ("model", config.model, models.OF_TASK),
         ("task", config.task, tasks.OF_TASK),
     ):
@@ -261,11 +263,34 @@ def _task_conflicts(config: Config) -> Iterator[str]:
                     f"{name}.{key}={value}: is of task.name={' or '.join(of)}, but the task is "
                     f"{task}, which would pass it over; leave it out or change the task"
                 )
+    if task == "translation":
+        yield from _translation_conflicts(config)
     if task != "classification" and config.stream.direct:
         yield (
             f"stream.direct={config.stream.direct}: only texts for classification are trained on "
             f"without preparing, and the task is {task}; set stream.direct=0"
         )
+
+
+def _translation_conflicts(config: Config) -> Iterator[str]:
+    corpus, task = config.corpus, config.task
+    mistakes = {
+        f"corpus.target={corpus.target!r}: the same column as corpus.text; name the target's own": (
+            corpus.text == corpus.target
+        ),
+        f"corpus.long_texts={corpus.long_texts}: a part of a text is not what the whole target "
+        "says; set drop": corpus.long_texts != "drop",
+        "corpus.lowercase=true: translations would be written in small letters and judged by "
+        "references in small letters; set false": corpus.lowercase,
+        f"corpus.joint=false: means a vocabulary of each language, but corpus.tokenizer="
+        f"{corpus.tokenizer!r} is one of both; set true, or leave the tokenizer out": (
+            not corpus.joint and bool(corpus.tokenizer)
+        ),
+        f"task.best={task.best}: no more are found than are followed, task.beams={task.beams}; "
+        "lower the one or raise the other": task.best > task.beams,
+        "model.cell=grid_lstm: has no decoder; set another cell": config.model.cell == "grid_lstm",
+    }
+    yield from (line for line, is_one in mistakes.items() if is_one)
 
 
 def _direct_conflicts(corpus: CorpusSettings, stream: StreamSettings) -> Iterator[str]:

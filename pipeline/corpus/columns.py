@@ -15,6 +15,7 @@ from pipeline.corpus import spans
 from pipeline.corpus.fields import Field
 from pipeline.corpus.settings import CorpusSettings
 from pipeline.corpus.skips import Skip
+from pipeline.corpus.special import END
 
 if TYPE_CHECKING:
     from pipeline.corpus.tokenizer import Encoder  # training reads shards without the library
@@ -27,7 +28,15 @@ class Cells(NamedTuple):
     """What became of a value: a cell for each row that the text is split into."""
 
     rows: list[Cell]  # none of a text that is dropped or has no token
-    long: bool = False  # more than `max_tokens` tokens
+    long: bool = False  # more tokens than it may have
+    too_long: Skip = Skip.TOO_LONG
+
+    @property
+    def skip(self) -> Skip | None:
+        """Why there is no row."""
+        if self.rows:
+            return None
+        return self.too_long if self.long else Skip.NO_TOKENS
 
 
 @dataclass(frozen=True)
@@ -87,6 +96,22 @@ class Text(Column):
     def encode(self, values: Sequence[Any], tools: Tools) -> list[Cells]:
         found = tools.encoder.encode(values)
         return [Cells([np.array(ids) for ids in text.rows], text.long) for text in found]
+
+
+class Target(Text):
+    """A string that is to be written, and the token for the end behind it. It is never cut: what is
+    left of it would not say what its source says."""
+
+    def check(self, value: Any) -> Any:
+        found = super().check(value)
+        return Skip.NO_TARGET if found is Skip.NO_TEXT else found
+
+    def encode(self, values: Sequence[Any], tools: Tools) -> list[Cells]:
+        most = self.settings.max_target_tokens or self.settings.max_tokens
+        return [
+            Cells([np.array([*ids, END]) for ids in text.rows], text.long, Skip.TARGET_TOO_LONG)
+            for text in tools.encoder.dropping(most).encode(values)
+        ]
 
 
 class Words(Column):
@@ -193,6 +218,7 @@ class Labels(Column):
 
 KINDS: dict[str, type[Column]] = {
     "text": Text,
+    "target": Target,
     "words": Words,
     "characters": Characters,
     "tags": Tags,
@@ -210,6 +236,7 @@ def arrow(field: Field, vocabulary: int) -> Any:
     token: Any = pa.uint16() if token_bytes(vocabulary) == 2 else pa.uint32()
     return {
         "text": pa.list_(token),
+        "target": pa.list_(token),
         "words": pa.list_(token),
         "characters": pa.list_(pa.list_(pa.uint8(), max(field.width, 1))),
         "tags": pa.list_(pa.uint16()),

@@ -9,6 +9,14 @@ from pipeline.settings import Section, setting
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 
 
+OF_TASK = {
+    "target": ("translation",),
+    "joint": ("translation",),
+    "max_target_tokens": ("translation",),
+}
+"""Keys that not all tasks have."""
+
+
 class CorpusSettings(Section):
     input: list[str] = setting(
         ...,
@@ -29,6 +37,9 @@ class CorpusSettings(Section):
         "text", "column that holds the text; in a tar an extension, or else a key of .json"
     )
     label: str = setting("label", "column that holds the label; in a tar as with the text")
+    target: str = setting(
+        "target", "translation: column that holds what the text is translated into"
+    )
     label_names: list[str] = setting(
         [], "names of the labels 0, 1, 2, ...; empty: the labels found in the input, sorted"
     )
@@ -49,11 +60,19 @@ class CorpusSettings(Section):
     keep: Literal["start", "end", "both"] = setting(
         "start", "what is kept of a truncated text; both: half of it from either side"
     )
+    max_target_tokens: int = setting(
+        0,
+        "translation: tokens that a target may have; the row of a longer one is left out; 0: as "
+        "max_tokens",
+        ge=0,
+        le=65534,
+    )
     tokenizer: str = setting(
         "",
         "a tokenizer.json to use, such as that of another prepared folder; empty: one is trained",
         may_change=True,
     )
+    joint: bool = setting(True, "translation: one vocabulary of both languages, else one of each")
     vocab_size: int = setting(16000, "size of the vocabulary", ge=300, le=1_000_000)
     min_count: int = setting(
         1, "of whole words: how often one must stand in the sample to be known", ge=1

@@ -18,6 +18,11 @@ BELONGS_TO = {
 
 OF_TASK = {
     "pooling": ("classification", "multilabel"),
+    "attention": ("translation",),
+    "attention_size": ("translation",),
+    "decoder_layers": ("translation",),
+    "bridge": ("translation",),
+    "tie_embeddings": ("translation",),
     "characters": ("tagging",),
     "crf": ("tagging",),
     "vectors": ("tagging",),
@@ -70,15 +75,20 @@ class ModelSettings(Section):
         "max_mean", "classification, multilabel: how the states of a row become one vector"
     )
     attention: Literal["additive", "dot"] = setting(
-        "additive", "decoder: how its states are compared with those of the encoder"
+        "additive", "translation: how the decoder's states are compared with those of the encoder"
     )
     attention_size: int = setting(
-        0, "decoder: units that additive attention compares by; 0: as many as hidden", ge=0
+        0, "translation: units that additive attention compares by; 0: as many as hidden", ge=0
     )
-    decoder_layers: int = setting(0, "decoder: its layers; 0: as many as the encoder's", ge=0)
-    bridge: bool = setting(True, "decoder: begins with what the encoder ends with, else with zeros")
+    decoder_layers: int = setting(
+        0, "translation: layers of the decoder; 0: as many as the encoder's", ge=0
+    )
+    bridge: bool = setting(
+        True, "translation: the decoder begins with what the encoder ends with, else with zeros"
+    )
     tie_embeddings: bool = setting(
-        False, "decoder: scores a token by the weights that embed it, lest there be two tables"
+        False,
+        "translation: a token is scored by the weights that embed it, lest there be two tables",
     )
     embedding_dropout: float = setting(0.0, "share of tokens whose embedding is zeroed", ge=0, lt=1)
     weight_drop: float = setting(0.0, "share of recurrent weights that is zeroed", ge=0, lt=1)

@@ -11,6 +11,7 @@ WHERE = {
     "classification": ("classification", "Classification"),
     "multilabel": ("multilabel", "MultiLabel"),
     "tagging": ("tagging", "Tagging"),
+    "translation": ("translation", "Translation"),
 }
 """The module and the class of each task."""
 

@@ -9,20 +9,48 @@ from pipeline.settings import Section, setting
 Weight = Annotated[float, Field(gt=0)]
 
 OF_TASK = {
-    "label_smoothing": ("classification",),
+    "label_smoothing": ("classification", "translation"),
     "class_weights": ("classification",),
+    "beams": ("translation",),
+    "best": ("translation",),
+    "length_penalty": ("translation",),
+    "max_growth": ("translation",),
+    "bleu_tokenizer": ("translation",),
 }
 """Keys that not all tasks have."""
 
 
 class TaskSettings(Section):
-    name: Literal["classification", "multilabel", "tagging"] = setting(
+    name: Literal["classification", "multilabel", "tagging", "translation"] = setting(
         "classification",
         "what is learnt: a label of each text (classification), any number of labels (multilabel), "
-        "a tag of each word (tagging)",
+        "a tag of each word (tagging), a text of another language (translation)",
     )
     label_smoothing: float = setting(
-        0.0, "classification: share of each row's weight that all labels have alike", ge=0, lt=1
+        0.0,
+        "classification, translation: share of the weight of each row or token that all labels or "
+        "tokens have alike",
+        ge=0,
+        lt=1,
+    )
+    beams: int = setting(
+        4, "translation: hypotheses that are followed; 1: greedy", ge=1, le=100, may_change=True
+    )
+    best: int = setting(1, "translation: how many prediction tells", ge=1, may_change=True)
+    length_penalty: float = setting(
+        0.6,
+        "translation: alpha of GNMT, by which long ones are favoured; 0: not at all",
+        ge=0,
+        may_change=True,
+    )
+    max_growth: float = setting(
+        3.0,
+        "translation: tokens that one may have for each of its source's, and ten more",
+        gt=0,
+        may_change=True,
+    )
+    bleu_tokenizer: Literal["13a", "intl", "char", "zh", "none"] = setting(
+        "13a", "translation: what BLEU counts as words, by sacrebleu's names", may_change=True
     )
     class_weights: Literal["none", "balanced"] | dict[str, Weight] = setting(
         "none",

@@ -78,7 +78,7 @@ class Predictor:
 
     def predict(self, texts: Sequence[str]) -> list[dict[str, Any]]:
         """What the task says of each text, in their order; `error` for one that has no row."""
-        fields = [field for field in self.manifest.fields if not field.named]
+        fields = [field for field in self.manifest.fields if field.given]
         tagging = any(field.kind == "tags" for field in self.manifest.fields)
         # What is said of single words is asked for all of them, even of those that training leaves
         # out of a long text.
@@ -105,12 +105,14 @@ class Predictor:
                 found[place] = prediction
         return found
 
-    def evaluate(self, pattern: str) -> tuple[dict[str, float], dict[Skip, int]]:
+    def evaluate(self, pattern: str) -> tuple[dict[str, Any], dict[Skip, int]]:
         """Metrics over the labelled rows of a file (or of several, by glob), duplicates too, and
-        how many rows were skipped as they hold no text or no label, or are too long.
+        how many rows were skipped as they hold no text or no label, or are too long. Beside the
+        metrics stand the signatures of those that have one.
 
         Raises InputError for a label that the run does not know.
         """
+        self.task.check_libraries()
         fields = self.task.fields(self.config.corpus)
         encoding = self._encoding(fields)
         skips: Counter[Skip] = Counter()
@@ -123,7 +125,8 @@ class Predictor:
                 yield from self._documents(fields, encoded)
 
         evaluation, _ = evaluate(self.task, judged(), self.world)
-        return evaluation.metrics, skips
+        signatures = {f"{name}_signature": s for name, s in evaluation.signatures.items()}
+        return {**evaluation.metrics, **signatures}, skips
 
     def _encoding(self, fields: Sequence[Field], **changes: str) -> Encoding:
         """For some of the run's fields, by its settings but for `changes`; no row is filtered."""
