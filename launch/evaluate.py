@@ -24,7 +24,8 @@ def main() -> None:
         "--input",
         required=True,
         metavar="FILE",
-        help="CSV, TSV, JSONL, CoNLL, CoNLL-U, WebDataset tar (each also .gz) or Parquet",
+        help="CSV, TSV, JSONL, CoNLL, CoNLL-U, WebDataset tar (each also .gz) or Parquet; a folder "
+        "of images; or files that lie side by side, as source=FILE,target=FILE",
     )
     args.add_argument(
         "--checkpoint", type=Path, metavar="DIR", help="a checkpoint [the best of the run]"

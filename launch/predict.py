@@ -1,4 +1,5 @@
-"""Predict with a run: a text a line in, a JSON object a line out, in the same order.
+"""Predict with a run: a text, or the path of an image, a line in, a JSON object a line out, in the
+same order.
 
 python launch/predict.py --run runs/imdb [--input FILE] [key=value ...] < texts.txt
 """
@@ -17,7 +18,9 @@ def main() -> None:
     args.add_argument(
         "--run", type=Path, required=True, metavar="RUN_DIR", help="folder of the run"
     )
-    args.add_argument("--input", type=Path, metavar="FILE", help="texts, one a line [stdin]")
+    args.add_argument(
+        "--input", type=Path, metavar="FILE", help="texts or paths of images, one a line [stdin]"
+    )
     args.add_argument(
         "--checkpoint", type=Path, metavar="DIR", help="a checkpoint [the best of the run]"
     )
@@ -27,7 +30,7 @@ def main() -> None:
     given = args.parse_intermixed_args()
 
     from pipeline.errors import InputError
-    from pipeline.train.inference import CHUNK, Predictor, lines
+    from pipeline.train.inference import Predictor, lines
     from pipeline.train.run import RunFolder
 
     def say(text: str) -> None:
@@ -41,7 +44,7 @@ def main() -> None:
         raise InputError(f"--input {given.input}: cannot be read: {error.strerror}") from None
     texts = (line.decode("utf-8", "replace") for line in source)
     typed = given.input is None and sys.stdin.isatty()
-    for prediction in lines(texts, predictor, chunk=1 if typed else CHUNK):
+    for prediction in lines(texts, predictor, chunk=1 if typed else predictor.chunk):
         print(json.dumps(prediction, ensure_ascii=False), flush=typed)
 
 

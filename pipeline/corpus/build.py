@@ -63,7 +63,7 @@ def build(job: Job, files: Sequence[InputFile], crew: Crew, log: Log) -> tuple[M
         names={field: tuple(of_field) for field, of_field in named.items()},
         counts={field: tuple(labels.counts) for field, labels in names.items()},
         tokenizers=tokenizers,
-        inputs=tuple(InputFacts(file.name, file.bytes) for file in files),
+        inputs=tuple(InputFacts(f.name, f.bytes) for whole in files for f in whole.files),
         splits={s: _pack(job, crew, s, totals[s], parts, tokenizers) for s in SPLITS},
         report=counts,
     )
@@ -141,6 +141,7 @@ def _pack(
 
 def _check_unchanged(files: Iterable[InputFile]) -> None:
     """Remote files were checked when they had been fetched."""
-    for file in files:
-        if file.path and facts(file.name, file.path) != (file.bytes, file.version):
-            raise InputError(f"{file.name}: changed while it was being prepared; prepare again")
+    for whole in files:
+        for file in whole.files:
+            if file.path and facts(file.name, file.path) != (file.bytes, file.version):
+                raise InputError(f"{file.name}: changed while it was being prepared; prepare again")

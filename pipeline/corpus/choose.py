@@ -92,7 +92,7 @@ class _Choosing:
         hashes, places = np.concatenate(hashes_of), np.concatenate(places_of)
         order = np.argsort(hashes, kind="stable")  # equal hashes stay in the order of the input
         hashes, places = hashes[order], places[order]
-        if isinstance(self._job.settings.validation, str):
+        if not isinstance(self._job.settings.validation, float):
             train = self._drop_held_out(hashes, places)
             hashes, places = hashes[train], places[train]
         if self._job.settings.drop_duplicates:

@@ -3,15 +3,17 @@
 To add a kind, write its class, put it into KINDS, and say in `arrow` what its cells are.
 """
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pipeline.corpus import spans
+from pipeline.corpus import folders, images, spans
 from pipeline.corpus.fields import Field
 from pipeline.corpus.settings import CorpusSettings
 from pipeline.corpus.skips import Skip
@@ -216,6 +218,33 @@ class Labels(Column):
         return [Cells([np.array([tools.index[n] + 1 for n in names], int)]) for names in values]
 
 
+class Steps(Column):
+    """An image: the bytes of a PNG or a JPEG, an image of an idx file, or the path of a PNG or JPEG
+    file. A string is a path inside `corpus.root`, a Path is one that a person gave."""
+
+    def check(self, value: Any) -> Any:
+        data = self._file(value) if isinstance(value, (str, Path)) else value
+        pixels = images.decode(data, self.settings) if isinstance(data, bytes) else None
+        return Skip.NO_IMAGE if pixels is None else images.steps(pixels, self.settings)
+
+    def data(self, value: Any) -> bytes:
+        return bytes(value.tobytes())
+
+    def encode(self, values: Sequence[Any], tools: Tools) -> list[Cells]:
+        return [Cells([steps]) for steps in values]
+
+    def _file(self, value: str | Path) -> bytes | None:
+        """The content of an image file; None of what it may not be, or does not begin as one."""
+        path = Path(value)
+        if isinstance(value, str):
+            root = os.path.abspath(self.settings.root)  # noqa: PTH100  a link may lead anywhere
+            path = Path(os.path.normpath(os.path.join(root, value.strip())))  # noqa: PTH118
+            if not path.is_relative_to(root):
+                return None
+        data = folders.content(path)
+        return data if data and data.startswith(images.MAGIC) else None
+
+
 KINDS: dict[str, type[Column]] = {
     "text": Text,
     "target": Target,
@@ -224,6 +253,7 @@ KINDS: dict[str, type[Column]] = {
     "tags": Tags,
     "label": Label,
     "labels": Labels,
+    "steps": Steps,
 }
 
 
@@ -242,6 +272,7 @@ def arrow(field: Field, vocabulary: int) -> Any:
         "tags": pa.list_(pa.uint16()),
         "label": pa.int32(),
         "labels": pa.list_(pa.uint16()),
+        "steps": pa.list_(pa.list_(pa.uint8(), max(field.width, 1))),
     }[field.kind]
 
 

@@ -19,7 +19,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from pipeline.corpus.fields import Field
-from pipeline.corpus.inputs import is_remote, locate
+from pipeline.corpus.inputs import facts, is_remote, locate, named
 from pipeline.corpus.settings import CorpusSettings
 from pipeline.errors import DatasetError, InputError
 from pipeline.settings import may_change
@@ -143,8 +143,8 @@ def open_dataset(location: str | Path, *, whole: bool = True) -> Manifest:
     records of the index and blocks have checksums of their own.
     """
     manifest = read_manifest(location)
-    for name, facts in manifest.tokenizers.items():
-        if hashlib.sha256(manifest.store.whole(f"{name}.json")).hexdigest() != facts.sha256:
+    for name, tokenizer in manifest.tokenizers.items():
+        if hashlib.sha256(manifest.store.whole(f"{name}.json")).hexdigest() != tokenizer.sha256:
             raise DatasetError(
                 f"{location}/{name}.json: is not the file that the dataset was made with (its "
                 "SHA-256 differs); copy it again, or prepare anew"
@@ -188,8 +188,7 @@ def check_settings(manifest: Manifest, settings: CorpusSettings) -> None:
     if changed:
         raise DatasetError(changed)
     made_of = {entry.path: entry.bytes for entry in manifest.inputs}
-    for name, path in _present(settings).items():
-        size = path.stat().st_size
+    for name, (path, size) in _present(settings).items():
         if name not in made_of:
             raise DatasetError(
                 f"{path}: is input now but was none when {manifest.location} was made; {remedy}"
@@ -201,18 +200,23 @@ def check_settings(manifest: Manifest, settings: CorpusSettings) -> None:
             )
 
 
-def _present(settings: CorpusSettings) -> dict[str, Path]:
-    """The input files that this machine has; training needs none of them, and no network."""
-    held_out = [settings.validation] if isinstance(settings.validation, str) else []
-    found: dict[str, Path] = {}
-    for text in [*held_out, *settings.input]:
+def _present(settings: CorpusSettings) -> dict[str, tuple[Path, int]]:
+    """Path and size of the input files that this machine has; training needs none of them, and no
+    network."""
+    held_out = settings.validation
+    texts = named(settings.input)
+    if not isinstance(held_out, float):
+        texts += [held_out] if isinstance(held_out, str) else named(held_out)
+    found: dict[str, tuple[Path, int]] = {}
+    for text in texts:
         if is_remote(text):
             continue
         try:
-            located = locate([text], settings.root)
+            for source in locate([text], settings.root, images=settings.format == "images"):
+                if source.path:
+                    found[source.name] = source.path, facts(source.name, source.path).bytes
         except InputError:
             continue
-        found |= {name: path for name, path in located.items() if path}
     return found
 
 

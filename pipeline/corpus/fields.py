@@ -22,7 +22,7 @@ class Field:
     tags        a list of names  their indices, one a word
     label       a name           its index
     labels      a list of names  their indices, counted from 1
-    steps       an image         `width` pixels a step
+    steps       an image         `width` figures a step (see `images.py`)
 
     The first field of a task is a list and says how long a row is. Words, characters and tags are
     cut alike.
@@ -34,6 +34,8 @@ class Field:
     width: int = 0
     vocabulary: str = "tokenizer"
     """Of texts and words: the tokeniser, which fields may share."""
+    plane: tuple[int, int] = (0, 0)
+    """Of steps: how many there are down an image, and across."""
 
     @property
     def tokenised(self) -> bool:

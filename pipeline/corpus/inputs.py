@@ -1,71 +1,137 @@
-"""Which files an input names: paths, globs, braces, files inside installed packages, and URLs."""
+"""Which files an input names: paths, globs, braces, files inside installed packages, and URLs;
+folders of images; and files that lie side by side, a column each."""
 
 import difflib
 import glob
 import importlib.util
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from braceexpand import braceexpand
 
-from pipeline.corpus import remote
+from pipeline.corpus import folders, remote
+from pipeline.corpus.remote import Facts
 from pipeline.errors import InputError
 
 PACKAGE = "package://"
 
-
-def resolve(inputs: Iterable[str], root: str | Path = ".") -> list[Path]:
-    """The local files that `inputs` name, in their order. Raises InputError if one names none."""
-    paths: list[Path] = []
-    for name, path in locate(inputs, root).items():
-        if path is None:
-            raise InputError(f"{name}: only preparing reads remote files; fetch it first")
-        paths.append(path)
-    return paths
+Inputs = Sequence[str] | Mapping[str, Sequence[str]]
+"""Files; or files by the column that they hold, the first of each column side by side, the second
+of each, and so on."""
 
 
-def locate(inputs: Iterable[str], root: str | Path) -> dict[str, Path | None]:
-    """Name -> path of every file, in the order of `inputs`; no file comes twice.
+@dataclass(frozen=True)
+class Source:
+    """What rows come from: a file, a folder of images, or files that lie side by side."""
+
+    name: str
+    path: Path | None = None  # None: it is remote, and its name is its URL; or there are sides
+    sides: Mapping[str, "Source"] = field(default_factory=dict)  # by the column that each holds
+
+    @property
+    def identity(self) -> Path | str | tuple[object, ...]:
+        """Equal for two names of one file."""
+        if self.sides:
+            return tuple((column, side.identity) for column, side in self.sides.items())
+        return self.path.resolve() if self.path else self.name
+
+
+def resolve(inputs: Inputs, root: str | Path = ".", *, images: bool = False) -> list[Source]:
+    """What `inputs` name here, in their order. Raises InputError if one names nothing, or is
+    remote."""
+    found = locate(inputs, root, images=images)
+    for source in found:
+        if source.path is None and not source.sides:
+            raise InputError(f"{source.name}: only preparing reads remote files; fetch it first")
+    return found
+
+
+def locate(inputs: Inputs, root: str | Path, *, images: bool = False) -> list[Source]:
+    """What `inputs` name, in their order; nothing comes twice. A folder may be named if it is one
+    of `images`.
 
     A name is the path as it was given, so relative to `root` unless it is absolute; the matches
     of a glob are sorted by name. A remote file's name is its URL, and it has no path.
     """
-    found: dict[str, Path | None] = {}
-    seen: set[Path | str] = set()
-    for text in inputs:
-        for plain in _expanded(text, Path(root)):
-            for name, path in _matches(plain, Path(root)):
-                if (file := identity(name, path)) not in seen:
-                    seen.add(file)
-                    found[name] = path
-    return found
+    if isinstance(inputs, Mapping):
+        found = _side_by_side(inputs, Path(root))
+    else:
+        found = list(_each(inputs, Path(root), images=images))
+    once: dict[object, Source] = {}
+    for source in found:
+        once.setdefault(source.identity, source)
+    return list(once.values())
 
 
 def divide(
-    inputs: Iterable[str], validation: str | float, root: str | Path
-) -> tuple[dict[str, Path | None], dict[str, Path | None]]:
-    """The files to train on, and those that are held out whole, as `locate` names them."""
-    held_out = locate([validation], root) if isinstance(validation, str) else {}
-    held = {identity(*file) for file in held_out.items()}
-    found = locate(inputs, root)
-    return {n: path for n, path in found.items() if identity(n, path) not in held}, held_out
+    inputs: Inputs, validation: str | float | Inputs, root: str | Path, *, images: bool = False
+) -> tuple[list[Source], list[Source]]:
+    """What to train on, and what is held out whole, as `locate` names it."""
+    held_out: list[Source] = []
+    if not isinstance(validation, float):
+        whole = [validation] if isinstance(validation, str) else validation
+        held_out = locate(whole, root, images=images)
+    held = {source.identity for source in held_out}
+    found = locate(inputs, root, images=images)
+    return [source for source in found if source.identity not in held], held_out
 
 
-def identity(name: str, path: Path | None) -> Path | str:
-    """Equal for two names of one file."""
-    return path.resolve() if path else name
+def named(inputs: Inputs) -> list[str]:
+    """All files, globs and URLs that an input is made of."""
+    if isinstance(inputs, Mapping):
+        return [text for files in inputs.values() for text in files]
+    return list(inputs)
 
 
 def is_remote(text: str) -> bool:
     return "://" in text and not text.startswith(PACKAGE)
 
 
-def facts(name: str, path: Path | None) -> remote.Facts:
-    """Raises InputError if a remote file is out of reach."""
+def facts(name: str, path: Path | None) -> Facts:
+    """Raises InputError if a remote file is out of reach, or a folder holds no image."""
     if path is None:
         return remote.facts(name)
+    if path.is_dir():
+        return folders.facts(name, path)
     status = path.stat()
-    return remote.Facts(status.st_size, str(status.st_mtime_ns))
+    return Facts(status.st_size, str(status.st_mtime_ns))
+
+
+def _side_by_side(inputs: Mapping[str, Sequence[str]], root: Path) -> list[Source]:
+    """Raises InputError unless each column has equally many files, all of them here."""
+    sides = {column: list(_each(files, root)) for column, files in inputs.items()}
+    for files in sides.values():
+        for file in files:
+            if file.path is None:
+                raise InputError(
+                    f"{file.name}: only files that are here can lie side by side; fetch it first"
+                )
+    counts = {column: len(files) for column, files in sides.items()}
+    if len(set(counts.values())) > 1:
+        told = ", ".join(f"{column} {count}" for column, count in counts.items())
+        raise InputError(
+            f"{_compound(dict(inputs))}: name unequal numbers of files ({told}), but these lie "
+            "side by side, the first of each column, the second of each, ...; name equally many"
+        )
+    found = []
+    for row in zip(*sides.values(), strict=True):
+        together = dict(zip(sides, row, strict=True))
+        name = _compound({column: [file.name] for column, file in together.items()})
+        found.append(Source(name, None, together))
+    return found
+
+
+def _compound(inputs: Mapping[str, Sequence[str]]) -> str:
+    """As files that lie side by side are written on a command line."""
+    return ",".join(f"{column}={' '.join(files)}" for column, files in inputs.items())
+
+
+def _each(inputs: Iterable[str], root: Path, *, images: bool = False) -> Iterator[Source]:
+    for text in inputs:
+        for plain in _expanded(text, root):
+            for name, path in _matches(plain, root, images=images):
+                yield Source(name, path)
 
 
 def _expanded(text: str, root: Path) -> Iterable[str]:
@@ -78,7 +144,7 @@ def _expanded(text: str, root: Path) -> Iterable[str]:
         raise InputError(f"{text}: a brace is not closed, or not opened") from None
 
 
-def _matches(text: str, root: Path) -> Iterator[tuple[str, Path | None]]:
+def _matches(text: str, root: Path, *, images: bool) -> Iterator[tuple[str, Path | None]]:
     if text.startswith(PACKAGE):
         yield text, _in_package(text)
     elif is_remote(text):
@@ -86,10 +152,15 @@ def _matches(text: str, root: Path) -> Iterator[tuple[str, Path | None]]:
     elif (root / text).is_file():
         yield text, root / text
     elif (root / text).is_dir():
-        raise InputError(f"{root / text}: is a folder; name its files, such as {text}/*.csv")
+        if not images:
+            raise InputError(
+                f"{root / text}: is a folder; name its files, such as {text.rstrip('/')}/*.csv, or "
+                "set corpus.format=images if it holds a sub-folder of images for each label"
+            )
+        yield text, root / text
     elif glob.has_magic(text):
         names = sorted(glob.glob(text, root_dir=root, recursive=True))  # noqa: PTH207  may be absolute
-        files = [name for name in names if (root / name).is_file()]
+        files = [n for n in names if (root / n).is_file() or (images and (root / n).is_dir())]
         if not files:
             raise InputError(f"{root / text}: no file matches this pattern")
         yield from ((name, root / name) for name in files)

@@ -26,7 +26,7 @@ from pipeline.corpus.build import Log, build
 from pipeline.corpus.crew import Crew
 from pipeline.corpus.dataset import FORMAT, Manifest, check_settings, open_dataset, relevant
 from pipeline.corpus.fields import Field
-from pipeline.corpus.inputs import divide, facts
+from pipeline.corpus.inputs import Source, divide, facts
 from pipeline.corpus.settings import CorpusSettings
 from pipeline.corpus.stages import SPLITS, InputFile, Job
 from pipeline.corpus.work import landing, sync_folder, writing
@@ -111,14 +111,21 @@ def _lock(folder: Path, log: Log) -> Iterator[None]:
 
 def input_files(settings: CorpusSettings) -> list[InputFile]:
     """All files, those of the validation split last."""
-    training, held_out = divide(settings.input, settings.validation, settings.root)
-    named = [*training.items(), *held_out.items()]
+    images = settings.format == "images"
+    training, held_out = divide(settings.input, settings.validation, settings.root, images=images)
+    held = [False] * len(training) + [True] * len(held_out)
     with ThreadPoolExecutor(ASKING) as pool:
-        known = pool.map(lambda file: facts(*file), named)
-        return [
-            InputFile(number, name, path, name in held_out, *about)
-            for number, ((name, path), about) in enumerate(zip(named, known, strict=True))
-        ]
+        return list(pool.map(_input_file, range(len(held)), [*training, *held_out], held))
+
+
+def _input_file(number: int, source: Source, held_out: bool) -> InputFile:
+    sides = {column: _input_file(number, side, held_out) for column, side in source.sides.items()}
+    if sides:
+        size = sum(side.bytes for side in sides.values())
+        version = " ".join(side.version for side in sides.values())
+    else:
+        size, version = facts(source.name, source.path)
+    return InputFile(number, source.name, source.path, held_out, size, version, sides)
 
 
 def _work_folder(
@@ -132,7 +139,11 @@ def _work_folder(
             "settings": relevant(settings) | {"piece_mb": settings.piece_mb},
             "tokenizer": _tokenizer_hash(settings),
             "fields": [asdict(field) for field in fields],
-            "files": [(file.name, str(file.path), file.bytes, file.version) for file in files],
+            "files": [
+                (whole.name, file.name, str(file.path), file.bytes, file.version)
+                for whole in files
+                for file in whole.files
+            ],
         }
     ).encode()
     begun = work / "identity.json"

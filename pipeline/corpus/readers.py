@@ -29,8 +29,8 @@ SENTENCES = (".conll", ".conllu")
 MAY_BE_GZIPPED = (".csv", ".tsv", ".jsonl", ".tar", *SENTENCES)
 BATCH_ROWS = 1024
 
-Format = Literal["", "conll", "conllu"]
-"""What a file is, whatever its name says; empty: what its name says."""
+Format = Literal["", "conll", "conllu", "images"]
+"""What a file is, whatever its name says; empty: what its name says. Images are of folders."""
 
 
 def read(
@@ -82,7 +82,7 @@ def open_reader(
 
 def form(path: Path, name: str, given: Format = "") -> tuple[str, bool]:
     """The kind of a file, as the suffix that says so, and whether it is compressed."""
-    if given:
+    if f".{given}" in SENTENCES:
         return f".{given}", path.suffix.lower() == ".gz"
     if path.suffix.lower() == ".tgz":
         return ".tar", True

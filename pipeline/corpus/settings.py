@@ -1,12 +1,21 @@
 """Settings of the corpus: where the raw files lie and how their rows become tokens in shards."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
+from pydantic_core import PydanticCustomError
 
 from pipeline.settings import Section, setting
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
+Positive = Annotated[int, Field(ge=1)]
+
+OF_TEXTS = (
+    "text", "columns", "long_texts", "keep", "tokenizer", "vocab_size", "min_count",
+    "tokenizer_sample_mb", "lowercase", "word_bytes", "replace",
+)  # fmt: skip
+OF_IMAGES = ("image", "image_size", "channels", "step", "patch")
+"""Keys that either tasks of texts have or those of images."""
 
 
 OF_TASK = {
@@ -18,23 +27,30 @@ OF_TASK = {
 
 
 class CorpusSettings(Section):
-    input: list[str] = setting(
+    input: list[str] | dict[str, list[str]] = setting(
         ...,
         "file or files, with globs and braces such as {000..123}: CSV, TSV, JSONL, WebDataset tars "
         "(each also .gz), Parquet; also s3://, gs://, http(s)://, and package://NAME/PATH for a "
-        "file inside an installed Python package",
-        min_length=1,
+        "file inside an installed Python package; or columns that lie side by side, such as "
+        "{source: a.en.gz, target: a.de.gz}: idx files, or texts of a value a line (each also .gz)",
     )
     root: str = setting("data/", "folder that relative inputs lie in", may_change=True)
     shards: str = setting(
         ..., "folder of the prepared shards (default data/shards/NAME-OF-CONFIG)", may_change=True
     )
-    format: Literal["", "conll", "conllu"] = setting(
-        "", "what the files are, where their names do not say it: columns of words"
+    format: Literal["", "conll", "conllu", "images"] = setting(
+        "",
+        "what the files are, where their names do not say it: columns of words; images: folders, "
+        "in them a sub-folder of images for each label, whose columns are image and label",
     )
     columns: list[str] = setting([], "names of the columns of CoNLL files, from the left")
     text: str = setting(
         "text", "column that holds the text; in a tar an extension, or else a key of .json"
+    )
+    image: str = setting(
+        "image",
+        "column that holds the image: bytes of a PNG or JPEG, or a path under corpus.root; in a "
+        "tar an extension",
     )
     label: str = setting("label", "column that holds the label; in a tar as with the text")
     target: str = setting(
@@ -49,8 +65,10 @@ class CorpusSettings(Section):
         min_length=1,
     )
     where: dict[str, str] = setting({}, "keep only rows whose columns have these values")
-    validation: Fraction | str = setting(
-        0.1, "share of the rows held out, or a file of them; equal texts never straddle"
+    validation: Fraction | str | dict[str, list[str]] = setting(
+        0.1,
+        "share of the rows held out, or a file of them, or columns side by side; equal texts never "
+        "straddle",
     )
     max_tokens: int = setting(400, "tokens that a row may have", ge=1, le=65535)
     long_texts: Literal["truncate", "split", "drop"] = setting(
@@ -87,6 +105,12 @@ class CorpusSettings(Section):
         ge=2,
         le=255,
     )
+    image_size: list[Positive] = setting(
+        [], "rows and columns of pixels, such as [28, 28], that PNG and JPEG are resized to"
+    )
+    channels: Literal[1, 3] = setting(1, "of each pixel: 1 for grey, 3 for red, green and blue")
+    step: Literal["row", "pixel", "patch"] = setting("row", "what is one step of an image")
+    patch: int = setting(4, "rows and columns of pixels of a patch, if that is a step", ge=1)
     replace: dict[str, str] = setting({}, "strings to replace before tokenising, such as markup")
     drop_duplicates: bool = setting(True, "keep one row of those with equal text")
     max_skipped: float = setting(
@@ -107,4 +131,34 @@ class CorpusSettings(Section):
     @field_validator("input", mode="before")
     @classmethod
     def _one_or_many(cls, value: object) -> object:
-        return [value] if isinstance(value, str) else value
+        return _by_column(value) if isinstance(value, dict) else _files(value, "")
+
+    @field_validator("image_size")
+    @classmethod
+    def _rows_and_columns(cls, value: list[int]) -> list[int]:
+        if len(value) not in (0, 2):
+            raise PydanticCustomError("size", "needs rows and columns, such as [28, 28]")
+        return value
+
+    @field_validator("validation", mode="before")
+    @classmethod
+    def _held_out(cls, value: object) -> object:
+        return _by_column(value) if isinstance(value, dict) else value
+
+
+def _by_column(value: dict[Any, Any]) -> dict[str, list[str]]:
+    if not value:
+        raise PydanticCustomError("files", "needs a column at least, such as {{text: a.txt}}")
+    return {str(column): _files(files, f" for {column}") for column, files in value.items()}
+
+
+def _files(value: object, whose: str) -> list[str]:
+    files = [value] if isinstance(value, str) else value
+    if not isinstance(files, list) or not files or not all(isinstance(f, str) and f for f in files):
+        raise PydanticCustomError(
+            "files",
+            "needs a file or a list of files{whose}; YAML takes bare numbers, dates, yes, no, on "
+            "and off for other than text: quote them",
+            {"whose": whose},
+        )
+    return files

@@ -35,7 +35,7 @@ MEANING = {
     Skip.NO_TAGS: "no tags (not a list of names)",
     Skip.MISALIGNED: "more or fewer tags than words",
     Skip.NOT_BIO: "tags that are not BIO (an I- or E- that goes on with nothing)",
-    Skip.NO_IMAGE: "no image that can be read, or one of another size",
+    Skip.NO_IMAGE: "no image that can be read (PNG or JPEG; a path must lie in corpus.root)",
     Skip.NO_TARGET: "no target (empty, blank or not a string)",
     Skip.TARGET_TOO_LONG: "a target of more than corpus.max_target_tokens tokens",
 }

@@ -1,18 +1,27 @@
 """Where the rows of an input file are read: there, or where its content is laid out to be read."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 from pipeline.corpus.crew import advance
-from pipeline.corpus.readers import form, unzip
+from pipeline.corpus.inputs import Source
+from pipeline.corpus.readers import form, opened, unzip
 from pipeline.corpus.remote import Facts, fetch
+from pipeline.corpus.rows import Row
+from pipeline.corpus.settings import CorpusSettings
 from pipeline.corpus.stages import InputFile, Job
+from pipeline.corpus.tables import Compound, Folder, open_compound, write
+from pipeline.corpus.text import check_columns
 from pipeline.corpus.work import landing
 
 
 def source(job: Job, file: InputFile) -> Path:
     """The file itself if it can be read from its middle, which one that is remote or compressed
-    cannot; else its content in the work folder, put there unless it is there already."""
+    cannot, nor what is no file of rows; else its content in the work folder, put there unless it is
+    there already."""
+    if table := _table(file):
+        return _as_parquet(job.scanned(file.number, "parquet"), table)
     path = file.path
     named = path or Path(file.name.partition("?")[0])
     kind, gzipped = form(named, file.name, job.settings.format)
@@ -26,6 +35,37 @@ def source(job: Job, file: InputFile) -> Path:
         chunks_read = unzip(path, file.name)
         _lay_out(plain, ((chunk, read * local) for chunk, read in chunks_read))
         path = plain
+    return path
+
+
+@contextmanager
+def each_row(
+    settings: CorpusSettings, source: Source, columns: Sequence[str]
+) -> Iterator[Iterable[Row]]:
+    """The rows of what is here, from the first to the last, without a copy."""
+    if context := _table(source):
+        with context as table:
+            check_columns(columns, list(table.types), source.name)
+            yield (Row(number, values) for number, values in enumerate(table, 1))
+    else:
+        assert source.path is not None, "a remote file"
+        with opened(settings, source.path, columns) as reader:
+            yield reader
+
+
+def _table(file: InputFile | Source) -> AbstractContextManager[Folder | Compound] | None:
+    """The rows of what is no file of rows; None if it is one."""
+    if file.sides:
+        return open_compound({c: (s.name, s.path) for c, s in file.sides.items() if s.path})
+    if file.path and file.path.is_dir():
+        return nullcontext(Folder(file.path, file.name))
+    return None
+
+
+def _as_parquet(path: Path, context: AbstractContextManager[Folder | Compound]) -> Path:
+    if not path.exists():
+        with context as table, landing(path) as out:
+            write(table, out)
     return path
 
 

@@ -67,14 +67,20 @@ class Job:
 
 @dataclass(frozen=True)
 class InputFile:
-    """One file of raw input."""
+    """One file of raw input, a folder of images, or files that lie side by side."""
 
     number: int
     name: str
-    path: Path | None  # None: it is remote, and its name is its URL
+    path: Path | None  # None: it is remote, and its name is its URL; or there are sides
     held_out: bool  # all its rows are for validation
     bytes: int
     version: str  # another one if its content is changed
+    sides: dict[str, "InputFile"] = field(default_factory=dict)  # by the column that each holds
+
+    @property
+    def files(self) -> "list[InputFile]":
+        """The files that there are."""
+        return list(self.sides.values()) or [self]
 
 
 @dataclass(frozen=True)

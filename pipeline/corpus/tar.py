@@ -9,6 +9,7 @@ from pipeline.corpus.rows import Row
 from pipeline.corpus.text import having, json_object
 from pipeline.errors import InputError
 
+IMAGES = ("png", "jpg", "jpeg")
 METADATA = re.compile(r"__[^/]*__/")  # a folder of no samples, as webdataset has it
 
 
@@ -79,12 +80,18 @@ class TarReader:
         if "json" in sample and any(column not in sample for column in self._columns):
             values = self._object(sample["json"])
         names = [*sample, *values]
-        values |= {c: self._text(sample[c]) for c in self._columns if c in sample}
+        values |= {c: self._value(c, sample[c]) for c in self._columns if c in sample}
         return {column: values.get(column) for column in self._columns}, names
 
     def _object(self, member: Member) -> dict[str, Any]:
         text = self._text(member)
         return {} if text is None else json_object(text, f"{self._name}, member {member.name!r}")
+
+    def _value(self, extension: str, member: Member) -> str | bytes | None:
+        """Of an image its bytes as they are."""
+        if extension.rpartition(".")[2] not in IMAGES:
+            return self._text(member)
+        return self._archive.read(member) if member.readable else None
 
     def _text(self, member: Member) -> str | None:
         if not member.readable:

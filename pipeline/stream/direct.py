@@ -21,7 +21,7 @@ import webdataset as wds
 
 from pipeline.corpus.dataset import FORMAT, InputFacts, Manifest, TokenizerFacts, relevant
 from pipeline.corpus.fields import Field, vocabularies
-from pipeline.corpus.inputs import divide
+from pipeline.corpus.inputs import divide, named
 from pipeline.corpus.prepare import input_files
 from pipeline.corpus.settings import CorpusSettings
 from pipeline.corpus.tokenizer import Encoder, given_tokenizer
@@ -51,7 +51,7 @@ def describe(
 
     Raises InputError for a tokeniser or a file that is not there.
     """
-    tokenizer, first = given_tokenizer(corpus), corpus.input[0]
+    tokenizer, first = given_tokenizer(corpus), named(corpus.input)[0]
     facts = TokenizerFacts(
         hashlib.sha256(tokenizer).hexdigest(),
         Encoder(Path(corpus.tokenizer), corpus.max_tokens).vocab_size,
@@ -83,11 +83,12 @@ def open_direct(
     """What a rank trains on, and what it evaluates on. Raises TrainingError if `world` is more than
     there are shards or rows of a batch."""
     training, held_out = divide(corpus.input, corpus.validation, corpus.root)
-    rows = RawRows(manifest, corpus, stream, len(training))
+    files, whole = ([(s.name, s.path) for s in part] for part in (training, held_out))
+    rows = RawRows(manifest, corpus, stream, len(files))
     mixed = stream.window * corpus.rows_per_block
-    loader = DirectLoader([*training.items()], rows, stream, seed, mixed, rank, world)
-    rows = RawRows(manifest, corpus, stream, len(held_out))
-    return loader, HeldOut([*held_out.items()], rows, stream, rank, world)
+    loader = DirectLoader(files, rows, stream, seed, mixed, rank, world)
+    rows = RawRows(manifest, corpus, stream, len(whole))
+    return loader, HeldOut(whole, rows, stream, rank, world)
 
 
 class DirectLoader:

@@ -19,12 +19,12 @@ from pipeline.corpus.blocks import schema
 from pipeline.corpus.dataset import read_manifest
 from pipeline.corpus.encoding import Encoded, Encoding
 from pipeline.corpus.fields import DOCUMENT, SEGMENT_COLUMNS, Field
-from pipeline.corpus.inputs import resolve
-from pipeline.corpus.readers import opened
+from pipeline.corpus.inputs import Inputs, Source, resolve
 from pipeline.corpus.rows import Example, Row, Wanted
 from pipeline.corpus.skips import MEANING, Skip
+from pipeline.corpus.source import each_row
 from pipeline.corpus.tokenizer import Encoder
-from pipeline.errors import RunError, TrainingError
+from pipeline.errors import InputError, RunError, TrainingError
 from pipeline.stream.batch import Batch
 from pipeline.stream.bucket import buckets
 from pipeline.stream.rows import Columns, columns_of
@@ -34,8 +34,8 @@ from pipeline.train.documents import documents
 from pipeline.train.evaluate import evaluate
 from pipeline.train.run import RunFolder
 
-CHUNK = 4096
-"""Texts that are sorted by length and batched together."""
+TEXTS, IMAGES = 4096, 256
+"""Rows that are sorted by length and batched together."""
 
 
 class Predictor:
@@ -54,6 +54,7 @@ class Predictor:
             )
             for name in self.manifest.tokenizers
         }
+        self.chunk = TEXTS if self.encoders else IMAGES
         self.task = tasks.get(config.task.name)(config.task, config.model, self.manifest)
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         if device.type == "cpu":
@@ -105,10 +106,11 @@ class Predictor:
                 found[place] = prediction
         return found
 
-    def evaluate(self, pattern: str) -> tuple[dict[str, Any], dict[Skip, int]]:
+    def evaluate(self, given: str) -> tuple[dict[str, Any], dict[Skip, int]]:
         """Metrics over the labelled rows of a file (or of several, by glob), duplicates too, and
         how many rows were skipped as they hold no text or no label, or are too long. Beside the
-        metrics stand the signatures of those that have one.
+        metrics stand the signatures of those that have one. Files that lie side by side are given
+        as COLUMN=FILE,COLUMN=FILE; images may be given as a folder.
 
         Raises InputError for a label that the run does not know.
         """
@@ -116,10 +118,12 @@ class Predictor:
         fields = self.task.fields(self.config.corpus)
         encoding = self._encoding(fields)
         skips: Counter[Skip] = Counter()
+        images = any(field.kind == "steps" for field in fields)
+        sources = resolve(self._inputs(given, encoding.wanted.columns), images=images)
 
         def judged() -> Iterator[tuple[Tensor, Batch]]:
-            examples = self._examples(resolve([pattern], "."), encoding, skips)
-            for chunk in _chunks(examples, CHUNK):
+            examples = self._examples(sources, encoding, skips)
+            for chunk in _chunks(examples, self.chunk):
                 encoded = encoding.encode(chunk)
                 skips.update(text.skip for text in encoded if text.skip)
                 yield from self._documents(fields, encoded)
@@ -128,22 +132,36 @@ class Predictor:
         signatures = {f"{name}_signature": s for name, s in evaluation.signatures.items()}
         return {**evaluation.metrics, **signatures}, skips
 
+    def _inputs(self, given: str, columns: Sequence[str]) -> Inputs:
+        """The files that a person names."""
+        pairs = [part.partition("=") for part in given.split(",")]
+        files = {column: [file] for column, _, file in pairs if file}
+        if len(files) == len(pairs) and set(files) == set(columns):
+            return files
+        if isinstance(self.config.corpus.input, dict) and not Path(given).exists():
+            wanted = ",".join(f"{column}=FILE" for column in columns)
+            raise InputError(
+                f"--input {given}: no such file; the columns of this run lie side by side, so give "
+                f"{wanted}"
+            )
+        return [given]
+
     def _encoding(self, fields: Sequence[Field], **changes: str) -> Encoding:
         """For some of the run's fields, by its settings but for `changes`; no row is filtered."""
         corpus = self.config.corpus.model_copy(update={"where": {}, **changes})
         return Encoding(Wanted.of(corpus, fields), self.encoders, self.manifest.names)
 
     def _examples(
-        self, paths: list[Path], encoding: Encoding, skips: Counter[Skip]
+        self, sources: Sequence[Source], encoding: Encoding, skips: Counter[Skip]
     ) -> Iterator[tuple[Any, ...]]:
         """The values of usable rows, whose names are known."""
         wanted = encoding.wanted
-        for path in paths:
-            with opened(self.config.corpus, path, wanted.columns) as rows:
+        for source in sources:
+            with each_row(self.config.corpus, source, wanted.columns) as rows:
                 for row in rows:
                     example = wanted.examine(row)
                     if isinstance(example, Example):
-                        encoding.check_names(example.values, f"{path}:{row.number}")
+                        encoding.check_names(example.values, f"{source.name}:{row.number}")
                         yield example.values
                     else:
                         skips[example] += 1
@@ -175,6 +193,8 @@ def _by_column(fields: Sequence[Field], values: Mapping[str, Any]) -> dict[str, 
 def _error(skip: Skip) -> dict[str, Any]:
     if skip in (Skip.NO_TEXT, Skip.NO_WORDS, Skip.NO_TOKENS):
         return {"error": "the text is empty"}
+    if skip is Skip.NO_IMAGE:
+        return {"error": "no PNG or JPEG that can be read"}
     return {"error": f"the text has {MEANING[skip]}"}
 
 

@@ -69,15 +69,16 @@ def test_inputs_come_in_order_and_once(tmp_path: Path):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("text\nx\n")
     found = locate(["b.csv", "*.csv", str(tmp_path / "a.csv"), "**/c.csv", "d [1].csv"], tmp_path)
-    assert list(found) == ["b.csv", "a.csv", "d [1].csv", "sub/c.csv"]
-    assert resolve([str(tmp_path / "a.csv")]) == [tmp_path / "a.csv"]
+    assert [source.name for source in found] == ["b.csv", "a.csv", "d [1].csv", "sub/c.csv"]
+    (source,) = resolve([str(tmp_path / "a.csv")])
+    assert source.path == tmp_path / "a.csv"
 
 
 def test_braces_name_files_in_their_order_and_each_must_be_there(tmp_path: Path):
     for name in ("0009.csv", "0010.csv", "b.csv", "{a}.csv"):
         (tmp_path / name).write_text("text\nx\n")
     found = locate(["{b,00{09..10}}.csv", "{a}.csv"], tmp_path)
-    assert list(found) == ["b.csv", "0009.csv", "0010.csv", "{a}.csv"]
+    assert [source.name for source in found] == ["b.csv", "0009.csv", "0010.csv", "{a}.csv"]
     with pytest.raises(InputError, match=r"0011\.csv: no such file; did you mean"):
         locate(["{0009..0012}.csv"], tmp_path)
 
@@ -88,4 +89,4 @@ def test_a_package_is_found_without_importing_it(tmp_path: Path, monkeypatch):
     (package / "__init__.py").write_text("raise RuntimeError")
     (package / "a.csv").write_text("text\nx\n")
     monkeypatch.syspath_prepend(tmp_path)
-    assert resolve(["package://carrier/a.csv"]) == [package / "a.csv"]
+    assert [s.path for s in resolve(["package://carrier/a.csv"])] == [package / "a.csv"]
