@@ -1,9 +1,10 @@
-"""A small corpus that can be learnt, prepared once a session."""
+"""A small corpus of each task that can be learnt, prepared once a session."""
 
 import csv
 import os
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
@@ -11,10 +12,9 @@ import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from pipeline import config
+from pipeline import config, tasks
 from pipeline.corpus.dataset import Manifest
 from pipeline.corpus.prepare import prepare
-from pipeline.tasks.classification import Classification
 from tests.corpus.conftest import pack
 
 GOOD = ["fine", "lovely", "superb", "moving"]
@@ -48,14 +48,84 @@ SMALL = [
 """Overrides of the default config that make a run of seconds."""
 
 
+def write_sentences(path: Path, count: int, seed: int = 0) -> None:
+    """Sentences of 1 to 40 words in CoNLL columns. Names, which hardly come twice, are told by
+    their capitals: a first and a last one a person, those that end in -ville a place."""
+    draw = random.Random(seed)
+
+    def name(ending: str) -> str:
+        return "".join(draw.choices("aeiou" + "bdklmnrst", k=draw.randint(3, 6))).title() + ending
+
+    with path.open("w") as file:
+        for _ in range(count):
+            for _ in range(min(40, 1 + int(draw.expovariate(1 / 9)))):
+                pick = draw.random()
+                if pick < 0.1:
+                    file.write(f"{name('')} B-PER\n{name('')} I-PER\n")
+                elif pick < 0.2:
+                    file.write(f"{name('ville')} B-LOC\n")
+                else:
+                    file.write(f"{draw.choice(PLAIN)} O\n")
+            file.write("\n")
+
+
+@dataclass(frozen=True)
+class Case:
+    """A task, a small corpus of it, and what a run needs to say beside what is in SMALL."""
+
+    file: str
+    write: Callable[[Path, int], None]
+    rows: int
+    overrides: tuple[str, ...] = ()
+
+
+CASES = {
+    "classification": Case("reviews.csv", write_reviews, 1000),
+    "tagging": Case(
+        "sentences.conll", write_sentences, 500,
+        (
+            "task.name=tagging", "corpus.columns=[word, tag]", "corpus.text=word",
+            "corpus.label=tag", "corpus.keep=start", "corpus.long_texts=split",
+            "corpus.max_tokens=20", "corpus.word_bytes=12", "corpus.min_count=2",
+            "model.characters=6",
+        ),
+    ),
+}  # fmt: skip
+
+
+def small(folder: Path, task: str = "classification") -> list[str]:
+    """The overrides of a small run of a task on the corpus in `folder`."""
+    case = CASES[task]
+    where = [f"corpus.input={folder}/{case.file}", f"corpus.shards={folder}/shards"]
+    return [*SMALL, *case.overrides, *where]
+
+
 @pytest.fixture(scope="session")
-def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def corpora(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The folder with the corpus of a task and its shards, made when it is first asked for."""
+    made: dict[str, Path] = {}
+
+    def corpus(task: str) -> Path:
+        if task not in made:
+            made[task] = folder = tmp_path_factory.mktemp(task)
+            CASES[task].write(folder / CASES[task].file, CASES[task].rows)
+            settings = config.load(None, small(folder, task)).corpus
+            prepare(settings, tasks.get(task).fields(settings), lambda line: None)
+        return made[task]
+
+    return corpus
+
+
+@pytest.fixture(scope="session")
+def corpus(corpora: Callable[[str], Path]) -> Path:
     """A folder with reviews.csv and its shards, 800 rows of them in training."""
-    folder = tmp_path_factory.mktemp("corpus")
-    write_reviews(folder / "reviews.csv", 1000)
-    settings = config.load(None, small(folder)).corpus
-    prepare(settings, Classification.fields(settings), lambda line: None)
-    return folder
+    return corpora("classification")
+
+
+@pytest.fixture(scope="session")
+def case(request: pytest.FixtureRequest, corpora: Callable[[str], Path]) -> list[str]:
+    """The overrides of a small run of the task that a test is parametrised by, indirectly."""
+    return small(corpora(request.param), request.param)
 
 
 @pytest.fixture(scope="session")
@@ -77,8 +147,3 @@ def write_tars(folder: Path, rows: Sequence[int], *, name: str = "train", seed: 
             for extension, column in (("txt", "text"), ("cls", "label"))
         ]
         pack(folder / f"{name}-{number}.tar", members)
-
-
-def small(folder: Path) -> list[str]:
-    """The overrides of a small run on the corpus in `folder`."""
-    return [*SMALL, f"corpus.input={folder}/reviews.csv", f"corpus.shards={folder}/shards"]

@@ -56,6 +56,13 @@ def test_what_a_cell_cannot_be_is_one_line(setting: str, expected: str) -> None:
     assert expected in line
 
 
+def test_nor_can_it_be_that_of_characters() -> None:
+    goru = ["task.name=tagging", "model.cell=goru", "model.hidden=8"]
+    with pytest.raises(ConfigError, match=r"characters=6: .* set model\.characters=4 or 8, or an"):
+        config.load(None, [*goru, "model.characters=6"])
+    assert config.load(None, [*goru, "model.characters=0"]).model.characters == 0
+
+
 @pytest.mark.parametrize("override,expected", MISTAKES.values(), ids=MISTAKES)
 def test_a_mistake_is_one_line(override: str, expected: str) -> None:
     with pytest.raises(ConfigError) as caught:

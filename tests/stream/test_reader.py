@@ -202,3 +202,18 @@ def test_the_index_knows_every_row(
     assert len(lengths) == index.rows == manifest.splits["train"].rows
     assert (lengths.sum(), lengths.max()) == (index.tokens, index.max_length)
     assert [block.first_row for block in blocks] == list(range(0, index.rows, 16))
+
+
+def test_where_a_block_is_skipped_its_words_characters_and_tags_are_padded_alike(
+    corpora: Callable[[str], Path], tmp_path: Path
+) -> None:
+    copy = shutil.copytree(corpora("tagging") / "shards", tmp_path / "shards")
+    flip(copy)
+    stream = StreamSettings(lanes=12, window=1, token_budget=24, on_corrupt="skip")
+    loader = open_loader(open_dataset(copy, whole=False), stream, say=lambda line: None)
+    updates = list(loader.epoch(Position()))
+    assert sum(update.skipped for update in updates) == 16
+    for update in updates:
+        (batch,) = update.batches
+        shapes = {batch.columns[name].shape[:2] for name in ("tokens", "characters", "tags")}
+        assert len(shapes) == 1

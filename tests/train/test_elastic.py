@@ -4,34 +4,38 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import small
 from tests.train.processes import losses, run
 
 RUN = [
-    "train.max_steps=60", "train.epochs=4", "train.log_every=1", "train.checkpoint_every=5",
+    "train.max_steps=60", "train.epochs=13", "train.log_every=1", "train.checkpoint_every=5",
     "model.dropout=0.3", "model.embedding_dropout=0.1", "stream.token_budget=1536",
     "model.weight_drop=0.1", "model.zoneout=0.1", "model.zoneout_memory=0.1",
 ]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
-def alone(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[int, float]:
+def alone(case: list[str], tmp_path_factory: pytest.TempPathFactory) -> dict[int, float]:
     """The losses of one process that nobody disturbed."""
     folder = tmp_path_factory.mktemp("alone")
-    status, _, err = run(*small(corpus), *RUN, f"run.dir={folder}")
+    status, _, err = run(*case, *RUN, f"run.dir={folder}")
     assert status == 0, err
     return losses(folder)
 
 
-@pytest.mark.parametrize("worlds", [(4, 1, 3), (2, 8, 2)], ids=str)
+@pytest.mark.parametrize(
+    "case, worlds",
+    [("classification", (4, 1, 3)), ("classification", (2, 8, 2)), ("tagging", (2, 1, 3))],
+    indirect=["case"],
+    ids=str,
+)
 def test_killed_twice_inside_an_epoch_and_resumed_on_other_world_sizes(
-    worlds: tuple[int, int, int], corpus: Path, tmp_path: Path, alone: dict[int, float]
+    worlds: tuple[int, int, int], case: list[str], tmp_path: Path, alone: dict[int, float]
 ) -> None:
     """In fp32, with dropout, over 60 steps: the losses of one undisturbed process within 1e-5."""
     folder = f"run.dir={tmp_path}"
     for world, at in zip(worlds, (17, 38, None), strict=True):
         crash = ("update", at) if at else None
-        status, _, err = run(*small(corpus), *RUN, folder, nproc=world, crash=crash)
+        status, _, err = run(*case, *RUN, folder, nproc=world, crash=crash)
         assert (status == 0) == (at is None), err
     found = losses(tmp_path)
     assert found.keys() == alone.keys() == set(range(1, 61))

@@ -7,7 +7,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.conftest import small, write_reviews
+from tests.conftest import CASES, small, write_reviews
 from tests.train.processes import (
     command,
     figures,
@@ -85,6 +85,18 @@ def test_killed_at_any_point_it_ends_bit_for_bit_the_same(
     status, _, err = run(*overrides(tmp_path), nproc=2)
     assert status == 0, err
     check_same(tmp_path, reference)
+
+
+@pytest.mark.parametrize("task", [task for task in CASES if task != "classification"])
+def test_so_does_a_run_of_any_task(
+    task: str, corpora: Callable[[str], Path], tmp_path: Path
+) -> None:
+    settings = [*small(corpora(task), task), *RUN]
+    for folder, crashes in (("whole", []), ("killed", [("update", 9)])):
+        for crash in [*crashes, None]:
+            status, _, err = run(*settings, f"run.dir={tmp_path}/{folder}", nproc=2, crash=crash)
+            assert (status == 0) == (crash is None), err
+    check_same(tmp_path / "killed", tmp_path / "whole")
 
 
 def test_one_dead_rank_takes_the_others_along_and_torchrun_restarts_them(

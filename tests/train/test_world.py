@@ -15,6 +15,7 @@ from pipeline.corpus.dataset import open_dataset
 from pipeline.kernels import library
 from pipeline.stream.open import open_loader
 from tests.conftest import small
+from tests.corpus.conftest import columns_of
 from tests.train.processes import command, finish, losses, metrics, run, start, wait_for
 
 RUN = [
@@ -24,19 +25,21 @@ RUN = [
 
 
 @pytest.fixture(scope="module")
-def one(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def one(case: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("one")
-    status, _, err = run(*small(corpus), *RUN, f"run.dir={folder}")
+    status, _, err = run(*case, *RUN, f"run.dir={folder}")
     assert status == 0, err
     return folder
 
 
-@pytest.mark.parametrize("world", [2, 4])
+@pytest.mark.parametrize(
+    "case, world", [("classification", 2), ("classification", 4), ("tagging", 3)], indirect=["case"]
+)
 def test_the_world_size_bears_on_nothing(
-    world: int, one: Path, corpus: Path, tmp_path: Path
+    world: int, one: Path, case: list[str], tmp_path: Path
 ) -> None:
     """In fp32, with dropout: losses within 1e-5, weights within 1e-4, validation counts equal."""
-    status, _, err = run(*small(corpus), *RUN, f"run.dir={tmp_path}", nproc=world)
+    status, _, err = run(*case, *RUN, f"run.dir={tmp_path}", nproc=world)
     assert status == 0, err
     found, expected = losses(tmp_path), losses(one)
     assert len(found) == 12
@@ -44,8 +47,9 @@ def test_the_world_size_bears_on_nothing(
     file = "checkpoints/latest/model.safetensors"
     a, b = load_file(one / file), load_file(tmp_path / file)
     assert all((a[name] - b[name]).abs().max() < 1e-4 for name in a)
-    rows = open_dataset(corpus / "shards").splits["validation"].rows
-    assert metrics(tmp_path)[-1]["val/examples"] == metrics(one)[-1]["val/examples"] == rows
+    rows = columns_of(open_dataset(config.load(None, case).corpus.shards), "validation")
+    documents = sum(row.get("segment", 0) == 0 for row in rows)
+    assert metrics(tmp_path)[-1]["val/examples"] == metrics(one)[-1]["val/examples"] == documents
 
 
 @pytest.mark.skipif(library().loaded is None, reason=library().reason)
