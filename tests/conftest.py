@@ -1,6 +1,7 @@
 """A small corpus of each task that can be learnt, prepared once a session."""
 
 import csv
+import json
 import os
 import random
 from collections.abc import Callable, Sequence
@@ -69,6 +70,25 @@ def write_sentences(path: Path, count: int, seed: int = 0) -> None:
             file.write("\n")
 
 
+TONGUE = dict(
+    the="ein", film="Öl", a="dé", plot="Mühe", of="auf", actor="zu", scene="groß", was="Maß",
+    music="wie", it="je", **{"and": "gut", "with": "naß"},
+)  # fmt: skip
+"""Another language: a word for each of PLAIN."""
+
+
+def write_pairs(path: Path, count: int, seed: int = 0) -> None:
+    """Sentences of one to five words, and the same in another language, from the last to the
+    first."""
+    draw = random.Random(seed)
+    with path.open("w", encoding="utf-8") as file:
+        for _ in range(count):
+            words = draw.choices(PLAIN, k=draw.randint(1, 5))
+            target = " ".join(TONGUE[word] for word in reversed(words))
+            row = {"text": " ".join(words), "target": f"„{target}.“"}
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
 @dataclass(frozen=True)
 class Case:
     """A task, a small corpus of it, and what a run needs to say beside what is in SMALL."""
@@ -88,6 +108,14 @@ CASES = {
             "corpus.label=tag", "corpus.keep=start", "corpus.long_texts=split",
             "corpus.max_tokens=20", "corpus.word_bytes=12", "corpus.min_count=2",
             "model.characters=6",
+        ),
+    ),
+    "translation": Case(
+        "pairs.jsonl", write_pairs, 1000,
+        (
+            "task.name=translation", "task.label_smoothing=0.1", "corpus.keep=start",
+            "corpus.long_texts=drop", "corpus.lowercase=false", "corpus.drop_duplicates=false",
+            "model.tie_embeddings=true",
         ),
     ),
 }  # fmt: skip

@@ -24,7 +24,12 @@ def alone(case: list[str], tmp_path_factory: pytest.TempPathFactory) -> dict[int
 
 @pytest.mark.parametrize(
     "case, worlds",
-    [("classification", (4, 1, 3)), ("classification", (2, 8, 2)), ("tagging", (2, 1, 3))],
+    [
+        ("classification", (4, 1, 3)),
+        ("classification", (2, 8, 2)),
+        ("tagging", (2, 1, 3)),
+        ("translation", (2, 1, 3)),
+    ],
     indirect=["case"],
     ids=str,
 )
