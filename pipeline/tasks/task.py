@@ -78,6 +78,8 @@ class Task(ABC):
     """Whether that is the least, else the greatest."""
     in_use: ClassVar[Mapping[str, str]] = {}
     """Settings of the corpus that are others in prediction than in training."""
+    of_rows: tuple[str, ...] = ()
+    """Fields whose lists are of a whole text, such as its labels, with no item for each token."""
     contiguous = False
     """Whether texts go on from one update to the next, and the task carries a state along."""
 
