@@ -85,6 +85,8 @@ class Task(ABC):
     libraries: ClassVar[tuple[str, ...]] = ()
     """What evaluation imports that not every installation has."""
     settings: TaskSettings
+    of_rows: tuple[str, ...] = ()
+    """Fields whose lists are of a whole text, such as its labels, with no item for each token."""
     contiguous = False
     """Whether texts go on from one update to the next, and the task carries a state along."""
 

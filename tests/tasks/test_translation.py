@@ -264,8 +264,8 @@ CONFLICTS = {
     "corpus.target=text": "corpus.target='text': the same column as corpus.text",
     "model.cell=grid_lstm": "model.cell=grid_lstm: has no decoder",
     "task.best=5": "task.best=5: no more are found than are followed, task.beams=4",
-    "task.class_weights=balanced": "is of task.name=classification, but the task is translation",
-    "model.pooling=last": "is of task.name=classification or multilabel",
+    "task.class_weights=balanced": "is of task.name=classification or images, but",
+    "model.pooling=last": "is of task.name=classification or multilabel or images",
     "stream.direct=9": "the task is translation; set stream.direct=0",
 }
 
