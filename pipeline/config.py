@@ -325,6 +325,15 @@ def _contiguous_conflicts(config: Config) -> Iterator[str]:
         "model.bidirectional=true: would see the token that it is to predict; set false": (
             model.bidirectional
         ),
+        "corpus.drop_duplicates=true: takes what is said again out of a running text; set false": (
+            corpus.drop_duplicates
+        ),
+        f"corpus.max_tokens={corpus.max_tokens}: the end of a text takes one more than a row can "
+        "have; set 65534": corpus.max_tokens > 65534,
+        "model.softmax=adaptive: holds tokens of high ids for rare, which single bytes are not; "
+        "set full": model.softmax == "adaptive" and corpus.level == "byte",
+        f"model.hidden={model.hidden}: adaptive softmax scores rare tokens in a sixteenth of it; "
+        "set 64 or more": model.softmax == "adaptive" and model.hidden < 64,
         "model.cell=grid_lstm: carries no state; set another cell": model.cell == "grid_lstm",
         "model.tie_embeddings=true: adaptive softmax has weights of its own; set one of both": (
             model.tie_embeddings and model.softmax == "adaptive"

@@ -92,7 +92,8 @@ class _Choosing:
         hashes, places = np.concatenate(hashes_of), np.concatenate(places_of)
         order = np.argsort(hashes, kind="stable")  # equal hashes stay in the order of the input
         hashes, places = hashes[order], places[order]
-        if not isinstance(self._job.settings.validation, float):
+        going_on = any(field.ends for field in self._job.fields)  # what is said again belongs there
+        if not isinstance(self._job.settings.validation, float) and not going_on:
             train = self._drop_held_out(hashes, places)
             hashes, places = hashes[train], places[train]
         if self._job.settings.drop_duplicates:

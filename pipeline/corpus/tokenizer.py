@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from tokenizers import Tokenizer, decoders, normalizers, pre_tokenizers
+from tokenizers import Encoding, Tokenizer, decoders, normalizers, pre_tokenizers
 from tokenizers.models import BPE, WordLevel
 from tokenizers.trainers import BpeTrainer, WordLevelTrainer
 
@@ -33,19 +33,28 @@ def train(texts: Iterable[str], settings: CorpusSettings, *, words: bool = False
     apart = pre_tokenizers.Split("\n", "removed") if words else pre_tokenizers.WhitespaceSplit()
     tokenizer = _whole(apart) if whole else _bpe()
     tokenizer.normalizer = normalizers.Sequence(steps)
-    common: dict[str, Any] = {
-        "vocab_size": settings.vocab_size,
-        "special_tokens": list(SPECIAL_TOKENS),
-        "show_progress": False,
-    }
     if whole:
-        trainer: Any = WordLevelTrainer(min_frequency=settings.min_count, **common)
+        # Told of the special tokens, the library would count them as words too, under new ids.
+        size = settings.vocab_size - len(SPECIAL_TOKENS)
+        trainer: Any = WordLevelTrainer(
+            vocab_size=size, min_frequency=settings.min_count, special_tokens=[],
+            show_progress=False,
+        )  # fmt: skip
+        tokenizer.train_from_iterator(texts, trainer)
+        counted = tokenizer.get_vocab()
+        known = sorted(counted.keys() - set(SPECIAL_TOKENS), key=counted.__getitem__)
+        tokens = {token: number for number, token in enumerate([*SPECIAL_TOKENS, *known])}
+        tokenizer.model = WordLevel(tokens, unk_token=UNKNOWN)
+        tokenizer.add_special_tokens(list(SPECIAL_TOKENS))
     else:
         alphabet = pre_tokenizers.ByteLevel.alphabet()
-        if settings.level == "byte":
-            common["vocab_size"] = len(alphabet) + len(SPECIAL_TOKENS)  # nothing is merged
-        trainer = BpeTrainer(initial_alphabet=alphabet, **common)
-    tokenizer.train_from_iterator(texts, trainer)
+        merged = settings.level != "byte"
+        size = settings.vocab_size if merged else len(alphabet) + len(SPECIAL_TOKENS)
+        trainer = BpeTrainer(
+            vocab_size=size, initial_alphabet=alphabet, special_tokens=list(SPECIAL_TOKENS),
+            show_progress=False,
+        )  # fmt: skip
+        tokenizer.train_from_iterator(texts, trainer)
     if words:  # a word may hold any character, a line end too
         tokenizer.pre_tokenizer = None
     return tokenizer.to_str(pretty=True)
@@ -133,11 +142,12 @@ class Encoder:
             raise DatasetError(f"{path}: is not a tokeniser: {error}; prepare anew") from None
         self._tokenizer.encode_special_tokens = True
         self.path = path
+        self._instead = self._unread()
         self.max_tokens, self.keep, self.long_texts = max_tokens, keep, long_texts
 
     @property
     def vocab_size(self) -> int:
-        return self._tokenizer.get_vocab_size()
+        return max(self._tokenizer.get_vocab().values()) + 1  # ids may be left out
 
     def dropping(self, max_tokens: int) -> "Encoder":
         """The same, but for texts that are dropped if they have more tokens than these."""
@@ -167,10 +177,24 @@ class Encoder:
         tails = self._side(texts, most - first, end=True)
         return [[head[:first] + tail] for head, tail in zip(heads, tails, strict=True)]
 
+    def _unread(self) -> dict[int, int]:
+        """What a whole word that is spelt as a special token becomes: unknown."""
+        model: Any = self._tokenizer.model
+        if not isinstance(model, WordLevel):
+            return {}
+        unknown = self._tokenizer.token_to_id(model.unk_token or UNKNOWN)
+        added = self._tokenizer.get_added_tokens_decoder()
+        return {} if unknown is None else {n: unknown for n, t in added.items() if t.special}
+
+    def _ids(self, encoding: Encoding) -> list[int]:
+        if not self._instead:
+            return encoding.ids
+        return [self._instead.get(number, number) for number in encoding.ids]
+
     def _whole(self, text: str) -> list[int]:
         """All ids of a text. One at a time: the library takes up to 200 bytes a character."""
         (encoding,) = self._tokenizer.encode_batch_fast([text], add_special_tokens=False)
-        return encoding.ids
+        return self._ids(encoding)
 
     def _side(self, texts: Sequence[str], count: int, *, end: bool) -> list[list[int]]:
         """The first or the last `count` ids of each text, all if it has fewer."""
@@ -184,7 +208,7 @@ class Encoder:
             encoded = self._tokenizer.encode_batch_fast(sides, add_special_tokens=False)
             short = []
             for place, encoding in zip(waiting, encoded, strict=True):
-                ids = encoding.ids
+                ids = self._ids(encoding)
                 if len(ids) < enough and characters < len(texts[place]):
                     short.append(place)
                 else:
@@ -206,13 +230,7 @@ class Encoder:
                     "tokeniser of whole words, or set corpus.tokenizer='' to have one trained, and "
                     "let corpus.replace leave something of each word"
                 )
-        name = getattr(self._tokenizer.model, "unk_token", None) or UNKNOWN
-        unknown = self._tokenizer.token_to_id(name)
-        added = self._tokenizer.get_added_tokens_decoder()
-        instead: dict[int, int] = {}
-        if unknown is not None:
-            instead = {n: unknown for n, token in added.items() if token.special}
-        return [[instead.get(n, n) for n in encoding.ids] for encoding in encodings]
+        return [self._ids(encoding) for encoding in encodings]
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of some ids, as the normaliser left it."""

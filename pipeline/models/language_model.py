@@ -16,7 +16,7 @@ from pipeline.models.recurrent import Stack, State
 from pipeline.models.settings import ModelSettings
 
 AT_ONCE = 1 << 12
-"""Tokens whose scores over the vocabulary are held at once."""
+"""Tokens that are scored over the vocabulary at once."""
 
 
 class Predicted(NamedTuple):
@@ -31,7 +31,7 @@ class Predicted(NamedTuple):
 
 
 class LanguageModel(nn.Module):
-    """A recurrent language model (Mikolov et al. 2010) with AWD-LSTM's regularisers (Merity et al.
+    """A recurrent language model (Mikolov et al. 2010) with regularisers of AWD-LSTM (Merity et al.
     2018). Texts are read in one direction.
 
     With `tie_embeddings` a token is scored by the vector that embeds it (Press and Wolf 2017), and
@@ -103,11 +103,13 @@ class LanguageModel(nn.Module):
             return self._scored(x.to(self.embedding.weight.dtype)).log_softmax(-1)
 
     def _losses(self, x: Tensor, targets: Tensor) -> Tensor:
-        """x [N, E], targets [N] -> minus the log-likelihood of each [N], in full precision."""
+        """x [N, E], targets [N] -> minus the log-likelihood of each [N], in full precision; the
+        full softmax's product in that of the autocast. Adaptive softmax waits for a GPU."""
         if isinstance(self.scores, nn.AdaptiveLogSoftmaxWithLoss):
             with torch.autocast(x.device.type, enabled=False):
                 losses: Tensor = -self.scores(x.to(self.embedding.weight.dtype), targets).output
-                return losses
+            # A group without a target takes no part, but DDP waits for every weight's gradient.
+            return losses + 0.0 * sum(p.sum() for p in self.scores.parameters())
         parts = zip(x.split(AT_ONCE), targets.split(AT_ONCE), strict=True)
         return torch.cat(
             [

@@ -7,9 +7,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from pipeline.corpus.fields import Field
+from pipeline.corpus.fields import DOCUMENT, Field
 from pipeline.corpus.settings import CorpusSettings
 from pipeline.corpus.special import END
+from pipeline.models.dropout import keyed_uniform
 from pipeline.models.language_model import LanguageModel
 from pipeline.models.recurrent import State
 from pipeline.models.settings import ModelSettings
@@ -90,7 +91,7 @@ class LanguageModelling(Task):
     def evaluation(self, tally: Tensor, texts: Sequence[tuple[str, str]] = ()) -> Evaluation:
         nll, tokens, spelt, stretches = tally.tolist()
         figures = {"examples": int(stretches), **_figures(nll, tokens)}
-        return Evaluation(figures | {"bits_per_byte": nll / math.log(2) / spelt})
+        return Evaluation(figures | {"bits_per_byte": nll / math.log(2) / max(spelt, 1)})
 
     @staticmethod
     def parse(line: str) -> dict[str, Any]:
@@ -118,23 +119,23 @@ class LanguageModelling(Task):
         if held is None or held[0].h.shape[1] != rows:
             zero = torch.zeros(1, rows, units, device=batch.lengths.device)
             return [State(zero, zero)] * self.model.layers
-        begins = (batch.columns[STRETCH] == 0)[:, None]  # [B, 1]
+        # What fills up the shape may come with a memory that is not a number.
+        begins = ((batch.columns[STRETCH] == 0) | (batch.weights == 0))[:, None]  # [B, 1]
         return [State(*(x.masked_fill(begins, 0.0) for x in state)) for state in held]
 
     def _write(self, model: LanguageModel, batch: Batch) -> Tensor:
         """Draw `task.write` tokens for each text at `task.temperature`, the likeliest at 0."""
-        generator = torch.Generator(batch.lengths.device).manual_seed(self.settings.seed)
+        keys = batch.columns[DOCUMENT] + (self.settings.seed << 32)  # the text's, in any batch
         top, carried = self._read(model, batch)
         ended = torch.zeros_like(batch.lengths, dtype=torch.bool)
-        written = []
+        written: list[Tensor] = []
         for _ in range(self.settings.write):
             scores = model.likelihoods(top).float()  # [B, V]
             scores[:, :END] = -math.inf  # nothing but text and its end
-            if self.settings.temperature:
-                chances = (scores / self.settings.temperature).softmax(-1)
-                token = torch.multinomial(chances, 1, generator=generator)[:, 0]
-            else:
-                token = scores.argmax(-1)
+            if self.settings.temperature:  # Gumbel's way to draw by the softmax
+                uniform = keyed_uniform(keys, len(written), scores.shape[1]).clamp(1e-9, 1 - 1e-7)
+                scores = scores - self.settings.temperature * (-uniform.log()).log()
+            token = scores.argmax(-1)
             ended = ended | (token == END)
             written.append(token.masked_fill(ended, NONE))
             if bool(ended.all()):
@@ -164,5 +165,5 @@ class LanguageModelling(Task):
 
 
 def _figures(nll: float, tokens: float) -> dict[str, float]:
-    loss = nll / tokens
+    loss = nll / max(tokens, 1)  # none where all was skipped, which stops the run
     return {"loss": loss, "perplexity": math.exp(min(loss, 700.0))}

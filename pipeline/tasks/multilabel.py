@@ -45,7 +45,7 @@ class MultiLabel(Task):
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         scores, true = self._scores(model, batch), self._true(batch)
         losses = functional.binary_cross_entropy_with_logits(scores, true, reduction="none").sum(-1)
-        correct = ((scores > 0) == (true > 0)).all(-1)
+        correct = ((scores >= 0) == (true > 0)).all(-1)
         return torch.stack(
             [(losses * batch.weights).sum(), batch.weights.sum(), (correct * batch.weights).sum()]
         )

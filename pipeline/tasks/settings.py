@@ -42,7 +42,7 @@ class TaskSettings(Section):
         ge=0,
         may_change=True,
     )
-    seed: int = setting(0, "language_modelling: of these draws", ge=0, may_change=True)
+    seed: int = setting(0, "language_modelling: of these draws", ge=0, lt=2**31, may_change=True)
     label_smoothing: float = setting(
         0.0,
         "classification, images, translation: share of the weight of each row or token that all "

@@ -158,12 +158,14 @@ class Predictor:
     def _judged(
         self, fields: Sequence[Field], encoded: Sequence[Encoded]
     ) -> Iterator[tuple[Tensor, Batch]]:
-        """The task's outputs of some examples. For a task that carries its state along they are one
-        text."""
+        """The task's outputs of some examples. For a task that carries its state along those of a
+        chunk are one text."""
         if not self.task.contiguous:
             yield from self._documents(fields, encoded)
             return
         rows = [np.asarray(cells[0], np.int64) for text in encoded for cells in text.rows]
+        if not rows:
+            return
         settings = self.config.stream.model_copy(update={"batch_rows": 1})
         text = Contiguous(AtHand("--input", np.concatenate(rows)), settings, 0)
         batches = (batch for update in text.epoch(Position()) for batch in update.batches)

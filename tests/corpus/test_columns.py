@@ -121,7 +121,7 @@ def test_characters_are_the_bytes_of_a_word_or_of_its_ends(
     word: str, expected: bytes, width: int
 ) -> None:
     field = Field("x", "x", "characters", width=width)
-    ((cell,), long) = column(field, settings()).encode([[word]], Tools({}))[0]
+    ((cell,), long, _) = column(field, settings()).encode([[word]], Tools({}))[0]
     assert isinstance(cell, np.ndarray)
     assert (cell.dtype, cell.shape, long) == (np.uint8, (1, width), False)
     if width == WIDTH:

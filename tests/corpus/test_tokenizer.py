@@ -184,3 +184,16 @@ def test_one_text_does_not_take_the_sample_for_itself():
     sample.add(1, "x" * 10_000_000)
     sample.add(2, "y")
     assert [len(text) for _, text in sample] == [1 << 16, 1]
+
+
+def test_whole_words_are_numbered_behind_the_special_tokens(tmp_path: Path) -> None:
+    """Also where a text spells those: <unk> is what it says, the others are no words."""
+    texts = ["the <unk> film </s> the <pad> <s> film the", "the film"]
+    settings = settings_in(tmp_path, level="word")
+    path = tmp_path / "tokenizer.json"
+    path.write_text(train(texts, settings))
+    encoder = Encoder(path, 100)
+    assert encoder.vocab_size == 6
+    (found,) = encoder.encode([texts[0]])
+    assert found.rows == [[4, 1, 5, 1, 4, 1, 1, 5, 4]]
+    assert [Tokenizer.from_file(str(path)).token_to_id(t) for t in SPECIAL_TOKENS] == [0, 1, 2, 3]

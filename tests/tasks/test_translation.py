@@ -301,7 +301,7 @@ LEARNING = [
     "model.cell=gru", "model.embedding=64", "model.hidden=64", "model.layers=1", "model.dropout=0",
     "model.embedding_dropout=0", "model.attention=dot", "model.tie_embeddings=false",
     "train.weight_decay=0", "train.embedding_decay=0", "train.average=0", "train.lr=7e-3",
-    "train.warmup=0.02", "train.lr_end=0.1", "train.epochs=6", "stream.token_budget=128",
+    "train.warmup=0.02", "train.lr_end=0.1", "train.epochs=16", "stream.token_budget=128",
 ]  # fmt: skip
 
 
