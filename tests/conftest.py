@@ -53,20 +53,20 @@ SMALL = [
 
 def write_sentences(path: Path, count: int, seed: int = 0) -> None:
     """Sentences of 1 to 40 words in CoNLL columns. Names, which hardly come twice, are told by
-    their capitals: a first and a last one a person, those that end in -ville a place."""
+    what is before them: after mr a person's first and last one, after near that of a place."""
     draw = random.Random(seed)
 
-    def name(ending: str) -> str:
-        return "".join(draw.choices("aeiou" + "bdklmnrst", k=draw.randint(3, 6))).title() + ending
+    def name() -> str:
+        return "".join(draw.choices("aeioubdklmnrst", k=draw.randint(3, 6))).title()
 
     with path.open("w") as file:
         for _ in range(count):
             for _ in range(min(40, 1 + int(draw.expovariate(1 / 9)))):
                 pick = draw.random()
                 if pick < 0.1:
-                    file.write(f"{name('')} B-PER\n{name('')} I-PER\n")
+                    file.write(f"mr O\n{name()} B-PER\n{name()} I-PER\n")
                 elif pick < 0.2:
-                    file.write(f"{name('ville')} B-LOC\n")
+                    file.write(f"near O\n{name()} B-LOC\n")
                 else:
                     file.write(f"{draw.choice(PLAIN)} O\n")
             file.write("\n")

@@ -38,6 +38,7 @@ class LanguageModelling(Task):
     def __init__(self, settings: TaskSettings, model: ModelSettings, data: Contents) -> None:
         self.settings, self.model, self._data = settings, model, data
         self.vocabulary = data.vocabularies["tokenizer"]
+        self._bytes = torch.tensor(data.token_bytes("tokenizer"))  # [V]
         self._carried: dict[bool, list[State]] = {}
         """Of training and of evaluation, which do not meet."""
 
@@ -79,14 +80,17 @@ class LanguageModelling(Task):
         return losses.t()[..., None].double()
 
     def evaluate(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, list[Mistake]]:
-        """The tally is [3]: the loss, its tokens, the stretches."""
-        tokens = (batch.columns[TARGETS] > 0).sum()
-        told = torch.stack([outputs.sum(), tokens.double(), batch.weights.double().sum()])
-        return told, []
+        """The tally is [4]: the loss, its tokens, their bytes, the stretches."""
+        targets = batch.columns[TARGETS]
+        counts = targets > 0
+        spelt = (self._bytes.to(targets.device)[targets] * counts).sum()
+        told = [outputs.sum(), counts.sum(), spelt, batch.weights.sum()]
+        return torch.stack([value.double() for value in told]), []
 
     def evaluation(self, tally: Tensor, texts: Sequence[tuple[str, str]] = ()) -> Evaluation:
-        nll, tokens, stretches = tally.tolist()
-        return Evaluation({"examples": int(stretches), **_figures(nll, tokens)})
+        nll, tokens, spelt, stretches = tally.tolist()
+        figures = {"examples": int(stretches), **_figures(nll, tokens)}
+        return Evaluation(figures | {"bits_per_byte": nll / math.log(2) / spelt})
 
     @staticmethod
     def parse(line: str) -> dict[str, Any]:
@@ -161,8 +165,4 @@ class LanguageModelling(Task):
 
 def _figures(nll: float, tokens: float) -> dict[str, float]:
     loss = nll / tokens
-    return {
-        "loss": loss,
-        "perplexity": math.exp(min(loss, 700.0)),
-        "bits_per_token": loss / math.log(2),
-    }
+    return {"loss": loss, "perplexity": math.exp(min(loss, 700.0))}

@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from pipeline.corpus.dataset import check_settings, open_dataset
+from pipeline.corpus.fields import Field
+from pipeline.corpus.prepare import prepare
 from pipeline.errors import DatasetError
-from tests.corpus.conftest import reviews, settings_in, write
+from tests.corpus.conftest import columns_of, reviews, settings_in, write
 
 
 @pytest.fixture
@@ -100,3 +102,18 @@ def test_the_fingerprint_names_the_content(dataset: Path, tmp_path: Path):
     assert open_dataset(moved).fingerprint == manifest.fingerprint
     change_manifest(moved, names={"label": ["positive", "negative"]})
     assert open_dataset(moved).fingerprint != manifest.fingerprint
+
+
+@pytest.mark.parametrize("level", ["subword", "word", "byte"])
+def test_tokens_stand_for_the_bytes_of_their_text(level: str, tmp_path: Path) -> None:
+    """With a blank behind each word, and a line end behind each text."""
+    lines = [text + " the" * n for n in range(20) for text in ("the naïve film", "映画 was été")]
+    (tmp_path / "a.txt").write_text("\n".join(lines))
+    fields = (Field("tokens", "text", "text", ends=True),)
+    settings = settings_in(tmp_path, input="a.txt", level=level, validation=0.5, max_tokens=200)
+    manifest = prepare(settings, fields, lambda line: None)
+    counts = manifest.token_bytes("tokenizer")
+    rows = [*columns_of(manifest, "train"), *columns_of(manifest, "validation")]
+    found = sum(counts[token] for row in rows for token in row["tokens"])
+    blank = level == "word"  # also behind the last
+    assert found == sum(len(line.encode()) + blank + 1 for line in lines)

@@ -14,5 +14,8 @@ class Data:
 
     fields: Sequence[Field] = ()
 
+    def token_bytes(self, vocabulary: str) -> list[int]:
+        return [3] * self.vocabularies[vocabulary]
+
     def decode(self, vocabulary: str, ids: Sequence[int]) -> str:
         return " ".join(map(str, ids))

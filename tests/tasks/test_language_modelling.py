@@ -75,7 +75,7 @@ def test_the_loss_is_minus_the_likelihood_of_each_next_token() -> None:
     tally, mistakes = of.evaluate(found[..., None], batch)
     nll, count = found.sum().item(), 60
     expected = {"loss": nll / count, "perplexity": math.exp(nll / count),
-                "bits_per_token": nll / count / math.log(2), "examples": 2}  # fmt: skip
+                "bits_per_byte": nll / count / math.log(2) / 3, "examples": 2}  # fmt: skip
     assert of.evaluation(tally).metrics == pytest.approx(expected)
     assert not mistakes
     model.train()

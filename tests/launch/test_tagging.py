@@ -1,0 +1,194 @@
+"""A tagger from a file of sentences to predictions, and what may be wrong on the way."""
+
+import json
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from seqeval.metrics import f1_score
+from tokenizers import Tokenizer
+
+from pipeline import config
+from pipeline.corpus.readers import read
+from pipeline.corpus.skips import Skip
+from pipeline.errors import InputError
+from pipeline.train import session
+from pipeline.train.inference import Predictor
+from pipeline.train.run import RunFolder
+from tests.conftest import PLAIN, small, write_sentences
+from tests.launch.test_entry_points import launch
+from tests.train.processes import losses
+
+NAMES = ["word", "tag"]
+
+
+@pytest.fixture(scope="module")
+def settings(corpora: Callable[[str], Path]) -> list[str]:
+    return small(corpora("tagging"), "tagging")
+
+
+@pytest.fixture(scope="module")
+def trained(settings: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("trained")
+    train(
+        settings, f"run.dir={folder}", "train.epochs=8", "train.lr=3e-2", "train.warmup=0.1",
+        "model.characters=12", "model.hidden=16",
+    )  # fmt: skip
+    return folder
+
+
+def train(settings: list[str], *overrides: str) -> None:
+    """In this process, which is quicker than another."""
+    session.train(config.load(None, [*settings, *overrides]))
+
+
+def predictor(folder: Path) -> Predictor:
+    return Predictor(folder, RunFolder(folder).read_config(), print)
+
+
+@pytest.fixture
+def sentences(tmp_path: Path) -> tuple[Path, list[list[str]], list[list[str]]]:
+    """A file of new ones, some of them longer than a row may be, their words and their tags."""
+    path = tmp_path / "new.conll"
+    write_sentences(path, 60, seed=5)
+    rows = [row.values or {} for row in read(path, NAMES, NAMES)]
+    assert max(len(row["word"]) for row in rows) > 20
+    return path, [row["word"] for row in rows], [row["tag"] for row in rows]
+
+
+def test_the_corpus_is_learnt(trained: Path) -> None:
+    summary = json.loads((trained / "summary.json").read_text())
+    assert summary["metric"] == "f1"
+    assert summary["best"] > 0.9
+
+
+def test_evaluation_agrees_with_predictions(
+    trained: Path, sentences: tuple[Path, list[list[str]], list[list[str]]]
+) -> None:
+    path, words, tags = sentences
+    status, out, err = launch("evaluate.py", "--run", str(trained), "--input", str(path))
+    assert status == 0, err
+    result = json.loads(out)
+    assert (result["examples"], result["skipped"]) == (60, 0)
+
+    text = "\n".join(map(" ".join, words))
+    status, out, err = launch("predict.py", "--run", str(trained), text=text)
+    assert status == 0, err
+    found = [json.loads(line)["spans"] for line in out.splitlines()]
+    guesses = []
+    for spans, sentence in zip(found, words, strict=True):
+        guess = ["O"] * len(sentence)
+        for span in spans:
+            start, stop, label = span["start"], span["stop"], span["label"]
+            assert span["text"] == " ".join(sentence[start:stop])
+            guess[start:stop] = [f"B-{label}"] + [f"I-{label}"] * (stop - start - 1)
+        guesses.append(guess)
+    assert result["f1"] == pytest.approx(f1_score(tags, guesses))
+
+
+def test_lines_without_a_word_are_told(trained: Path) -> None:
+    text = "the film of mr Bodalu Kemirina\n\n \t\nthe\0plot\nit\n"
+    status, out, err = launch("predict.py", "--run", str(trained), text=text)
+    assert status == 0, err
+    first, *rest = map(json.loads, out.splitlines())
+    assert first == {"spans": [{"label": "PER", "text": "Bodalu Kemirina", "start": 4, "stop": 6}]}
+    empty = {"error": "the text is empty"}
+    assert rest == [empty, empty, {"error": "the text has a NUL character"}, {"spans": []}]
+
+
+def test_an_unknown_tag_is_one_line_that_names_its_row(trained: Path, tmp_path: Path) -> None:
+    path = tmp_path / "new.conll"
+    path.write_text("the O\n\nBodalu B-PER\nKemi B-PAR\n")
+    status, out, err = launch("evaluate.py", "--run", str(trained), "--input", str(path))
+    assert (status, out) == (2, "")
+    (line,) = err.splitlines()
+    assert line.startswith(f"error: {path}:2: label 'B-PAR' is none of corpus.label_names (B-LOC, ")
+
+
+@pytest.mark.parametrize(
+    "content, says",
+    [
+        ("the film O\n", "has no sentence whose lines have 2 fields"),
+        ("Bodalu I-PER\n", "no row is left to evaluate"),
+    ],
+)
+def test_a_file_without_a_usable_sentence_is_told(
+    content: str, says: str, trained: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "new.conll"
+    path.write_text(content)
+    with pytest.raises(InputError, match=says):
+        predictor(trained).evaluate(str(path))
+
+
+def test_sentences_that_are_not_bio_are_skipped_and_counted(trained: Path, tmp_path: Path) -> None:
+    path = tmp_path / "new.conll"
+    path.write_text("the O\n\nBodalu I-PER\n")
+    metrics, skips = predictor(trained).evaluate(str(path))
+    assert (metrics["examples"], skips) == (1, {Skip.NOT_BIO: 1})
+
+
+@pytest.mark.parametrize("keep", ["start", "end"])
+def test_every_word_is_tagged_though_training_cut_sentences(
+    keep: str, settings: list[str], tmp_path: Path
+) -> None:
+    """Places are those of the sentence, whichever part of it would have been kept."""
+    changes = ["corpus.long_texts=truncate", f"corpus.keep={keep}", f"corpus.shards={tmp_path}/s"]
+    train(settings, *changes, "train.max_steps=1", f"run.dir={tmp_path}/run")
+    run = predictor(tmp_path / "run")
+    assert run.manifest.names["tags"][0] == "B-LOC"
+    with torch.no_grad():  # each word is a place of its own
+        run.model.scores.bias[0] += 99
+    words = [f"word{number}" for number in range(50)]
+    (found,) = run.predict([" ".join(words)])
+    assert [span["text"] for span in found["spans"]] == words
+    assert [span["start"] for span in found["spans"]] == list(range(50))
+
+
+def test_bf16_trains_as_fp32_does(settings: list[str], tmp_path: Path) -> None:
+    few = ["train.max_steps=8", "train.log_every=1", "train.lr=1e-2"]
+    for precision in ("fp32", "bf16"):
+        train(settings, *few, f"train.precision={precision}", f"run.dir={tmp_path}/{precision}")
+    full, half = (np.array(list(losses(tmp_path / p).values())) for p in ("fp32", "bf16"))
+    assert len(full) == 8
+    assert 0 < abs(half / full - 1).max() < 0.02
+
+
+def test_a_run_begins_with_given_vectors(
+    settings: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Scaled by one factor to the size of the others; a resumed run needs the file no more."""
+    draw = random.Random(0)
+    given = {word: [draw.gauss(3, 5) for _ in range(12)] for word in PLAIN[:8]}
+    path = tmp_path / "vectors.txt"
+    path.write_text(
+        "".join(f"{word.title()} {' '.join(map(str, given[word]))}\n" for word in given)
+    )
+    told = [f"model.vectors={path}", "train.lr=1e-20", f"run.dir={tmp_path}/run"]
+    train(settings, *told, "train.max_steps=1")
+    library = Tokenizer.from_file(str(tmp_path / "run" / "dataset" / "tokenizer.json"))
+    words = library.get_vocab_size() - 4
+    assert f"8 of {words} words begin with a vector of {path}\n" in capsys.readouterr().err
+    weights = tmp_path / "run" / "checkpoints" / "latest" / "model.safetensors"
+    weight = load_file(weights)["embedding.weight"]
+    ids = [library.token_to_id(word) for word in given]
+    ratio = weight[ids] / torch.tensor(list(given.values()))
+    assert ratio.std() < 1e-6
+    assert weight[ids].square().mean().sqrt() == pytest.approx(0.1, rel=0.1)
+    others = weight[[n for n in range(len(weight)) if n not in ids]]
+    assert others.std() == pytest.approx(0.1, rel=0.2)
+
+    path.unlink()
+    train(settings, *told, "train.max_steps=2")
+    assert torch.equal(load_file(weights)["embedding.weight"], weight)
+
+
+def test_vectors_of_another_width_are_one_line(settings: list[str], tmp_path: Path) -> None:
+    path = tmp_path / "vectors.txt"
+    path.write_text("the 1 2 3\n")
+    with pytest.raises(InputError, match=r"line 1: has 3 figures .*; set model\.embedding=3"):
+        train(settings, f"model.vectors={path}", f"run.dir={tmp_path}/run")
