@@ -295,6 +295,8 @@ def _task_conflicts(config: Config) -> Iterator[str]:
             f"model.grid_dimensions=3: goes over images, and the task is {task}; set 2, or "
             f"task.name=images"
         )
+    if task == "translation":
+        yield from _translation_conflicts(config)
     if task != "classification" and config.stream.direct:
         yield (
             f"stream.direct={config.stream.direct}: only texts for classification are trained on "
@@ -327,6 +329,27 @@ def _contiguous_conflicts(config: Config) -> Iterator[str]:
         "model.tie_embeddings=true: adaptive softmax has weights of its own; set one of both": (
             model.tie_embeddings and model.softmax == "adaptive"
         ),
+    }
+    yield from (line for line, is_one in mistakes.items() if is_one)
+
+
+def _translation_conflicts(config: Config) -> Iterator[str]:
+    corpus, task = config.corpus, config.task
+    mistakes = {
+        f"corpus.target={corpus.target!r}: the same column as corpus.text; name the target's own": (
+            corpus.text == corpus.target
+        ),
+        f"corpus.long_texts={corpus.long_texts}: a part of a text is not what the whole target "
+        "says; set drop": corpus.long_texts != "drop",
+        "corpus.lowercase=true: translations would be written in small letters and judged by "
+        "references in small letters; set false": corpus.lowercase,
+        f"corpus.joint=false: means a vocabulary of each language, but corpus.tokenizer="
+        f"{corpus.tokenizer!r} is one of both; set true, or leave the tokenizer out": (
+            not corpus.joint and bool(corpus.tokenizer)
+        ),
+        f"task.best={task.best}: no more are found than are followed, task.beams={task.beams}; "
+        "lower the one or raise the other": task.best > task.beams,
+        "model.cell=grid_lstm: has no decoder; set another cell": config.model.cell == "grid_lstm",
     }
     yield from (line for line, is_one in mistakes.items() if is_one)
 

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import os
 import random
 from collections.abc import Callable, Sequence
@@ -99,6 +100,25 @@ def write_pictures(path: Path, count: int, seed: int = 0) -> None:
     write(path, rows)
 
 
+TONGUE = dict(
+    the="ein", film="Öl", a="dé", plot="Mühe", of="auf", actor="zu", scene="groß", was="Maß",
+    music="wie", it="je", **{"and": "gut", "with": "naß"},
+)  # fmt: skip
+"""Another language: a word for each of PLAIN."""
+
+
+def write_pairs(path: Path, count: int, seed: int = 0) -> None:
+    """Sentences of one to five words, and the same in another language, from the last to the
+    first."""
+    draw = random.Random(seed)
+    with path.open("w", encoding="utf-8") as file:
+        for _ in range(count):
+            words = draw.choices(PLAIN, k=draw.randint(1, 5))
+            target = " ".join(TONGUE[word] for word in reversed(words))
+            row = {"text": " ".join(words), "target": f"„{target}.“"}
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
 @dataclass(frozen=True)
 class Case:
     """A task, a small corpus of it, and what a run needs to say beside what is in SMALL."""
@@ -135,6 +155,14 @@ CASES = {
             "corpus.max_tokens=30", "corpus.drop_duplicates=false", "stream.batch_rows=8",
             "stream.stretch=20", "stream.micro_batches=1",
             "model.bidirectional=false", "model.activation_penalty=1", "model.change_penalty=1",
+        ),
+    ),
+    "translation": Case(
+        "pairs.jsonl", write_pairs, 1000,
+        (
+            "task.name=translation", "task.label_smoothing=0.1", "corpus.keep=start",
+            "corpus.long_texts=drop", "corpus.lowercase=false", "corpus.drop_duplicates=false",
+            "model.tie_embeddings=true",
         ),
     ),
 }  # fmt: skip

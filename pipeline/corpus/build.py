@@ -78,12 +78,14 @@ def _make_tokenizer(
     path = job.tokenizer(vocabulary)
     if job.settings.tokenizer:
         with landing(path) as file:
-            file.write(given_tokenizer(job.settings))
+            writes = any(field.kind == "target" for field in job.fields)
+            file.write(given_tokenizer(job.settings, writes=writes))
     if not path.exists():
         sample = Sample(int(job.settings.tokenizer_sample_mb * MB))
         for scanned in scans:
             sample.add_saved(job.scanned(scanned.file.number, f"{vocabulary}.sample"))
-        log(f"training the {vocabulary} on {sample.bytes / MB:.1f} MB of text")
+        kind = "tokenizer" if vocabulary == "tokenizer" else f"{vocabulary} tokenizer"
+        log(f"training the {kind} on {sample.bytes / MB:.1f} MB of text")
         words = any(f.kind == "words" for f in job.fields if f.vocabulary == vocabulary)
         with landing(path) as file:
             texts = (text for _, text in sample)

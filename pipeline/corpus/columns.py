@@ -30,7 +30,15 @@ class Cells(NamedTuple):
     """What became of a value: a cell for each row that the text is split into."""
 
     rows: list[Cell]  # none of a text that is dropped or has no token
-    long: bool = False  # more than `max_tokens` tokens
+    long: bool = False  # more tokens than it may have
+    too_long: Skip = Skip.TOO_LONG
+
+    @property
+    def skip(self) -> Skip | None:
+        """Why there is no row."""
+        if self.rows:
+            return None
+        return self.too_long if self.long else Skip.NO_TOKENS
 
 
 @dataclass(frozen=True)
@@ -94,6 +102,22 @@ class Text(Column):
                 text.rows[-1].append(END)
             found.append(Cells([np.array(ids) for ids in text.rows], text.long))
         return found
+
+
+class Target(Text):
+    """A string that is to be written, and the token for the end behind it. It is never cut: what is
+    left of it would not say what its source says."""
+
+    def check(self, value: Any) -> Any:
+        found = super().check(value)
+        return Skip.NO_TARGET if found is Skip.NO_TEXT else found
+
+    def encode(self, values: Sequence[Any], tools: Tools) -> list[Cells]:
+        most = self.settings.max_target_tokens or self.settings.max_tokens
+        return [
+            Cells([np.array([*ids, END]) for ids in text.rows], text.long, Skip.TARGET_TOO_LONG)
+            for text in tools.encoder.dropping(most).encode(values)
+        ]
 
 
 class Words(Column):
@@ -228,6 +252,7 @@ class Steps(Column):
 
 KINDS: dict[str, type[Column]] = {
     "text": Text,
+    "target": Target,
     "words": Words,
     "characters": Characters,
     "tags": Tags,
@@ -246,6 +271,7 @@ def arrow(field: Field, vocabulary: int) -> Any:
     token: Any = pa.uint16() if token_bytes(vocabulary) == 2 else pa.uint32()
     return {
         "text": pa.list_(token),
+        "target": pa.list_(token),
         "words": pa.list_(token),
         "characters": pa.list_(pa.list_(pa.uint8(), max(field.width, 1))),
         "tags": pa.list_(pa.uint16()),

@@ -14,14 +14,8 @@ class Encoded(NamedTuple):
     """What became of an example."""
 
     rows: list[tuple[Cell, ...]]  # a cell for each field; none of an example that is left out
-    long: bool  # more than `max_tokens` tokens
-
-    @property
-    def skip(self) -> Skip | None:
-        """Why there is no row."""
-        if self.rows:
-            return None
-        return Skip.TOO_LONG if self.long else Skip.NO_TOKENS
+    long: bool  # more tokens than it may have
+    skip: Skip | None = None  # why there is no row
 
 
 class Encoding:
@@ -61,8 +55,8 @@ class Encoding:
 def _joined(cells: Sequence[Cells]) -> Encoded:
     """What is one value of an example goes with all of its rows."""
     long = any(cell.long for cell in cells)
-    if not all(cell.rows for cell in cells):
-        return Encoded([], long)
+    if skips := [cell.skip for cell in cells if cell.skip]:
+        return Encoded([], long, skips[0])
     count = max(len(cell.rows) for cell in cells)
     lists = [cell.rows if len(cell.rows) == count else cell.rows * count for cell in cells]
     return Encoded(list(zip(*lists, strict=True)), long)

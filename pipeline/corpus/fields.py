@@ -7,7 +7,7 @@ SEGMENT_COLUMNS = DOCUMENT, SEGMENT, SEGMENTS = ("document", "segment", "segment
 """Whole numbers that rows carry beside a task's fields where long texts are split: which document
 a row is of, unique in the corpus; its place there, from 0; how many rows the document has."""
 
-Kind = Literal["text", "words", "characters", "label", "labels", "tags", "steps"]
+Kind = Literal["text", "target", "words", "characters", "label", "labels", "tags", "steps"]
 
 
 @dataclass(frozen=True)
@@ -16,6 +16,7 @@ class Field:
     and what becomes of that (see `columns.py`).
 
     text        a string         the ids of its tokens
+    target      the same         the same, of a text that is to be written
     words       a list of words  their ids
     characters  the same         `width` bytes of each word
     tags        a list of names  their indices, one a word
@@ -40,12 +41,17 @@ class Field:
 
     @property
     def tokenised(self) -> bool:
-        return self.kind in ("text", "words")
+        return self.kind in ("text", "target", "words")
 
     @property
     def named(self) -> bool:
         """Whether it holds indices of names."""
         return self.kind in ("label", "labels", "tags")
+
+    @property
+    def given(self) -> bool:
+        """Whether prediction is given it, and is not to find it."""
+        return not self.named and self.kind != "target"
 
 
 def vocabularies(fields: tuple[Field, ...]) -> list[str]:

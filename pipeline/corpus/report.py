@@ -44,7 +44,7 @@ def check_share(settings: CorpusSettings, rows: int, skips: Mapping[Skip, tuple[
     """Raises InputError if more than `max_skipped` of rows are unusable. Of each kind of skip is
     given how many there are, and file:row of the first."""
     filtered, _ = skips.get(Skip.FILTERED, (0, ""))
-    as_wished = (Skip.FILTERED, Skip.TOO_LONG)  # by corpus.where and corpus.long_texts=drop
+    as_wished = (Skip.FILTERED, Skip.TOO_LONG, Skip.TARGET_TOO_LONG)  # by settings that say so
     skips = {skip: found for skip, found in skips.items() if skip not in as_wished}
     unusable = sum(number for number, _ in skips.values())
     share = unusable / (rows - filtered)
@@ -61,7 +61,8 @@ def check_share(settings: CorpusSettings, rows: int, skips: Mapping[Skip, tuple[
 
 def check_splits(settings: CorpusSettings, report: dict[str, int], rows: dict[str, int]) -> None:
     """Raises InputError if a split is empty."""
-    hint = ", or raise corpus.max_tokens" if report[Skip.TOO_LONG] else ""
+    long = {"max_tokens": Skip.TOO_LONG, "max_target_tokens": Skip.TARGET_TOO_LONG}
+    hint = "".join(f", or raise corpus.{key}" for key, skip in long.items() if report[skip])
     for split, number in rows.items():
         if number == 0:
             raise InputError(

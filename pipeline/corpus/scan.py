@@ -109,11 +109,13 @@ class _Scan:
         identity, order = digest(example.data)
         hashes.write(identity)
         held_out = self._file.held_out or int.from_bytes(identity, "little") < self._held_below
+        first = self._wanted.fields[0]
         for column, value in zip(self._wanted.fields, example.values, strict=True):
             if column.field.tokenised and not held_out:
                 for text in column.texts(value):
                     sample = self._samples[column.field.vocabulary]
-                    sample.add(order if text is value else digest(text.encode())[1], text)
+                    known = column is first and text is value
+                    sample.add(order if known else digest(text.encode())[1], text)
             for name in column.names(value):
                 self._name(column, name, row)
             if column.field == self._job.label:

@@ -15,7 +15,12 @@ OF_TEXTS = (
     "tokenizer_sample_mb", "lowercase", "word_bytes", "replace",
 )  # fmt: skip
 """Keys that only tasks of texts have."""
-OF_TASK = dict.fromkeys(("image", "image_size", "channels", "step", "patch"), ("images",))
+OF_TASK = {
+    **dict.fromkeys(("image", "image_size", "channels", "step", "patch"), ("images",)),
+    "target": ("translation",),
+    "joint": ("translation",),
+    "max_target_tokens": ("translation",),
+}
 """Keys that not all tasks have."""
 
 
@@ -46,6 +51,9 @@ class CorpusSettings(Section):
         "tar an extension",
     )
     label: str = setting("label", "column that holds the label; in a tar as with the text")
+    target: str = setting(
+        "target", "translation: column that holds what the text is translated into"
+    )
     label_names: list[str] = setting(
         [], "names of the labels 0, 1, 2, ...; empty: the labels found in the input, sorted"
     )
@@ -68,6 +76,13 @@ class CorpusSettings(Section):
     keep: Literal["start", "end", "both"] = setting(
         "start", "what is kept of a truncated text; both: half of it from either side"
     )
+    max_target_tokens: int = setting(
+        0,
+        "translation: tokens that a target may have; the row of a longer one is left out; 0: as "
+        "max_tokens",
+        ge=0,
+        le=65534,
+    )
     tokenizer: str = setting(
         "",
         "a tokenizer.json to use, such as that of another prepared folder; empty: one is trained",
@@ -76,6 +91,7 @@ class CorpusSettings(Section):
     level: Literal["subword", "word", "byte"] = setting(
         "subword", "what a token of a text is: a subword (BPE), what stands between blanks, a byte"
     )
+    joint: bool = setting(True, "translation: one vocabulary of both languages, else one of each")
     vocab_size: int = setting(16000, "size of the vocabulary", ge=300, le=1_000_000)
     min_count: int = setting(
         1, "of whole words: how often one must stand in the sample to be known", ge=1

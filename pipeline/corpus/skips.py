@@ -19,6 +19,8 @@ class Skip(StrEnum):
     MISALIGNED = "misaligned"
     NOT_BIO = "not_bio"
     NO_IMAGE = "no_image"
+    NO_TARGET = "no_target"
+    TARGET_TOO_LONG = "target_too_long"
 
 
 MEANING = {
@@ -34,4 +36,6 @@ MEANING = {
     Skip.MISALIGNED: "more or fewer tags than words",
     Skip.NOT_BIO: "tags that are not BIO (an I- or E- that goes on with nothing)",
     Skip.NO_IMAGE: "no image that can be read (PNG or JPEG; a path must lie in corpus.root)",
+    Skip.NO_TARGET: "no target (empty, blank or not a string)",
+    Skip.TARGET_TOO_LONG: "a target of more than corpus.max_target_tokens tokens",
 }

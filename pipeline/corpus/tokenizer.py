@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable, Sequence
+from copy import copy
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,7 +13,7 @@ from tokenizers.trainers import BpeTrainer, WordLevelTrainer
 
 from pipeline.corpus.settings import CorpusSettings
 from pipeline.corpus.skips import Skip
-from pipeline.corpus.special import PAD, SPECIAL_TOKENS, UNKNOWN
+from pipeline.corpus.special import BEGIN, END, PAD, SPECIAL_TOKENS, UNKNOWN
 from pipeline.errors import DatasetError, InputError
 
 # A long text is cut before it is tokenised. The cut can change the tokens just before it, so this
@@ -77,8 +78,9 @@ class Encoded(NamedTuple):
         return Skip.TOO_LONG if self.long else Skip.NO_TOKENS
 
 
-def given_tokenizer(settings: CorpusSettings) -> bytes:
-    """The file that `corpus.tokenizer` names. Raises InputError if it is none, or cannot pad."""
+def given_tokenizer(settings: CorpusSettings, *, writes: bool = False) -> bytes:
+    """The file that `corpus.tokenizer` names. Raises InputError if it is none, or cannot pad, or
+    begin and end a text that is to be written."""
     path = Path(settings.tokenizer)
     where = f"corpus.tokenizer={settings.tokenizer!r}"
     try:
@@ -89,12 +91,16 @@ def given_tokenizer(settings: CorpusSettings) -> bytes:
         tokenizer = Tokenizer.from_buffer(data)
     except Exception as error:  # the library raises nothing narrower
         raise InputError(f"{where}: is not a tokenizer.json: {error}") from None
-    padding = tokenizer.get_added_tokens_decoder().get(PAD)
-    if padding is None or not padding.special:
-        raise InputError(
-            f"{where}: its token {PAD} is {tokenizer.id_to_token(PAD)!r} and stands for text, but "
-            f"rows are padded with it; give a tokeniser whose token {PAD} is special"
-        )
+    uses = {PAD: "rows are padded with it"}
+    if writes:
+        uses |= {BEGIN: "what is written begins with it", END: "what is written ends with it"}
+    for token, use in uses.items():
+        added = tokenizer.get_added_tokens_decoder().get(token)
+        if added is None or not added.special:
+            raise InputError(
+                f"{where}: its token {token} is {tokenizer.id_to_token(token)!r} and stands for "
+                f"text, but {use}; give a tokeniser whose token {token} is special"
+            )
     return data
 
 
@@ -132,6 +138,12 @@ class Encoder:
     @property
     def vocab_size(self) -> int:
         return self._tokenizer.get_vocab_size()
+
+    def dropping(self, max_tokens: int) -> "Encoder":
+        """The same, but for texts that are dropped if they have more tokens than these."""
+        other = copy(self)
+        other.max_tokens, other.long_texts = max_tokens, "drop"
+        return other
 
     def encode(self, texts: Sequence[str]) -> list[Encoded]:
         """The rows of each text."""

@@ -24,6 +24,11 @@ NOT_OF_IMAGES = (
 OF_TASK = {
     "pooling": ("classification", "multilabel", "images"),
     "permute": ("images",),
+    "attention": ("translation",),
+    "attention_size": ("translation",),
+    "decoder_layers": ("translation",),
+    "bridge": ("translation",),
+    "tie_embeddings": ("translation", "language_modelling"),
     "characters": ("tagging",),
     "crf": ("tagging",),
     "vectors": ("tagging",),
@@ -88,16 +93,20 @@ class ModelSettings(Section):
         "max_mean", "classification, multilabel, images: how the states of a row become one vector"
     )
     attention: Literal["additive", "dot"] = setting(
-        "additive", "decoder: how its states are compared with those of the encoder"
+        "additive", "translation: how the decoder's states are compared with those of the encoder"
     )
     attention_size: int = setting(
-        0, "decoder: units that additive attention compares by; 0: as many as hidden", ge=0
+        0, "translation: units that additive attention compares by; 0: as many as hidden", ge=0
     )
-    decoder_layers: int = setting(0, "decoder: its layers; 0: as many as the encoder's", ge=0)
-    bridge: bool = setting(True, "decoder: begins with what the encoder ends with, else with zeros")
+    decoder_layers: int = setting(
+        0, "translation: layers of the decoder; 0: as many as the encoder's", ge=0
+    )
+    bridge: bool = setting(
+        True, "translation: the decoder begins with what the encoder ends with, else with zeros"
+    )
     tie_embeddings: bool = setting(
         False,
-        "decoder, language modelling: scores a token by the weights that embed it",
+        "translation, language modelling: a token is scored by the weights that embed it",
     )
     softmax: Literal["full", "adaptive"] = setting(
         "full", "language modelling: over all tokens, or rare ones in groups and fewer dimensions"

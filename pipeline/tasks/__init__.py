@@ -13,6 +13,7 @@ WHERE = {
     "language_modelling": ("language_modelling", "LanguageModelling"),
     "multilabel": ("multilabel", "MultiLabel"),
     "tagging": ("tagging", "Tagging"),
+    "translation": ("translation", "Translation"),
 }
 """The module and the class of each task."""
 

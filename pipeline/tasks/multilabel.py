@@ -29,6 +29,7 @@ class MultiLabel(Task):
 
     sums = ("loss", "rows", "correct")
     best = "micro_f1"
+    of_rows = ("labels",)
 
     def __init__(self, settings: TaskSettings, model: ModelSettings, data: Contents) -> None:
         self.model = model

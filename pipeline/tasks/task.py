@@ -7,12 +7,14 @@ is exact whatever the number of ranks.
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from typing import Any, ClassVar, Protocol
 
 from torch import Tensor, nn
 
 from pipeline.corpus.fields import Field
 from pipeline.corpus.settings import CorpusSettings
+from pipeline.errors import ConfigError
 from pipeline.models.settings import ModelSettings
 from pipeline.stream.batch import Batch
 from pipeline.tasks.settings import TaskSettings
@@ -28,6 +30,8 @@ class Evaluation:
     """Counts of pairs, for a confusion matrix: table[true][predicted]."""
     labels: Sequence[str] = ()
     """What the rows and columns of the table stand for."""
+    signatures: Mapping[str, str] = field(default_factory=dict)
+    """How some of the metrics were counted, by their names, for those who compare them."""
 
 
 @dataclass(frozen=True)
@@ -78,11 +82,24 @@ class Task(ABC):
     """Whether that is the least, else the greatest."""
     in_use: ClassVar[Mapping[str, str]] = {}
     """Settings of the corpus that are others in prediction than in training."""
+    libraries: ClassVar[tuple[str, ...]] = ()
+    """What evaluation imports that not every installation has."""
+    settings: TaskSettings
+    of_rows: tuple[str, ...] = ()
+    """Fields whose lists are of a whole text, such as its labels, with no item for each token."""
     contiguous = False
     """Whether texts go on from one update to the next, and the task carries a state along."""
 
     @abstractmethod
     def __init__(self, settings: TaskSettings, model: ModelSettings, data: Contents) -> None: ...
+
+    def check_libraries(self) -> None:
+        """Raises ConfigError if one is missing that evaluation imports."""
+        if missing := [name for name in self.libraries if find_spec(name) is None]:
+            raise ConfigError(
+                f"task.name={self.settings.name}: is judged by {self.best}, which needs "
+                f"{' and '.join(missing)}, not installed here; pip install {' '.join(missing)}"
+            )
 
     @staticmethod
     @abstractmethod

@@ -9,7 +9,7 @@ a token; S segments, N tokens of all of them, D documents.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 from pipeline.corpus.fields import DOCUMENT, SEGMENT, SEGMENTS
 from pipeline.stream.batch import Batch
@@ -45,7 +46,7 @@ def documents(
     """
     training = model.training
     model.eval()
-    segments = _Segments()
+    segments = _Segments(task.of_rows)
     for batch in batches:
         rows = _of_several(batch)
         whole = replace(batch, weights=batch.weights * ~rows).to(world.device)
@@ -68,9 +69,10 @@ def _of_several(batch: Batch) -> Tensor:
 class _Segments:
     """Rows put aside, in the memory of the CPU."""
 
-    def __init__(self) -> None:
+    def __init__(self, of_rows: Sequence[str]) -> None:
+        self._of_rows = set(of_rows)
         self._rows: dict[str, list[Tensor]] = defaultdict(list)
-        """By column, what there is one of a row: [S] or [S, F]."""
+        """By column, what there is one of a row: [S] or [S, F]; lists [S, their longest]."""
         self._tokens: dict[str, list[Tensor]] = defaultdict(list)
         """What there is one of a token, row after row: [N] or [N, F]."""
 
@@ -81,7 +83,8 @@ class _Segments:
         lengths = batch.lengths[rows]
         self._rows[LENGTHS].append(lengths)
         for name, column in batch.columns.items():
-            self._take(name, column[rows], lengths, lists=column.dim() > 1)
+            lists = column.dim() > 1 and name not in self._of_rows
+            self._take(name, column[rows], lengths, lists=lists)
         outputs = outputs[rows.to(outputs.device)].cpu()
         self._take(OUTPUTS, outputs, lengths, lists=outputs.dim() == 3)
 
@@ -96,6 +99,10 @@ class _Segments:
         """The documents of this rank's share, with their outputs as a column."""
         if DOCUMENT not in self._rows:
             return
+        for name in sorted(self._of_rows & self._rows.keys()):
+            parts = self._rows[name]
+            width = max(world.gather(max(part.shape[1] for part in parts)))
+            self._rows[name] = [pad(part, (0, width - part.shape[1])) for part in parts]
         rows, tokens = _in_one(self._rows), _in_one(self._tokens)
         owner = rows[DOCUMENT] % world.size  # [S]
         token_owner = owner.repeat_interleave(rows[LENGTHS])  # [N]

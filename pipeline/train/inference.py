@@ -77,7 +77,7 @@ class Predictor:
 
     def predict(self, texts: Sequence[str]) -> list[dict[str, Any]]:
         """What the task says of each text, in their order; `error` for one that has no row."""
-        fields = [replace(f, ends=False) for f in self.manifest.fields if not f.named]
+        fields = [replace(f, ends=False) for f in self.manifest.fields if f.given]
         encoding = self._encoding(fields, **self.task.in_use)
         given = [self.task.parse(text) for text in texts]
         found: list[dict[str, Any]] = [{} for _ in texts]
@@ -101,13 +101,15 @@ class Predictor:
                 found[place] = prediction
         return found
 
-    def evaluate(self, given: str) -> tuple[dict[str, float], dict[Skip, int]]:
+    def evaluate(self, given: str) -> tuple[dict[str, Any], dict[Skip, int]]:
         """Metrics over the labelled rows of a file (or of several, by glob), duplicates too, and
-        how many rows were skipped as they hold no text or no label, or are too long. Files that lie
-        side by side are given as COLUMN=FILE,COLUMN=FILE; images may be given as a folder.
+        how many rows were skipped as they hold no text or no label, or are too long. Beside the
+        metrics stand the signatures of those that have one. Files that lie side by side are given
+        as COLUMN=FILE,COLUMN=FILE; images may be given as a folder.
 
         Raises InputError for a label that the run does not know.
         """
+        self.task.check_libraries()
         fields = self.task.fields(self.config.corpus)
         encoding = self._encoding(fields)
         skips: Counter[Skip] = Counter()
@@ -122,7 +124,8 @@ class Predictor:
                 yield from self._judged(fields, encoded)
 
         evaluation, _ = evaluate(self.task, judged(), self.world)
-        return evaluation.metrics, skips
+        signatures = {f"{name}_signature": s for name, s in evaluation.signatures.items()}
+        return {**evaluation.metrics, **signatures}, skips
 
     def _inputs(self, given: str, columns: Sequence[str]) -> Inputs:
         """The files that a person names."""

@@ -126,6 +126,7 @@ def build(
     if path and not folder.owns(path):  # the best of the run that this one branches off stays there
         state.best, state.best_step, state.stale = None, 0, 0
     task = tasks.get(config.task.name)(config.task, config.model, manifest)
+    task.check_libraries()
     torch.manual_seed(config.train.seed)
     model = task.build().to(world.device)
     if config.model.vectors and not path:

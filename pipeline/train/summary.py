@@ -18,6 +18,7 @@ def write(trainer: Trainer, evaluation: Evaluation, folder: RunFolder) -> None:
         "epochs": state.rows / trainer.loader.rows_before(1),
         "metric": trainer.task.best,
         "validation": evaluation.metrics,
+        "signatures": dict(evaluation.signatures),
         "best": state.best,
         "best_step": state.best_step,
         "seconds": state.seconds,

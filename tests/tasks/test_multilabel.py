@@ -12,9 +12,14 @@ from sklearn.metrics import accuracy_score, f1_score, log_loss
 from torch import Tensor, nn
 
 from pipeline.models.settings import ModelSettings
-from pipeline.stream.batch import Batch
+from pipeline.stream.batch import Batch, collate
+from pipeline.stream.rows import Ragged, Rows
 from pipeline.tasks.multilabel import MultiLabel
 from pipeline.tasks.settings import TaskSettings
+from pipeline.train.distributed import World
+from pipeline.train.documents import documents
+from pipeline.train.evaluate import evaluate
+from pipeline.train.precision import Precision
 from tests.conftest import SMALL
 from tests.tasks.data import Data
 from tests.train.processes import run
@@ -117,3 +122,29 @@ def test_labels_are_learnt_evaluated_and_predicted(tmp_path: Path) -> None:
     assert metrics["examples"] == 600
     assert metrics["micro_f1"] > 0.98
     assert not skips
+
+
+@pytest.mark.parametrize("size", [2, 60])
+def test_a_text_in_several_rows_counts_once_with_its_labels(case, size: int) -> None:
+    """Whichever batches its rows fall into, whose longest lists of labels are as long or not."""
+    model, batch, _, true = case
+    places = np.repeat(np.arange(30), 2)
+    labels = [np.flatnonzero(true[place]) + 1 for place in places]
+    columns = {
+        "tokens": Ragged.of(np.repeat(places, 3), np.full(60, 3)),
+        "labels": Ragged.of(np.concatenate(labels), np.array(list(map(len, labels)))),
+        "document": places,
+        "segment": np.tile([0, 1], 30),
+        "segments": np.full(60, 2),
+    }
+    order = np.random.default_rng(0).permutation(60)
+    rows = Rows.of(columns, 60).take(order, np.zeros_like(order))
+    starts = range(0, 60, size)
+    batches = [collate(rows, slice(a, min(a + size, 60)), size=size, length=3) for a in starts]
+    assert (len({part.columns["labels"].shape for part in batches}) > 1) == (size == 2)
+    alone = World(0, 1, torch.device("cpu"))
+    parts = documents(task(), model, batches, Precision("fp32", alone.device), alone)
+    found, mistakes = evaluate(task(), parts, alone)
+    tally, expected = task().evaluate(task().outputs(model, batch), batch)
+    assert found.metrics == pytest.approx(task().evaluation(tally).metrics)
+    assert len(mistakes) == len(expected)

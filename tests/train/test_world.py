@@ -34,7 +34,13 @@ def one(case: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize(
     "case, world",
-    [("classification", 2), ("classification", 4), ("tagging", 3), ("images", 3)],
+    [
+        ("classification", 2),
+        ("classification", 4),
+        ("tagging", 3),
+        ("images", 3),
+        ("translation", 2),
+    ],
     indirect=["case"],
 )
 def test_the_world_size_bears_on_nothing(

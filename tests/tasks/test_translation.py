@@ -1,0 +1,336 @@
+"""Translation: the loss against torch's, BLEU and chrF against sacrebleu's, rows that only fill up,
+texts that come back as they were, and the way from files to translations."""
+
+import json
+import math
+import unicodedata
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sacrebleu
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+from torch.nn import functional
+
+from pipeline import config
+from pipeline.corpus.dataset import Manifest
+from pipeline.corpus.prepare import prepare
+from pipeline.corpus.settings import CorpusSettings
+from pipeline.corpus.special import BEGIN, END
+from pipeline.corpus.tokenizer import Decoder, Encoder, train
+from pipeline.errors import ConfigError, InputError
+from pipeline.models.settings import ModelSettings
+from pipeline.stream.batch import Batch
+from pipeline.tasks.settings import TaskSettings
+from pipeline.tasks.translation import Translation
+from tests.conftest import small, write_pairs
+from tests.corpus.conftest import columns_of, settings_in, write
+from tests.launch.test_entry_points import launch
+from tests.tasks.data import Data
+from tests.train.processes import run
+
+V = 23
+TARGETS = [[7, 8, 9, END], [END], [4, 4, END], [11, 5, 6, 7, 8, END]]
+"""The last row has no weight."""
+
+
+def task(joint: bool = True, **settings: Any) -> Translation:
+    vocabularies = {"tokenizer": V} if joint else {"source": 31, "target": V}
+    small = ModelSettings(embedding=8, hidden=8, layers=1)
+    return Translation(TaskSettings(name="translation", **settings), small, Data(vocabularies))
+
+
+def batch(rows: Sequence[int] = range(4)) -> Batch:
+    draw = torch.Generator().manual_seed(0)
+    source = torch.randint(4, V, (4, 5), generator=draw)
+    target = torch.tensor([row + [0] * (6 - len(row)) for row in TARGETS])
+    weights = torch.tensor([1.0, 1.0, 1.0, 0.0])
+    own = torch.tensor(rows)
+    columns = {"source": source[own], "target": target[own]}
+    return Batch(columns, torch.tensor([5, 1, 3, 2])[own], weights[own], torch.arange(4)[own])
+
+
+def model(of: Translation) -> nn.Module:
+    torch.manual_seed(1)
+    made = of.build()
+    for parameter in made.parameters():
+        nn.init.normal_(parameter, std=0.5)
+    return made.eval()
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1])
+@pytest.mark.parametrize("joint", [True, False])
+def test_the_loss_is_torchs_token_by_token(joint: bool, share: float) -> None:
+    """A row at a time, each token given those before it, without the row that has no weight."""
+    of, rows = task(joint, label_smoothing=share), batch()
+    net = model(of)
+    loss, tokens, nll, correct = of.loss(net, rows).tolist()
+    expected = plain = right = 0.0
+    for row, target in enumerate(TARGETS[:3]):
+        source = rows.columns["source"][row : row + 1, : rows.lengths[row]]
+        fed, length = torch.tensor([[BEGIN, *target[:-1]]]), torch.tensor([len(target)])
+        keys = rows.keys[row : row + 1]
+        scores = net(source, rows.lengths[row : row + 1], fed, length, keys)[:, 0]
+        answers = torch.tensor(target)
+        expected += functional.cross_entropy(
+            scores, answers, reduction="sum", label_smoothing=share
+        ).item()
+        plain += functional.cross_entropy(scores, answers, reduction="sum").item()
+        right += (scores.argmax(1) == answers).sum().item()
+    assert (tokens, correct) == (8, right)
+    assert loss == pytest.approx(expected, rel=1e-5)
+    assert nll == pytest.approx(plain, rel=1e-5)
+    figures = of.metrics([loss, tokens, nll, correct])
+    assert figures["perplexity"] == pytest.approx(math.exp(plain / 8), rel=1e-5)
+    tally, _ = of.evaluate(of.outputs(net, rows), rows)
+    found = of.evaluation(tally).metrics
+    assert found["examples"] == 3
+    assert found["loss"] == pytest.approx(plain / 8, rel=1e-5)
+    assert found["accuracy"] == pytest.approx(right / 8)
+
+
+def test_rows_without_weight_have_no_part_in_the_gradient() -> None:
+    of = task(label_smoothing=0.1)
+    net = model(of)
+    gradients = []
+    for rows in (range(4), range(3)):
+        net.zero_grad()
+        of.loss(net, batch(rows))[0].backward()
+        gradients.append([p.grad.clone() for p in net.parameters() if p.grad is not None])
+    for a, b in zip(*gradients, strict=True):
+        assert torch.allclose(a, b, atol=1e-5)
+
+
+def test_a_rank_whose_rows_only_fill_up_takes_part() -> None:
+    """Of such rows not even a column of targets may be left."""
+    of = task(label_smoothing=0.1)
+    net, rows = model(of), batch([3])
+    empty = Batch({**rows.columns, "target": torch.zeros(1, 0, dtype=torch.int64)}, *(
+        (rows.lengths, rows.weights, rows.keys)
+    ))  # fmt: skip
+    for each in (rows, empty):
+        sums = of.loss(net, each)
+        sums[0].backward()
+        assert sums.tolist() == [0, 0, 0, 0]
+        assert all(p.grad is not None and not p.grad.any() for p in net.parameters())
+        outputs = of.outputs(net, each)
+        tally, mistakes = of.evaluate(outputs, each)
+        assert tally.tolist() == [0, 0, 0, 0]
+        assert not mistakes
+        assert not of.texts(outputs, each)
+
+
+def test_tallies_and_texts_of_parts_add_up() -> None:
+    of, rows = task(beams=3), batch()
+    net = model(of)
+    outputs = of.outputs(net, rows)
+    whole, _ = of.evaluate(outputs, rows)
+    parts = [batch([0, 3]), batch([2]), batch([1])]
+    found = [of.outputs(net, part) for part in parts]
+    tallies = [of.evaluate(o, part)[0] for o, part in zip(found, parts, strict=True)]
+    assert torch.allclose(whole, sum(tallies, torch.zeros(4)), rtol=1e-5)
+    texts = [t for o, part in zip(found, parts, strict=True) for t in of.texts(o, part)]
+    assert sorted(texts) == sorted(of.texts(outputs, rows))
+    assert [reference for _, reference in of.texts(outputs, rows)] == ["7 8 9", "", "4 4"]
+
+
+PAIRS = [
+    ("Ein Mann fährt Rad.", "Ein Mann fährt Fahrrad."),
+    ("zwei Hunde spielen im Schnee", "Zwei Hunde spielen im Schnee."),
+    ("", "Eine Frau, die lacht"),
+]
+
+
+@pytest.mark.parametrize("tokenizer", ["13a", "char"])
+def test_bleu_and_chrf_are_sacrebleus(tokenizer: str) -> None:
+    tally = torch.tensor([4.0, 6.0, 8.0, 3.0], dtype=torch.float64)
+    found = task(bleu_tokenizer=tokenizer).evaluation(tally, PAIRS)
+    written, references = ([pair[k] for pair in PAIRS] for k in (0, 1))
+    bleu = sacrebleu.corpus_bleu(written, [references], tokenize=tokenizer)
+    assert found.metrics["bleu"] == bleu.score > 0
+    assert found.metrics["chrf"] == sacrebleu.corpus_chrf(written, [references]).score
+    assert f"case:mixed|eff:no|tok:{tokenizer}" in found.signatures["bleu"]
+    assert found.metrics["loss"] == 0.5
+
+
+def test_as_many_translations_as_asked_for_the_best_first() -> None:
+    of, rows = task(beams=4, best=3), batch()
+    told = of.predict(of.outputs(model(of), rows)[:3], [{}] * 3)
+    for each in told:
+        scores = [other["score"] for other in each["best"]]
+        assert len(scores) == 3
+        assert scores == sorted(scores, reverse=True)
+        assert each["best"][0] == {k: each[k] for k in ("translation", "score")}
+
+
+SETTINGS = CorpusSettings(input=["x"], shards="x", lowercase=False, vocab_size=400)
+
+
+@pytest.fixture(scope="module")
+def coder(tmp_path_factory: pytest.TempPathFactory) -> tuple[Encoder, Decoder]:
+    texts = ["Ein Mann fährt </s> Rad.", "  two  spaces, a tab\tand naïve 映画 🙂"] * 9
+    path = tmp_path_factory.mktemp("coder") / "tokenizer.json"
+    path.write_text(train(texts, SETTINGS))
+    return Encoder(path, 4096), Decoder(path.read_bytes())
+
+
+@given(text=st.text(st.characters(exclude_categories=["Cs", "Mn", "Lo"]), min_size=1))
+def test_a_text_comes_back_as_it_was(coder: tuple[Encoder, Decoder], text: str) -> None:
+    """Blanks, capitals and what is spelt as a special token too; but for Unicode's composition."""
+    for whole in (text, f" <s>{text}</s> ", text.title()):
+        (encoded,) = coder[0].encode([whole])
+        assert coder[1].decode(encoded.rows[0]) == unicodedata.normalize("NFC", whole)
+
+
+def made(folder: Path, **changes: Any) -> Manifest:
+    settings = settings_in(folder, **{"input": "*.jsonl", "long_texts": "drop", **changes})
+    return prepare(settings, Translation.fields(settings), lambda line: None)
+
+
+def pairs(count: int) -> list[dict[str, Any]]:
+    return [{"text": f"text number {n}", "target": f"Satz, der {n}."} for n in range(count)]
+
+
+@pytest.mark.parametrize("joint", [True, False])
+def test_what_is_stored_spells_both_texts(tmp_path: Path, joint: bool) -> None:
+    write(tmp_path / "a.jsonl", pairs(80))
+    manifest = made(tmp_path, joint=joint)
+    source, target = ("tokenizer", "tokenizer") if joint else ("source", "target")
+    assert manifest.vocabularies.keys() == {source, target}
+    rows = [row for split in manifest.splits for row in columns_of(manifest, split)]
+    found = set()
+    for row in rows:
+        assert row["target"][-1] == END
+        assert END not in row["target"][:-1]
+        assert END not in row["source"]
+        texts = manifest.decode(source, row["source"]), manifest.decode(target, row["target"])
+        found.add(texts)
+    assert found == {(row["text"], row["target"]) for row in pairs(80)}
+    if joint:  # and was trained on both languages
+        assert len(Encoder(manifest.path / "tokenizer.json", 60).encode(["Satz"])[0].rows[0]) == 1
+
+
+def test_what_has_no_usable_target_is_counted_and_left_out(tmp_path: Path) -> None:
+    rows = pairs(60)
+    rows += [{"text": "a", "target": ""}, {"text": "b", "target": " \t"}, {"text": "c"}]
+    rows += [{"text": "", "target": "d"}, {"text": "e", "target": "x\0"}]
+    rows += [{"text": "f", "target": "lang " * 9}, {"text": "long " * 99, "target": "g"}]
+    write(tmp_path / "a.jsonl", rows)
+    report = made(tmp_path, max_target_tokens=8, max_skipped=0.1).report
+    counted = {k: v for k, v in report.items() if v and k not in ("rows", "duplicates")}
+    assert counted == {
+        "no_target": 3, "no_text": 1, "nul": 1, "target_too_long": 1, "too_long": 1,
+    }  # fmt: skip
+
+
+def test_a_target_may_be_as_long_as_it_says(tmp_path: Path) -> None:
+    """</s> is not one of its tokens."""
+    write(tmp_path / "a.jsonl", [*pairs(80), {"text": "long", "target": "Satz " * 30}])
+    most = max(len(row["target"]) - 1 for s in ("train", "validation")
+               for row in columns_of(made(tmp_path), s))  # fmt: skip
+    for limit, left_out in ((most, False), (most - 1, True)):
+        shards = str(tmp_path / f"of-{limit}")
+        report = made(tmp_path, max_target_tokens=limit, shards=shards).report
+        assert bool(report["target_too_long"]) == left_out
+
+
+def test_a_missing_column_is_one_line(tmp_path: Path) -> None:
+    write(tmp_path / "a.jsonl", [{"text": "a", "tgt": "b"}] * 9)
+    with pytest.raises(InputError, match="has no column 'target'"):
+        made(tmp_path)
+
+
+def test_a_tokeniser_that_cannot_end_a_text_is_one_line(tmp_path: Path) -> None:
+    """Token 3 of it stands for text."""
+    write(tmp_path / "a.jsonl", pairs(60))
+    from tokenizers import Tokenizer
+
+    other = Tokenizer.from_str(train(["a b"], SETTINGS))
+    values = json.loads(other.to_str())
+    values["added_tokens"] = values["added_tokens"][:3]
+    (tmp_path / "given.json").write_text(json.dumps(values))
+    with pytest.raises(InputError, match="its token 3 is '</s>' and stands for text, but what is"):
+        made(tmp_path, tokenizer=str(tmp_path / "given.json"))
+
+
+CONFLICTS = {
+    "corpus.long_texts=split": "corpus.long_texts=split: a part of a text is not what",
+    "corpus.long_texts=truncate": "corpus.long_texts=truncate: a part of a text is not what",
+    "corpus.lowercase=true": "corpus.lowercase=true: translations would be written in small",
+    "corpus.target=text": "corpus.target='text': the same column as corpus.text",
+    "model.cell=grid_lstm": "model.cell=grid_lstm: has no decoder",
+    "task.best=5": "task.best=5: no more are found than are followed, task.beams=4",
+    "task.class_weights=balanced": "is of task.name=classification or images, but",
+    "model.pooling=last": "is of task.name=classification or multilabel or images",
+    "stream.direct=9": "the task is translation; set stream.direct=0",
+}
+
+
+@pytest.mark.parametrize("override, expected", CONFLICTS.items(), ids=CONFLICTS)
+def test_what_cannot_be_is_one_line(override: str, expected: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        config.load(None, [*small(Path(), "translation"), override])
+    assert any(expected in line for line in caught.value.lines)
+
+
+@pytest.mark.parametrize("override", ["model.bridge=false", "corpus.joint=false", "task.beams=2"])
+def test_what_is_of_translation_alone_is_passed_over_by_no_other(override: str) -> None:
+    with pytest.raises(ConfigError, match=r"is of task.name=translation, but the task is classif"):
+        config.load(None, [override])
+
+
+def test_two_vocabularies_are_not_one_tokeniser() -> None:
+    overrides = [*small(Path(), "translation"), "corpus.joint=false", "corpus.tokenizer=t.json"]
+    with pytest.raises(ConfigError, match=r"corpus.joint=false: means a vocabulary of each"):
+        config.load(None, overrides)
+
+
+def test_what_evaluation_needs_is_asked_for_before_training(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Translation, "libraries", ("tokenizers", "nobleu"))
+    with pytest.raises(ConfigError, match="needs nobleu, not installed here; pip install nobleu"):
+        task().check_libraries()
+
+
+LEARNING = [
+    "model.cell=gru", "model.embedding=64", "model.hidden=64", "model.layers=1", "model.dropout=0",
+    "model.embedding_dropout=0", "model.attention=dot", "model.tie_embeddings=false",
+    "train.weight_decay=0", "train.embedding_decay=0", "train.average=0", "train.lr=7e-3",
+    "train.warmup=0.02", "train.lr_end=0.1", "train.epochs=6", "stream.token_budget=128",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("joint", [True, False])
+def test_a_language_is_learnt_evaluated_and_written(joint: bool, tmp_path: Path) -> None:
+    where = f"{tmp_path}/run"
+    write_pairs(tmp_path / "pairs.jsonl", 3000)
+    status, _, err = run(
+        *small(tmp_path, "translation"), *LEARNING, f"corpus.joint={joint}", f"run.dir={where}"
+    )  # fmt: skip
+    assert status == 0, err
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary["metric"] == "bleu"
+    assert summary["best"] > 90
+    assert summary["signatures"]["bleu"].startswith("nrefs:1|case:mixed")
+    write_pairs(tmp_path / "new.jsonl", 40, seed=7)
+    status, out, err = launch("evaluate.py", "--run", where, "--input", f"{tmp_path}/new.jsonl")
+    assert status == 0, err
+    found = json.loads(out)
+    assert found["examples"] == 40
+    assert found["bleu"] > 90
+    assert "version:" in found["chrf_signature"]
+    texts = "the plot of it\n\n" + "film " * 60 + "\nmusic\n"
+    status, out, err = launch("predict.py", "--run", where, text=texts)
+    assert status == 0, err
+    told = [json.loads(line) for line in out.splitlines()]
+    assert told[0]["translation"] == "„je auf Mühe ein.“"
+    assert told[1] == {"error": "the text is empty"}
+    assert "more than corpus.max_tokens tokens" in told[2]["error"]
+    assert told[3]["translation"] == "„wie.“"
+    status, out, _ = launch("predict.py", "--run", where, "task.best=2", text=texts)
+    assert len(json.loads(out.splitlines()[0])["best"]) == 2
