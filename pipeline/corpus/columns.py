@@ -229,13 +229,14 @@ class Steps(Column):
     def check(self, value: Any) -> Any:
         data = self._file(value) if isinstance(value, (str, Path)) else value
         pixels = images.decode(data, self.settings) if isinstance(data, bytes) else None
-        return Skip.NO_IMAGE if pixels is None else images.steps(pixels, self.settings)
+        return Skip.NO_IMAGE if pixels is None else pixels
 
     def data(self, value: Any) -> bytes:
+        """Of the pixels, so that the same images are held out whatever a step of them is."""
         return bytes(value.tobytes())
 
     def encode(self, values: Sequence[Any], tools: Tools) -> list[Cells]:
-        return [Cells([steps]) for steps in values]
+        return [Cells([images.steps(pixels, self.settings)]) for pixels in values]
 
     def _file(self, value: str | Path) -> bytes | None:
         """The content of an image file; None of what it may not be, or does not begin as one."""

@@ -275,6 +275,16 @@ def test_each_form_gives_the_same_rows(tmp_path: Path, lay: Callable[[Path], dic
     assert not made.tokenizers
 
 
+def test_the_same_images_are_held_out_whatever_a_step_is(tmp_path: Path):
+    given, held_out = in_idx(tmp_path), []
+    for step in ("row", "pixel", "patch"):
+        made = make(tmp_path, **given, shards=str(tmp_path / step), step=step, patch=2)
+        held_out.append(
+            sorted(sorted(np.ravel(r["steps"])) for r in columns_of(made, "validation"))
+        )
+    assert held_out[0] == held_out[1] == held_out[2]
+
+
 def test_equal_pixels_are_duplicates_whatever_the_file(tmp_path: Path):
     table = pa.table({
         "image": [png(p, compress_level=n) for p in PIXELS for n in (0, 9)],
