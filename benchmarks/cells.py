@@ -37,7 +37,7 @@ sys.path.insert(0, str(REPOSITORY))
 from pipeline import kernels  # noqa: E402
 from pipeline.models.cells import CELLS  # noqa: E402
 from pipeline.models.grid import GridStack  # noqa: E402
-from pipeline.models.recurrent import Layer, State  # noqa: E402
+from pipeline.models.recurrent import Layer, Stack, State  # noqa: E402
 from pipeline.models.settings import ModelSettings  # noqa: E402
 from pipeline.train.distributed import use_one_core  # noqa: E402
 
@@ -45,6 +45,7 @@ Contenders = dict[str, Callable[[], None]]
 TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 OWN_LAYER = ("elman", "lstm", "gru")
 """Cells that torch has a layer of."""
+STACKED = "stacked_lstm"
 
 
 def main() -> None:
@@ -94,7 +95,8 @@ def measure(
 ) -> dict[str, Any]:
     torch.manual_seed(0)
     x = torch.randn(tokens, rows, hidden, dtype=TYPES[name], requires_grad=True)
-    settings = ModelSettings(cell=cell, hidden=hidden, layers=1)
+    layers = 2 if cell == STACKED else 1
+    settings = ModelSettings(cell="lstm" if cell == STACKED else cell, hidden=hidden, layers=layers)
     contenders, products = MEASURES[cell](x, settings)
     with torch.autocast("cpu", torch.bfloat16, enabled=name == "bf16"):
         rate = product_rate(TYPES[name], seconds)
@@ -130,6 +132,31 @@ def layer(x: Tensor, settings: ModelSettings) -> tuple[Contenders, int]:
         zero = torch.zeros(2, rows, units)
         found["native"] = lambda: run(True, State(zero, zero))  # what is carried on always is
     return found, 2 * layer.cells[0].gates * units * (units + units)
+
+
+def stacked(x: Tensor, settings: ModelSettings) -> tuple[Contenders, int]:
+    """Two bidirectional layers of LSTM, the second of which reads both directions."""
+    steps, rows, units = x.shape
+    stack = Stack(units, settings)
+    lengths = torch.full((rows,), steps)
+    dy = torch.randn(steps, rows, 2 * units)
+    layers = [layer for layer in stack.layers if isinstance(layer, Layer)]
+
+    def run(native: bool) -> None:
+        for layer in layers:
+            layer.native = native
+        backward(stack(x, lengths, lengths)[0], dy, [x, *stack.parameters()])
+
+    def loop() -> None:
+        zero, y = x.new_zeros(rows, units), x
+        for layer in layers:
+            turned = [y, y.flip(0)]
+            both = [c.loop(turned[d], zero, zero)[0] for d, c in enumerate(layer.cells)]
+            y = torch.cat([both[0], both[1].flip(0)], -1)
+        backward(y, dy, [x, *stack.parameters()])
+
+    products = 2 * 4 * units * (units + units + 2 * units + units)
+    return {"own": lambda: run(True), "loop": loop, "torch": lambda: run(False)}, products
 
 
 def grid(x: Tensor, settings: ModelSettings) -> tuple[Contenders, int]:
@@ -179,7 +206,7 @@ def backward(y: Tensor, dy: Tensor, parameters: list[Tensor]) -> None:
     torch.autograd.grad(y, parameters, dy.to(y.dtype), allow_unused=True)
 
 
-MEASURES = dict.fromkeys(CELLS, layer) | {"grid_lstm": grid}
+MEASURES = dict.fromkeys(CELLS, layer) | {"grid_lstm": grid, STACKED: stacked}
 
 
 def in_turn(contenders: list[Callable[[], None]], seconds: float) -> list[float]:

@@ -72,10 +72,14 @@ def open_mixed(manifest: Manifest, settings: StreamSettings) -> list[Manifest]:
     found = []
     for location in settings.mix:
         other = open_dataset(location, whole=settings.on_corrupt == "stop")
-        for what in ("tokenizers", "names", "fields", "segments"):
+        compared = {
+            "tokenizers": "another tokenizer", "names": "other labels",
+            "fields": "other columns", "segments": "another corpus.long_texts",
+        }  # fmt: skip
+        for what, meaning in compared.items():
             if getattr(other, what) != getattr(manifest, what):
                 raise DatasetError(
-                    f"stream.mix: {location} has another {what} than {manifest.location}, so its "
+                    f"stream.mix: {location} has {meaning} than {manifest.location}, so its "
                     "rows mean something else; prepare it with corpus.tokenizer and "
                     "corpus.label_names of that one"
                 )
