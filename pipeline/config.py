@@ -226,6 +226,13 @@ def _model_conflicts(model: ModelSettings) -> Iterator[str]:
                 f"model.{key}={value}: is of model.cell={' or '.join(cells)}, but the cell is "
                 f"{model.cell}, which would pass it over; leave it out or change the cell"
             )
+    if model.separate and not model.bidirectional:
+        yield "model.separate=true: two stacks of two directions; set model.bidirectional=true too"
+    if model.backward and model.bidirectional:
+        yield (
+            "model.backward=true: says where one direction begins, but model.bidirectional=true "
+            "reads in both; leave one of them out"
+        )
     for key in ("hidden", "characters") if model.cell == "goru" else ():
         units = getattr(model, key)
         if units == 1:
@@ -281,6 +288,11 @@ def _task_conflicts(config: Config) -> Iterator[str]:
                     f"{name}.{key}={value}: is of task.name={' or '.join(of)}, but the task is "
                     f"{task}, which would pass it over; leave it out or change the task"
                 )
+    if config.model.init_from and config.model.vectors:
+        yield (
+            f"model.vectors={config.model.vectors}: model.init_from has an embedding already; "
+            f"leave one of them out"
+        )
     if task == "language_modelling":
         yield from _contiguous_conflicts(config)
     if task == "images":
@@ -322,8 +334,9 @@ def _contiguous_conflicts(config: Config) -> Iterator[str]:
         f"corpus.long_texts={corpus.long_texts}: would leave out what is long; set split": (
             corpus.long_texts != "split"
         ),
-        "model.bidirectional=true: would see the token that it is to predict; set false": (
-            model.bidirectional
+        "model.bidirectional=true: would see the token that it is to predict; set false, or "
+        "model.separate=true for a language model of each direction": (
+            model.bidirectional and not model.separate
         ),
         "corpus.drop_duplicates=true: takes what is said again out of a running text; set false": (
             corpus.drop_duplicates

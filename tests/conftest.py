@@ -154,7 +154,7 @@ CASES = {
             "corpus.long_texts=split",
             "corpus.max_tokens=30", "corpus.drop_duplicates=false", "stream.batch_rows=8",
             "stream.stretch=20", "stream.micro_batches=1", "model.native=false",
-            "model.bidirectional=false", "model.activation_penalty=1", "model.change_penalty=1",
+            "model.separate=true", "model.activation_penalty=1", "model.change_penalty=1",
         ),
     ),
     "translation": Case(

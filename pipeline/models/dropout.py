@@ -16,7 +16,12 @@ from pipeline.kernels import Zones
 def keyed_uniform(keys: Tensor, site: int, width: int) -> Tensor:
     """Uniform numbers in [0, 1) [B, width], from keys [B] int64, by SplitMix64's finaliser."""
     counters = torch.arange(1, width + 1, device=keys.device) + (site << 32)
-    x = keys[:, None] + counters * -0x61C8864680B583EB  # [B, width], int64 wraps around
+    return _uniform(keys[:, None], counters)
+
+
+def _uniform(keys: Tensor, counters: Tensor) -> Tensor:
+    """Uniform numbers in [0, 1), by key and counter, of the shape that both broadcast to."""
+    x = keys + counters * -0x61C8864680B583EB  # int64 wraps around
     x = (x ^ _shift(x, 30)) * -0x40A7B892E31B1A47
     x = (x ^ _shift(x, 27)) * -0x6B2FB644ECCEEE15
     return _shift(x ^ _shift(x, 31), 40).float() / 2**24
@@ -54,6 +59,22 @@ class TokenDropout(nn.Module):
         if not self.training or self.p == 0:
             return x
         kept = keyed_uniform(keys, self.site, x.shape[0]).t() >= self.p  # [T, B]
+        return x * (kept.to(x.dtype) / (1 - self.p))[..., None]
+
+
+class TypeDropout(nn.Module):
+    """Zero the embedding of a token wherever it stands in a row, and scale up the others (Gal and
+    Ghahramani 2016; AWD-LSTM does, with one draw for all rows of an update)."""
+
+    def __init__(self, p: float, site: int) -> None:
+        super().__init__()
+        self.p, self.site = p, site
+
+    def forward(self, x: Tensor, tokens: Tensor, keys: Tensor) -> Tensor:
+        """x [T, B, F]; tokens [T, B], keys [B]."""
+        if not self.training or self.p == 0:
+            return x
+        kept = _uniform(keys, tokens + 1 + (self.site << 32)) >= self.p  # [T, B]
         return x * (kept.to(x.dtype) / (1 - self.p))[..., None]
 
 

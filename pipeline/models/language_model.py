@@ -1,6 +1,6 @@
 """Tokens to the likelihood of those that follow: embedding, recurrent stack, softmax.
 
-Legend: T tokens of a stretch, B rows, E embedding, H hidden, D directions of a stack, V vocabulary.
+Legend: T tokens of a stretch, B rows, E embedding, H hidden, D directions, V vocabulary.
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pipeline.models.dropout import LockedDropout, TokenDropout
+from pipeline.models.directions import Separate
+from pipeline.models.dropout import LockedDropout, TypeDropout
 from pipeline.models.encoder import encoder
 from pipeline.models.recurrent import Stack, State
 from pipeline.models.settings import ModelSettings
@@ -32,7 +33,9 @@ class Predicted(NamedTuple):
 
 class LanguageModel(nn.Module):
     """A recurrent language model (Mikolov et al. 2010) with regularisers of AWD-LSTM (Merity et al.
-    2018). Texts are read in one direction.
+    2018). Of two directions each has a stack of its own; they share embedding and softmax (Peters
+    et al. 2018). The rows of a batch are dealt evenly to them: the first half is read forward, and
+    those of the second half come in the order that they are read in, from their end.
 
     With `tie_embeddings` a token is scored by the vector that embeds it (Press and Wolf 2017), and
     states of another width than that go through a linear layer first. With `softmax=adaptive` rare
@@ -44,16 +47,14 @@ class LanguageModel(nn.Module):
         s = self.settings = settings
         self.embedding = nn.Embedding(vocabulary, s.embedding)
         nn.init.normal_(self.embedding.weight, std=0.1)
-        self.token_dropout = TokenDropout(s.embedding_dropout, site=0)
+        self.token_dropout = TypeDropout(s.embedding_dropout, site=0)
         self.input_dropout = LockedDropout(s.dropout, site=1)
         stack = encoder(s.embedding, s, site=2)
-        assert isinstance(stack, Stack), "grid_lstm carries no state"
+        assert isinstance(stack, Stack | Separate), "grid_lstm carries no state"
         self.stack = stack
         self.output_dropout = LockedDropout(s.dropout, site=1000)
-        width = s.embedding if s.tie_embeddings else self.stack.outputs
-        self.project = (
-            nn.Identity() if width == self.stack.outputs else nn.Linear(self.stack.outputs, width)
-        )
+        width = s.embedding if s.tie_embeddings else s.hidden
+        self.project = nn.Identity() if width == s.hidden else nn.Linear(s.hidden, width)
         if s.softmax == "adaptive":
             cutoffs = [vocabulary // 16, vocabulary // 4]
             self.scores: nn.Module = nn.AdaptiveLogSoftmaxWithLoss(width, vocabulary, cutoffs)
@@ -90,8 +91,24 @@ class LanguageModel(nn.Module):
     ) -> tuple[Tensor, list[State]]:
         """tokens [B, T], lengths [B], keys [B], the states before -> the top states [T, B, H], and
         those of all layers after."""
-        x = self.token_dropout(self.embedding(tokens.t()), keys)  # [T, B, E]
-        return self.stack(self.input_dropout(x, keys), lengths, keys, before)
+        x = self.token_dropout(self.embedding(tokens.t()), tokens.t(), keys)  # [T, B, E]
+        x = self.input_dropout(x, keys)
+        read: list[tuple[Tensor, list[State]]] = []
+        for stack, rows in zip(self.stacks, _dealt(x.shape[1], len(self.stacks)), strict=True):
+            own = [State(*(part[:, rows] for part in state)) for state in before]
+            read.append(stack(x[:, rows], lengths[rows], keys[rows], own))
+        if len(read) == 1:
+            return read[0]
+        states, carried = zip(*read, strict=True)
+        layers = zip(*carried, strict=True)  # of each layer its states in all directions
+        return torch.cat(states, 1), [
+            State(*(torch.cat(parts, 1) for parts in zip(*of, strict=True))) for of in layers
+        ]
+
+    @property
+    def stacks(self) -> list[Stack]:
+        """One a direction."""
+        return [self.stack] if isinstance(self.stack, Stack) else list(self.stack.stacks)  # type: ignore[arg-type]
 
     def likelihoods(self, states: Tensor) -> Tensor:
         """Top states [..., H] -> the log-likelihood of each token to follow [..., V]."""
@@ -122,6 +139,12 @@ class LanguageModel(nn.Module):
         """[..., E] -> [..., V], before the softmax."""
         scored: Tensor = self.scores(x, self.embedding.weight)
         return scored
+
+
+def _dealt(rows: int, stacks: int) -> list[slice]:
+    """Which rows each of the stacks reads."""
+    of_each = rows // stacks
+    return [slice(number * of_each, (number + 1) * of_each) for number in range(stacks)]
 
 
 class Scores(nn.Module):

@@ -85,15 +85,15 @@ class Layer(nn.Module):
         for d, cell in enumerate(self.cells):
             h, c, turned = before.h[d], before.c[d], x
             if d:
-                turned = _Permute.apply(x, reverse)
+                turned = Permute.apply(x, reverse)
             if zones is None:
                 y, c = cell.layer(turned, h, c)  # [T, B, H]
             else:
                 own = [zone.chunk(len(self.cells), -1)[d] for zone in zones]
                 y, c = cell.loop(
-                    turned, h, c, Zones(*(_Permute.apply(z, reverse) if d else z for z in own))
+                    turned, h, c, Zones(*(Permute.apply(z, reverse) if d else z for z in own))
                 )
-            states.append(_Permute.apply(y, reverse) if d else y)
+            states.append(Permute.apply(y, reverse) if d else y)
             memory.append(c)
         y = torch.cat(states, -1) if len(states) == 2 else states[0]
         # Padding has moved the memory of a row that is shorter: better nothing than a wrong one.
@@ -142,6 +142,12 @@ class Stack(nn.Module):
             carried.append(after)
         return x, carried
 
+    def parts(self) -> list[list[nn.Parameter]]:
+        """The parameters of each layer, the lowest first."""
+        skips = [nn.Identity(), *self.skips]
+        layers = zip(self.layers, self.norms, skips, strict=True)
+        return [[p for module in of for p in module.parameters()] for of in layers]
+
 
 class Plain(nn.Module):
     """What the layer says."""
@@ -188,7 +194,7 @@ def reversal(lengths: Tensor, steps: int) -> Tensor:
     return (source * len(lengths) + torch.arange(len(lengths), device=lengths.device)).flatten()
 
 
-class _Permute(torch.autograd.Function):
+class Permute(torch.autograd.Function):
     """Reorder the (t, b) of x [T, B, F] by a permutation that is its own inverse.
 
     So the gradient is a gather too, where autograd would scatter and add.
@@ -202,4 +208,4 @@ class _Permute(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         (index,) = ctx.saved_tensors
-        return _Permute.apply(grad, index), None
+        return Permute.apply(grad, index), None

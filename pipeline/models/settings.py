@@ -10,6 +10,8 @@ BELONGS_TO = {
     "forget_bias": ("lstm", "grid_lstm"),
     "zoneout_memory": ("lstm", "grid_lstm"),
     "goru_capacity": ("goru",),
+    "separate": ("elman", "lstm", "gru", "goru"),
+    "backward": ("elman", "lstm", "gru", "goru"),
     "grid_dimensions": ("grid_lstm",),
     "grid_tied": ("grid_lstm",),
     "grid_priority": ("grid_lstm",),
@@ -32,6 +34,9 @@ OF_TASK = {
     "characters": ("tagging",),
     "crf": ("tagging",),
     "vectors": ("tagging",),
+    "init_from": ("classification", "multilabel", "tagging", "language_modelling"),
+    "separate": ("classification", "multilabel", "tagging", "language_modelling"),
+    "backward": ("classification", "multilabel", "tagging", "language_modelling"),
     "softmax": ("language_modelling",),
     "activation_penalty": ("language_modelling",),
     "change_penalty": ("language_modelling",),
@@ -45,6 +50,16 @@ class ModelSettings(Section):
     layers: int = setting(2, "recurrent layers, one on the other", ge=1)
     hidden: int = setting(128, "units of one layer in one direction", ge=1)
     bidirectional: bool = setting(True, "read in both directions")
+    separate: bool = setting(
+        False,
+        "bidirectional: each direction is a stack of its own; else a layer sees both of the last",
+    )
+    backward: bool = setting(False, "read from the end, if in one direction")
+    init_from: str = setting(
+        "",
+        "folder of a run, such as a language model's, whose tokeniser this one takes and whose "
+        "embedding and recurrent layers it begins with; empty: random weights",
+    )
     activation: Literal["tanh", "relu"] = setting("tanh", "elman: what bounds its states")
     recurrent_init: Literal["orthogonal", "identity"] = setting(
         "orthogonal", "elman: its recurrent weights at first"
@@ -117,8 +132,19 @@ class ModelSettings(Section):
     change_penalty: float = setting(
         0.0, "language modelling: what the squares of their changes cost (AWD-LSTM: 1)", ge=0
     )
-    embedding_dropout: float = setting(0.0, "share of tokens whose embedding is zeroed", ge=0, lt=1)
+    embedding_dropout: float = setting(
+        0.0,
+        "share of tokens whose embedding is zeroed; language_modelling: of words, wherever they "
+        "stand in a row",
+        ge=0,
+        lt=1,
+    )
     weight_drop: float = setting(0.0, "share of recurrent weights that is zeroed", ge=0, lt=1)
     zoneout: float = setting(0.0, "share of units that keep their state at a token", ge=0, lt=1)
     zoneout_memory: float = setting(0.0, "lstm, grid_lstm: the same of the memory", ge=0, lt=1)
     dropout: float = setting(0.0, "locked dropout before, between and after the layers", ge=0, lt=1)
+
+    @property
+    def turned(self) -> tuple[bool, ...]:
+        """Of each direction whether it reads from the end."""
+        return (False, True) if self.bidirectional else (self.backward,)

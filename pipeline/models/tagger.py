@@ -70,7 +70,7 @@ class Characters(nn.Module):
         nn.init.normal_(self.embedding.weight, std=0.1)
         own = {
             "hidden": units, "layers": 1, "bidirectional": True, "dropout": 0.0, "zoneout": 0.0,
-            "zoneout_memory": 0.0, "layer_norm": False,
+            "zoneout_memory": 0.0, "layer_norm": False, "separate": False, "backward": False,
         }  # fmt: skip
         self.stack = encoder(units, settings.model_copy(update=own), CHARACTERS)
         self.last = Last(self.stack.outputs, units)

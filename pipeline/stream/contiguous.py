@@ -4,12 +4,15 @@ The tokens of a split, row after row in the order of the input, are one long tex
 dealt to as many lanes as an update has rows, each a span of it: lane v has the tokens from
 v * N // lanes on. An update takes the next `stretch` tokens of every lane. Rank r of a world of n
 owns the lanes from lanes * r // n on. So what a lane reads in an update hangs on neither ranks nor
-interruptions, and every token but the very first is predicted once an epoch.
+interruptions, and every token but the very first is predicted once an epoch. A lane can be read
+from its end too, or in both directions, as two rows of the batch: then each token but the very last
+is predicted from those behind it.
 
-Legend: B lanes of this rank, T tokens of a stretch, N tokens of the split.
+Legend: D directions, B rows of this rank (D times its lanes: those of one direction, then those of
+the other), T tokens of a stretch, N tokens of the split.
 """
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from itertools import pairwise
 from typing import Any, Protocol
 
@@ -83,8 +86,15 @@ class Contiguous:
     """Updates of one rank, from any position, to the end of the epoch."""
 
     def __init__(
-        self, source: Tokens, settings: StreamSettings, seed: int, rank: int = 0, world: int = 1
+        self,
+        source: Tokens,
+        settings: StreamSettings,
+        seed: int,
+        rank: int = 0,
+        world: int = 1,
+        turned: Sequence[bool] = (False,),
     ) -> None:
+        """`turned` says of each direction whether it reads from the end of a lane."""
         lanes = settings.batch_rows
         if world > lanes:
             raise TrainingError(
@@ -100,10 +110,17 @@ class Contiguous:
             )
         starts = [lane * tokens // lanes for lane in range(lanes + 1)]
         first, stop = lanes * rank // world, lanes * (rank + 1) // world
-        self._own = [
-            _Lane(self, lane, starts[lane], starts[lane + 1], tokens) for lane in range(first, stop)
-        ]
+        self.lanes = stop - first
+        """How many this rank owns, the first rows of each direction."""
         self._size = -(-lanes // world)  # on each rank as many rows as on that with most
+        self._first, self._directions = first, len(turned)
+        self._rows = {
+            direction * self._size + lane - first: _Lane(
+                self, direction * lanes + lane, starts[lane], starts[lane + 1], tokens, back
+            )
+            for direction, back in enumerate(turned)
+            for lane in range(first, stop)
+        }
         self._longest = max(b - a for a, b in pairwise(starts))
         self._key = key(seed, 4)
         self.updates = -(-self._longest // settings.stretch)
@@ -111,21 +128,23 @@ class Contiguous:
 
     def rows_before(self, epoch: int) -> int:
         """Rows of all epochs before this one, a stretch of a lane each."""
-        return epoch * self.updates * self.settings.batch_rows
+        return epoch * self.updates * self.settings.batch_rows * self._directions
 
     def prefetched(self, position: Position) -> Generator[Update, None, None]:
         return prefetch(self.epoch(position), self.settings.prefetch)
 
-    @property
-    def lanes(self) -> int:
-        """How many this rank owns, which are the first rows of its batches."""
-        return len(self._own)
+    def by_lane(self, values: torch.Tensor) -> torch.Tensor:
+        """Of values of the rows [B, ...] those of this rank's lanes [lanes * D, ...]."""
+        of_lanes = values.unflatten(0, (self._directions, self._size))[:, : self.lanes]
+        return of_lanes.transpose(0, 1).flatten(0, 1)
 
     def own(self, values: torch.Tensor) -> torch.Tensor:
-        """Of values of all lanes [lanes, ...] those of this rank's rows, 0 for filling ones."""
-        found = values.new_zeros(self._size, *values.shape[1:])
-        found[: self.lanes] = values[self._own[0].number :][: self.lanes]
-        return found
+        """Of what `by_lane` gave on all ranks, one behind the other, the values of this rank's
+        rows [B, ...], 0 for filling ones."""
+        of_lanes = values.unflatten(0, (-1, self._directions))[self._first :][: self.lanes]
+        found = values.new_zeros(self._directions, self._size, *values.shape[1:])
+        found[:, : self.lanes] = of_lanes.transpose(0, 1)
+        return found.flatten(0, 1)
 
     def epoch(self, position: Position) -> Iterator[Update]:
         for number in range(position.update, self.updates):
@@ -138,10 +157,13 @@ class Contiguous:
     def _update(self, epoch: int, number: int, after: Position) -> Update:
         stretch = self.settings.stretch
         width = min(stretch, self._longest - number * stretch)
-        tokens = np.full((self._size, width + 1), PAD, np.int64)
-        lengths = np.ones(self._size, np.int64)
+        rows = self._size * self._directions
+        tokens = np.full((rows, width + 1), PAD, np.int64)
+        lengths, ids = np.ones(rows, np.int64), np.zeros(rows, np.int64)
+        weights = np.zeros(rows, np.float32)
         skipped = own = 0
-        for row, lane in enumerate(self._own):
+        for row, lane in self._rows.items():
+            ids[row], weights[row] = lane.number, 1
             found, whole = lane.read(number * stretch, width)
             tokens[row, : len(found)] = found
             left = max(min(width, lane.length - number * stretch), 0)
@@ -149,22 +171,19 @@ class Contiguous:
             skipped += not whole
         x, y = tokens[:, :-1], tokens[:, 1:].copy()
         y[np.arange(width) >= lengths[:, None]] = PAD
-        ids = np.zeros(self._size, np.int64)
-        ids[: len(self._own)] = [lane.number for lane in self._own]
         keys = draw(key(self._key, epoch, number), ids).view(np.int64)
-        weights = (np.arange(self._size) < len(self._own)).astype(np.float32)
         columns = {
             TOKENS: torch.from_numpy(np.ascontiguousarray(x)),
             TARGETS: torch.from_numpy(y),
-            STRETCH: torch.full((self._size,), number),
+            STRETCH: torch.full((rows,), number),
         }
         batch = Batch(
             columns, torch.from_numpy(lengths), torch.from_numpy(weights), torch.from_numpy(keys)
         )
         return Update(
             [batch],
-            rows=self.settings.batch_rows,
-            padded_tokens=self._size * width,
+            rows=self.settings.batch_rows * self._directions,
+            padded_tokens=rows * width,
             tokens=own,
             skipped=skipped,
             after=after,
@@ -179,18 +198,27 @@ class Contiguous:
 
 
 class _Lane:
-    """The tokens [start, stop) of a split, and one more to predict, if there is one."""
+    """The tokens [start, stop) of a split and one more to predict, if there is one: that after
+    them, or before them if they are read from their end."""
 
-    def __init__(self, of: Contiguous, number: int, start: int, stop: int, tokens: int) -> None:
+    def __init__(
+        self, of: Contiguous, number: int, start: int, stop: int, tokens: int, back: bool
+    ) -> None:
         self.number, self.length = number, stop - start
-        self._of, self._start, self._stop = of, start, min(stop + 1, tokens)
+        self._of, self._back, self._start, self._stop = of, back, start, stop
+        self._least, self._most = (start - 1, stop) if back else (start, stop + 1)
+        self._least, self._most = max(self._least, 0), min(self._most, tokens)
         self._held: dict[int, tuple[NDArray[np.int64], bool]] = {}
 
     def read(self, place: int, count: int) -> tuple[NDArray[np.int64], bool]:
-        """Up to `count` tokens from a place of the lane on and the one after them, and whether none
-        of them is damaged."""
-        start = self._start + place
-        stop = min(start + count + 1, self._stop)
+        """Up to `count` tokens from a place of the lane on, in the order that it is read in, and
+        the one after them, and whether none of them is damaged."""
+        if self._back:
+            stop = self._stop - place
+            start = max(stop - count - 1, self._least)
+        else:
+            start = self._start + place
+            stop = min(start + count + 1, self._most)
         parts: list[NDArray[np.int64]] = [np.zeros(0, np.int64)]
         held: dict[int, tuple[NDArray[np.int64], bool]] = {}
         if start < stop:
@@ -198,7 +226,8 @@ class _Lane:
                 held[number] = self._held.get(number) or self._of.source.block(number)
                 parts.append(held[number][0][max(start - first, 0) : stop - first])
         self._held = held
-        return np.concatenate(parts), all(whole for _, whole in held.values())
+        tokens = np.concatenate(parts)
+        return tokens[::-1] if self._back else tokens, all(whole for _, whole in held.values())
 
 
 def open_contiguous(
@@ -209,8 +238,9 @@ def open_contiguous(
     split: str = "train",
     rank: int = 0,
     world: int = 1,
+    turned: Sequence[bool] = (False,),
     say: Callable[[str], None] = print,
 ) -> Contiguous:
     """Updates of a split for one rank."""
     source = OfShards(open_reader(manifest, settings, split, say))
-    return Contiguous(source, settings, seed, rank, world)
+    return Contiguous(source, settings, seed, rank, world, turned)

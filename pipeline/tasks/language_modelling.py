@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -27,18 +27,23 @@ class LanguageModelling(Task):
     those that the next begins with, and no gradient goes back past it (truncated back-propagation,
     Williams and Peng 1990).
 
-    Legend: B lanes of this rank, T tokens of a stretch, L layers, G tokens that are written.
+    A model that reads from the end learns what stands before; of two directions each is judged, and
+    the forward one writes.
+
+    Legend: B rows, a lane of this rank in one direction each, T tokens of a stretch, L layers, G
+    tokens that are written.
     """
 
     sums = ("loss", "tokens", "nll")
     best = "perplexity"
     less_is_better = True
-    in_use: ClassVar = {"long_texts": "truncate", "keep": "end"}  # which is gone on with
     contiguous = True
 
     def __init__(self, settings: TaskSettings, model: ModelSettings, data: Contents) -> None:
         self.settings, self.model, self._data = settings, model, data
         self.vocabulary = data.vocabularies["tokenizer"]
+        # What is gone on with is the end of a text, or its start.
+        self.in_use = {"long_texts": "truncate", "keep": "start" if model.turned[0] else "end"}
         self._bytes = torch.tensor(data.token_bytes("tokenizer"))  # [V]
         self._carried: dict[bool, list[State]] = {}
         """Of training and of evaluation, which do not meet."""
@@ -81,17 +86,24 @@ class LanguageModelling(Task):
         return losses.t()[..., None].double()
 
     def evaluate(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, list[Mistake]]:
-        """The tally is [4]: the loss, its tokens, their bytes, the stretches."""
+        """The tally is [4 + 2 D]: the loss, its tokens, their bytes, the stretches; the loss of
+        each of D directions, their tokens."""
         targets = batch.columns[TARGETS]
         counts = targets > 0
         spelt = (self._bytes.to(targets.device)[targets] * counts).sum()
         told = [outputs.sum(), counts.sum(), spelt, batch.weights.sum()]
-        return torch.stack([value.double() for value in told]), []
+        by_direction = [x for half in (outputs[..., 0], counts) for x in self._by_direction(half)]
+        return torch.stack([value.double() for value in told + by_direction]), []
 
     def evaluation(self, tally: Tensor, texts: Sequence[tuple[str, str]] = ()) -> Evaluation:
-        nll, tokens, spelt, stretches = tally.tolist()
-        figures = {"examples": int(stretches), **_figures(nll, tokens)}
-        return Evaluation(figures | {"bits_per_byte": nll / math.log(2) / max(spelt, 1)})
+        nll, tokens, spelt, stretches, *by_direction = tally.tolist()
+        figures: dict[str, float] = {"examples": int(stretches), **_figures(nll, tokens)}
+        figures["bits_per_byte"] = nll / math.log(2) / max(spelt, 1)
+        if len(self.model.turned) > 1:
+            each = zip(("forward", "backward"), by_direction[:2], by_direction[2:], strict=True)
+            for name, own, of in each:
+                figures[f"perplexity_{name}"] = _figures(own, of)["perplexity"]
+        return Evaluation(figures)
 
     @staticmethod
     def parse(line: str) -> dict[str, Any]:
@@ -100,7 +112,18 @@ class LanguageModelling(Task):
     def predict(self, outputs: Tensor, given: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         rows = outputs[..., 0].long().tolist()
         written = [[token for token in row if token != NONE] for row in rows]
-        return [{"continuation": self._data.decode("tokenizer", tokens)} for tokens in written]
+        if self._from_the_end:
+            return [{"beginning": self._data.decode("tokenizer", row[::-1])} for row in written]
+        return [{"continuation": self._data.decode("tokenizer", row)} for row in written]
+
+    @property
+    def _from_the_end(self) -> bool:
+        """Whether what is written stands before a text."""
+        return self.model.turned[0]
+
+    def _by_direction(self, values: Tensor) -> list[Tensor]:
+        """Sums of [B, T] over the rows of each direction."""
+        return [half.sum() for half in values.chunk(len(self.model.turned))]
 
     def _predict(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
         """The losses [T, B] of a stretch and the penalty, and carry the states along."""
@@ -141,7 +164,8 @@ class LanguageModelling(Task):
             if bool(ended.all()):
                 break
             ones = torch.ones_like(batch.lengths)
-            states, carried = model.states(token[:, None], ones, batch.keys, carried)
+            x = model.embedding(token[None])  # [1, B, E]
+            states, carried = model.stacks[0](x, ones, batch.keys, carried)
             top = states[0]
         return torch.stack(written, 1)[..., None].double()
 
@@ -157,7 +181,8 @@ class LanguageModelling(Task):
         for length in batch.lengths.unique().tolist():
             own = (batch.lengths == length).nonzero()[:, 0]
             tokens = batch.columns["tokens"][own, :length]
-            states, after = model.states(tokens, batch.lengths[own], batch.keys[own])
+            x = model.embedding((tokens.flip(1) if self._from_the_end else tokens).t())
+            states, after = model.stacks[0](x, batch.lengths[own], batch.keys[own])
             top[own] = states[-1].float()
             for all_rows, some in zip(carried, after, strict=True):
                 all_rows.h[:, own], all_rows.c[:, own] = some.h.float(), some.c.float()

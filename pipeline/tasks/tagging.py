@@ -1,7 +1,8 @@
 """Tagging of words: entities, chunks, parts of speech (many-to-many, step by step)."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from types import MappingProxyType
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -26,7 +27,7 @@ class Tagging(Task):
     """
 
     sums = ("loss", "words")
-    in_use: ClassVar = {"long_texts": "split"}  # every word is asked for
+    in_use = MappingProxyType({"long_texts": "split"})  # every word is asked for
 
     def __init__(self, settings: TaskSettings, model: ModelSettings, data: Contents) -> None:
         self.settings, self.model = settings, model

@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
+from types import MappingProxyType
 from typing import Any, ClassVar, Protocol
 
 from torch import Tensor, nn
@@ -80,7 +81,7 @@ class Task(ABC):
     """The metric by which the best checkpoint is chosen."""
     less_is_better = False
     """Whether that is the least, else the greatest."""
-    in_use: ClassVar[Mapping[str, str]] = {}
+    in_use: Mapping[str, str] = MappingProxyType({})
     """Settings of the corpus that are others in prediction than in training."""
     libraries: ClassVar[tuple[str, ...]] = ()
     """What evaluation imports that not every installation has."""

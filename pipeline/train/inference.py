@@ -167,7 +167,8 @@ class Predictor:
         if not rows:
             return
         settings = self.config.stream.model_copy(update={"batch_rows": 1})
-        text = Contiguous(AtHand("--input", np.concatenate(rows)), settings, 0)
+        turned = self.config.model.turned
+        text = Contiguous(AtHand("--input", np.concatenate(rows)), settings, 0, turned=turned)
         batches = (batch for update in text.epoch(Position()) for batch in update.batches)
         yield from documents(self.task, self.model, batches, self.precision, self.world)
 

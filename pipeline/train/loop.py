@@ -338,7 +338,7 @@ class Trainer:
         own = self.task.carried()
         if own is None or not isinstance(self.loader, Contiguous):
             return None
-        parts = self.world.gather(own[: self.loader.lanes].float().cpu())
+        parts = self.world.gather(self.loader.by_lane(own).float().cpu())
         return torch.cat(parts)
 
     @contextmanager

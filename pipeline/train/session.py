@@ -218,7 +218,8 @@ def streams(
 
     place: dict[str, Any] = {"rank": world.rank, "world": world.size, "say": warn}
     if tasks.get(config.task.name).contiguous:
-        going_on = partial(open_contiguous, manifest, stream, seed, **place)
+        turned = config.model.turned
+        going_on = partial(open_contiguous, manifest, stream, seed, turned=turned, **place)
         return going_on(), going_on(split="validation")
     loader = partial(open_loader, manifest, stream, seed, mixed=mixed, **place)
     return loader(), loader(split="validation")

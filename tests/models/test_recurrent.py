@@ -11,7 +11,7 @@ from pipeline.models.classifier import Classifier
 from pipeline.models.dropout import draw_weight_masks
 from pipeline.models.encoder import encoder
 from pipeline.models.grid import GridStack
-from pipeline.models.recurrent import Stack, State, _Permute, reversal
+from pipeline.models.recurrent import Permute, Stack, State, reversal
 from pipeline.models.settings import ModelSettings
 
 LENGTHS = [7, 1, 4, 9, 9]
@@ -155,8 +155,8 @@ def test_the_reversal_is_its_own_inverse_and_its_gradient_is_right() -> None:
     index = reversal(torch.tensor(LENGTHS), max(LENGTHS))
     assert torch.equal(index[index], torch.arange(len(index)))
     x = rows(2).requires_grad_()
-    assert torch.autograd.gradcheck(lambda x: _Permute.apply(x, index), x)
-    reversed_row = _Permute.apply(x, index)[:, 0]
+    assert torch.autograd.gradcheck(lambda x: Permute.apply(x, index), x)
+    reversed_row = Permute.apply(x, index)[:, 0]
     assert torch.equal(reversed_row[:7], x[:7, 0].flip(0))
     assert torch.equal(reversed_row[7:], x[7:, 0])
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -34,17 +35,24 @@ class InBlocks:
         return np.arange(first, stop) + 1, True
 
 
-def stream(source: InBlocks, lanes: int, stretch: int, rank: int = 0, world: int = 1) -> Contiguous:
+def stream(
+    source: InBlocks,
+    lanes: int,
+    stretch: int,
+    rank: int = 0,
+    world: int = 1,
+    turned: tuple[bool, ...] = (False,),
+) -> Contiguous:
     own = StreamSettings(batch_rows=lanes, stretch=stretch)
-    return Contiguous(source, own, seed=1, rank=rank, world=world)
+    return Contiguous(source, own, seed=1, rank=rank, world=world, turned=turned)
 
 
-def read(updates: Iterator[Update], lanes: int) -> dict[int, list[tuple[int, int]]]:
+def read(updates: Iterator[Update]) -> dict[int, list[tuple[int, int]]]:
     """By row of the batch, the pairs of a token and its target, in their order."""
     found: dict[int, list[tuple[int, int]]] = defaultdict(list)
     for update in updates:
         (batch,) = update.batches
-        for row in range(lanes):
+        for row in torch.nonzero(batch.weights).flatten().tolist():
             length = int(batch.lengths[row])
             pairs = zip(batch.columns[TOKENS][row, :length].tolist(),
                         batch.columns[TARGETS][row, :length].tolist(), strict=True)  # fmt: skip
@@ -58,25 +66,52 @@ def read(updates: Iterator[Update], lanes: int) -> dict[int, list[tuple[int, int
     lanes=st.integers(1, 12),
     stretch=st.integers(1, 40),
     world=st.integers(1, 5),
+    turned=st.sampled_from([(False,), (True,), (False, True)]),
 )
 def test_every_token_is_predicted_once_and_in_order_on_any_world_size(
-    sizes: list[int], lanes: int, stretch: int, world: int
+    sizes: list[int], lanes: int, stretch: int, world: int, turned: tuple[bool, ...]
 ) -> None:
-    """But for the very first. Lanes go on where they were, and all ranks have as many updates."""
+    """But for the very first, or the very last where lanes are read from their ends. Lanes go on
+    where they were, and all ranks have as many updates."""
     world, tokens = min(world, lanes), sum(sizes)
-    seen: list[tuple[int, int]] = []
+    seen: dict[int, list[int]] = {1: [], -1: []}
     shapes = set()
     for rank in range(world):
-        own = stream(InBlocks(sizes), lanes, stretch, rank, world)
+        own = stream(InBlocks(sizes), lanes, stretch, rank, world, turned)
         updates = list(own.epoch(Position()))
         shapes.add(tuple(update.batches[0].columns[TOKENS].shape for update in updates))
-        for pairs in read(iter(updates), own.lanes).values():
-            assert [target for _, target in pairs] == [token + 1 for token, _ in pairs]
-            assert [b for b, _ in pairs] == list(range(pairs[0][0], pairs[0][0] + len(pairs)))
-            seen += pairs
+        rows = len(updates[0].batches[0].weights) // len(turned)
+        for row, pairs in read(iter(updates)).items():
+            step = -1 if turned[row // rows] else 1
+            assert [target for _, target in pairs] == [token + step for token, _ in pairs]
+            first = pairs[0][0]
+            assert [b for b, _ in pairs] == list(range(first, first + step * len(pairs), step))
+            seen[step] += [target for _, target in pairs]
         assert updates[-1].after == Position(1)
-    assert sorted(target for _, target in seen) == list(range(2, tokens + 1))
+    assert sorted(seen[1]) == (list(range(2, tokens + 1)) if False in turned else [])
+    assert sorted(seen[-1]) == (list(range(1, tokens)) if True in turned else [])
     assert len(shapes) == 1
+
+
+@pytest.mark.parametrize("turned", [(False,), (False, True)])
+@pytest.mark.parametrize("before, after", [(1, 3), (3, 2), (2, 5)])
+def test_what_rows_carry_is_handed_from_any_world_to_any(
+    before: int, after: int, turned: tuple[bool, ...]
+) -> None:
+    """Each lane gets in each direction what it left."""
+
+    def ranks(world: int) -> list[Contiguous]:
+        return [stream(InBlocks([90]), 5, 7, rank, world, turned) for rank in range(world)]
+
+    def keys(own: Contiguous) -> torch.Tensor:
+        """What tells the rows of the first update apart; -1 of filling ones."""
+        (batch,) = next(own.epoch(Position())).batches
+        return batch.keys.masked_fill(batch.weights == 0, -1)
+
+    left = torch.cat([own.by_lane(keys(own)) for own in ranks(before)])
+    for own in ranks(after):
+        expected = keys(own)
+        assert own.own(left).equal(expected.masked_fill(expected == -1, 0))
 
 
 def test_from_any_position_the_rest_is_the_same() -> None:
@@ -92,7 +127,7 @@ def test_from_any_position_the_rest_is_the_same() -> None:
 
 
 def test_masks_differ_by_epoch_stretch_and_lane() -> None:
-    own = stream(InBlocks([100]), 4, 7)
+    own = stream(InBlocks([100]), 4, 7, turned=(False, True))
     keys = [k for epoch in (0, 1) for u in own.epoch(Position(epoch))
             for k in u.batches[0].keys.tolist()]  # fmt: skip
     assert len(set(keys)) == len(keys)
@@ -108,7 +143,7 @@ def test_a_block_is_read_once_a_lane() -> None:
 def test_tokens_of_a_damaged_block_do_not_count() -> None:
     own = stream(InBlocks([30] * 4, damaged=1), 2, 10)
     updates = list(own.epoch(Position()))
-    targets = [t for pairs in read(iter(updates), 2).values() for _, t in pairs]
+    targets = [t for pairs in read(iter(updates)).values() for _, t in pairs]
     assert not set(targets) & set(range(31, 61))
     assert set(targets) == set(range(2, 31)) | set(range(61, 121))
     assert sum(update.skipped for update in updates) >= 3

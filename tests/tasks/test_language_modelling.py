@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from pipeline.models.dropout import TypeDropout
 from pipeline.models.language_model import LanguageModel
 from pipeline.models.settings import ModelSettings
 from pipeline.stream.contiguous import AtHand, Contiguous
@@ -33,9 +34,12 @@ def task(**changes: object) -> LanguageModelling:
     return LanguageModelling(TaskSettings(), settings(**changes), Data({"tokenizer": WORDS}))
 
 
-def batches(lanes: int, stretch: int, tokens: int = 61) -> Contiguous:
+def batches(
+    lanes: int, stretch: int, tokens: int = 61, turned: tuple[bool, ...] = (False,)
+) -> Contiguous:
     text = np.random.default_rng(0).integers(4, WORDS, tokens)
-    return Contiguous(AtHand("x", text), StreamSettings(batch_rows=lanes, stretch=stretch), 0)
+    own = StreamSettings(batch_rows=lanes, stretch=stretch)
+    return Contiguous(AtHand("x", text), own, 0, turned=turned)
 
 
 def losses(of: LanguageModelling, model: LanguageModel, stream: Contiguous) -> Tensor:
@@ -56,6 +60,42 @@ def test_cut_into_stretches_a_text_is_worth_the_same(cell: str, softmax: str) ->
     whole, cut = (losses(of, model, batches(3, stretch)) for stretch in (100, 7))
     assert torch.allclose(whole, cut, atol=1e-5)
     assert whole.sum() > 0
+
+
+def test_of_two_directions_each_reads_and_predicts_its_own() -> None:
+    """The forward stack's losses are those of the forward rows alone, the other's those of a
+    forward stack with its weights on the text turned round."""
+    torch.manual_seed(0)
+    of = task(bidirectional=True, separate=True)
+    both = of.build()
+    assert isinstance(both, LanguageModel)
+    found = losses(of, both, batches(1, 7, turned=(False, True)))  # [2, T]
+    for number, text in enumerate((batches(1, 7), batches(1, 7, turned=(True,)))):
+        alone = task()
+        model = alone.build()
+        assert isinstance(model, LanguageModel)
+        model.load_state_dict(
+            {name.replace(f"stack.stacks.{number}.", "stack."): value
+             for name, value in both.state_dict().items() if f"stacks.{1 - number}" not in name}
+        )  # fmt: skip
+        assert torch.allclose(losses(alone, model, text), found[number : number + 1], atol=1e-6)
+    (update, *_) = batches(1, 100, turned=(False, True)).epoch(Position())
+    whole = losses(of, both, batches(1, 100, turned=(False, True)))
+    figures = of.evaluation(of.evaluate(whole[..., None], update.batches[0])[0]).metrics
+    for name, own in zip(("forward", "backward"), whole, strict=True):
+        expected = math.exp(own.sum() / 60)
+        assert figures[f"perplexity_{name}"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_words_that_are_dropped_are_so_wherever_they_stand_in_a_row() -> None:
+    drop = TypeDropout(0.5, site=3).train()
+    tokens = torch.arange(40).repeat(2, 1, 1).permute(0, 2, 1).reshape(80, 1).repeat(1, 3)
+    kept = drop(torch.ones(80, 3, 2), tokens, torch.tensor([1, 2, 1]))
+    assert kept[:40].equal(kept[40:])
+    assert kept[:, 0].equal(kept[:, 2])
+    assert not kept[:, 0].equal(kept[:, 1])
+    assert set(kept.unique().tolist()) == {0.0, 2.0}
+    assert drop.eval()(torch.ones(80, 3, 2), tokens, torch.ones(3)).equal(torch.ones(80, 3, 2))
 
 
 def test_the_loss_is_minus_the_likelihood_of_each_next_token() -> None:
