@@ -56,8 +56,7 @@ class LanguageModel(nn.Module):
         width = s.embedding if s.tie_embeddings else s.hidden
         self.project = nn.Identity() if width == s.hidden else nn.Linear(s.hidden, width)
         if s.softmax == "adaptive":
-            cutoffs = [vocabulary // 16, vocabulary // 4]
-            self.scores: nn.Module = nn.AdaptiveLogSoftmaxWithLoss(width, vocabulary, cutoffs)
+            self.scores: nn.Module = Adaptive(width, vocabulary)
         else:
             self.scores = Scores(width, vocabulary, tied=s.tie_embeddings)
 
@@ -114,26 +113,18 @@ class LanguageModel(nn.Module):
         """Top states [..., H] -> the log-likelihood of each token to follow [..., V]."""
         x = self.project(states)
         with torch.autocast(x.device.type, enabled=False):
-            if isinstance(self.scores, nn.AdaptiveLogSoftmaxWithLoss):
+            if isinstance(self.scores, Adaptive):
                 flat = x.flatten(0, -2).to(self.embedding.weight.dtype)
                 return self.scores.log_prob(flat).view(*x.shape[:-1], -1)
             return self._scored(x.to(self.embedding.weight.dtype)).log_softmax(-1)
 
     def _losses(self, x: Tensor, targets: Tensor) -> Tensor:
-        """x [N, E], targets [N] -> minus the log-likelihood of each [N], in full precision; the
-        full softmax's product in that of the autocast. Adaptive softmax waits for a GPU."""
-        if isinstance(self.scores, nn.AdaptiveLogSoftmaxWithLoss):
-            with torch.autocast(x.device.type, enabled=False):
-                losses: Tensor = -self.scores(x.to(self.embedding.weight.dtype), targets).output
-            # A group without a target takes no part, but DDP waits for every weight's gradient.
-            return losses + 0.0 * sum(p.sum() for p in self.scores.parameters())
+        """x [N, E], targets [N] -> minus the log-likelihood of each [N], in full precision but for
+        the products, whose precision is that of the autocast."""
         parts = zip(x.split(AT_ONCE), targets.split(AT_ONCE), strict=True)
-        return torch.cat(
-            [
-                functional.cross_entropy(self._scored(some).float(), of, reduction="none")
-                for some, of in parts
-            ]
-        )
+        if isinstance(self.scores, Adaptive):
+            return torch.cat([self.scores.losses(some, of) for some, of in parts])
+        return torch.cat([_cross_entropy(self._scored(some), of) for some, of in parts])
 
     def _scored(self, x: Tensor) -> Tensor:
         """[..., E] -> [..., V], before the softmax."""
@@ -145,6 +136,32 @@ def _dealt(rows: int, stacks: int) -> list[slice]:
     """Which rows each of the stacks reads."""
     of_each = rows // stacks
     return [slice(number * of_each, (number + 1) * of_each) for number in range(stacks)]
+
+
+class Adaptive(nn.AdaptiveLogSoftmaxWithLoss):
+    """torch's adaptive softmax in groups of the likeliest sixteenth of all tokens, three more, and
+    the rest. Its own `forward` takes its products and its softmax in one precision, and leaves a
+    group without a target out, for whose gradient DDP would wait."""
+
+    def __init__(self, inputs: int, vocabulary: int) -> None:
+        super().__init__(inputs, vocabulary, [vocabulary // 16, vocabulary // 4])
+
+    def losses(self, x: Tensor, targets: Tensor) -> Tensor:
+        """x [N, E], targets [N] -> minus the log-likelihood of each [N]. A GPU is waited for."""
+        first = self.cutoffs[0]
+        group = torch.bucketize(targets, targets.new_tensor(self.cutoffs[:-1]), right=True)
+        losses = _cross_entropy(self.head(x), torch.where(group > 0, first + group - 1, targets))
+        for number, tail in enumerate(self.tail):
+            rows = torch.nonzero(group == number + 1)[:, 0]
+            own = _cross_entropy(tail(x[rows]), targets[rows] - self.cutoffs[number])
+            losses = losses.index_add(0, rows, own)
+        return losses
+
+
+def _cross_entropy(scores: Tensor, targets: Tensor) -> Tensor:
+    """scores [N, V], targets [N] -> [N], in at least float32."""
+    wide = torch.promote_types(scores.dtype, torch.float32)
+    return functional.cross_entropy(scores.to(wide), targets, reduction="none")
 
 
 class Scores(nn.Module):
