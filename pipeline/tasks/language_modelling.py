@@ -88,7 +88,7 @@ class LanguageModelling(Task):
         told = [outputs.sum(), counts.sum(), spelt, batch.weights.sum()]
         return torch.stack([value.double() for value in told]), []
 
-    def evaluation(self, tally: Tensor, texts: Sequence[tuple[str, str]] = ()) -> Evaluation:
+    def evaluation(self, tally: Tensor, texts: Sequence[tuple[str, ...]] = ()) -> Evaluation:
         nll, tokens, spelt, stretches = tally.tolist()
         figures = {"examples": int(stretches), **_figures(nll, tokens)}
         return Evaluation(figures | {"bits_per_byte": nll / math.log(2) / max(spelt, 1)})
