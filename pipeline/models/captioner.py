@@ -5,6 +5,8 @@ Legend: B images, H rows and W columns of pixels, K channels of a pixel, F featu
 are given; S regions, H' rows and W' columns of them, C channels, M features that the decoder sees.
 """
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 
@@ -53,7 +55,7 @@ class Pixels(nn.Module):
         super().__init__()
         self.plane = plane
         widths = [width // plane[1], *settings.convolutions]
-        stages = (Stage(a, b) for a, b in zip(widths, widths[1:], strict=False))
+        stages = (Stage(inputs, channels) for inputs, channels in pairwise(widths))
         self.stages = nn.Sequential(*stages)
         down, across = (-(-size // 2 ** len(settings.convolutions)) for size in plane)
         self.outputs = widths[-1]

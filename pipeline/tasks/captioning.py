@@ -19,9 +19,9 @@ ORDERS = {"bleu1": 1, "bleu2": 2, "bleu3": 3, "bleu": 4}
 
 
 class Captioning(Writing):
-    """Each caption of an image counts as much as it has tokens. What is written of an image is judged
-    by all of them: BLEU-1 to BLEU-4 as sacrebleu counts them, the share that is one of them, and
-    CIDEr where pycocoevalcap is installed.
+    """Each caption of an image counts as much as it has tokens. What is written of an image is
+    judged by all of them: BLEU-1 to BLEU-4 as sacrebleu counts them, the share that is one of them
+    word for word (`exact`), and CIDEr where pycocoevalcap is installed.
     """
 
     reads, writes = "image", "caption"
