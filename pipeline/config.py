@@ -26,6 +26,8 @@ from pipeline.tasks import settings as tasks
 from pipeline.tasks.settings import TaskSettings
 from pipeline.train.settings import RunSettings, TrackSettings, TrainSettings
 
+PICTURED = ("images", "captioning")
+"""Tasks that read images."""
 DEFAULT = Path(__file__).parent.parent / "configs" / "imdb.yaml"
 
 
@@ -205,7 +207,7 @@ def _conflicts(config: Config) -> Iterator[str]:
             f"corpus.long_texts={corpus.long_texts} truncates none; set corpus.keep=start, or "
             f"corpus.long_texts=truncate"
         )
-    first = "image" if config.task.name == "images" else "text"
+    first = "image" if config.task.name in PICTURED else "text"
     if getattr(corpus, first) == corpus.label:
         label = f"corpus.label={corpus.label!r}"
         yield f"{label}: the same column as corpus.{first}; name the label's own"
@@ -295,20 +297,25 @@ def _task_conflicts(config: Config) -> Iterator[str]:
         )
     if task == "language_modelling":
         yield from _contiguous_conflicts(config)
-    if task == "images":
+    if task in PICTURED:
         yield from _image_conflicts(config)
-    elif config.corpus.format == "images":
+    its = {"images": "images", "captions": "captioning"}.get(config.corpus.format, task)
+    if task != its:
         yield (
-            f"corpus.format=images: the task {task} reads no images; set task.name=images, or "
-            f"leave it out"
+            f"corpus.format={config.corpus.format}: is of task.name={its}, but the task is {task}; "
+            f"change the task, or leave it out"
         )
     if task != "images" and config.model.grid_dimensions == 3:
         yield (
             f"model.grid_dimensions=3: goes over images, and the task is {task}; set 2, or "
             f"task.name=images"
         )
+    if task in ("translation", "captioning"):
+        yield from _writing_conflicts(config)
     if task == "translation":
         yield from _translation_conflicts(config)
+    if task == "captioning":
+        yield from _captioning_conflicts(config)
     if task != "classification" and config.stream.direct:
         yield (
             f"stream.direct={config.stream.direct}: only texts for classification are trained on "
@@ -355,12 +362,33 @@ def _contiguous_conflicts(config: Config) -> Iterator[str]:
     yield from (line for line, is_one in mistakes.items() if is_one)
 
 
-def _translation_conflicts(config: Config) -> Iterator[str]:
+def _writing_conflicts(config: Config) -> Iterator[str]:
+    """What a task cannot have that writes texts of its own."""
     corpus, task = config.corpus, config.task
+    read = "image" if task.name in PICTURED else "text"
     mistakes = {
-        f"corpus.target={corpus.target!r}: the same column as corpus.text; name the target's own": (
-            corpus.text == corpus.target
-        ),
+        f"corpus.target={corpus.target!r}: the same column as corpus.{read}; name the target's "
+        "own": corpus.target == getattr(corpus, read),
+        f"task.best={task.best}: no more are found than are followed, task.beams={task.beams}; "
+        "lower the one or raise the other": task.best > task.beams,
+        "model.cell=grid_lstm: has no decoder; set another cell": config.model.cell == "grid_lstm",
+    }
+    yield from (line for line, is_one in mistakes.items() if is_one)
+
+
+def _captioning_conflicts(config: Config) -> Iterator[str]:
+    corpus, model = config.corpus, config.model
+    convolutions = type(model).model_fields["convolutions"].default
+    if corpus.features and model.convolutions != convolutions:
+        yield (
+            f"model.convolutions={model.convolutions}: go over pixels, but corpus.features="
+            f"{corpus.features} says that features are given; leave one of them out"
+        )
+
+
+def _translation_conflicts(config: Config) -> Iterator[str]:
+    corpus = config.corpus
+    mistakes = {
         f"corpus.long_texts={corpus.long_texts}: a part of a text is not what the whole target "
         "says; set drop": corpus.long_texts != "drop",
         "corpus.lowercase=true: translations would be written in small letters and judged by "
@@ -369,25 +397,32 @@ def _translation_conflicts(config: Config) -> Iterator[str]:
         f"{corpus.tokenizer!r} is one of both; set true, or leave the tokenizer out": (
             not corpus.joint and bool(corpus.tokenizer)
         ),
-        f"task.best={task.best}: no more are found than are followed, task.beams={task.beams}; "
-        "lower the one or raise the other": task.best > task.beams,
-        "model.cell=grid_lstm: has no decoder; set another cell": config.model.cell == "grid_lstm",
     }
     yield from (line for line, is_one in mistakes.items() if is_one)
 
 
 def _image_conflicts(config: Config) -> Iterator[str]:
-    """What is wrong with steps of images."""
-    corpus, model = config.corpus, config.model
-    for key in corpora.OF_TEXTS:
+    """What is wrong with images and their steps."""
+    corpus, model, task = config.corpus, config.model, config.task.name
+    of_texts = corpora.OF_READ_TEXTS + (corpora.OF_TEXTS if task == "images" else ())
+    for key in of_texts:
         value = getattr(corpus, key)
         if value != type(corpus).model_fields[key].default:
             yield (
-                f"corpus.{key}={value!r}: is of texts, but the task is images, which would pass it "
+                f"corpus.{key}={value!r}: is of texts, but the task is {task}, which would pass it "
                 f"over; leave it out or change the task"
             )
-    if corpus.format not in ("", "images"):
-        yield f"corpus.format={corpus.format}: is of words, but the task is images; leave it out"
+    if corpus.format in ("conll", "conllu"):
+        yield f"corpus.format={corpus.format}: is of words, but the task is {task}; leave it out"
+    if corpus.features:
+        for key in ("image_size", "channels"):
+            value = getattr(corpus, key)
+            if value != type(corpus).model_fields[key].default:
+                yield (
+                    f"corpus.{key}={value!r}: is of pixels, but corpus.features={corpus.features} "
+                    f"says that features are given; leave one of them out"
+                )
+        return
     if corpus.step != "patch" and corpus.patch != type(corpus).model_fields["patch"].default:
         yield (
             f"corpus.patch={corpus.patch}: is of corpus.step=patch, but a step is a {corpus.step}; "
@@ -400,8 +435,8 @@ def _image_conflicts(config: Config) -> Iterator[str]:
         )
     if not corpus.image_size:
         yield (
-            "corpus.image_size=[]: says nothing, but the task is images, whose steps it counts; "
-            "set rows and columns of pixels, such as [28, 28]"
+            f"corpus.image_size=[]: says nothing, but the task is {task}, whose steps it counts; "
+            f"set rows and columns of pixels, such as [28, 28]"
         )
         return
     if corpus.step == "patch" and any(size % corpus.patch for size in corpus.image_size):

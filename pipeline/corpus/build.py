@@ -78,7 +78,7 @@ def _make_tokenizer(
     path = job.tokenizer(vocabulary)
     if job.settings.tokenizer:
         with landing(path) as file:
-            writes = any(field.kind == "target" or field.ends for field in job.fields)
+            writes = any(field.written or field.ends for field in job.fields)
             file.write(given_tokenizer(job.settings, writes=writes))
     if not path.exists():
         sample = Sample(int(job.settings.tokenizer_sample_mb * MB))

@@ -6,14 +6,15 @@ To add a kind, write its class, put it into KINDS, and say in `arrow` what its c
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pipeline.corpus import folders, images, spans
+from pipeline.corpus import features, folders, images, spans
 from pipeline.corpus.fields import Field
 from pipeline.corpus.settings import CorpusSettings
 from pipeline.corpus.skips import Skip
@@ -120,6 +121,26 @@ class Target(Text):
         ]
 
 
+class Targets(Target):
+    """Texts each of which would be right, a string or a list of them: all are one list of tokens,
+    in which the token for the end stands behind each. Of more than `captions` the first count."""
+
+    def check(self, value: Any) -> Any:
+        texts = value if isinstance(value, list) else [value]
+        found = [super(Targets, self).check(text) for text in texts[: self.settings.captions]]
+        return next((text for text in found if isinstance(text, Skip)), found or Skip.NO_TARGET)
+
+    def data(self, value: Any) -> bytes:
+        return "\0".join(value).encode()
+
+    def texts(self, value: Any) -> Iterable[str]:
+        return list(value)
+
+    def encode(self, values: Sequence[Any], tools: Tools) -> list[Cells]:
+        each = iter(super().encode([text for texts in values for text in texts], tools))
+        return [_in_one(list(islice(each, len(texts)))) for texts in values]
+
+
 class Words(Column):
     """A list of words, or a string of them with blanks between."""
 
@@ -222,43 +243,81 @@ class Labels(Column):
         return [Cells([np.array([tools.index[n] + 1 for n in names], int)]) for names in values]
 
 
-class Steps(Column):
-    """An image: the bytes of a PNG or a JPEG, an image of an idx file, or the path of a PNG or JPEG
-    file. A string is a path inside `corpus.root`, a Path is one that a person gave."""
+class Pictured(Column):
+    """An array of figures: the bytes of a file, or its path. A string is a path inside
+    `corpus.root`, from `corpus.image_root` on; a Path is one that a person gave."""
 
-    def check(self, value: Any) -> Any:
-        data = self._file(value) if isinstance(value, (str, Path)) else value
-        pixels = images.decode(data, self.settings) if isinstance(data, bytes) else None
-        return Skip.NO_IMAGE if pixels is None else pixels
+    magic: ClassVar[tuple[bytes, ...]]
+    """What such a file begins with."""
 
     def data(self, value: Any) -> bytes:
-        """Of the pixels, so that the same images are held out whatever a step of them is."""
+        """Of the figures, so that the same images are held out whatever a step of them is."""
         return bytes(value.tobytes())
+
+    def _content(self, value: Any) -> bytes | None:
+        """The bytes of a file, given them or where they are; None of what it may not be."""
+        if not isinstance(value, (str, Path)):
+            return value if isinstance(value, bytes) else None
+        path = Path(value)
+        if isinstance(value, str):
+            root = os.path.abspath(self.settings.root)  # noqa: PTH100  a link may lead anywhere
+            inside = os.path.join(root, self.settings.image_root, value.strip())  # noqa: PTH118
+            path = Path(os.path.normpath(inside))
+            if not path.is_relative_to(root):
+                return None
+        data = folders.content(path)
+        return data if data and data.startswith(self.magic) else None
+
+
+class Steps(Pictured):
+    """An image: a PNG or a JPEG, or an image of an idx file."""
+
+    magic = images.MAGIC
+
+    def check(self, value: Any) -> Any:
+        data = self._content(value)
+        pixels = None if data is None else images.decode(data, self.settings)
+        return Skip.NO_IMAGE if pixels is None else pixels
 
     def encode(self, values: Sequence[Any], tools: Tools) -> list[Cells]:
         return [Cells([images.steps(pixels, self.settings)]) for pixels in values]
 
-    def _file(self, value: str | Path) -> bytes | None:
-        """The content of an image file; None of what it may not be, or does not begin as one."""
-        path = Path(value)
-        if isinstance(value, str):
-            root = os.path.abspath(self.settings.root)  # noqa: PTH100  a link may lead anywhere
-            path = Path(os.path.normpath(os.path.join(root, value.strip())))  # noqa: PTH118
-            if not path.is_relative_to(root):
-                return None
-        data = folders.content(path)
-        return data if data and data.startswith(images.MAGIC) else None
+
+class PixelRows(Steps):
+    """The same, as its rows of pixels."""
+
+    def encode(self, values: Sequence[Any], tools: Tools) -> list[Cells]:
+        return [Cells([pixels.reshape(len(pixels), -1)]) for pixels in values]
+
+
+class Features(Pictured):
+    """What another network said of an image: a .npy file of [S, F] finite numbers, of [H, W, F],
+    whose regions come row by row, or of [F]."""
+
+    magic = (features.MAGIC,)
+
+    def check(self, value: Any) -> Any:
+        data = self._content(value)
+        found = None if data is None else features.decode(data, self.field.width)
+        return Skip.NO_FEATURES if found is None else found
+
+    def encode(self, values: Sequence[Any], tools: Tools) -> list[Cells]:
+        most = self.settings.max_tokens
+        return [Cells([x] if len(x) <= most else [], len(x) > most) for x in values]
 
 
 KINDS: dict[str, type[Column]] = {
     "text": Text,
     "target": Target,
+    "targets": Targets,
     "words": Words,
     "characters": Characters,
     "tags": Tags,
     "label": Label,
     "labels": Labels,
     "steps": Steps,
+    "pixels": PixelRows,
+    "features": Features,
 }
 
 
@@ -272,13 +331,23 @@ def arrow(field: Field, vocabulary: int) -> Any:
     return {
         "text": pa.list_(token),
         "target": pa.list_(token),
+        "targets": pa.list_(token),
         "words": pa.list_(token),
         "characters": pa.list_(pa.list_(pa.uint8(), max(field.width, 1))),
         "tags": pa.list_(pa.uint16()),
         "label": pa.int32(),
         "labels": pa.list_(pa.uint16()),
         "steps": pa.list_(pa.list_(pa.uint8(), max(field.width, 1))),
+        "pixels": pa.list_(pa.list_(pa.uint8(), max(field.width, 1))),
+        "features": pa.list_(pa.list_(pa.float32(), max(field.width, 1))),
     }[field.kind]
+
+
+def _in_one(parts: Sequence[Cells]) -> Cells:
+    """A cell of all parts, unless one of them has none."""
+    if bare := next((part for part in parts if not part.rows), None):
+        return bare
+    return Cells([np.concatenate([part.rows[0] for part in parts])])
 
 
 def cut(cell: NDArray[Any], settings: CorpusSettings) -> Cells:

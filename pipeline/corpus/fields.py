@@ -7,7 +7,10 @@ SEGMENT_COLUMNS = DOCUMENT, SEGMENT, SEGMENTS = ("document", "segment", "segment
 """Whole numbers that rows carry beside a task's fields where long texts are split: which document
 a row is of, unique in the corpus; its place there, from 0; how many rows the document has."""
 
-Kind = Literal["text", "target", "words", "characters", "label", "labels", "tags", "steps"]
+Kind = Literal[
+    "text", "target", "targets", "words", "characters", "label", "labels", "tags", "steps",
+    "pixels", "features",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -17,12 +20,15 @@ class Field:
 
     text        a string         the ids of its tokens
     target      the same         the same, of a text that is to be written
+    targets     a list of such   the ids of all, the token for the end behind each
     words       a list of words  their ids
     characters  the same         `width` bytes of each word
     tags        a list of names  their indices, one a word
     label       a name           its index
     labels      a list of names  their indices, counted from 1
     steps       an image         `width` figures a step (see `images.py`)
+    pixels      an image         the `width` figures of a row of pixels
+    features    an array [S, F]  the `width` figures of each of its S regions
 
     The first field of a task is a list and says how long a row is. Words, characters and tags are
     cut alike.
@@ -37,11 +43,11 @@ class Field:
     ends: bool = False
     """Of texts: whether the token for the end stands behind each."""
     plane: tuple[int, int] = (0, 0)
-    """Of steps: how many there are down an image, and across."""
+    """Of steps: how many there are down an image, and across; of pixels too."""
 
     @property
     def tokenised(self) -> bool:
-        return self.kind in ("text", "target", "words")
+        return self.kind in ("text", "words") or self.written
 
     @property
     def named(self) -> bool:
@@ -51,7 +57,17 @@ class Field:
     @property
     def given(self) -> bool:
         """Whether prediction is given it, and is not to find it."""
-        return not self.named and self.kind != "target"
+        return not self.named and not self.written
+
+    @property
+    def written(self) -> bool:
+        """Whether its texts are to be written."""
+        return self.kind in ("target", "targets")
+
+    @property
+    def pictured(self) -> bool:
+        """Whether it is made of a file of its own, of an image."""
+        return self.kind in ("steps", "pixels", "features")
 
 
 def vocabularies(fields: tuple[Field, ...]) -> list[str]:

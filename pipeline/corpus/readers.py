@@ -1,5 +1,5 @@
-"""Rows of CSV, TSV, JSONL, CoNLL, CoNLL-U, WebDataset tars (each also .gz) and Parquet, read in
-bounded memory.
+"""Rows of CSV, TSV, JSONL, CoNLL, CoNLL-U, captions, WebDataset tars (each also .gz) and Parquet,
+read in bounded memory.
 
 A reader can be cut: `mark` is a place between two rows that `seek` goes back to. It counts bytes
 in a text file or tar and row groups in a Parquet file.
@@ -17,6 +17,7 @@ from typing import IO, Any, Literal
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline.corpus.captions import Captions
 from pipeline.corpus.conll import conll_columns, conll_records
 from pipeline.corpus.rows import Row
 from pipeline.corpus.settings import CorpusSettings
@@ -34,11 +35,12 @@ from pipeline.errors import InputError
 
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
 SENTENCES = (".conll", ".conllu")
+CAPTIONS = ".captions"
 PLAIN = ".txt"
 MAY_BE_GZIPPED = (".csv", ".tsv", ".jsonl", ".tar", PLAIN, *SENTENCES)
 BATCH_ROWS = 1024
 
-Format = Literal["", "conll", "conllu", "images"]
+Format = Literal["", "conll", "conllu", "captions", "images"]
 """What a file is, whatever its name says; empty: what its name says. Images are of folders."""
 
 
@@ -91,7 +93,7 @@ def open_reader(
 
 def form(path: Path, name: str, given: Format = "") -> tuple[str, bool]:
     """The kind of a file, as the suffix that says so, and whether it is compressed."""
-    if f".{given}" in SENTENCES:
+    if f".{given}" in (CAPTIONS, *SENTENCES):
         return f".{given}", path.suffix.lower() == ".gz"
     if path.suffix.lower() == ".tgz":
         return ".tar", True
@@ -107,7 +109,8 @@ def form(path: Path, name: str, given: Format = "") -> tuple[str, bool]:
 
 class TextReader:
     """Rows of CSV, TSV, JSONL and plain texts, of which each line is one; of CoNLL and CoNLL-U,
-    where a row is a sentence and its values are lists with an item a token."""
+    where a row is a sentence and its values are lists with an item a token; of caption files, where
+    it is an image."""
 
     def __init__(
         self,
@@ -129,13 +132,15 @@ class TextReader:
             check_columns(columns, self._header, name)
         elif kind == PLAIN:
             check_columns(columns, [LINE], name, ": a plain text has lines and no other columns")
+        elif kind == CAPTIONS:
+            self._captions = Captions(self._lines, columns)
         elif kind in SENTENCES:
             self._header = conll_columns(kind, columns, names, name)
 
     @property
     def mark(self) -> int:
         """The byte that the next row begins at."""
-        return self._lines.offset
+        return self._lines.offset - self._lines.ahead
 
     @property
     def position(self) -> int:
@@ -158,6 +163,8 @@ class TextReader:
     def _records(self) -> Iterator[dict[str, Any] | None]:
         if self._delimiter:
             return csv_records(self._lines, self._delimiter, self._header, self._columns)
+        if self._kind == CAPTIONS:
+            return self._captions.records()
         if self._kind in SENTENCES:
             return conll_records(self._lines, self._kind, self._header, self._columns)
         if self._kind == PLAIN:

@@ -119,7 +119,8 @@ def _skips(scans: Sequence[Scanned], parts: Sequence[Part]) -> dict[Skip, tuple[
     found: dict[Skip, tuple[int, str]] = {}
 
     def add(skip: Skip, tally: Tally, name: str) -> None:
-        number, place = found.get(skip, (0, f"{name}:{tally.row}"))
+        value = f" ({tally.value})" if tally.value else ""
+        number, place = found.get(skip, (0, f"{name}:{tally.row}{value}"))
         found[skip] = (number + tally.count, place)
 
     for scanned in scans:

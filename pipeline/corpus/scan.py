@@ -17,6 +17,7 @@ from pipeline.corpus.stages import InputFile, Job, Piece, Scanned, Tally
 from pipeline.corpus.work import MB, landing, remembered
 from pipeline.errors import InputError
 
+SHOWN_CHARACTERS = 200  # of a path
 SHOWN_VALUES = 5  # of a filtered column, for the error when nothing is left
 
 
@@ -137,8 +138,17 @@ class _Scan:
             known[name] = Tally(0, row)
         known[name].count += 1
 
+    def _named(self, row: Row, why: Skip) -> str:
+        """The path that a row without an image has in its place."""
+        if row.values is None or why not in (Skip.NO_IMAGE, Skip.NO_FEATURES):
+            return ""
+        value = row.values[next(f for f in self._job.fields if f.pictured).column]
+        return repr(value[:SHOWN_CHARACTERS]) if isinstance(value, str) else ""
+
     def _skip(self, row: Row, why: Skip) -> None:
-        self._found.skips.setdefault(why, Tally(0, row.number)).count += 1
+        if why not in self._found.skips:
+            self._found.skips[why] = Tally(0, row.number, self._named(row, why))
+        self._found.skips[why].count += 1
         if why is Skip.FILTERED and row.values is not None:
             for column in self._wanted.where:
                 some = self._found.filtered.setdefault(column, [])

@@ -10,16 +10,18 @@ from pipeline.settings import Section, setting
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Positive = Annotated[int, Field(ge=1)]
 
+OF_READ_TEXTS = ("text", "columns", "long_texts", "keep", "word_bytes")
+"""Keys that only tasks have that read texts."""
 OF_TEXTS = (
-    "text", "columns", "long_texts", "keep", "tokenizer", "level", "vocab_size", "min_count",
-    "tokenizer_sample_mb", "lowercase", "word_bytes", "replace",
+    "tokenizer", "level", "vocab_size", "min_count", "tokenizer_sample_mb", "lowercase", "replace",
 )  # fmt: skip
-"""Keys that only tasks of texts have."""
+"""Keys that only tasks have that read texts or write them."""
 OF_TASK = {
-    **dict.fromkeys(("image", "image_size", "channels", "step", "patch"), ("images",)),
-    "target": ("translation",),
+    **dict.fromkeys(("image", "image_root", "image_size", "channels"), ("images", "captioning")),
+    **dict.fromkeys(("step", "patch"), ("images",)),
+    **dict.fromkeys(("captions", "features"), ("captioning",)),
+    **dict.fromkeys(("target", "max_target_tokens"), ("translation", "captioning")),
     "joint": ("translation",),
-    "max_target_tokens": ("translation",),
 }
 """Keys that not all tasks have."""
 
@@ -36,10 +38,11 @@ class CorpusSettings(Section):
     shards: str = setting(
         ..., "folder of the prepared shards (default data/shards/NAME-OF-CONFIG)", may_change=True
     )
-    format: Literal["", "conll", "conllu", "images"] = setting(
+    format: Literal["", "conll", "conllu", "captions", "images"] = setting(
         "",
-        "what the files are, where their names do not say it: columns of words; images: folders, "
-        "in them a sub-folder of images for each label, whose columns are image and label",
+        "what the files are, where their names do not say it: columns of words; captions: an image "
+        "and a caption a line, NAME#NUMBER, a tab and the caption, or CSV; images: folders, in "
+        "them a sub-folder of images for each label, whose columns are image and label",
     )
     columns: list[str] = setting([], "names of the columns of CoNLL files, from the left")
     text: str = setting(
@@ -50,10 +53,16 @@ class CorpusSettings(Section):
         "column that holds the image: bytes of a PNG or JPEG, or a path under corpus.root; in a "
         "tar an extension",
     )
+    image_root: str = setting(
+        "", "folder, in corpus.root, that the paths of images begin in", may_change=True
+    )
     label: str = setting("label", "column that holds the label; in a tar as with the text")
     target: str = setting(
-        "target", "translation: column that holds what the text is translated into"
+        "target",
+        "translation, captioning: column that holds what is to be written; of an image it may be a "
+        "list of captions",
     )
+    captions: int = setting(5, "captioning: captions of an image that count, the first", ge=1)
     label_names: list[str] = setting(
         [], "names of the labels 0, 1, 2, ...; empty: the labels found in the input, sorted"
     )
@@ -78,8 +87,8 @@ class CorpusSettings(Section):
     )
     max_target_tokens: int = setting(
         0,
-        "translation: tokens that a target may have; the row of a longer one is left out; 0: as "
-        "max_tokens",
+        "translation, captioning: tokens that a target may have; the row of a longer one is left "
+        "out; 0: as max_tokens",
         ge=0,
         le=65534,
     )
@@ -108,6 +117,12 @@ class CorpusSettings(Section):
     )
     image_size: list[Positive] = setting(
         [], "rows and columns of pixels, such as [28, 28], that PNG and JPEG are resized to"
+    )
+    features: int = setting(
+        0,
+        "captioning: features of each region, where images are .npy files that another network "
+        "made of them; 0: pixels",
+        ge=0,
     )
     channels: Literal[1, 3] = setting(1, "of each pixel: 1 for grey, 3 for red, green and blue")
     step: Literal["row", "pixel", "patch"] = setting("row", "what is one step of an image")

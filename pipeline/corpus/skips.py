@@ -21,6 +21,7 @@ class Skip(StrEnum):
     NO_IMAGE = "no_image"
     NO_TARGET = "no_target"
     TARGET_TOO_LONG = "target_too_long"
+    NO_FEATURES = "no_features"
 
 
 MEANING = {
@@ -36,6 +37,8 @@ MEANING = {
     Skip.MISALIGNED: "more or fewer tags than words",
     Skip.NOT_BIO: "tags that are not BIO (an I- or E- that goes on with nothing)",
     Skip.NO_IMAGE: "no image that can be read (PNG or JPEG; a path must lie in corpus.root)",
+    Skip.NO_FEATURES: "no features that can be read (a .npy of finite numbers, for each region of "
+    "the image a list; a path must lie in corpus.root)",
     Skip.NO_TARGET: "no target (empty, blank or not a string)",
     Skip.TARGET_TOO_LONG: "a target of more than corpus.max_target_tokens tokens",
 }

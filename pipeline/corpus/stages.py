@@ -102,6 +102,8 @@ class Tally:
 
     count: int
     row: int
+    value: str = ""
+    """What stands there, where that says more."""
 
 
 @dataclass

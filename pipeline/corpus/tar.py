@@ -9,7 +9,8 @@ from pipeline.corpus.rows import Row
 from pipeline.corpus.text import having, json_object
 from pipeline.errors import InputError
 
-IMAGES = ("png", "jpg", "jpeg")
+BYTES = ("png", "jpg", "jpeg", "npy")
+"""Extensions of what is no text."""
 METADATA = re.compile(r"__[^/]*__/")  # a folder of no samples, as webdataset has it
 
 
@@ -88,8 +89,8 @@ class TarReader:
         return {} if text is None else json_object(text, f"{self._name}, member {member.name!r}")
 
     def _value(self, extension: str, member: Member) -> str | bytes | None:
-        """Of an image its bytes as they are."""
-        if extension.rpartition(".")[2] not in IMAGES:
+        """Of what is no text its bytes as they are."""
+        if extension.rpartition(".")[2] not in BYTES:
             return self._text(member)
         return self._archive.read(member) if member.readable else None
 

@@ -22,6 +22,7 @@ class Lines:
     def __init__(self, stream: IO[bytes], name: str) -> None:
         self.name = name
         self.offset = 0  # byte after the last line
+        self.ahead = 0  # bytes before it that are of the record that follows
         self.stop: int | None = None  # byte to end at
         self.number = 0  # of the last line; 1 is the first
         self.record: list[str] = []  # lines since it was last cleared
@@ -29,6 +30,14 @@ class Lines:
 
     def __iter__(self) -> Iterator[str]:
         return self
+
+    def first(self) -> str:
+        """The first line, to begin with which is to be read again."""
+        line = next(self, "")
+        self._stream.seek(0)
+        self.offset = self.number = 0
+        self.record.clear()
+        return line
 
     def __next__(self) -> str:
         if self.stop is not None and self.offset >= self.stop:

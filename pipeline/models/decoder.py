@@ -1,8 +1,8 @@
 """A recurrent network that writes a text by what it remembers of another, or of an image.
 
-Legend: T' target tokens of the longest row, S source steps, B rows, E embedding, H hidden units, M
-features of a source state, A of its key, P of the read-out, V vocabulary, N hypotheses, K * B of
-them, each after the other the first of all rows, the second of all rows, ...
+Legend: T' target tokens of the longest text, S source steps, B rows, E embedding, H hidden units, M
+features of a source state, A of its key, P of the read-out, V vocabulary, N texts or hypotheses, K
+* B of them, each after the other the first of all rows, the second of all rows, ...
 """
 
 import math
@@ -18,6 +18,9 @@ from pipeline.models.cells import CELLS
 from pipeline.models.dropout import LockedDropout, TokenDropout
 from pipeline.models.recurrent import SKIPS, Layer, State
 from pipeline.models.settings import ModelSettings
+
+NEXT_TEXT = 0x5851F42D4C957F2D
+"""By how much the keys of a row's texts differ, lest its dropouts leave out the same of each."""
 
 
 class Memory(NamedTuple):
@@ -100,10 +103,14 @@ class Decoder(nn.Module):
         return Memory(states, self.attention.keys(states), lengths, initial)
 
     def forward(self, tokens: Tensor, lengths: Tensor, keys: Tensor, memory: Memory) -> Tensor:
-        """tokens [B, T'] from <s> on, lengths [B] in 1..T', keys [B] (of dropout) -> what is read
-        out at each of them [T', B, P], of which `scores` are made: of those alone that a loss asks
-        for, as V is large. What stands past a length means nothing."""
-        return self._run(tokens, lengths, keys, memory, memory.initial)[0]
+        """tokens [N, T'] of K texts a row from <s> on, lengths [N] in 1..T', keys [B] (of dropout)
+        -> what is read out at each of them [T', N, P], of which `scores` are made: of those alone
+        that a loss asks for, as V is large. What stands past a length means nothing."""
+        rows = len(memory.lengths)
+        number = torch.arange(len(tokens), device=tokens.device)
+        begin = select(memory.initial, number % rows)
+        keys = keys[number % rows] + number // rows * NEXT_TEXT
+        return self._run(tokens, lengths, keys, memory, begin)[0]
 
     def scores(self, features: Tensor) -> Tensor:
         """[..., P] -> [..., V]"""

@@ -1,8 +1,13 @@
 """Settings of the model."""
 
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from pipeline.settings import Section, setting
+
+Channels = Annotated[int, Field(ge=8, multiple_of=8)]
+"""Normalised in groups of 8 (`captioner.py`)."""
 
 BELONGS_TO = {
     "activation": ("elman",),
@@ -26,11 +31,12 @@ NOT_OF_IMAGES = (
 OF_TASK = {
     "pooling": ("classification", "multilabel", "images"),
     "permute": ("images",),
-    "attention": ("translation",),
-    "attention_size": ("translation",),
+    "convolutions": ("captioning",),
+    "attention": ("translation", "captioning"),
+    "attention_size": ("translation", "captioning"),
     "decoder_layers": ("translation",),
-    "bridge": ("translation",),
-    "tie_embeddings": ("translation", "language_modelling"),
+    "bridge": ("translation", "captioning"),
+    "tie_embeddings": ("translation", "captioning", "language_modelling"),
     "characters": ("tagging",),
     "crf": ("tagging",),
     "vectors": ("tagging",),
@@ -104,24 +110,35 @@ class ModelSettings(Section):
         "tagging: a file of word vectors in word2vec's or GloVe's text format to begin with, as "
         "wide as model.embedding; empty: none",
     )
+    convolutions: list[Channels] = setting(
+        [64, 128, 256, 512],
+        "captioning: channels of each stage of the encoder, which halves rows and columns",
+        min_length=1,
+    )
     pooling: Literal["max_mean", "last", "attention"] = setting(
         "max_mean", "classification, multilabel, images: how the states of a row become one vector"
     )
     attention: Literal["additive", "dot"] = setting(
-        "additive", "translation: how the decoder's states are compared with those of the encoder"
+        "additive",
+        "translation, captioning: how the decoder's states are compared with those of the encoder",
     )
     attention_size: int = setting(
-        0, "translation: units that additive attention compares by; 0: as many as hidden", ge=0
+        0,
+        "translation, captioning: units that additive attention compares by; 0: as many as hidden",
+        ge=0,
     )
     decoder_layers: int = setting(
         0, "translation: layers of the decoder; 0: as many as the encoder's", ge=0
     )
     bridge: bool = setting(
-        True, "translation: the decoder begins with what the encoder ends with, else with zeros"
+        True,
+        "translation, captioning: the decoder begins with a summary of what was read, else with "
+        "zeros",
     )
     tie_embeddings: bool = setting(
         False,
-        "translation, language modelling: a token is scored by the weights that embed it",
+        "translation, captioning, language modelling: a token is scored by the weights that embed "
+        "it",
     )
     softmax: Literal["full", "adaptive"] = setting(
         "full", "language modelling: over all tokens, or rare ones in groups and fewer dimensions"

@@ -84,7 +84,7 @@ class Characters(nn.Module):
         if flat.device.type == "cpu":  # on another device this would wait for it
             flat = flat[:, : int(lengths.max())]
         keys = torch.zeros_like(lengths)  # nothing is dropped
-        states, _ = self.stack(self.embedding(flat.t()), lengths, keys)  # [F, T*B, 2*H]
+        states, _ = self.stack(self.embedding(flat.t().long()), lengths, keys)  # [F, T*B, 2*H]
         return self.last(states, lengths).view(steps, rows, -1)
 
 

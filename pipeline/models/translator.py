@@ -1,24 +1,22 @@
 """Texts to texts: an encoder's states, and a decoder that attends to them.
 
-Legend: S source tokens of the longest row, T' target tokens, B rows, E embedding, M features of a
-source state, P of the read-out, V vocabulary of the target, N hypotheses.
+Legend: S source tokens of the longest row, B rows, E embedding, M features of a source state, D
+directions, H hidden units.
 """
-
-from collections.abc import Sequence
 
 from torch import Tensor, nn
 
 from pipeline.models.decoder import Decoder, Memory
 from pipeline.models.dropout import LockedDropout, TokenDropout
 from pipeline.models.encoder import encoder
-from pipeline.models.recurrent import State
 from pipeline.models.settings import ModelSettings
+from pipeline.models.writer import Writer
 
 DECODER = 2000
 """Places of the decoder's dropouts, behind those of the encoder."""
 
 
-class Translator(nn.Module):
+class Translator(Writer):
     """A recurrent encoder and a recurrent decoder with attention (Bahdanau et al. 2015)."""
 
     def __init__(self, settings: ModelSettings, source: int, target: int | None = None) -> None:
@@ -38,23 +36,6 @@ class Translator(nn.Module):
         vocabulary = source if target is None else target
         self.decoder = Decoder(s, vocabulary, self.stack.outputs, summary, DECODER)
 
-    def forward(
-        self,
-        source: Tensor,
-        lengths: Tensor,
-        target: Tensor,
-        target_lengths: Tensor,
-        keys: Tensor,
-        wanted: Tensor | None = None,
-    ) -> Tensor:
-        """source [B, S], lengths [B] in 1..S, target [B, T'] from <s> on, target_lengths [B] in
-        1..T', keys [B] (of dropout) -> the scores of what follows each target token [T', B, V], or
-        of the n places alone that are true in `wanted` [T', B]: [n, V], step by step. What stands
-        past a target's length means nothing."""
-        memory = self.encode(source, lengths, keys)
-        features = self.decoder(target, target_lengths, keys, memory)  # [T', B, P]
-        return self.decoder.scores(features if wanted is None else features[wanted])
-
     def encode(self, source: Tensor, lengths: Tensor, keys: Tensor) -> Memory:
         """source [B, S], lengths [B] in 1..S, keys [B]. The summary that the decoder begins with is
         the last state of each direction of the top layer."""
@@ -63,9 +44,3 @@ class Translator(nn.Module):
         states, after = self.stack(x, lengths, keys)  # [S, B, M]
         summary = after[-1].h.transpose(0, 1).flatten(1)  # [B, D * H]
         return self.decoder.remember(self.memory_dropout(states, keys), lengths, summary)
-
-    def step(
-        self, tokens: Tensor, state: Sequence[State], memory: Memory
-    ) -> tuple[Tensor, list[State], Tensor]:
-        """`Decoder.step`."""
-        return self.decoder.step(tokens, state, memory)

@@ -19,7 +19,8 @@ class Batch:
     """What one rank works on at once."""
 
     columns: dict[str, Tensor]
-    """Lists as [B, T] padded with 0, single values as [B]; whole numbers as int64."""
+    """Lists as [B, T] padded with 0, single values as [B]; whole numbers as int64, but bytes, such
+    as pixels, as uint8."""
     lengths: Tensor
     """[B] int64, tokens of each row, at least 1."""
     weights: Tensor
@@ -88,7 +89,8 @@ def _pad(column: Ragged, own: slice, width: int) -> NDArray[Any]:
 
 
 def _wide(values: NDArray[Any]) -> np.dtype[Any]:
-    return values.dtype if values.dtype.kind == "f" else np.dtype(np.int64)
+    as_it_is = values.dtype.kind == "f" or values.dtype == np.uint8
+    return values.dtype if as_it_is else np.dtype(np.int64)
 
 
 def _filled(array: NDArray[Any], size: int, value: int) -> Tensor:

@@ -8,6 +8,7 @@ if TYPE_CHECKING:
 
 
 WHERE = {
+    "captioning": ("captioning", "Captioning"),
     "classification": ("classification", "Classification"),
     "images": ("images", "Images"),
     "language_modelling": ("language_modelling", "LanguageModelling"),

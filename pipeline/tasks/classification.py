@@ -85,7 +85,7 @@ class Classification(Task):
         ]
         return torch.cat([counts, losses.sum()[None]]), mistakes
 
-    def evaluation(self, tally: Tensor, texts: Sequence[tuple[str, str]] = ()) -> Evaluation:
+    def evaluation(self, tally: Tensor, texts: Sequence[tuple[str, ...]] = ()) -> Evaluation:
         size = len(self.labels)
         table = tally[:-1].view(size, size)  # [C, C]
         rows, hits = table.sum(), table.diagonal()

@@ -95,7 +95,7 @@ class LanguageModelling(Task):
         by_direction = [x for half in (outputs[..., 0], counts) for x in self._by_direction(half)]
         return torch.stack([value.double() for value in told + by_direction]), []
 
-    def evaluation(self, tally: Tensor, texts: Sequence[tuple[str, str]] = ()) -> Evaluation:
+    def evaluation(self, tally: Tensor, texts: Sequence[tuple[str, ...]] = ()) -> Evaluation:
         nll, tokens, spelt, stretches, *by_direction = tally.tolist()
         figures: dict[str, float] = {"examples": int(stretches), **_figures(nll, tokens)}
         figures["bits_per_byte"] = nll / math.log(2) / max(spelt, 1)

@@ -79,7 +79,7 @@ class MultiLabel(Task):
         ]
         return torch.cat([counts.sum(1).flatten(), rest]), mistakes
 
-    def evaluation(self, tally: Tensor, texts: Sequence[tuple[str, str]] = ()) -> Evaluation:
+    def evaluation(self, tally: Tensor, texts: Sequence[tuple[str, ...]] = ()) -> Evaluation:
         true, said, both = tally[:-3].view(3, -1)  # [C] each
         loss, right, rows = tally[-3:].tolist()
         seen = true + said > 0  # as usual, a label neither true nor said has no F1

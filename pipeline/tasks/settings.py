@@ -7,21 +7,23 @@ from pydantic import Field
 from pipeline.settings import Section, setting
 
 TaskName = Literal[
-    "classification", "multilabel", "tagging", "translation", "language_modelling", "images"
-]
+    "classification", "multilabel", "tagging", "translation", "language_modelling", "images",
+    "captioning",
+]  # fmt: skip
 Weight = Annotated[float, Field(gt=0)]
 
 OF_TASK = {
-    "label_smoothing": ("classification", "images", "translation"),
+    "label_smoothing": ("classification", "images", "translation", "captioning"),
     "class_weights": ("classification", "images"),
     "write": ("language_modelling",),
     "temperature": ("language_modelling",),
     "seed": ("language_modelling",),
-    "beams": ("translation",),
-    "best": ("translation",),
-    "length_penalty": ("translation",),
+    "beams": ("translation", "captioning"),
+    "best": ("translation", "captioning"),
+    "length_penalty": ("translation", "captioning"),
     "max_growth": ("translation",),
-    "bleu_tokenizer": ("translation",),
+    "max_length": ("captioning",),
+    "bleu_tokenizer": ("translation", "captioning"),
 }
 """Keys that not all tasks have."""
 
@@ -31,7 +33,7 @@ class TaskSettings(Section):
         "classification",
         "what is learnt: a label of each text (classification) or image (images), any number of "
         "labels (multilabel), a tag of each word (tagging), a text of another language "
-        "(translation), what comes next (language_modelling)",
+        "(translation), captions of an image (captioning), what comes next (language_modelling)",
     )
     write: int = setting(
         50, "language_modelling: tokens that prediction goes on with", ge=1, may_change=True
@@ -45,18 +47,24 @@ class TaskSettings(Section):
     seed: int = setting(0, "language_modelling: of these draws", ge=0, lt=2**31, may_change=True)
     label_smoothing: float = setting(
         0.0,
-        "classification, images, translation: share of the weight of each row or token that all "
-        "labels or tokens have alike",
+        "classification, images, translation, captioning: share of the weight of each row or token "
+        "that all labels or tokens have alike",
         ge=0,
         lt=1,
     )
     beams: int = setting(
-        4, "translation: hypotheses that are followed; 1: greedy", ge=1, le=100, may_change=True
+        4,
+        "translation, captioning: hypotheses that are followed; 1: greedy",
+        ge=1,
+        le=100,
+        may_change=True,
     )
-    best: int = setting(1, "translation: how many prediction tells", ge=1, may_change=True)
+    best: int = setting(
+        1, "translation, captioning: how many prediction tells", ge=1, may_change=True
+    )
     length_penalty: float = setting(
         0.6,
-        "translation: alpha of GNMT, by which long ones are favoured; 0: not at all",
+        "translation, captioning: alpha of GNMT, by which long ones are favoured; 0: not at all",
         ge=0,
         may_change=True,
     )
@@ -66,8 +74,13 @@ class TaskSettings(Section):
         gt=0,
         may_change=True,
     )
+    max_length: int = setting(
+        50, "captioning: tokens that a caption may have", ge=1, may_change=True
+    )
     bleu_tokenizer: Literal["13a", "intl", "char", "zh", "none"] = setting(
-        "13a", "translation: what BLEU counts as words, by sacrebleu's names", may_change=True
+        "13a",
+        "translation, captioning: what BLEU counts as words, by sacrebleu's names",
+        may_change=True,
     )
     class_weights: Literal["none", "balanced"] | dict[str, Weight] = setting(
         "none",

@@ -100,7 +100,7 @@ class Tagging(Task):
         rest = torch.tensor([*told, loss, rows], dtype=torch.float64)
         return torch.cat([counts, rest]).to(batch.weights.device), mistakes
 
-    def evaluation(self, tally: Tensor, texts: Sequence[tuple[str, str]] = ()) -> Evaluation:
+    def evaluation(self, tally: Tensor, texts: Sequence[tuple[str, ...]] = ()) -> Evaluation:
         size = len(self.tags) ** 2
         table = tally[:size].view(len(self.tags), -1)
         *told, loss, rows = tally[size:].tolist()

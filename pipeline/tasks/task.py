@@ -133,13 +133,13 @@ class Task(ABC):
         """What evaluation adds up over batches and ranks, one float64 tensor of a fixed size, and
         the documents that the model gets wrong. Each row is a whole document."""
 
-    def texts(self, outputs: Tensor, batch: Batch) -> list[tuple[str, str]]:
-        """What is judged as a whole, not added up: of each document what the model wrote, and what
-        it ought to have written."""
+    def texts(self, outputs: Tensor, batch: Batch) -> list[tuple[str, ...]]:
+        """What is judged as a whole, not added up: of each document what the model wrote, and all
+        that would have been right."""
         return []
 
     @abstractmethod
-    def evaluation(self, tally: Tensor, texts: Sequence[tuple[str, str]] = ()) -> Evaluation:
+    def evaluation(self, tally: Tensor, texts: Sequence[tuple[str, ...]] = ()) -> Evaluation:
         """The figures of an evaluation from its added-up tally and all its texts."""
 
     def carried(self) -> Tensor | None:

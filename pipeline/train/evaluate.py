@@ -19,7 +19,7 @@ def evaluate(
     """Figures over all documents of all ranks, and the worst mistakes. Every rank must call it."""
     total: Tensor | None = None
     mistakes: list[Mistake] = []
-    texts: list[tuple[str, str]] = []
+    texts: list[tuple[str, ...]] = []
     for outputs, batch in documents:
         tally, wrong = task.evaluate(outputs, batch)
         texts += task.texts(outputs, batch)

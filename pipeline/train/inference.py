@@ -52,7 +52,8 @@ class Predictor:
         self.config = config
         self.manifest = read_manifest(folder.dataset)
         self._dataset = folder.dataset
-        self.chunk = TEXTS if self.manifest.tokenizers else IMAGES
+        pictured = any(field.pictured for field in self.manifest.fields)
+        self.chunk = IMAGES if pictured else TEXTS
         self.task = tasks.get(config.task.name)(config.task, config.model, self.manifest)
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         if device.type == "cpu":
@@ -113,8 +114,8 @@ class Predictor:
         fields = self.task.fields(self.config.corpus)
         encoding = self._encoding(fields)
         skips: Counter[Skip] = Counter()
-        images = any(field.kind == "steps" for field in fields)
-        sources = resolve(self._inputs(given, encoding.wanted.columns), images=images)
+        files = self._inputs(given, encoding.wanted.columns)
+        sources = resolve(files, images=self.config.task.name == "images")
 
         def judged() -> Iterator[tuple[Tensor, Batch]]:
             examples = self._examples(sources, encoding, skips)
@@ -216,6 +217,8 @@ def _error(skip: Skip) -> dict[str, Any]:
         return {"error": "the text is empty"}
     if skip is Skip.NO_IMAGE:
         return {"error": "no PNG or JPEG that can be read"}
+    if skip is Skip.NO_FEATURES:
+        return {"error": "no .npy of features that can be read"}
     return {"error": f"the text has {MEANING[skip]}"}
 
 
