@@ -144,13 +144,17 @@ def _apply(values: dict[str, Any], overrides: Iterable[str]) -> Iterator[str]:
 
 
 def _fill_names(values: dict[str, Any], stem: str) -> None:
-    """The defaults that carry the config's name."""
+    """The defaults that carry the config's name, or that of the run that it begins with."""
     for section in ("run", "corpus"):
         if not isinstance(values.get(section), dict):
             return
     name = values["run"].setdefault("name", stem)
     values["run"].setdefault("dir", f"runs/{name}")
     values["corpus"].setdefault("shards", f"data/shards/{name}")
+    model = values["model"]
+    if isinstance(model, dict) and isinstance(model.get("init_from"), str) and model["init_from"]:
+        tokenizer = f"{model['init_from']}/dataset/tokenizer.json"
+        values["corpus"].setdefault("tokenizer", tokenizer)
 
 
 def _line(detail: dict[str, Any]) -> str:
@@ -290,6 +294,21 @@ def _task_conflicts(config: Config) -> Iterator[str]:
                     f"{name}.{key}={value}: is of task.name={' or '.join(of)}, but the task is "
                     f"{task}, which would pass it over; leave it out or change the task"
                 )
+    for key in ("layer_decay", "unfreeze"):
+        value = getattr(config.train, key)
+        if value == type(config.train).model_fields[key].default:
+            continue
+        if task not in models.OF_TASK["init_from"]:
+            yield (
+                f"train.{key}={value}: is of task.name={' or '.join(models.OF_TASK['init_from'])}, "
+                f"whose models are one embedding and one stack of layers, and the task is {task}; "
+                f"leave it out"
+            )
+        elif config.model.cell == "grid_lstm":
+            yield (
+                f"train.{key}={value}: tells layers apart, and those of grid_lstm may share their "
+                f"weights; leave it out or change the cell"
+            )
     if config.model.init_from and config.model.vectors:
         yield (
             f"model.vectors={config.model.vectors}: model.init_from has an embedding already; "

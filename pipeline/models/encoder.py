@@ -1,5 +1,7 @@
 """The recurrent network that a config names."""
 
+from torch import nn
+
 from pipeline.models.directions import Separate
 from pipeline.models.grid import GridStack
 from pipeline.models.grid_image import ImageStack
@@ -19,3 +21,17 @@ def encoder(
     if settings.grid_dimensions == 3:
         return ImageStack(inputs, settings, plane, site)
     return GridStack(inputs, settings, site)
+
+
+def from_the_top(model: nn.Module) -> list[list[nn.Parameter]]:
+    """A model's parameters by their depth: what reads its recurrent layers, these from the last to
+    the first, and what they read."""
+    stack = model.get_submodule("stack")
+    assert isinstance(stack, Stack | Separate), "the layers of a grid may share weights"
+    head, below = [], []
+    for name, parameter in model.named_parameters():
+        if name.startswith(("embedding.", "characters.")):
+            below.append(parameter)
+        elif not name.startswith("stack."):
+            head.append(parameter)
+    return [head, *reversed(stack.parts()), below]

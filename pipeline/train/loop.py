@@ -89,6 +89,8 @@ class Trainer:
         self.state = State(precision=precision.name)
         self.total_rows = loader.rows_before(settings.epochs)
         self.signal: int | None = None
+        self.rate = 0.0
+        """The last update's."""
         self._evaluation: tuple[int, Evaluation] | None = None
         self._pending: Result | None = None
         self._stop = False
@@ -162,11 +164,9 @@ class Trainer:
         told = [update.tokens, update.padded_tokens, update.skipped, self.signal is not None]
         told_here = torch.tensor(told).to(sums)
         values = self.world.sum(torch.cat([sums, told_here, self.watch.take()]))
-        rate = optimiser.learning_rate(
-            settings, (state.schedule_rows + update.rows) / self.total_rows
-        )
-        for group in self.optimiser.param_groups:
-            group["lr"] = rate
+        done = (state.schedule_rows + update.rows) / self.total_rows
+        epochs = state.rows / self.loader.rows_before(1)
+        self.rate = optimiser.set_rates(self.optimiser, settings, done, epochs)
         # The gradient is a mean over ranks of sums / share; its divisor must be the global count.
         factor = (update.rows / values[1].clamp(min=1)).float()  # 0: every row was skipped
         norm = optimiser.step(self.model, self.optimiser, self.scaler, factor, settings.clip)
@@ -297,7 +297,7 @@ class Trainer:
         metrics: dict[str, float] = {}
         if state.since_log[1]:  # else every row was skipped
             metrics = {f"train/{k}": v for k, v in self.task.metrics(state.since_log).items()}
-        metrics["optim/lr"] = self.optimiser.param_groups[0]["lr"]
+        metrics["optim/lr"] = self.rate
         metrics["progress/epoch"] = state.rows / self.loader.rows_before(1)
         metrics["progress/rows"] = state.rows
         metrics["progress/skipped_rows"] = state.skipped

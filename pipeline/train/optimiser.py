@@ -8,23 +8,44 @@ import math
 import torch
 from torch import Tensor, nn
 
+from pipeline.models.encoder import from_the_top
 from pipeline.train.settings import TrainSettings
 
 
 def build(model: nn.Module, settings: TrainSettings) -> torch.optim.AdamW:
-    """AdamW with weight decay on matrices, with their own on embeddings, with none on vectors."""
+    """AdamW with weight decay on matrices, with their own on embeddings, with none on vectors.
+    Groups know their depth in the model, if that matters."""
     embeddings = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
-    groups: dict[float, list[Tensor]] = {}
+    depths: dict[int, int] = {}
+    if settings.layer_decay < 1 or settings.unfreeze:
+        depths = {id(p): depth for depth, ps in enumerate(from_the_top(model)) for p in ps}
+    groups: dict[tuple[int, float], list[Tensor]] = {}
     for parameter in model.parameters():
         decay = settings.weight_decay if parameter.ndim > 1 else 0.0
         if id(parameter) in embeddings:
             decay = settings.embedding_decay
-        groups.setdefault(decay, []).append(parameter)
+        groups.setdefault((depths.get(id(parameter), 0), decay), []).append(parameter)
     return torch.optim.AdamW(
-        [{"params": group, "weight_decay": decay} for decay, group in groups.items()],
+        [
+            {"params": group, "weight_decay": decay, "depth": depth, "frozen": False}
+            for (depth, decay), group in groups.items()
+        ],
         lr=settings.lr,
         fused=True,
     )
+
+
+def set_rates(
+    optimiser: torch.optim.Optimizer, settings: TrainSettings, done: float, epochs: float
+) -> float:
+    """Set what each group learns by when the share `done` of all rows is consumed, in so many
+    `epochs`: less the deeper it lies, and nothing until its layer's turn has come (discriminative
+    rates and gradual unfreezing: Howard and Ruder 2018). Returns the highest rate."""
+    rate = learning_rate(settings, done)
+    for group in optimiser.param_groups:
+        group["lr"] = rate * settings.layer_decay ** group["depth"]
+        group["frozen"] = epochs < settings.unfreeze * group["depth"]
+    return rate
 
 
 def learning_rate(settings: TrainSettings, done: float) -> float:
@@ -51,11 +72,15 @@ def step(
     factor: Tensor,
     clip: float,
 ) -> Tensor:
-    """Multiply the gradients by `factor`, clip their norm to `clip` (0: do not) and step.
+    """Multiply the gradients by `factor`, clip their norm to `clip` (0: do not) and step. What is
+    frozen has none, and no moments yet.
 
     Returns the norm before clipping, on the device: nothing here waits for it. In fp16 a step
     whose gradients overflowed is skipped by the scaler.
     """
+    for group in optimiser.param_groups:
+        for parameter in group["params"] if group["frozen"] else ():
+            parameter.grad = None
     scaler.unscale_(optimiser)
     gradients = [p.grad for p in model.parameters() if p.grad is not None]
     norm = torch.nn.utils.get_total_norm(gradients) * factor

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from pipeline import kernels, tasks
 from pipeline.config import Config
@@ -22,7 +21,7 @@ from pipeline.stream.contiguous import open_contiguous
 from pipeline.stream.loader import Loader, Stream, Updates
 from pipeline.stream.open import open_loader, open_mixed
 from pipeline.stream.plan import VERSION
-from pipeline.train import checkpoint, precision, summary
+from pipeline.train import begin, checkpoint, precision, summary
 from pipeline.train.checkpoint import State
 from pipeline.train.distributed import Place, World, connect, lost_peer
 from pipeline.train.loop import Trainer
@@ -93,6 +92,8 @@ def prepared(config: Config, place: Place, say: Say) -> tuple[Manifest, dict[str
     location = config.corpus.shards
     shards = Path(location)
     if not is_url(location) and not (shards / "dataset.json").exists():
+        if config.model.init_from:
+            begin.check(config)  # whose tokeniser is used
         if place.local_rank == 0:
             try:
                 from pipeline.corpus.prepare import prepare
@@ -129,8 +130,8 @@ def build(
     task.check_libraries()
     torch.manual_seed(config.train.seed)
     model = task.build().to(world.device)
-    if config.model.vectors and not path:
-        begin_with_vectors(model, config, manifest, say)
+    if not path:
+        begin.weights(model, config, manifest, say)
 
     asked: str = config.train.precision
     if asked == "auto" and state.precision:
@@ -171,36 +172,6 @@ def build(
         f"{size(manifest, loader)}; " + (f"going on from {path}" if path else f"run {folder.path}")
     )
     return trainer
-
-
-def begin_with_vectors(model: nn.Module, config: Config, manifest: Manifest, say: Say) -> None:
-    """Put the word vectors of `model.vectors` in place of random ones.
-
-    They are scaled, all by one factor, until their figures are as large (root mean square) as the
-    random ones, which the other words keep: Turian et al. 2010 found that this matters for taggers,
-    and 0.1, which it is here, to be right for any vectors. As they are, GloVe's are some four times
-    as large, so that words without one would hardly count beside them.
-    """
-    try:
-        from pipeline.corpus.vectors import read_vectors
-    except ModuleNotFoundError as error:
-        raise InputError(
-            f"model.vectors={config.model.vectors}: finding their words needs {error.name}; "
-            "pip install headrace[prepare]"
-        ) from None
-    vocabulary = manifest.store.whole("tokenizer.json")
-    found = read_vectors(Path(config.model.vectors), config.model.embedding, vocabulary)
-    embedding = model.get_submodule("embedding")
-    assert isinstance(embedding, nn.Embedding)
-    with torch.no_grad():
-        weight = embedding.weight
-        values = torch.from_numpy(found.values).to(weight)
-        ours, theirs = (x.square().mean().sqrt() for x in (weight, values))
-        scaled = values * (ours / theirs) if theirs else values
-        weight[torch.from_numpy(found.ids).to(weight.device)] = scaled
-    say(
-        f"{len(found.ids):,} of {found.words:,} words begin with a vector of {config.model.vectors}"
-    )
 
 
 def streams(

@@ -21,6 +21,19 @@ class TrainSettings(Section):
     lr_end: float = setting(0.0, "share of the rate left at the end of the cosine", ge=0, le=1)
     weight_decay: float = setting(0.01, "AdamW's, on matrices other than embeddings", ge=0)
     embedding_decay: float = setting(0.0, "AdamW's, on embeddings: forgets rare tokens", ge=0)
+    layer_decay: float = setting(
+        1.0,
+        "the rate of each recurrent layer, and of the embedding below, as a share of that of the "
+        "layer above (ULMFiT: 0.38)",
+        gt=0,
+        le=1,
+    )
+    unfreeze: float = setting(
+        0.0,
+        "epochs after which one layer more, from the top, begins to be trained, in the end the "
+        "embedding; 0: all from the start",
+        ge=0,
+    )
     clip: float = setting(1.0, "greatest norm of the gradient; 0: not clipped", ge=0)
     average: float = setting(
         0.0, "decay an update of averaged weights, evaluated and used instead; 0: none", ge=0, lt=1

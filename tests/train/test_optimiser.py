@@ -7,6 +7,8 @@ import pytest
 import torch
 from torch import nn
 
+from pipeline.models.classifier import Classifier
+from pipeline.models.settings import ModelSettings
 from pipeline.train import optimiser
 from pipeline.train.settings import TrainSettings
 
@@ -46,7 +48,7 @@ def test_clipping_is_of_the_gradient_after_its_factor(clip: float, expected: flo
     """Gradient (3, 4) times factor 2 has the norm 10."""
     model = nn.Linear(2, 1, bias=False)
     model.weight.grad = torch.tensor([[3.0, 4.0]])
-    sgd = torch.optim.SGD(model.parameters(), lr=1.0)
+    sgd = torch.optim.SGD([{"params": model.parameters(), "frozen": False}], lr=1.0)
     before = model.weight.detach().clone()
     scaler = torch.amp.GradScaler("cpu", enabled=False)
     norm = optimiser.step(model, sgd, scaler, torch.tensor(2.0), clip)
@@ -63,3 +65,30 @@ def test_the_average_follows_ever_more_slowly() -> None:
     nn.init.zeros_(average.weight)
     optimiser.update_average(average, model, decay=0.9, step=10_000)
     assert average.weight.item() == pytest.approx(0.1)
+
+
+def test_deeper_layers_learn_more_slowly_and_begin_later() -> None:
+    settings = TrainSettings(lr=1.0, warmup=0.0, layer_decay=0.5, unfreeze=2.0)
+    model = Classifier(ModelSettings(embedding=3, hidden=2, layers=2), 5, 2)
+    of = optimiser.build(model, settings)
+    names = {id(p): name for name, p in model.named_parameters()}
+    depth = {names[id(p)]: group["depth"] for group in of.param_groups for p in group["params"]}
+    assert {depth[name] for name in depth if name.startswith("scores.")} == {0}
+    assert {depth[name] for name in depth if name.startswith("stack.layers.1.")} == {1}
+    assert {depth[name] for name in depth if name.startswith("stack.layers.0.")} == {2}
+    assert depth["embedding.weight"] == 3
+    assert optimiser.set_rates(of, settings, done=0.0, epochs=4.0) == 1.0
+    found = {group["depth"]: (group["lr"], group["frozen"]) for group in of.param_groups}
+    assert found == {0: (1.0, False), 1: (0.5, False), 2: (0.25, False), 3: (0.125, True)}
+
+
+def test_what_is_frozen_stays_and_has_no_part_in_the_norm() -> None:
+    model = nn.ParameterList([torch.zeros(1), torch.zeros(1)])
+    sgd = torch.optim.SGD(
+        [{"params": [model[0]], "frozen": False}, {"params": [model[1]], "frozen": True}], lr=1.0
+    )
+    for parameter, slope in zip(model, (3.0, 4.0), strict=True):
+        parameter.grad = torch.tensor([slope])
+    scaler = torch.amp.GradScaler("cpu", enabled=False)
+    assert optimiser.step(model, sgd, scaler, torch.tensor(1.0), 0.0).item() == 3.0
+    assert [parameter.item() for parameter in model] == [-3.0, 0.0]
