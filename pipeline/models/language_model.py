@@ -18,6 +18,9 @@ from pipeline.models.settings import ModelSettings
 
 AT_ONCE = 1 << 12
 """Tokens that are scored over the vocabulary at once."""
+ROWS = 128
+"""A group of adaptive softmax is scored for a multiple of so many tokens, some for nothing: of
+buffers of ever other sizes memory would be full of gaps."""
 
 
 class Predicted(NamedTuple):
@@ -153,7 +156,10 @@ class Adaptive(nn.AdaptiveLogSoftmaxWithLoss):
         losses = _cross_entropy(self.head(x), torch.where(group > 0, first + group - 1, targets))
         for number, tail in enumerate(self.tail):
             rows = torch.nonzero(group == number + 1)[:, 0]
-            own = _cross_entropy(tail(x[rows]), targets[rows] - self.cutoffs[number])
+            low = self.cutoffs[number]
+            filled = functional.pad(rows, (0, -len(rows) % ROWS))  # with the first token
+            within = (targets[filled] - low).clamp(min=0, max=self.cutoffs[number + 1] - low - 1)
+            own = _cross_entropy(tail(x[filled]), within)[: len(rows)]
             losses = losses.index_add(0, rows, own)
         return losses
 
