@@ -188,14 +188,17 @@ def relevant(settings: CorpusSettings) -> dict[str, Any]:
 
 
 def check_settings(manifest: Manifest, settings: CorpusSettings) -> None:
-    """Raises DatasetError, a line a key, if the dataset was made by other settings or inputs."""
+    """Raises DatasetError, a line a key, if the dataset was made by other settings or inputs. A key
+    that is newer than the dataset had its default's effect."""
     now = relevant(settings)
+    newer = {key: type(settings).model_fields[key].get_default() for key in now}
+    then = newer | manifest.settings
     remedy = f"set another corpus.shards, or delete {manifest.location} and prepare anew"
     changed = [
         f"corpus.{key}={now.get(key)!r}: {manifest.location} was made with "
-        f"{manifest.settings.get(key)!r}; {remedy}"
-        for key in sorted(now.keys() | manifest.settings.keys())
-        if now.get(key) != manifest.settings.get(key)
+        f"{then.get(key)!r}; {remedy}"
+        for key in sorted(now.keys() | then.keys())
+        if now.get(key) != then.get(key)
     ]
     if changed:
         raise DatasetError(changed)

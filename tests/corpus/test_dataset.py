@@ -71,6 +71,18 @@ def test_each_changed_setting_is_named(dataset: Path, make):
     ]
 
 
+def test_a_key_that_is_newer_than_the_dataset_had_its_default(dataset: Path, tmp_path: Path):
+    manifest = open_dataset(dataset)
+    older = {key: value for key, value in manifest.settings.items() if key != "word_bytes"}
+    change_manifest(dataset, settings=older)
+    check_settings(open_dataset(dataset), settings_in(tmp_path))
+    with pytest.raises(DatasetError, match=r"corpus\.word_bytes=9: .* was made with 24"):
+        check_settings(open_dataset(dataset), settings_in(tmp_path, word_bytes=9))
+    change_manifest(dataset, settings=older | {"gone": 1})
+    with pytest.raises(DatasetError, match=r"corpus\.gone=None: .* was made with 1"):
+        check_settings(open_dataset(dataset), settings_in(tmp_path))
+
+
 def test_stale_shards_are_named(dataset: Path, tmp_path: Path):
     manifest, settings = open_dataset(dataset), settings_in(tmp_path)
     source = tmp_path / "reviews.csv"
