@@ -15,6 +15,7 @@ from pipeline.corpus.prepare import prepare
 from pipeline.errors import RunError
 from pipeline.train import begin
 from tests.conftest import SMALL, small
+from tests.corpus.conftest import columns_of
 from tests.train.processes import run, weights
 
 LAYERS = ["model.bidirectional=true", "model.separate=true"]
@@ -101,6 +102,20 @@ def test_a_tagger_begins_with_a_language_model_of_words(
         begin.check(settings.model_copy(
             update={"model": settings.model.model_copy(update={"characters": 6})}
         ))  # fmt: skip
+
+
+def test_both_hold_out_the_same_texts(corpus: Path, tmp_path: Path) -> None:
+    held: list[set[str]] = []
+    for task in ("classification", "language_modelling"):
+        settings = config.load(
+            None, [*small(corpus), "corpus.max_tokens=400", f"corpus.shards={tmp_path}/{task}"]
+        ).corpus
+        manifest = prepare(settings, tasks.get(task).fields(settings), lambda line: None)
+        rows = columns_of(manifest, "validation")
+        texts = {manifest.decode("tokenizer", row["tokens"]) for row in rows}
+        held.append(texts)
+    assert held[0] == held[1]
+    assert 100 < len(held[0]) < 300
 
 
 @pytest.mark.parametrize(
