@@ -1,7 +1,7 @@
 """What every settings class shares: typed, frozen, no unknown keys, a line of help a key.
 
 Settings are declared beside what they configure (`pipeline/*/settings.py`) and assembled in
-`pipeline/config.py`.
+`pipeline/config/`.
 """
 
 from typing import Any

@@ -1,0 +1,10 @@
+"""One YAML file and dotted overrides in, one checked and frozen `Config` out.
+
+The sections are declared beside what they configure. Only `train` and `launch` may import this
+package; the layers below are handed their own section.
+"""
+
+from pipeline.config.file import DEFAULT, dump, help_text, keys, load
+from pipeline.config.whole import Config
+
+__all__ = ["DEFAULT", "Config", "dump", "help_text", "keys", "load"]
