@@ -1,4 +1,4 @@
-"""Images with their captions: each layout gives the same rows; what is no use is named or counted."""
+"""Images with their captions: each layout gives the same rows; what is of no use is counted."""
 
 import gzip
 import io
