@@ -122,18 +122,17 @@ def test_the_captions_of_an_image_are_what_it_is_judged_by() -> None:
     outputs = of.outputs(model(of), rows)
     references = [tuple(" ".join(map(str, c)) for c in texts) for texts in CAPTIONS[:3]]
     assert [of_row[1:] for of_row in of.texts(outputs, rows)] == references
-    _, mistakes = of.evaluate(outputs, rows)
-    assert [mistake.shown["reference"].split("\n") for mistake in mistakes] == [
-        list(of_row) for of_row in references
-    ]
-    written = [torch.tensor(CAPTIONS[row][-1], dtype=torch.float64) for row in range(3)]
-    outputs[:, 2:] = -1  # the last caption of each, word for word
-    outputs[3, 2] = -math.inf
-    for row, ids in enumerate(written):
-        outputs[row, 3 : 3 + len(ids)] = ids
-    assert not of.evaluate(outputs, rows)[1]
-    metrics = of.evaluation(torch.ones(4), of.texts(outputs, rows)).metrics
-    assert metrics["exact"] == 1
+    right = torch.full((4, 7), -1.0, dtype=torch.float64)  # the last caption of each
+    wrong = right.clone()
+    for row in range(3):
+        ids = CAPTIONS[row][-1]
+        right[row, 3 : 3 + len(ids)] = torch.tensor(ids)
+        wrong[row, 3] = 12
+    assert not of.evaluate(right, rows)[1]
+    assert of.evaluation(torch.ones(4), of.texts(right, rows)).metrics["exact"] == 1
+    mistakes = of.evaluate(wrong, rows)[1]
+    expected = [{"caption": "12", "reference": "\n".join(of_row)} for of_row in references]
+    assert [mistake.shown for mistake in mistakes] == expected
 
 
 WRITTEN = [
@@ -274,9 +273,10 @@ def test_photographs_are_learnt_evaluated_and_captioned(tmp_path: Path) -> None:
         *small(tmp_path, "captioning"), f"corpus.root={tmp_path}", "corpus.input=train.token.txt",
         "corpus.validation=dev.token.txt", "corpus.format=captions", "corpus.image_root=images",
         "corpus.target=caption", "corpus.image_size=[32, 32]", "corpus.channels=3",
-        "corpus.lowercase=false", "model.cell=gru", "model.embedding=16", "model.hidden=48", "model.convolutions=[16, 32]",
+        "corpus.lowercase=false", "model.cell=gru", "model.embedding=16", "model.hidden=48",
+        "model.convolutions=[16, 32]",
         "model.dropout=0", "model.embedding_dropout=0", "task.label_smoothing=0", "train.average=0",
-        "train.weight_decay=0", "train.lr=1e-2", "train.epochs=8", "train.warmup=0.1",
+        "train.weight_decay=0", "train.lr=7e-3", "train.epochs=16", "train.warmup=0.1",
         "stream.token_budget=512", f"run.dir={tmp_path}/run",
     )  # fmt: skip
     assert status == 0, err
