@@ -1,7 +1,7 @@
 """Strips of handwritten digits and their names in words, in the layout of Flickr8k: made of MNIST's
 training images, whose last 5,000 are in strips for validation alone.
 
-python benchmarks/strips.py data/mnist data/strips [--train 20000] [--validation 2000]
+python benchmarks/strips.py data/mnist data/strips [--train 40000] [--validation 2000]
 """
 
 import argparse
@@ -57,7 +57,7 @@ def main() -> None:
     args = argparse.ArgumentParser(description=__doc__)
     args.add_argument("mnist", type=Path)
     args.add_argument("folder", type=Path)
-    args.add_argument("--train", type=int, default=20_000)
+    args.add_argument("--train", type=int, default=40_000)
     args.add_argument("--validation", type=int, default=2_000)
     given = args.parse_args()
     pixels = read(given.mnist / "train-images-idx3-ubyte.gz")

@@ -100,6 +100,23 @@ def write_pictures(path: Path, count: int, seed: int = 0) -> None:
     write(path, rows)
 
 
+def write_captioned(path: Path, count: int, seed: int = 0) -> None:
+    """Noise of 16 by 24 pixels with a bright square in one of its six parts, and one to three
+    captions that say in which."""
+    draw = np.random.default_rng(seed)
+    rows = []
+    for _ in range(count):
+        down, across = int(draw.integers(2)), int(draw.integers(3))
+        pixels = draw.integers(0, 100, (16, 24), np.uint8)
+        pixels[8 * down : 8 * down + 8, 8 * across : 8 * across + 8] += 120
+        file = io.BytesIO()
+        Image.fromarray(pixels).save(file, "PNG")
+        where = f"{('upper', 'lower')[down]} {('left', 'middle', 'right')[across]}"
+        captions = [f"a square in the {where}", f"{where} part is bright", where]
+        rows.append({"image": file.getvalue(), "target": captions[: draw.integers(1, 4)]})
+    write(path, rows)
+
+
 TONGUE = dict(
     the="ein", film="Öl", a="dé", plot="Mühe", of="auf", actor="zu", scene="groß", was="Maß",
     music="wie", it="je", **{"and": "gut", "with": "naß"},
@@ -145,6 +162,14 @@ CASES = {
         (
             "task.name=images", "corpus.image_size=[8, 6]", "corpus.step=pixel",
             "corpus.keep=start", "corpus.vocab_size=16000", "corpus.replace={}", "model.permute=1",
+        ),
+    ),
+    "captioning": Case(
+        "captioned.parquet", write_captioned, 600,
+        (
+            "task.name=captioning", "task.label_smoothing=0.1", "task.beams=2", "task.max_length=8",
+            "corpus.image_size=[16, 24]", "corpus.keep=start", "corpus.level=word",
+            "model.convolutions=[8, 16]", "model.layers=1",
         ),
     ),
     "language_modelling": Case(

@@ -65,7 +65,8 @@ class Pixels(nn.Module):
     def forward(self, source: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Bytes [B, H, W * K] -> [S, B, M], and how many regions each image has [B]: all S."""
         pixels = source.unflatten(2, (self.plane[1], -1)).permute(0, 3, 1, 2)  # [B, K, H, W]
-        x = pixels.to(self.rows.dtype) / MIDDLE - 1
+        # Not channels last, as the bytes lie: of such, oneDNN's fp32 gradients write out of bounds.
+        x = pixels.to(self.rows.dtype, memory_format=torch.contiguous_format) / MIDDLE - 1
         x = self.stages(x) + self.rows + self.columns  # [B, M, H', W']
         states = x.flatten(2).permute(2, 0, 1)
         return states, torch.full_like(lengths, len(states))

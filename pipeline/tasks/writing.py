@@ -28,6 +28,7 @@ from pipeline.tasks.task import Contents, Evaluation, Mistake, Task
 
 NONE = -1.0  # in the place of a token past the end of a text
 NO_SCORE = float("-inf")  # in the place of the score of a text that there is not
+UNKNOWN_WORD = "\N{REPLACEMENT CHARACTER}"
 NEVER = (PAD, UNK, BEGIN)
 
 
@@ -36,7 +37,8 @@ class Writing(Task):
     search finds.
 
     A text is judged as its tokens spell it: byte-level BPE gives back what it was given, but for
-    what `corpus.replace` and Unicode's composition (NFC) change.
+    what `corpus.replace` and Unicode's composition (NFC) change. Where tokens are whole words, one
+    that is not known stands in a reference as a word that nothing equals.
     """
 
     sums = ("loss", "tokens", "nll", "correct")
@@ -193,7 +195,14 @@ class Writing(Task):
 
     def _text(self, ids: Iterable[int]) -> str:
         """Of target tokens and what fills them up."""
-        return self.data.decode(self.vocabulary, [t for t in ids if t not in (NONE, PAD, END)])
+        known: list[list[int]] = [[]]
+        for token in ids:
+            if token == UNK:
+                known.append([])
+            elif token not in (NONE, PAD, END):
+                known[-1].append(token)
+        parts = [self.data.decode(self.vocabulary, some) for some in known]
+        return parts[0] if len(parts) == 1 else f" {UNKNOWN_WORD} ".join(parts).strip()
 
 
 def streams(references: Sequence[Sequence[str]]) -> list[Any]:

@@ -5,7 +5,7 @@ import os
 import re
 from typing import Any
 
-from pipeline.config import Config
+from pipeline.config import PICTURED, Config
 from pipeline.tasks.task import Evaluation
 from pipeline.train.loop import Trainer
 from pipeline.train.run import RunFolder, write_text
@@ -45,7 +45,7 @@ def describe(config: Config, folder: RunFolder) -> str:
             f"{s['seconds']:.0f} s of training, {s['epochs']:.2f} epochs"
         )
     lines.append(f"run folder  {folder.path}")
-    example = "image.png" if config.task.name == "images" else "'A fine film.'"
+    example = "image.png" if config.task.name in PICTURED else "'A fine film.'"
     if config.track.enabled:
         lines.append(f"watch       {_watch(config.track.uri)}")
     lines += [

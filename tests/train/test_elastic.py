@@ -31,6 +31,7 @@ def alone(case: list[str], tmp_path_factory: pytest.TempPathFactory) -> dict[int
         ("images", (2, 1, 3)),
         ("language_modelling", (3, 1, 2)),
         ("translation", (2, 1, 3)),
+        ("captioning", (2, 1, 3)),
     ],
     indirect=["case"],
     ids=str,

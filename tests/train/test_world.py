@@ -40,6 +40,7 @@ def one(case: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("tagging", 3),
         ("images", 3),
         ("translation", 2),
+        ("captioning", 3),
     ],
     indirect=["case"],
 )
