@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from pipeline.corpus.special import UNK
 from pipeline.models.dropout import TypeDropout
 from pipeline.models.language_model import LanguageModel
 from pipeline.models.settings import ModelSettings
@@ -120,6 +121,15 @@ def test_the_loss_is_minus_the_likelihood_of_each_next_token() -> None:
     assert not mistakes
     model.train()
     assert of.metrics(of.loss(model, batch).tolist())["loss"] == pytest.approx(nll / count)
+
+
+def test_there_are_no_bits_per_byte_where_a_word_is_not_known() -> None:
+    of = task()
+    (update, *_) = batches(2, 100).epoch(Position())
+    (batch,) = update.batches
+    batch.columns["targets"][0, 3] = UNK
+    tally, _ = of.evaluate(torch.ones(*batch.columns["targets"].shape, 1), batch)
+    assert of.evaluation(tally).metrics.keys() == {"loss", "perplexity", "examples"}
 
 
 def test_evaluation_leaves_alone_what_training_carries() -> None:
