@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pipeline.corpus.fields import DOCUMENT, Field
+from pipeline.corpus.fields import Field
 from pipeline.corpus.settings import CorpusSettings
 from pipeline.corpus.special import END
-from pipeline.models.dropout import keyed_uniform
+from pipeline.models.dropout import keyed_uniform, keys_of
 from pipeline.models.language_model import LanguageModel
 from pipeline.models.recurrent import State
 from pipeline.models.settings import ModelSettings
@@ -148,8 +148,9 @@ class LanguageModelling(Task):
         return [State(*(x.masked_fill(begins, 0.0) for x in state)) for state in held]
 
     def _write(self, model: LanguageModel, batch: Batch) -> Tensor:
-        """Draw `task.write` tokens for each text at `task.temperature`, the likeliest at 0."""
-        keys = batch.columns[DOCUMENT] + (self.settings.seed << 32)  # the text's, in any batch
+        """Draw `task.write` tokens for each text at `task.temperature`, the likeliest at 0. What is
+        drawn for a text hangs on it and on `task.seed` alone."""
+        keys = keys_of(batch.columns["tokens"], batch.lengths) + self.settings.seed
         top, carried = self._read(model, batch)
         ended = torch.zeros_like(batch.lengths, dtype=torch.bool)
         written: list[Tensor] = []
