@@ -243,6 +243,8 @@ def _translation_conflicts(config: Config) -> Iterator[str]:
         "says; set drop": corpus.long_texts != "drop",
         "corpus.lowercase=true: translations would be written in small letters and judged by "
         "references in small letters; set false": corpus.lowercase,
+        "corpus.level=word: a reference would lose the words that are not known, and BLEU be of "
+        "what is left; set subword": corpus.level == "word",
         f"corpus.joint=false: means a vocabulary of each language, but corpus.tokenizer="
         f"{corpus.tokenizer!r} is one of both; set true, or leave the tokenizer out": (
             not corpus.joint and bool(corpus.tokenizer)

@@ -27,7 +27,7 @@ from pipeline.corpus.pack import pack, plan_shards
 from pipeline.corpus.sample import Sample
 from pipeline.corpus.scan import scan
 from pipeline.corpus.stages import SPLITS, InputFile, Job, Part, Scanned, Totals
-from pipeline.corpus.tokenizer import Encoder, given_tokenizer, train
+from pipeline.corpus.tokenizer import Encoder, check_spelling, given_tokenizer, train
 from pipeline.corpus.work import MB, landing
 from pipeline.errors import InputError
 
@@ -80,10 +80,10 @@ def _make_tokenizer(
         with landing(path) as file:
             writes = any(field.written or field.ends for field in job.fields)
             file.write(given_tokenizer(job.settings, writes=writes))
+        sample = _sample(job, vocabulary, scans)
+        check_spelling(path, (text for _, text in sample), job.settings)
     if not path.exists():
-        sample = Sample(int(job.settings.tokenizer_sample_mb * MB))
-        for scanned in scans:
-            sample.add_saved(job.scanned(scanned.file.number, f"{vocabulary}.sample"))
+        sample = _sample(job, vocabulary, scans)
         kind = "tokenizer" if vocabulary == "tokenizer" else f"{vocabulary} tokenizer"
         log(f"training the {kind} on {sample.bytes / MB:.1f} MB of text")
         words = any(f.kind == "words" for f in job.fields if f.vocabulary == vocabulary)
@@ -91,6 +91,14 @@ def _make_tokenizer(
             texts = (text for _, text in sample)
             file.write(train(texts, job.settings, words=words).encode())
     return TokenizerFacts(file_sha256(path), Encoder(path, job.settings.max_tokens).vocab_size)
+
+
+def _sample(job: Job, vocabulary: str, scans: Iterable[Scanned]) -> Sample:
+    """Of the texts of all files."""
+    sample = Sample(int(job.settings.tokenizer_sample_mb * MB))
+    for scanned in scans:
+        sample.add_saved(job.scanned(scanned.file.number, f"{vocabulary}.sample"))
+    return sample
 
 
 def _piece_tasks(scans: Sequence[Scanned]) -> list[PieceTask]:

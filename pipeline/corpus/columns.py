@@ -244,8 +244,9 @@ class Labels(Column):
 
 
 class Pictured(Column):
-    """An array of figures: the bytes of a file, or its path. A string is a path inside
-    `corpus.root`, from `corpus.image_root` on; a Path is one that a person gave."""
+    """An array of figures: the bytes of a file, or its path, or both as Hugging Face's `datasets`
+    writes them, {"bytes": ..., "path": ...}, of which the bytes count if there are any. A string is
+    a path inside `corpus.root`, from `corpus.image_root` on; a Path is one that a person gave."""
 
     magic: ClassVar[tuple[bytes, ...]]
     """What such a file begins with."""
@@ -256,6 +257,8 @@ class Pictured(Column):
 
     def _content(self, value: Any) -> bytes | None:
         """The bytes of a file, given them or where they are; None of what it may not be."""
+        if isinstance(value, dict):
+            value = value.get("bytes") or value.get("path")
         if not isinstance(value, (str, Path)):
             return value if isinstance(value, bytes) else None
         path = Path(value)

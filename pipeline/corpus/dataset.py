@@ -21,7 +21,7 @@ from pydantic import TypeAdapter, ValidationError
 from pipeline.corpus.fields import Field
 from pipeline.corpus.inputs import facts, is_remote, locate, named
 from pipeline.corpus.settings import CorpusSettings
-from pipeline.corpus.special import END
+from pipeline.corpus.spelling import token_bytes
 from pipeline.errors import DatasetError, InputError
 from pipeline.settings import may_change
 from pipeline.storage.store import Store, is_url, open_store
@@ -111,16 +111,11 @@ class Manifest:
             self._decoders[vocabulary] = Decoder(self.store.whole(f"{vocabulary}.json"))
         return self._decoders[vocabulary].decode(ids)
 
-    def token_bytes(self, vocabulary: str) -> list[int]:
-        """How many bytes of text each token of a vocabulary stands for. A whole word has a blank
-        behind it, the end of a text is a line end."""
+    def token_bytes(self, vocabulary: str) -> list[float]:
+        """How many bytes of text each token of a vocabulary stands for, NaN where that cannot be
+        told."""
         content = json.loads(self.store.whole(f"{vocabulary}.json"))
-        words = content["model"]["type"] == "WordLevel"
-        found = [0] * self.vocabularies[vocabulary]
-        for token, number in content["model"]["vocab"].items():
-            # in byte-level BPE each character of a token stands for a byte
-            found[number] = len(token.encode()) + 1 if words else len(token)
-        return [1 if number == END else count for number, count in enumerate(found)]
+        return token_bytes(content, self.vocabularies[vocabulary])
 
     @cached_property
     def _decoders(self) -> dict[str, Any]:

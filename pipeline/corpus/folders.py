@@ -14,13 +14,16 @@ FILE_LIMIT = 1 << 26  # bytes of a file that is read
 
 def images(folder: Path, name: str) -> list[str]:
     """The paths inside a folder, sorted, each of which begins with its label. What has another
-    suffix is passed over, and so are links to folders inside the sub-folders.
+    suffix is passed over, and so is what is hidden, its name beginning with a dot, such as
+    .ipynb_checkpoints, and links to folders inside the sub-folders.
 
     Raises InputError if there is no image, or one that lies in no sub-folder.
     """
     found: list[str] = []
     try:
         for entry in folder.iterdir():
+            if _is_hidden(entry.name):
+                continue
             if entry.is_dir():
                 found += (path.relative_to(folder).as_posix() for path in _below(entry))
             elif _is_image(entry.name):
@@ -62,9 +65,14 @@ def _below(folder: Path) -> Iterator[Path]:
     def stop(error: OSError) -> None:
         raise error
 
-    for place, _, names in os.walk(folder, onerror=stop):
+    for place, inside, names in os.walk(folder, onerror=stop):
+        inside[:] = [name for name in inside if not _is_hidden(name)]
         yield from (Path(place, name) for name in names if _is_image(name))
 
 
 def _is_image(name: str) -> bool:
-    return name.lower().endswith(SUFFIXES) and not name.startswith(".")
+    return name.lower().endswith(SUFFIXES) and not _is_hidden(name)
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith(".")

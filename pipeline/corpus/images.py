@@ -51,7 +51,8 @@ def steps(pixels: Pixels, settings: CorpusSettings) -> Pixels:
 
 def decode(data: bytes, settings: CorpusSettings) -> Pixels | None:
     """The pixels [H, W, K] of an image, resized to `image_size`; of what an idx file gave as they
-    are. None if it is broken, or neither PNG nor JPEG.
+    are. An image is turned as its EXIF orientation says, and what is transparent lies on white.
+    None if it is broken, or neither PNG nor JPEG.
 
     Raises InputError for an image of an idx file that has another size.
     """
@@ -73,7 +74,7 @@ def _given(data: bytes, shape: tuple[int, ...], settings: CorpusSettings) -> Pix
 
 def _read(data: bytes, settings: CorpusSettings) -> Pixels | None:
     try:
-        from PIL import Image
+        from PIL import Image, ImageOps
     except ImportError:
         raise InputError(
             "corpus.image: PNG and JPEG are read by Pillow, which is not installed; pip install "
@@ -84,10 +85,12 @@ def _read(data: bytes, settings: CorpusSettings) -> Pixels | None:
         with Image.open(io.BytesIO(data), formats=("PNG", "JPEG")) as file:
             if file.width * file.height > MOST_PIXELS:
                 return None
-            file.load()
-            image: Image.Image = file
+            image: Image.Image = ImageOps.exif_transpose(file)
             if image.mode.startswith("I"):  # of 16 bits, which Pillow would clip to 8
                 image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+            if image.has_transparency_data:  # which conversion would drop
+                image = image.convert("RGBA")
+                image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
             image = image.convert(MODES[settings.channels])
             image = image.resize((width, height), Image.Resampling.BILINEAR)
             pixels: Any = np.asarray(image)

@@ -53,6 +53,9 @@ class _Scan:
         self._job, self._file, self._wanted = job, file, job.wanted
         self._found = Scanned(file, source(job, file))
         budget = int(job.settings.tokenizer_sample_mb * MB)
+        # One that is given is only tried, on what is to be written.
+        given = bool(job.settings.tokenizer)
+        self._sampled = [f for f in job.fields if (f.written if given else f.tokenised)]
         self._samples = {name: Sample(budget) for name in vocabularies(job.fields)}
         self._codes: dict[str, int] = {}
         self._held_below = held_below(job.settings.validation)
@@ -112,7 +115,7 @@ class _Scan:
         held_out = self._file.held_out or int.from_bytes(identity, "little") < self._held_below
         first = self._wanted.fields[0]
         for column, value in zip(self._wanted.fields, example.values, strict=True):
-            if column.field.tokenised and not held_out:
+            if column.field in self._sampled and not held_out:
                 for text in column.texts(value):
                     sample = self._samples[column.field.vocabulary]
                     known = column is first and text is value

@@ -50,8 +50,8 @@ class CorpusSettings(Section):
     )
     image: str = setting(
         "image",
-        "column that holds the image: bytes of a PNG or JPEG, or a path under corpus.root; in a "
-        "tar an extension",
+        "column that holds the image: bytes of a PNG or JPEG, a path under corpus.root, or both as "
+        "Hugging Face's datasets has them; in a tar an extension",
     )
     image_root: str = setting(
         "", "folder, in corpus.root, that the paths of images begin in", may_change=True

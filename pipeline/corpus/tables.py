@@ -7,7 +7,6 @@ evaluation reads them as they come. Both hold a few rows at a time.
 import gzip
 import io
 import zlib
-from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from itertools import zip_longest
@@ -25,7 +24,9 @@ from pipeline.errors import InputError
 
 GROUP_ROWS = 1024
 GROUP_BYTES = 1 << 23
-HEAD = 4096  # bytes by which a text is told from what is none
+PACKED = {b"\x1f\x8b": "gzip", b"\xfd7zXZ\0": "xz", b"\x28\xb5\x2f\xfd": "zstd", b"PK\3\4": "zip"}
+"""What begins with these bytes, and no text does."""
+TABLES = (".csv", ".tsv", ".jsonl", ".parquet", ".tar", ".tgz", ".conll", ".conllu")
 MISSING = object()
 
 Record = dict[str, Any]
@@ -91,7 +92,7 @@ class Compound:
 
 class Side:
     """The values of one column: of an idx file, which its first bytes tell, or the lines of a
-    text, whatever its suffix."""
+    text."""
 
     def __init__(self, raw: IO[bytes], name: str, gzipped: bool) -> None:
         self.name = name
@@ -100,8 +101,13 @@ class Side:
         if gzipped:
             stream = io.BufferedReader(stream)
         with whole(name):
-            head = stream.read(HEAD)
+            head = stream.read(max(map(len, PACKED)))
             stream.seek(0)
+        if packed := next((kind for magic, kind in PACKED.items() if head.startswith(magic)), None):
+            remedy = "unpack it"
+            if packed == "gzip" and not gzipped:
+                remedy = f"name it {Path(name).name}.gz"
+            raise InputError(f"{name}: is {packed} by its first bytes, so no text; {remedy}")
         self.type: Any = pa.string()
         if head.startswith(ZEROS):
             with whole(name):
@@ -110,11 +116,6 @@ class Side:
             if values.images:
                 self.type = pa.binary()
             self.rest: Iterator[Any] = iter(values)
-        elif b"\0" in head and not head.startswith((BOM_UTF16_LE, BOM_UTF16_BE)):
-            raise InputError(
-                f"{name}: is neither an idx file, which begins with two zeros, nor a text, which "
-                "holds none; a column of files side by side has a value a line"
-            )
         else:
             self.rest = _lines(Lines(stream, name))
 
@@ -153,10 +154,22 @@ def open_compound(files: Mapping[str, tuple[str, Path]]) -> Iterator[Compound]:
                 raw: IO[bytes] = stack.enter_context(path.open("rb"))
             except OSError as error:
                 raise InputError(f"{name}: cannot be read: {error.strerror}") from None
+            _check_name(name, path)
             if path.stat().st_size == 0:
                 raise InputError(f"{name}: is empty; take it out of the input, or fetch it anew")
             sides[column] = Side(raw, name, path.suffix.lower() == ".gz")
         yield Compound(sides)
+
+
+def _check_name(name: str, path: Path) -> None:
+    """Raises InputError if a column is a file that by its name holds several."""
+    kind = (path.with_suffix("") if path.suffix.lower() == ".gz" else path).suffix.lower()
+    if kind in TABLES:
+        raise InputError(
+            f"{name}: is a table by its suffix {kind}, but beside other files each of its lines "
+            "would be a value, its header too; give tables alone, as a list, or rename it if it "
+            "has a value a line"
+        )
 
 
 def write(table: Folder | Compound, file: IO[bytes]) -> None:

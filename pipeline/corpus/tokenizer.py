@@ -1,8 +1,9 @@
 """Byte-level BPE: trained on a sample, and the encoder that shards and predictions share."""
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from copy import copy
+from itertools import islice, zip_longest
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,19 +21,17 @@ from pipeline.errors import DatasetError, InputError
 # many are left between the last that counts and the cut.
 MARGIN_TOKENS = 128
 FIRST_CHARACTERS = 8  # a token: how much of a long text is tried first
+SPELT = 10_000  # texts that a given tokeniser is tried on
+SHOWN = 40  # characters of a text in an error, behind where it differs
 
 
 def train(texts: Iterable[str], settings: CorpusSettings, *, words: bool = False) -> str:
     """A tokeniser as JSON: of the level that is asked for, or of whole `words`, which stand on
     lines of their own. The same texts give the same tokeniser, in any number of threads."""
-    steps: list[normalizers.Normalizer] = [
-        normalizers.Replace(old, new) for old, new in settings.replace.items()
-    ]
-    steps += [normalizers.NFC()] + [normalizers.Lowercase()] * settings.lowercase
     whole = words or settings.level == "word"
     apart = pre_tokenizers.Split("\n", "removed") if words else pre_tokenizers.WhitespaceSplit()
     tokenizer = _whole(apart) if whole else _bpe()
-    tokenizer.normalizer = normalizers.Sequence(steps)
+    tokenizer.normalizer = _normaliser(settings, settings.replace)
     if whole:
         # Told of the special tokens, the library would count them as words too, under new ids.
         size = settings.vocab_size - len(SPECIAL_TOKENS)
@@ -58,6 +57,15 @@ def train(texts: Iterable[str], settings: CorpusSettings, *, words: bool = False
     if words:  # a word may hold any character, a line end too
         tokenizer.pre_tokenizer = None
     return tokenizer.to_str(pretty=True)
+
+
+def _normaliser(settings: CorpusSettings, replace: Mapping[str, str]) -> normalizers.Sequence:
+    steps: list[normalizers.Normalizer] = [
+        normalizers.Replace(old, new) for old, new in replace.items()
+    ]
+    return normalizers.Sequence(
+        [*steps, normalizers.NFC(), *[normalizers.Lowercase()] * settings.lowercase]
+    )
 
 
 def _bpe() -> Tokenizer:
@@ -111,6 +119,27 @@ def given_tokenizer(settings: CorpusSettings, *, writes: bool = False) -> bytes:
                 f"text, but {use}; give a tokeniser whose token {token} is special"
             )
     return data
+
+
+def check_spelling(path: Path, texts: Iterable[str], settings: CorpusSettings) -> None:
+    """Raises InputError if the tokeniser at `path`, which was given, does not give back one of the
+    first `texts` as `corpus.replace`, NFC and `corpus.lowercase` leave it."""
+    encoder = Encoder(path, 1 << 16)
+    wanted, plain = (_normaliser(settings, replace) for replace in (settings.replace, {}))
+    tried = list(islice(texts, SPELT))
+    for text, encoded in zip(tried, encoder.encode(tried), strict=True):
+        right = wanted.normalize_str(text)
+        found = plain.normalize_str("".join(map(encoder.decode, encoded.rows)))
+        if encoded.rows and not encoded.long and found != right:
+            pairs = enumerate(zip_longest(found, right))
+            differs = next(place for place, (one, other) in pairs if one != other)
+            shown = slice(max(differs - SHOWN // 2, 0), differs + SHOWN)
+            raise InputError(
+                f"corpus.tokenizer={settings.tokenizer!r}: spells {right[shown]!r} as "
+                f"{found[shown]!r}, and what is written would be judged by that; give one that "
+                "gives back each text, such as byte-level BPE of the same corpus.replace and case, "
+                "or set corpus.tokenizer='' to have one trained"
+            )
 
 
 class Decoder:

@@ -98,7 +98,7 @@ class _Additive(torch.autograd.Function):
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         q, k = ((2 * x).clamp(-80, 80).exp() for x in (q, k))
         scores = q.new_empty(len(q), len(k), q.shape[1])
-        chunk = _chunk(k)
+        chunk = _chunk(q, k)
         for queries, into in zip(q.split(len(chunk)), scores.split(len(chunk)), strict=True):
             torch.matmul(_quotients(queries, k, chunk), v, out=into)
         ctx.save_for_backward(q, k, v)
@@ -110,7 +110,7 @@ class _Additive(torch.autograd.Function):
         q, k, v = ctx.saved_tensors
         d_scores = d_scores.contiguous()
         dq, dk, dv = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
-        chunk = _chunk(k)
+        chunk = _chunk(q, k)
         parts = (x.split(len(chunk)) for x in (q, d_scores, dq))
         for queries, ds, into in zip(*parts, strict=True):
             r = _quotients(queries, k, chunk)
@@ -121,9 +121,9 @@ class _Additive(torch.autograd.Function):
         return dq.mul_(4 * v), dk.mul_(4 * v), dv
 
 
-def _chunk(k: Tensor) -> Tensor:
+def _chunk(q: Tensor, k: Tensor) -> Tensor:
     """Room for as many target steps as are worked on at once [t, S, B, A]."""
-    steps = CHUNK.get(k.device.type, 1 << 26) // max(k.numel(), 1)
+    steps = min(CHUNK.get(k.device.type, 1 << 26) // max(k.numel(), 1), len(q))
     return k.new_empty(max(steps, 1), *k.shape)
 
 

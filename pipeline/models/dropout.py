@@ -19,12 +19,23 @@ def keyed_uniform(keys: Tensor, site: int, width: int) -> Tensor:
     return _uniform(keys[:, None], counters)
 
 
+def keys_of(tokens: Tensor, lengths: Tensor) -> Tensor:
+    """Keys [B] of texts, tokens [B, T] of lengths [B]: a function of each text alone."""
+    places = torch.arange(tokens.shape[1], device=tokens.device)
+    mixed = _mixed((places + 1) * -0x61C8864680B583EB + _mixed(tokens))
+    return mixed.masked_fill(places >= lengths[:, None], 0).sum(1)
+
+
 def _uniform(keys: Tensor, counters: Tensor) -> Tensor:
     """Uniform numbers in [0, 1), by key and counter, of the shape that both broadcast to."""
-    x = keys + counters * -0x61C8864680B583EB  # int64 wraps around
+    return _shift(_mixed(keys + counters * -0x61C8864680B583EB), 40).float() / 2**24
+
+
+def _mixed(x: Tensor) -> Tensor:
+    """SplitMix64's finaliser of int64, which wraps around: a bijection that scatters bits."""
     x = (x ^ _shift(x, 30)) * -0x40A7B892E31B1A47
     x = (x ^ _shift(x, 27)) * -0x6B2FB644ECCEEE15
-    return _shift(x ^ _shift(x, 31), 40).float() / 2**24
+    return x ^ _shift(x, 31)
 
 
 def _shift(x: Tensor, bits: int) -> Tensor:

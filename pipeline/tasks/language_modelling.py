@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pipeline.corpus.fields import DOCUMENT, Field
+from pipeline.corpus.fields import Field
 from pipeline.corpus.settings import CorpusSettings
 from pipeline.corpus.special import END
-from pipeline.models.dropout import keyed_uniform
+from pipeline.models.dropout import keyed_uniform, keys_of
 from pipeline.models.language_model import LanguageModel
 from pipeline.models.recurrent import State
 from pipeline.models.settings import ModelSettings
@@ -44,7 +44,7 @@ class LanguageModelling(Task):
         self.vocabulary = data.vocabularies["tokenizer"]
         # What is gone on with is the end of a text, or its start.
         self.in_use = {"long_texts": "truncate", "keep": "start" if model.turned[0] else "end"}
-        self._bytes = torch.tensor(data.token_bytes("tokenizer"))  # [V]
+        self._bytes = torch.tensor(data.token_bytes("tokenizer"), dtype=torch.float64)  # [V]
         self._carried: dict[bool, list[State]] = {}
         """Of training and of evaluation, which do not meet."""
 
@@ -86,11 +86,11 @@ class LanguageModelling(Task):
         return losses.t()[..., None].double()
 
     def evaluate(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, list[Mistake]]:
-        """The tally is [4 + 2 D]: the loss, its tokens, their bytes, the stretches; the loss of
-        each of D directions, their tokens."""
+        """The tally is [4 + 2 D]: the loss, its tokens, their bytes (NaN if those of one cannot be
+        told), the stretches; the loss of each of D directions, their tokens."""
         targets = batch.columns[TARGETS]
         counts = targets > 0
-        spelt = (self._bytes.to(targets.device)[targets] * counts).sum()
+        spelt = torch.where(counts, self._bytes.to(targets.device)[targets], 0).sum()
         told = [outputs.sum(), counts.sum(), spelt, batch.weights.sum()]
         by_direction = [x for half in (outputs[..., 0], counts) for x in self._by_direction(half)]
         return torch.stack([value.double() for value in told + by_direction]), []
@@ -98,7 +98,8 @@ class LanguageModelling(Task):
     def evaluation(self, tally: Tensor, texts: Sequence[tuple[str, ...]] = ()) -> Evaluation:
         nll, tokens, spelt, stretches, *by_direction = tally.tolist()
         figures: dict[str, float] = {"examples": int(stretches), **_figures(nll, tokens)}
-        figures["bits_per_byte"] = nll / math.log(2) / max(spelt, 1)
+        if not math.isnan(spelt):
+            figures["bits_per_byte"] = nll / math.log(2) / max(spelt, 1)
         if len(self.model.turned) > 1:
             each = zip(("forward", "backward"), by_direction[:2], by_direction[2:], strict=True)
             for name, own, of in each:
@@ -147,8 +148,9 @@ class LanguageModelling(Task):
         return [State(*(x.masked_fill(begins, 0.0) for x in state)) for state in held]
 
     def _write(self, model: LanguageModel, batch: Batch) -> Tensor:
-        """Draw `task.write` tokens for each text at `task.temperature`, the likeliest at 0."""
-        keys = batch.columns[DOCUMENT] + (self.settings.seed << 32)  # the text's, in any batch
+        """Draw `task.write` tokens for each text at `task.temperature`, the likeliest at 0. What is
+        drawn for a text hangs on it and on `task.seed` alone."""
+        keys = keys_of(batch.columns["tokens"], batch.lengths) + self.settings.seed
         top, carried = self._read(model, batch)
         ended = torch.zeros_like(batch.lengths, dtype=torch.bool)
         written: list[Tensor] = []

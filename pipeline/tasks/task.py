@@ -61,8 +61,9 @@ class Contents(Protocol):
     def names(self) -> Mapping[str, Sequence[str]]:
         """What the indices in a field of labels or tags stand for."""
 
-    def token_bytes(self, vocabulary: str) -> Sequence[int]:
-        """How many bytes of text each token of a vocabulary stands for."""
+    def token_bytes(self, vocabulary: str) -> Sequence[float]:
+        """How many bytes of text each token of a vocabulary stands for, NaN where that cannot be
+        told."""
 
     def decode(self, vocabulary: str, ids: Sequence[int]) -> str:
         """The text of some tokens of a vocabulary."""

@@ -1,6 +1,7 @@
 """Files that lie side by side are read as one file of their columns would be, or refused."""
 
 import gzip
+import lzma
 import struct
 from collections.abc import Callable
 from io import BytesIO
@@ -125,14 +126,15 @@ def test_what_a_line_lacks_is_counted_and_nothing_shifts(
 ):
     texts = [text.encode() for text in TEXTS]
     texts[3], texts[5], texts[7] = b"", b"caf\xe9", b"a \xe2\x80\xa8 b\x0bc"
+    texts[9] = b"a\0b"
     put(tmp_path / "t", b"\n".join(texts))
     put(tmp_path / "l", idx(LABELS))
     found = read(tmp_path, {"text": ["t"], "label": ["l"]}, ["text", "label"])
     assert [row["label"] for row in found if row] == LABELS
     assert found[5] == {"text": "caf\udce9", "label": LABELS[5]}
     made = make(input={"text": "t", "label": "l"})
-    assert (made.report["no_text"], made.report["not_utf8"]) == (1, 1)
-    assert sum(split.rows for split in made.splits.values()) == 298
+    assert [made.report[skip] for skip in ("no_text", "not_utf8", "nul")] == [1, 1, 1]
+    assert sum(split.rows for split in made.splits.values()) == 297
 
 
 def test_groups_of_rows_fit_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -191,9 +193,23 @@ BAD = {
         {"t": lines(TEXTS), "l": b"\0\0\x08\x03" + b"\xff" * 12},
         r"says that its images have 4294967295 x 4294967295 bytes",
     ),
-    "neither": (
-        {"t": lines(TEXTS), "l": b"PK\3\4\0\0\0"},
-        r"l: is neither an idx file, .* nor a text",
+    "a zip": ({"t": lines(TEXTS), "l": b"PK\3\4\0\0\0"}, r"l: is zip .*; unpack it"),
+    "xz": ({"t": lines(TEXTS), "l": lzma.compress(lines(LABELS))}, r"l: is xz .*; unpack it"),
+    "gzip by another name": (
+        {"t.en": gzip.compress(lines(TEXTS)), "l": lines(LABELS)},
+        r"t\.en: is gzip .*; name it t\.en\.gz",
+    ),
+    "gzip within gzip": (
+        {"t.gz": gzip.compress(lines(TEXTS)), "l": lines(LABELS)},
+        r"t\.gz: is gzip .*; unpack it",
+    ),
+    "a table": (
+        {"t.csv": b"text\n" + lines(TEXTS), "l": lines(LABELS)},
+        r"t\.csv: is a table by its suffix \.csv",
+    ),
+    "a gzipped table": (
+        {"t": lines(TEXTS), "l.JSONL.gz": lines(LABELS)},
+        r"l\.JSONL\.gz: is a table by its suffix \.jsonl",
     ),
     "empty": ({"t": lines(TEXTS), "l": b""}, r"l: is empty; take it out"),
     "empty, gzipped": ({"t": b"", "l.gz": b""}, r"t: is empty"),

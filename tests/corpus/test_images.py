@@ -119,6 +119,31 @@ def test_other_sizes_and_modes_are_fitted():
     assert np.array_equal(check(png(clear), channels=3), COLOURED[0].reshape(4, 18))
 
 
+@pytest.mark.parametrize("kind", ["RGBA", "LA", "P"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_what_is_transparent_lies_on_white(kind: str, channels: int):
+    drawn = np.indices(SIZE).sum(0) % 2 == 0  # black where it is drawn, and where it is not
+    black = np.zeros((*SIZE, 3), np.uint8)
+    image = Image.fromarray(np.dstack([black, np.where(drawn, 255, 0).astype(np.uint8)]))
+    file = io.BytesIO()
+    if kind == "P":
+        image = Image.fromarray(np.where(drawn, 0, 1).astype(np.uint8))
+        image.putpalette([0] * 768)
+        image.save(file, "PNG", transparency=1)
+    else:
+        image.convert(kind).save(file, "PNG")
+    found = check(file.getvalue(), channels=channels)
+    assert np.array_equal(found, np.where(drawn, 0, 255).repeat(channels, 1))
+
+
+def test_a_photograph_is_turned_as_it_was_taken():
+    smooth = np.add.outer(np.arange(64), 2 * np.arange(96)).astype(np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # stands upright once it is turned by 90 degrees clockwise
+    turned = check(png(np.rot90(smooth), "JPEG", quality=95, exif=exif)).astype(int)
+    assert abs(turned - check(png(smooth, "JPEG", quality=95))).max() < 3
+
+
 def bomb() -> bytes:
     """A PNG that says it has 2 * 10^10 pixels."""
 
@@ -240,6 +265,19 @@ def in_parquet(folder: Path) -> dict[str, Any]:
     return {"input": "a.parquet"}
 
 
+def in_hugging_face(folder: Path) -> dict[str, Any]:
+    """Parquet as the `datasets` library writes it, half of the images within and half beside it."""
+    beside = files(folder)
+    pairs = [
+        {"bytes": None if number % 2 else png(pixels), "path": path}
+        for number, (pixels, path) in enumerate(zip(PIXELS, beside, strict=True))
+    ]
+    kind = pa.struct({"bytes": pa.binary(), "path": pa.string()})
+    table = pa.table({"image": pa.array(pairs, kind), "label": LABELS})
+    pq.write_table(table, folder / "a.parquet")
+    return {"input": "a.parquet"}
+
+
 def make(folder: Path, **changes: Any) -> Manifest:
     values: dict[str, Any] = {
         "image_size": SIZE, "max_tokens": 24, "rows_per_block": 8, "shard_mb": 0.001,
@@ -258,7 +296,7 @@ def rows(manifest: Manifest) -> list[tuple[str, Any, str]]:
     )
 
 
-SOURCES = [in_folder, in_idx, in_csv, in_jsonl, in_tar, in_parquet]
+SOURCES = [in_folder, in_idx, in_csv, in_jsonl, in_tar, in_parquet, in_hugging_face]
 
 
 @pytest.mark.parametrize("lay", SOURCES)
@@ -316,6 +354,18 @@ def test_broken_images_of_a_folder_are_counted(tmp_path: Path):
     assert (made.report["rows"], made.report["no_image"]) == (COUNT + 2, 2)
     with pytest.raises(InputError, match=r"2 with no image that can be read .* first digits/:\d+;"):
         make(tmp_path, **given, shards=str(tmp_path / "other"), max_skipped=0.01)
+
+
+def test_what_is_hidden_in_a_folder_is_no_label_and_no_image(tmp_path: Path):
+    given = in_folder(tmp_path)
+    for hidden in (".ipynb_checkpoints", "cat/.ipynb_checkpoints/deeper"):
+        (tmp_path / "digits" / hidden).mkdir(parents=True)
+        for number in range(3):  # a label that stands there once is none
+            path = tmp_path / "digits" / hidden / f"{number}-checkpoint.png"
+            path.write_bytes(png(255 - PIXELS[number]))
+    made = make(tmp_path, **given)
+    assert made.names["label"] == tuple(NAMES)
+    assert sum(split.rows for split in made.splits.values()) == COUNT
 
 
 def test_a_folder_without_images_is_named(tmp_path: Path):

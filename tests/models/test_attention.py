@@ -85,6 +85,14 @@ def test_the_quotient_is_tanh_wherever_its_exponentials_are_finite(dtype: torch.
     assert (got - torch.tanh(q[:, None] + k)).abs().max() < 8 * torch.finfo(dtype).eps
 
 
+@pytest.mark.parametrize("steps, most", [(T, 1 << 26), (2, 2 * S * B * A), (1, 1)])
+def test_there_is_room_for_no_more_steps_than_there_are(
+    steps: int, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(attention.CHUNK, "cpu", most)
+    assert attention._chunk(torch.ones(T, B, A), torch.ones(S, B, A)).shape == (steps, S, B, A)
+
+
 @both
 def test_in_bf16_the_softmax_is_in_fp32(kind: str) -> None:
     module, queries, memory, lengths = made(kind)

@@ -9,6 +9,7 @@ from pipeline.models.dropout import (
     Zoneout,
     draw_weight_masks,
     keyed_uniform,
+    keys_of,
 )
 
 GOLDEN = [
@@ -30,6 +31,15 @@ def test_the_numbers_are_uniform_and_uncorrelated() -> None:
     other = keyed_uniform(KEYS, 4, 256).double()
     for a, b in ((u, other), (u[:-1], u[1:]), (u[:, :-1], u[:, 1:])):
         assert abs(torch.corrcoef(torch.stack([a.flatten(), b.flatten()]))[0, 1]) < 0.02
+
+
+def test_a_text_has_a_key_of_its_own_whatever_stands_behind_it() -> None:
+    texts = torch.tensor([[5, 6, 7], [5, 7, 6], [6, 5, 7], [5, 6, 0], [5, 6, 7], [7, 0, 0]])
+    lengths = torch.tensor([3, 3, 3, 2, 2, 1])
+    keys = keys_of(texts, lengths)
+    assert keys[3] == keys[4]
+    assert len(keys.unique()) == 5
+    assert torch.equal(keys_of(texts[3:, :2], lengths[3:]), keys[3:])
 
 
 def test_the_numbers_stay_what_they_are() -> None:

@@ -1,9 +1,11 @@
 """What a task is told of a dataset."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from pipeline.corpus.fields import Field
+from pipeline.corpus.special import UNK
 
 
 @dataclass(frozen=True)
@@ -14,8 +16,11 @@ class Data:
 
     fields: Sequence[Field] = ()
 
-    def token_bytes(self, vocabulary: str) -> list[int]:
-        return [3] * self.vocabularies[vocabulary]
+    def token_bytes(self, vocabulary: str) -> list[float]:
+        """Of <unk> it cannot be told."""
+        found = [3.0] * self.vocabularies[vocabulary]
+        found[UNK] = math.nan
+        return found
 
     def decode(self, vocabulary: str, ids: Sequence[int]) -> str:
         return " ".join(map(str, ids))

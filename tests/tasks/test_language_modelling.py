@@ -9,9 +9,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from pipeline.corpus.fields import DOCUMENT
+from pipeline.corpus.special import UNK
 from pipeline.models.dropout import TypeDropout
 from pipeline.models.language_model import LanguageModel
 from pipeline.models.settings import ModelSettings
+from pipeline.stream.batch import Batch
 from pipeline.stream.contiguous import AtHand, Contiguous
 from pipeline.stream.plan import Position
 from pipeline.stream.settings import StreamSettings
@@ -120,6 +123,35 @@ def test_the_loss_is_minus_the_likelihood_of_each_next_token() -> None:
     assert not mistakes
     model.train()
     assert of.metrics(of.loss(model, batch).tolist())["loss"] == pytest.approx(nll / count)
+
+
+def test_what_is_drawn_for_a_text_hangs_on_neither_its_place_nor_its_neighbours() -> None:
+    torch.manual_seed(0)
+    of = task()
+    model = of.build().eval()
+    texts = torch.tensor([[5, 6, 7, 8], [9, 10, 0, 0], [5, 6, 7, 9]])
+    lengths = torch.tensor([4, 2, 4])
+
+    def written(*order: int) -> list[list[float]]:
+        own, places = torch.tensor(order), torch.arange(len(order))
+        columns = {"tokens": texts[own, : int(lengths[own].max())], DOCUMENT: places}
+        batch = Batch(columns, lengths[own], torch.ones(len(order)), places)
+        with torch.no_grad():
+            return [row[:8, 0].tolist() for row in of.outputs(model, batch)]
+
+    whole = written(0, 1, 2)
+    assert written(2, 0) == [whole[2], whole[0]]
+    assert written(1) == [whole[1]]
+    assert whole[0] != whole[2]
+
+
+def test_there_are_no_bits_per_byte_where_a_word_is_not_known() -> None:
+    of = task()
+    (update, *_) = batches(2, 100).epoch(Position())
+    (batch,) = update.batches
+    batch.columns["targets"][0, 3] = UNK
+    tally, _ = of.evaluate(torch.ones(*batch.columns["targets"].shape, 1), batch)
+    assert of.evaluation(tally).metrics.keys() == {"loss", "perplexity", "examples"}
 
 
 def test_evaluation_leaves_alone_what_training_carries() -> None:

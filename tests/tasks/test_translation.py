@@ -3,6 +3,7 @@ texts that come back as they were, and the way from files to translations."""
 
 import json
 import math
+import string
 import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +14,8 @@ import sacrebleu
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from tokenizers import Tokenizer, decoders, normalizers, pre_tokenizers
+from tokenizers.models import WordPiece
 from torch import nn
 from torch.nn import functional
 
@@ -20,7 +23,7 @@ from pipeline import config
 from pipeline.corpus.dataset import Manifest
 from pipeline.corpus.prepare import prepare
 from pipeline.corpus.settings import CorpusSettings
-from pipeline.corpus.special import BEGIN, END
+from pipeline.corpus.special import BEGIN, END, SPECIAL_TOKENS, UNKNOWN
 from pipeline.corpus.tokenizer import Decoder, Encoder, train
 from pipeline.errors import ConfigError, InputError
 from pipeline.models.settings import ModelSettings
@@ -247,8 +250,6 @@ def test_a_missing_column_is_one_line(tmp_path: Path) -> None:
 def test_a_tokeniser_that_cannot_end_a_text_is_one_line(tmp_path: Path) -> None:
     """Token 3 of it stands for text."""
     write(tmp_path / "a.jsonl", pairs(60))
-    from tokenizers import Tokenizer
-
     other = Tokenizer.from_str(train(["a b"], SETTINGS))
     values = json.loads(other.to_str())
     values["added_tokens"] = values["added_tokens"][:3]
@@ -257,10 +258,55 @@ def test_a_tokeniser_that_cannot_end_a_text_is_one_line(tmp_path: Path) -> None:
         made(tmp_path, tokenizer=str(tmp_path / "given.json"))
 
 
+def bpe(**changes: Any) -> str:
+    texts = [text for row in pairs(80) for text in row.values()]
+    return train(texts, SETTINGS.model_copy(update=changes))
+
+
+def word_piece() -> str:
+    """As BERT has it: lower case, a mark before what goes on with a word."""
+    vocabulary = [*SPECIAL_TOKENS, *(f"{m}{c}" for m in ("", "##") for c in string.printable)]
+    numbers = {token: number for number, token in enumerate(vocabulary)}
+    tokenizer = Tokenizer(WordPiece(numbers, unk_token=UNKNOWN))
+    tokenizer.normalizer = normalizers.BertNormalizer()
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.decoder = decoders.WordPiece()
+    tokenizer.add_special_tokens(list(SPECIAL_TOKENS))
+    return tokenizer.to_str()
+
+
+CHANGED = {
+    "case": (bpe(lowercase=True), {}, r"spells 'Satz, der \d+\.' as 'satz, der \d+\.'"),
+    "words alone": (bpe(level="word", min_count=2), {}, r"spells 'Satz, der .*' as '"),
+    "WordPiece": (word_piece(), {}, r"spells 'Satz, der \d+\.' as 'satz, der \d+\.'"),
+    "no replacement": (bpe(), {"replace": {"der": "das"}}, r"spells 'Satz, das .*' as 'Satz, der"),
+}
+
+
+@pytest.mark.parametrize("tokeniser, changes, says", CHANGED.values(), ids=CHANGED)
+def test_a_tokeniser_that_changes_a_reference_is_one_line(
+    tmp_path: Path, tokeniser: str, changes: dict[str, Any], says: str
+) -> None:
+    write(tmp_path / "a.jsonl", pairs(80))
+    (tmp_path / "given.json").write_text(tokeniser)
+    with pytest.raises(InputError, match=says) as caught:
+        made(tmp_path, tokenizer=str(tmp_path / "given.json"), **changes)
+    assert len(caught.value.lines) == 1
+
+
+def test_a_given_tokeniser_may_change_what_is_read_alone(tmp_path: Path) -> None:
+    """This one makes "text" of "test", which stands in no target."""
+    write(tmp_path / "a.jsonl", [{**row, "text": f"test {n}"} for n, row in enumerate(pairs(80))])
+    (tmp_path / "given.json").write_text(bpe(replace={"test": "text", "number": "no."}))
+    manifest = made(tmp_path, tokenizer=str(tmp_path / "given.json"))
+    assert sum(split.rows for split in manifest.splits.values()) == 80
+
+
 CONFLICTS = {
     "corpus.long_texts=split": "corpus.long_texts=split: a part of a text is not what",
     "corpus.long_texts=truncate": "corpus.long_texts=truncate: a part of a text is not what",
     "corpus.lowercase=true": "corpus.lowercase=true: translations would be written in small",
+    "corpus.level=word": "corpus.level=word: a reference would lose the words that are not known",
     "corpus.target=text": "corpus.target='text': the same column as corpus.text",
     "model.cell=grid_lstm": "model.cell=grid_lstm: has no decoder",
     "task.best=5": "task.best=5: no more are found than are followed, task.beams=4",
