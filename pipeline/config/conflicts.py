@@ -12,9 +12,6 @@ from pipeline.models.settings import BELONGS_TO, ModelSettings
 from pipeline.stream.settings import StreamSettings
 from pipeline.tasks import settings as tasks
 
-PICTURED = ("images", "captioning")
-"""Tasks that read images."""
-
 
 def conflicts(config: Config) -> Iterator[str]:
     """What is wrong between settings that are each right."""
@@ -42,7 +39,7 @@ def conflicts(config: Config) -> Iterator[str]:
             f"corpus.long_texts={corpus.long_texts} truncates none; set corpus.keep=start, or "
             f"corpus.long_texts=truncate"
         )
-    first = "image" if config.task.name in PICTURED else "text"
+    first = "image" if config.task.name in tasks.PICTURED else "text"
     if getattr(corpus, first) == corpus.label:
         label = f"corpus.label={corpus.label!r}"
         yield f"{label}: the same column as corpus.{first}; name the label's own"
@@ -147,7 +144,7 @@ def _task_conflicts(config: Config) -> Iterator[str]:
         )
     if task == "language_modelling":
         yield from _contiguous_conflicts(config)
-    if task in PICTURED:
+    if task in tasks.PICTURED:
         yield from _image_conflicts(config)
     its = {"images": "images", "captions": "captioning"}.get(config.corpus.format, task)
     if task != its:
@@ -215,7 +212,7 @@ def _contiguous_conflicts(config: Config) -> Iterator[str]:
 def _writing_conflicts(config: Config) -> Iterator[str]:
     """What a task cannot have that writes texts of its own."""
     corpus, task = config.corpus, config.task
-    read = "image" if task.name in PICTURED else "text"
+    read = "image" if task.name in tasks.PICTURED else "text"
     mistakes = {
         f"corpus.target={corpus.target!r}: the same column as corpus.{read}; name the target's "
         "own": corpus.target == getattr(corpus, read),

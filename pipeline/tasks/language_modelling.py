@@ -19,6 +19,8 @@ from pipeline.stream.contiguous import STRETCH, TARGETS, TOKENS
 from pipeline.tasks.settings import TaskSettings
 from pipeline.tasks.task import Contents, Evaluation, Mistake, Task
 
+FORGET = 3000
+"""Place of the draws by which states are forgotten, behind those of dropout."""
 NONE = -1  # the token past the end of what was written
 
 
@@ -137,15 +139,18 @@ class LanguageModelling(Task):
         return predicted.losses, predicted.penalty
 
     def _before(self, model: nn.Module, batch: Batch) -> list[State]:
-        """The states that a stretch begins with: 0 at the first of an epoch."""
+        """The states that a stretch begins with: 0 at the first of an epoch, and in training at a
+        few others: a model that met its own states alone may be lost in those of a new text."""
         rows, units = len(batch.lengths), self.model.hidden
         held = self._carried.get(model.training)
         if held is None or held[0].h.shape[1] != rows:
             zero = torch.zeros(1, rows, units, device=batch.lengths.device)
             return [State(zero, zero)] * self.model.layers
         # What fills up the shape may come with a memory that is not a number.
-        begins = ((batch.columns[STRETCH] == 0) | (batch.weights == 0))[:, None]  # [B, 1]
-        return [State(*(x.masked_fill(begins, 0.0) for x in state)) for state in held]
+        begins = (batch.columns[STRETCH] == 0) | (batch.weights == 0)  # [B]
+        if model.training:
+            begins |= keyed_uniform(batch.keys, FORGET, 1)[:, 0] < self.settings.forget
+        return [State(*(x.masked_fill(begins[:, None], 0.0) for x in state)) for state in held]
 
     def _write(self, model: LanguageModel, batch: Batch) -> Tensor:
         """Draw `task.write` tokens for each text at `task.temperature`, the likeliest at 0. What is

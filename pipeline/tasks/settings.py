@@ -10,11 +10,14 @@ TaskName = Literal[
     "classification", "multilabel", "tagging", "translation", "language_modelling", "images",
     "captioning",
 ]  # fmt: skip
+PICTURED = ("images", "captioning")
+"""Tasks that read images."""
 Weight = Annotated[float, Field(gt=0)]
 
 OF_TASK = {
     "label_smoothing": ("classification", "images", "translation", "captioning"),
     "class_weights": ("classification", "images"),
+    "forget": ("language_modelling",),
     "write": ("language_modelling",),
     "temperature": ("language_modelling",),
     "seed": ("language_modelling",),
@@ -34,6 +37,13 @@ class TaskSettings(Section):
         "what is learnt: a label of each text (classification) or image (images), any number of "
         "labels (multilabel), a tag of each word (tagging), a text of another language "
         "(translation), captions of an image (captioning), what comes next (language_modelling)",
+    )
+    forget: float = setting(
+        0.02,
+        "language_modelling: share of stretches of training that begin with states of zeros, as "
+        "evaluation and any other use of the model do; without them it may forget how",
+        ge=0,
+        le=1,
     )
     write: int = setting(
         50, "language_modelling: tokens that prediction goes on with", ge=1, may_change=True

@@ -5,7 +5,8 @@ import os
 import re
 from typing import Any
 
-from pipeline.config import PICTURED, Config
+from pipeline.config import Config
+from pipeline.tasks.settings import PICTURED
 from pipeline.tasks.task import Evaluation
 from pipeline.train.loop import Trainer
 from pipeline.train.run import RunFolder, write_text

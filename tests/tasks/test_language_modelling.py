@@ -173,6 +173,24 @@ def test_evaluation_leaves_alone_what_training_carries() -> None:
     assert again.equal(before)
 
 
+@pytest.mark.parametrize("forget", [0.0, 0.5, 1.0])
+def test_some_stretches_of_training_begin_anew_and_none_of_evaluation(forget: float) -> None:
+    torch.manual_seed(0)
+    of = LanguageModelling(TaskSettings(forget=forget), settings(), Data({"tokenizer": WORDS}))
+    model = of.build().train()
+    begun = []
+    for update in batches(8, 3, 900).epoch(Position()):
+        (batch,) = update.batches
+        states = of._before(model, batch)
+        begun += [not any(state.h[0, row].any() for state in states) for row in range(8)]
+        of.loss(model, batch)
+    share = (sum(begun) - 8) / (len(begun) - 8)
+    assert share == pytest.approx(forget, abs=0.1)
+    of.carry(torch.ones(8, 2, 2, 6))
+    of._carried[False] = of._carried[True]
+    assert all(state.h.all() for state in of._before(model.eval(), batch))
+
+
 def test_penalties_are_sums_over_tokens_that_count() -> None:
     torch.manual_seed(0)
     of = task(activation_penalty=2.0, change_penalty=3.0)
