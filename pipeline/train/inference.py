@@ -6,7 +6,7 @@ A run folder holds all that this needs: config, weights, tokeniser and the names
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -117,14 +117,18 @@ class Predictor:
         files = self._inputs(given, encoding.wanted.columns)
         sources = resolve(files, images=self.config.task.name == "images")
 
-        def judged() -> Iterator[tuple[Tensor, Batch]]:
+        def chunks() -> Iterator[list[Encoded]]:
             examples = self._examples(sources, encoding, skips)
             for chunk in _chunks(examples, self.chunk):
                 encoded = encoding.encode(chunk)
                 skips.update(text.skip for text in encoded if text.skip)
-                yield from self._judged(fields, encoded)
+                yield encoded
 
-        evaluation, _ = evaluate(self.task, judged(), self.world)
+        if self.task.contiguous:
+            judged = self._running(chain.from_iterable(chunks()))
+        else:
+            judged = (found for chunk in chunks() for found in self._documents(fields, chunk))
+        evaluation, _ = evaluate(self.task, judged, self.world)
         signatures = {f"{name}_signature": s for name, s in evaluation.signatures.items()}
         return {**evaluation.metrics, **signatures}, skips
 
@@ -156,14 +160,9 @@ class Predictor:
         }
         return Encoding(Wanted.of(corpus, fields), encoders, self.manifest.names)
 
-    def _judged(
-        self, fields: Sequence[Field], encoded: Sequence[Encoded]
-    ) -> Iterator[tuple[Tensor, Batch]]:
-        """The task's outputs of some examples. For a task that carries its state along those of a
-        chunk are one text."""
-        if not self.task.contiguous:
-            yield from self._documents(fields, encoded)
-            return
+    def _running(self, encoded: Iterable[Encoded]) -> Iterator[tuple[Tensor, Batch]]:
+        """The task's outputs of examples that are one text, all of whose tokens are held, for a
+        task that carries its state along."""
         rows = [np.asarray(cells[0], np.int64) for text in encoded for cells in text.rows]
         if not rows:
             return

@@ -20,6 +20,8 @@ from pipeline.stream.plan import Position
 from pipeline.stream.settings import StreamSettings
 from pipeline.tasks.language_modelling import LanguageModelling
 from pipeline.tasks.settings import TaskSettings
+from pipeline.train.inference import Predictor
+from pipeline.train.run import RunFolder
 from tests.conftest import small
 from tests.launch.test_entry_points import launch
 from tests.tasks.data import Data
@@ -242,3 +244,11 @@ def test_a_ring_of_words_is_learnt_and_gone_on_with(trained: tuple[Path, Path]) 
     )
     assert status == 0, err
     assert json.loads(out)["perplexity"] < 3
+
+
+def test_a_file_is_evaluated_as_one_text_however_it_is_read(trained: tuple[Path, Path]) -> None:
+    corpus, folder = trained
+    predictor = Predictor(folder, RunFolder(folder).read_config(), print)
+    whole, skips = predictor.evaluate(str(corpus / "lines.txt"))
+    predictor.chunk = 7
+    assert predictor.evaluate(str(corpus / "lines.txt")) == (whole, skips)
