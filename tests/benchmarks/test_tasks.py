@@ -37,14 +37,14 @@ def test_a_made_corpus_is_prepared_like_the_real_one_and_counted(name, tmp_path)
     rows = tasks.sample(manifest)
     mean = 28 if name == "mnist_rows" else 12.5  # of texts, an end of the line more or less
     assert abs(rows.lengths.mean() - mean) < 1.5
-    for size in manifest.vocabularies.values():  # a few words are held out
-        assert 475 < size <= 504
+    for size in manifest.vocabularies.values():  # a few words are held out, or stand there once
+        assert (375 if name == "chunking" else 475) < size <= 504
     counted = tasks.operations(settings, manifest, rows)
     assert counted > 0
     if name == "imdb":
-        # 2 layers in 2 directions of 4 gates, all of which read the states, and a little at the end
+        # 2 layers in 2 directions of 4 gates; no gradient goes back to what is before a first token
         products = 8 * 128 * (128 + 128) + 8 * 128 * (256 + 128)
-        assert 6 * products < counted < 6.1 * products
+        assert 0.97 < counted / (6 * products) < 1
     read = int(rows.lengths.sum())
     assert tasks.tokens(manifest, rows) == (
         read + int(rows.columns["target"].lengths.sum()) if "target" in rows.columns else read
