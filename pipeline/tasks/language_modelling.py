@@ -9,18 +9,20 @@ from torch import Tensor, nn
 
 from pipeline.corpus.fields import Field
 from pipeline.corpus.settings import CorpusSettings
-from pipeline.corpus.special import END
+from pipeline.corpus.special import END, PAD
 from pipeline.models.dropout import keyed_uniform, keys_of
 from pipeline.models.language_model import LanguageModel
 from pipeline.models.recurrent import State
 from pipeline.models.settings import ModelSettings
 from pipeline.stream.batch import Batch
 from pipeline.stream.contiguous import STRETCH, TARGETS, TOKENS
+from pipeline.tasks.sample import Sample
 from pipeline.tasks.settings import TaskSettings
 from pipeline.tasks.task import Contents, Evaluation, Mistake, Task
 
 FORGET = 3000
 """Place of the draws by which states are forgotten, behind those of dropout."""
+PROMPT = 20  # tokens of a text that is shown being gone on with
 NONE = -1  # the token past the end of what was written
 
 
@@ -107,6 +109,23 @@ class LanguageModelling(Task):
             for name, own, of in each:
                 figures[f"perplexity_{name}"] = _figures(own, of)["perplexity"]
         return Evaluation(figures)
+
+    def show(self, model: nn.Module, batch: Batch) -> list[Sample]:
+        """What is written from some places on, and from nothing."""
+        starts = batch.columns[TOKENS][:, :PROMPT]
+        nothing = torch.full_like(starts[:1], PAD)
+        nothing[0, 0] = END
+        ones = torch.ones_like(batch.lengths[:1])
+        lengths = torch.cat([ones, batch.lengths.clamp(max=PROMPT)])
+        tokens = torch.cat([nothing, starts])
+        columns = {"tokens": tokens, DOCUMENT: torch.arange(len(tokens), device=tokens.device)}
+        given = Batch(columns, lengths, torch.ones_like(lengths).float(), torch.zeros_like(lengths))
+        told = self.predict(self.outputs(model, given), [])
+        texts = zip(tokens.tolist(), lengths.tolist(), told, strict=True)
+        return [
+            Sample({"given": self._data.decode("tokenizer", row[:length]), **written})
+            for row, length, written in texts
+        ]
 
     @staticmethod
     def parse(line: str) -> dict[str, Any]:
