@@ -153,7 +153,8 @@ def _attended(attention: Attention, picture: Picture) -> Figure:
     side = 1.2
     tall = side * min(max(height / width, 0.25), 4)
     figure = Figure((side * across, (tall + 0.25) * down), DPI, layout="constrained")
-    for axes in (all_axes := figure.subplots(down, across, squeeze=False).flat):
+    all_axes = figure.subplots(down, across, squeeze=False).ravel()
+    for axes in all_axes:
         axes.set_axis_off()
     place = (-0.5, width - 0.5, height - 0.5, -0.5)
     for axes, word, weights in zip(all_axes, words, attention.weights, strict=False):

@@ -19,15 +19,16 @@ STYLE = """
 body { font: 14px/1.6 system-ui, sans-serif; color: #222; margin: 1em; }
 main { display: flex; flex-wrap: wrap; gap: 1em; align-items: flex-start; }
 article { border: 1px solid #ddd; border-radius: 6px; padding: .6em .9em; max-width: 60em; }
-article.picture { max-width: 15em; }
-article.picture.attention { max-width: 60em; }
+article.picture:not(.attention) { max-width: 15em; }
+article.picture dl { display: grid; grid-template-columns: auto 1fr; column-gap: .6em; }
+dl { margin: 0; }
 dt { color: #777; font-size: 12px; }
-dd { margin: 0 0 .4em; white-space: pre-wrap; overflow-wrap: anywhere; }
+dd { margin: 0 0 .2em; white-space: pre-wrap; overflow-wrap: anywhere; }
 mark { background: #d9e6f2; border-radius: 3px; padding: 0 .25em; }
 mark.wrong { background: #f6d2bd; }
 mark b { color: #777; font-size: 10px; font-weight: normal; margin-left: .3em; }
 img { display: block; max-width: 100%; margin-bottom: .4em; }
-article.picture > img.pixels { min-width: 8em; image-rendering: pixelated; }
+img.pixels { min-width: 8em; image-rendering: pixelated; }
 """
 
 

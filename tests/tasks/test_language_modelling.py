@@ -191,6 +191,19 @@ def test_some_stretches_of_training_begin_anew_and_none_of_evaluation(forget: fl
     assert all(state.h.all() for state in of._before(model.eval(), batch))
 
 
+def test_samples_go_on_from_some_places_and_from_nothing() -> None:
+    torch.manual_seed(0)
+    of, stream = task(), batches(2, 25)
+    model = of.build().eval()
+    (update, *_) = stream.epoch(Position())
+    samples = of.show(model, update.batches[0])
+    assert of.carried() is None
+    tokens = update.batches[0].columns["tokens"][:, :20].tolist()
+    assert [s.texts["given"] for s in samples] == ["3", *(" ".join(map(str, t)) for t in tokens)]
+    assert samples[1].texts["continuation"]
+    assert of.show(model, update.batches[0]) == samples
+
+
 def test_penalties_are_sums_over_tokens_that_count() -> None:
     torch.manual_seed(0)
     of = task(activation_penalty=2.0, change_penalty=3.0)
