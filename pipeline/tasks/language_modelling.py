@@ -6,10 +6,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 
 from pipeline.corpus.fields import Field
 from pipeline.corpus.settings import CorpusSettings
-from pipeline.corpus.special import END, PAD
+from pipeline.corpus.special import END
 from pipeline.models.dropout import keyed_uniform, keys_of
 from pipeline.models.language_model import LanguageModel
 from pipeline.models.recurrent import State
@@ -110,22 +111,25 @@ class LanguageModelling(Task):
                 figures[f"perplexity_{name}"] = _figures(own, of)["perplexity"]
         return Evaluation(figures)
 
+    def showable(self, batch: Batch) -> Tensor:
+        """Those of the direction that writes."""
+        first = len(batch.weights) // len(self.model.turned)
+        return (batch.weights > 0) & (torch.arange(len(batch.weights)) < first)
+
     def show(self, model: nn.Module, batch: Batch) -> list[Sample]:
         """What is written from some places on, and from nothing."""
-        starts = batch.columns[TOKENS][:, :PROMPT]
-        nothing = torch.full_like(starts[:1], PAD)
-        nothing[0, 0] = END
-        ones = torch.ones_like(batch.lengths[:1])
-        lengths = torch.cat([ones, batch.lengths.clamp(max=PROMPT)])
-        tokens = torch.cat([nothing, starts])
-        columns = {"tokens": tokens, DOCUMENT: torch.arange(len(tokens), device=tokens.device)}
-        given = Batch(columns, lengths, torch.ones_like(lengths).float(), torch.zeros_like(lengths))
-        told = self.predict(self.outputs(model, given), [])
-        texts = zip(tokens.tolist(), lengths.tolist(), told, strict=True)
-        return [
-            Sample({"given": self._data.decode("tokenizer", row[:length]), **written})
-            for row, length, written in texts
-        ]
+        lanes = zip(batch.columns[TOKENS].tolist(), batch.lengths.tolist(), strict=True)
+        read = [[END], *(row[: min(length, PROMPT)] for row, length in lanes)]
+        texts = [row[::-1] if self._from_the_end else row for row in read]
+        lengths = torch.tensor([len(text) for text in texts])
+        tokens = pad_sequence([torch.tensor(text) for text in texts], batch_first=True)
+        ones = torch.ones(len(texts))
+        given = Batch({"tokens": tokens}, lengths, ones, lengths).to(batch.lengths.device)
+        samples = []
+        for text, told in zip(texts, self.predict(self.outputs(model, given), []), strict=True):
+            shown = {"given": self._data.decode("tokenizer", text)}
+            samples.append(Sample(told | shown if self._from_the_end else shown | told))
+        return samples
 
     @staticmethod
     def parse(line: str) -> dict[str, Any]:
