@@ -20,9 +20,7 @@ import datetime
 import itertools
 import json
 import platform
-import statistics
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -34,6 +32,7 @@ from torch.nn import functional
 REPOSITORY = Path(__file__).parents[1]
 sys.path.insert(0, str(REPOSITORY))
 
+from benchmarks.machine import cpu, in_turn, product_rate  # noqa: E402
 from pipeline import kernels  # noqa: E402
 from pipeline.models.cells import CELLS  # noqa: E402
 from pipeline.models.grid import GridStack  # noqa: E402
@@ -43,6 +42,7 @@ from pipeline.train.distributed import use_one_core  # noqa: E402
 
 Contenders = dict[str, Callable[[], None]]
 TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+CPU = torch.device("cpu")
 OWN_LAYER = ("elman", "lstm", "gru")
 """Cells that torch has a layer of."""
 STACKED = "stacked_lstm"
@@ -99,7 +99,7 @@ def measure(
     settings = ModelSettings(cell="lstm" if cell == STACKED else cell, hidden=hidden, layers=layers)
     contenders, products = MEASURES[cell](x, settings)
     with torch.autocast("cpu", torch.bfloat16, enabled=name == "bf16"):
-        rate = product_rate(TYPES[name], seconds)
+        rate = product_rate(TYPES[name], seconds / 3, CPU)
         times = dict(zip(contenders, in_turn([*contenders.values()], seconds), strict=True))
     # forward, and backward to the inputs and to the weights
     operations = 3 * 2 * tokens * rows * products
@@ -207,32 +207,6 @@ def backward(y: Tensor, dy: Tensor, parameters: list[Tensor]) -> None:
 
 
 MEASURES = dict.fromkeys(CELLS, layer) | {"grid_lstm": grid, STACKED: stacked}
-
-
-def in_turn(contenders: list[Callable[[], None]], seconds: float) -> list[float]:
-    """The median time of each; each is run at least three times, after one to warm up."""
-    times: list[list[float]] = [[] for _ in contenders]
-    for run in contenders:
-        run()
-    begun = time.perf_counter()
-    while len(times[0]) < 3 or time.perf_counter() - begun < seconds * len(contenders):
-        for run, found in zip(contenders, times, strict=True):
-            start = time.perf_counter()
-            run()
-            found.append(time.perf_counter() - start)
-    return [statistics.median(found) for found in times]
-
-
-def product_rate(dtype: torch.dtype, seconds: float) -> float:
-    """Floating-point operations a second of a product of square matrices."""
-    a, b = (torch.randn(1024, 1024).to(dtype) for _ in range(2))
-    (median,) = in_turn([lambda: torch.mm(a, b)], seconds / 3)
-    return 2 * 1024**3 / median
-
-
-def cpu() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
 
 
 if __name__ == "__main__":

@@ -37,6 +37,7 @@ from torch.nn.utils.rnn import pack_padded_sequence
 REPOSITORY = Path(__file__).parents[1]
 sys.path.insert(0, str(REPOSITORY))
 
+from benchmarks.machine import product_rate  # noqa: E402
 from pipeline.kernels import loops  # noqa: E402
 from pipeline.models.cells import CELLS  # noqa: E402
 from pipeline.models.encoder import encoder  # noqa: E402
@@ -176,12 +177,6 @@ def timed(run: Callable[[], Any], repeats: int = 7) -> float:
         end.synchronize()
         found.append(start.elapsed_time(end) / 1e3)
     return statistics.median(found)
-
-
-def product_rate(dtype: torch.dtype) -> float:
-    """Floating-point operations a second of a product of square matrices."""
-    a, b = (torch.randn(8192, 8192, device=DEVICE, dtype=dtype) for _ in range(2))
-    return 2 * 8192**3 / timed(lambda: torch.mm(a, b))
 
 
 def profile(run: Callable[[], None]) -> str:

@@ -18,7 +18,6 @@ non-padding tokens per second, start-up not counted.
 
 import argparse
 import datetime
-import json
 import os
 import platform
 import statistics
@@ -32,6 +31,9 @@ from typing import Any
 
 REPOSITORY = Path(__file__).parents[1]
 sys.path.insert(0, str(REPOSITORY))
+
+from benchmarks import machine  # noqa: E402
+from benchmarks.runs import prepare, train  # noqa: E402
 
 SETTINGS = [
     "corpus.max_tokens=400", "corpus.vocab_size=16000", "corpus.shards=data/shards/benchmark",
@@ -56,8 +58,7 @@ def main() -> None:
         print(CONTENDERS[name](args.steps, int(rank), int(world)))
         return
 
-    prepare = [sys.executable, REPOSITORY / "launch" / "prepare.py", *SETTINGS[:3]]
-    subprocess.run(prepare, check=True)
+    prepare(SETTINGS[:3])
     import torch
 
     world = torch.cuda.device_count() or len(os.sched_getaffinity(0))
@@ -83,8 +84,7 @@ def report(found: dict[str, list[float]], world: int) -> None:
 
     median = {name: statistics.median(speeds) for name, speeds in found.items()}
     ours, shared = (speed for name, speed in median.items() if name.startswith("pipeline"))
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else _cpu()
-    print(f"\n{world} process(es) on {device}; Python {platform.python_version()}, "
+    print(f"\n{world} process(es) on {machine.name()}; Python {platform.python_version()}, "
           f"torch {torch.__version__}; {datetime.date.today()}\n")  # fmt: skip
     print("| | tokens/s, median (least to most) | 64 rows a process | 64 rows an update |")
     print("|---|---|---|---|")
@@ -94,26 +94,11 @@ def report(found: dict[str, list[float]], world: int) -> None:
 
 
 def pipeline(steps: int, world: int, budget: int) -> float:
-    """Train by torchrun in a folder of its own; the first fifth of the updates, in which MLflow is
-    imported beside them, is start-up."""
-    log_every = max(steps // 5, 1)
+    """By torchrun in a folder of its own."""
     with tempfile.TemporaryDirectory() as folder:
-        subprocess.run(
-            [
-                *(sys.executable, "-m", "torch.distributed.run", "--standalone"),
-                *(f"--nproc_per_node={world}", str(REPOSITORY / "launch" / "train.py")),
-                *SETTINGS,
-                f"stream.token_budget={budget}",
-                *(f"train.max_steps={steps}", f"run.dir={folder}/run"),
-                f"train.log_every={log_every}",
-                f"track.uri=sqlite:///{folder}/mlflow.db",
-            ],
-            check=True, capture_output=True, env=os.environ | {"OMP_NUM_THREADS": "1"},
-        )  # fmt: skip
-        lines = Path(folder, "run", "metrics.jsonl").read_text().splitlines()
-    logged = [json.loads(line) for line in lines]
-    speeds = [line["perf/tokens_per_s"] for line in logged if "perf/tokens_per_s" in line]
-    return statistics.harmonic_mean(speeds[1:5])
+        return train(
+            Path(folder), max(steps, 5), world, [*SETTINGS, f"stream.token_budget={budget}"]
+        )
 
 
 def alone(name: str, steps: int, threads: int = 0) -> float:
@@ -308,13 +293,6 @@ def _device() -> Any:
     import torch
 
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def _cpu() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip() + " cores"
-    return platform.processor()
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ patch.
 """
 
 import io
+from collections.abc import Sequence
 from math import prod
 from typing import Any
 
@@ -47,6 +48,15 @@ def steps(pixels: Pixels, settings: CorpusSettings) -> Pixels:
         patches = pixels.reshape(down, side, across, side, -1)  # H = down * P, W = across * P
         pixels = patches.swapaxes(1, 2)
     return np.ascontiguousarray(pixels).reshape(prod(plane(settings)), features(settings))
+
+
+def pixels(steps: Pixels, size: Sequence[int], side: int = 0) -> Pixels:
+    """[T, F] -> [H, W, K], what `steps` made them of; `side` is that of patches, else 0."""
+    height, width = size
+    if not side:
+        return steps.reshape(height, width, -1)
+    patches = steps.reshape(height // side, width // side, side, side, -1)
+    return patches.swapaxes(1, 2).reshape(height, width, -1)
 
 
 def decode(data: bytes, settings: CorpusSettings) -> Pixels | None:

@@ -12,6 +12,7 @@ from pipeline.corpus.fields import Field
 from pipeline.corpus.settings import CorpusSettings
 from pipeline.models.captioner import Captioner, Pixels, Regions
 from pipeline.stream.batch import Batch
+from pipeline.tasks.sample import Picture
 from pipeline.tasks.writing import Writing, streams
 
 ORDERS = {"bleu1": 1, "bleu2": 2, "bleu3": 3, "bleu": 4}
@@ -49,6 +50,18 @@ class Captioning(Writing):
 
     def shown(self, batch: Batch, row: int) -> dict[str, Any]:
         return {}
+
+    def read(self, batch: Batch, row: int) -> dict[str, Any]:
+        field, halved = self.data.fields[0], 2 ** len(self.model.convolutions)
+        if field.kind == "pixels":
+            return {"plane": tuple(-(-size // halved) for size in field.plane)}
+        return {"read": [f"region {number}" for number in range(1, int(batch.lengths[row]) + 1)]}
+
+    def picture(self, batch: Batch, row: int) -> Picture | None:
+        field = self.data.fields[0]
+        if field.kind != "pixels":
+            return None
+        return Picture.of(batch.columns["image"][row].cpu().numpy().reshape(*field.plane, -1))
 
     def figures(
         self, written: Sequence[str], references: Sequence[Sequence[str]]

@@ -13,6 +13,7 @@ from pipeline.errors import ConfigError
 from pipeline.models.classifier import Classifier
 from pipeline.models.settings import ModelSettings
 from pipeline.stream.batch import Batch
+from pipeline.tasks.sample import Picture
 from pipeline.tasks.settings import TaskSettings
 from pipeline.tasks.task import Contents, Evaluation, Mistake, Task
 
@@ -80,6 +81,7 @@ class Classification(Task):
                     "predicted": self.labels[int(predicted[i])],
                     "probability": outputs[i, predicted[i]].item(),
                 },
+                self._picture(batch, i),
             )
             for i in wrong
         ]
@@ -118,6 +120,10 @@ class Classification(Task):
     def _text(self, batch: Batch, row: int) -> list[int]:
         """The tokens of a row, by which a person knows it."""
         return batch.columns["tokens"][row, : batch.lengths[row]].tolist()
+
+    def _picture(self, batch: Batch, row: int) -> Picture | None:
+        """The same of an image."""
+        return None
 
     def _scores(self, model: nn.Module, batch: Batch) -> Tensor:
         """[B, C], before the softmax."""

@@ -12,6 +12,7 @@ from pipeline.models.classifier import Classifier
 from pipeline.models.images import Steps
 from pipeline.stream.batch import Batch
 from pipeline.tasks.classification import Classification
+from pipeline.tasks.sample import Picture
 
 
 class Images(Classification):
@@ -40,3 +41,9 @@ class Images(Classification):
 
     def _text(self, batch: Batch, row: int) -> list[int]:
         return []
+
+    def _picture(self, batch: Batch, row: int) -> Picture:
+        made = self.data.settings
+        side = made["patch"] if made["step"] == "patch" else 0
+        steps = batch.columns["steps"][row].cpu().numpy()
+        return Picture.of(images.pixels(steps, made["image_size"], side))

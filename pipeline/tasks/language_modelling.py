@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 
 from pipeline.corpus.fields import Field
 from pipeline.corpus.settings import CorpusSettings
@@ -16,11 +17,13 @@ from pipeline.models.recurrent import State
 from pipeline.models.settings import ModelSettings
 from pipeline.stream.batch import Batch
 from pipeline.stream.contiguous import STRETCH, TARGETS, TOKENS
+from pipeline.tasks.sample import Sample
 from pipeline.tasks.settings import TaskSettings
 from pipeline.tasks.task import Contents, Evaluation, Mistake, Task
 
 FORGET = 3000
 """Place of the draws by which states are forgotten, behind those of dropout."""
+PROMPT = 20  # tokens of a text that is shown being gone on with
 NONE = -1  # the token past the end of what was written
 
 
@@ -107,6 +110,26 @@ class LanguageModelling(Task):
             for name, own, of in each:
                 figures[f"perplexity_{name}"] = _figures(own, of)["perplexity"]
         return Evaluation(figures)
+
+    def showable(self, batch: Batch) -> Tensor:
+        """Those of the direction that writes."""
+        first = len(batch.weights) // len(self.model.turned)
+        return (batch.weights > 0) & (torch.arange(len(batch.weights)) < first)
+
+    def show(self, model: nn.Module, batch: Batch) -> list[Sample]:
+        """What is written from some places on, and from nothing."""
+        lanes = zip(batch.columns[TOKENS].tolist(), batch.lengths.tolist(), strict=True)
+        read = [[END], *(row[: min(length, PROMPT)] for row, length in lanes)]
+        texts = [row[::-1] if self._from_the_end else row for row in read]
+        lengths = torch.tensor([len(text) for text in texts])
+        tokens = pad_sequence([torch.tensor(text) for text in texts], batch_first=True)
+        ones = torch.ones(len(texts))
+        given = Batch({"tokens": tokens}, lengths, ones, lengths).to(batch.lengths.device)
+        samples = []
+        for text, told in zip(texts, self.predict(self.outputs(model, given), []), strict=True):
+            shown = {"given": self._data.decode("tokenizer", text)}
+            samples.append(Sample(told | shown if self._from_the_end else shown | told))
+        return samples
 
     @staticmethod
     def parse(line: str) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from pipeline.corpus.settings import CorpusSettings
 from pipeline.models.settings import ModelSettings
 from pipeline.models.tagger import Tagger
 from pipeline.stream.batch import Batch
+from pipeline.tasks.sample import Piece, Sample
 from pipeline.tasks.settings import TaskSettings
 from pipeline.tasks.task import Contents, Evaluation, Mistake, Task
 
@@ -115,7 +116,25 @@ class Tagging(Task):
             counts = (spans.Counts(*map(int, triple)) for triple in triples)
             scores = spans.f1(dict(zip(self.labels, counts, strict=True)))
             metrics |= {"precision": scores.precision, "recall": scores.recall, "f1": scores.f1}
-        return Evaluation(metrics, table.long().tolist(), self.tags)
+        return Evaluation(metrics, table.long().tolist(), self.tags, counted="words")
+
+    def show(self, model: nn.Module, batch: Batch) -> list[Sample]:
+        found = self.outputs(model, batch)[..., 0].long() - 1  # [B, T]
+        samples = []
+        for i, length in enumerate(batch.lengths.tolist()):
+            words = _words(batch.columns["characters"][i, :length])
+            true, predicted = (
+                self._named(tags[i, :length].tolist()) for tags in (batch.columns["tags"], found)
+            )
+            samples.append(
+                Sample(
+                    {
+                        "true": self._pieces(words, true, predicted),
+                        "predicted": self._pieces(words, predicted, true),
+                    }
+                )
+            )
+        return samples
 
     @staticmethod
     def parse(line: str) -> dict[str, Any]:
@@ -142,15 +161,25 @@ class Tagging(Task):
 
     def _marked(self, words: Sequence[str], tags: Sequence[str]) -> str:
         """Words as a person reads them: [NP The film] is good, or The/DET film/NOUN."""
+        form = "[{0.label} {0.text}]" if self.scheme else "{0.text}/{0.label}"
+        pieces = self._pieces(words, tags, tags)
+        return " ".join(form.format(piece) if piece.label else piece.text for piece in pieces)
+
+    def _pieces(
+        self, words: Sequence[str], tags: Sequence[str], others: Sequence[str]
+    ) -> list[Piece]:
+        """Words marked by their tags, wrong where the other tags of the same words disagree."""
         if not self.scheme:
-            return " ".join(f"{word}/{tag}" for word, tag in zip(words, tags, strict=True))
-        stop = 0
-        marked: list[str] = []
+            pairs = zip(words, tags, others, strict=True)
+            return [Piece(word, tag, tag != other) for word, tag, other in pairs]
+        stop, right = 0, set(spans.spans(others))
+        pieces: list[Piece] = []
         for span in spans.spans(tags):
-            marked += words[stop : span.start]
-            marked.append(f"[{span.label} {' '.join(words[span.start : span.stop])}]")
+            pieces += [Piece(word) for word in words[stop : span.start]]
+            marked = " ".join(words[span.start : span.stop])
+            pieces.append(Piece(marked, span.label, span not in right))
             stop = span.stop
-        return " ".join([*marked, *words[stop:]])
+        return [*pieces, *(Piece(word) for word in words[stop:])]
 
 
 def _given(batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -18,6 +18,7 @@ from pipeline.corpus.settings import CorpusSettings
 from pipeline.errors import ConfigError
 from pipeline.models.settings import ModelSettings
 from pipeline.stream.batch import Batch
+from pipeline.tasks.sample import Picture, Sample
 from pipeline.tasks.settings import TaskSettings
 
 
@@ -31,6 +32,8 @@ class Evaluation:
     """Counts of pairs, for a confusion matrix: table[true][predicted]."""
     labels: Sequence[str] = ()
     """What the rows and columns of the table stand for."""
+    counted: str = "rows"
+    """What is counted in it."""
     signatures: Mapping[str, str] = field(default_factory=dict)
     """How some of the metrics were counted, by their names, for those who compare them."""
 
@@ -44,6 +47,8 @@ class Mistake:
     """The text, or nothing if `shown` has it."""
     shown: dict[str, Any]
     """What a person wants to see beside it."""
+    picture: Picture | None = None
+    """The document, if it is an image."""
 
 
 class Contents(Protocol):
@@ -52,6 +57,10 @@ class Contents(Protocol):
     @property
     def fields(self) -> Sequence[Field]:
         """What the columns of its shards are."""
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """The settings of the corpus that it was made by."""
 
     @property
     def vocabularies(self) -> Mapping[str, int]:
@@ -142,6 +151,14 @@ class Task(ABC):
     @abstractmethod
     def evaluation(self, tally: Tensor, texts: Sequence[tuple[str, ...]] = ()) -> Evaluation:
         """The figures of an evaluation from its added-up tally and all its texts."""
+
+    def showable(self, batch: Batch) -> Tensor:
+        """Which rows [B] of a batch may be among those that `show` is given."""
+        return batch.weights > 0
+
+    def show(self, model: nn.Module, batch: Batch) -> list[Sample]:
+        """What a person is shown of some rows, the same after each evaluation."""
+        return []
 
     def carried(self) -> Tensor | None:
         """What training carries along, [rows of this rank, ...], if there is anything yet."""

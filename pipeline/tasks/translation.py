@@ -46,6 +46,10 @@ class Translation(Writing):
         source = batch.columns["source"][row, : batch.lengths[row]].tolist()
         return {"source": self.data.decode(self.source, source)}
 
+    def read(self, batch: Batch, row: int) -> dict[str, Any]:
+        source = batch.columns["source"][row, : batch.lengths[row]].tolist()
+        return {"read": [self.data.decode(self.source, [token]).strip() for token in source]}
+
     def figures(
         self, written: Sequence[str], references: Sequence[Sequence[str]]
     ) -> tuple[dict[str, float], dict[str, str]]:

@@ -19,10 +19,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pipeline.corpus.special import BEGIN, END, PAD, UNK
+from pipeline.models.decoder import Memory
 from pipeline.models.search import Hypothesis, search
 from pipeline.models.settings import ModelSettings
 from pipeline.models.writer import Writer
 from pipeline.stream.batch import Batch
+from pipeline.tasks.sample import Attention, Picture, Sample
 from pipeline.tasks.settings import TaskSettings
 from pipeline.tasks.task import Contents, Evaluation, Mistake, Task
 
@@ -61,6 +63,14 @@ class Writing(Task):
     @abstractmethod
     def shown(self, batch: Batch, row: int) -> dict[str, Any]:
         """What a person wants to see of what was read."""
+
+    @abstractmethod
+    def read(self, batch: Batch, row: int) -> dict[str, Any]:
+        """Of `Attention`, what says where the decoder looked."""
+
+    def picture(self, batch: Batch, row: int) -> Picture | None:
+        """What was read, if it is an image."""
+        return None
 
     @abstractmethod
     def figures(
@@ -113,11 +123,7 @@ class Writing(Task):
                     0, wanted.nonzero()[:, 1] % len(rows), figures
                 )
                 told[rows.cpu()] = summed.cpu()
-            s = self.settings
-            found = search(
-                model.step, memory, self.limits(lengths), begin=BEGIN, end=END, never=NEVER,
-                beams=s.beams, best=s.best, alpha=s.length_penalty,
-            )  # fmt: skip
+            found = self._search(model, memory, lengths)
         longest = max((len(h.tokens) for of_row in found for h in of_row), default=0)
         written = torch.full((len(told), self.settings.best, 1 + longest), NONE, dtype=told.dtype)
         written[..., 0] = NO_SCORE
@@ -144,7 +150,8 @@ class Writing(Task):
                     self.writes: written,
                     "reference": "\n".join(references),
                 }
-                mistakes.append(Mistake((outputs[row, 0] / lengths[row]).item(), [], shown))
+                loss = (outputs[row, 0] / lengths[row]).item()
+                mistakes.append(Mistake(loss, [], shown, self.picture(batch, row)))
         return tally, mistakes
 
     def texts(self, outputs: Tensor, batch: Batch) -> list[tuple[str, ...]]:
@@ -178,6 +185,32 @@ class Writing(Task):
             told = [{self.writes: text, "score": round(score, 6)} for score, text in texts]
             found.append(told[0] | ({"best": told} if self.settings.best > 1 else {}))
         return found
+
+    def show(self, model: nn.Module, batch: Batch) -> list[Sample]:
+        """The best text of each row, and what of it was looked at for each token."""
+        assert isinstance(model, Writer)
+        memory = model.encode(batch.columns[self.reads], batch.lengths, batch.keys)
+        samples = []
+        for row, of_row in enumerate(self._search(model, memory, batch.lengths)):
+            if not of_row:  # as its scores were not finite
+                continue
+            best, references = of_row[0], self._each(batch.columns["target"][row].tolist())
+            texts = {
+                **self.shown(batch, row),
+                self.writes: self._text(best.tokens),
+                "reference": "\n".join(references),
+            }
+            written = [self._text([token]).strip() for token in best.tokens]
+            attention = Attention.of(written, best.weights, **self.read(batch, row))
+            samples.append(Sample(texts, self.picture(batch, row), attention))
+        return samples
+
+    def _search(self, model: Writer, memory: Memory, lengths: Tensor) -> list[list[Hypothesis]]:
+        s = self.settings
+        return search(
+            model.step, memory, self.limits(lengths), begin=BEGIN, end=END, never=NEVER,
+            beams=s.beams, best=s.best, alpha=s.length_penalty,
+        )  # fmt: skip
 
     def _found(self, outputs: Tensor) -> list[list[tuple[float, str]]]:
         """The score and the text of each hypothesis of some rows."""

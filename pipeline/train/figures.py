@@ -12,21 +12,28 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.tasks.sample import Attention, Picture
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MOST_LABELS = 20
 """Labels that a confusion matrix has room for."""
 MOST_BARS = 100
+MOST_TOKENS = 50
+"""Of a text that attention is drawn for, read or written."""
 DPI = 120
 INK, BAR, EDGE = "#222222", "#4878a8", "#d9822b"
 
 
-def confusion_matrix(table: Sequence[Sequence[int]], labels: Sequence[str], name: str) -> Figure:
+def confusion_matrix(
+    table: Sequence[Sequence[int]], labels: Sequence[str], name: str, counted: str = "rows"
+) -> Figure:
     """Counts of (true, predicted) pairs, coloured by their share of the row.
 
-    `table[true][predicted]` is square with a row a label; `name` begins the title. Of more than
-    MOST_LABELS labels those are shown that most rows are wrongly of or wrongly put under; the
+    `table[true][predicted]` is square with a row a label; `name` begins the title, which says what
+    is `counted`. Of more than
+    MOST_LABELS labels those are shown that most of them are wrongly of or wrongly put under; the
     shares remain those of whole rows. Raises ValueError if table and labels do not match.
     """
     from matplotlib.figure import Figure
@@ -36,7 +43,7 @@ def confusion_matrix(table: Sequence[Sequence[int]], labels: Sequence[str], name
         raise ValueError(f"a table of shape {counts.shape} for {len(labels)} labels")
     correct = counts.trace() / max(counts.sum(), 1)
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)  # [C, C]
-    title = f"{name}: {correct:.1%} of {counts.sum():,} rows correct"
+    title = f"{name}: {correct:.1%} of {counts.sum():,} {counted} correct"
     shown = _most_confused(counts)
     if len(shown) < len(labels):
         title += f"\nthe {len(shown)} most confused of {len(labels)} labels; shares of whole rows"
@@ -115,6 +122,57 @@ def length_histogram(
     return figure
 
 
+def attention(attention: Attention, picture: Picture | None = None) -> Figure:
+    """What a decoder looked at for each token that it wrote: a heat map, the tokens that were read
+    from left to right and those that were written from top to bottom; of a picture, a copy of it
+    for each token with all else in shade (Xu et al. 2015). No more than MOST_TOKENS either way."""
+    if picture and attention.plane != (0, 0):
+        return _attended(attention, picture)
+    from matplotlib.figure import Figure
+
+    weights = np.asarray(attention.weights)[:MOST_TOKENS, :MOST_TOKENS]  # [n, S]
+    rows, columns = weights.shape
+    figure = Figure((1.6 + 0.24 * columns, 1.3 + 0.24 * rows), DPI, layout="constrained")
+    axes = figure.add_subplot()
+    axes.imshow(weights, cmap="Blues", vmin=0, vmax=1)
+    axes.set_xticks(range(columns), map(_plain, attention.read[:columns]), rotation=90)
+    axes.set_yticks(range(rows), map(_plain, attention.written[:rows]))
+    axes.xaxis.tick_top()
+    axes.tick_params(length=0, labelsize=8)
+    axes.spines[:].set_color("#dddddd")
+    return figure
+
+
+def _attended(attention: Attention, picture: Picture) -> Figure:
+    from matplotlib.figure import Figure
+
+    shown, words = pixels(picture), attention.written[:MOST_TOKENS]
+    height, width = shown.shape[:2]
+    across = min(len(words), 8)
+    down = -(-len(words) // across)
+    side = 1.2
+    tall = side * min(max(height / width, 0.25), 4)
+    figure = Figure((side * across, (tall + 0.25) * down), DPI, layout="constrained")
+    all_axes = figure.subplots(down, across, squeeze=False).ravel()
+    for axes in all_axes:
+        axes.set_axis_off()
+    place = (-0.5, width - 0.5, height - 0.5, -0.5)
+    for axes, word, weights in zip(all_axes, words, attention.weights, strict=False):
+        light = np.asarray(weights).reshape(attention.plane)  # [H', W']
+        shade = np.zeros((*light.shape, 4))
+        shade[..., 3] = 0.8 * (1 - light / max(light.max(), 1e-9))
+        axes.imshow(shown, cmap="gray", vmin=0, vmax=255, extent=place)
+        axes.imshow(shade, extent=place, interpolation="bilinear")
+        axes.set_title(_plain(word), size=8)
+    return figure
+
+
+def pixels(picture: Picture) -> NDArray[np.uint8]:
+    """[H, W] of a grey one, else [H, W, 3]."""
+    array = np.frombuffer(picture.data, np.uint8).reshape(picture.shape)
+    return array[..., 0] if picture.shape[2] == 1 else array
+
+
 def padding_share(rows: NDArray[np.int64], edges: Sequence[int]) -> float:
     """The padding's share of all padded tokens if each row is padded to the next of the edges."""
     lengths = np.arange(len(rows))
@@ -128,6 +186,11 @@ def _most_confused(counts: NDArray[np.int64]) -> NDArray[np.int64]:
         return np.arange(len(counts))
     wrong = counts.sum(0) + counts.sum(1) - 2 * counts.diagonal()
     return np.sort(np.argsort(-wrong, kind="stable")[:MOST_LABELS])
+
+
+def _plain(token: str) -> str:
+    """As it is: a pair of dollars would be read as mathematics."""
+    return _short(token.replace("$", r"\$"))
 
 
 def _short(label: str, most: int = 22) -> str:

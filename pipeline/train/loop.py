@@ -2,10 +2,11 @@
 
 import math
 import signal
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from copy import deepcopy
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,6 +20,7 @@ from pipeline.stream.batch import Batch
 from pipeline.stream.contiguous import Contiguous
 from pipeline.stream.loader import Stream, Update, Updates
 from pipeline.stream.plan import Position
+from pipeline.tasks.sample import Sample
 from pipeline.tasks.task import Evaluation, Mistake, Task
 from pipeline.train import checkpoint, optimiser
 from pipeline.train.checkpoint import State
@@ -28,6 +30,7 @@ from pipeline.train.evaluate import evaluate
 from pipeline.train.meter import Meter
 from pipeline.train.precision import Precision
 from pipeline.train.settings import TrainSettings
+from pipeline.train.shown import Shown
 from pipeline.train.watch import Watch
 
 
@@ -40,8 +43,14 @@ class Listener(Protocol):
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         """Every `train.log_every` updates and after each evaluation."""
 
-    def evaluated(self, step: int, evaluation: Evaluation, mistakes: list[Mistake]) -> None:
-        """After each evaluation."""
+    def evaluated(
+        self,
+        step: int,
+        evaluation: Evaluation,
+        mistakes: list[Mistake],
+        samples: Callable[[], list[Sample]],
+    ) -> None:
+        """After each evaluation. `samples` asks the model, and takes its time."""
 
     def saving(self) -> None:
         """Before a checkpoint is written: what was logged so far must outlive a crash."""
@@ -92,6 +101,7 @@ class Trainer:
         self.rate = 0.0
         """The last update's."""
         self._evaluation: tuple[int, Evaluation] | None = None
+        self._shown = Shown(task)
         self._pending: Result | None = None
         self._stop = False
         self._saved = 0
@@ -265,7 +275,10 @@ class Trainer:
 
         with self._meter.pause():
             with closing(self.validation.prefetched(Position())) as updates:
-                rows = documents(self.task, self.used, batches(updates), self.precision, self.world)
+                given = batches(updates)
+                if self.listener:
+                    given = self._shown.passing(given)
+                rows = documents(self.task, self.used, given, self.precision, self.world)
                 evaluation, mistakes = evaluate(self.task, rows, self.world)
             lost = int(self.world.sum(skipped))
             self._check_skipped(lost, lost + int(evaluation.metrics["examples"]))
@@ -274,7 +287,8 @@ class Trainer:
             if self.listener:
                 metrics = {f"val/{k}": v for k, v in evaluation.metrics.items()}
                 self.listener.log(step, metrics | ({"val/skipped_rows": lost} if lost else {}))
-                self.listener.evaluated(step, evaluation, mistakes)
+                samples = partial(self._shown.samples, self.used, self.precision)
+                self.listener.evaluated(step, evaluation, mistakes, samples)
         return evaluation
 
     def last_evaluation(self) -> Evaluation:

@@ -6,17 +6,20 @@ import json
 import logging
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from pipeline.errors import RunError
-from pipeline.train import figures
+from pipeline.tasks.sample import SAMPLES
+from pipeline.train import figures, pages
 from pipeline.train.run import write_text
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
     from mlflow.entities import Run
 
 logger = logging.getLogger(__name__)
@@ -213,24 +216,40 @@ class Copy:
         found = set()
         for artifact in self._client.list_artifacts(self.run_id):
             found.add(artifact.path)
-            if artifact.path in ("confusion", "mistakes"):
+            if artifact.path in ("confusion", "mistakes", "samples"):
                 inside = self._client.list_artifacts(self.run_id, artifact.path)
                 found |= {file.path for file in inside}
         return found
 
     def _log_report(self, name: str, report: dict[str, Any]) -> None:
         if name == "lengths":
-            if (path := "lengths.png") not in self._artifacts:
-                figure = figures.length_histogram(**report)
-                self._client.log_figure(self.run_id, figure, path)
+            self._log_drawn("lengths.png", lambda: figures.length_histogram(**report))
             return
-        if report["table"] and (path := f"confusion/{name}.png") not in self._artifacts:
-            figure = figures.confusion_matrix(
-                report["table"], report["labels"], f"step {report['step']}"
-            )
-            self._client.log_figure(self.run_id, figure, path)
+        title = f"step {report['step']}"
+        if report["table"]:
+            told = (report["table"], report["labels"], title, report["counted"])
+            self._log_drawn(f"confusion/{name}.png", lambda: figures.confusion_matrix(*told))
         if report["mistakes"] and (path := f"mistakes/{name}.json") not in self._artifacts:
             self._log_table(path, report["mistakes"])
+        for folder, dumped in report["pages"].items():
+            samples = SAMPLES.validate_python(dumped)
+            draw = partial(pages.page, f"{folder}, {title}", samples)
+            self._log_drawn(f"{folder}/{name}.html", draw)
+
+    def _log_drawn(self, path: str, draw: Callable[[], Figure | str]) -> None:
+        """Log a figure or a page that is not there. One that cannot be drawn is left out, and holds
+        up no other."""
+        if path in self._artifacts:
+            return
+        try:
+            drawn = draw()
+        except Exception as error:  # matplotlib's, of whatever a text or a picture holds
+            logger.warning("MLflow: %s cannot be drawn and is left out: %s", path, error)
+            return
+        if isinstance(drawn, str):
+            self._client.log_text(self.run_id, drawn, path)
+        else:
+            self._client.log_figure(self.run_id, drawn, path)
 
     def _log_table(self, path: str, rows: list[dict[str, Any]]) -> None:
         """As `MlflowClient.log_table`, which however adds to a table that is there when a call is

@@ -1,19 +1,22 @@
 """What rank 0 tells of a run: `metrics.jsonl`, MLflow, and the person at the terminal."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 from pipeline.config import Config
 from pipeline.corpus.dataset import Manifest
 from pipeline.stream.plan import Plan
+from pipeline.tasks.sample import Sample
 from pipeline.tasks.task import Evaluation, Mistake
 from pipeline.train.checkpoint import State
 from pipeline.train.progress import Progress
 from pipeline.train.record import Record
 from pipeline.train.run import RunFolder
 from pipeline.train.tracking import Tracker
+
+T = TypeVar("T")
 
 
 class Reporter:
@@ -68,22 +71,43 @@ class Reporter:
             self._speed = {"tokens_per_s": metrics["perf/tokens_per_s"]}
         self.record.log(step, metrics)  # the tracker follows the file
 
-    def evaluated(self, step: int, evaluation: Evaluation, mistakes: list[Mistake]) -> None:
+    def evaluated(
+        self,
+        step: int,
+        evaluation: Evaluation,
+        mistakes: list[Mistake],
+        samples: Callable[[], list[Sample]],
+    ) -> None:
         figures = "  ".join(f"{k} {v:.4g}" for k, v in evaluation.metrics.items())
         self.progress.say(f"step {step}  validation: {figures}")
         if self.tracker:
-            self.tracker.evaluation(step, evaluation, self._with_text(mistakes))
+            told = self._or_none("table of mistakes", lambda: [self._told(m) for m in mistakes])
+            pictured = [
+                Sample({name: _brief(value) for name, value in row.items()}, mistake.picture)
+                for row, mistake in zip(told, mistakes, strict=False)
+                if mistake.picture
+            ]
+            pages = {"samples": self._or_none("samples", samples), "mistakes": pictured}
+            self.tracker.evaluation(step, evaluation, told, pages)
 
     def saving(self) -> None:
         self.record.sync()
 
-    def _with_text(self, mistakes: list[Mistake]) -> list[dict[str, Any]]:
+    def _or_none(self, what: str, make: Callable[[], list[T]]) -> list[T]:
+        """What is made to be looked at, or nothing: a run does not end for want of it."""
         try:
-            return [{**self._text(m), **m.shown, "loss": m.loss} for m in mistakes]
-        except ModuleNotFoundError:
-            self.progress.say("no table of mistakes in MLflow: reading them needs `tokenizers`")
-            return []
+            return make()
+        except ModuleNotFoundError as error:
+            self.progress.say(f"no {what} in MLflow: reading them needs `{error.name}`")
+        except Exception as error:
+            self.progress.say(f"no {what} in MLflow: {type(error).__name__}: {error}")
+        return []
 
-    def _text(self, mistake: Mistake) -> dict[str, str]:
+    def _told(self, mistake: Mistake) -> dict[str, Any]:
         tokens = mistake.tokens
-        return {"text": self._manifest.decode("tokenizer", tokens)} if tokens else {}
+        text = {"text": self._manifest.decode("tokenizer", tokens)} if tokens else {}
+        return {**text, **mistake.shown, "loss": mistake.loss}
+
+
+def _brief(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)

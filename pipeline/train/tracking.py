@@ -27,7 +27,7 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import reduce
 from importlib import import_module
 from importlib.util import find_spec
@@ -39,6 +39,7 @@ import numpy as np
 from pipeline.config import Config, keys
 from pipeline.errors import HeadraceError, RunError, TrainingError
 from pipeline.storage.store import is_url
+from pipeline.tasks.sample import SAMPLES, Sample
 from pipeline.train.mlflow_copy import Copy, Description, Ending, Journal
 from pipeline.train.run import write_text
 from pipeline.train.settings import TrackSettings
@@ -102,13 +103,26 @@ class Tracker:
         self._thread = threading.Thread(target=self._work, name="mlflow", daemon=True)
         self._thread.start()
 
-    def evaluation(self, step: int, evaluation: Evaluation, mistakes: list[dict[str, Any]]) -> None:
-        """A confusion matrix, where the evaluation has a table, and a table of the mistakes."""
+    def evaluation(
+        self,
+        step: int,
+        evaluation: Evaluation,
+        mistakes: Sequence[Mapping[str, Any]],
+        pages: Mapping[str, list[Sample]] | None = None,
+    ) -> None:
+        """A confusion matrix, where the evaluation has a table, a table of the mistakes, and pages
+        of samples by the folders that they go to."""
         report = {
             "step": step,
             "table": evaluation.table,
             "labels": list(evaluation.labels),
+            "counted": evaluation.counted,
             "mistakes": mistakes,
+            "pages": {
+                folder: SAMPLES.dump_python(samples, mode="json")
+                for folder, samples in (pages or {}).items()
+                if samples
+            },
         }
         self._report(f"step-{step:08}", report)
 

@@ -95,6 +95,15 @@ def test_the_field_says_what_a_step_is(step: str, channels: int):
     assert (field.kind, label.kind) == ("steps", "label")
 
 
+@pytest.mark.parametrize("step", ["row", "pixel", "patch"])
+@pytest.mark.parametrize("pixels", [PIXELS[0], COLOURED[0]], ids=["grey", "colours"])
+def test_pixels_are_what_steps_were_made_of(step: str, pixels: Any):
+    channels = 3 if pixels.ndim == 3 else 1
+    steps = check(png(pixels), step=step, channels=channels, patch=2)
+    back = images.pixels(steps, pixels.shape[:2], 2 if step == "patch" else 0)
+    assert np.array_equal(back, pixels.reshape(*pixels.shape[:2], channels))
+
+
 def test_an_image_is_the_same_from_wherever_it_comes(tmp_path: Path):
     (tmp_path / "a").mkdir()
     path = tmp_path / "a" / "x.png"

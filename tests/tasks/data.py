@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from pipeline.corpus.fields import Field
 from pipeline.corpus.special import UNK
@@ -13,7 +14,7 @@ class Data:
     vocabularies: Mapping[str, int]
     names: Mapping[str, Sequence[str]] = field(default_factory=dict)
     counts: Mapping[str, Sequence[int]] = field(default_factory=dict)
-
+    settings: Mapping[str, Any] = field(default_factory=dict)
     fields: Sequence[Field] = ()
 
     def token_bytes(self, vocabulary: str) -> list[float]:

@@ -40,7 +40,8 @@ def task(**changes: Any) -> Images:
         Field("label", "label", "label"),
     )
     names = {"label": ["a", "b", "c"]}
-    return Images(TaskSettings(), settings(**changes), Data({}, names, fields=fields))
+    made = {"image_size": [DOWN, ACROSS], "step": "pixel", "patch": 4}
+    return Images(TaskSettings(), settings(**changes), Data({}, names, {}, made, fields))
 
 
 def batch(rows: int = 4) -> Batch:
@@ -114,6 +115,9 @@ def test_mistakes_show_names_and_no_tokens() -> None:
     for mistake in mistakes:
         assert mistake.tokens == []
         assert mistake.shown.keys() == {"label", "predicted", "probability"}
+    steps = [bytes(row.flatten().tolist()) for row in given.columns["steps"]]
+    assert all(mistake.picture.data in steps for mistake in mistakes)
+    assert mistakes[0].picture.shape == (DOWN, ACROSS, FIGURES)
 
 
 def test_a_line_is_a_path() -> None:

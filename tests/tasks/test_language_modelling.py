@@ -193,6 +193,29 @@ def test_some_stretches_of_training_begin_anew_and_none_of_evaluation(forget: fl
     assert all(state.h.all() for state in of._before(model.eval(), batch))
 
 
+@pytest.mark.parametrize(
+    "reads", [{}, {"backward": True}, {"bidirectional": True, "separate": True}], ids=str
+)
+def test_samples_go_on_from_some_places_and_from_nothing(reads: dict[str, bool]) -> None:
+    """Those of a model that reads from the end stand in the order of the text, too."""
+    torch.manual_seed(0)
+    of, backward = task(**reads), "backward" in reads
+    (update, *_) = batches(2, 25, turned=of.model.turned).epoch(Position())
+    (batch,), model = update.batches, of.build().eval()
+    assert of.showable(batch).tolist() == [True, True, False, False][: len(batch.lengths)]
+    lanes = Batch({"tokens": batch.columns["tokens"][:2]}, *[batch.lengths[:2]] * 3)
+    samples = of.show(model, lanes)
+    assert of.carried() is None
+    text = np.random.default_rng(0).integers(4, WORDS, 61).tolist()
+    places = [text[10:30], text[41:61]] if backward else [text[:20], text[30:50]]
+    given = [" ".join(map(str, place)) for place in ([3], *places)]
+    assert [sample.texts["given"] for sample in samples] == given
+    written = "beginning" if backward else "continuation"
+    assert samples[1].texts[written]
+    assert list(samples[1].texts)[not backward] == written
+    assert of.show(model, lanes) == samples
+
+
 def test_penalties_are_sums_over_tokens_that_count() -> None:
     torch.manual_seed(0)
     of = task(activation_penalty=2.0, change_penalty=3.0)

@@ -13,6 +13,7 @@ from pipeline.models.settings import ModelSettings
 from pipeline.models.tagger import Tagger
 from pipeline.stream.batch import Batch, collate
 from pipeline.stream.rows import Ragged, Rows
+from pipeline.tasks.sample import Piece
 from pipeline.tasks.settings import TaskSettings
 from pipeline.tasks.tagging import Tagging
 from pipeline.train.distributed import World
@@ -237,6 +238,47 @@ def test_a_sentence_is_shown_as_a_person_reads_it(
     assert mistake.shown["predicted"] == shown
     assert mistake.loss == 5
     assert mistake.tokens == []
+
+
+def test_samples_mark_what_is_true_and_what_is_predicted() -> None:
+    rows = batch(ENTITIES)
+    samples = task(ENTITIES).show(model(ENTITIES), rows)
+    assert len(samples) == len(rows.lengths)
+    wrong = 0
+    for sample, length in zip(samples, lengths(), strict=False):
+        versions = [sample.texts["true"], sample.texts["predicted"]]
+        for pieces in versions:
+            assert sum(len(piece.text.split()) for piece in pieces) == length
+            assert all(piece.label in ("", "PER", "LOC") for piece in pieces)
+        right = [[(p.text, p.label) for p in v if p.label and not p.wrong] for v in versions]
+        assert right[0] == right[1]
+        wrong += sum(piece.wrong for pieces in versions for piece in pieces)
+    assert wrong
+
+
+@pytest.mark.parametrize(
+    ("names", "tags", "others", "shown"),
+    [
+        (
+            ENTITIES, [1, 2, 0, 3], [1, 2, 0, 1],
+            [Piece("a b", "PER"), Piece("c"), Piece("d", "LOC", wrong=True)],
+        ),
+        (
+            ENTITIES, [1, 2, 3, 0], [1, 1, 3, 0],
+            [Piece("a b", "PER", wrong=True), Piece("c", "LOC"), Piece("d")],
+        ),
+        (
+            PARTS, [0, 1, 2, 2], [0, 1, 1, 2],
+            [Piece("a", "DET"), Piece("b", "NOUN"), Piece("c", "VERB", wrong=True),
+             Piece("d", "VERB")],
+        ),
+    ],
+)  # fmt: skip
+def test_a_piece_is_wrong_where_the_other_tags_have_no_such_span(
+    names: list[str], tags: list[int], others: list[int], shown: list[Piece]
+) -> None:
+    of = [[names[tag] for tag in some] for some in (tags, others)]
+    assert task(names)._pieces(["a", "b", "c", "d"], *of) == shown
 
 
 def test_predictions_are_spans_with_their_text_and_places() -> None:

@@ -65,6 +65,21 @@ def model(of: Translation) -> nn.Module:
     return made.eval()
 
 
+def test_samples_are_what_evaluation_judges_and_where_the_decoder_looked() -> None:
+    of, rows = task(beams=3), batch(range(3))
+    net = model(of)
+    samples, texts = of.show(net, rows), of.texts(of.outputs(net, rows), rows)
+    for row, (sample, (written, reference)) in enumerate(zip(samples, texts, strict=True)):
+        source = list(map(str, rows.columns["source"][row, : rows.lengths[row]].tolist()))
+        assert sample.texts == {
+            "source": " ".join(source), "translation": written, "reference": reference
+        }  # fmt: skip
+        assert sample.attention.read == source
+        assert sample.attention.written == written.split()
+        assert len(sample.attention.weights) == len(written.split())
+        assert all(sum(w) == pytest.approx(1, abs=5e-3) for w in sample.attention.weights)
+
+
 @pytest.mark.parametrize("share", [0.0, 0.1])
 @pytest.mark.parametrize("joint", [True, False])
 def test_the_loss_is_torchs_token_by_token(joint: bool, share: float) -> None:

@@ -8,9 +8,14 @@ import pytest
 
 pytest.importorskip("matplotlib")
 
+import torch
+
+from pipeline.tasks.sample import Attention, Picture
 from pipeline.train.figures import (
     MOST_LABELS,
+    MOST_TOKENS,
     _brief,
+    attention,
     confusion_matrix,
     length_histogram,
     padding_share,
@@ -43,6 +48,11 @@ def test_a_confusion_matrix_shows_counts_and_shares_of_rows():
     assert (axes.get_ylabel(), axes.get_xlabel()) == ("true", "predicted")
     assert ticks(figure) == ["negative", "positive"]
     np.testing.assert_allclose(axes.images[0].get_array(), [[0.75, 0.25], [0, 1]])
+
+
+def test_the_title_says_what_is_counted():
+    (axes,) = confusion_matrix([[1]], ["a"], "step 7", "words").axes
+    assert axes.get_title() == "step 7: 100.0% of 1 words correct"
 
 
 @pytest.mark.parametrize("labels", [2, 3, 5, 12, 20])
@@ -124,3 +134,42 @@ def test_figures_are_drawn_without_a_display():
     confusion_matrix([[1, 2], [3, 4]], ["a", "b"], "step 1").savefig(image, format="png")
     assert image.getvalue().startswith(b"\x89PNG")
     assert len(image.getvalue()) > 5000
+
+
+def drawn(n, read):
+    draw = np.random.default_rng(0)
+    weights = torch.from_numpy(draw.dirichlet(np.ones(read), n))
+    words = [f"w{i}" for i in range(n)]
+    return Attention.of(words, weights, read=[f"r{i}" for i in range(read)]), weights.numpy()
+
+
+def test_attention_has_what_was_read_across_and_what_was_written_down():
+    told, weights = drawn(3, 5)
+    (axes,) = attention(told).axes
+    np.testing.assert_allclose(axes.images[0].get_array(), weights, atol=5e-4)
+    assert [t.get_text() for t in axes.get_xticklabels()] == told.read
+    assert [t.get_text() for t in axes.get_yticklabels()] == told.written
+
+
+def test_attention_of_long_texts_is_cut_and_dollars_are_no_mathematics():
+    told, _ = drawn(MOST_TOKENS + 9, MOST_TOKENS + 1)
+    told.written[0] = "$a_"
+    told.written[1] = "$b$"
+    figure = attention(told)
+    figure.savefig(io.BytesIO())
+    assert figure.axes[0].images[0].get_array().shape == (MOST_TOKENS, MOST_TOKENS)
+
+
+def test_attention_over_a_picture_leaves_light_what_was_looked_at():
+    pixels = np.full((8, 12, 1), 200, np.uint8)
+    weights = torch.zeros(3, 6)
+    weights[[0, 1, 2], [0, 5, 3]] = 1
+    figure = attention(Attention.of(["a", "b", "c"], weights, plane=(2, 3)), Picture.of(pixels))
+    assert [axes.get_title() for axes in figure.axes] == ["a", "b", "c"]
+    for axes, place in zip(figure.axes, ((0, 0), (1, 2), (1, 0)), strict=True):
+        picture, shade = axes.images
+        assert picture.get_array().shape == (8, 12)
+        dark = shade.get_array()[..., 3]  # [2, 3]
+        assert dark[place] == 0
+        assert np.count_nonzero(dark) == 5
+        assert picture.get_extent() == shade.get_extent()

@@ -23,6 +23,7 @@ from tests.train.tracked import (
     EVALUATION,
     MISTAKE,
     PLAN,
+    SHOWN,
     Server,
     Stored,
     eventually,
@@ -172,9 +173,10 @@ def test_the_tag_of_tables_stays_short(folder, store, monkeypatch):
     assert len(stored.artifacts("mistakes")) == 4
 
 
-def test_a_report_that_cannot_be_drawn_holds_up_neither_points_nor_status(folder, store, caplog):
+def test_what_cannot_be_drawn_is_left_out_and_holds_up_nothing_else(folder, store, caplog):
     tracker = start(folder, store)
-    tracker.evaluation(1, Evaluation({}, [[1]], ["a", "b"]), [])
+    tracker.evaluation(1, Evaluation({}, [[1]], ["a", "b"]), [MISTAKE], {"samples": SHOWN})
+    tracker.evaluation(2, EVALUATION, [])
     log(folder, range(1, 4))
     eventually(lambda: "a table of shape" in caplog.text)
     log(folder, range(4, 6))
@@ -182,6 +184,24 @@ def test_a_report_that_cannot_be_drawn_holds_up_neither_points_nor_status(folder
     stored = Stored(store, folder)
     assert stored.steps() == [1, 2, 3, 4, 5]
     assert stored.run.info.status == "FAILED"
+    assert stored.artifacts("confusion") == ["confusion/step-00000002.png"]
+    assert stored.artifacts("mistakes") == ["mistakes/step-00000001.json"]
+    assert stored.artifacts("samples") == ["samples/step-00000001.html"]
+    assert caplog.text.count("cannot be drawn") == 1
+
+
+def test_samples_are_a_page_which_is_not_drawn_twice(folder, store, monkeypatch):
+    tracker = start(folder, store)
+    tracker.evaluation(3, EVALUATION, [], {"samples": SHOWN, "mistakes": SHOWN, "none": []})
+    tracker.close("KILLED")
+    monkeypatch.setattr(mlflow_copy.pages, "page", None)
+    start(folder, store).close("FINISHED")
+    stored = Stored(store, folder)
+    assert stored.artifacts() == ["confusion", "mistakes", "samples"]
+    html = stored.artifact("samples/step-00000003.html").decode()
+    assert "samples, step 3" in html
+    assert "<mark>a film<b>NP</b></mark>" in html
+    assert "data:image/png" in stored.artifact("mistakes/step-00000003.html").decode()
 
 
 def test_a_password_is_neither_shown_nor_stored(folder, monkeypatch, caplog):

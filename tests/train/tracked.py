@@ -14,11 +14,16 @@ from types import SimpleNamespace
 import numpy as np
 
 from pipeline import config as config_file
+from pipeline.tasks.sample import Picture, Piece, Sample
 from pipeline.tasks.task import Evaluation
 from pipeline.train.tracking import Tracker
 
 EVALUATION = Evaluation({"loss": 0.5}, [[30, 10], [5, 55]], ["negative", "positive"])
 MISTAKE = {"text": "not bad", "label": "positive", "predicted": "negative", "probability": 0.9}
+SHOWN = [
+    Sample({"true": [Piece("a film", "NP"), Piece("is")]}),
+    Sample({"label": "3"}, Picture.of(np.zeros((4, 4, 1)))),
+]
 PLAN = SimpleNamespace(
     sources=[
         SimpleNamespace(
