@@ -70,6 +70,17 @@ def test_channels_and_pixels_come_as_rows_of_pixels_have_them() -> None:
     assert change.argmax() == 2 * across
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+def test_pixels_are_laid_out_channel_by_channel(channels: int) -> None:
+    """As oneDNN's gradients in fp32 need it; the bytes come with the channels of a pixel side by
+    side."""
+    encoder = Pixels(channels * W, (H, W), settings())
+    found: list[tuple[int, ...]] = []
+    encoder.stages.register_forward_pre_hook(lambda _, given: found.append(given[0].stride()))
+    encoder(torch.zeros(2, H, channels * W, dtype=torch.uint8), torch.tensor([H] * 2))
+    assert found == [(channels * H * W, H * W, W, 1)]
+
+
 def test_to_each_region_is_added_where_it_is() -> None:
     """Row by row, of an encoder that sees nothing."""
     encoder = captioner("pixels").encoder
