@@ -6,7 +6,8 @@ layers and from scratch.
 Needs the run of configs/imdb_lm.yaml. Trains configs/imdb_tuned.yaml in one process a run, on that
 many of the reviews that are not held out; the tenth that is held out, which the language model has
 not seen either, judges all of them. From scratch the same model has the same tokens, its layers all
-learn alike from the start, and weights decay as in configs/imdb.yaml. Fewer labels are passed over more often, in smaller batches.
+learn alike from the start, and weights decay as in configs/imdb.yaml. Fewer labels are passed over
+more often, in smaller batches.
 """
 
 import argparse
@@ -30,8 +31,11 @@ ROOT = Path(__file__).parents[1]
 CONFIG = ROOT / "configs" / "imdb_tuned.yaml"
 WAYS = {
     "from scratch": [
-        "model.init_from=''", "train.layer_decay=1", "train.unfreeze=0",
-        "train.weight_decay=0.1", "train.embedding_decay=0.3",
+        "model.init_from=''",
+        "train.layer_decay=1",
+        "train.unfreeze=0",
+        "train.weight_decay=0.1",
+        "train.embedding_decay=0.3",
     ],
     "begun with the language model": [],
 }
