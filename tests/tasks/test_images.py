@@ -169,7 +169,7 @@ WRONG = {
 OF_OTHERS = {
     "size": ("corpus.image_size=[8, 8]", "corpus.image_size=[8, 8]: is of task.name=images"),
     "step": ("corpus.step=pixel", "corpus.step=pixel: is of task.name=images"),
-    "format": ("corpus.format=images", "corpus.format=images: is of task.name=images, but the task"),
+    "format": ("corpus.format=images", "corpus.format=images: is of task.name=images"),
     "permute": ("model.permute=1", "model.permute=1: is of task.name=images"),
 }
 

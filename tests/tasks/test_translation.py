@@ -340,7 +340,8 @@ def test_what_cannot_be_is_one_line(override: str, expected: str) -> None:
 
 @pytest.mark.parametrize("override", ["model.bridge=false", "corpus.joint=false", "task.beams=2"])
 def test_what_is_of_translation_alone_is_passed_over_by_no_other(override: str) -> None:
-    with pytest.raises(ConfigError, match=r"is of task.name=translation( or captioning)?, but the task is cl"):
+    line = r"is of task\.name=translation( or captioning)?, but the task is classification"
+    with pytest.raises(ConfigError, match=line):
         config.load(None, [override])
 
 
