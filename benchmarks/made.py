@@ -1,12 +1,14 @@
 """Made raw files in the shape of a config's corpus, for machines that do not have it.
 
-As many tokens a row on average as the real one has (log-normal, cut at the config's longest), words
-of a vocabulary as large as the config's, the k-th likeliest drawn as often as 1 / k. What they say
-means nothing, so only speed can be measured on them.
+As many words a row on average as the real one has tokens (log-normal, cut at the config's longest),
+as many different ones as the config's vocabulary takes tokens, the k-th likeliest drawn as often as
+1 / k: nearly all are one token, of subwords too, and these fill the vocabulary. Pixels are noise.
+What is said means nothing, so only speed can be measured on them.
 """
 
 import csv
 import gzip
+import io
 import json
 import struct
 from collections.abc import Callable, Iterator
@@ -14,7 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
+from PIL import Image
 
 from pipeline.config import Config
 
@@ -35,7 +40,7 @@ class Shape:
 
 
 class Words:
-    """Rows of words w0, w1, ...; among the first are all that the vocabulary is to hold."""
+    """Rows of words a, b, ..., z, aa, ab, ...; among the first are all that there are."""
 
     def __init__(self, config: Config, shape: Shape) -> None:
         self._shape, self._longest = shape, config.corpus.max_tokens
@@ -56,7 +61,16 @@ class Words:
             ids[:count] = self._draw.permutation(self._words)[:count]
             self._begun = True
         for row in np.split(ids, np.cumsum(lengths)[:-1]):
-            yield [f"w{word}" for word in row.tolist()]
+            yield [spelt(word) for word in row.tolist()]
+
+
+def spelt(number: int) -> str:
+    """The word of a number from 0: letters, as a pre-tokeniser splits figures from them."""
+    letters = ""
+    while number >= 0:
+        number, last = number // 26 - 1, number % 26
+        letters = chr(ord("a") + last) + letters
+    return letters
 
 
 def write(config: Config, shape: Shape, folder: Path, rows: int) -> list[str]:
@@ -77,7 +91,7 @@ def _classification(config: Config, words: Words, folder: Path, rows: int) -> li
         for number, row in enumerate(words.rows(words.lengths(rows + HELD_OUT))):
             writer.writerow([" ".join(row), f"label{number % 2}"])
     own = ["corpus.input=rows.csv", "corpus.where={}", "corpus.label_names=[]"]
-    return [*own, "corpus.level=word", _share(rows)]
+    return [*own, _share(rows)]
 
 
 def _tagging(config: Config, words: Words, folder: Path, rows: int) -> list[str]:
@@ -102,7 +116,7 @@ def _translation(config: Config, words: Words, folder: Path, rows: int) -> list[
                 row = {corpus.text: " ".join(source), corpus.target: " ".join(target)}
                 file.write(json.dumps(row) + "\n")
     files = ["corpus.input=train.jsonl", "corpus.validation=held_out.jsonl"]
-    return [*files, "corpus.level=word", "task.beams=1"]
+    return [*files, "task.beams=1"]
 
 
 def _language_modelling(config: Config, words: Words, folder: Path, rows: int) -> list[str]:
@@ -125,6 +139,21 @@ def _images(config: Config, words: Words, folder: Path, rows: int) -> list[str]:
     return [f"corpus.input={files}", _share(rows)]
 
 
+def _captioning(config: Config, words: Words, folder: Path, rows: int) -> list[str]:
+    corpus, draw = config.corpus, np.random.default_rng(0)
+    lengths = draw.integers(1, corpus.max_target_tokens, rows + HELD_OUT, endpoint=True)
+    images = []
+    for _ in lengths:
+        file = io.BytesIO()
+        Image.fromarray(draw.integers(0, 256, corpus.image_size, np.uint8)).save(file, "PNG")
+        images.append(file.getvalue())
+    captions = [[" ".join(row)] for row in words.rows(lengths)]
+    pq.write_table(
+        pa.table({corpus.image: images, corpus.target: captions}), folder / "rows.parquet"
+    )
+    return ["corpus.input=rows.parquet", "corpus.format=''", "task.beams=1", _share(rows)]
+
+
 def _share(rows: int) -> str:
     return f"corpus.validation={HELD_OUT / (rows + HELD_OUT)}"
 
@@ -135,4 +164,5 @@ WRITERS: dict[str, Callable[[Config, Words, Path, int], list[str]]] = {
     "translation": _translation,
     "language_modelling": _language_modelling,
     "images": _images,
+    "captioning": _captioning,
 }

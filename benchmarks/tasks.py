@@ -7,11 +7,13 @@ Each of configs/ that stands for a task is trained by launch/train.py as a user 
 MLflow, a process a core (or GPU), `--repeats` times; overrides are of all of them. With --made the
 corpora are made: rows of random words, as long and of as many words as the real ones.
 
-  tokens/s    tokens that are read (words, subwords, steps of images) and, of a translation, those
-              that are written too, padding left out, start-up not counted: median, least to most
-  per token   floating-point operations of the matrix products of an update, forward and backward,
-              over these tokens. Torch counts them over rows one at a time, so that padding counts
-              nothing, with layers that it takes apart into products (model.native=false, no oneDNN)
+  tokens/s    tokens that are read (words, subwords, rows of pixels) and, of translations and
+              captions, those that are written too, padding left out, start-up not counted: median,
+              least to most
+  per token   floating-point operations of the matrix products and convolutions of an update,
+              forward and backward, over these tokens. Torch counts them over rows one at a time, so
+              that padding counts nothing, with layers that it takes apart into products
+              (model.native=false, no oneDNN)
   limit       the share of the arithmetic limit: tokens/s times these operations, over the rate at
               which as many processes at once multiply square matrices (1024 on a CPU, 8192 on a
               GPU) in the run's precision, measured after each run; their median
@@ -69,6 +71,7 @@ PLANS = {
     "multi30k_en_de": Plan(250, Shape(15, 0.3)),
     "gnmt": Plan(50, Shape(30, 0.6)),
     "mnist_rows": Plan(300, Shape(28, 0)),
+    "digit_strips": Plan(100, Shape(28, 0, words=10)),
     "wikitext2": Plan(100, Shape(105, 1.3)),
 }
 """The shapes were measured on the real corpora, but for gnmt's, which follows what WMT16 is known
@@ -151,7 +154,7 @@ def sample(manifest: Manifest) -> Rows:
 
 def tokens(manifest: Manifest, rows: Rows) -> int:
     """All that are read or written of some rows."""
-    told = [f.name for f in manifest.fields if f.tokenised or f.kind == "steps"]
+    told = [f.name for f in manifest.fields if f.tokenised or f.pictured]
     lists = [rows.columns[name] for name in told]
     return sum(int(column.lengths.sum()) for column in lists if isinstance(column, Ragged))
 

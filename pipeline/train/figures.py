@@ -125,7 +125,7 @@ def length_histogram(
 def attention(attention: Attention, picture: Picture | None = None) -> Figure:
     """What a decoder looked at for each token that it wrote: a heat map, the tokens that were read
     from left to right and those that were written from top to bottom; of a picture, a copy of it
-    for each token with all else in shade (Xu et al. 2015). No more than MOST_TOKENS either way."""
+    for each token in which the same glows (Xu et al. 2015). No more than MOST_TOKENS either way."""
     if picture and attention.plane != (0, 0):
         return _attended(attention, picture)
     from matplotlib.figure import Figure
@@ -144,6 +144,7 @@ def attention(attention: Attention, picture: Picture | None = None) -> Figure:
 
 
 def _attended(attention: Attention, picture: Picture) -> Figure:
+    from matplotlib.colors import to_rgba
     from matplotlib.figure import Figure
 
     shown, words = pixels(picture), attention.written[:MOST_TOKENS]
@@ -159,10 +160,10 @@ def _attended(attention: Attention, picture: Picture) -> Figure:
     place = (-0.5, width - 0.5, height - 0.5, -0.5)
     for axes, word, weights in zip(all_axes, words, attention.weights, strict=False):
         light = np.asarray(weights).reshape(attention.plane)  # [H', W']
-        shade = np.zeros((*light.shape, 4))
-        shade[..., 3] = 0.8 * (1 - light / max(light.max(), 1e-9))
+        glow = np.full((*light.shape, 4), to_rgba(EDGE))
+        glow[..., 3] = 0.75 * light / max(light.max(), 1e-9)
         axes.imshow(shown, cmap="gray", vmin=0, vmax=255, extent=place)
-        axes.imshow(shade, extent=place, interpolation="bilinear")
+        axes.imshow(glow, extent=place, interpolation="bilinear")
         axes.set_title(_plain(word), size=8)
     return figure
 

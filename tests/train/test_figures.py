@@ -160,16 +160,16 @@ def test_attention_of_long_texts_is_cut_and_dollars_are_no_mathematics():
     assert figure.axes[0].images[0].get_array().shape == (MOST_TOKENS, MOST_TOKENS)
 
 
-def test_attention_over_a_picture_leaves_light_what_was_looked_at():
+def test_attention_over_a_picture_glows_where_it_was_looked_at():
     pixels = np.full((8, 12, 1), 200, np.uint8)
     weights = torch.zeros(3, 6)
     weights[[0, 1, 2], [0, 5, 3]] = 1
     figure = attention(Attention.of(["a", "b", "c"], weights, plane=(2, 3)), Picture.of(pixels))
     assert [axes.get_title() for axes in figure.axes] == ["a", "b", "c"]
     for axes, place in zip(figure.axes, ((0, 0), (1, 2), (1, 0)), strict=True):
-        picture, shade = axes.images
+        picture, glow = axes.images
         assert picture.get_array().shape == (8, 12)
-        dark = shade.get_array()[..., 3]  # [2, 3]
-        assert dark[place] == 0
-        assert np.count_nonzero(dark) == 5
-        assert picture.get_extent() == shade.get_extent()
+        light = glow.get_array()[..., 3]  # [2, 3]
+        assert light[place] > 0.5
+        assert np.count_nonzero(light) == 1
+        assert picture.get_extent() == glow.get_extent()
