@@ -16,6 +16,11 @@ from PIL import Image
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import torch
+
+if not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"  # read when Triton is imported, as a part of torch does
+
 from pipeline import config, tasks
 from pipeline.corpus.dataset import Manifest
 from pipeline.corpus.prepare import prepare

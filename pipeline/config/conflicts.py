@@ -211,11 +211,15 @@ def _contiguous_conflicts(config: Config) -> Iterator[str]:
 
 def _writing_conflicts(config: Config) -> Iterator[str]:
     """What a task cannot have that writes texts of its own."""
-    corpus, task = config.corpus, config.task
+    corpus, stream, task = config.corpus, config.stream, config.task
+    budget = stream.token_budget // stream.micro_batches
     read = "image" if task.name in tasks.PICTURED else "text"
     mistakes = {
         f"corpus.target={corpus.target!r}: the same column as corpus.{read}; name the target's "
         "own": corpus.target == getattr(corpus, read),
+        f"corpus.max_target_tokens={corpus.max_target_tokens}: a target may have more tokens than "
+        f"stream.token_budget={stream.token_budget} has room for in a batch ({budget}); lower the "
+        "one or raise the other": not stream.batch_rows and budget < corpus.max_target_tokens,
         f"task.best={task.best}: no more are found than are followed, task.beams={task.beams}; "
         "lower the one or raise the other": task.best > task.beams,
         "model.cell=grid_lstm: has no decoder; set another cell": config.model.cell == "grid_lstm",

@@ -43,7 +43,7 @@ class Writing(Task):
     that is not known stands in a reference as a word that nothing equals.
     """
 
-    sums = ("loss", "tokens", "nll", "correct")
+    sums = ("loss", "tokens", "nll", "correct", "padded")
     best = "bleu"
     libraries = ("sacrebleu", "tokenizers")
     reads: ClassVar[str]
@@ -88,14 +88,18 @@ class Writing(Task):
         log_p, of_answers, correct = _judged(scores, answers)
         nll, share = -of_answers.sum(), self.settings.label_smoothing
         loss = (1 - share) * nll - share / scores.shape[1] * log_p.sum() if share else nll
-        return torch.stack([loss, wanted.sum().to(loss), nll.detach(), correct.sum().to(loss)])
+        told = (wanted.sum(), nll.detach(), correct.sum(), loss.new_full((), target.numel()))
+        return torch.stack([loss, *(x.to(loss) for x in told)])
 
     def metrics(self, sums: Sequence[float]) -> dict[str, float]:
-        loss, tokens, nll, correct = sums
+        """`target_padding` is the share of the decoder's steps that are padding; the stream counts
+        what is read."""
+        loss, tokens, nll, correct, padded = sums
         return {
             "loss": loss / tokens,
             "perplexity": _perplexity(nll / tokens),
             "accuracy": correct / tokens,
+            "target_padding": 1 - tokens / padded,
         }
 
     def outputs(self, model: nn.Module, batch: Batch) -> Tensor:

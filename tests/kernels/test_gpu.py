@@ -3,7 +3,6 @@
 pip install triton && pytest tests/kernels/test_gpu.py
 """
 
-import os
 from typing import Any
 
 import pytest
@@ -11,8 +10,6 @@ import torch
 from torch import Tensor
 
 CUDA = torch.cuda.is_available()
-if not CUDA:
-    os.environ["TRITON_INTERPRET"] = "1"  # read when Triton is imported
 pytest.importorskip("triton", reason="Triton, which comes with torch for CUDA, is not installed")
 
 from pipeline.kernels import Weights, gpu, loops  # noqa: E402

@@ -72,7 +72,7 @@ def test_the_loss_is_torchs_caption_by_caption(share: float) -> None:
     """Each caption of each image alone; one has no word, and yet its end is learnt."""
     of, rows = task(label_smoothing=share), batch()
     net = model(of)
-    loss, tokens, nll, correct = of.loss(net, rows).tolist()
+    loss, tokens, nll, correct, padded = of.loss(net, rows).tolist()
     expected = plain = right = count = 0.0
     for row, texts in enumerate(CAPTIONS[:3]):
         for text in texts:
@@ -89,6 +89,8 @@ def test_the_loss_is_torchs_caption_by_caption(share: float) -> None:
             right += (scores.argmax(1) == answers).sum().item()
             count += len(answers)
     assert (tokens, correct) == (count, right)
+    longest = max(len(text) + 1 for texts in CAPTIONS for text in texts)
+    assert padded == max(map(len, CAPTIONS)) * len(CAPTIONS) * longest
     assert loss == pytest.approx(expected, rel=1e-5)
     assert nll == pytest.approx(plain, rel=1e-5)
     tally, _ = of.evaluate(of.outputs(net, rows), rows)
@@ -109,7 +111,7 @@ def test_sums_of_parts_add_up_and_rows_without_weight_have_no_part() -> None:
         sums[0].backward()
         gradient = torch.cat([p.grad.flatten() for p in net.parameters() if p.grad is not None])
         tally, _ = of.evaluate(of.outputs(net, batch(rows)), batch(rows))
-        return sums.detach(), gradient, tally
+        return sums[:4].detach(), gradient, tally  # the fifth counts padding
 
     whole, parts = found(range(4)), [found(rows) for rows in ([0, 3], [2], [1], [3])]
     for expected, *each in zip(whole, *parts, strict=True):

@@ -86,7 +86,7 @@ def test_the_loss_is_torchs_token_by_token(joint: bool, share: float) -> None:
     """A row at a time, each token given those before it, without the row that has no weight."""
     of, rows = task(joint, label_smoothing=share), batch()
     net = model(of)
-    loss, tokens, nll, correct = of.loss(net, rows).tolist()
+    loss, tokens, nll, correct, padded = of.loss(net, rows).tolist()
     expected = plain = right = 0.0
     for row, target in enumerate(TARGETS[:3]):
         source = rows.columns["source"][row : row + 1, : rows.lengths[row]]
@@ -102,8 +102,9 @@ def test_the_loss_is_torchs_token_by_token(joint: bool, share: float) -> None:
     assert (tokens, correct) == (8, right)
     assert loss == pytest.approx(expected, rel=1e-5)
     assert nll == pytest.approx(plain, rel=1e-5)
-    figures = of.metrics([loss, tokens, nll, correct])
+    figures = of.metrics([loss, tokens, nll, correct, padded])
     assert figures["perplexity"] == pytest.approx(math.exp(plain / 8), rel=1e-5)
+    assert figures["target_padding"] == pytest.approx(1 - 8 / (4 * 6))
     tally, _ = of.evaluate(of.outputs(net, rows), rows)
     found = of.evaluation(tally).metrics
     assert found["examples"] == 3
@@ -133,7 +134,7 @@ def test_a_rank_whose_rows_only_fill_up_takes_part() -> None:
     for each in (rows, empty):
         sums = of.loss(net, each)
         sums[0].backward()
-        assert sums.tolist() == [0, 0, 0, 0]
+        assert sums[:4].tolist() == [0, 0, 0, 0]
         assert all(p.grad is not None and not p.grad.any() for p in net.parameters())
         outputs = of.outputs(net, each)
         tally, mistakes = of.evaluate(outputs, each)
@@ -322,6 +323,7 @@ CONFLICTS = {
     "corpus.long_texts=truncate": "corpus.long_texts=truncate: a part of a text is not what",
     "corpus.lowercase=true": "corpus.lowercase=true: translations would be written in small",
     "corpus.level=word": "corpus.level=word: a reference would lose the words that are not known",
+    "corpus.max_target_tokens=769": "corpus.max_target_tokens=769: a target may have more tokens",
     "corpus.target=text": "corpus.target='text': the same column as corpus.text",
     "model.cell=grid_lstm": "model.cell=grid_lstm: has no decoder",
     "task.best=5": "task.best=5: no more are found than are followed, task.beams=4",
