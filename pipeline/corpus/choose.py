@@ -23,6 +23,7 @@ RANGE_EXAMPLES = 1 << 25  # examples compared at a time; about 1 GB
 
 Hashes = npt.NDArray[np.uint64]
 Ids = npt.NDArray[np.int16]
+Places = npt.NDArray[np.int64]
 
 
 @dataclass
@@ -50,27 +51,33 @@ class _Choosing:
         self._chosen = Chosen()
 
     def run(self) -> Chosen:
-        for start, hashes, ids, held_out in self._chunks():
+        for start, hashes, ids, held_out in self._chunks("hashes"):
             held = held_out | (hashes < self._held_below)
             split = np.where(held, IN_VALIDATION, IN_TRAIN)
             self._label_ids[start : start + len(ids)] = ids
             self._choice[start : start + len(ids)] = np.where(ids < 0, DROPPED, split)
             self._chosen.label_once += int((ids < 0).sum())
-        ranges = 1 + self._total // RANGE_EXAMPLES
-        for number in range(ranges):
-            self._compare(number * 2**64 // ranges, (number + 1) * 2**64 // ranges - 1)
+        count = 1 + self._total // RANGE_EXAMPLES
+        ranges = [(n * 2**64 // count, (n + 1) * 2**64 // count - 1) for n in range(count)]
+        going_on = any(field.ends for field in self._job.fields)  # what is said again belongs there
+        if not isinstance(self._job.settings.validation, float) and not going_on:
+            for low, high in ranges:
+                self._drop_held_out(low, high)
+        if self._job.settings.drop_duplicates:
+            for low, high in ranges:
+                self._drop_duplicates(low, high)
         self._choice.flush()
         self._label_ids.flush()
         return self._chosen
 
-    def _chunks(self) -> Iterator[tuple[int, Hashes, Ids, bool]]:
+    def _chunks(self, kind: str) -> Iterator[tuple[int, Hashes, Ids, bool]]:
         """(place of the first, hashes, label ids or -1, whether held out) of the examples."""
         place = 0
         for scanned in self._scans:
             number = scanned.file.number
             for start in range(0, scanned.examples, CHUNK):
                 hashes = np.fromfile(
-                    self._job.scanned(number, "hashes"), "<u8", CHUNK, offset=start * 8
+                    self._job.scanned(number, kind), "<u8", CHUNK, offset=start * 8
                 )
                 ids = np.zeros(len(hashes), np.int16)
                 if self._labels and self._job.label and scanned.examples:
@@ -81,37 +88,32 @@ class _Choosing:
                 yield place + start, hashes, ids, scanned.file.held_out
             place += scanned.examples
 
-    def _compare(self, low: int, high: int) -> None:
-        """Drop what stands twice among the examples whose hash lies in [low, high]."""
+    def _between(self, kind: str, low: int, high: int) -> tuple[Hashes, Places]:
+        """The hashes that lie in [low, high], of examples that are in a split, and their places."""
         places_of, hashes_of = [], []
-        for start, chunk, _, _ in self._chunks():
+        for start, chunk, _, _ in self._chunks(kind):
             choice = self._choice[start : start + len(chunk)]
             within = np.flatnonzero((chunk >= low) & (chunk <= high) & (choice != DROPPED))
             places_of.append(within + start)
             hashes_of.append(chunk[within])
-        hashes, places = np.concatenate(hashes_of), np.concatenate(places_of)
-        order = np.argsort(hashes, kind="stable")  # equal hashes stay in the order of the input
-        hashes, places = hashes[order], places[order]
-        going_on = any(field.ends for field in self._job.fields)  # what is said again belongs there
-        if not isinstance(self._job.settings.validation, float) and not going_on:
-            train = self._drop_held_out(hashes, places)
-            hashes, places = hashes[train], places[train]
-        if self._job.settings.drop_duplicates:
-            self._drop_duplicates(hashes, places)
+        return np.concatenate(hashes_of), np.concatenate(places_of)
 
-    def _drop_held_out(
-        self, hashes: Hashes, places: npt.NDArray[np.int64]
-    ) -> npt.NDArray[np.bool_]:
-        """Drop from train what the validation file holds too; return a mask of train's rest."""
+    def _drop_held_out(self, low: int, high: int) -> None:
+        """Drop from train what the validation file holds too."""
+        hashes, places = self._between("hashes", low, high)
         held = self._choice[places] == IN_VALIDATION
         straddling = ~held & np.isin(hashes, hashes[held])
         self._choice[places[straddling]] = DROPPED
         self._chosen.in_validation += int(straddling.sum())
-        train: npt.NDArray[np.bool_] = ~held & ~straddling
-        return train
 
-    def _drop_duplicates(self, hashes: Hashes, places: npt.NDArray[np.int64]) -> None:
-        """Keep the first of each run of equal hashes."""
+    def _drop_duplicates(self, low: int, high: int) -> None:
+        """Keep the first of equal rows, but all that are of a file for validation."""
+        hashes, places = self._between("wholes" if self._job.writes else "hashes", low, high)
+        if not isinstance(self._job.settings.validation, float):
+            train = self._choice[places] == IN_TRAIN
+            hashes, places = hashes[train], places[train]
+        order = np.argsort(hashes, kind="stable")  # equal hashes stay in the order of the input
+        hashes, places = hashes[order], places[order]
         again = np.zeros(len(hashes), bool)
         again[1:] = hashes[1:] == hashes[:-1]
         first = np.maximum.accumulate(np.where(again, 0, np.arange(len(hashes))))

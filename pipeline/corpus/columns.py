@@ -249,38 +249,53 @@ class Pictured(Column):
     a path inside `corpus.root`, from `corpus.image_root` on; a Path is one that a person gave."""
 
     magic: ClassVar[tuple[bytes, ...]]
-    """What such a file begins with."""
+    """What a file begins with."""
 
     def data(self, value: Any) -> bytes:
         """Of the figures, so that the same images are held out whatever a step of them is."""
         return bytes(value.tobytes())
 
-    def _content(self, value: Any) -> bytes | None:
-        """The bytes of a file, given them or where they are; None of what it may not be."""
+    broken: ClassVar[Skip]
+    """Why there is no row if a file holds something else."""
+
+    def check(self, value: Any) -> Any:
+        data = self._content(value)
+        if isinstance(data, Skip):
+            return data
+        found = self.decode(data)
+        return self.broken if found is None else found
+
+    def decode(self, data: bytes) -> NDArray[Any] | None:
+        """The figures that a file holds; None if it is broken."""
+        raise NotImplementedError
+
+    def _content(self, value: Any) -> bytes | Skip:
+        """The bytes of a file, given them or where they are."""
         if isinstance(value, dict):
             value = value.get("bytes") or value.get("path")
         if not isinstance(value, (str, Path)):
-            return value if isinstance(value, bytes) else None
+            return value if isinstance(value, bytes) else self.broken
         path = Path(value)
         if isinstance(value, str):
             root = os.path.abspath(self.settings.root)  # noqa: PTH100  a link may lead anywhere
             inside = os.path.join(root, self.settings.image_root, value.strip())  # noqa: PTH118
             path = Path(os.path.normpath(inside))
             if not path.is_relative_to(root):
-                return None
+                return Skip.NO_FILE
         data = folders.content(path)
-        return data if data and data.startswith(self.magic) else None
+        if data is None:
+            return Skip.NO_FILE
+        return data if data.startswith(self.magic) else self.broken
 
 
 class Steps(Pictured):
     """An image: a PNG or a JPEG, or an image of an idx file."""
 
     magic = images.MAGIC
+    broken = Skip.NO_IMAGE
 
-    def check(self, value: Any) -> Any:
-        data = self._content(value)
-        pixels = None if data is None else images.decode(data, self.settings)
-        return Skip.NO_IMAGE if pixels is None else pixels
+    def decode(self, data: bytes) -> NDArray[Any] | None:
+        return images.decode(data, self.settings)
 
     def encode(self, values: Sequence[Any], tools: Tools) -> list[Cells]:
         return [Cells([images.steps(pixels, self.settings)]) for pixels in values]
@@ -298,11 +313,10 @@ class Features(Pictured):
     whose regions come row by row, or of [F]."""
 
     magic = (features.MAGIC,)
+    broken = Skip.NO_FEATURES
 
-    def check(self, value: Any) -> Any:
-        data = self._content(value)
-        found = None if data is None else features.decode(data, self.field.width)
-        return Skip.NO_FEATURES if found is None else found
+    def decode(self, data: bytes) -> NDArray[Any] | None:
+        return features.decode(data, self.field.width)
 
     def encode(self, values: Sequence[Any], tools: Tools) -> list[Cells]:
         most = self.settings.max_tokens

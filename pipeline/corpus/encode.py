@@ -114,7 +114,7 @@ def _chosen(job: Job, task: PieceTask) -> Iterator[Chosen]:
     with opened(job.settings, task.path, job.wanted.columns, task.name) as reader:
         reader.seek(piece.start, piece.stop, piece.row)
         for row in reader:
-            example = job.wanted.examine(row)
+            example = job.wanted.examine(row, task.name)
             if isinstance(example, Example):
                 if count < piece.examples and splits[count] != DROPPED:
                     place, split = task.place + count, int(splits[count])

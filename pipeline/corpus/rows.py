@@ -8,6 +8,7 @@ from pipeline.corpus.columns import Column, as_text, column
 from pipeline.corpus.fields import Field
 from pipeline.corpus.settings import CorpusSettings
 from pipeline.corpus.skips import Skip
+from pipeline.errors import InputError
 
 
 class Row(NamedTuple):
@@ -21,7 +22,8 @@ class Example(NamedTuple):
     """A usable row: a checked value for each field, in their order."""
 
     values: tuple[Any, ...]
-    data: bytes  # of the first; rows are equal if it is
+    data: bytes  # of the first; equal ones are all in one split
+    whole: bytes  # of that and of what is to be written; rows are duplicates if it is equal
 
 
 @dataclass(frozen=True)
@@ -40,8 +42,9 @@ class Wanted:
         """Of the raw input."""
         return list(dict.fromkeys([*(each.field.column for each in self.fields), *self.where]))
 
-    def examine(self, row: Row) -> Example | Skip:
-        """The example that the row is, or why it is none."""
+    def examine(self, row: Row, name: str) -> Example | Skip:
+        """The example that the row is, or why it is none. Raises InputError, with the `name` of the
+        row's file, for a value that tells of a wrong setting."""
         given = row.values
         if given is None:
             return Skip.WRONG_FIELDS
@@ -49,11 +52,19 @@ class Wanted:
             return Skip.FILTERED
         values: list[Any] = []
         for each in self.fields:
-            value = each.check(given[each.field.column])
+            try:
+                value = each.check(given[each.field.column])
+            except InputError as error:
+                raise InputError(f"{name}:{row.number}: {error}") from None
             if isinstance(value, Skip):
                 return value
             values.append(value)
         pairs = zip(self.fields, values, strict=True)
         if len({len(value) for each, value in pairs if each.by_word}) > 1:
             return Skip.MISALIGNED
-        return Example(tuple(values), self.fields[0].data(values[0]))
+        data = self.fields[0].data(values[0])
+        written = [
+            each.data(v) for each, v in zip(self.fields, values, strict=True) if each.field.written
+        ]
+        whole = b"\0".join([len(data).to_bytes(8), data, *written]) if written else data
+        return Example(tuple(values), data, whole)

@@ -46,6 +46,14 @@ class _Place(NamedTuple):
     examples: int
 
 
+class _Files(NamedTuple):
+    """What an example leaves an entry in, as `Job.scanned` says."""
+
+    hashes: IO[bytes]
+    wholes: IO[bytes]
+    codes: IO[bytes]
+
+
 class _Scan:
     """One pass over one file."""
 
@@ -66,23 +74,23 @@ class _Scan:
             reader = stack.enter_context(
                 opened(self._job.settings, path, self._wanted.columns, file.name)
             )
-            hashes = stack.enter_context(landing(self._job.scanned(file.number, "hashes")))
-            codes = stack.enter_context(landing(self._job.scanned(file.number, "codes")))
+            kinds = ("hashes", "wholes", "codes")
+            files = [stack.enter_context(landing(self._job.scanned(file.number, k))) for k in kinds]
             laid_out = path != file.path  # and that was the progress
-            self._read(reader, hashes, codes, 0 if laid_out else file.bytes / reader.size)
+            self._read(reader, _Files(*files), 0 if laid_out else file.bytes / reader.size)
         for name, sample in self._samples.items():
             sample.save(self._job.scanned(file.number, f"{name}.sample"))
         return self._found
 
-    def _read(self, reader: Reader, hashes: IO[bytes], codes: IO[bytes], progress: float) -> None:
+    def _read(self, reader: Reader, files: _Files, progress: float) -> None:
         found, piece_bytes = self._found, self._job.settings.piece_mb * MB
         begin = self._place(reader)
         for row in reader:
             found.rows += 1
-            example = self._wanted.examine(row)
+            example = self._wanted.examine(row, self._file.name)
             if isinstance(example, Example):
                 found.examples += 1
-                self._take(row.number, example, hashes, codes)
+                self._take(row.number, example, files)
             else:
                 self._skip(row, example)
             if reader.mark is not None and reader.position - begin.position >= piece_bytes:
@@ -109,9 +117,11 @@ class _Scan:
         advance(int(piece.bytes * progress))
         return end
 
-    def _take(self, row: int, example: Example, hashes: IO[bytes], codes: IO[bytes]) -> None:
+    def _take(self, row: int, example: Example, files: _Files) -> None:
         identity, order = digest(example.data)
-        hashes.write(identity)
+        files.hashes.write(identity)
+        if self._job.writes:
+            files.wholes.write(digest(example.whole)[0])
         held_out = self._file.held_out or int.from_bytes(identity, "little") < self._held_below
         first = self._wanted.fields[0]
         for column, value in zip(self._wanted.fields, example.values, strict=True):
@@ -123,7 +133,7 @@ class _Scan:
             for name in column.names(value):
                 self._name(column, name, row)
             if column.field == self._job.label:
-                codes.write(self._codes[value].to_bytes(2, "little"))
+                files.codes.write(self._codes[value].to_bytes(2, "little"))
 
     def _name(self, column: Column, name: str, row: int) -> None:
         """Count a name that a row has."""
@@ -143,7 +153,7 @@ class _Scan:
 
     def _named(self, row: Row, why: Skip) -> str:
         """The path that a row without an image has in its place."""
-        if row.values is None or why not in (Skip.NO_IMAGE, Skip.NO_FEATURES):
+        if row.values is None or why not in (Skip.NO_FILE, Skip.NO_IMAGE, Skip.NO_FEATURES):
             return ""
         value = row.values[next(f for f in self._job.fields if f.pictured).column]
         return repr(value[:SHOWN_CHARACTERS]) if isinstance(value, str) else ""

@@ -128,7 +128,9 @@ class CorpusSettings(Section):
     step: Literal["row", "pixel", "patch"] = setting("row", "what is one step of an image")
     patch: int = setting(4, "rows and columns of pixels of a patch, if that is a step", ge=1)
     replace: dict[str, str] = setting({}, "strings to replace before tokenising, such as markup")
-    drop_duplicates: bool = setting(True, "keep one row of those with equal text")
+    drop_duplicates: bool = setting(
+        True, "keep one row of those with equal text and, where one is written, equal target"
+    )
     max_skipped: float = setting(
         0.05,
         "share of unusable rows (no text, no label, not UTF-8) past which preparing stops",

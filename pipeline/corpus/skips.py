@@ -18,6 +18,7 @@ class Skip(StrEnum):
     NO_TAGS = "no_tags"
     MISALIGNED = "misaligned"
     NOT_BIO = "not_bio"
+    NO_FILE = "no_file"
     NO_IMAGE = "no_image"
     NO_TARGET = "no_target"
     TARGET_TOO_LONG = "target_too_long"
@@ -36,9 +37,11 @@ MEANING = {
     Skip.NO_TAGS: "no tags (not a list of names)",
     Skip.MISALIGNED: "more or fewer tags than words",
     Skip.NOT_BIO: "tags that are not BIO (an I- or E- that goes on with nothing)",
-    Skip.NO_IMAGE: "no image that can be read (PNG or JPEG; a path must lie in corpus.root)",
+    Skip.NO_FILE: "the path of no file (it is taken from corpus.root and corpus.image_root on, and "
+    "must not lead out of corpus.root)",
+    Skip.NO_IMAGE: "no image that can be read (a PNG or JPEG, or the path of one)",
     Skip.NO_FEATURES: "no features that can be read (a .npy of finite numbers, for each region of "
-    "the image a list; a path must lie in corpus.root)",
+    "the image a list, or the path of one)",
     Skip.NO_TARGET: "no target (empty, blank or not a string)",
     Skip.TARGET_TOO_LONG: "a target of more than corpus.max_target_tokens tokens",
 }

@@ -30,6 +30,11 @@ class Job:
         return next((field for field in self.fields if field.kind == "label"), None)
 
     @property
+    def writes(self) -> bool:
+        """Whether something is to be written of a row's text."""
+        return any(field.written for field in self.fields)
+
+    @property
     def out(self) -> Path:
         """The dataset in the making."""
         return self.work / "out"
@@ -49,8 +54,9 @@ class Job:
 
     def scanned(self, file: int, what: str) -> Path:
         """What scanning left of a file: `json`; `hashes`, uint64 an example, equal for equal texts;
-        `codes`, uint16 an example, its label's place in `Scanned.labels`; a sample of texts for
-        each vocabulary, `NAME.sample`."""
+        `wholes`, the same of a text and what is to be written of it, if anything is; `codes`,
+        uint16 an example, its label's place in `Scanned.labels`; a sample of texts for each
+        vocabulary, `NAME.sample`."""
         return self.work / "scan" / f"{file:06d}.{what}"
 
     def part(self, piece: int, what: str) -> Path:

@@ -81,7 +81,7 @@ class RawRows:
         with self._open(name, path) as reader:
             for row in reader:
                 self._rows += 1
-                example, where = self._wanted.examine(row), f"{name}:{row.number}"
+                example, where = self._wanted.examine(row, name), f"{name}:{row.number}"
                 if isinstance(example, Skip):
                     self._skip(example, where)
                     continue

@@ -69,7 +69,9 @@ class Captioning(Writing):
         from sacrebleu import BLEU
 
         right, tokenizer = streams(references), self.settings.bleu_tokenizer
-        counts = {n: BLEU(tokenize=tokenizer, max_ngram_order=k) for n, k in ORDERS.items()}
+        counts = {
+            n: BLEU(tokenize=tokenizer, max_ngram_order=k, force=True) for n, k in ORDERS.items()
+        }
         metrics = {name: count.corpus_score(written, right).score for name, count in counts.items()}
         signatures = {"bleu": str(counts["bleu"].get_signature())}
         same = sum(text in of_row for text, of_row in zip(written, references, strict=True))

@@ -55,7 +55,7 @@ class Translation(Writing):
     ) -> tuple[dict[str, float], dict[str, str]]:
         from sacrebleu import BLEU, CHRF
 
-        counts = {"bleu": BLEU(tokenize=self.settings.bleu_tokenizer), "chrf": CHRF()}
+        counts = {"bleu": BLEU(tokenize=self.settings.bleu_tokenizer, force=True), "chrf": CHRF()}
         right = streams(references)
         metrics = {name: count.corpus_score(written, right).score for name, count in counts.items()}
         return metrics, {name: str(count.get_signature()) for name, count in counts.items()}

@@ -187,7 +187,10 @@ class Writing(Task):
         found = []
         for texts in self._found(outputs):
             told = [{self.writes: text, "score": round(score, 6)} for score, text in texts]
-            found.append(told[0] | ({"best": told} if self.settings.best > 1 else {}))
+            if told:
+                found.append(told[0] | ({"best": told} if self.settings.best > 1 else {}))
+            else:  # no score was finite
+                found.append({"error": "the model makes no number of it"})
         return found
 
     def show(self, model: nn.Module, batch: Batch) -> list[Sample]:

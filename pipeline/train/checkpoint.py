@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from pipeline.errors import RunError
 from pipeline.stream.plan import Position
 
-FORMAT = 2
+FORMAT = 3
 OWN = "own weights/"
 CARRIED = "carried"
 FILES = ("model.safetensors", "optimiser.safetensors", "state.json")
@@ -47,7 +47,8 @@ class State:
     seconds: float = 0.0
     """Time spent in training, without evaluation."""
     best: float | None = None
-    """The best value of the task's metric, and the step it was reached at."""
+    """The best value of the task's metric, the loss there, and the step it was reached at."""
+    best_loss: float = 0.0
     best_step: int = 0
     stale: int = 0
     """Evaluations since the best."""

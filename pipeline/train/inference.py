@@ -84,7 +84,13 @@ class Predictor:
         found: list[dict[str, Any]] = [{} for _ in texts]
         places, examples = [], []
         for place, values in enumerate(given):
-            example = encoding.wanted.examine(Row(place, _by_column(fields, values)))
+            try:
+                example = encoding.wanted.examine(
+                    Row(place + 1, _by_column(fields, values)), "line"
+                )
+            except InputError as error:
+                found[place] = {"error": str(error)}
+                continue
             if isinstance(example, Skip):
                 found[place] = _error(example)
             else:
@@ -180,7 +186,7 @@ class Predictor:
         for source in sources:
             with each_row(self.config.corpus, source, wanted.columns) as rows:
                 for row in rows:
-                    example = wanted.examine(row)
+                    example = wanted.examine(row, source.name)
                     if isinstance(example, Example):
                         encoding.check_names(example.values, f"{source.name}:{row.number}")
                         yield example.values
@@ -214,6 +220,8 @@ def _by_column(fields: Sequence[Field], values: Mapping[str, Any]) -> dict[str, 
 def _error(skip: Skip) -> dict[str, Any]:
     if skip in (Skip.NO_TEXT, Skip.NO_WORDS, Skip.NO_TOKENS):
         return {"error": "the text is empty"}
+    if skip is Skip.NO_FILE:
+        return {"error": "no such file"}
     if skip is Skip.NO_IMAGE:
         return {"error": "no PNG or JPEG that can be read"}
     if skip is Skip.NO_FEATURES:

@@ -298,11 +298,13 @@ class Trainer:
         return self.evaluate()
 
     def _judge(self, evaluation: Evaluation) -> None:
-        """Keep count of the best evaluation and of those since."""
+        """Keep count of the best evaluation and of those since. Of equal ones that of less loss is
+        better: BLEU is 0 until four words in a row are right."""
         state, value = self.state, evaluation.metrics[self.task.best]
-        sign = -1 if self.task.less_is_better else 1
-        if state.best is None or sign * value > sign * state.best:
-            state.best, state.best_step, state.stale = value, state.step, 0
+        loss, sign = evaluation.metrics["loss"], -1 if self.task.less_is_better else 1
+        if state.best is None or (sign * value, -loss) > (sign * state.best, -state.best_loss):
+            state.best, state.best_loss = value, loss
+            state.best_step, state.stale = state.step, 0
         else:
             state.stale += 1
 

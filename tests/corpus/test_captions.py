@@ -3,7 +3,7 @@
 import gzip
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -112,12 +112,12 @@ def made(folder: Path, **changes: Any) -> Manifest:
     return prepare(settings, Captioning.fields(settings), lambda line: None)
 
 
-def pictures_of(manifest: Manifest) -> Rows:
+def pictures_of(manifest: Manifest, splits: Sequence[str] = ("train", "validation")) -> Rows:
     """The pixels or features of each row, and its captions."""
     found = set()
     field = manifest.fields[0]
     kind = np.float32 if field.kind == "features" else np.uint8
-    for split in manifest.splits:
+    for split in splits:
         for row in columns_of(manifest, split):
             ends = [n for n, token in enumerate(row["target"]) if token == END]
             starts = [0, *(end + 1 for end in ends)]
@@ -169,14 +169,22 @@ def test_a_reader_goes_on_from_any_of_its_marks(
             assert list(reader) == [row for row, _ in rows[a:b]]
 
 
-def test_lines_of_one_image_that_lie_apart_are_rows_of_which_one_is_kept(tmp_path: Path) -> None:
+def test_lines_of_one_image_that_lie_apart_are_rows_of_one_split(tmp_path: Path) -> None:
     files(tmp_path)
     given = tokens(tmp_path)
     with (tmp_path / "a.token.txt").open("a") as file:
-        file.write(f"{NAMES[0]}#7\tsaid again\n")
+        for name in NAMES:
+            file.write(f"{name}#7\tsaid again\n")
+        file.write(f"{NAMES[0]}#7\tsaid again\n")  # a duplicate
     manifest = made(tmp_path, **given)
-    assert (manifest.report["rows"], manifest.report["duplicates"]) == (COUNT + 1, 1)
-    assert pictures_of(manifest) == EXPECTED
+    assert (manifest.report["rows"], manifest.report["duplicates"]) == (2 * COUNT + 1, 1)
+    train, validation = (
+        {pixels for pixels, _ in pictures_of(manifest, [split])}
+        for split in ("train", "validation")
+    )
+    assert train.isdisjoint(validation)
+    again = {(pixels, ("said again",)) for pixels, _ in EXPECTED}
+    assert pictures_of(manifest) == EXPECTED | again
 
 
 def test_the_first_captions_count(tmp_path: Path) -> None:
@@ -187,12 +195,12 @@ def test_the_first_captions_count(tmp_path: Path) -> None:
 
 # name: lines behind those of the token file -> what is counted beside them
 BAD_LINES = {
-    "no such image": ("gone.jpg#0\ta dog\ngone.jpg#1\ta cat\n", {"no_image": 1}),
-    "out of the root": ("../../x.jpg#0\ta dog\n", {"no_image": 1}),
+    "no such image": ("gone.jpg#0\ta dog\ngone.jpg#1\ta cat\n", {"no_file": 1}),
+    "out of the root": ("../../x.jpg#0\ta dog\n", {"no_file": 1}),
     "broken image": ("broken.jpg#0\ta dog\n", {"no_image": 1}),
     "truncated image": ("cut.jpg#0\ta dog\n", {"no_image": 1}),
     "no tab": ("000.jpg a dog\n\n \n", {"wrong_fields": 1}),
-    "no tab between": ("x.jpg#0\ta\nx.jpg\nx.jpg#1\tb\n", {"wrong_fields": 1, "no_image": 2}),
+    "no tab between": ("x.jpg#0\ta\nx.jpg\nx.jpg#1\tb\n", {"wrong_fields": 1, "no_file": 2}),
     "no caption": ("spare.jpg#0\t \n", {"no_target": 1}),
     "a NUL": ("spare.jpg#0\ta\0b\n", {"nul": 1}),
     "one of them blank": ("spare.jpg#0\tdog\nspare.jpg#1\t\n", {"no_target": 1}),
@@ -221,7 +229,10 @@ def test_if_no_image_is_there_the_first_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError) as error:
         made(tmp_path, max_skipped=1.0, **given)
     told = str(error.value)
-    assert "50 of 50 rows (100.0%) cannot be used: 50 with no image that can be read" in told
+    assert (
+        "50 of 50 rows (100.0%) cannot be used: 50 with the path of no file (it is taken from"
+        in told
+    )
     assert "first a.token.txt:1 ('000.jpg'); mend them" in told
     assert "\n" not in told
 
@@ -314,7 +325,7 @@ NO_FEATURES = {
     "objects, which may be programs": OBJECTS.getvalue(),
     "a number": array(np.float64(3)),
     "four axes": array(np.ones((1, 1, 1, 3))),
-    "no such file": "x.npy",
+    "a header of too much": array(np.ones((2, 3))).replace(b"(2, 3)", b"(9, 3)"),
     "nothing": None,
 }
 
@@ -322,8 +333,17 @@ NO_FEATURES = {
 @pytest.mark.parametrize("value", NO_FEATURES.values(), ids=NO_FEATURES)
 def test_what_holds_no_features_is_a_skip(value: Any) -> None:
     assert features(value) is Skip.NO_FEATURES
+    assert features("x.npy") is Skip.NO_FILE
 
 
 def test_features_of_another_width_name_both() -> None:
     with pytest.raises(InputError, match=r"corpus\.features=3: .*\[2, 7\] has 7 features a region"):
         features(array(np.ones((2, 7))))
+
+
+def test_the_file_that_names_features_of_another_width_is_named(tmp_path: Path) -> None:
+    files(tmp_path)
+    given = by_path(tmp_path)
+    (tmp_path / "arrays" / f"{NAMES[3]}.npy").write_bytes(array(np.ones((2, 7))))
+    with pytest.raises(InputError, match=r"^a\.jsonl:4: corpus\.features=3: "):
+        made(tmp_path, features=3, image_size=[], channels=1, **given)

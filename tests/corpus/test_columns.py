@@ -89,7 +89,7 @@ def test_what_it_skips(kind: str, value: Any, why: Skip) -> None:
     [("a b", "O O", None), ("a b", "O", Skip.MISALIGNED), (["a"], "O O", Skip.MISALIGNED)],
 )
 def test_words_and_tags_are_equally_many(words: Any, tags: Any, found: Skip | None) -> None:
-    example = Wanted.of(settings(), FIELDS).examine(Row(1, {"words": words, "tags": tags}))
+    example = Wanted.of(settings(), FIELDS).examine(Row(1, {"words": words, "tags": tags}), "a")
     assert example is found if found else isinstance(example, Example)
 
 
@@ -97,7 +97,7 @@ def test_rows_are_equal_if_their_words_are() -> None:
     wanted = Wanted.of(settings(), FIELDS)
 
     def data(words: list[str], tag: str) -> bytes:
-        example = wanted.examine(Row(1, {"words": words, "tags": [tag] * len(words)}))
+        example = wanted.examine(Row(1, {"words": words, "tags": [tag] * len(words)}), "a")
         assert isinstance(example, Example)
         return example.data
 

@@ -177,26 +177,34 @@ BROKEN: dict[str, Any] = {
     "another format": png(PIXELS[0], "GIF"),
     "a bomb": bomb(),
     "cut idx": one(PIXELS[0])[:-1],
+    "no image file": "a.csv",
+    "an idx as a file": "idx.png",
+}
+NO_FILE = {
     "no file": "x.png",
     "a blank path": " ",
     "a NUL in a path": "a\0.png",
     "a folder": ".",
-    "no image file": "a.csv",
-    "an idx as a file": "idx.png",
     "out of the root": "../out.png",
     "absolute": "/etc/hostname",
     "a device": "/dev/zero",
 }
 
 
-@pytest.mark.parametrize("value", BROKEN.values(), ids=BROKEN)
-def test_what_is_no_image_is_a_skip(tmp_path: Path, value: Any):
+SKIPPED = [
+    *((v, Skip.NO_IMAGE) for v in BROKEN.values()),
+    *((v, Skip.NO_FILE) for v in NO_FILE.values()),
+]
+
+
+@pytest.mark.parametrize("value, why", SKIPPED, ids=[*BROKEN, *NO_FILE])
+def test_what_is_no_image_is_a_skip(tmp_path: Path, value: Any, why: Skip):
     root = tmp_path / "root"
     root.mkdir()
     (root / "a.csv").write_text("image\n")
     (root / "idx.png").write_bytes(one(PIXELS[0]))
     (tmp_path / "out.png").write_bytes(png(PIXELS[0]))
-    assert check(value, root=str(root)) is Skip.NO_IMAGE
+    assert check(value, root=str(root)) is why
 
 
 def test_large_images_are_not_decoded(monkeypatch: pytest.MonkeyPatch):

@@ -282,7 +282,7 @@ def test_photographs_are_learnt_evaluated_and_captioned(tmp_path: Path) -> None:
         "stream.token_budget=512", f"run.dir={tmp_path}/run",
     )  # fmt: skip
     assert status == 0, err
-    assert "left out of 460 rows: 2 no image" in err
+    assert "left out of 460 rows: 1 no file, 1 no image" in err
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert (summary["metric"], summary["validation"]["examples"]) == ("bleu", 60)
     assert summary["validation"]["exact"] > 0.9
@@ -300,6 +300,7 @@ def test_photographs_are_learnt_evaluated_and_captioned(tmp_path: Path) -> None:
     status, out, err = launch("predict.py", *where, text=given)
     assert status == 0, err
     *told, gone, no_image = [json.loads(line) for line in out.splitlines()]
-    assert gone == no_image == {"error": "no PNG or JPEG that can be read"}
+    assert gone == {"error": "no such file"}
+    assert no_image == {"error": "no PNG or JPEG that can be read"}
     right = [each["caption"] in some for each, some in zip(told, known.values(), strict=True)]
     assert sum(right) >= 17
