@@ -40,7 +40,8 @@ def conflicts(config: Config) -> Iterator[str]:
             f"corpus.long_texts=truncate"
         )
     first = "image" if config.task.name in tasks.PICTURED else "text"
-    if getattr(corpus, first) == corpus.label:
+    labelled = config.task.name in corpora.LABELLED
+    if labelled and getattr(corpus, first) == corpus.label:
         label = f"corpus.label={corpus.label!r}"
         yield f"{label}: the same column as corpus.{first}; name the label's own"
     if corpus.format and isinstance(corpus.input, dict):

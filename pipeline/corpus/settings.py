@@ -16,7 +16,10 @@ OF_TEXTS = (
     "tokenizer", "level", "vocab_size", "min_count", "tokenizer_sample_mb", "lowercase", "replace",
 )  # fmt: skip
 """Keys that only tasks have that read texts or write them."""
+LABELLED = ("classification", "multilabel", "tagging", "images")
 OF_TASK = {
+    **dict.fromkeys(("label", "label_names"), LABELLED),
+    "label_separator": ("multilabel",),
     **dict.fromkeys(("image", "image_root", "image_size", "channels"), ("images", "captioning")),
     **dict.fromkeys(("step", "patch"), ("images",)),
     **dict.fromkeys(("captions", "features"), ("captioning",)),

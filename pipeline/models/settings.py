@@ -28,7 +28,13 @@ NOT_OF_IMAGES = (
 )  # fmt: skip
 """Keys that a grid of three dimensions does not heed."""
 
+READERS = (
+    "classification", "multilabel", "tagging", "translation", "images", "language_modelling",
+)  # fmt: skip
+"""Tasks whose layers read a sequence; captioning's only write one."""
+
 OF_TASK = {
+    "bidirectional": READERS,
     "pooling": ("classification", "multilabel", "images"),
     "permute": ("images",),
     "convolutions": ("captioning",),

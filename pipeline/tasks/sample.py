@@ -21,6 +21,10 @@ class Piece:
     """Whether that is so in this version alone, the true or the predicted one."""
 
 
+MOST_PIXELS = 128
+"""Of a side of a picture; of a larger image every second pixel is shown, or every third, ..."""
+
+
 @dataclass(frozen=True)
 class Picture:
     """An image of bytes."""
@@ -34,6 +38,8 @@ class Picture:
     def of(cls, pixels: Any) -> "Picture":
         """Of [H, W, K]."""
         array = np.asarray(pixels, np.uint8)
+        step = -(-max(array.shape[:2]) // MOST_PIXELS)
+        array = array[::step, ::step]
         height, width, channels = array.shape
         return cls((height, width, channels), array.tobytes())
 

@@ -169,8 +169,8 @@ class Writing(Task):
 
     def evaluation(self, tally: Tensor, texts: Sequence[tuple[str, ...]] = ()) -> Evaluation:
         loss, correct, tokens, rows = tally.tolist()
-        written, references = zip(*((w, r) for w, *r in texts), strict=True) if texts else ((), ())
-        metrics, signatures = self.figures(written or [""], references or [[""]])
+        written, references = [w for w, *_ in texts], [r for _, *r in texts]
+        metrics, signatures = self.figures(written, references) if texts else ({}, {})
         return Evaluation(
             {
                 "examples": int(rows),

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from torch import Tensor
 
-from pipeline.errors import InputError
+from pipeline.errors import TrainingError
 from pipeline.stream.batch import Batch
 from pipeline.tasks.task import Evaluation, Mistake, Task
 from pipeline.train.distributed import World
@@ -26,10 +26,7 @@ def evaluate(
         total = tally if total is None else total + tally
         mistakes = _worst(mistakes + wrong)
     if total is None:
-        raise InputError(
-            "no row is left to evaluate; give a file with texts and labels, and none longer than "
-            "corpus.max_tokens if corpus.long_texts=drop"
-        )
+        raise TrainingError("the validation split has no row that can be read; prepare it anew")
     everyones = [text for part in world.gather(texts) for text in part]
     evaluation = task.evaluation(world.sum(total).cpu(), everyones)
     return evaluation, _worst([m for part in world.gather(mistakes) for m in part])

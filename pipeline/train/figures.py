@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 MOST_LABELS = 20
 """Labels that a confusion matrix has room for."""
 MOST_BARS = 100
-MOST_TOKENS = 50
-"""Of a text that attention is drawn for, read or written."""
+MOST_TOKENS, MOST_GLOWING = 50, 16
+"""Of a text that attention is drawn for, read or written; of one that is written of a picture."""
 DPI = 120
 INK, BAR, EDGE = "#222222", "#4878a8", "#d9822b"
 
@@ -125,7 +125,8 @@ def length_histogram(
 def attention(attention: Attention, picture: Picture | None = None) -> Figure:
     """What a decoder looked at for each token that it wrote: a heat map, the tokens that were read
     from left to right and those that were written from top to bottom; of a picture, a copy of it
-    for each token in which the same glows (Xu et al. 2015). No more than MOST_TOKENS either way."""
+    for each of the first MOST_GLOWING tokens in which the same glows (Xu et al. 2015). No more than
+    MOST_TOKENS either way."""
     if picture and attention.plane != (0, 0):
         return _attended(attention, picture)
     from matplotlib.figure import Figure
@@ -147,7 +148,7 @@ def _attended(attention: Attention, picture: Picture) -> Figure:
     from matplotlib.colors import to_rgba
     from matplotlib.figure import Figure
 
-    shown, words = pixels(picture), attention.written[:MOST_TOKENS]
+    shown, words = pixels(picture), attention.written[:MOST_GLOWING]
     height, width = shown.shape[:2]
     across = min(len(words), 8)
     down = -(-len(words) // across)

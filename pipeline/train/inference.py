@@ -27,6 +27,7 @@ from pipeline.corpus.skips import MEANING, Skip
 from pipeline.corpus.source import each_row
 from pipeline.corpus.tokenizer import Encoder
 from pipeline.errors import InputError, RunError, TrainingError
+from pipeline.settings import changed_keys
 from pipeline.stream.batch import Batch
 from pipeline.stream.bucket import buckets
 from pipeline.stream.contiguous import AtHand, Contiguous
@@ -40,6 +41,8 @@ from pipeline.train.run import RunFolder
 
 TEXTS, IMAGES = 4096, 256
 """Rows that are sorted by length and batched together."""
+TRAINED_ON = ("image_size", "channels", "step", "patch", "features", "word_bytes")
+"""Keys of the corpus that the shape of a model's weights hangs on."""
 
 
 class Predictor:
@@ -49,6 +52,7 @@ class Predictor:
         self, run: Path, config: Config, say: Callable[[str], None], weights: Path | None = None
     ) -> None:
         folder = RunFolder(run)
+        _check_overrides(folder.read_config(), config)
         self.config = config
         self.manifest = read_manifest(folder.dataset)
         self._dataset = folder.dataset
@@ -134,9 +138,23 @@ class Predictor:
             judged = self._running(chain.from_iterable(chunks()))
         else:
             judged = (found for chunk in chunks() for found in self._documents(fields, chunk))
-        evaluation, _ = evaluate(self.task, judged, self.world)
+        evaluation, _ = evaluate(self.task, self._some(judged, given, skips), self.world)
         signatures = {f"{name}_signature": s for name, s in evaluation.signatures.items()}
         return {**evaluation.metrics, **signatures}, skips
+
+    @staticmethod
+    def _some(
+        judged: Iterable[tuple[Tensor, Batch]], given: str, skips: Counter[Skip]
+    ) -> Iterator[tuple[Tensor, Batch]]:
+        """The same. Raises InputError if there is nothing."""
+        first = None
+        for first in judged:
+            yield first
+        if first is None:
+            why = "; ".join(describe_skips(skips)) or "it has none"
+            raise InputError(
+                f"no row is left to evaluate of {given}: {why}; give a file that has one"
+            )
 
     def _inputs(self, given: str, columns: Sequence[str]) -> Inputs:
         """The files that a person names."""
@@ -210,6 +228,21 @@ class Predictor:
         }
         batches = buckets(rows, self.config.stream.token_budget)
         yield from documents(self.task, self.model, batches, self.precision, self.world)
+
+
+def _check_overrides(trained: Config, given: Config) -> None:
+    """Raises RunError for a setting that is not the one that the weights were trained with."""
+    changed = changed_keys(trained.model, given.model, "model.")
+    changed |= changed_keys(trained.corpus, given.corpus, "corpus.")
+    shaping = {f"corpus.{key}" for key in TRAINED_ON} | {
+        f"model.{key}" for key in type(given.model).model_fields if key != "native"
+    }
+    if mistakes := [
+        f"{key}={new}: the weights of this run were trained with {old}; leave it out"
+        for key, (old, new) in changed.items()
+        if key in shaping
+    ]:
+        raise RunError(mistakes)
 
 
 def _by_column(fields: Sequence[Field], values: Mapping[str, Any]) -> dict[str, Any]:

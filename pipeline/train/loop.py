@@ -282,6 +282,11 @@ class Trainer:
                 evaluation, mistakes = evaluate(self.task, rows, self.world)
             lost = int(self.world.sum(skipped))
             self._check_skipped(lost, lost + int(evaluation.metrics["examples"]))
+            if not evaluation.metrics["examples"]:
+                raise TrainingError(
+                    f"none of the {lost:,} rows of the validation split can be read, so nothing "
+                    f"says how good the model is; prepare it anew"
+                )
             step = self.state.step
             self._evaluation = (step, evaluation)
             if self.listener:

@@ -159,9 +159,15 @@ class Copy:
     def reports(self) -> None:
         """Log the figures and tables that are not there."""
         for path in sorted((self._folder / "reports").glob("*.json")):
-            if path.name not in self._reported:
-                self._log_report(path.stem, json.loads(path.read_text(encoding="utf-8")))
-                self._reported.add(path.name)
+            if path.name in self._reported:
+                continue
+            try:
+                report = json.loads(path.read_text(encoding="utf-8"))
+            except ValueError:  # cut short where the power went: it holds up no other
+                logger.warning("%s: is no JSON, so MLflow does not get it", path)
+            else:
+                self._log_report(path.stem, report)
+            self._reported.add(path.name)
 
     def end(self) -> None:
         milliseconds = int(self._description.ended * 1000)

@@ -5,6 +5,7 @@ Nothing of a corpus reaches the page unescaped.
 
 import base64
 import io
+import warnings
 from collections.abc import Iterable, Sequence
 from html import escape
 from typing import TYPE_CHECKING
@@ -73,6 +74,7 @@ def _picture(picture: Picture) -> str:
 
 def _figure(figure: "Figure") -> str:
     file = io.BytesIO()
+    warnings.filterwarnings("ignore", "Glyph .* missing")  # a box stands in its place
     figure.savefig(file, format="png")
     return _image(file.getvalue(), "figure")
 

@@ -267,7 +267,7 @@ def test_a_run_from_idx_files_to_predictions(trained: Path, corpus: Path) -> Non
     assert status == 0, err
     lines = [json.loads(line) for line in out.splitlines()]
     broken = {"error": "no PNG or JPEG that can be read"}
-    assert lines[2:4] == [broken, broken]
+    assert lines[2:4] == [broken, {"error": "no such file"}]
     for line in (*lines[:2], lines[4]):
         assert set(line["scores"]) == set(PLACES)
     right = [
