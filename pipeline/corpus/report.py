@@ -94,6 +94,8 @@ def summary(
             yield f"  label {label!r} stands in one row only, so the row is left out: {place}"
     counts = manifest.report
     yield f"  left out of {counts['rows']:,} rows: {_left_out(counts)}"
+    if manifest.fields[0].pictured:
+        return
     if manifest.settings["long_texts"] == "truncate":
         yield f"  cut at {manifest.settings['max_tokens']} tokens: {counts['truncated']:,} rows"
     elif manifest.settings["long_texts"] == "split":

@@ -46,7 +46,9 @@ def describe(config: Config, folder: RunFolder) -> str:
             f"{s['seconds']:.0f} s of training, {s['epochs']:.2f} epochs"
         )
     lines.append(f"run folder  {folder.path}")
-    example = "image.png" if config.task.name in PICTURED else "'A fine film.'"
+    example = "'A fine film.'"
+    if config.task.name in PICTURED:
+        example = "features.npy" if config.corpus.features else "image.png"
     if config.track.enabled:
         lines.append(f"watch       {_watch(config.track.uri)}")
     lines += [

@@ -96,6 +96,10 @@ MISTAKES = {
     "column": (["--run", "{run}", "--input", "{tmp}/a.csv", "corpus.text=txt"], "'txt'"),
     "label": (["--run", "{run}", "--input", "{tmp}/a.csv"], "label 'mixed' is none of"),
     "typo": (["--run", "{run}", "--input", "{tmp}/a.csv", "corpus.txt=a"], "corpus.text?"),
+    "layers": (
+        ["--run", "{run}", "--input", "{tmp}/a.csv", "model.hidden=9"],
+        "model.hidden=9: the weights of this run were trained with ",
+    ),
     "checkpoint": (["--run", "{run}", "--input", "{tmp}/a.csv", "--checkpoint", "x"], "x: "),
 }
 

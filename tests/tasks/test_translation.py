@@ -30,6 +30,7 @@ from pipeline.models.settings import ModelSettings
 from pipeline.stream.batch import Batch
 from pipeline.tasks.settings import TaskSettings
 from pipeline.tasks.translation import Translation
+from pipeline.tasks.writing import NO_SCORE
 from tests.conftest import small, write_pairs
 from tests.corpus.conftest import columns_of, settings_in, write
 from tests.launch.test_entry_points import launch
@@ -186,6 +187,15 @@ def test_as_many_translations_as_asked_for_the_best_first() -> None:
         assert each["best"][0] == {k: each[k] for k in ("translation", "score")}
 
 
+def test_where_no_score_is_finite_that_row_alone_says_so() -> None:
+    of, rows = task(), batch()
+    outputs = of.outputs(model(of), rows)[:3]
+    outputs[1, 2:] = NO_SCORE
+    first, none, last = of.predict(outputs, [{}] * 3)
+    assert none == {"error": "the model makes no number of it"}
+    assert first.keys() == last.keys() == {"translation", "score"}
+
+
 SETTINGS = CorpusSettings(input=["x"], shards="x", lowercase=False, vocab_size=400)
 
 
@@ -231,6 +241,19 @@ def test_what_is_stored_spells_both_texts(tmp_path: Path, joint: bool) -> None:
     assert found == {(row["text"], row["target"]) for row in pairs(80)}
     if joint:  # and was trained on both languages
         assert len(Encoder(manifest.path / "tokenizer.json", 60).encode(["Satz"])[0].rows[0]) == 1
+
+
+def test_a_text_may_have_several_translations_but_each_once(tmp_path: Path) -> None:
+    others = [{**pair, "target": f"Oder {pair['target']}"} for pair in pairs(60)]
+    write(tmp_path / "a.jsonl", pairs(60) + others + pairs(7))
+    manifest = made(tmp_path)
+    assert manifest.report["duplicates"] == 7
+    sources = {
+        split: [tuple(row["source"]) for row in columns_of(manifest, split)]
+        for split in ("train", "validation")
+    }
+    assert len(sources["train"]) + len(sources["validation"]) == 120
+    assert set(sources["train"]).isdisjoint(sources["validation"])
 
 
 def test_what_has_no_usable_target_is_counted_and_left_out(tmp_path: Path) -> None:

@@ -50,6 +50,13 @@ def test_a_picture_comes_through_json_onto_the_page(pixels: np.ndarray) -> None:
     assert np.array_equal(np.asarray(image).reshape(pixels.shape), pixels)
 
 
+def test_a_photograph_is_shown_small() -> None:
+    pixels = np.arange(300 * 200 * 3, dtype=np.uint8).reshape(300, 200, 3)
+    picture = Picture.of(pixels)
+    assert picture.shape == (100, 67, 3)
+    assert picture.data == pixels[::3, ::3].tobytes()
+
+
 def test_a_picture_that_is_a_view_does_not_keep_what_it_is_a_view_of() -> None:
     batch = torch.arange(24, dtype=torch.uint8).reshape(2, 3, 4, 1)
     picture = Picture.of(batch[1])
