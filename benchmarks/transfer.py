@@ -6,9 +6,9 @@ layers and from scratch.
 Needs the run of configs/imdb_lm.yaml. Trains configs/imdb_tuned.yaml in one process a run, on that
 many of the reviews that are not held out; the tenth that is held out, which the language model has
 not seen either, judges all of them. From scratch the same model has the same tokens, its layers all
-learn alike from the start, and dropout and the decay of weights are those of configs/imdb.yaml, with
-which that does better. Fewer labels are passed over
-more often, in smaller batches.
+learn alike from the start, and dropout and decay are those of configs/imdb.yaml, with which that
+does better. Fewer labels are passed over more often, in smaller batches. What is told is the best
+of the evaluations at the ends of epochs.
 """
 
 import argparse

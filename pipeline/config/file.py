@@ -36,7 +36,7 @@ def load(path: Path | None = None, overrides: Iterable[str] = ()) -> Config:
     path = path or DEFAULT
     values = _read(path)
     mistakes = list(_apply(values, overrides))
-    _fill_names(values, path.stem)
+    _fill_defaults(values, path.stem)
     try:
         config = Config.model_validate(values)
     except ValidationError as error:
@@ -117,8 +117,9 @@ def _apply(values: dict[str, Any], overrides: Iterable[str]) -> Iterator[str]:
             yield f"{key}={text}: {'.'.join(parts[:-1])} is a value, not a section"
 
 
-def _fill_names(values: dict[str, Any], stem: str) -> None:
-    """The defaults that carry the config's name, or that of the run that it begins with."""
+def _fill_defaults(values: dict[str, Any], stem: str) -> None:
+    """The defaults that hang on the config's name, and the tokeniser of the run that it begins
+    with."""
     for section in ("run", "corpus"):
         if not isinstance(values.get(section), dict):
             return

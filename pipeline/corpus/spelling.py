@@ -1,7 +1,7 @@
 """How many bytes of text each token of a tokenizer.json stands for, where that can be told exactly.
 
-Of byte-level BPE each character of a token is a byte; a whole word has a blank behind it. What a
-token of another kind stands for may hang on its neighbours, or on what was written.
+Of byte-level BPE each character of a token is a byte; a whole word has a blank or a line end behind
+it. What a token of another kind stands for may hang on its neighbours, or on what was written.
 """
 
 import math
@@ -16,8 +16,8 @@ UNTOUCHED = ("Split", "Digits", "ByteLevel")
 
 def token_bytes(tokenizer: dict[str, Any], vocabulary: int) -> list[float]:
     """By token id, NaN where it cannot be told: of <unk>, and of all tokens of a tokeniser that is
-    neither byte-level BPE nor of what stands between blanks. The end of a text is a line end, the
-    other special tokens stand for nothing."""
+    neither byte-level BPE nor of what stands between blanks. The end of a text is a line end, which
+    of words is what stands behind the last; the other special tokens stand for nothing."""
     found = [math.nan] * vocabulary  # ids may be left out
     words = _is_of_words(tokenizer)
     if not words and not _is_byte_level(tokenizer):
@@ -29,7 +29,7 @@ def token_bytes(tokenizer: dict[str, Any], vocabulary: int) -> list[float]:
         found[number] = 0 if added["special"] else len(token.encode()) + words
         if token == UNKNOWN:
             found[number] = math.nan
-    found[END] = 1
+    found[END] = 0 if words else 1
     return found
 
 

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from copy import copy
+from functools import cached_property
 from itertools import islice, zip_longest
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -245,10 +246,20 @@ class Encoder:
             waiting, characters = short, characters * 4
         return found
 
+    @cached_property
+    def _of_words(self) -> Tokenizer:
+        """The same for words that are told apart already: a language model's takes text apart."""
+        if not isinstance(self._tokenizer.model, WordLevel):
+            return self._tokenizer
+        other = Tokenizer.from_str(self._tokenizer.to_str())
+        other.encode_special_tokens = True
+        other.pre_tokenizer = None
+        return other
+
     def encode_words(self, rows: Sequence[Sequence[str]]) -> list[list[int]]:
         """The ids of rows of words, one a word; one that is spelt as a special token is unknown.
         Raises DatasetError if the tokeniser is another kind, which may take words apart."""
-        encodings = self._tokenizer.encode_batch_fast(
+        encodings = self._of_words.encode_batch_fast(
             [list(row) for row in rows], is_pretokenized=True, add_special_tokens=False
         )
         for row, encoding in zip(rows, encodings, strict=True):

@@ -147,7 +147,7 @@ class Adaptive(nn.AdaptiveLogSoftmaxWithLoss):
     group without a target out, for whose gradient DDP would wait."""
 
     def __init__(self, inputs: int, vocabulary: int) -> None:
-        super().__init__(inputs, vocabulary, [vocabulary // 16, vocabulary // 4])
+        super().__init__(inputs, vocabulary, [max(vocabulary // 16, 1), max(vocabulary // 4, 2)])
 
     def losses(self, x: Tensor, targets: Tensor) -> Tensor:
         """x [N, E], targets [N] -> minus the log-likelihood of each [N]. A GPU is waited for."""

@@ -15,7 +15,7 @@ def valid(lengths: Tensor, steps: int) -> Tensor:
 class MaxMean(nn.Module):
     """The greatest and the mean state of each feature, side by side (Howard and Ruder 2018)."""
 
-    def __init__(self, features: int, hidden: int) -> None:
+    def __init__(self, features: int, hidden: int, backward: bool = False) -> None:
         super().__init__()
         self.outputs = 2 * features
 
@@ -29,14 +29,16 @@ class MaxMean(nn.Module):
 
 
 class Last(nn.Module):
-    """Each direction's state after its last token."""
+    """Each direction's state after the last token that it reads; one alone may read `backward`."""
 
-    def __init__(self, features: int, hidden: int) -> None:
+    def __init__(self, features: int, hidden: int, backward: bool = False) -> None:
         super().__init__()
-        self.outputs, self.hidden = features, hidden
+        self.outputs, self.hidden, self.backward = features, hidden, backward
 
     def forward(self, states: Tensor, lengths: Tensor) -> Tensor:
         """states [T, B, D*H], lengths [B] -> [B, D*H]."""
+        if self.backward:
+            return states[0]
         rows = torch.arange(states.shape[1], device=states.device)
         forward = states[lengths - 1, rows, : self.hidden]  # [B, H]
         return torch.cat([forward, states[0, :, self.hidden :]], -1)
@@ -45,7 +47,7 @@ class Last(nn.Module):
 class Attention(nn.Module):
     """A mean weighted by a learnt score of each state (Yang et al. 2016, with its tanh layer)."""
 
-    def __init__(self, features: int, hidden: int) -> None:
+    def __init__(self, features: int, hidden: int, backward: bool = False) -> None:
         super().__init__()
         self.outputs = features
         self.project = nn.Linear(features, features)

@@ -115,7 +115,9 @@ class Stack(nn.Module):
         super().__init__()
         self.outputs = settings.hidden * (1 + settings.bidirectional)
         widths = [inputs] + [self.outputs] * (settings.layers - 1)
-        self.layers = nn.ModuleList(Layer(width, settings, i) for i, width in enumerate(widths))
+        self.layers = nn.ModuleList(
+            Layer(width, settings, site + i) for i, width in enumerate(widths)
+        )
         self.norms = nn.ModuleList(
             nn.LayerNorm(width) if settings.layer_norm else nn.Identity() for width in widths
         )

@@ -52,6 +52,7 @@ class TaskSettings(Section):
         0.8,
         "language_modelling: how freely it draws them; 0: always the likeliest",
         ge=0,
+        le=1000,
         may_change=True,
     )
     seed: int = setting(0, "language_modelling: of these draws", ge=0, lt=2**31, may_change=True)

@@ -10,6 +10,8 @@ from torch import nn
 from pipeline.config import Config
 from pipeline.corpus.dataset import Manifest, read_manifest
 from pipeline.errors import InputError, RunError
+from pipeline.models.settings import OF_TASK
+from pipeline.train import checkpoint
 from pipeline.train.run import RunFolder
 
 Say = Callable[[str], None]
@@ -41,7 +43,7 @@ def _from_run(model: nn.Module, config: Config, manifest: Manifest, say: Say) ->
     folder = RunFolder(Path(config.model.init_from))
     if mistakes := list(_other_tokens(config, folder, manifest)):
         raise RunError(mistakes)
-    path = folder.best()
+    path = _checkpoint(config, folder)
     found = load_file(path / "model.safetensors")
     whole = config.task.name == before.task.name == "language_modelling"
     names = [name for name in model.state_dict() if whole or name.startswith(SHARED)]
@@ -50,8 +52,8 @@ def _from_run(model: nn.Module, config: Config, manifest: Manifest, say: Say) ->
 
 
 def check(config: Config) -> Config:
-    """The config of the run that `model.init_from` names. Raises RunError if there is none, or its
-    layers are not those of this run's model."""
+    """The config of the run that `model.init_from` names. Raises RunError if there is none, it has
+    no whole checkpoint, or its layers are not those of this run's model."""
     folder = RunFolder(Path(config.model.init_from))
     if not folder.config.exists():
         raise RunError(
@@ -61,12 +63,49 @@ def check(config: Config) -> Config:
     before = folder.read_config()
     if mistakes := list(_misfits(config, before)):
         raise RunError(mistakes)
+    _checkpoint(config, folder)
     return before
+
+
+def check_tokenizer(config: Config) -> None:
+    """Raises RunError if the corpus, which is to be prepared, would have other tokens."""
+    theirs = RunFolder(Path(config.model.init_from)).dataset / "tokenizer.json"
+    own = Path(config.corpus.tokenizer)
+    if not config.corpus.tokenizer or (
+        own.is_file() and theirs.is_file() and own.read_bytes() != theirs.read_bytes()
+    ):
+        raise RunError(
+            f"corpus.tokenizer={config.corpus.tokenizer!r}: model.init_from="
+            f"{config.model.init_from} has other tokens, whose embedding would mean other words "
+            f"here; leave it out, and that run's is taken"
+        )
+
+
+def _checkpoint(config: Config, folder: RunFolder) -> Path:
+    """The best of the other run."""
+    where = f"model.init_from={config.model.init_from}"
+    try:
+        path = folder.best()
+    except RunError as error:
+        raise RunError(f"{where}: {error}") from None
+    if reason := checkpoint.damage(path):
+        raise RunError(f"{where}: {path} is not a whole checkpoint: {reason}; name another run")
+    return path
 
 
 def _misfits(config: Config, before: Config) -> Iterator[str]:
     """Settings by which the other run's weights do not fit this one's model."""
     theirs, where = before.model, f"model.init_from={config.model.init_from}"
+    spelt = before.task.name == "tagging" and theirs.characters
+    if before.task.name not in OF_TASK["init_from"] or spelt:
+        what = f"task.name={before.task.name}"
+        if spelt:
+            what += f" and model.characters={theirs.characters}"
+        yield (
+            f"{where}: is of {what}, whose layers read other than tokens; name a run of "
+            f"{', '.join(OF_TASK['init_from'])}, of tagging with model.characters=0"
+        )
+        return
     for key in SHAPING:
         own, other = getattr(config.model, key), getattr(theirs, key)
         if own != other:
@@ -82,7 +121,10 @@ def _misfits(config: Config, before: Config) -> Iterator[str]:
     if config.task.name == before.task.name == "language_modelling":
         for key in ("tie_embeddings", "softmax"):
             if getattr(config.model, key) != getattr(theirs, key):
-                yield f"model.{key}={_yaml(getattr(config.model, key))}: {where} has another one"
+                yield (
+                    f"model.{key}={_yaml(getattr(config.model, key))}: {where}, all of which this "
+                    f"language model begins with, has {_yaml(getattr(theirs, key))}; set that"
+                )
 
 
 def _other_tokens(config: Config, folder: RunFolder, manifest: Manifest) -> Iterator[str]:

@@ -48,6 +48,19 @@ def set_rates(
     return rate
 
 
+def never_thawed(optimiser: torch.optim.Optimizer, settings: TrainSettings) -> str:
+    """A line on layers whose turn does not come before the run ends, if there are any."""
+    depths = {group["depth"] for group in optimiser.param_groups}
+    frozen = [depth for depth in depths if settings.unfreeze * depth >= settings.epochs]
+    if not settings.unfreeze or not frozen:
+        return ""
+    return (
+        f"train.unfreeze={settings.unfreeze:g}: {len(frozen)} of {len(depths)} parts, the lowest, "
+        f"stay as they begin, as there are {settings.epochs:g} epochs; below "
+        f"{settings.epochs / max(depths):.3g} all of them learn"
+    )
+
+
 def learning_rate(settings: TrainSettings, done: float) -> float:
     """The rate when the share `done` (0 to 1) of all rows is consumed."""
     if done < settings.warmup:

@@ -11,7 +11,7 @@ from filelock import FileLock, Timeout
 from pipeline import config as config_file
 from pipeline.config import Config
 from pipeline.corpus.dataset import Manifest, read_manifest
-from pipeline.errors import RunError
+from pipeline.errors import ConfigError, RunError
 from pipeline.settings import changed_keys
 from pipeline.train import checkpoint
 
@@ -109,6 +109,15 @@ class RunFolder:
         """The config of an existing run."""
         if not self.config.exists():
             raise RunError(f"{self.path}: not the folder of a run, it has no config.yaml")
+        try:
+            config_file.load(self.config)
+        except ConfigError as error:
+            raise RunError(
+                [
+                    f"{self.config}: {line}; was it written by another version?"
+                    for line in error.lines
+                ]
+            ) from None
         return config_file.load(self.config, overrides)
 
     def _checkpoint(self, resume: str, say: Callable[[str], None]) -> Path | None:

@@ -21,7 +21,7 @@ from pipeline.stream.contiguous import open_contiguous
 from pipeline.stream.loader import Loader, Stream, Updates
 from pipeline.stream.open import open_loader, open_mixed
 from pipeline.stream.plan import VERSION
-from pipeline.train import begin, checkpoint, precision, summary
+from pipeline.train import begin, checkpoint, optimiser, precision, summary
 from pipeline.train.checkpoint import State
 from pipeline.train.distributed import Place, World, connect, lost_peer
 from pipeline.train.loop import Trainer
@@ -93,7 +93,8 @@ def prepared(config: Config, place: Place, say: Say) -> tuple[Manifest, dict[str
     shards = Path(location)
     if not is_url(location) and not (shards / "dataset.json").exists():
         if config.model.init_from:
-            begin.check(config)  # whose tokeniser is used
+            begin.check(config)
+            begin.check_tokenizer(config)
         if place.local_rank == 0:
             try:
                 from pipeline.corpus.prepare import prepare
@@ -161,6 +162,8 @@ def build(
     )
     if path:
         trainer.restore(path, state)
+    if line := optimiser.never_thawed(trainer.optimiser, config.train):
+        say(line)
     loops = ""
     if config.model.native:
         net, dtype = config.model, precision.TYPES[chosen.name]

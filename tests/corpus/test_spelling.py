@@ -106,3 +106,4 @@ def test_nor_of_a_word_that_is_not_known() -> None:
     found = counts(other(WordLevel(words, unk_token=UNKNOWN), pre_tokenizers.WhitespaceSplit()))
     assert math.isnan(found[UNK])
     assert found[4:] == [7, 5]
+    assert 7 + 5 + found[END] == len("naïve film\n".encode())

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from pipeline.models.classifier import Classifier
 from pipeline.models.directions import Separate
 from pipeline.models.encoder import encoder
 from pipeline.models.recurrent import Stack
@@ -40,6 +41,34 @@ def test_one_that_reads_from_the_end_is_the_second_of_two() -> None:
     alone, _ = separate(separate=False, bidirectional=False, backward=True)
     alone.stacks[0].load_state_dict(both.stacks[1].state_dict())
     assert alone(x, LENGTHS, KEYS)[0].equal(both(x, LENGTHS, KEYS)[0][..., 5:])
+
+
+@pytest.mark.parametrize("pooling", ["max_mean", "last", "attention"])
+@pytest.mark.parametrize("backward", [False, True])
+def test_every_token_has_a_part_in_what_is_said_of_a_row(pooling: str, backward: bool) -> None:
+    torch.manual_seed(0)
+    settings = ModelSettings(
+        embedding=6, hidden=5, layers=2, bidirectional=False, backward=backward,
+        pooling=pooling, dropout=0, embedding_dropout=0, native=False,
+    )  # fmt: skip
+    model = Classifier(settings, 50, 2)
+    tokens, lengths = torch.arange(1, 7).repeat(7, 1), torch.full((7,), 6)
+    tokens[:6] += torch.eye(6, dtype=torch.long)  # each row but the last differs in one place
+    scores = model(tokens, lengths, lengths)
+    assert (scores[:6] - scores[6]).abs().amax(1).min() > 1e-6
+
+
+def test_the_masks_of_zoneout_are_not_the_same_in_both_directions() -> None:
+    net, x = separate(zoneout=0.5, zoneout_memory=0.5)
+    net.train()
+    for number in (0, 1):
+        net.stacks[number].load_state_dict(net.stacks[0].state_dict())
+    x = x[:1].expand(7, -1, -1)  # reads alike from both ends
+    states, _ = net(x, torch.full((4,), 7), KEYS)
+    assert not torch.allclose(states[..., :5], states.flip(0)[..., 5:])
+    net.eval()
+    states, _ = net(x, torch.full((4,), 7), KEYS)
+    assert torch.allclose(states[..., :5], states.flip(0)[..., 5:])
 
 
 def test_states_are_gone_on_with_in_the_order_that_each_direction_reads() -> None:

@@ -1,5 +1,6 @@
 """A run that begins with another's layers: which weights it takes, and what it refuses."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from pipeline.corpus.dataset import Manifest
 from pipeline.corpus.prepare import prepare
 from pipeline.errors import RunError
 from pipeline.train import begin
+from pipeline.train.optimiser import never_thawed
 from tests.conftest import SMALL, small
 from tests.corpus.conftest import columns_of
 from tests.train.processes import run, weights
@@ -134,6 +136,76 @@ def test_layers_of_other_sizes_are_named_before_anything_is_prepared(
     settings = config.load(None, [*overrides(language_model, corpus, tmp_path / "shards"), change])
     with pytest.raises(RunError, match=f"^{line}"):
         begin.check(settings)
+
+
+def copied(language_model: Path, folder: Path) -> Path:
+    """The run, its best checkpoint and all that is read with it."""
+    for name in ("config.yaml", "dataset", "checkpoints"):
+        source = language_model / name
+        (shutil.copytree if source.is_dir() else shutil.copy)(source, folder / name)
+    return folder
+
+
+def cut(run: Path) -> None:
+    path = run / "checkpoints" / "latest" / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:2000])
+
+
+def emptied(run: Path) -> None:
+    shutil.rmtree(run / "checkpoints")
+
+
+def of_another_task(run: Path) -> None:
+    text = (run / "config.yaml").read_text()
+    (run / "config.yaml").write_text(text.replace("name: language_modelling", "name: tagging"))
+
+
+def of_another_version(run: Path) -> None:
+    text = (run / "config.yaml").read_text()
+    (run / "config.yaml").write_text(text.replace("model:\n", "model:\n  gone: 3\n"))
+
+
+@pytest.mark.parametrize(
+    "change, line",
+    [
+        (cut, r"model\.init_from=.*/model: .* is not a whole checkpoint: model\.safetensors"),
+        (emptied, r"model\.init_from=.*/model: .* has no checkpoint yet; train it first"),
+        (of_another_task, r"model\.init_from=.*task\.name=tagging and model\.characters=32, whose"),
+        (of_another_version, r".*/config\.yaml: model\.gone=3: .*another version\?"),
+    ],
+)
+def test_a_run_that_none_can_begin_with_is_told_before_anything_is_prepared(
+    change: Callable[[Path], None], line: str, language_model: Path, corpus: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "model").mkdir()
+    change(copied(language_model, tmp_path / "model"))
+    settings = config.load(None, overrides(tmp_path / "model", corpus, tmp_path / "shards"))
+    with pytest.raises(RunError, match=f"^{line}"):
+        begin.check(settings)
+
+
+def test_another_tokeniser_is_refused_before_anything_is_prepared(
+    language_model: Path, corpus: Path, tmp_path: Path
+) -> None:
+    given = overrides(language_model, corpus, tmp_path / "shards")
+    (tmp_path / "other.json").write_text("{}")
+    for other in ("''", f"{tmp_path}/other.json"):
+        settings = config.load(None, [*given, f"corpus.tokenizer={other}"])
+        with pytest.raises(
+            RunError, match=r"has other tokens, .*; leave it out, and that run's is"
+        ):
+            begin.check_tokenizer(settings)
+    begin.check_tokenizer(config.load(None, given))
+
+
+def test_layers_that_never_thaw_are_told() -> None:
+    settings = config.load(None, ["train.epochs=1"]).train
+    groups = [{"params": [nn.Parameter(torch.zeros(1))], "depth": depth} for depth in range(4)]
+    for unfreeze, told in ((0.0, ""), (0.3, ""), (0.4, "1 of 4 parts"), (1.0, "3 of 4 parts")):
+        optimiser = torch.optim.SGD(groups, lr=1.0)
+        line = never_thawed(optimiser, settings.model_copy(update={"unfreeze": unfreeze}))
+        assert told in line
+        assert bool(told) == bool(line)
 
 
 def test_a_dataset_of_other_tokens_is_refused(
