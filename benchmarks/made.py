@@ -160,6 +160,7 @@ def _share(rows: int) -> str:
 
 WRITERS: dict[str, Callable[[Config, Words, Path, int], list[str]]] = {
     "classification": _classification,
+    "multilabel": _classification,
     "tagging": _tagging,
     "translation": _translation,
     "language_modelling": _language_modelling,

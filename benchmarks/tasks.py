@@ -67,6 +67,7 @@ class Plan:
 
 PLANS = {
     "imdb": Plan(50, Shape(273, 0.6)),
+    "reuters": Plan(100, Shape(154, 0.7)),
     "chunking": Plan(500, Shape(24, 0.6, words=8_350)),
     "multi30k_en_de": Plan(250, Shape(15, 0.3)),
     "gnmt": Plan(50, Shape(30, 0.6)),

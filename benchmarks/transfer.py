@@ -101,14 +101,15 @@ def draw(found: dict[str, dict[int, list[float]]], path: Path) -> None:
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
-    for way, curve in found.items():
+    for (way, curve), beside in zip(found.items(), (-14, 7), strict=True):
         labels = sorted(curve)
         axes.plot(labels, [mean(curve[n]) for n in labels], marker="o", label=way)
         for n in labels:
-            axes.annotate(f"{mean(curve[n]):.3f}", (n, mean(curve[n])), xytext=(0, 6),
+            axes.annotate(f"{mean(curve[n]):.3f}", (n, mean(curve[n])), xytext=(0, beside),
                           textcoords="offset points", ha="center", fontsize=8)  # fmt: skip
     axes.set(xscale="log", xlabel="labelled reviews", ylabel="accuracy on the reviews held out")
     axes.grid(alpha=0.3)
+    axes.margins(0.08)
     axes.legend()
     figure.savefig(path, dpi=120)
 

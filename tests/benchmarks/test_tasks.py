@@ -15,6 +15,7 @@ from pipeline.tasks import get
 CONFIGS = Path(__file__).parents[2] / "configs"
 SMALL = {
     "imdb": ["corpus.vocab_size=900", "corpus.max_tokens=64", "stream.token_budget=512"],
+    "reuters": ["corpus.vocab_size=900", "corpus.max_tokens=64", "stream.token_budget=512"],
     "chunking": ["corpus.max_tokens=64"],
     "multi30k_en_de": ["corpus.vocab_size=900"],
     "gnmt": [
