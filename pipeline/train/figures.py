@@ -32,9 +32,9 @@ def confusion_matrix(
     """Counts of (true, predicted) pairs, coloured by their share of the row.
 
     `table[true][predicted]` is square with a row a label; `name` begins the title, which says what
-    is `counted`. Of more than
-    MOST_LABELS labels those are shown that most of them are wrongly of or wrongly put under; the
-    shares remain those of whole rows. Raises ValueError if table and labels do not match.
+    is `counted`. Of more than MOST_LABELS labels those are shown that most of them are wrongly of
+    or wrongly put under; the shares remain those of whole rows. Raises ValueError if table and
+    labels do not match.
     """
     from matplotlib.figure import Figure
 
