@@ -13,9 +13,9 @@ LAUNCH = REPOSITORY / "launch"
 
 
 def prepare(overrides: Sequence[str], config: Path | None = None) -> None:
-    """Make the dataset, if it is not there."""
+    """Make the dataset, if it is not there. What that tells goes beside the table."""
     command = [sys.executable, str(LAUNCH / "prepare.py"), *_given(config), *overrides]
-    if subprocess.run(command).returncode:
+    if subprocess.run(command, stdout=sys.stderr).returncode:
         raise SystemExit(2)
 
 
