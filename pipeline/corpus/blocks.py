@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from pipeline.corpus.columns import Cell, arrow
+from pipeline.corpus.column import Cell
+from pipeline.corpus.columns import arrow
 from pipeline.corpus.fields import DOCUMENT, SEGMENT, SEGMENTS, Field
 
 Array = npt.NDArray[Any]

@@ -3,86 +3,24 @@
 To add a kind, write its class, put it into KINDS, and say in `arrow` what its cells are.
 """
 
-import os
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from itertools import islice
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pipeline.corpus import features, folders, images, spans
+from pipeline.corpus import spans
+from pipeline.corpus.column import Cells, Column, Tools
 from pipeline.corpus.fields import Field
+from pipeline.corpus.pictured import Features, PixelRows, Steps
 from pipeline.corpus.settings import CorpusSettings
 from pipeline.corpus.skips import Skip
 from pipeline.corpus.special import END
 
 if TYPE_CHECKING:
-    from pipeline.corpus.tokenizer import Encoder  # training reads shards without the library
-
-Cell = int | NDArray[Any]
-"""One value of one row: a number, or an array."""
-
-
-class Cells(NamedTuple):
-    """What became of a value: a cell for each row that the text is split into."""
-
-    rows: list[Cell]  # none of a text that is dropped or has no token
-    long: bool = False  # more tokens than it may have
-    too_long: Skip = Skip.TOO_LONG
-
-    @property
-    def skip(self) -> Skip | None:
-        """Why there is no row."""
-        if self.rows:
-            return None
-        return self.too_long if self.long else Skip.NO_TOKENS
-
-
-@dataclass(frozen=True)
-class Tools:
-    """What a column encodes by."""
-
-    index: Mapping[str, int]  # of names
-    given: "Encoder | None" = None
-
-    @property
-    def encoder(self) -> "Encoder":
-        assert self.given is not None, "a field without a vocabulary"
-        return self.given
-
-
-class Column:
-    """What becomes of one field."""
-
-    by_word = False
-    """Whether a value has an item for each word of the row."""
-
-    def __init__(self, field: Field, settings: CorpusSettings) -> None:
-        self.field, self.settings = field, settings
-
-    def check(self, value: Any) -> Any:
-        """The raw value as the others take it, or a Skip."""
-        raise NotImplementedError
-
-    def encode(self, values: Sequence[Any], tools: Tools) -> list[Cells]:
-        """The cells of some values."""
-        raise NotImplementedError
-
-    def data(self, value: Any) -> bytes:
-        """Bytes that are equal for equal values only."""
-        return str(value).encode()
-
-    def texts(self, value: Any) -> Iterable[str]:
-        """What the tokeniser is trained on."""
-        return ()
-
-    def names(self, value: Any) -> Sequence[str]:
-        """Names that are to be known: of a label, of tags."""
-        return ()
+    pass  # training reads shards without the library
 
 
 class Text(Column):
@@ -241,86 +179,6 @@ class Labels(Column):
 
     def encode(self, values: Sequence[Any], tools: Tools) -> list[Cells]:
         return [Cells([np.array([tools.index[n] + 1 for n in names], int)]) for names in values]
-
-
-class Pictured(Column):
-    """An array of figures: the bytes of a file, or its path, or both as Hugging Face's `datasets`
-    writes them, {"bytes": ..., "path": ...}, of which the bytes count if there are any. A string is
-    a path inside `corpus.root`, from `corpus.image_root` on; a Path is one that a person gave."""
-
-    magic: ClassVar[tuple[bytes, ...]]
-    """What a file begins with."""
-
-    def data(self, value: Any) -> bytes:
-        """Of the figures, so that the same images are held out whatever a step of them is."""
-        return bytes(value.tobytes())
-
-    broken: ClassVar[Skip]
-    """Why there is no row if a file holds something else."""
-
-    def check(self, value: Any) -> Any:
-        data = self._content(value)
-        if isinstance(data, Skip):
-            return data
-        found = self.decode(data)
-        return self.broken if found is None else found
-
-    def decode(self, data: bytes) -> NDArray[Any] | None:
-        """The figures that a file holds; None if it is broken."""
-        raise NotImplementedError
-
-    def _content(self, value: Any) -> bytes | Skip:
-        """The bytes of a file, given them or where they are."""
-        if isinstance(value, dict):
-            value = value.get("bytes") or value.get("path")
-        if not isinstance(value, (str, Path)):
-            return value if isinstance(value, bytes) else self.broken
-        path = Path(value)
-        if isinstance(value, str):
-            root = os.path.abspath(self.settings.root)  # noqa: PTH100  a link may lead anywhere
-            inside = os.path.join(root, self.settings.image_root, value.strip())  # noqa: PTH118
-            path = Path(os.path.normpath(inside))
-            if not path.is_relative_to(root):
-                return Skip.NO_FILE
-        data = folders.content(path)
-        if data is None:
-            return Skip.NO_FILE
-        return data if data.startswith(self.magic) else self.broken
-
-
-class Steps(Pictured):
-    """An image: a PNG or a JPEG, or an image of an idx file."""
-
-    magic = images.MAGIC
-    broken = Skip.NO_IMAGE
-
-    def decode(self, data: bytes) -> NDArray[Any] | None:
-        return images.decode(data, self.settings)
-
-    def encode(self, values: Sequence[Any], tools: Tools) -> list[Cells]:
-        return [Cells([images.steps(pixels, self.settings)]) for pixels in values]
-
-
-class PixelRows(Steps):
-    """The same, as its rows of pixels."""
-
-    def encode(self, values: Sequence[Any], tools: Tools) -> list[Cells]:
-        return [Cells([pixels.reshape(len(pixels), -1)]) for pixels in values]
-
-
-class Features(Pictured):
-    """What another network said of an image: a .npy file of [S, F] finite numbers, of [H, W, F],
-    whose regions come row by row, or of [F]."""
-
-    magic = (features.MAGIC,)
-    broken = Skip.NO_FEATURES
-
-    def decode(self, data: bytes) -> NDArray[Any] | None:
-        return features.decode(data, self.field.width)
-
-    def encode(self, values: Sequence[Any], tools: Tools) -> list[Cells]:
-        most = self.settings.max_tokens
-        return [Cells([x] if len(x) <= most else [], len(x) > most) for x in values]
 
 
 KINDS: dict[str, type[Column]] = {

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from pipeline.corpus.blocks import batch, schema, size
 from pipeline.corpus.choose import DROPPED, IN_TRAIN, IN_VALIDATION
-from pipeline.corpus.columns import Cell
+from pipeline.corpus.column import Cell
 from pipeline.corpus.crew import advance
 from pipeline.corpus.encoding import Encoded, Encoding
 from pipeline.corpus.fields import vocabularies

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from pipeline.corpus.columns import Cell, Cells, Tools
+from pipeline.corpus.column import Cell, Cells, Tools
 from pipeline.corpus.labels import NameIndex
 from pipeline.corpus.rows import Wanted
 from pipeline.corpus.skips import Skip

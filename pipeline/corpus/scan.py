@@ -4,7 +4,8 @@ from contextlib import ExitStack
 from hashlib import blake2b
 from typing import IO, NamedTuple
 
-from pipeline.corpus.columns import Column, as_text
+from pipeline.corpus.column import Column
+from pipeline.corpus.columns import as_text
 from pipeline.corpus.crew import advance
 from pipeline.corpus.fields import vocabularies
 from pipeline.corpus.labels import MAX_LABELS

@@ -13,7 +13,7 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 
 from pipeline.corpus.blocks import schema
-from pipeline.corpus.columns import Cell
+from pipeline.corpus.column import Cell
 from pipeline.corpus.dataset import Manifest
 from pipeline.corpus.encoding import Encoding
 from pipeline.corpus.fields import vocabularies

@@ -9,7 +9,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipeline.corpus.blocks import of_lists, of_values, to_numpy
-from pipeline.corpus.columns import Cell
+from pipeline.corpus.column import Cell
 from pipeline.stream.index import Block
 
 

@@ -166,7 +166,7 @@ class Task(ABC):
 
     def carry(self, values: Tensor) -> None:
         """Go on with what `carried` returned."""
-        raise NotImplementedError("this task carries nothing along")
+        raise TypeError(f"{type(self).__name__} carries nothing along")
 
     @staticmethod
     @abstractmethod

@@ -39,11 +39,10 @@ def weights(model: nn.Module, config: Config, manifest: Manifest, say: Say) -> N
 def _from_run(model: nn.Module, config: Config, manifest: Manifest, say: Say) -> None:
     """Take the embedding and the recurrent layers of a run's best checkpoint; all of it, if it is
     of a language model and so is this one."""
-    before = check(config)
+    before, path = check(config)
     folder = RunFolder(Path(config.model.init_from))
     if mistakes := list(_other_tokens(config, folder, manifest)):
         raise RunError(mistakes)
-    path = _checkpoint(config, folder)
     found = load_file(path / "model.safetensors")
     whole = config.task.name == before.task.name == "language_modelling"
     names = [name for name in model.state_dict() if whole or name.startswith(SHARED)]
@@ -51,9 +50,9 @@ def _from_run(model: nn.Module, config: Config, manifest: Manifest, say: Say) ->
     say(f"{len(names)} of {len(model.state_dict())} tensors begin with those of {path}")
 
 
-def check(config: Config) -> Config:
-    """The config of the run that `model.init_from` names. Raises RunError if there is none, it has
-    no whole checkpoint, or its layers are not those of this run's model."""
+def check(config: Config) -> tuple[Config, Path]:
+    """The config and the best checkpoint of the run that `model.init_from` names. Raises RunError
+    if there is none, that is not whole, or its layers are not those of this run's model."""
     folder = RunFolder(Path(config.model.init_from))
     if not folder.config.exists():
         raise RunError(
@@ -63,8 +62,7 @@ def check(config: Config) -> Config:
     before = folder.read_config()
     if mistakes := list(_misfits(config, before)):
         raise RunError(mistakes)
-    _checkpoint(config, folder)
-    return before
+    return before, _checkpoint(config, folder)
 
 
 def check_tokenizer(config: Config) -> None:

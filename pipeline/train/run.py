@@ -2,7 +2,7 @@
 
 import os
 import socket
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -105,12 +105,12 @@ class RunFolder:
         if lines:
             raise RunError(lines)
 
-    def read_config(self, overrides: Iterable[str] = ()) -> Config:
+    def read_config(self, overrides: Sequence[str] = ()) -> Config:
         """The config of an existing run."""
         if not self.config.exists():
             raise RunError(f"{self.path}: not the folder of a run, it has no config.yaml")
         try:
-            config_file.load(self.config)
+            config = config_file.load(self.config)
         except ConfigError as error:
             raise RunError(
                 [
@@ -118,7 +118,7 @@ class RunFolder:
                     for line in error.lines
                 ]
             ) from None
-        return config_file.load(self.config, overrides)
+        return config_file.load(self.config, overrides) if overrides else config
 
     def _checkpoint(self, resume: str, say: Callable[[str], None]) -> Path | None:
         path, damaged = checkpoint.newest(self.checkpoints)

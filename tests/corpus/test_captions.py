@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.corpus.columns import Tools, column
+from pipeline.corpus.column import Tools
+from pipeline.corpus.columns import column
 from pipeline.corpus.dataset import Manifest
 from pipeline.corpus.fields import Field
 from pipeline.corpus.prepare import prepare

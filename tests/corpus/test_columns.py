@@ -10,7 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.corpus.columns import Tools, column
+from pipeline.corpus.column import Tools
+from pipeline.corpus.columns import column
 from pipeline.corpus.dataset import Manifest
 from pipeline.corpus.encoding import Encoding
 from pipeline.corpus.fields import Field

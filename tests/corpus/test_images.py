@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pipeline.corpus import images
-from pipeline.corpus.columns import Tools, column
+from pipeline.corpus.column import Tools
+from pipeline.corpus.columns import column
 from pipeline.corpus.dataset import Manifest, check_settings
 from pipeline.corpus.fields import Field
 from pipeline.corpus.prepare import prepare
