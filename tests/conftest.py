@@ -47,6 +47,22 @@ def write_reviews(path: Path, rows: int, seed: int = 0) -> None:
             writer.writerow([" ".join([*words, f"n{number}"]), label])
 
 
+TOPICS = {"praise": GOOD, "blame": BAD, "weather": ["rain", "snow", "wind", "fog"]}
+
+
+def write_topics(path: Path, rows: int, seed: int = 0) -> None:
+    """Texts with any number of labels: each label adds one of its own words to the text."""
+    draw = random.Random(seed)
+    with path.open("w") as file:
+        for number in range(rows):
+            words = draw.choices(PLAIN, k=min(60, 1 + int(draw.expovariate(1 / 18))))
+            labels = [name for name in TOPICS if draw.random() < 0.4]
+            for name in labels:
+                words.insert(draw.randrange(len(words) + 1), draw.choice(TOPICS[name]))
+            row = {"text": " ".join([*words, f"n{number}"]), "label": labels}
+            file.write(json.dumps(row) + "\n")
+
+
 SMALL = [
     "corpus.where={}", "corpus.label_names=[]", "corpus.max_tokens=48", "corpus.vocab_size=400",
     "corpus.rows_per_block=16", "corpus.workers=1", "corpus.validation=0.2",
@@ -162,6 +178,7 @@ CASES = {
             "model.characters=6",
         ),
     ),
+    "multilabel": Case("topics.jsonl", write_topics, 1000, ("task.name=multilabel",)),
     "images": Case(
         "pictures.parquet", write_pictures, 600,
         (

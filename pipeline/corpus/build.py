@@ -130,7 +130,7 @@ def _pack(
 ) -> Split:
     """Write the shards and the index of a split."""
     hashes = [facts.sha256 for facts in tokenizers.values()]
-    salt = salt_of(FORMAT, split, *hashes, totals.rows, totals.tokens)
+    salt = salt_of(split, *hashes, totals.rows, totals.tokens)
     plans = plan_shards(job, split, totals, parts, salt)
     shards = crew.run(f"pack {split}", partial(pack, job), plans, totals.bytes)
     index = job.out / split / INDEX

@@ -88,15 +88,22 @@ class Manifest:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Names the content: equal for equal datasets, whatever and wherever they were made of.
+        """SHA-256 of the dataset's content, in hexadecimal.
 
-        One without splits is not prepared, and its inputs are its content.
+        Equal datasets have equal fingerprints, wherever and from whatever files they were made. The
+        plan's permutations are keyed by it, so it must not depend on the format number or on any
+        name in dataset.json. Without splits (unprepared shards) the input files are the content.
         """
-        values = self.to_json()
-        for made_by in ("settings", "report", "counts", *(["inputs"] if self.splits else [])):
-            del values[made_by]
-        canonical = json.dumps(values, sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(canonical.encode()).hexdigest()
+        tokenizers = [self.tokenizers[name].sha256 for name in sorted(self.tokenizers)]
+        splits = [
+            [split.rows, split.tokens, split.max_length, split.index_sha256]
+            for split in map(self.splits.get, ("train", "validation"))
+            if split is not None
+        ]
+        inputs = [] if splits else [[file.path, file.bytes] for file in self.inputs]
+        label_names = [list(self.names[f.name]) for f in self.fields if f.name in self.names]
+        content = json.dumps([tokenizers, label_names, splits, inputs], separators=(",", ":"))
+        return hashlib.sha256(content.encode()).hexdigest()
 
     @property
     def vocabularies(self) -> dict[str, int]:

@@ -38,6 +38,7 @@ def one(case: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("classification", 2),
         ("classification", 4),
         ("tagging", 3),
+        ("multilabel", 3),
         ("images", 3),
         ("translation", 2),
         ("captioning", 3),

@@ -1,0 +1,90 @@
+"""Golden values of each task: dataset fingerprint, batches of an epoch, losses and weights.
+
+    python -m tests.golden.record    # writes tests/golden/values.json
+
+Run it only where a change of results is intended, and say why in the commit message.
+"""
+
+import hashlib
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+
+from pipeline import config, tasks
+from pipeline.corpus.dataset import open_dataset
+from pipeline.corpus.prepare import prepare
+from pipeline.stream.plan import Position
+from pipeline.train.distributed import World
+from pipeline.train.session import streams, train
+from tests.conftest import CASES, small
+
+VALUES = Path(__file__).with_name("values.json")
+UPDATES = 20
+TRAINING = (
+    f"train.max_steps={UPDATES}", "train.epochs=9", "train.log_every=1", "train.average=0.9",
+    "model.dropout=0.3", "model.embedding_dropout=0.1",
+)  # fmt: skip
+
+
+def golden_values(task: str, folder: Path) -> dict[str, Any]:
+    """Prepare the small corpus of a task, train 20 updates in fp32 and return what must not move.
+
+    Integers and digests are exact. Losses and weights depend on the processor in their last digits.
+    """
+    case = CASES[task]
+    case.write(folder / case.file, case.rows)
+    overrides = [*small(folder, task), *TRAINING, f"run.dir={folder}/run"]
+    settings = config.load(None, overrides)
+    prepare(settings.corpus, tasks.get(task).fields(settings.corpus), lambda line: None)
+    manifest = open_dataset(settings.corpus.shards)
+    loader, _ = streams(settings, manifest, [], World(0, 1, torch.device("cpu")))
+    train(settings)
+    lines = (folder / "run" / "metrics.jsonl").read_text().splitlines()
+    losses = [line["train/loss"] for line in map(json.loads, lines) if "train/loss" in line]
+    weights = load_file(folder / "run" / "checkpoints" / "latest" / "model.safetensors")
+    return {
+        "fingerprint": manifest.fingerprint,
+        "batches": _batches_digest(loader.prefetched(Position())),
+        "losses": [round(loss, 7) for loss in losses],
+        "weights": {name: _summary(weights[name]) for name in sorted(weights)},
+        "weights_digest": _digest(weights[name] for name in sorted(weights)),
+    }
+
+
+def _batches_digest(updates: Any) -> str:
+    return _digest(
+        tensor
+        for update in updates
+        for batch in update.batches
+        for tensor in (*batch.columns.values(), batch.lengths, batch.weights, batch.keys)
+    )
+
+
+def _digest(tensors: Any) -> str:
+    found = hashlib.sha256()
+    for tensor in tensors:
+        found.update(repr((tuple(tensor.shape), tensor.dtype)).encode())
+        found.update(tensor.contiguous().numpy().tobytes())
+    return found.hexdigest()
+
+
+def _summary(weight: torch.Tensor) -> list[float]:
+    """Sum and root mean square."""
+    values = weight.double()
+    return [round(values.sum().item(), 6), round(values.square().mean().sqrt().item(), 7)]
+
+
+def main() -> None:
+    found = {}
+    for task in sorted(CASES):
+        with tempfile.TemporaryDirectory() as folder:
+            found[task] = golden_values(task, Path(folder))
+    VALUES.write_text(json.dumps(found, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
