@@ -35,10 +35,10 @@ sys.path.insert(0, str(REPOSITORY))
 from benchmarks.machine import cpu, in_turn, product_rate  # noqa: E402
 from pipeline import kernels  # noqa: E402
 from pipeline.models.cells import CELLS  # noqa: E402
-from pipeline.models.grid import GridStack  # noqa: E402
-from pipeline.models.recurrent import Layer, Stack, State  # noqa: E402
+from pipeline.models.layers.grid import GridStack  # noqa: E402
+from pipeline.models.layers.recurrent import Layer, LayerState, Stack  # noqa: E402
 from pipeline.models.settings import ModelSettings  # noqa: E402
-from pipeline.train.distributed import use_one_core  # noqa: E402
+from pipeline.runtime.process_group import use_one_core  # noqa: E402
 
 Contenders = dict[str, Callable[[], None]]
 TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -116,7 +116,7 @@ def layer(x: Tensor, settings: ModelSettings) -> tuple[Contenders, int]:
     lengths = torch.full((rows,), steps)
     dy = torch.randn(steps, rows, 2 * units)
 
-    def run(native: bool, carried: State | None = None) -> None:
+    def run(native: bool, carried: LayerState | None = None) -> None:
         layer.native = native
         backward(layer(x, lengths, lengths, carried)[0], dy, [x, *layer.parameters()])
 
@@ -130,7 +130,7 @@ def layer(x: Tensor, settings: ModelSettings) -> tuple[Contenders, int]:
         found["torch"] = lambda: run(False)
     if not kernels.runs(settings.cell, x.device, x.dtype):
         zero = torch.zeros(2, rows, units)
-        found["native"] = lambda: run(True, State(zero, zero))  # what is carried on always is
+        found["native"] = lambda: run(True, LayerState(zero, zero))  # what is carried on always is
     return found, 2 * layer.cells[0].gates * units * (units + units)
 
 

@@ -3,7 +3,7 @@
     python benchmarks/loader.py [--jsonl FILE --text COLUMN] [--rounds 3] [--json FILE]
 
 Wants the packages of benchmarks/requirements.txt. Corpora: the default one (configs/imdb.yaml) and
-any JSONL file, cut at --max-tokens; both prepared by this project, and their tokenised training
+any JSONL file, cut at --max-tokens; both prepared by this project, and their tokenized training
 rows given to all systems alike. A corpus without labels gets the parity of the row's number.
 
 Every stage runs in a process of its own, pinned to one core, torch on one thread; in each round
@@ -84,7 +84,7 @@ def main() -> None:
 
 def film_reviews(folder: Path, args: argparse.Namespace) -> Any:
     from pipeline import config, tasks
-    from pipeline.corpus.prepare import prepare
+    from pipeline.corpus.prepare.prepare import prepare
 
     cut = [f"corpus.max_tokens={args.max_tokens}", "corpus.vocab_size=16000"]
     cut.append(f"corpus.shards={folder}/prepared")
@@ -94,8 +94,8 @@ def film_reviews(folder: Path, args: argparse.Namespace) -> Any:
 
 
 def jsonl(folder: Path, args: argparse.Namespace) -> Any:
-    from pipeline.corpus.fields import Field
-    from pipeline.corpus.prepare import prepare
+    from pipeline.corpus.field_spec import FieldSpec
+    from pipeline.corpus.prepare.prepare import prepare
     from pipeline.corpus.settings import CorpusSettings
 
     settings = CorpusSettings(
@@ -105,7 +105,7 @@ def jsonl(folder: Path, args: argparse.Namespace) -> Any:
         max_tokens=args.max_tokens,
         validation=0.01,
     )
-    return training_rows(prepare(settings, (Field("tokens", args.text, "text"),), quietly))
+    return training_rows(prepare(settings, (FieldSpec("tokens", args.text, "text"),), quietly))
 
 
 def training_rows(manifest: Any) -> Any:

@@ -65,7 +65,7 @@ class Words:
 
 
 def spelt(number: int) -> str:
-    """The word of a number from 0: letters, as a pre-tokeniser splits figures from them."""
+    """The word of a number from 0: letters, as a pre-tokenizer splits figures from them."""
     letters = ""
     while number >= 0:
         number, last = number // 26 - 1, number % 26
@@ -90,7 +90,7 @@ def _classification(config: Config, words: Words, folder: Path, rows: int) -> li
         writer.writerow([corpus.text, corpus.label])
         for number, row in enumerate(words.rows(words.lengths(rows + HELD_OUT))):
             writer.writerow([" ".join(row), f"label{number % 2}"])
-    own = ["corpus.input=rows.csv", "corpus.where={}", "corpus.label_names=[]"]
+    own = ["corpus.input=rows.csv", "corpus.filters={}", "corpus.label_names=[]"]
     return [*own, _share(rows)]
 
 
@@ -116,10 +116,10 @@ def _translation(config: Config, words: Words, folder: Path, rows: int) -> list[
                 row = {corpus.text: " ".join(source), corpus.target: " ".join(target)}
                 file.write(json.dumps(row) + "\n")
     files = ["corpus.input=train.jsonl", "corpus.validation=held_out.jsonl"]
-    return [*files, "task.beams=1"]
+    return [*files, "task.beam_size=1"]
 
 
-def _language_modelling(config: Config, words: Words, folder: Path, rows: int) -> list[str]:
+def _language_modeling(config: Config, words: Words, folder: Path, rows: int) -> list[str]:
     for name, count in (("train", rows), ("held_out", HELD_OUT)):
         with (folder / f"{name}.txt").open("w") as file:
             file.writelines(" ".join(row) + "\n" for row in words.rows(words.lengths(count)))
@@ -151,7 +151,7 @@ def _captioning(config: Config, words: Words, folder: Path, rows: int) -> list[s
     pq.write_table(
         pa.table({corpus.image: images, corpus.target: captions}), folder / "rows.parquet"
     )
-    return ["corpus.input=rows.parquet", "corpus.format=''", "task.beams=1", _share(rows)]
+    return ["corpus.input=rows.parquet", "corpus.format=''", "task.beam_size=1", _share(rows)]
 
 
 def _share(rows: int) -> str:
@@ -163,7 +163,7 @@ WRITERS: dict[str, Callable[[Config, Words, Path, int], list[str]]] = {
     "multilabel": _classification,
     "tagging": _tagging,
     "translation": _translation,
-    "language_modelling": _language_modelling,
+    "language_modeling": _language_modeling,
     "images": _images,
     "captioning": _captioning,
 }

@@ -40,7 +40,7 @@ def make_index(path: Path, rows: int) -> None:
     """Write an index that says of every block what one of a real corpus would."""
     import numpy as np
 
-    from pipeline.corpus.index import checksums, record, write_header
+    from pipeline.corpus.dataset.index import checksums, record, write_header
 
     blocks = math.ceil(rows / ROWS_PER_BLOCK)
     draw = np.random.default_rng(0)
@@ -78,7 +78,7 @@ def measure(path: Path, rows: int, world: int, budget: int) -> dict[str, float]:
 
     from pipeline.storage.local import LocalStore
     from pipeline.stream.index import Index
-    from pipeline.stream.plan import Plan, Position, Source
+    from pipeline.stream.plan import Plan, PlanSource, Position
     from pipeline.stream.settings import StreamSettings
 
     lanes, window_blocks = WORLDS[world]
@@ -87,8 +87,10 @@ def measure(path: Path, rows: int, world: int, budget: int) -> dict[str, float]:
     def plan() -> Plan:
         split: Any = SimpleNamespace(rows=rows, tokens=0, max_length=LONGEST, salt=SALT)
         index = Index(LocalStore(path.parent), path.name, split)
-        settings = StreamSettings(lanes=lanes, window=window_blocks, token_budget=budget * world)
-        return Plan([Source(index, "0" * 64)], settings, 0)
+        settings = StreamSettings(
+            lanes=lanes, shuffle_window=window_blocks, token_budget=budget * world
+        )
+        return Plan([PlanSource(index, "0" * 64)], settings, 0)
 
     begun = time.perf_counter()
     opened = plan()

@@ -43,13 +43,13 @@ from benchmarks.made import Shape  # noqa: E402
 from pipeline import config as config_file  # noqa: E402
 from pipeline import tasks  # noqa: E402
 from pipeline.config import Config  # noqa: E402
-from pipeline.corpus.dataset import Manifest, open_dataset  # noqa: E402
+from pipeline.corpus.dataset.manifest import Manifest, open_dataset  # noqa: E402
+from pipeline.run import checkpoint  # noqa: E402
 from pipeline.stream.batch import Batch, collate  # noqa: E402
-from pipeline.stream.contiguous import open_contiguous  # noqa: E402
+from pipeline.stream.bptt import open_bptt  # noqa: E402
 from pipeline.stream.plan import Position  # noqa: E402
 from pipeline.stream.reader import Reader  # noqa: E402
 from pipeline.stream.rows import Ragged, Rows, join  # noqa: E402
-from pipeline.train import checkpoint  # noqa: E402
 
 BLOCKS = 8
 """Of a dataset, spread evenly, by which the written tokens are counted."""
@@ -141,7 +141,7 @@ def measured(
 def rows_of(config: Config, shape: Shape, steps: int) -> int:
     """Rows that last for so many updates, or as many as name all words."""
     stream = config.stream
-    padded = stream.batch_rows * stream.stretch if stream.batch_rows else stream.token_budget
+    padded = stream.batch_rows * stream.bptt_length if stream.batch_rows else stream.token_budget
     return int(max(steps * padded, 2 * config.corpus.vocab_size) / shape.tokens) + 1
 
 
@@ -155,7 +155,7 @@ def sample(manifest: Manifest) -> Rows:
 
 def tokens(manifest: Manifest, rows: Rows) -> int:
     """All that are read or written of some rows."""
-    told = [f.name for f in manifest.fields if f.tokenised or f.pictured]
+    told = [f.name for f in manifest.fields if f.tokenized or f.is_image]
     lists = [rows.columns[name] for name in told]
     return sum(int(column.lengths.sum()) for column in lists if isinstance(column, Ragged))
 
@@ -176,9 +176,9 @@ def operations(config: Config, manifest: Manifest, rows: Rows) -> float:
 
 def batches(config: Config, manifest: Manifest, rows: Rows) -> Iterator[tuple[Batch, int]]:
     """Single rows without padding, each with its tokens; of texts that go on a stretch."""
-    if tasks.get(config.task.name).contiguous:
+    if tasks.get(config.task.name).stateful:
         stream = config.stream.model_copy(update={"batch_rows": COUNTED})
-        update = next(open_contiguous(manifest, stream, 0).epoch(Position()))
+        update = next(open_bptt(manifest, stream, 0).epoch(Position()))
         yield update.batches[0], update.tokens
         return
     lengths = rows.lengths

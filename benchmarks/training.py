@@ -13,7 +13,7 @@ non-padding tokens per second, start-up not counted.
   (b)        64 rows of similar length padded, nn.LSTM, bf16, one process; torch's default threads
              and one thread, the better of the two counts
   (c)        the pipeline's model alone: forward and backward on ready batches of the shapes of
-             either, as many processes, no loader, no optimiser, nothing between the processes
+             either, as many processes, no loader, no optimizer, nothing between the processes
 """
 
 import argparse
@@ -37,7 +37,7 @@ from benchmarks.runs import prepare, train  # noqa: E402
 
 SETTINGS = [
     "corpus.max_tokens=400", "corpus.vocab_size=16000", "corpus.shards=data/shards/benchmark",
-    "stream.micro_batches=1",
+    "stream.accumulation_steps=1",
     "model.dropout=0", "model.embedding_dropout=0",
 ]  # fmt: skip
 ROWS = 64
@@ -150,16 +150,16 @@ def tutorial(steps: int, rank: int, world: int) -> float:
 
     device = _device()
     model = Tutorial().to(device)
-    optimiser = torch.optim.Adam(model.parameters())
+    optimizer = torch.optim.Adam(model.parameters())
 
     def batches() -> Iterator[tuple[int, Callable[[], None]]]:
         for x, lengths, y in DataLoader(rows, ROWS, shuffle=True, collate_fn=collate):
 
             def step(x: Any = x, lengths: Any = lengths, y: Any = y) -> None:
                 loss = nn.functional.cross_entropy(model(x.to(device), lengths), y.to(device))
-                optimiser.zero_grad()
+                optimizer.zero_grad()
                 loss.backward()
-                optimiser.step()
+                optimizer.step()
 
             yield int(lengths.sum()), step
 
@@ -178,7 +178,7 @@ def grouped(steps: int, rank: int, world: int) -> float:
     lstm = nn.LSTM(128, 128, num_layers=2, bidirectional=True).to(device)
     scores = nn.Linear(512, 2).to(device)
     parameters = [p for m in (embedding, lstm, scores) for p in m.parameters()]
-    optimiser = torch.optim.Adam(parameters)
+    optimizer = torch.optim.Adam(parameters)
     draw = np.random.default_rng(0)
     by_length = np.argsort([len(row) for row in tokens], kind="stable")
     groups = np.array_split(by_length, len(by_length) // ROWS)
@@ -194,9 +194,9 @@ def grouped(steps: int, rank: int, world: int) -> float:
                     states = lstm(embedding(x.to(device)))[0]
                     pooled = torch.cat([states.amax(0), states.mean(0)], -1)
                     loss = nn.functional.cross_entropy(scores(pooled).float(), y.to(device))
-                optimiser.zero_grad()
+                optimizer.zero_grad()
                 loss.backward()
-                optimiser.step()
+                optimizer.step()
 
             yield sum(len(tokens[i]) for i in group), step
 
@@ -213,12 +213,12 @@ def shared(steps: int, rank: int, world: int) -> float:
 
 def model_alone(steps: int, rank: int, world: int, budget: int) -> float:
     from pipeline import config
-    from pipeline.corpus.dataset import open_dataset
-    from pipeline.stream.open import open_loader
+    from pipeline.corpus.dataset.manifest import open_dataset
+    from pipeline.runtime.precision import choose
+    from pipeline.runtime.process_group import use_one_core
+    from pipeline.stream.opening import open_loader
     from pipeline.stream.plan import Position
     from pipeline.tasks.classification import Classification
-    from pipeline.train.distributed import use_one_core
-    from pipeline.train.precision import choose
 
     settings = config.load(None, [*SETTINGS, f"stream.token_budget={budget}"])
     manifest = open_dataset(settings.corpus.shards)
@@ -274,7 +274,7 @@ def corpus() -> tuple[list[Any], list[int], int]:
     import numpy as np
 
     from pipeline import config
-    from pipeline.corpus.dataset import open_dataset
+    from pipeline.corpus.dataset.manifest import open_dataset
     from pipeline.stream.reader import Reader
 
     manifest = open_dataset(config.load(None, SETTINGS).corpus.shards)

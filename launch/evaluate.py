@@ -1,4 +1,4 @@
-"""Evaluate a run on raw labelled data: every row counts, duplicates too.
+"""Evaluate a run on raw labeled data: every row counts, duplicates too.
 
     python launch/evaluate.py --run runs/imdb --input reviews.csv [corpus.text=review ...]
 
@@ -12,11 +12,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))  # a clone works without installation
 
-from pipeline import cli
+from pipeline.cli import common
 
 
 def main() -> None:
-    args = cli.parser(__doc__)
+    args = common.parser(__doc__)
     args.add_argument(
         "--run", type=Path, required=True, metavar="RUN_DIR", help="folder of the run"
     )
@@ -35,8 +35,8 @@ def main() -> None:
     )
     given = args.parse_intermixed_args()
 
-    from pipeline.train.inference import Predictor, describe_skips
-    from pipeline.train.run import RunFolder
+    from pipeline.inference.predictor import Predictor, describe_skips
+    from pipeline.run.folder import RunFolder
 
     def say(text: str) -> None:
         print(text, file=sys.stderr)
@@ -50,4 +50,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    common.run(main)

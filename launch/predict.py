@@ -10,11 +10,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))  # a clone works without installation
 
-from pipeline import cli
+from pipeline.cli import common
 
 
 def main() -> None:
-    args = cli.parser(__doc__)
+    args = common.parser(__doc__)
     args.add_argument(
         "--run", type=Path, required=True, metavar="RUN_DIR", help="folder of the run"
     )
@@ -30,8 +30,8 @@ def main() -> None:
     given = args.parse_intermixed_args()
 
     from pipeline.errors import InputError
-    from pipeline.train.inference import Predictor, lines
-    from pipeline.train.run import RunFolder
+    from pipeline.inference.predictor import Predictor, lines
+    from pipeline.run.folder import RunFolder
 
     def say(text: str) -> None:
         print(text, file=sys.stderr)
@@ -49,4 +49,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    common.run(main)

@@ -10,18 +10,18 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))  # a clone works without installation
 
-from pipeline import cli
+from pipeline.cli import common
 
 
 def main() -> None:
-    args = cli.config_parser(__doc__).parse_intermixed_args()
+    args = common.config_parser(__doc__).parse_intermixed_args()
 
     from pipeline import config, tasks
-    from pipeline.corpus.prepare import prepare
+    from pipeline.corpus.prepare.prepare import prepare
 
     settings = config.load(args.config, args.overrides)
     prepare(settings.corpus, tasks.get(settings.task.name).fields(settings.corpus))
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    common.run(main)

@@ -11,14 +11,14 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))  # a clone works without installation
 
-from pipeline import cli
+from pipeline.cli import common
 
 
 def main() -> None:
-    args = cli.config_parser(__doc__).parse_intermixed_args()
+    args = common.config_parser(__doc__).parse_intermixed_args()
 
     from pipeline import config
-    from pipeline.train.launcher import end_with_launcher
+    from pipeline.runtime.launcher import end_with_launcher
 
     end_with_launcher()
     from pipeline.train.session import train
@@ -27,4 +27,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main, at_once=True)
+    common.run(main, at_once=True)

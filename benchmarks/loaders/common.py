@@ -20,7 +20,7 @@ Batch = dict[str, torch.Tensor]
 
 @dataclass(frozen=True)
 class Rows:
-    """A tokenised corpus: row i is tokens[i], uint16 ids, and labels[i]."""
+    """A tokenized corpus: row i is tokens[i], uint16 ids, and labels[i]."""
 
     tokens: list[Array]
     labels: Array

@@ -11,8 +11,9 @@ import numpy as np
 import pyarrow as pa
 
 from loaders.common import SEED, Batch, Rows
-from pipeline.corpus.blocks import batch, schema
-from pipeline.corpus.dataset import (
+from pipeline.corpus.dataset.blocks import batch, schema
+from pipeline.corpus.dataset.index import salt_of, write_index
+from pipeline.corpus.dataset.manifest import (
     FORMAT,
     INDEX,
     Manifest,
@@ -21,12 +22,12 @@ from pipeline.corpus.dataset import (
     file_sha256,
     open_dataset,
 )
-from pipeline.corpus.fields import Field
-from pipeline.corpus.index import salt_of, write_index
-from pipeline.corpus.pack import pack, plan_shards
+from pipeline.corpus.field_spec import FieldSpec
+from pipeline.corpus.prepare.shard_writer import plan_shards, write_shard
+from pipeline.corpus.prepare.work_dir import TRAIN, Job, Part, Totals
 from pipeline.corpus.settings import CorpusSettings
-from pipeline.corpus.stages import TRAIN, Job, Part, Tally, Totals
-from pipeline.stream.open import open_loader
+from pipeline.corpus.skip_reason import Tally
+from pipeline.stream.opening import open_loader
 from pipeline.stream.plan import Position
 from pipeline.stream.settings import StreamSettings
 
@@ -35,13 +36,13 @@ PART_ROWS = 1024
 
 
 def convert(rows: Rows, folder: Path) -> None:
-    """The last stage of preparing: a part of tokenised rows packed into shards and their index."""
-    fields = (Field("tokens", "text", "text"), Field("label", "label", "label"))
+    """The last stage of preparing: a part of tokenized rows packed into shards and their index."""
+    fields = (FieldSpec("tokens", "text", "text"), FieldSpec("label", "label", "label"))
     job = Job(
         folder.with_suffix(".partial"), CorpusSettings(input="rows", shards=str(folder)), fields
     )
     job.out.mkdir(parents=True)
-    job.tokenizer("tokenizer").write_text("{}")  # the rows come tokenised
+    job.tokenizer("tokenizer").write_text("{}")  # the rows come tokenized
     lengths = np.array([len(row) for row in rows.tokens], np.int32)
     tokens = int(lengths.sum())
     totals = Totals(len(lengths), tokens, int(lengths.max()), tokens * 2 + len(lengths) * 8)
@@ -56,7 +57,7 @@ def convert(rows: Rows, folder: Path) -> None:
             writer.write_batch(batch(columns, cells))
     salt = salt_of(totals)
     plans = plan_shards(job, TRAIN, totals, [part], salt)
-    shards = tuple(pack(job, plan) for plan in plans)
+    shards = tuple(write_shard(job, plan) for plan in plans)
     index, size = job.out / TRAIN / INDEX, job.settings.rows_per_block
     records = (job.packed(TRAIN, plan.number, "index") for plan in plans)
     write_index(index, records, -(-totals.rows // size), size)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.models.encoder import encoder
-from pipeline.models.grid_image import GridImage
+from pipeline.models.layers.grid_image import GridImage
 from pipeline.models.settings import ModelSettings
 
 

@@ -24,7 +24,7 @@ sys.path.insert(0, str(REPOSITORY))
 from problems import PROBLEMS, Problem  # noqa: E402
 
 from pipeline.models.settings import ModelSettings  # noqa: E402
-from pipeline.train.distributed import use_one_core  # noqa: E402
+from pipeline.runtime.process_group import use_one_core  # noqa: E402
 
 LENGTHS = {
     "reber": 0, "adding": 100, "copying": 100, "denoising": 100, "addition": 4, "mnist": 28,
@@ -89,17 +89,17 @@ def train(problem: Problem, settings: ModelSettings, args: argparse.Namespace, s
     generator = torch.Generator().manual_seed(seed)
     net = problem.net(settings)
     net(problem.draw(1, generator))
-    optimiser = torch.optim.Adam(net.parameters(), lr=args.lr)
+    optimizer = torch.optim.Adam(net.parameters(), lr=args.lr)
     begun, scores = time.perf_counter(), []
     for update in range(1, args.updates + 1):
         batch = problem.draw(args.rows, generator)
         loss = problem.loss(net(batch), batch)
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(net.parameters(), 1.0)
         if args.anneal:
-            optimiser.param_groups[0]["lr"] = args.lr * (1 - (update - 1) / args.updates)
-        optimiser.step()
+            optimizer.param_groups[0]["lr"] = args.lr * (1 - (update - 1) / args.updates)
+        optimizer.step()
         if update % args.every == 0 or update == args.updates:
             scores.append(judge(problem, net, generator))
             seconds = time.perf_counter() - begun

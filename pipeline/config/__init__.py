@@ -4,7 +4,7 @@ The sections are declared beside what they configure. Only `train` and `launch` 
 package; the layers below are handed their own section.
 """
 
-from pipeline.config.file import DEFAULT, dump, help_text, keys, load
-from pipeline.config.whole import Config
+from pipeline.config.loading import DEFAULT, dump, help_text, keys, load
+from pipeline.config.schema import Config
 
 __all__ = ["DEFAULT", "Config", "dump", "help_text", "keys", "load"]

@@ -3,12 +3,12 @@
 from collections.abc import Iterator
 from math import prod
 
-from pipeline.config.whole import Config
-from pipeline.corpus import images
+from pipeline.config.schema import Config
 from pipeline.corpus import settings as corpora
+from pipeline.corpus.fields import images
 from pipeline.corpus.settings import CorpusSettings
 from pipeline.models import settings as models
-from pipeline.models.settings import BELONGS_TO, ModelSettings
+from pipeline.models.settings import KEY_CELLS, ModelSettings
 from pipeline.stream.settings import StreamSettings
 from pipeline.tasks import settings as tasks
 
@@ -16,32 +16,32 @@ from pipeline.tasks import settings as tasks
 def conflicts(config: Config) -> Iterator[str]:
     """What is wrong between settings that are each right."""
     corpus, stream = config.corpus, config.stream
-    budget = stream.token_budget // stream.micro_batches
-    if stream.batch_rows % stream.micro_batches:
+    budget = stream.token_budget // stream.accumulation_steps
+    if stream.batch_rows % stream.accumulation_steps:
         yield (
             f"stream.batch_rows={stream.batch_rows}: is no multiple of "
-            f"stream.micro_batches={stream.micro_batches}, whose batches share the rows of an "
+            f"stream.accumulation_steps={stream.accumulation_steps}, whose batches share the rows of an "
             f"update; set such a one"
         )
     if not stream.batch_rows and budget < corpus.max_tokens:
         yield (
-            f"stream.token_budget={stream.token_budget}: {stream.micro_batches} batch(es) an "
+            f"stream.token_budget={stream.token_budget}: {stream.accumulation_steps} batch(es) an "
             f"update leave {budget} tokens for a batch, fewer than the longest row has "
             f"(corpus.max_tokens={corpus.max_tokens}); raise the one or lower the other"
         )
     yield from _model_conflicts(config.model)
     yield from _task_conflicts(config)
-    if stream.direct:
+    if stream.unprepared_rows:
         yield from _direct_conflicts(corpus, stream)
-    if corpus.long_texts != "truncate" and corpus.keep != "start":
+    if corpus.overflow != "truncate" and corpus.truncation_side != "start":
         yield (
-            f"corpus.keep={corpus.keep!r}: says what is kept of a truncated text, but "
-            f"corpus.long_texts={corpus.long_texts} truncates none; set corpus.keep=start, or "
-            f"corpus.long_texts=truncate"
+            f"corpus.truncation_side={corpus.truncation_side!r}: says what is kept of a truncated text, but "
+            f"corpus.overflow={corpus.overflow} truncates none; set corpus.truncation_side=start, or "
+            f"corpus.overflow=truncate"
         )
-    first = "image" if config.task.name in tasks.PICTURED else "text"
-    labelled = config.task.name in corpora.LABELLED
-    if labelled and getattr(corpus, first) == corpus.label:
+    first = "image" if config.task.name in tasks.IMAGE_TASKS else "text"
+    labeled = config.task.name in corpora.LABELED_TASKS
+    if labeled and getattr(corpus, first) == corpus.label:
         label = f"corpus.label={corpus.label!r}"
         yield f"{label}: the same column as corpus.{first}; name the label's own"
     if corpus.format and isinstance(corpus.input, dict):
@@ -54,18 +54,18 @@ def conflicts(config: Config) -> Iterator[str]:
 
 
 def _model_conflicts(model: ModelSettings) -> Iterator[str]:
-    for key, cells in BELONGS_TO.items():
+    for key, cells in KEY_CELLS.items():
         value = getattr(model, key)
         if model.cell not in cells and value != type(model).model_fields[key].default:
             yield (
                 f"model.{key}={value}: is of model.cell={' or '.join(cells)}, but the cell is "
                 f"{model.cell}, which would pass it over; leave it out or change the cell"
             )
-    if model.separate and not model.bidirectional:
-        yield "model.separate=true: two stacks of two directions; set model.bidirectional=true too"
-    if model.backward and model.bidirectional:
+    if model.independent_directions and not model.bidirectional:
+        yield "model.independent_directions=true: two stacks of two directions; set model.bidirectional=true too"
+    if model.reverse and model.bidirectional:
         yield (
-            "model.backward=true: says where one direction begins, but model.bidirectional=true "
+            "model.reverse=true: says where one direction begins, but model.bidirectional=true "
             "reads in both; leave one of them out"
         )
     for key in ("hidden", "characters") if model.cell == "goru" else ():
@@ -81,7 +81,7 @@ def _model_conflicts(model: ModelSettings) -> Iterator[str]:
     if model.goru_capacity % 2:
         yield (
             f"model.goru_capacity={model.goru_capacity}: layers of rotations come in pairs, as "
-            f"one alone leaves each unit with one neighbour; set {model.goru_capacity + 1}"
+            f"one alone leaves each unit with one neighbor; set {model.goru_capacity + 1}"
         )
     if model.recurrent_init == "identity" and model.activation == "tanh":
         yield (
@@ -94,7 +94,7 @@ def _model_conflicts(model: ModelSettings) -> Iterator[str]:
             f"each layer by; leave it out"
         )
     if model.cell == "grid_lstm" and model.grid_dimensions == 3:
-        for key in models.NOT_OF_IMAGES:
+        for key in models.IGNORED_BY_IMAGE_GRID:
             value = getattr(model, key)
             if value != type(model).model_fields[key].default:
                 yield (
@@ -112,9 +112,9 @@ def _model_conflicts(model: ModelSettings) -> Iterator[str]:
 def _task_conflicts(config: Config) -> Iterator[str]:
     task = config.task.name
     for name, section, of_task in (
-        ("corpus", config.corpus, corpora.OF_TASK),
-        ("model", config.model, models.OF_TASK),
-        ("task", config.task, tasks.OF_TASK),
+        ("corpus", config.corpus, corpora.KEY_TASKS),
+        ("model", config.model, models.KEY_TASKS),
+        ("task", config.task, tasks.KEY_TASKS),
     ):
         for key, of in of_task.items():
             value = getattr(section, key)
@@ -127,9 +127,9 @@ def _task_conflicts(config: Config) -> Iterator[str]:
         value = getattr(config.train, key)
         if value == type(config.train).model_fields[key].default:
             continue
-        if task not in models.OF_TASK["init_from"]:
+        if task not in models.KEY_TASKS["init_from"]:
             yield (
-                f"train.{key}={value}: is of task.name={' or '.join(models.OF_TASK['init_from'])}, "
+                f"train.{key}={value}: is of task.name={' or '.join(models.KEY_TASKS['init_from'])}, "
                 f"whose models are one embedding and one stack of layers, and the task is {task}; "
                 f"leave it out"
             )
@@ -138,14 +138,14 @@ def _task_conflicts(config: Config) -> Iterator[str]:
                 f"train.{key}={value}: tells layers apart, and those of grid_lstm may share their "
                 f"weights; leave it out or change the cell"
             )
-    if config.model.init_from and config.model.vectors:
+    if config.model.init_from and config.model.word_vectors:
         yield (
-            f"model.vectors={config.model.vectors}: model.init_from has an embedding already; "
+            f"model.word_vectors={config.model.word_vectors}: model.init_from has an embedding already; "
             f"leave one of them out"
         )
-    if task == "language_modelling":
+    if task == "language_modeling":
         yield from _contiguous_conflicts(config)
-    if task in tasks.PICTURED:
+    if task in tasks.IMAGE_TASKS:
         yield from _image_conflicts(config)
     its = {"images": "images", "captions": "captioning"}.get(config.corpus.format, task)
     if task != its:
@@ -164,10 +164,10 @@ def _task_conflicts(config: Config) -> Iterator[str]:
         yield from _translation_conflicts(config)
     if task == "captioning":
         yield from _captioning_conflicts(config)
-    if task != "classification" and config.stream.direct:
+    if task != "classification" and config.stream.unprepared_rows:
         yield (
-            f"stream.direct={config.stream.direct}: only texts for classification are trained on "
-            f"without preparing, and the task is {task}; set stream.direct=0"
+            f"stream.unprepared_rows={config.stream.unprepared_rows}: only texts for classification are trained on "
+            f"without preparing, and the task is {task}; set stream.unprepared_rows=0"
         )
 
 
@@ -178,20 +178,20 @@ def _contiguous_conflicts(config: Config) -> Iterator[str]:
         "stream.batch_rows=0: says in how many lanes the text is read; set such as 32": (
             not stream.batch_rows
         ),
-        f"stream.micro_batches={stream.micro_batches}: states are carried from update to update, "
-        "each of one batch; set 1": stream.micro_batches != 1,
+        f"stream.accumulation_steps={stream.accumulation_steps}: states are carried from update to update, "
+        "each of one batch; set 1": stream.accumulation_steps != 1,
         f"stream.mix={stream.mix}: one text after the other is read; add to corpus.input": (
             bool(stream.mix)
         ),
         f"stream.repeat={stream.repeat}: an epoch is one pass over the text; set 1": (
             stream.repeat != 1
         ),
-        f"corpus.long_texts={corpus.long_texts}: would leave out what is long; set split": (
-            corpus.long_texts != "split"
+        f"corpus.overflow={corpus.overflow}: would leave out what is long; set split": (
+            corpus.overflow != "split"
         ),
         "model.bidirectional=true: would see the token that it is to predict; set false, or "
-        "model.separate=true for a language model of each direction": (
-            model.bidirectional and not model.separate
+        "model.independent_directions=true for a language model of each direction": (
+            model.bidirectional and not model.independent_directions
         ),
         "corpus.drop_duplicates=true: takes what is said again out of a running text; set false": (
             corpus.drop_duplicates
@@ -213,16 +213,16 @@ def _contiguous_conflicts(config: Config) -> Iterator[str]:
 def _writing_conflicts(config: Config) -> Iterator[str]:
     """What a task cannot have that writes texts of its own."""
     corpus, stream, task = config.corpus, config.stream, config.task
-    budget = stream.token_budget // stream.micro_batches
-    read = "image" if task.name in tasks.PICTURED else "text"
+    budget = stream.token_budget // stream.accumulation_steps
+    read = "image" if task.name in tasks.IMAGE_TASKS else "text"
     mistakes = {
         f"corpus.target={corpus.target!r}: the same column as corpus.{read}; name the target's "
         "own": corpus.target == getattr(corpus, read),
         f"corpus.max_target_tokens={corpus.max_target_tokens}: a target may have more tokens than "
         f"stream.token_budget={stream.token_budget} has room for in a batch ({budget}); lower the "
         "one or raise the other": not stream.batch_rows and budget < corpus.max_target_tokens,
-        f"task.best={task.best}: no more are found than are followed, task.beams={task.beams}; "
-        "lower the one or raise the other": task.best > task.beams,
+        f"task.n_best={task.n_best}: no more are found than are followed, task.beam_size={task.beam_size}; "
+        "lower the one or raise the other": task.n_best > task.beam_size,
         "model.cell=grid_lstm: has no decoder; set another cell": config.model.cell == "grid_lstm",
     }
     yield from (line for line, is_one in mistakes.items() if is_one)
@@ -241,15 +241,15 @@ def _captioning_conflicts(config: Config) -> Iterator[str]:
 def _translation_conflicts(config: Config) -> Iterator[str]:
     corpus = config.corpus
     mistakes = {
-        f"corpus.long_texts={corpus.long_texts}: a part of a text is not what the whole target "
-        "says; set drop": corpus.long_texts != "drop",
+        f"corpus.overflow={corpus.overflow}: a part of a text is not what the whole target "
+        "says; set drop": corpus.overflow != "drop",
         "corpus.lowercase=true: translations would be written in small letters and judged by "
         "references in small letters; set false": corpus.lowercase,
         "corpus.level=word: a reference would lose the words that are not known, and BLEU be of "
         "what is left; set subword": corpus.level == "word",
-        f"corpus.joint=false: means a vocabulary of each language, but corpus.tokenizer="
+        f"corpus.shared_vocab=false: means a vocabulary of each language, but corpus.tokenizer="
         f"{corpus.tokenizer!r} is one of both; set true, or leave the tokenizer out": (
-            not corpus.joint and bool(corpus.tokenizer)
+            not corpus.shared_vocab and bool(corpus.tokenizer)
         ),
     }
     yield from (line for line, is_one in mistakes.items() if is_one)
@@ -258,7 +258,7 @@ def _translation_conflicts(config: Config) -> Iterator[str]:
 def _image_conflicts(config: Config) -> Iterator[str]:
     """What is wrong with images and their steps."""
     corpus, model, task = config.corpus, config.model, config.task.name
-    of_texts = corpora.OF_READ_TEXTS + (corpora.OF_TEXTS if task == "images" else ())
+    of_texts = corpora.TEXT_INPUT_KEYS + (corpora.TEXT_KEYS if task == "images" else ())
     for key in of_texts:
         value = getattr(corpus, key)
         if value != type(corpus).model_fields[key].default:
@@ -318,13 +318,13 @@ def _direct_conflicts(corpus: CorpusSettings, stream: StreamSettings) -> Iterato
         "corpus.input, corpus.validation: no files that lie side by side are read": (
             isinstance(corpus.input, dict) or isinstance(corpus.validation, dict)
         ),
-        "corpus.long_texts=split: no text is split; set truncate or drop": (
-            corpus.long_texts == "split"
+        "corpus.overflow=split: no text is split; set truncate or drop": (
+            corpus.overflow == "split"
         ),
         "stream.batch_rows=0: no plan fills a budget; say how many rows make an update": (
             not stream.batch_rows
         ),
-        f"stream.repeat={stream.repeat}: stream.direct says how long an epoch is; set 1": (
+        f"stream.repeat={stream.repeat}: stream.unprepared_rows says how long an epoch is; set 1": (
             stream.repeat != 1
         ),
         f"stream.mix={stream.mix}: only prepared datasets are mixed; add to corpus.input": (
@@ -333,4 +333,4 @@ def _direct_conflicts(corpus: CorpusSettings, stream: StreamSettings) -> Iterato
     }
     for line, is_one in mistakes.items():
         if is_one:
-            yield f"{line}, or set stream.direct=0 to prepare first"
+            yield f"{line}, or set stream.unprepared_rows=0 to prepare first"

@@ -10,21 +10,21 @@ from pipeline.settings import Section, setting
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Positive = Annotated[int, Field(ge=1)]
 
-OF_READ_TEXTS = ("text", "columns", "long_texts", "keep", "word_bytes")
+TEXT_INPUT_KEYS = ("text", "columns", "overflow", "truncation_side", "word_bytes")
 """Keys that only tasks have that read texts."""
-OF_TEXTS = (
+TEXT_KEYS = (
     "tokenizer", "level", "vocab_size", "min_count", "tokenizer_sample_mb", "lowercase", "replace",
 )  # fmt: skip
 """Keys that only tasks have that read texts or write them."""
-LABELLED = ("classification", "multilabel", "tagging", "images")
-OF_TASK = {
-    **dict.fromkeys(("label", "label_names"), LABELLED),
+LABELED_TASKS = ("classification", "multilabel", "tagging", "images")
+KEY_TASKS = {
+    **dict.fromkeys(("label", "label_names"), LABELED_TASKS),
     "label_separator": ("multilabel",),
     **dict.fromkeys(("image", "image_root", "image_size", "channels"), ("images", "captioning")),
     **dict.fromkeys(("step", "patch"), ("images",)),
     **dict.fromkeys(("captions", "features"), ("captioning",)),
     **dict.fromkeys(("target", "max_target_tokens"), ("translation", "captioning")),
-    "joint": ("translation",),
+    "shared_vocab": ("translation",),
 }
 """Keys that not all tasks have."""
 
@@ -74,18 +74,18 @@ class CorpusSettings(Section):
         "multilabel: what stands between the labels of a row, where they are one string",
         min_length=1,
     )
-    where: dict[str, str] = setting({}, "keep only rows whose columns have these values")
+    filters: dict[str, str] = setting({}, "keep only rows whose columns have these values")
     validation: Fraction | str | dict[str, list[str]] = setting(
         0.1,
         "share of the rows held out, or a file of them, or columns side by side; equal texts never "
         "straddle",
     )
     max_tokens: int = setting(400, "tokens that a row may have", ge=1, le=65535)
-    long_texts: Literal["truncate", "split", "drop"] = setting(
+    overflow: Literal["truncate", "split", "drop"] = setting(
         "truncate",
         "what becomes of a longer text; split: several rows, which evaluation counts as one",
     )
-    keep: Literal["start", "end", "both"] = setting(
+    truncation_side: Literal["start", "end", "both"] = setting(
         "start", "what is kept of a truncated text; both: half of it from either side"
     )
     max_target_tokens: int = setting(
@@ -103,15 +103,17 @@ class CorpusSettings(Section):
     level: Literal["subword", "word", "byte"] = setting(
         "subword", "what a token of a text is: a subword (BPE), what stands between blanks, a byte"
     )
-    joint: bool = setting(True, "translation: one vocabulary of both languages, else one of each")
+    shared_vocab: bool = setting(
+        True, "translation: one vocabulary of both languages, else one of each"
+    )
     vocab_size: int = setting(16000, "size of the vocabulary", ge=300, le=1_000_000)
     min_count: int = setting(
         1, "of whole words: how often one must stand in the sample to be known", ge=1
     )
     tokenizer_sample_mb: float = setting(
-        32.0, "MB of text that the tokeniser is trained on, drawn evenly from the corpus", ge=1
+        32.0, "MB of text that the tokenizer is trained on, drawn evenly from the corpus", ge=1
     )
-    lowercase: bool = setting(True, "fold case before tokenising")
+    lowercase: bool = setting(True, "fold case before tokenizing")
     word_bytes: int = setting(
         24,
         "bytes of a word that tagging sees its characters by; a longer one keeps both ends",
@@ -130,11 +132,11 @@ class CorpusSettings(Section):
     channels: Literal[1, 3] = setting(1, "of each pixel: 1 for grey, 3 for red, green and blue")
     step: Literal["row", "pixel", "patch"] = setting("row", "what is one step of an image")
     patch: int = setting(4, "rows and columns of pixels of a patch, if that is a step", ge=1)
-    replace: dict[str, str] = setting({}, "strings to replace before tokenising, such as markup")
+    replace: dict[str, str] = setting({}, "strings to replace before tokenizing, such as markup")
     drop_duplicates: bool = setting(
         True, "keep one row of those with equal text and, where one is written, equal target"
     )
-    max_skipped: float = setting(
+    max_skipped_ratio: float = setting(
         0.05,
         "share of unusable rows (no text, no label, not UTF-8) past which preparing stops",
         ge=0,
@@ -144,7 +146,7 @@ class CorpusSettings(Section):
         512, "rows of one Arrow record batch, the unit of reading", ge=1, le=16384
     )
     shard_mb: float = setting(64.0, "MB of tokens that one shard takes", gt=0)
-    piece_mb: float = setting(
+    chunk_mb: float = setting(
         8.0, "MB of raw input that one unit of work takes", gt=0, may_change=True
     )
     workers: int = setting(0, "processes that prepare; 0: one a core", ge=0, may_change=True)

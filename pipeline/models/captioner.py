@@ -10,14 +10,14 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from pipeline.models.decoder import Decoder, Memory
+from pipeline.models.decoding.decoder import Decoder, Memory
+from pipeline.models.decoding.seq2seq import EncoderDecoder
 from pipeline.models.dropout import LockedDropout
-from pipeline.models.pooling import valid
+from pipeline.models.layers.pooling import valid
 from pipeline.models.settings import ModelSettings
-from pipeline.models.writer import Writer
 
 GROUP = 8
-"""Channels that are normalised together."""
+"""Channels that are normalized together."""
 MIDDLE = 127.5
 """Of a pixel's figures, which go from 0 to 255."""
 DECODER = 1
@@ -25,7 +25,7 @@ DECODER = 1
 
 
 class Stage(nn.Module):
-    """A basic block of a residual network (He et al. 2016) that halves rows and columns, normalised
+    """A basic block of a residual network (He et al. 2016) that halves rows and columns, normalized
     by groups (Wu and He 2018): an image's features hang on no other image of its batch."""
 
     def __init__(self, inputs: int, channels: int) -> None:
@@ -85,7 +85,7 @@ class Regions(nn.Module):
         return torch.relu(self.linear(source)).transpose(0, 1), lengths
 
 
-class Captioner(Writer):
+class Captioner(EncoderDecoder):
     """Attention goes over the regions, and the decoder begins with their mean."""
 
     def __init__(self, settings: ModelSettings, encoder: Pixels | Regions, vocabulary: int) -> None:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from pipeline.models.dropout import LockedDropout, TokenDropout
 from pipeline.models.encoder import encoder
-from pipeline.models.pooling import POOLINGS
+from pipeline.models.layers.pooling import POOLINGS
 from pipeline.models.settings import ModelSettings
 
 
@@ -35,7 +35,7 @@ class Classifier(nn.Module):
         self.token_dropout = TokenDropout(s.embedding_dropout, site=0)
         self.input_dropout = LockedDropout(s.dropout, site=1)
         self.stack = encoder(s.embedding, s, site=2, plane=plane)
-        self.pooling = POOLINGS[s.pooling](self.stack.outputs, s.hidden, s.backward)
+        self.pooling = POOLINGS[s.pooling](self.stack.outputs, s.hidden, s.reverse)
         self.output_dropout = LockedDropout(s.dropout, site=1000)
         self.scores = nn.Linear(self.pooling.outputs, classes)
 

@@ -14,7 +14,7 @@ from pipeline.kernels import Zones
 
 
 def keyed_uniform(keys: Tensor, site: int, width: int) -> Tensor:
-    """Uniform numbers in [0, 1) [B, width], from keys [B] int64, by SplitMix64's finaliser."""
+    """Uniform numbers in [0, 1) [B, width], from keys [B] int64, by SplitMix64's finalizer."""
     counters = torch.arange(1, width + 1, device=keys.device) + (site << 32)
     return _uniform(keys[:, None], counters)
 
@@ -32,7 +32,7 @@ def _uniform(keys: Tensor, counters: Tensor) -> Tensor:
 
 
 def _mixed(x: Tensor) -> Tensor:
-    """SplitMix64's finaliser of int64, which wraps around: a bijection that scatters bits."""
+    """SplitMix64's finalizer of int64, which wraps around: a bijection that scatters bits."""
     x = (x ^ _shift(x, 30)) * -0x40A7B892E31B1A47
     x = (x ^ _shift(x, 27)) * -0x6B2FB644ECCEEE15
     return x ^ _shift(x, 31)

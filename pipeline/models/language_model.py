@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pipeline.models.directions import Separate
 from pipeline.models.dropout import LockedDropout, TypeDropout
 from pipeline.models.encoder import encoder
-from pipeline.models.recurrent import Stack, State
+from pipeline.models.layers.independent_directions import IndependentDirections
+from pipeline.models.layers.recurrent import LayerState, Stack
 from pipeline.models.settings import ModelSettings
 
 AT_ONCE = 1 << 12
@@ -30,7 +30,7 @@ class Predicted(NamedTuple):
     """[T, B] minus the log-likelihood of each target, 0 where there is none."""
     penalty: Tensor
     """What the regularisers of the states add to the sum of the losses."""
-    carried: list[State]
+    carried: list[LayerState]
     """The states of all layers after the stretch."""
 
 
@@ -53,7 +53,7 @@ class LanguageModel(nn.Module):
         self.token_dropout = TypeDropout(s.embedding_dropout, site=0)
         self.input_dropout = LockedDropout(s.dropout, site=1)
         stack = encoder(s.embedding, s, site=2)
-        assert isinstance(stack, Stack | Separate), "grid_lstm carries no state"
+        assert isinstance(stack, Stack | IndependentDirections), "grid_lstm carries no state"
         self.stack = stack
         self.output_dropout = LockedDropout(s.dropout, site=1000)
         width = s.embedding if s.tie_embeddings else s.hidden
@@ -69,7 +69,7 @@ class LanguageModel(nn.Module):
         targets: Tensor,
         lengths: Tensor,
         keys: Tensor,
-        before: Sequence[State] = (),
+        before: Sequence[LayerState] = (),
     ) -> Predicted:
         """tokens and targets [B, T] (0: none), lengths [B] in 1..T, keys [B] (of dropout), the
         states before or none for 0."""
@@ -80,31 +80,31 @@ class LanguageModel(nn.Module):
         s = self.settings
         penalty = losses.new_zeros(())
         counts = wanted > 0
-        if self.training and s.activation_penalty:
+        if self.training and s.ar_alpha:
             squares = dropped.float().square().mean(-1) * counts  # [T, B]
-            penalty = penalty + s.activation_penalty * squares.sum()
-        if self.training and s.change_penalty:
+            penalty = penalty + s.ar_alpha * squares.sum()
+        if self.training and s.tar_beta:
             squares = (states[1:] - states[:-1]).float().square().mean(-1) * counts[1:]
-            penalty = penalty + s.change_penalty * squares.sum()
+            penalty = penalty + s.tar_beta * squares.sum()
         return Predicted(losses.view_as(wanted) * counts, penalty, carried)
 
     def states(
-        self, tokens: Tensor, lengths: Tensor, keys: Tensor, before: Sequence[State] = ()
-    ) -> tuple[Tensor, list[State]]:
+        self, tokens: Tensor, lengths: Tensor, keys: Tensor, before: Sequence[LayerState] = ()
+    ) -> tuple[Tensor, list[LayerState]]:
         """tokens [B, T], lengths [B], keys [B], the states before -> the top states [T, B, H], and
         those of all layers after."""
         x = self.token_dropout(self.embedding(tokens.t()), tokens.t(), keys)  # [T, B, E]
         x = self.input_dropout(x, keys)
-        read: list[tuple[Tensor, list[State]]] = []
+        read: list[tuple[Tensor, list[LayerState]]] = []
         for stack, rows in zip(self.stacks, _dealt(x.shape[1], len(self.stacks)), strict=True):
-            own = [State(*(part[:, rows] for part in state)) for state in before]
+            own = [LayerState(*(part[:, rows] for part in state)) for state in before]
             read.append(stack(x[:, rows], lengths[rows], keys[rows], own))
         if len(read) == 1:
             return read[0]
         states, carried = zip(*read, strict=True)
         layers = zip(*carried, strict=True)  # of each layer its states in all directions
         return torch.cat(states, 1), [
-            State(*(torch.cat(parts, 1) for parts in zip(*of, strict=True))) for of in layers
+            LayerState(*(torch.cat(parts, 1) for parts in zip(*of, strict=True))) for of in layers
         ]
 
     @property

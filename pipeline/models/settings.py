@@ -7,33 +7,33 @@ from pydantic import Field
 from pipeline.settings import Section, setting
 
 Channels = Annotated[int, Field(ge=8, multiple_of=8)]
-"""Normalised in groups of 8 (`captioner.py`)."""
+"""Normalized in groups of 8 (`captioner.py`)."""
 
-BELONGS_TO = {
+KEY_CELLS = {
     "activation": ("elman",),
     "recurrent_init": ("elman",),
     "forget_bias": ("lstm", "grid_lstm"),
     "zoneout_memory": ("lstm", "grid_lstm"),
     "goru_capacity": ("goru",),
-    "separate": ("elman", "lstm", "gru", "goru"),
-    "backward": ("elman", "lstm", "gru", "goru"),
+    "independent_directions": ("elman", "lstm", "gru", "goru"),
+    "reverse": ("elman", "lstm", "gru", "goru"),
     "grid_dimensions": ("grid_lstm",),
     "grid_tied": ("grid_lstm",),
     "grid_priority": ("grid_lstm",),
 }
 """Keys that not all cells have."""
 
-NOT_OF_IMAGES = (
+IGNORED_BY_IMAGE_GRID = (
     "bidirectional", "grid_priority", "layer_norm", "zoneout", "zoneout_memory", "permute",
 )  # fmt: skip
 """Keys that a grid of three dimensions does not heed."""
 
 READERS = (
-    "classification", "multilabel", "tagging", "translation", "images", "language_modelling",
+    "classification", "multilabel", "tagging", "translation", "images", "language_modeling",
 )  # fmt: skip
 """Tasks whose layers read a sequence; captioning's only write one."""
 
-OF_TASK = {
+KEY_TASKS = {
     "bidirectional": READERS,
     "pooling": ("classification", "multilabel", "images"),
     "permute": ("images",),
@@ -42,16 +42,16 @@ OF_TASK = {
     "attention_size": ("translation", "captioning"),
     "decoder_layers": ("translation",),
     "bridge": ("translation", "captioning"),
-    "tie_embeddings": ("translation", "captioning", "language_modelling"),
+    "tie_embeddings": ("translation", "captioning", "language_modeling"),
     "characters": ("tagging",),
     "crf": ("tagging",),
-    "vectors": ("tagging",),
-    "init_from": ("classification", "multilabel", "tagging", "language_modelling"),
-    "separate": ("classification", "multilabel", "tagging", "language_modelling"),
-    "backward": ("classification", "multilabel", "tagging", "language_modelling"),
-    "softmax": ("language_modelling",),
-    "activation_penalty": ("language_modelling",),
-    "change_penalty": ("language_modelling",),
+    "word_vectors": ("tagging",),
+    "init_from": ("classification", "multilabel", "tagging", "language_modeling"),
+    "independent_directions": ("classification", "multilabel", "tagging", "language_modeling"),
+    "reverse": ("classification", "multilabel", "tagging", "language_modeling"),
+    "softmax": ("language_modeling",),
+    "ar_alpha": ("language_modeling",),
+    "tar_beta": ("language_modeling",),
 }
 """Keys that not all tasks have."""
 
@@ -62,14 +62,14 @@ class ModelSettings(Section):
     layers: int = setting(2, "recurrent layers, one on the other", ge=1)
     hidden: int = setting(128, "units of one layer in one direction", ge=1)
     bidirectional: bool = setting(True, "read in both directions")
-    separate: bool = setting(
+    independent_directions: bool = setting(
         False,
         "bidirectional: each direction is a stack of its own; else a layer sees both of the last",
     )
-    backward: bool = setting(False, "read from the end, if in one direction")
+    reverse: bool = setting(False, "read from the end, if in one direction")
     init_from: str = setting(
         "",
-        "folder of a run, such as a language model's, whose tokeniser this one takes and whose "
+        "folder of a run, such as a language model's, whose tokenizer this one takes and whose "
         "embedding and recurrent layers it begins with; empty: random weights",
     )
     activation: Literal["tanh", "relu"] = setting("tanh", "elman: what bounds its states")
@@ -79,7 +79,7 @@ class ModelSettings(Section):
     forget_bias: float = setting(1.0, "lstm, grid_lstm: bias of the forget gate at first")
     goru_capacity: int = setting(
         0,
-        "goru: layers of rotations between neighbours, an even number; 0: FFT style, for which "
+        "goru: layers of rotations between neighbors, an even number; 0: FFT style, for which "
         "hidden is a power of two",
         ge=0,
     )
@@ -94,7 +94,7 @@ class ModelSettings(Section):
     grid_priority: bool = setting(
         True, "grid_lstm: depth sees what time has reached at its token, not at the one before"
     )
-    layer_norm: bool = setting(False, "normalise what each layer reads")
+    layer_norm: bool = setting(False, "normalize what each layer reads")
     skip: Literal["none", "residual", "highway"] = setting(
         "none", "connection past each layer but the first"
     )
@@ -111,7 +111,7 @@ class ModelSettings(Section):
         32, "tagging: units a direction of the layer over each word's characters; 0: none", ge=0
     )
     crf: bool = setting(True, "tagging: judge whole sequences of tags, not each for itself")
-    vectors: str = setting(
+    word_vectors: str = setting(
         "",
         "tagging: a file of word vectors in word2vec's or GloVe's text format to begin with, as "
         "wide as model.embedding; empty: none",
@@ -143,21 +143,21 @@ class ModelSettings(Section):
     )
     tie_embeddings: bool = setting(
         False,
-        "translation, captioning, language modelling: a token is scored by the weights that embed "
+        "translation, captioning, language modeling: a token is scored by the weights that embed "
         "it",
     )
     softmax: Literal["full", "adaptive"] = setting(
-        "full", "language modelling: over all tokens, or rare ones in groups and fewer dimensions"
+        "full", "language modeling: over all tokens, or rare ones in groups and fewer dimensions"
     )
-    activation_penalty: float = setting(
-        0.0, "language modelling: what the squares of the top states cost (AWD-LSTM: 2)", ge=0
+    ar_alpha: float = setting(
+        0.0, "language modeling: what the squares of the top states cost (AWD-LSTM: 2)", ge=0
     )
-    change_penalty: float = setting(
-        0.0, "language modelling: what the squares of their changes cost (AWD-LSTM: 1)", ge=0
+    tar_beta: float = setting(
+        0.0, "language modeling: what the squares of their changes cost (AWD-LSTM: 1)", ge=0
     )
     embedding_dropout: float = setting(
         0.0,
-        "share of tokens whose embedding is zeroed; language_modelling: of words, wherever they "
+        "share of tokens whose embedding is zeroed; language_modeling: of words, wherever they "
         "stand in a row",
         ge=0,
         lt=1,
@@ -168,6 +168,6 @@ class ModelSettings(Section):
     dropout: float = setting(0.0, "locked dropout before, between and after the layers", ge=0, lt=1)
 
     @property
-    def turned(self) -> tuple[bool, ...]:
+    def reversed_directions(self) -> tuple[bool, ...]:
         """Of each direction whether it reads from the end."""
-        return (False, True) if self.bidirectional else (self.backward,)
+        return (False, True) if self.bidirectional else (self.reverse,)

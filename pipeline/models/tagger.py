@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pipeline.models.crf import CRF
 from pipeline.models.dropout import LockedDropout, TokenDropout
 from pipeline.models.encoder import encoder
-from pipeline.models.pooling import Last, valid
+from pipeline.models.layers.crf import CRF
+from pipeline.models.layers.pooling import Last, valid
 from pipeline.models.settings import ModelSettings
 
 BYTES = 256
@@ -70,7 +70,7 @@ class Characters(nn.Module):
         nn.init.normal_(self.embedding.weight, std=0.1)
         own = {
             "hidden": units, "layers": 1, "bidirectional": True, "dropout": 0.0, "zoneout": 0.0,
-            "zoneout_memory": 0.0, "layer_norm": False, "separate": False, "backward": False,
+            "zoneout_memory": 0.0, "layer_norm": False, "independent_directions": False, "reverse": False,
         }  # fmt: skip
         self.stack = encoder(units, settings.model_copy(update=own), CHARACTERS)
         self.last = Last(self.stack.outputs, units)

@@ -6,17 +6,17 @@ directions, H hidden units.
 
 from torch import Tensor, nn
 
-from pipeline.models.decoder import Decoder, Memory
+from pipeline.models.decoding.decoder import Decoder, Memory
+from pipeline.models.decoding.seq2seq import EncoderDecoder
 from pipeline.models.dropout import LockedDropout, TokenDropout
 from pipeline.models.encoder import encoder
 from pipeline.models.settings import ModelSettings
-from pipeline.models.writer import Writer
 
 DECODER = 2000
 """Places of the decoder's dropouts, behind those of the encoder."""
 
 
-class Translator(Writer):
+class Translator(EncoderDecoder):
     """A recurrent encoder and a recurrent decoder with attention (Bahdanau et al. 2015)."""
 
     def __init__(self, settings: ModelSettings, source: int, target: int | None = None) -> None:

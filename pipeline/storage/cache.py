@@ -17,8 +17,8 @@ from pathlib import Path
 from filelock import FileLock
 
 from pipeline.errors import DatasetError
+from pipeline.storage.base import Range, Store
 from pipeline.storage.local import LocalStore
-from pipeline.storage.store import Range, Store
 
 LEFT_BY_EVICTION = 0.9
 """Share of the bound that may still be taken when entries had to go, so that they go in bulk."""

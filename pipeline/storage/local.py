@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.errors import DatasetError
-from pipeline.storage.store import Range
+from pipeline.storage.base import Range
 
 
 class LocalStore:

@@ -15,7 +15,7 @@ from fsspec.asyn import get_loop, sync
 from fsspec.implementations.asyn_wrapper import AsyncFileSystemWrapper
 
 from pipeline.errors import DatasetError
-from pipeline.storage.store import Range
+from pipeline.storage.base import Range
 
 AT_ONCE = 32
 """Ranges that are under way at a time."""

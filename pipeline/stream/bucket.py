@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from pipeline.stream.batch import Batch, collate
-from pipeline.stream.cuts import bin_edges, cut
+from pipeline.stream.batching import bin_edges, cut
 from pipeline.stream.rows import Columns, Ragged, Rows
 
 

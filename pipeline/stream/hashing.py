@@ -12,7 +12,7 @@ _MASK = 0xFFFFFFFFFFFFFFFF
 
 
 def mix(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """The finaliser of SplitMix64 (Steele, Lea and Flood 2014): a bijection that scatters bits."""
+    """The finalizer of SplitMix64 (Steele, Lea and Flood 2014): a bijection that scatters bits."""
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return x ^ (x >> np.uint64(31))

@@ -7,10 +7,10 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from pipeline.corpus.dataset import Split
-from pipeline.corpus.index import Records, checksums, record
+from pipeline.corpus.dataset.index import Records, checksums, record
+from pipeline.corpus.dataset.manifest import Split
 from pipeline.errors import DatasetError
-from pipeline.storage.store import Range, Store
+from pipeline.storage.base import Range, Store
 
 
 @dataclass(frozen=True)

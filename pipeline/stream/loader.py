@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Update:
-    """The batches between two steps of the optimiser, of one rank, and what all ranks share."""
+    """The batches between two steps of the optimizer, of one rank, and what all ranks share."""
 
     batches: list[Batch]
     rows: int

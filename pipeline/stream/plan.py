@@ -4,7 +4,7 @@ Each pass over a dataset takes its blocks in the order of a keyed permutation. A
 passes, or a part of one, over each dataset; it is cut into windows, each with its share of every
 dataset. The rows of a window are dealt to `lanes` contiguous spans; in each lane they are shuffled
 by hash and then sorted by length. The lanes are read in turn, and this sequence is cut into batches
-whose rows times padded length fit the token budget. The batches are shuffled, and `micro_batches`
+whose rows times padded length fit the token budget. The batches are shuffled, and `accumulation_steps`
 of them in a row make an update.
 
 Rank r of a world of n owns the lanes v with v * n // lanes = r, hence of each batch the rows that
@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import TrainingError
-from pipeline.stream.cuts import Cut, bin_edges, cut, cut_rows
+from pipeline.stream.batching import Cut, bin_edges, cut, cut_rows
 from pipeline.stream.hashing import draw, key
 from pipeline.stream.index import Block, Index
 from pipeline.stream.lanes import Lanes
@@ -47,7 +47,7 @@ class Position:
 
 
 @dataclass(frozen=True)
-class Source:
+class PlanSource:
     """A split of one dataset, and how many passes over it an epoch makes."""
 
     index: Index
@@ -121,7 +121,7 @@ class Plan:
 
     def __init__(
         self,
-        sources: Sequence[Source],
+        sources: Sequence[PlanSource],
         settings: StreamSettings,
         seed: int,
         *,
@@ -145,7 +145,7 @@ class Plan:
     def windows(self, epoch: int) -> int:
         """Windows of an epoch; the blocks of each source are spread over them evenly."""
         blocks = [s.blocks_before(epoch + 1) - s.blocks_before(epoch) for s in self.sources]
-        enough = -(-sum(blocks) // (self.settings.lanes * self.settings.window))
+        enough = -(-sum(blocks) // (self.settings.lanes * self.settings.shuffle_window))
         return min(enough, max(blocks))  # none without a block
 
     def window(self, epoch: int, number: int) -> Window:
@@ -234,7 +234,7 @@ class Plan:
 
     def _updates(self, epoch: int, number: int, padded: Ints) -> list[list[Cut]]:
         """Cut the sequence of a window, its rows padded to `padded` tokens each, into updates."""
-        s, k = self.settings, self.settings.micro_batches
+        s, k = self.settings, self.settings.accumulation_steps
         if s.batch_rows:
             cuts = cut_rows(padded, s.batch_rows // k)
         else:

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from pipeline.corpus.blocks import schema
-from pipeline.corpus.dataset import INDEX, Manifest
+from pipeline.corpus.dataset.blocks import schema
+from pipeline.corpus.dataset.manifest import INDEX, Manifest
 from pipeline.errors import DatasetError
-from pipeline.storage.store import Range, Store
+from pipeline.storage.base import Range, Store
 from pipeline.stream.index import Block, Index
 
 AT_ONCE = 64

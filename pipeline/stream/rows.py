@@ -8,8 +8,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pipeline.corpus.blocks import of_lists, of_values, to_numpy
-from pipeline.corpus.column import Cell
+from pipeline.corpus.dataset.blocks import of_lists, of_values, to_numpy
+from pipeline.corpus.fields.base import Cell
 from pipeline.stream.index import Block
 
 

@@ -18,12 +18,12 @@ class StreamSettings(Section):
         "rows of one update, whatever their lengths, instead of a budget; 0: the budget",
         ge=0,
     )
-    stretch: int = setting(
+    bptt_length: int = setting(
         70,
-        "language modelling: tokens of each lane in an update, past which no gradient goes back",
+        "language modeling: tokens of each lane in an update, past which no gradient goes back",
         ge=1,
     )
-    micro_batches: int = setting(
+    accumulation_steps: int = setting(
         1, "batches of different lengths that one update accumulates; the budget is split", ge=1
     )
     bucketing: bool = setting(
@@ -35,7 +35,7 @@ class StreamSettings(Section):
         ge=1,
         le=MOST_LANES,
     )
-    window: int = setting(
+    shuffle_window: int = setting(
         16, "blocks of a lane shuffled together: more mix better, in more memory", ge=1
     )
     repeat: Passes = setting(1.0, "passes over the corpus in an epoch, such as 3 or 0.25")
@@ -44,7 +44,7 @@ class StreamSettings(Section):
         "further prepared folders or URLs to train on, each with its passes in an epoch; made "
         "with the same corpus.tokenizer and labels",
     )
-    direct: int = setting(
+    unprepared_rows: int = setting(
         0,
         "train on the files of corpus.input, such as WebDataset tars, without preparing them: so "
         "many rows an epoch, shuffled and resumed in part only; 0: prepare",
@@ -56,7 +56,7 @@ class StreamSettings(Section):
         "at a damaged or missing block; skip: its rows get weight 0 and are counted",
         may_change=True,
     )
-    max_corrupt: float = setting(
+    max_corrupt_ratio: float = setting(
         0.01,
         "share of the rows, an epoch's at least, that may be skipped before the run stops",
         ge=0,

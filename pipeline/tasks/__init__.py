@@ -11,7 +11,7 @@ WHERE = {
     "captioning": ("captioning", "Captioning"),
     "classification": ("classification", "Classification"),
     "images": ("images", "Images"),
-    "language_modelling": ("language_modelling", "LanguageModelling"),
+    "language_modeling": ("language_modeling", "LanguageModeling"),
     "multilabel": ("multilabel", "MultiLabel"),
     "tagging": ("tagging", "Tagging"),
     "translation": ("translation", "Translation"),

@@ -8,18 +8,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pipeline.corpus.fields import Field
+from pipeline.corpus.field_spec import FieldSpec
 from pipeline.corpus.settings import CorpusSettings
 from pipeline.models.captioner import Captioner, Pixels, Regions
 from pipeline.stream.batch import Batch
-from pipeline.tasks.sample import Picture
-from pipeline.tasks.writing import Writing, streams
+from pipeline.tasks.sample import ImageData
+from pipeline.tasks.seq2seq import Seq2SeqTask, streams
 
 ORDERS = {"bleu1": 1, "bleu2": 2, "bleu3": 3, "bleu": 4}
 """Of BLEU: up to how many words in a row are compared."""
 
 
-class Captioning(Writing):
+class Captioning(Seq2SeqTask):
     """Each caption of an image counts as much as it has tokens. What is written of an image is
     judged by all of them: BLEU-1 to BLEU-4 as sacrebleu counts them, the share that is one of them
     word for word (`exact`), and CIDEr where pycocoevalcap is installed.
@@ -28,13 +28,15 @@ class Captioning(Writing):
     reads, writes = "image", "caption"
 
     @staticmethod
-    def fields(corpus: CorpusSettings) -> tuple[Field, ...]:
-        target = Field("target", corpus.target, "targets")
+    def fields(corpus: CorpusSettings) -> tuple[FieldSpec, ...]:
+        target = FieldSpec("target", corpus.target, "targets")
         if corpus.features:
-            return Field("image", corpus.image, "features", width=corpus.features), target
+            return FieldSpec("image", corpus.image, "features", width=corpus.features), target
         rows, columns = corpus.image_size
         width = columns * corpus.channels
-        return Field("image", corpus.image, "pixels", width=width, plane=(rows, columns)), target
+        return FieldSpec(
+            "image", corpus.image, "pixels", width=width, plane=(rows, columns)
+        ), target
 
     def build(self) -> nn.Module:
         field = self.data.fields[0]
@@ -57,11 +59,11 @@ class Captioning(Writing):
             return {"plane": tuple(-(-size // halved) for size in field.plane)}
         return {"read": [f"region {number}" for number in range(1, int(batch.lengths[row]) + 1)]}
 
-    def picture(self, batch: Batch, row: int) -> Picture | None:
+    def picture(self, batch: Batch, row: int) -> ImageData | None:
         field = self.data.fields[0]
         if field.kind != "pixels":
             return None
-        return Picture.of(batch.columns["image"][row].cpu().numpy().reshape(*field.plane, -1))
+        return ImageData.of(batch.columns["image"][row].cpu().numpy().reshape(*field.plane, -1))
 
     def figures(
         self, written: Sequence[str], references: Sequence[Sequence[str]]

@@ -7,17 +7,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pipeline.corpus.fields import Field
+from pipeline.corpus.field_spec import FieldSpec
 from pipeline.corpus.settings import CorpusSettings
 from pipeline.errors import ConfigError
 from pipeline.models.classifier import Classifier
 from pipeline.models.settings import ModelSettings
 from pipeline.stream.batch import Batch
-from pipeline.tasks.sample import Picture
+from pipeline.tasks.sample import ImageData
 from pipeline.tasks.settings import TaskSettings
 from pipeline.tasks.task import Contents, Evaluation, Mistake, Task
 
-SMALLEST = torch.finfo(torch.float64).tiny  # that a likelihood counts as, lest its log be infinite
+MIN_PROBABILITY = torch.finfo(
+    torch.float64
+).tiny  # that a likelihood counts as, lest its log be infinite
 
 
 class Classification(Task):
@@ -39,8 +41,8 @@ class Classification(Task):
         self.class_weights = torch.tensor(_weights(settings, self.labels, data))  # [C]
 
     @staticmethod
-    def fields(corpus: CorpusSettings) -> tuple[Field, ...]:
-        return (Field("tokens", corpus.text, "text"), Field("label", corpus.label, "label"))
+    def fields(corpus: CorpusSettings) -> tuple[FieldSpec, ...]:
+        return (FieldSpec("tokens", corpus.text, "text"), FieldSpec("label", corpus.label, "label"))
 
     def build(self) -> nn.Module:
         return Classifier(self.model, self.data.vocabularies["tokenizer"], len(self.labels))
@@ -67,7 +69,7 @@ class Classification(Task):
     def evaluate(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, list[Mistake]]:
         """The tally is [C * C + 1]: the confusion matrix (true, predicted), then the loss."""
         label, predicted = batch.columns["label"], outputs.argmax(-1)
-        likelihood = outputs.gather(-1, label[:, None])[:, 0].clamp_min(SMALLEST)  # [B]
+        likelihood = outputs.gather(-1, label[:, None])[:, 0].clamp_min(MIN_PROBABILITY)  # [B]
         losses = -likelihood.log() * batch.weights
         cells = label * len(self.labels) + predicted  # [B]
         counts = torch.bincount(cells, batch.weights.double(), len(self.labels) ** 2)
@@ -121,7 +123,7 @@ class Classification(Task):
         """The tokens of a row, by which a person knows it."""
         return batch.columns["tokens"][row, : batch.lengths[row]].tolist()
 
-    def _picture(self, batch: Batch, row: int) -> Picture | None:
+    def _picture(self, batch: Batch, row: int) -> ImageData | None:
         """The same of an image."""
         return None
 
@@ -144,7 +146,7 @@ def _weights(settings: TaskSettings, labels: Sequence[str], data: Contents) -> l
         if not counts:
             raise ConfigError(
                 "task.class_weights=balanced: wants the numbers of rows of each label, which only "
-                "a prepared dataset has; set stream.direct=0, or give a weight for each label"
+                "a prepared dataset has; set stream.unprepared_rows=0, or give a weight for each label"
             )
         return [sum(counts) / (len(counts) * max(count, 1)) for count in counts]
     if unknown := [name for name in asked if name not in labels]:

@@ -5,14 +5,14 @@ from typing import Any
 
 from torch import nn
 
-from pipeline.corpus import images
-from pipeline.corpus.fields import Field
+from pipeline.corpus.field_spec import FieldSpec
+from pipeline.corpus.fields import images
 from pipeline.corpus.settings import CorpusSettings
 from pipeline.models.classifier import Classifier
-from pipeline.models.images import Steps
+from pipeline.models.layers.images import ImageSteps
 from pipeline.stream.batch import Batch
 from pipeline.tasks.classification import Classification
-from pipeline.tasks.sample import Picture
+from pipeline.tasks.sample import ImageData
 
 
 class Images(Classification):
@@ -22,17 +22,17 @@ class Images(Classification):
     reads = "steps"
 
     @staticmethod
-    def fields(corpus: CorpusSettings) -> tuple[Field, ...]:
+    def fields(corpus: CorpusSettings) -> tuple[FieldSpec, ...]:
         width, plane = images.features(corpus), images.plane(corpus)
         return (
-            Field("steps", corpus.image, "steps", width=width, plane=plane),
-            Field("label", corpus.label, "label"),
+            FieldSpec("steps", corpus.image, "steps", width=width, plane=plane),
+            FieldSpec("label", corpus.label, "label"),
         )
 
     def build(self) -> nn.Module:
         field = self.data.fields[0]
         down, across = field.plane
-        embedding = Steps(field.width, down * across, self.model)
+        embedding = ImageSteps(field.width, down * across, self.model)
         return Classifier(self.model, embedding, len(self.labels), field.plane)
 
     @staticmethod
@@ -42,8 +42,8 @@ class Images(Classification):
     def _text(self, batch: Batch, row: int) -> list[int]:
         return []
 
-    def _picture(self, batch: Batch, row: int) -> Picture:
+    def _picture(self, batch: Batch, row: int) -> ImageData:
         made = self.data.settings
         side = made["patch"] if made["step"] == "patch" else 0
         steps = batch.columns["steps"][row].cpu().numpy()
-        return Picture.of(images.pixels(steps, made["image_size"], side))
+        return ImageData.of(images.pixels(steps, made["image_size"], side))

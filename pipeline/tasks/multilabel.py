@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pipeline.corpus.fields import Field
+from pipeline.corpus.field_spec import FieldSpec
 from pipeline.corpus.settings import CorpusSettings
 from pipeline.models.classifier import Classifier
 from pipeline.models.settings import ModelSettings
@@ -15,7 +15,7 @@ from pipeline.stream.batch import Batch
 from pipeline.tasks.settings import TaskSettings
 from pipeline.tasks.task import Contents, Evaluation, Mistake, Task
 
-SMALLEST = 1e-12  # that a likelihood counts as, lest its log be infinite
+MIN_PROBABILITY = 1e-12  # that a likelihood counts as, lest its log be infinite
 
 
 class MultiLabel(Task):
@@ -29,15 +29,18 @@ class MultiLabel(Task):
 
     sums = ("loss", "rows", "correct")
     best = "micro_f1"
-    of_rows = ("labels",)
+    per_row_fields = ("labels",)
 
     def __init__(self, settings: TaskSettings, model: ModelSettings, data: Contents) -> None:
         self.model = model
         self.vocabulary, self.labels = data.vocabularies["tokenizer"], data.names["labels"]
 
     @staticmethod
-    def fields(corpus: CorpusSettings) -> tuple[Field, ...]:
-        return (Field("tokens", corpus.text, "text"), Field("labels", corpus.label, "labels"))
+    def fields(corpus: CorpusSettings) -> tuple[FieldSpec, ...]:
+        return (
+            FieldSpec("tokens", corpus.text, "text"),
+            FieldSpec("labels", corpus.label, "labels"),
+        )
 
     def build(self) -> nn.Module:
         return Classifier(self.model, self.vocabulary, len(self.labels))
@@ -63,7 +66,7 @@ class MultiLabel(Task):
         then the loss, the rows that are wholly right, and the rows."""
         true, said = self._true(batch).double(), (outputs >= 0.5).double()  # [B, C]
         weights = batch.weights.double()
-        likelihood = torch.where(true > 0, outputs, 1 - outputs).clamp_min(SMALLEST)
+        likelihood = torch.where(true > 0, outputs, 1 - outputs).clamp_min(MIN_PROBABILITY)
         losses = -likelihood.log().sum(-1) * weights  # [B]
         right = (true == said).all(-1).double()
         counts = torch.stack([true, said, true * said]) * weights[:, None]  # [3, B, C]

@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
-class Piece:
+class TextSpan:
     """Some words of a text."""
 
     text: str
@@ -26,7 +26,7 @@ MOST_PIXELS = 128
 
 
 @dataclass(frozen=True)
-class Picture:
+class ImageData:
     """An image of bytes."""
 
     shape: tuple[int, int, int]
@@ -35,7 +35,7 @@ class Picture:
     """Pixel after pixel, row after row; base64 where it is written down."""
 
     @classmethod
-    def of(cls, pixels: Any) -> "Picture":
+    def of(cls, pixels: Any) -> "ImageData":
         """Of [H, W, K]."""
         array = np.asarray(pixels, np.uint8)
         step = -(-max(array.shape[:2]) // MOST_PIXELS)
@@ -45,7 +45,7 @@ class Picture:
 
 
 @dataclass(frozen=True)
-class Attention:
+class AttentionMap:
     """Where a decoder looked while it wrote each of n tokens."""
 
     written: list[str]
@@ -58,7 +58,7 @@ class Attention:
     """Of a picture: the S regions are so many down and across."""
 
     @classmethod
-    def of(cls, written: Sequence[str], weights: Tensor, **read: Any) -> "Attention":
+    def of(cls, written: Sequence[str], weights: Tensor, **read: Any) -> "AttentionMap":
         """Of weights [n, S], to three places."""
         rounded = [[round(w, 3) for w in row] for row in weights.float().tolist()]
         return cls(list(written), rounded, **read)
@@ -68,9 +68,9 @@ class Attention:
 class Sample:
     """One document. Its texts have names, such as source, reference and translation."""
 
-    texts: Mapping[str, str | list[Piece]]
-    picture: Picture | None = None
-    attention: Attention | None = None
+    texts: Mapping[str, str | list[TextSpan]]
+    picture: ImageData | None = None
+    attention: AttentionMap | None = None
 
 
 SAMPLES = TypeAdapter(list[Sample])

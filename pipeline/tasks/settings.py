@@ -7,24 +7,24 @@ from pydantic import Field
 from pipeline.settings import Section, setting
 
 TaskName = Literal[
-    "classification", "multilabel", "tagging", "translation", "language_modelling", "images",
+    "classification", "multilabel", "tagging", "translation", "language_modeling", "images",
     "captioning",
 ]  # fmt: skip
-PICTURED = ("images", "captioning")
+IMAGE_TASKS = ("images", "captioning")
 """Tasks that read images."""
 Weight = Annotated[float, Field(gt=0)]
 
-OF_TASK = {
+KEY_TASKS = {
     "label_smoothing": ("classification", "images", "translation", "captioning"),
     "class_weights": ("classification", "images"),
-    "forget": ("language_modelling",),
-    "write": ("language_modelling",),
-    "temperature": ("language_modelling",),
-    "seed": ("language_modelling",),
-    "beams": ("translation", "captioning"),
-    "best": ("translation", "captioning"),
+    "state_reset_prob": ("language_modeling",),
+    "max_new_tokens": ("language_modeling",),
+    "temperature": ("language_modeling",),
+    "seed": ("language_modeling",),
+    "beam_size": ("translation", "captioning"),
+    "n_best": ("translation", "captioning"),
     "length_penalty": ("translation", "captioning"),
-    "max_growth": ("translation",),
+    "max_length_ratio": ("translation",),
     "max_length": ("captioning",),
     "bleu_tokenizer": ("translation", "captioning"),
 }
@@ -36,26 +36,26 @@ class TaskSettings(Section):
         "classification",
         "what is learnt: a label of each text (classification) or image (images), any number of "
         "labels (multilabel), a tag of each word (tagging), a text of another language "
-        "(translation), captions of an image (captioning), what comes next (language_modelling)",
+        "(translation), captions of an image (captioning), what comes next (language_modeling)",
     )
-    forget: float = setting(
+    state_reset_prob: float = setting(
         0.02,
-        "language_modelling: share of stretches of training that begin with states of zeros, as "
+        "language_modeling: share of stretches of training that begin with states of zeros, as "
         "evaluation and any other use of the model do; without them it may forget how",
         ge=0,
         le=1,
     )
-    write: int = setting(
-        50, "language_modelling: tokens that prediction goes on with", ge=1, may_change=True
+    max_new_tokens: int = setting(
+        50, "language_modeling: tokens that prediction goes on with", ge=1, may_change=True
     )
     temperature: float = setting(
         0.8,
-        "language_modelling: how freely it draws them; 0: always the likeliest",
+        "language_modeling: how freely it draws them; 0: always the likeliest",
         ge=0,
         le=1000,
         may_change=True,
     )
-    seed: int = setting(0, "language_modelling: of these draws", ge=0, lt=2**31, may_change=True)
+    seed: int = setting(0, "language_modeling: of these draws", ge=0, lt=2**31, may_change=True)
     label_smoothing: float = setting(
         0.0,
         "classification, images, translation, captioning: share of the weight of each row or token "
@@ -63,14 +63,14 @@ class TaskSettings(Section):
         ge=0,
         lt=1,
     )
-    beams: int = setting(
+    beam_size: int = setting(
         4,
         "translation, captioning: hypotheses that are followed; 1: greedy",
         ge=1,
         le=100,
         may_change=True,
     )
-    best: int = setting(
+    n_best: int = setting(
         1, "translation, captioning: how many prediction tells", ge=1, may_change=True
     )
     length_penalty: float = setting(
@@ -79,7 +79,7 @@ class TaskSettings(Section):
         ge=0,
         may_change=True,
     )
-    max_growth: float = setting(
+    max_length_ratio: float = setting(
         3.0,
         "translation: tokens that one may have for each of its source's, and ten more",
         gt=0,

@@ -7,17 +7,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pipeline.corpus import spans
-from pipeline.corpus.fields import Field
+from pipeline.corpus.field_spec import FieldSpec
+from pipeline.corpus.fields import bio_spans
 from pipeline.corpus.settings import CorpusSettings
 from pipeline.models.settings import ModelSettings
 from pipeline.models.tagger import Tagger
 from pipeline.stream.batch import Batch
-from pipeline.tasks.sample import Piece, Sample
+from pipeline.tasks.sample import Sample, TextSpan
 from pipeline.tasks.settings import TaskSettings
 from pipeline.tasks.task import Contents, Evaluation, Mistake, Task
 
-NONE = 0  # in `outputs`, past the end of a row; there the tags count from 1
+NO_TAG = 0  # in `outputs`, past the end of a row; there the tags count from 1
 
 
 class Tagging(Task):
@@ -28,25 +28,25 @@ class Tagging(Task):
     """
 
     sums = ("loss", "words")
-    in_use = MappingProxyType({"long_texts": "split"})  # every word is asked for
+    prediction_overrides = MappingProxyType({"overflow": "split"})  # every word is asked for
 
     def __init__(self, settings: TaskSettings, model: ModelSettings, data: Contents) -> None:
         self.settings, self.model = settings, model
         self.vocabulary, self.tags = data.vocabularies["tokenizer"], list(data.names["tags"])
-        self.scheme = spans.scheme(self.tags)
-        self.labels = spans.labels(self.tags) if self.scheme else []
+        self.scheme = bio_spans.scheme(self.tags)
+        self.labels = bio_spans.labels(self.tags) if self.scheme else []
         self.best = "f1" if self.scheme else "accuracy"
 
     @staticmethod
-    def fields(corpus: CorpusSettings) -> tuple[Field, ...]:
+    def fields(corpus: CorpusSettings) -> tuple[FieldSpec, ...]:
         return (
-            Field("tokens", corpus.text, "words"),
-            Field("characters", corpus.text, "characters", width=corpus.word_bytes),
-            Field("tags", corpus.label, "tags"),
+            FieldSpec("tokens", corpus.text, "words"),
+            FieldSpec("characters", corpus.text, "characters", width=corpus.word_bytes),
+            FieldSpec("tags", corpus.label, "tags"),
         )
 
     def build(self) -> nn.Module:
-        allowed = torch.from_numpy(spans.allowed(self.tags)) if self.scheme else None
+        allowed = torch.from_numpy(bio_spans.allowed(self.tags)) if self.scheme else None
         return Tagger(self.model, self.vocabulary, len(self.tags), allowed)
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
@@ -58,7 +58,7 @@ class Tagging(Task):
         return {"loss": loss / words}
 
     def outputs(self, model: nn.Module, batch: Batch) -> Tensor:
-        """[B, T, 2]: the likeliest tag of each word, from 1 on, NONE past the end, and its share of
+        """[B, T, 2]: the likeliest tag of each word, from 1 on, NO_TAG past the end, and its share of
         the row's loss, where the tags are known."""
         assert isinstance(model, Tagger)
         emissions = model.emissions(*_given(batch))  # [T, B, C]
@@ -68,14 +68,14 @@ class Tagging(Task):
         if "tags" in batch.columns:
             losses = model.scorer.nll(emissions, batch.columns["tags"].t(), batch.lengths)
         shares = (losses / batch.lengths)[:, None] * inside
-        return torch.stack([(tags + 1).masked_fill(~inside, NONE).double(), shares.double()], -1)
+        return torch.stack([(tags + 1).masked_fill(~inside, NO_TAG).double(), shares.double()], -1)
 
     def evaluate(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, list[Mistake]]:
         """The tally is [C * C + 3 * L + 2]: the confusion matrix of words (true, predicted); of
         each label how many entities there are, are predicted and are right; the loss and the rows.
         """
         counts = torch.zeros(len(self.tags) ** 2, dtype=torch.float64)
-        entities = {label: spans.Counts() for label in self.labels}
+        entities = {label: bio_spans.Counts() for label in self.labels}
         mistakes: list[Mistake] = []
         loss = rows = 0.0
         weights, lengths = batch.weights.tolist(), batch.lengths.tolist()
@@ -89,7 +89,7 @@ class Tagging(Task):
             counts += torch.bincount(true * len(self.tags) + predicted, minlength=len(counts))
             pair = self._named(true.tolist()), self._named(predicted.tolist())
             if self.scheme:
-                for label, found in spans.count([pair]).items():
+                for label, found in bio_spans.count([pair]).items():
                     entities[label] += found
             if pair[0] != pair[1]:
                 words = _words(batch.columns["characters"][i, :length])
@@ -113,8 +113,8 @@ class Tagging(Task):
         }
         if self.scheme:
             triples = zip(told[::3], told[1::3], told[2::3], strict=True)
-            counts = (spans.Counts(*map(int, triple)) for triple in triples)
-            scores = spans.f1(dict(zip(self.labels, counts, strict=True)))
+            counts = (bio_spans.Counts(*map(int, triple)) for triple in triples)
+            scores = bio_spans.f1(dict(zip(self.labels, counts, strict=True)))
             metrics |= {"precision": scores.precision, "recall": scores.recall, "f1": scores.f1}
         return Evaluation(metrics, table.long().tolist(), self.tags, counted="words")
 
@@ -144,12 +144,12 @@ class Tagging(Task):
     def predict(self, outputs: Tensor, given: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = []
         for row, values in zip(outputs[..., 0].long().tolist(), given, strict=True):
-            tags = self._named([tag - 1 for tag in row if tag != NONE])
+            tags = self._named([tag - 1 for tag in row if tag != NO_TAG])
             words = values["tokens"]
             if self.scheme:
                 entities = [
                     {"label": s.label, "text": " ".join(words[s.start : s.stop]), **_places(s)}
-                    for s in spans.spans(tags)
+                    for s in bio_spans.spans(tags)
                 ]
                 found.append({"spans": entities})
             else:
@@ -167,19 +167,19 @@ class Tagging(Task):
 
     def _pieces(
         self, words: Sequence[str], tags: Sequence[str], others: Sequence[str]
-    ) -> list[Piece]:
+    ) -> list[TextSpan]:
         """Words marked by their tags, wrong where the other tags of the same words disagree."""
         if not self.scheme:
             pairs = zip(words, tags, others, strict=True)
-            return [Piece(word, tag, tag != other) for word, tag, other in pairs]
-        stop, right = 0, set(spans.spans(others))
-        pieces: list[Piece] = []
-        for span in spans.spans(tags):
-            pieces += [Piece(word) for word in words[stop : span.start]]
+            return [TextSpan(word, tag, tag != other) for word, tag, other in pairs]
+        stop, right = 0, set(bio_spans.spans(others))
+        pieces: list[TextSpan] = []
+        for span in bio_spans.spans(tags):
+            pieces += [TextSpan(word) for word in words[stop : span.start]]
             marked = " ".join(words[span.start : span.stop])
-            pieces.append(Piece(marked, span.label, span not in right))
+            pieces.append(TextSpan(marked, span.label, span not in right))
             stop = span.stop
-        return [*pieces, *(Piece(word) for word in words[stop:])]
+        return [*pieces, *(TextSpan(word) for word in words[stop:])]
 
 
 def _given(batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -193,5 +193,5 @@ def _words(characters: Tensor) -> list[str]:
     return [bytes(word).rstrip(b"\0").decode("utf-8", "replace") for word in characters.tolist()]
 
 
-def _places(span: spans.Span) -> dict[str, int]:
+def _places(span: bio_spans.Span) -> dict[str, int]:
     return {"start": span.start, "stop": span.stop}

@@ -13,12 +13,12 @@ from typing import Any, ClassVar, Protocol
 
 from torch import Tensor, nn
 
-from pipeline.corpus.fields import Field
+from pipeline.corpus.field_spec import FieldSpec
 from pipeline.corpus.settings import CorpusSettings
 from pipeline.errors import ConfigError
 from pipeline.models.settings import ModelSettings
 from pipeline.stream.batch import Batch
-from pipeline.tasks.sample import Picture, Sample
+from pipeline.tasks.sample import ImageData, Sample
 from pipeline.tasks.settings import TaskSettings
 
 
@@ -47,7 +47,7 @@ class Mistake:
     """The text, or nothing if `shown` has it."""
     shown: dict[str, Any]
     """What a person wants to see beside it."""
-    picture: Picture | None = None
+    picture: ImageData | None = None
     """The document, if it is an image."""
 
 
@@ -55,7 +55,7 @@ class Contents(Protocol):
     """What a task knows of its dataset."""
 
     @property
-    def fields(self) -> Sequence[Field]:
+    def fields(self) -> Sequence[FieldSpec]:
         """What the columns of its shards are."""
 
     @property
@@ -70,7 +70,7 @@ class Contents(Protocol):
     def names(self) -> Mapping[str, Sequence[str]]:
         """What the indices in a field of labels or tags stand for."""
 
-    def token_bytes(self, vocabulary: str) -> Sequence[float]:
+    def token_byte_lengths(self, vocabulary: str) -> Sequence[float]:
         """How many bytes of text each token of a vocabulary stands for, NaN where that cannot be
         told."""
 
@@ -89,16 +89,16 @@ class Task(ABC):
     """Names of the sums that `loss` returns: the loss first, then what it is divided by."""
     best: str
     """The metric by which the best checkpoint is chosen."""
-    less_is_better = False
+    lower_is_better = False
     """Whether that is the least, else the greatest."""
-    in_use: Mapping[str, str] = MappingProxyType({})
+    prediction_overrides: Mapping[str, str] = MappingProxyType({})
     """Settings of the corpus that are others in prediction than in training."""
     libraries: ClassVar[tuple[str, ...]] = ()
     """What evaluation imports that not every installation has."""
     settings: TaskSettings
-    of_rows: tuple[str, ...] = ()
+    per_row_fields: tuple[str, ...] = ()
     """Fields whose lists are of a whole text, such as its labels, with no item for each token."""
-    contiguous = False
+    stateful = False
     """Whether texts go on from one update to the next, and the task carries a state along."""
 
     @abstractmethod
@@ -114,7 +114,7 @@ class Task(ABC):
 
     @staticmethod
     @abstractmethod
-    def fields(corpus: CorpusSettings) -> tuple[Field, ...]:
+    def fields(corpus: CorpusSettings) -> tuple[FieldSpec, ...]:
         """The columns of the raw data that the task needs, in the order of the shards' columns."""
 
     @abstractmethod

@@ -5,19 +5,19 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from pipeline.corpus.fields import Field
+from pipeline.corpus.field_spec import FieldSpec
 from pipeline.corpus.settings import CorpusSettings
 from pipeline.models.settings import ModelSettings
 from pipeline.models.translator import Translator
 from pipeline.stream.batch import Batch
+from pipeline.tasks.seq2seq import Seq2SeqTask, streams
 from pipeline.tasks.settings import TaskSettings
 from pipeline.tasks.task import Contents
-from pipeline.tasks.writing import Writing, streams
 
 MORE = 10  # tokens that a translation may have beside those that its source allows it
 
 
-class Translation(Writing):
+class Translation(Seq2SeqTask):
     """Judged by BLEU and chrF, as sacrebleu counts them."""
 
     reads, writes = "source", "translation"
@@ -28,11 +28,11 @@ class Translation(Writing):
         self.source, self.vocabulary = _vocabularies(self.joint)
 
     @staticmethod
-    def fields(corpus: CorpusSettings) -> tuple[Field, ...]:
-        source, target = _vocabularies(corpus.joint)
+    def fields(corpus: CorpusSettings) -> tuple[FieldSpec, ...]:
+        source, target = _vocabularies(corpus.shared_vocab)
         return (
-            Field("source", corpus.text, "text", vocabulary=source),
-            Field("target", corpus.target, "target", vocabulary=target),
+            FieldSpec("source", corpus.text, "text", vocabulary=source),
+            FieldSpec("target", corpus.target, "target", vocabulary=target),
         )
 
     def build(self) -> nn.Module:
@@ -40,7 +40,7 @@ class Translation(Writing):
         return Translator(self.model, source, None if self.joint else target)
 
     def limits(self, lengths: Tensor) -> Tensor:
-        return (lengths * self.settings.max_growth).long() + MORE
+        return (lengths * self.settings.max_length_ratio).long() + MORE
 
     def shown(self, batch: Batch, row: int) -> dict[str, Any]:
         source = batch.columns["source"][row, : batch.lengths[row]].tolist()

@@ -14,19 +14,22 @@ import torch
 
 from pipeline import kernels, tasks
 from pipeline.config import Config
-from pipeline.corpus.dataset import Manifest, check_settings, open_dataset
+from pipeline.corpus.dataset.manifest import Manifest, check_settings, open_dataset
 from pipeline.errors import DatasetError, InputError, TrainingError
-from pipeline.storage.store import is_url
-from pipeline.stream.contiguous import open_contiguous
+from pipeline.optim import schedule
+from pipeline.run import checkpoint, summary
+from pipeline.run.checkpoint import TrainingState
+from pipeline.run.folder import RunFolder
+from pipeline.runtime import precision
+from pipeline.runtime.process_group import RankInfo, World, connect, lost_peer
+from pipeline.storage.base import is_url
+from pipeline.stream.bptt import open_bptt
 from pipeline.stream.loader import Loader, Stream, Updates
-from pipeline.stream.open import open_loader, open_mixed
+from pipeline.stream.opening import open_loader, open_mixed
 from pipeline.stream.plan import VERSION
-from pipeline.train import begin, checkpoint, optimiser, precision, summary
-from pipeline.train.checkpoint import State
-from pipeline.train.distributed import Place, World, connect, lost_peer
-from pipeline.train.loop import Trainer
-from pipeline.train.reporter import Reporter
-from pipeline.train.run import RunFolder
+from pipeline.tracking.reporter import Reporter
+from pipeline.train import pretrained
+from pipeline.train.trainer import Trainer
 
 Say = Callable[[str], None]
 
@@ -36,13 +39,15 @@ def train(config: Config) -> None:
 
     Raises SystemExit with 128 + its number when a signal ended the run.
     """
-    place = Place.from_environment()
+    place = RankInfo.from_environment()
 
     def say(text: str) -> None:
         if place.rank == 0:
             print(text, file=sys.stderr, flush=True)
 
-    manifest, tokenizers = (direct if config.stream.direct else prepared)(config, place, say)
+    manifest, tokenizers = (direct if config.stream.unprepared_rows else prepared)(
+        config, place, say
+    )
     folder, path = RunFolder(Path(config.run.dir)), None
     with ExitStack() as stack:
         if place.rank == 0:  # what can be wrong here is found before the others wait for this rank
@@ -66,25 +71,25 @@ def train(config: Config) -> None:
             print(summary.describe(config, folder), flush=True)
 
 
-def direct(config: Config, place: Place, say: Say) -> tuple[Manifest, dict[str, bytes]]:
-    """Raw shards as a dataset, and its tokenisers."""
+def direct(config: Config, place: RankInfo, say: Say) -> tuple[Manifest, dict[str, bytes]]:
+    """Raw shards as a dataset, and its tokenizers."""
     try:
-        from pipeline.stream.direct import describe
+        from pipeline.stream.unprepared.loader import unprepared_manifest
     except ModuleNotFoundError as error:
         raise InputError(
-            f"stream.direct={config.stream.direct}: tokenising needs {error.name}; pip install "
+            f"stream.unprepared_rows={config.stream.unprepared_rows}: tokenizing needs {error.name}; pip install "
             "headrace[prepare], or train on a prepared dataset"
         ) from None
     say(
-        "warning: stream.direct: rows are shuffled in part only and a run that is stopped goes on "
+        "warning: stream.unprepared_rows: rows are shuffled in part only and a run that is stopped goes on "
         "by whole shards, so it does not end as if it had not been; duplicates stay. "
         "launch/prepare.py makes a dataset that is shuffled and resumed exactly, and read faster"
     )
-    return describe(config.corpus, tasks.get(config.task.name).fields(config.corpus))
+    return unprepared_manifest(config.corpus, tasks.get(config.task.name).fields(config.corpus))
 
 
-def prepared(config: Config, place: Place, say: Say) -> tuple[Manifest, dict[str, bytes]]:
-    """The dataset of the config, made where it is not there yet, and its tokenisers.
+def prepared(config: Config, place: RankInfo, say: Say) -> tuple[Manifest, dict[str, bytes]]:
+    """The dataset of the config, made where it is not there yet, and its tokenizers.
 
     The first rank of each node makes it. The others wait before they join a process group, whose
     time-outs thus cannot strike.
@@ -93,11 +98,11 @@ def prepared(config: Config, place: Place, say: Say) -> tuple[Manifest, dict[str
     shards = Path(location)
     if not is_url(location) and not (shards / "dataset.json").exists():
         if config.model.init_from:
-            begin.check(config)
-            begin.check_tokenizer(config)
+            pretrained.check(config)
+            pretrained.check_tokenizer(config)
         if place.local_rank == 0:
             try:
-                from pipeline.corpus.prepare import prepare
+                from pipeline.corpus.prepare.prepare import prepare
             except ModuleNotFoundError as error:
                 raise InputError(
                     f"corpus.shards={shards}: are not there yet, and preparing them needs "
@@ -124,7 +129,7 @@ def build(
             f"rows; share or copy those of one"
         )
     facts = {"plan version": VERSION, "dataset": datasets}
-    state = checkpoint.read_state(path, facts) if path else State()
+    state = checkpoint.read_state(path, facts) if path else TrainingState()
     if path and not folder.owns(path):  # the best of the run that this one branches off stays there
         state.best, state.best_step, state.stale = None, 0, 0
     task = tasks.get(config.task.name)(config.task, config.model, manifest)
@@ -132,7 +137,7 @@ def build(
     torch.manual_seed(config.train.seed)
     model = task.build().to(world.device)
     if not path:
-        begin.weights(model, config, manifest, say)
+        pretrained.weights(model, config, manifest, say)
 
     asked: str = config.train.precision
     if asked == "auto" and state.precision:
@@ -162,7 +167,7 @@ def build(
     )
     if path:
         trainer.restore(path, state)
-    if line := optimiser.never_thawed(trainer.optimiser, config.train):
+    if line := schedule.never_thawed(trainer.optimizer, config.train, config.train.epochs):
         say(line)
     loops = ""
     if config.model.native:
@@ -182,18 +187,20 @@ def streams(
 ) -> tuple[Stream, Updates]:
     """What this rank trains on, and what it evaluates on."""
     stream, seed = config.stream, config.train.seed
-    if stream.direct:
-        from pipeline.stream.direct import open_direct
+    if stream.unprepared_rows:
+        from pipeline.stream.unprepared.loader import open_unprepared
 
-        return open_direct(manifest, config.corpus, stream, seed, rank=world.rank, world=world.size)
+        return open_unprepared(
+            manifest, config.corpus, stream, seed, rank=world.rank, world=world.size
+        )
 
     def warn(text: str) -> None:
         print(f"warning: rank {world.rank}: {text}", file=sys.stderr, flush=True)
 
     place: dict[str, Any] = {"rank": world.rank, "world": world.size, "say": warn}
-    if tasks.get(config.task.name).contiguous:
-        turned = config.model.turned
-        going_on = partial(open_contiguous, manifest, stream, seed, turned=turned, **place)
+    if tasks.get(config.task.name).stateful:
+        turned = config.model.reversed_directions
+        going_on = partial(open_bptt, manifest, stream, seed, turned=turned, **place)
         return going_on(), going_on(split="validation")
     loader = partial(open_loader, manifest, stream, seed, mixed=mixed, **place)
     return loader(), loader(split="validation")

@@ -8,8 +8,8 @@ import pytest
 from benchmarks import made, tasks
 from benchmarks.made import Shape, Words
 from pipeline import config
-from pipeline.corpus.dataset import open_dataset
-from pipeline.corpus.prepare import prepare
+from pipeline.corpus.dataset.manifest import open_dataset
+from pipeline.corpus.prepare.prepare import prepare
 from pipeline.tasks import get
 
 CONFIGS = Path(__file__).parents[2] / "configs"

@@ -15,17 +15,17 @@ import torch
 from safetensors.torch import load_file
 
 from pipeline import config, tasks
-from pipeline.corpus.dataset import open_dataset
-from pipeline.corpus.prepare import prepare
+from pipeline.corpus.dataset.manifest import open_dataset
+from pipeline.corpus.prepare.prepare import prepare
+from pipeline.runtime.process_group import World
 from pipeline.stream.plan import Position
-from pipeline.train.distributed import World
 from pipeline.train.session import streams, train
-from tests.conftest import CASES, small
+from tests.helpers.corpora import CASES, small
 
 VALUES = Path(__file__).with_name("values.json")
 UPDATES = 20
 TRAINING = (
-    f"train.max_steps={UPDATES}", "train.epochs=9", "train.log_every=1", "train.average=0.9",
+    f"train.max_steps={UPDATES}", "train.epochs=9", "train.log_every=1", "train.ema_decay=0.9",
     "model.dropout=0.3", "model.embedding_dropout=0.1",
 )  # fmt: skip
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import small, write_reviews
-from tests.train.processes import REPOSITORY, run
+from tests.helpers.corpora import small, write_reviews
+from tests.helpers.processes import REPOSITORY, run
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +64,7 @@ def test_a_text_is_predicted_as_it_is_alone(trained: Path, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("kind", ["csv", "jsonl"])
-def test_every_labelled_row_counts_duplicates_too(trained: Path, tmp_path: Path, kind: str) -> None:
+def test_every_labeled_row_counts_duplicates_too(trained: Path, tmp_path: Path, kind: str) -> None:
     path = tmp_path / "new.csv"
     write_reviews(path, 60, seed=5)
     with path.open() as file:

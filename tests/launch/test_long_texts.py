@@ -8,23 +8,23 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipeline.corpus.dataset import open_dataset
-from pipeline.corpus.tokenizer import Encoder
-from pipeline.train.inference import Predictor
-from pipeline.train.run import RunFolder
-from tests.conftest import small, write_reviews
+from pipeline.corpus.dataset.manifest import open_dataset
+from pipeline.corpus.tokenization.tokenizer import TextEncoder
+from pipeline.inference.predictor import Predictor
+from pipeline.run.folder import RunFolder
+from tests.helpers.corpora import small, write_reviews
+from tests.helpers.processes import run
 from tests.launch.test_entry_points import launch
-from tests.train.processes import run
 
 LONG = "the film was superb and the music lovely " * 9
 TEXTS = ["a superb film", LONG, "", "dull " * 40, "the plot was awful"]
 
 
-def train(corpus: Path, folder: Path, long_texts: str, *overrides: str, nproc: int = 1) -> Path:
+def train(corpus: Path, folder: Path, overflow: str, *overrides: str, nproc: int = 1) -> Path:
     """Train on the corpus with rows of at most 16 tokens; returns the run's folder."""
     status, _, err = run(
-        *small(corpus), "corpus.max_tokens=16", f"corpus.long_texts={long_texts}",
-        "corpus.keep=start", f"corpus.shards={folder}/shards", f"run.dir={folder}/run{nproc}",
+        *small(corpus), "corpus.max_tokens=16", f"corpus.overflow={overflow}",
+        "corpus.truncation_side=start", f"corpus.shards={folder}/shards", f"run.dir={folder}/run{nproc}",
         "train.lr=2e-2", "train.warmup=0.1", *overrides, nproc=nproc,
     )  # fmt: skip
     assert status == 0, err
@@ -74,7 +74,7 @@ def test_a_split_text_has_one_prediction(split: Path) -> None:
     """The mean of its segments' probabilities, each by its tokens."""
     predictor = Predictor(split, RunFolder(split).read_config(), print)
     corpus = predictor.config.corpus
-    encoder = Encoder(split / "dataset/tokenizer.json", corpus.max_tokens, long_texts="split")
+    encoder = TextEncoder(split / "dataset/tokenizer.json", corpus.max_tokens, overflow="split")
     found = predictor.predict(TEXTS)
     assert [list(prediction) for prediction in found] == [
         ["error"] if text == "" else ["label", "probability", "scores"] for text in TEXTS
@@ -111,7 +111,7 @@ def test_where_long_texts_are_dropped_they_are_told(dropping: Path, reviews: Pat
     status, out, err = launch("predict.py", "--run", str(dropping), text="\n".join(TEXTS))
     assert status == 0, err
     found = [json.loads(line) for line in out.splitlines()]
-    long = {"error": "the text has more than corpus.max_tokens tokens (corpus.long_texts=drop)"}
+    long = {"error": "the text has more than corpus.max_tokens tokens (corpus.overflow=drop)"}
     assert (found[1], found[3]) == (long, long)
     assert found[2] == {"error": "the text is empty"}
     assert found[0].keys() == found[4].keys() == {"label", "probability", "scores"}
@@ -130,4 +130,4 @@ def test_nothing_left_to_evaluate_is_one_line(dropping: Path, tmp_path: Path) ->
     status, _, err = launch("evaluate.py", "--run", str(dropping), "--input", path)
     assert status == 2
     assert err.splitlines()[-1].startswith("error: no row is left to evaluate")
-    assert "corpus.long_texts=drop" in err
+    assert "corpus.overflow=drop" in err

@@ -13,15 +13,15 @@ from seqeval.metrics import f1_score
 from tokenizers import Tokenizer
 
 from pipeline import config
-from pipeline.corpus.readers import read
-from pipeline.corpus.skips import Skip
+from pipeline.corpus.readers.opening import read
+from pipeline.corpus.skip_reason import SkipReason
 from pipeline.errors import InputError
+from pipeline.inference.predictor import Predictor
+from pipeline.run.folder import RunFolder
 from pipeline.train import session
-from pipeline.train.inference import Predictor
-from pipeline.train.run import RunFolder
-from tests.conftest import PLAIN, small, write_sentences
+from tests.helpers.corpora import PLAIN, small, write_sentences
+from tests.helpers.processes import losses
 from tests.launch.test_entry_points import launch
-from tests.train.processes import losses
 
 NAMES = ["word", "tag"]
 
@@ -129,7 +129,7 @@ def test_sentences_that_are_not_bio_are_skipped_and_counted(trained: Path, tmp_p
     path = tmp_path / "new.conll"
     path.write_text("the O\n\nBodalu I-PER\n")
     metrics, skips = predictor(trained).evaluate(str(path))
-    assert (metrics["examples"], skips) == (1, {Skip.NOT_BIO: 1})
+    assert (metrics["examples"], skips) == (1, {SkipReason.NOT_BIO: 1})
 
 
 @pytest.mark.parametrize("keep", ["start", "end"])
@@ -137,7 +137,11 @@ def test_every_word_is_tagged_though_training_cut_sentences(
     keep: str, settings: list[str], tmp_path: Path
 ) -> None:
     """Places are those of the sentence, whichever part of it would have been kept."""
-    changes = ["corpus.long_texts=truncate", f"corpus.keep={keep}", f"corpus.shards={tmp_path}/s"]
+    changes = [
+        "corpus.overflow=truncate",
+        f"corpus.truncation_side={keep}",
+        f"corpus.shards={tmp_path}/s",
+    ]
     train(settings, *changes, "train.max_steps=1", f"run.dir={tmp_path}/run")
     run = predictor(tmp_path / "run")
     assert run.manifest.names["tags"][0] == "B-LOC"
@@ -168,7 +172,7 @@ def test_a_run_begins_with_given_vectors(
     path.write_text(
         "".join(f"{word.title()} {' '.join(map(str, given[word]))}\n" for word in given)
     )
-    told = [f"model.vectors={path}", "train.lr=1e-20", f"run.dir={tmp_path}/run"]
+    told = [f"model.word_vectors={path}", "train.lr=1e-20", f"run.dir={tmp_path}/run"]
     train(settings, *told, "train.max_steps=1")
     library = Tokenizer.from_file(str(tmp_path / "run" / "dataset" / "tokenizer.json"))
     words = library.get_vocab_size() - 4
@@ -191,4 +195,4 @@ def test_vectors_of_another_width_are_one_line(settings: list[str], tmp_path: Pa
     path = tmp_path / "vectors.txt"
     path.write_text("the 1 2 3\n")
     with pytest.raises(InputError, match=r"line 1: has 3 figures .*; set model\.embedding=3"):
-        train(settings, f"model.vectors={path}", f"run.dir={tmp_path}/run")
+        train(settings, f"model.word_vectors={path}", f"run.dir={tmp_path}/run")

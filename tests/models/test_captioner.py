@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pipeline.corpus.special import BEGIN, END
+from pipeline.corpus.tokenization.special_tokens import BEGIN, END
 from pipeline.models.captioner import Captioner, Pixels, Regions
-from pipeline.models.search import search
+from pipeline.models.decoding.beam_search import beam_search
 from pipeline.models.settings import ModelSettings
 
 V, F, H, W = 17, 6, 9, 14
@@ -177,7 +177,7 @@ def test_what_a_word_looked_at_is_said_of_the_regions_of_its_image() -> None:
     rows, lengths = source("regions")
     with torch.no_grad():
         memory = model.encode(rows, lengths, torch.arange(3))
-        found = search(
+        found = beam_search(
             model.step, memory, torch.tensor([6, 6, 6]), begin=BEGIN, end=END, never=(0, 1, BEGIN)
         )
     for length, (best,) in zip(lengths.tolist(), found, strict=True):

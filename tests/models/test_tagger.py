@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from pipeline.models.crf import CRF
+from pipeline.models.layers.crf import CRF
 from pipeline.models.settings import ModelSettings
 from pipeline.models.tagger import Tagger
 

@@ -13,9 +13,9 @@ import pytest
 
 from pipeline.errors import DatasetError
 from pipeline.storage import cache
+from pipeline.storage.base import Range
 from pipeline.storage.cache import OWN, CachedStore
 from pipeline.storage.local import LocalStore
-from pipeline.storage.store import Range
 
 ROOT = Path(__file__).parents[2]
 SIZE = 1000

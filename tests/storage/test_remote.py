@@ -11,10 +11,11 @@ from moto.server import ThreadedMotoServer
 
 from pipeline.errors import DatasetError
 from pipeline.storage import remote
+from pipeline.storage.base import Range
 from pipeline.storage.local import LocalStore
+from pipeline.storage.opening import open_store
 from pipeline.storage.remote import RemoteStore
-from pipeline.storage.store import Range, open_store
-from tests.storage.servers import Files, sleep_first
+from tests.helpers.servers import Files, sleep_first
 
 DATA = bytes(range(256)) * 40
 

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.corpus.dataset import Manifest
+from pipeline.corpus.dataset.manifest import Manifest
 from pipeline.stream.batch import Batch, collate
 from pipeline.stream.loader import Loader, Update, prefetch
-from pipeline.stream.open import open_loader
+from pipeline.stream.opening import open_loader
 from pipeline.stream.plan import Position
 from pipeline.stream.reader import Reader
 from pipeline.stream.rows import Ragged, Rows
@@ -20,7 +20,7 @@ from pipeline.stream.settings import StreamSettings
 
 
 def loader(manifest: Manifest, rank: int = 0, world: int = 1, **keys: Any) -> Loader:
-    stream = StreamSettings(**({"lanes": 12, "window": 1, "token_budget": 768} | keys))
+    stream = StreamSettings(**({"lanes": 12, "shuffle_window": 1, "token_budget": 768} | keys))
     return open_loader(manifest, stream, rank=rank, world=world)
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pipeline.errors import TrainingError
 from pipeline.stream import plan as plans
 from pipeline.stream.index import Block
-from pipeline.stream.plan import Plan, Position, Source, Window
+from pipeline.stream.plan import Plan, PlanSource, Position, Window
 from pipeline.stream.settings import StreamSettings
 
 FINGERPRINT = "0123456789abcdef" * 4
@@ -42,12 +42,12 @@ def index(rows: int, block: int, longest: int = 60, seed: int = 0) -> Any:
 def make(
     rows: int = 500, block: int = 16, seed: int = 0, shuffle: bool = True, **keys: Any
 ) -> Plan:
-    sources = [Source(index(rows, block), FINGERPRINT)]
+    sources = [PlanSource(index(rows, block), FINGERPRINT)]
     return Plan(sources, stream(**keys), seed, shuffle=shuffle)
 
 
 def stream(**keys: Any) -> StreamSettings:
-    return StreamSettings(**({"lanes": 6, "window": 2, "token_budget": 600} | keys))
+    return StreamSettings(**({"lanes": 6, "shuffle_window": 2, "token_budget": 600} | keys))
 
 
 def windows(plan: Plan, epoch: int = 0) -> list[Window]:
@@ -75,7 +75,7 @@ shapes = st.fixed_dictionaries(
         "seed": st.integers(0, 2**40),
         "shuffle": st.booleans(),
         "lanes": st.integers(1, 24),
-        "window": st.integers(1, 4),
+        "shuffle_window": st.integers(1, 4),
         "token_budget": st.integers(60, 2000),
         "bucketing": st.booleans(),
     }
@@ -109,7 +109,7 @@ def test_the_laws(shape: dict[str, Any], epoch: int, world: int) -> None:
 
 @pytest.mark.parametrize("world", [1, 2, 3, 4, 6, 12])
 def test_worlds_that_divide_the_lanes_share_evenly(world: int) -> None:
-    plan = make(rows=3000, block=64, lanes=12, window=4, token_budget=4000)
+    plan = make(rows=3000, block=64, lanes=12, shuffle_window=4, token_budget=4000)
     computed = wanted = 0
     for window in windows(plan):
         for update in window.updates:
@@ -121,8 +121,8 @@ def test_worlds_that_divide_the_lanes_share_evenly(world: int) -> None:
 
 
 @pytest.mark.parametrize("world", [2, 3, 4])
-def test_a_rank_reads_the_blocks_of_its_lanes_and_at_most_one_more_a_neighbour(world: int) -> None:
-    plan = make(rows=6 * 8 * 16 * 3, lanes=12, window=4)
+def test_a_rank_reads_the_blocks_of_its_lanes_and_at_most_one_more_a_neighbor(world: int) -> None:
+    plan = make(rows=6 * 8 * 16 * 3, lanes=12, shuffle_window=4)
     for window in windows(plan):
         read = sum(len(np.unique(plan.share(window, r, world).block)) for r in range(world))
         assert len(window.blocks) <= read <= len(window.blocks) + world - 1
@@ -132,13 +132,13 @@ def test_seeds_epochs_and_datasets_differ() -> None:
     first = batches(make())
     assert batches(make(), epoch=1) != first
     assert batches(make(seed=1)) != first
-    other = Plan([Source(make().sources[0].index, "f" * 64)], stream(), 0)
+    other = Plan([PlanSource(make().sources[0].index, "f" * 64)], stream(), 0)
     assert batches(other) != first
 
 
 def test_rows_meet_others_in_each_epoch() -> None:
     """Bucketing must not make the same batches again."""
-    plan = make(rows=2000, block=64, window=8, token_budget=2000)
+    plan = make(rows=2000, block=64, shuffle_window=8, token_budget=2000)
     first, second = (
         {frozenset(row % 2000 for row in rows) for rows in batches(plan, epoch)} for epoch in (0, 1)
     )
@@ -147,7 +147,7 @@ def test_rows_meet_others_in_each_epoch() -> None:
 
 def test_bucketing_saves_padding() -> None:
     def share(**keys: Any) -> float:
-        plan = make(rows=4000, block=64, window=8, token_budget=4000, **keys)
+        plan = make(rows=4000, block=64, shuffle_window=8, token_budget=4000, **keys)
         padded = sum(c.padded_tokens for w in windows(plan) for update in w.updates for c in update)
         return float(plan.sources[0].index.all_lengths.sum() / padded)
 
@@ -168,7 +168,7 @@ def test_the_largest_batch_comes_first_in_the_run() -> None:
 
 
 def test_micro_batches_of_an_update_share_the_budget() -> None:
-    plan = make(rows=2000, block=64, micro_batches=3, token_budget=1800, window=8)
+    plan = make(rows=2000, block=64, accumulation_steps=3, token_budget=1800, shuffle_window=8)
     window = plan.window(0, 0)
     assert all(len(update) == 3 for update in window.updates[:-1])
     assert all(c.padded_tokens <= 600 for update in window.updates for c in update)
@@ -210,7 +210,7 @@ def test_mixed_datasets_are_passed_over_as_often_as_asked(
 ) -> None:
     """After any number of epochs no row was taken twice more often than another of its dataset."""
     sources = [
-        Source(index(rows, block, seed=i), FINGERPRINT, passes)
+        PlanSource(index(rows, block, seed=i), FINGERPRINT, passes)
         for i, (rows, block, passes) in enumerate(shapes)
     ]
     if not any(source.blocks_before(1) for source in sources):
@@ -234,7 +234,7 @@ def test_mixed_datasets_are_passed_over_as_often_as_asked(
 
 
 def test_each_window_has_its_share_of_each_dataset() -> None:
-    sources = [Source(index(1600, 16), FINGERPRINT), Source(index(800, 16), FINGERPRINT)]
+    sources = [PlanSource(index(1600, 16), FINGERPRINT), PlanSource(index(800, 16), FINGERPRINT)]
     plan = Plan(sources, stream(), 0)
     for window in windows(plan):
         first = int((window.sources == 0).sum())
@@ -244,7 +244,7 @@ def test_each_window_has_its_share_of_each_dataset() -> None:
 
 
 def test_a_fixed_number_of_rows_a_batch() -> None:
-    plan = make(rows=500, batch_rows=32, micro_batches=2)
+    plan = make(rows=500, batch_rows=32, accumulation_steps=2)
     for window in windows(plan):
         sizes = sorted(c.stop - c.start for update in window.updates for c in update)
         assert set(sizes[1:]) == {16}
@@ -253,7 +253,7 @@ def test_a_fixed_number_of_rows_a_batch() -> None:
 
 def test_sorted_input_is_mixed_in_every_batch() -> None:
     """Rows in the order of their labels: a batch holds both kinds, as of shuffled rows."""
-    plan = make(rows=20000, block=64, window=16, token_budget=2000)
+    plan = make(rows=20000, block=64, shuffle_window=16, token_budget=2000)
     shares = [np.mean([row < 10000 for row in rows]) for rows in batches(plan)]
     sizes = [len(rows) for rows in batches(plan)]
     assert np.std(shares) < 1.3 * np.sqrt(np.mean([0.25 / size for size in sizes]))
@@ -266,6 +266,9 @@ def test_the_plan_stays_what_it_is() -> None:
         text = repr([batches(plan, epoch) for plan in plans for epoch in range(3)])
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
-    mixed = [Source(index(300, 16), FINGERPRINT), Source(index(90, 8), "ab" * 32, Fraction(3, 2))]
-    found = golden(make(rows=900, micro_batches=2)), golden(Plan(mixed, stream(), 7))
+    mixed = [
+        PlanSource(index(300, 16), FINGERPRINT),
+        PlanSource(index(90, 8), "ab" * 32, Fraction(3, 2)),
+    ]
+    found = golden(make(rows=900, accumulation_steps=2)), golden(Plan(mixed, stream(), 7))
     assert (plans.VERSION, *found) == (2, "3dfd52ec90c0c834", "5dfa8775b3286387")

@@ -11,11 +11,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from pipeline.corpus.blocks import to_bytes
-from pipeline.corpus.dataset import Manifest, open_dataset
-from pipeline.corpus.index import checksums
+from pipeline.corpus.dataset.blocks import to_bytes
+from pipeline.corpus.dataset.index import checksums
+from pipeline.corpus.dataset.manifest import Manifest, open_dataset
 from pipeline.errors import DatasetError
-from pipeline.stream.open import open_loader
+from pipeline.stream.opening import open_loader
 from pipeline.stream.plan import Position
 from pipeline.stream.reader import Reader
 from pipeline.stream.settings import StreamSettings
@@ -117,7 +117,7 @@ def test_a_damaged_block_is_named(copy: Path, case: str) -> None:
 
 @pytest.mark.parametrize("case", DAMAGE)
 def test_skipped_blocks_leave_the_plan_as_it_is(copy: Path, manifest: Manifest, case: str) -> None:
-    stream = StreamSettings(lanes=12, window=1, token_budget=768, on_corrupt="skip")
+    stream = StreamSettings(lanes=12, shuffle_window=1, token_budget=768, on_corrupt="skip")
     whole = list(open_loader(manifest, stream).epoch(Position()))
     DAMAGE[case][0](copy)
     said: list[str] = []
@@ -209,7 +209,7 @@ def test_where_a_block_is_skipped_its_words_characters_and_tags_are_padded_alike
 ) -> None:
     copy = shutil.copytree(corpora("tagging") / "shards", tmp_path / "shards")
     flip(copy)
-    stream = StreamSettings(lanes=12, window=1, token_budget=24, on_corrupt="skip")
+    stream = StreamSettings(lanes=12, shuffle_window=1, token_budget=24, on_corrupt="skip")
     loader = open_loader(open_dataset(copy, whole=False), stream, say=lambda line: None)
     updates = list(loader.epoch(Position()))
     assert sum(update.skipped for update in updates) == 16

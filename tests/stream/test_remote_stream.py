@@ -4,14 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.corpus.dataset import Manifest, open_dataset
-from pipeline.stream.open import open_loader
+from pipeline.corpus.dataset.manifest import Manifest, open_dataset
+from pipeline.stream.opening import open_loader
 from pipeline.stream.plan import Position
 from pipeline.stream.settings import StreamSettings
-from tests.storage.servers import Files
+from tests.helpers.servers import Files
 from tests.stream.test_loader import sorted_rows
 
-STREAM = {"lanes": 12, "window": 5, "token_budget": 768}
+STREAM = {"lanes": 12, "shuffle_window": 5, "token_budget": 768}
 
 
 @pytest.mark.parametrize("nodes", [1, 2, 4])

@@ -16,17 +16,17 @@ from torch import nn
 from torch.nn import functional
 
 from pipeline import config
-from pipeline.corpus.fields import Field
-from pipeline.corpus.special import BEGIN, END
+from pipeline.corpus.field_spec import FieldSpec
+from pipeline.corpus.tokenization.special_tokens import BEGIN, END
 from pipeline.errors import ConfigError
 from pipeline.models.settings import ModelSettings
 from pipeline.stream.batch import Batch
 from pipeline.tasks.captioning import Captioning, cider
 from pipeline.tasks.settings import TaskSettings
-from tests.conftest import small
+from tests.helpers.corpora import small
+from tests.helpers.processes import run
+from tests.helpers.task_data import Data
 from tests.launch.test_entry_points import launch
-from tests.tasks.data import Data
-from tests.train.processes import run
 
 V, HEIGHT, WIDTH = 13, 6, 8
 CAPTIONS = [
@@ -36,11 +36,11 @@ CAPTIONS = [
     [[6, 6], [7], [8], [9]],
 ]
 """Of four images, the last of which has no weight."""
-FEATURES = Field("image", "image", "features", width=3)
-PIXELS = Field("image", "image", "pixels", width=WIDTH, plane=(HEIGHT, WIDTH))
+FEATURES = FieldSpec("image", "image", "features", width=3)
+PIXELS = FieldSpec("image", "image", "pixels", width=WIDTH, plane=(HEIGHT, WIDTH))
 
 
-def task(field: Field = PIXELS, **settings: Any) -> Captioning:
+def task(field: FieldSpec = PIXELS, **settings: Any) -> Captioning:
     made = ModelSettings(embedding=8, hidden=8, layers=1, convolutions=[8])
     data = Data({"tokenizer": V}, fields=(field,))
     return Captioning(TaskSettings(name="captioning", max_length=6, **settings), made, data)
@@ -102,7 +102,7 @@ def test_the_loss_is_torchs_caption_by_caption(share: float) -> None:
 
 
 def test_sums_of_parts_add_up_and_rows_without_weight_have_no_part() -> None:
-    of = task(label_smoothing=0.1, beams=3)
+    of = task(label_smoothing=0.1, beam_size=3)
     net = model(of)
 
     def found(rows: Sequence[int]) -> tuple[torch.Tensor, ...]:
@@ -200,7 +200,7 @@ def test_features_take_the_place_of_pixels() -> None:
 
 
 def test_no_caption_is_longer_than_it_may_be() -> None:
-    of = task(beams=3, best=2)
+    of = task(beam_size=3, n_best=2)
     net = model(of)
     net.decoder.bias.data[END] = -1e3  # type: ignore[union-attr, index]
     told = of.predict(of.outputs(net, batch([0, 1])), [{}] * 2)
@@ -211,7 +211,7 @@ def test_no_caption_is_longer_than_it_may_be() -> None:
 
 CONFLICTS = {
     "corpus.text=words": "corpus.text='words': is of texts, but the task is captioning",
-    "corpus.long_texts=drop": "corpus.long_texts='drop': is of texts, but the task is captioning",
+    "corpus.overflow=drop": "corpus.overflow='drop': is of texts, but the task is captioning",
     "corpus.target=image": "corpus.target='image': the same column as corpus.image; name the",
     "corpus.format=images": "corpus.format=images: is of task.name=images, but the task is captio",
     "corpus.format=conll": "corpus.format=conll: is of words, but the task is captioning",
@@ -219,12 +219,12 @@ CONFLICTS = {
     "corpus.max_tokens=15": "corpus.max_tokens=15: an image has 16 steps",
     "corpus.features=9": "corpus.image_size=[16, 24]: is of pixels, but corpus.features=9 says",
     "corpus.step=pixel": "corpus.step=pixel: is of task.name=images, but the task is captioning",
-    "corpus.joint=false": "corpus.joint=False: is of task.name=translation, but the task is capti",
+    "corpus.shared_vocab=false": "corpus.shared_vocab=False: is of task.name=translation, but the task is capti",
     "model.cell=grid_lstm": "model.cell=grid_lstm: has no decoder",
     "model.convolutions=[12]": "model.convolutions.0=12: input should be a multiple of 8",
     "model.convolutions=[]": "model.convolutions=[]: list should have at least 1 item",
-    "task.best=5": "task.best=5: no more are found than are followed, task.beams=2",
-    "task.max_growth=2": "task.max_growth=2.0: is of task.name=translation, but the task is capti",
+    "task.n_best=5": "task.n_best=5: no more are found than are followed, task.beam_size=2",
+    "task.max_length_ratio=2": "task.max_length_ratio=2.0: is of task.name=translation, but the task is capti",
 }
 
 
@@ -277,7 +277,7 @@ def test_photographs_are_learnt_evaluated_and_captioned(tmp_path: Path) -> None:
         "corpus.target=caption", "corpus.image_size=[32, 32]", "corpus.channels=3",
         "corpus.lowercase=false", "model.cell=gru", "model.embedding=16", "model.hidden=48",
         "model.convolutions=[16, 32]",
-        "model.dropout=0", "model.embedding_dropout=0", "task.label_smoothing=0", "train.average=0",
+        "model.dropout=0", "model.embedding_dropout=0", "task.label_smoothing=0", "train.ema_decay=0",
         "train.weight_decay=0", "train.lr=7e-3", "train.epochs=16", "train.warmup=0.1",
         "stream.token_budget=512", f"run.dir={tmp_path}/run",
     )  # fmt: skip

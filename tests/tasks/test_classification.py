@@ -12,7 +12,7 @@ from pipeline.errors import ConfigError
 from pipeline.stream.batch import Batch
 from pipeline.tasks.classification import Classification
 from pipeline.tasks.settings import TaskSettings
-from tests.tasks.data import Data
+from tests.helpers.task_data import Data
 
 LABELS = ["bad", "good", "mixed", "never"]
 

@@ -12,19 +12,19 @@ import torch
 from PIL import Image
 
 from pipeline import config
-from pipeline.corpus.fields import Field
+from pipeline.corpus.field_spec import FieldSpec
 from pipeline.errors import ConfigError
 from pipeline.models.classifier import Classifier
-from pipeline.models.grid_image import GridImage, ImageStack
-from pipeline.models.images import Steps
+from pipeline.models.layers.grid_image import GridImage, ImageStack
+from pipeline.models.layers.images import ImageSteps
 from pipeline.models.settings import ModelSettings
 from pipeline.stream.batch import Batch
 from pipeline.tasks.images import Images
 from pipeline.tasks.settings import TaskSettings
-from tests.conftest import SMALL
+from tests.helpers.corpora import SMALL
+from tests.helpers.processes import run
+from tests.helpers.task_data import Data
 from tests.launch.test_entry_points import launch
-from tests.tasks.data import Data
-from tests.train.processes import run
 
 DOWN, ACROSS, FIGURES = 3, 4, 2
 STEPS = DOWN * ACROSS
@@ -36,8 +36,8 @@ def settings(**changes: Any) -> ModelSettings:
 
 def task(**changes: Any) -> Images:
     fields = (
-        Field("steps", "image", "steps", width=FIGURES, plane=(DOWN, ACROSS)),
-        Field("label", "label", "label"),
+        FieldSpec("steps", "image", "steps", width=FIGURES, plane=(DOWN, ACROSS)),
+        FieldSpec("label", "label", "label"),
     )
     names = {"label": ["a", "b", "c"]}
     made = {"image_size": [DOWN, ACROSS], "step": "pixel", "patch": 4}
@@ -53,7 +53,7 @@ def batch(rows: int = 4) -> Batch:
 
 
 def test_figures_go_from_0_to_1_through_a_linear_layer() -> None:
-    reads = Steps(FIGURES, STEPS, settings())
+    reads = ImageSteps(FIGURES, STEPS, settings())
     x = torch.tensor([[[0, 255]]])
     assert torch.allclose(reads(x)[0, 0], reads.linear.weight[:, 1] + reads.linear.bias)
 
@@ -62,7 +62,7 @@ def test_permuted_steps_are_the_same_for_all_images_and_hang_on_the_seed_alone()
     orders = []
     for seed in (7, 7, 8):
         torch.manual_seed(len(orders))
-        reads = Steps(FIGURES, 784, settings(permute=seed))
+        reads = ImageSteps(FIGURES, 784, settings(permute=seed))
         assert sorted(reads.order.tolist()) == list(range(784))
         assert "order" not in reads.state_dict()
         orders.append(reads.order.tolist())
@@ -79,7 +79,7 @@ def test_permuted_is_plain_on_permuted_images(cell: str) -> None:
     other.load_state_dict(model.state_dict())
     given = batch()
     reads = other.get_submodule("embedding")
-    assert isinstance(reads, Steps)
+    assert isinstance(reads, ImageSteps)
     turned = Batch(
         given.columns | {"steps": given.columns["steps"][:, reads.order]},
         given.lengths, given.weights, given.keys,
@@ -125,7 +125,7 @@ def test_a_line_is_a_path() -> None:
 
 
 IMAGES = [
-    "task.name=images", "corpus.keep=start", "corpus.vocab_size=16000", "corpus.replace={}",
+    "task.name=images", "corpus.truncation_side=start", "corpus.vocab_size=16000", "corpus.replace={}",
     "corpus.image_size=[28, 28]",
 ]  # fmt: skip
 GRID = ["model.cell=grid_lstm", "model.grid_dimensions=3", "corpus.step=patch"]
@@ -148,23 +148,23 @@ WRONG = {
     ),
     "a patch that is none": (["corpus.patch=7"], "corpus.patch=7: is of corpus.step=patch"),
     "long texts": (
-        ["corpus.long_texts=split"],
-        "corpus.long_texts='split': is of texts, but the task is images",
+        ["corpus.overflow=split"],
+        "corpus.overflow='split': is of texts, but the task is images",
     ),
-    "a tokeniser": (["corpus.tokenizer=x.json"], "corpus.tokenizer='x.json': is of texts"),
+    "a tokenizer": (["corpus.tokenizer=x.json"], "corpus.tokenizer='x.json': is of texts"),
     "words": (["corpus.format=conll"], "corpus.format=conll: is of words, but the task is images"),
     "side by side, with a format": (
         ["corpus.input={image: a, label: b}", "corpus.format=images"],
         "corpus.format=images: files that lie side by side",
     ),
     "label is image": (["corpus.image=label"], "the same column as corpus.image"),
-    "an embedding of words": (["model.vectors=x"], "model.vectors=x: is of task.name=tagging"),
+    "an embedding of words": (["model.word_vectors=x"], "model.word_vectors=x: is of task.name=tagging"),
     "rows for a plane": ([*GRID[:2]], "model.grid_dimensions=3: goes down and across an image"),
     "permuted plane": ([*GRID, "model.permute=1"], "model.permute=1: a grid of three dimensions"),
     "one direction": ([*GRID, "model.bidirectional=false"], "model.bidirectional=False: a grid of"),
     "zoneout": ([*GRID, "model.zoneout=0.1"], "model.zoneout=0.1: a grid of three dimensions"),
     "another cell": ([*GRID[1:]], "is of model.cell=grid_lstm"),
-    "direct": (["stream.direct=9", "stream.batch_rows=4"], "only texts for classification are"),
+    "direct": (["stream.unprepared_rows=9", "stream.batch_rows=4"], "only texts for classification are"),
 }  # fmt: skip
 OF_OTHERS = {
     "size": ("corpus.image_size=[8, 8]", "corpus.image_size=[8, 8]: is of task.name=images"),
@@ -180,7 +180,7 @@ def test_what_cannot_be_is_a_line(overrides: list[str], says: str) -> None:
     with pytest.raises(ConfigError) as caught:
         config.load(None, [*IMAGES, *overrides])
     assert any(says in line for line in caught.value.lines), caught.value.lines
-    assert len(caught.value.lines) == 1 or "stream.direct=9" in overrides
+    assert len(caught.value.lines) == 1 or "stream.unprepared_rows=9" in overrides
 
 
 @pytest.mark.parametrize("override, says", OF_OTHERS.values(), ids=OF_OTHERS)
@@ -242,7 +242,7 @@ def trained(
         *SMALL, *IMAGES, "corpus.image_size=[8, 8]", f"corpus.root={corpus}",
         "corpus.input={image: images.gz, label: labels}", f"corpus.shards={folder}/shards",
         "model.dropout=0", "model.embedding_dropout=0", "model.hidden=16", "train.epochs=12",
-        "train.lr=0.02", "train.average=0", "stream.token_budget=512",
+        "train.lr=0.02", "train.ema_decay=0", "stream.token_budget=512",
         *MODELS[request.param], f"run.dir={folder}/run",
     )  # fmt: skip
     assert status == 0, err

@@ -11,18 +11,18 @@ import torch
 from sklearn.metrics import accuracy_score, f1_score, log_loss
 from torch import Tensor, nn
 
+from pipeline.evaluation.evaluate import evaluate
+from pipeline.evaluation.segment_merging import document_outputs
 from pipeline.models.settings import ModelSettings
+from pipeline.runtime.precision import Precision
+from pipeline.runtime.process_group import World
 from pipeline.stream.batch import Batch, collate
 from pipeline.stream.rows import Ragged, Rows
 from pipeline.tasks.multilabel import MultiLabel
 from pipeline.tasks.settings import TaskSettings
-from pipeline.train.distributed import World
-from pipeline.train.documents import documents
-from pipeline.train.evaluate import evaluate
-from pipeline.train.precision import Precision
-from tests.conftest import SMALL
-from tests.tasks.data import Data
-from tests.train.processes import run
+from tests.helpers.corpora import SMALL
+from tests.helpers.processes import run
+from tests.helpers.task_data import Data
 
 LABELS = ["fun", "sad", "war", "never"]
 
@@ -106,12 +106,12 @@ def test_labels_are_learnt_evaluated_and_predicted(tmp_path: Path) -> None:
         *SMALL, "task.name=multilabel", f"corpus.input={tmp_path}/rows.jsonl",
         f"corpus.shards={tmp_path}/shards", f"run.dir={tmp_path}/run", "train.epochs=12",
         "stream.token_budget=192",
-        "train.lr=0.02", "model.dropout=0", "model.embedding_dropout=0", "train.average=0",
+        "train.lr=0.02", "model.dropout=0", "model.embedding_dropout=0", "train.ema_decay=0",
     )  # fmt: skip
     assert status == 0, err
     assert json.loads((tmp_path / "run" / "summary.json").read_text())["best"] > 0.98
-    from pipeline.train.inference import Predictor
-    from pipeline.train.run import RunFolder
+    from pipeline.inference.predictor import Predictor
+    from pipeline.run.folder import RunFolder
 
     folder = tmp_path / "run"
     predictor = Predictor(folder, RunFolder(folder).read_config(), print)
@@ -143,7 +143,7 @@ def test_a_text_in_several_rows_counts_once_with_its_labels(case, size: int) -> 
     batches = [collate(rows, slice(a, min(a + size, 60)), size=size, length=3) for a in starts]
     assert (len({part.columns["labels"].shape for part in batches}) > 1) == (size == 2)
     alone = World(0, 1, torch.device("cpu"))
-    parts = documents(task(), model, batches, Precision("fp32", alone.device), alone)
+    parts = document_outputs(task(), model, batches, Precision("fp32", alone.device), alone)
     found, mistakes = evaluate(task(), parts, alone)
     tally, expected = task().evaluate(task().outputs(model, batch), batch)
     assert found.metrics == pytest.approx(task().evaluation(tally).metrics)

@@ -8,19 +8,19 @@ import torch
 from seqeval.metrics import f1_score, precision_score, recall_score
 from torch import Tensor
 
-from pipeline.models.crf import CRF
+from pipeline.evaluation.evaluate import evaluate
+from pipeline.evaluation.segment_merging import document_outputs
+from pipeline.models.layers.crf import CRF
 from pipeline.models.settings import ModelSettings
 from pipeline.models.tagger import Tagger
+from pipeline.runtime.precision import Precision
+from pipeline.runtime.process_group import World
 from pipeline.stream.batch import Batch, collate
 from pipeline.stream.rows import Ragged, Rows
-from pipeline.tasks.sample import Piece
+from pipeline.tasks.sample import TextSpan
 from pipeline.tasks.settings import TaskSettings
 from pipeline.tasks.tagging import Tagging
-from pipeline.train.distributed import World
-from pipeline.train.documents import documents
-from pipeline.train.evaluate import evaluate
-from pipeline.train.precision import Precision
-from tests.tasks.data import Data
+from tests.helpers.task_data import Data
 
 ENTITIES = ["O", "B-PER", "I-PER", "B-LOC", "I-LOC"]
 PARTS = ["DET", "NOUN", "VERB"]
@@ -261,21 +261,21 @@ def test_samples_mark_what_is_true_and_what_is_predicted() -> None:
     [
         (
             ENTITIES, [1, 2, 0, 3], [1, 2, 0, 1],
-            [Piece("a b", "PER"), Piece("c"), Piece("d", "LOC", wrong=True)],
+            [TextSpan("a b", "PER"), TextSpan("c"), TextSpan("d", "LOC", wrong=True)],
         ),
         (
             ENTITIES, [1, 2, 3, 0], [1, 1, 3, 0],
-            [Piece("a b", "PER", wrong=True), Piece("c", "LOC"), Piece("d")],
+            [TextSpan("a b", "PER", wrong=True), TextSpan("c", "LOC"), TextSpan("d")],
         ),
         (
             PARTS, [0, 1, 2, 2], [0, 1, 1, 2],
-            [Piece("a", "DET"), Piece("b", "NOUN"), Piece("c", "VERB", wrong=True),
-             Piece("d", "VERB")],
+            [TextSpan("a", "DET"), TextSpan("b", "NOUN"), TextSpan("c", "VERB", wrong=True),
+             TextSpan("d", "VERB")],
         ),
     ],
 )  # fmt: skip
 def test_a_piece_is_wrong_where_the_other_tags_have_no_such_span(
-    names: list[str], tags: list[int], others: list[int], shown: list[Piece]
+    names: list[str], tags: list[int], others: list[int], shown: list[TextSpan]
 ) -> None:
     of = [[names[tag] for tag in some] for some in (tags, others)]
     assert task(names)._pieces(["a", "b", "c", "d"], *of) == shown
@@ -337,7 +337,7 @@ def test_a_sentence_in_several_rows_counts_as_one(names: list[str], seed: int) -
     """Without a CRF its tags do not hang on where it was cut."""
     own = task(names)
     found, mistakes = evaluate(
-        own, documents(own, model(names), parts(names, seed=seed), FP32, ALONE), ALONE
+        own, document_outputs(own, model(names), parts(names, seed=seed), FP32, ALONE), ALONE
     )
     expected, of_whole = judge(names, batch(names))
     assert found.metrics == pytest.approx(expected, rel=1e-7)
@@ -348,7 +348,7 @@ def test_a_sentence_in_several_rows_counts_as_one(names: list[str], seed: int) -
 @both_kinds
 def test_a_sentence_in_several_rows_has_one_prediction(names: list[str]) -> None:
     own, found = task(names), {}
-    for outputs, rows in documents(own, model(names), parts(names, seed=0), FP32, ALONE):
+    for outputs, rows in document_outputs(own, model(names), parts(names, seed=0), FP32, ALONE):
         whole = rows.weights > 0
         places = rows.columns["document"][whole].tolist()
         given = [own.parse(" ".join(f"w{t}" for t in range(lengths()[row]))) for row in places]

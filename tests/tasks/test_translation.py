@@ -14,17 +14,17 @@ from torch import nn
 from torch.nn import functional
 
 from pipeline import config
-from pipeline.corpus.special import BEGIN, END
+from pipeline.corpus.tokenization.special_tokens import BEGIN, END
 from pipeline.errors import ConfigError
 from pipeline.models.settings import ModelSettings
 from pipeline.stream.batch import Batch
+from pipeline.tasks.seq2seq import NO_SCORE
 from pipeline.tasks.settings import TaskSettings
 from pipeline.tasks.translation import Translation
-from pipeline.tasks.writing import NO_SCORE
-from tests.conftest import small, write_pairs
+from tests.helpers.corpora import small, write_pairs
+from tests.helpers.processes import run
+from tests.helpers.task_data import Data
 from tests.launch.test_entry_points import launch
-from tests.tasks.data import Data
-from tests.train.processes import run
 
 V = 23
 TARGETS = [[7, 8, 9, END], [END], [4, 4, END], [11, 5, 6, 7, 8, END]]
@@ -56,7 +56,7 @@ def model(of: Translation) -> nn.Module:
 
 
 def test_samples_are_what_evaluation_judges_and_where_the_decoder_looked() -> None:
-    of, rows = task(beams=3), batch(range(3))
+    of, rows = task(beam_size=3), batch(range(3))
     net = model(of)
     samples, texts = of.show(net, rows), of.texts(of.outputs(net, rows), rows)
     for row, (sample, (written, reference)) in enumerate(zip(samples, texts, strict=True)):
@@ -134,7 +134,7 @@ def test_a_rank_whose_rows_only_fill_up_takes_part() -> None:
 
 
 def test_tallies_and_texts_of_parts_add_up() -> None:
-    of, rows = task(beams=3), batch()
+    of, rows = task(beam_size=3), batch()
     net = model(of)
     outputs = of.outputs(net, rows)
     whole, _ = of.evaluate(outputs, rows)
@@ -167,7 +167,7 @@ def test_bleu_and_chrf_are_sacrebleus(tokenizer: str) -> None:
 
 
 def test_as_many_translations_as_asked_for_the_best_first() -> None:
-    of, rows = task(beams=4, best=3), batch()
+    of, rows = task(beam_size=4, n_best=3), batch()
     told = of.predict(of.outputs(model(of), rows)[:3], [{}] * 3)
     for each in told:
         scores = [other["score"] for other in each["best"]]
@@ -186,17 +186,17 @@ def test_where_no_score_is_finite_that_row_alone_says_so() -> None:
 
 
 CONFLICTS = {
-    "corpus.long_texts=split": "corpus.long_texts=split: a part of a text is not what",
-    "corpus.long_texts=truncate": "corpus.long_texts=truncate: a part of a text is not what",
+    "corpus.overflow=split": "corpus.overflow=split: a part of a text is not what",
+    "corpus.overflow=truncate": "corpus.overflow=truncate: a part of a text is not what",
     "corpus.lowercase=true": "corpus.lowercase=true: translations would be written in small",
     "corpus.level=word": "corpus.level=word: a reference would lose the words that are not known",
     "corpus.max_target_tokens=769": "corpus.max_target_tokens=769: a target may have more tokens",
     "corpus.target=text": "corpus.target='text': the same column as corpus.text",
     "model.cell=grid_lstm": "model.cell=grid_lstm: has no decoder",
-    "task.best=5": "task.best=5: no more are found than are followed, task.beams=4",
+    "task.n_best=5": "task.n_best=5: no more are found than are followed, task.beam_size=4",
     "task.class_weights=balanced": "is of task.name=classification or images, but",
     "model.pooling=last": "is of task.name=classification or multilabel or images",
-    "stream.direct=9": "the task is translation; set stream.direct=0",
+    "stream.unprepared_rows=9": "the task is translation; set stream.unprepared_rows=0",
 }
 
 
@@ -207,16 +207,22 @@ def test_what_cannot_be_is_one_line(override: str, expected: str) -> None:
     assert any(expected in line for line in caught.value.lines)
 
 
-@pytest.mark.parametrize("override", ["model.bridge=false", "corpus.joint=false", "task.beams=2"])
+@pytest.mark.parametrize(
+    "override", ["model.bridge=false", "corpus.shared_vocab=false", "task.beam_size=2"]
+)
 def test_what_is_of_translation_alone_is_passed_over_by_no_other(override: str) -> None:
     line = r"is of task\.name=translation( or captioning)?, but the task is classification"
     with pytest.raises(ConfigError, match=line):
         config.load(None, [override])
 
 
-def test_two_vocabularies_are_not_one_tokeniser() -> None:
-    overrides = [*small(Path(), "translation"), "corpus.joint=false", "corpus.tokenizer=t.json"]
-    with pytest.raises(ConfigError, match=r"corpus.joint=false: means a vocabulary of each"):
+def test_two_vocabularies_are_not_one_tokenizer() -> None:
+    overrides = [
+        *small(Path(), "translation"),
+        "corpus.shared_vocab=false",
+        "corpus.tokenizer=t.json",
+    ]
+    with pytest.raises(ConfigError, match=r"corpus.shared_vocab=false: means a vocabulary of each"):
         config.load(None, overrides)
 
 
@@ -231,8 +237,8 @@ def test_what_evaluation_needs_is_asked_for_before_training(
 LEARNING = [
     "model.cell=gru", "model.embedding=64", "model.hidden=64", "model.layers=1", "model.dropout=0",
     "model.embedding_dropout=0", "model.attention=dot", "model.tie_embeddings=false",
-    "train.weight_decay=0", "train.embedding_decay=0", "train.average=0", "train.lr=7e-3",
-    "train.warmup=0.02", "train.lr_end=0.1", "train.epochs=16", "stream.token_budget=128",
+    "train.weight_decay=0", "train.embedding_decay=0", "train.ema_decay=0", "train.lr=7e-3",
+    "train.warmup=0.02", "train.min_lr_ratio=0.1", "train.epochs=16", "stream.token_budget=128",
 ]  # fmt: skip
 
 
@@ -241,7 +247,7 @@ def test_a_language_is_learnt_evaluated_and_written(joint: bool, tmp_path: Path)
     where = f"{tmp_path}/run"
     write_pairs(tmp_path / "pairs.jsonl", 3000)
     status, _, err = run(
-        *small(tmp_path, "translation"), *LEARNING, f"corpus.joint={joint}", f"run.dir={where}"
+        *small(tmp_path, "translation"), *LEARNING, f"corpus.shared_vocab={joint}", f"run.dir={where}"
     )  # fmt: skip
     assert status == 0, err
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
@@ -263,5 +269,5 @@ def test_a_language_is_learnt_evaluated_and_written(joint: bool, tmp_path: Path)
     assert told[1] == {"error": "the text is empty"}
     assert "more than corpus.max_tokens tokens" in told[2]["error"]
     assert told[3]["translation"] == "„wie.“"
-    status, out, _ = launch("predict.py", "--run", where, "task.best=2", text=texts)
+    status, out, _ = launch("predict.py", "--run", where, "task.n_best=2", text=texts)
     assert len(json.loads(out.splitlines()[0])["best"]) == 2

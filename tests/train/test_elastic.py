@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.train.processes import losses, run
+from tests.helpers.processes import losses, run
 
 RUN = [
     "train.max_steps=60", "train.epochs=13", "train.log_every=1", "train.checkpoint_every=5",
@@ -29,7 +29,7 @@ def alone(case: list[str], tmp_path_factory: pytest.TempPathFactory) -> dict[int
         ("classification", (2, 8, 2)),
         ("tagging", (2, 1, 3)),
         ("images", (2, 1, 3)),
-        ("language_modelling", (3, 1, 2)),
+        ("language_modeling", (3, 1, 2)),
         ("translation", (2, 1, 3)),
         ("captioning", (2, 1, 3)),
     ],

@@ -7,8 +7,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.conftest import CASES, small, write_reviews
-from tests.train.processes import (
+from tests.helpers.corpora import CASES, small, write_reviews
+from tests.helpers.processes import (
     command,
     figures,
     finish,
@@ -23,8 +23,8 @@ from tests.train.processes import (
 
 RUN = [
     "train.epochs=2", "train.log_every=3", "train.checkpoint_every=7", "model.dropout=0.3",
-    "model.embedding_dropout=0.1", "stream.micro_batches=2", "stream.token_budget=1200",
-    "train.average=0.9",
+    "model.embedding_dropout=0.1", "stream.accumulation_steps=2", "stream.token_budget=1200",
+    "train.ema_decay=0.9",
 ]  # fmt: skip
 
 
@@ -189,7 +189,7 @@ def test_a_changed_key_is_refused_by_name_without_a_traceback(
     assert "[rank" not in err  # no worker's traceback
 
 
-def test_another_dataset_is_refused_and_the_runs_tokeniser_stays(
+def test_another_dataset_is_refused_and_the_runs_tokenizer_stays(
     overrides: Callable[[Path], list[str]], reference: Path, tmp_path: Path
 ) -> None:
     write_reviews(tmp_path / "reviews.csv", 300, seed=9)
@@ -232,7 +232,9 @@ def test_what_failed_before_its_first_checkpoint_may_be_changed(
 def test_a_diverging_run_says_at_which_step(
     overrides: Callable[[Path], list[str]], tmp_path: Path
 ) -> None:
-    status, _, err = run(*overrides(tmp_path), "train.lr=1e30", "train.clip=0", "train.warmup=0")
+    status, _, err = run(
+        *overrides(tmp_path), "train.lr=1e30", "train.max_grad_norm=0", "train.warmup=0"
+    )
     assert status == 2
     errors = [line for line in err.splitlines() if line.startswith("error:")]
     assert len(errors) == 1

@@ -1,0 +1,89 @@
+"""Which floating-point type the model computes in; weights and optimizer stay in float32."""
+
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+import torch
+
+from pipeline.errors import TrainingError
+from pipeline.models.encoder import encoder
+from pipeline.models.settings import ModelSettings
+
+TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Precision:
+    """A type of `TYPES` by name, on a device."""
+
+    name: str
+    device: torch.device
+
+    def autocast(self) -> AbstractContextManager[None]:
+        return torch.autocast(self.device.type, TYPES[self.name], enabled=self.name != "fp32")
+
+    def scaler(self) -> torch.amp.GradScaler:
+        """Scales the loss in fp16, whose small gradients would else be 0; idle otherwise."""
+        return torch.amp.GradScaler(self.device.type, enabled=self.name == "fp16")
+
+
+def choose(
+    asked: str, device: torch.device, model: ModelSettings, say: Callable[[str], None]
+) -> Precision:
+    """The precision to use: what was asked for if a recurrent step runs in it; for "auto" the
+    faster of bf16 (on a GPU without it fp16) and fp32.
+
+    Raises TrainingError if what was asked for does not run here.
+    """
+    if asked == "fp32":
+        return Precision("fp32", device)
+    if asked != "auto":
+        reason = "" if asked == "bf16" or device.type == "cuda" else "a CPU trains in fp32 or bf16"
+        try:
+            if not reason:
+                _step_seconds(Precision(asked, device), model)
+        except RuntimeError as error:
+            reason = str(error).splitlines()[0]
+        if reason:
+            raise TrainingError(
+                f"train.precision={asked}: a {model.cell} step fails on this {device.type} "
+                f"({reason}); use train.precision=auto or fp32"
+            )
+        return Precision(asked, device)
+
+    full = _step_seconds(Precision("fp32", device), model)
+    for name in ("bf16", "fp16") if device.type == "cuda" else ("bf16",):
+        try:
+            seconds = _step_seconds(Precision(name, device), model)
+        except RuntimeError as error:
+            say(f"precision: {name} does not run here ({str(error).splitlines()[0]})")
+            continue
+        if seconds < full:
+            return Precision(name, device)
+        say(f"precision: {name} runs here but is no faster than fp32")
+    return Precision("fp32", device)
+
+
+def _step_seconds(precision: Precision, model: ModelSettings) -> float:
+    """The best of three forward and backward passes of one layer, in seconds."""
+    if precision.name == "bf16" and precision.device.type == "cuda":
+        major, minor = torch.cuda.get_device_capability(precision.device)
+        if major < 8:
+            raise RuntimeError(f"bf16 needs compute capability 8.0, this GPU has {major}.{minor}")
+    with torch.random.fork_rng([precision.device] if precision.device.type == "cuda" else []):
+        stack = encoder(model.hidden, model.model_copy(update={"layers": 1}), plane=(8, 8))
+        stack = stack.to(precision.device)
+        x = torch.randn(64, 16, model.hidden).to(precision.device)
+    lengths = torch.full((16,), 64, device=precision.device)
+    best = float("inf")
+    for _ in range(3):
+        start = time.perf_counter()
+        with precision.autocast():
+            y, _ = stack(x, lengths, lengths)
+        y.float().sum().backward()
+        if precision.device.type == "cuda":
+            torch.cuda.synchronize(precision.device)
+        best = min(best, time.perf_counter() - start)
+    return best

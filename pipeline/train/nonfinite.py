@@ -1,0 +1,41 @@
+"""Which recurrent layers have states that are not finite."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.models.layers.recurrent import Layer
+
+
+class NonfiniteDetector:
+    """Counts, layer by layer, the batches after which a state is not finite.
+
+    It looks at the last states of the rows alone, a few numbers: not-a-number stays so to the end
+    of its row. Nothing here waits for the device.
+    """
+
+    def __init__(self, model: nn.Module, device: torch.device) -> None:
+        layers = {n: m for n, m in model.named_modules() if isinstance(m, Layer)}
+        self.names = list(layers)
+        self._counts = torch.zeros(len(layers), dtype=torch.float64, device=device)
+        for number, layer in enumerate(layers.values()):
+            layer.register_forward_hook(self._count(number))
+
+    def take(self) -> Tensor:
+        """[layers] the counts since it was last taken."""
+        counts = self._counts.clone()
+        self._counts.zero_()
+        return counts
+
+    def first(self, counts: list[float]) -> str:
+        """The name of the first layer that was counted, or an empty string."""
+        return next((name for name, n in zip(self.names, counts, strict=True) if n), "")
+
+    def _count(self, number: int) -> Callable[..., None]:
+        def hook(layer: nn.Module, inputs: Any, outputs: Any) -> None:
+            if layer.training:
+                self._counts[number] += ~outputs[1].h.detach().isfinite().all()
+
+        return hook

@@ -1,0 +1,234 @@
+"""Raw data as people have it: each kind of flaw is named, or counted and left out."""
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline.corpus.tokenization.tokenizer import TextEncoder
+from pipeline.errors import InputError
+from tests.helpers.files import reviews, rows_of, write
+
+HEAD = b"text,label\n"
+GOOD = HEAD + b"".join(
+    f"good text number {n},{['negative', 'positive'][n % 2]}\n".encode() for n in range(60)
+)
+TWO = {"label_names": ["negative", "positive"]}
+LAX = {"max_skipped_ratio": 1.0}
+
+# name: content of a.csv, settings, and the message of the error or counts of the report
+CASES = {
+    "whitespace": (GOOD + b"   ,positive\n\xc2\xa0\t,positive\n,positive\n", {}, {"no_text": 3}),
+    "nul": (GOOD + b"a\0b,positive\n", {}, {"nul": 1}),
+    "not utf-8": (GOOD + b"caf\xe9,positive\ngood,positiv\xe9\n", {}, {"not_utf8": 2}),
+    "no label": (GOOD + b"text,\ntext, \n", {}, {"no_label": 2}),
+    "ragged": (GOOD + b"a, b,positive\nc\n\n", {}, {"wrong_fields": 2}),
+    "no tokens": (GOOD + b"zz,positive\n", {"replace": {"z": ""}}, {"no_tokens": 1}),
+    "label once": (GOOD + b"one,mixed\n", {}, {"label_once": 1}),
+    "duplicates": (GOOD + GOOD[len(HEAD) :], {}, {"duplicates": 60, "conflicting": 0}),
+    "conflicting": (
+        GOOD + b"good text number 0,positive\ngood text number 0,negative\n",
+        {},
+        {"duplicates": 2, "conflicting": 1},
+    ),
+    "duplicates kept": (
+        GOOD + GOOD[len(HEAD) :],
+        {"drop_duplicates": False},
+        {"duplicates": 0, "rows": 120},
+    ),
+    "quotes": (
+        GOOD + b'he said "no",positive\n"a ""b""\nc, d",positive\n" x"," positive "\n',
+        {},
+        {"rows": 63, "wrong_fields": 0, "label_once": 0},
+    ),
+    "crlf": (GOOD.replace(b"\n", b"\r\n"), {}, {"rows": 60, "label_once": 0}),
+    "blank lines": (GOOD + b"\n\r\n\n", {}, {"rows": 60, "wrong_fields": 0}),
+    "no newline at the end": (GOOD[:-1], {}, {"rows": 60}),
+    "indices": (GOOD.replace(b"negative", b"0").replace(b"positive", b"1"), TWO, {"rows": 60}),
+    "where": (
+        GOOD + b"x,neutral\n",
+        {"filters": {"label": "positive"}, **TWO},
+        "hold only the label 'positive'",
+    ),
+    "cr": (
+        GOOD.replace(b"\n", b"\r"),
+        {},
+        "a.csv, line 1: a carriage return stands outside quotes; save the file with line ends LF",
+    ),
+    "empty file": (b"", {}, "a.csv: is empty; take it out of the input, or fetch it anew"),
+    "only a header": (HEAD, {}, "a.csv: holds no row"),
+    "blank file": (b"\n\n", {}, "a.csv: holds no header"),
+    "utf-16": (GOOD.decode().encode("utf-16"), {}, "a.csv: is UTF-16, which is not read"),
+    "wrong column": (
+        GOOD.replace(b"text,label", b"txt,label"),
+        {},
+        "a.csv: has no column 'text' (did you mean 'txt'?); it has 'txt', 'label'",
+    ),
+    "column twice": (HEAD.replace(b"label", b"label,label") + b"a,b,c\n", {}, "2 columns 'label'"),
+    "unclosed quote": (
+        GOOD + b'x,"posi\ntive"\ny,"positive\n' + GOOD[len(HEAD) :],
+        {},
+        "a.csv, line 64: a quote opens here and never closes",
+    ),
+    "unclosed quote before another": (
+        GOOD + b'"x,positive\n"y",positive\n' + GOOD[len(HEAD) :],
+        {},
+        "a.csv, line 62: the quote that opens here closes on line 63 in the middle of a field",
+    ),
+    "one class": (
+        GOOD.replace(b"negative", b"positive"),
+        {},
+        "corpus.label='label': the usable rows hold only the label 'positive'; there is nothing",
+    ),
+    "every label once": (
+        HEAD + b"".join(f"text {n},{n}\n".encode() for n in range(50)),
+        {},
+        "hold no label twice besides 50 that stand there once each",
+    ),
+    "too many labels": (
+        HEAD + b"".join(f"text,{n % 10_001}\n".encode() for n in range(20_002)),
+        {},
+        "a.csv:10001: column 'label' has more than 10,000 different labels ('0', '1', '2', ...)",
+    ),
+    "unknown label": (
+        GOOD + b"x,neutral\n",
+        TWO,
+        "a.csv:61: label 'neutral' is none of corpus.label_names (negative, positive) nor an index",
+    ),
+    "index too large": (GOOD + b"x,2\n", TWO, "a.csv:61: label '2' is none of corpus.label_names"),
+    "index as float": (GOOD + b"x,1.0\n", TWO, "a.csv:61: label '1.0' is none of"),
+    "too many unusable": (
+        GOOD + b" ,positive\n" * 5 + b"x,\n",
+        {},
+        "6 of 66 rows (9.1%) cannot be used: 5 with no text (empty, blank or not a string), first",
+    ),
+    "places of the unusable": (
+        GOOD + b" ,positive\n" * 5 + b"x,\n",
+        {},
+        "first a.csv:61; 1 with no label, first a.csv:66; mend them, or raise corpus.max_skipped_ratio",
+    ),
+    "all unusable": (HEAD + b" ,positive\n" * 5, LAX, "5 of 5 rows (100.0%) cannot be used"),
+    "where keeps nothing": (
+        GOOD,
+        {"filters": {"label": "positiv"}},
+        "keeps none of 60 rows; label holds 'negative', 'positive'; name other values",
+    ),
+    "too few rows": (
+        HEAD + b"a,x\nb,x\nc,y\nd,y\n",
+        {"validation": 0.0001},
+        "corpus.validation=0.0001: no row is left for validation of 4 (none); give more rows",
+    ),
+    "no rows for train": (
+        HEAD + b"a,x\nb,y\na,x\nb,y\n",
+        {"validation": "a.csv"},
+        "no row is left for train",
+    ),
+    "no such file": (GOOD, {"input": "b.csv"}, "b.csv: no such file; did you mean"),
+    "no match": (GOOD, {"input": "*.jsonl"}, "no file matches this pattern"),
+    "a folder": (GOOD, {"input": "."}, "is a folder; name its files"),
+    "no such package": (GOOD, {"input": "package://nowhere_x/a.csv"}, "no package nowhere_x"),
+    "no such file inside": (GOOD, {"input": "package://numpy/a.csv"}, "numpy holds no file a.csv"),
+    "ill-formed package": (GOOD, {"input": "package://a.csv"}, "needs the form package://NAME"),
+}
+
+# name: file name, content, message
+FILES = {
+    "unknown kind": ("a.doc", GOOD, "a.doc: its name does not say what it is; needs .csv"),
+    "not gzip": ("a.csv.gz", GOOD, "a.csv.gz: is not a whole gzip file"),
+    "not parquet": ("a.parquet", GOOD, "a.parquet: is not a whole Parquet file"),
+    "not json": (
+        "a.jsonl",
+        b'{"text": "a", "label": 1}\n{"text"\n',
+        "a.jsonl, line 2: is not JSON",
+    ),
+    "json list": (
+        "a.jsonl",
+        b"[1]\n",
+        "a.jsonl, line 1: is a JSON list; needs an object, whose keys are columns",
+    ),
+    "json without the column": (
+        "a.jsonl",
+        b'{"txt": "a", "label": 1}\n',
+        "a.jsonl: has no column 'text' (did you mean 'txt'?); it has 'txt', 'label'",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_flaw_is_named_or_counted(make, tmp_path: Path, case: str):
+    content, settings, expected = CASES[case]
+    (tmp_path / "a.csv").write_bytes(content)
+    settings = {"validation": 0.3, "max_tokens": 1000, "chunk_mb": 0.001, **settings}
+    if isinstance(expected, str):
+        with pytest.raises(InputError) as error:
+            make(**settings)
+        assert expected in str(error.value)
+        assert "\n" not in str(error.value)
+        assert not (tmp_path / "shards").exists()
+    else:
+        manifest = make(**settings)
+        assert {name: manifest.report[name] for name in expected} == expected
+        rows = sum(split.rows for split in manifest.splits.values())
+        lost = set(manifest.report) - {"rows", "conflicting", "truncated"}
+        assert rows == manifest.report["rows"] - sum(manifest.report[name] for name in lost)
+
+
+@pytest.mark.parametrize("case", FILES)
+def test_a_file_that_cannot_be_read_is_named(make, tmp_path: Path, case: str):
+    name, content, expected = FILES[case]
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError) as error:
+        make(input=name)
+    assert expected in str(error.value)
+
+
+def test_a_truncated_gzip_is_named(make, tmp_path: Path):
+    path = write(tmp_path / "a.csv.gz", reviews(2000))
+    path.write_bytes(path.read_bytes()[:-2000])
+    with pytest.raises(InputError, match=r"a.csv.gz: is not a whole gzip file"):
+        make(input="a.csv.gz")
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet", "tar", "csv.gz"])
+def test_a_document_of_10_mb_passes(make, tmp_path: Path, suffix: str):
+    rows = reviews(100)
+    rows[50]["text"] = "a very long text " * 600_000
+    write(tmp_path / f"a.{suffix}", rows)
+    manifest = make(input=f"a.{suffix}", chunk_mb=1.0)
+    assert sum(split.rows for split in manifest.splits.values()) == 100
+    assert manifest.splits["train"].max_length == 60
+
+
+@pytest.mark.parametrize("suffix", ["csv", "tsv", "jsonl", "tar", "parquet"])
+def test_bytes_that_are_not_utf8_spoil_only_their_row(make, tmp_path: Path, suffix: str):
+    rows = [{**row, "text": row["text"] + " marker"} for row in reviews(60)]
+    path = tmp_path / f"a.{suffix}"
+    if suffix == "parquet":
+        texts = [row["text"].encode().replace(b"n0-7 m", b"n0-7 \xff") for row in rows]
+        columns = {"text": pa.array(texts).view(pa.string()), "label": [r["label"] for r in rows]}
+        pq.write_table(pa.table(columns), path)
+    else:
+        write(path, rows)
+        path.write_bytes(path.read_bytes().replace(b"n0-7 m", b"n0-7 \xff"))
+    report = make(input=path.name).report
+    assert (report["rows"], report["not_utf8"]) == (60, 1)
+
+
+def test_labels_given_as_indices_get_the_names(make, tmp_path: Path):
+    rows = [{"text": f"text {n}", "label": n % 2} for n in range(60)]
+    write(tmp_path / "a.parquet", rows)
+    manifest = make(input="a.parquet", label_names=["odd", "even"])
+    encoder = TextEncoder(manifest.path / "tokenizer.json", 100)
+    assert manifest.names["label"] == ("odd", "even")
+    for tokens, label in rows_of(manifest, "train"):
+        assert int(encoder.decode(tokens).split()[1]) % 2 == label
+
+
+def test_json_values_that_are_no_strings(make, tmp_path: Path):
+    rows = [{"text": f"text {n}", "label": n % 2 == 0} for n in range(60)]
+    rows += [{"text": 7, "label": True}, {"label": False}, {"text": "x", "label": None}]
+    write(tmp_path / "a.jsonl", rows)
+    manifest = make(input="a.jsonl", max_skipped_ratio=0.1)
+    assert manifest.names["label"] == ("false", "true")
+    assert (manifest.report["no_text"], manifest.report["no_label"]) == (2, 1)

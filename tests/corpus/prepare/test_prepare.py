@@ -1,0 +1,315 @@
+"""Laws of preparing: same bytes however it is done, every row once, a readable form."""
+
+import io
+import json
+import subprocess
+import sys
+import tarfile
+import unicodedata
+import zlib
+from collections import Counter
+from itertools import groupby
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import webdataset
+
+from pipeline.corpus.dataset.index import checksums
+from pipeline.corpus.tokenization.tokenizer import TextEncoder
+from pipeline.errors import InputError
+from tests.helpers.files import columns_of, content, reviews, rows_of, write
+
+ROWS = reviews(1500)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """One dataset that the tests of this module read, with the folder that it lies in."""
+    from pipeline.corpus.prepare.prepare import prepare
+    from tests.helpers.files import FIELDS, settings_in
+
+    folder = tmp_path_factory.mktemp("made")
+    write(folder / "reviews.csv", ROWS)
+    return folder, prepare(settings_in(folder), FIELDS, lambda line: None)
+
+
+@pytest.mark.parametrize(("workers", "chunk_mb"), [(1, 8.0), (1, 0.003), (2, 0.05), (3, 0.011)])
+def test_bytes_do_not_depend_on_workers_or_pieces(made, make, tmp_path, workers, chunk_mb):
+    write(tmp_path / "reviews.csv", ROWS)
+    make(workers=workers, chunk_mb=chunk_mb)
+    assert content(tmp_path / "shards") == content(made[0] / "shards")
+    assert not (tmp_path / "shards.partial").exists()
+
+
+@pytest.fixture(scope="module")
+def split_texts(tmp_path_factory):
+    """The same rows with those of more than 20 tokens split."""
+    from pipeline.corpus.prepare.prepare import prepare
+    from tests.helpers.files import FIELDS, settings_in
+
+    folder = tmp_path_factory.mktemp("split")
+    write(folder / "reviews.csv", ROWS)
+    settings = settings_in(folder, max_tokens=20, overflow="split")
+    return prepare(settings, FIELDS, lambda line: None)
+
+
+@pytest.mark.parametrize(("workers", "chunk_mb"), [(1, 8.0), (2, 0.003)])
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_bytes_of_split_texts_do_not_depend_on_them_either(
+    split_texts, make, tmp_path, workers, chunk_mb, kind
+):
+    write(tmp_path / f"reviews.{kind}", ROWS, row_group=7)
+    make(
+        input=f"*.{kind}", max_tokens=20, overflow="split",
+        workers=workers, chunk_mb=chunk_mb,
+    )  # fmt: skip
+    found, expected = content(tmp_path / "shards"), content(split_texts.path)
+    if kind == "parquet":
+        del found["dataset.json"], expected["dataset.json"]
+    assert found == expected
+
+
+def test_a_split_text_is_whole_in_its_segments(split_texts):
+    """Consecutive rows of one split, as even as can be, each with the text's label."""
+    encoder = TextEncoder(split_texts.path / "tokenizer.json", 10_000)
+    whole = [text.rows[0] for text in encoder.encode([row["text"] for row in ROWS])]
+    seen, split, segments = [], 0, 0
+    for name in split_texts.splits:
+        rows = columns_of(split_texts, name)
+        for number, of_document in groupby(rows, key=lambda row: row["document"]):
+            document = list(of_document)
+            count = -(-len(whole[number]) // 20)
+            assert [row["segment"] for row in document] == list(range(count))
+            assert {row["segments"] for row in document} == {count}
+            assert {row["label"] for row in document} == {
+                split_texts.names["label"].index(ROWS[number]["label"])
+            }
+            assert [token for row in document for token in row["tokens"]] == whole[number]
+            lengths = [len(row["tokens"]) for row in document]
+            assert max(lengths) - min(lengths) <= 1
+            seen.append(number)
+            split, segments = split + (count > 1), segments + count * (count > 1)
+    assert sorted(seen) == list(range(len(ROWS)))
+    assert split > 100
+    report = split_texts.report
+    assert (report["split"], report["segments"], report["truncated"]) == (split, segments, 0)
+    rows = sum(facts.rows for facts in split_texts.splits.values())
+    assert rows == len(ROWS) - split + segments
+    assert max(facts.max_length for facts in split_texts.splits.values()) == 20
+
+
+def test_long_texts_are_dropped_and_counted(made, tmp_path):
+    """As wished, so they do not count towards `max_skipped_ratio`."""
+    from pipeline.corpus.prepare.prepare import prepare
+    from tests.helpers.files import FIELDS, settings_in
+
+    write(tmp_path / "reviews.csv", ROWS)
+    said = []
+    settings = settings_in(tmp_path, max_tokens=20, overflow="drop", max_skipped_ratio=0.0)
+    manifest = prepare(settings, FIELDS, said.append)
+    encoder = TextEncoder(manifest.path / "tokenizer.json", 20)
+    long = sum(text.long for text in encoder.encode([row["text"] for row in ROWS]))
+    assert manifest.report["too_long"] == long > 100
+    assert manifest.report["truncated"] == 0
+    assert f"  left out of 1,500 rows: {long:,} too long" in said
+    rows = [row for split in manifest.splits for row in columns_of(manifest, split)]
+    assert len(rows) == len(ROWS) - long
+    assert rows[0].keys() == {"tokens", "label"}
+    assert max(len(row["tokens"]) for row in rows) <= 20
+
+
+def test_a_corpus_of_long_texts_alone_is_not_dropped_in_silence(make, tmp_path):
+    write(tmp_path / "reviews.csv", ROWS)
+    with pytest.raises(InputError, match=r"\(1,500 too long\);.* or raise corpus\.max_tokens"):
+        make(max_tokens=1, overflow="drop")
+
+
+@pytest.mark.parametrize(
+    "suffix",
+    ["tsv", "jsonl", "parquet", "tar", "csv.gz", "tsv.gz", "jsonl.gz", "tar.gz", "files", "bom"],
+)
+def test_every_format_gives_the_same_dataset(made, make, tmp_path, suffix):
+    if suffix == "files":
+        for number, start in enumerate(range(0, len(ROWS), 400)):
+            kind = ["csv", "jsonl", "parquet", "tsv.gz"][number]
+            write(tmp_path / f"{number}.{kind}", ROWS[start : start + 400])
+    elif suffix == "bom":
+        path = write(tmp_path / "reviews.csv", ROWS)
+        path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    else:
+        write(tmp_path / f"reviews.{suffix}", ROWS)
+    make(input="[r0-9]*.*")
+    folder, other = content(made[0] / "shards"), content(tmp_path / "shards")
+    assert (
+        json.loads(folder.pop("dataset.json"))["report"]
+        == (json.loads(other.pop("dataset.json"))["report"])
+    )
+    assert folder == other
+
+
+def test_every_usable_row_lands_once_and_decodes_to_its_text(make, tmp_path):
+    write(tmp_path / "reviews.csv", ROWS)
+    manifest = make(max_tokens=10_000)
+    encoder = TextEncoder(manifest.path / "tokenizer.json", 10_000)
+    found = Counter(
+        (encoder.decode(tokens), manifest.names["label"][label])
+        for split in manifest.splits
+        for tokens, label in rows_of(manifest, split)
+    )
+    assert found == Counter(
+        (unicodedata.normalize("NFC", row["text"]), row["label"]) for row in ROWS
+    )
+
+
+def test_rows_keep_the_order_of_the_input(made):
+    _, manifest = made
+    encoder = TextEncoder(manifest.path / "tokenizer.json", 60)
+    encoded = encoder.encode([row["text"] for row in ROWS])
+    places = {tuple(text.rows[0]): place for place, text in enumerate(encoded)}
+    order = [places[tuple(tokens)] for tokens, _ in rows_of(manifest, "train")]
+    assert order == sorted(order)
+
+
+def test_a_shard_opens_with_plain_webdataset(made):
+    _, manifest = made
+    rows = 0
+    for shard in manifest.splits["train"].shards:
+        path = str(manifest.path / "train" / shard.name)
+        for sample in webdataset.WebDataset(path, shardshuffle=False):
+            rows += pa.ipc.open_stream(sample["arrow"]).read_all().num_rows
+    assert rows == manifest.splits["train"].rows
+
+
+@pytest.mark.parametrize("split", ["train", "validation"])
+def test_the_index_agrees_with_the_shards(made, split):
+    _, manifest = made
+    facts = manifest.splits[split]
+    index = np.load(manifest.index(split))  # NumPy's own format, no pickle
+    assert np.array_equal(index["record_crc32"], checksums(index, facts.salt, range(len(index))))
+    entries = iter(index)
+    tokens = block = 0
+    for number, shard in enumerate(facts.shards):
+        data = (manifest.path / split / shard.name).read_bytes()
+        assert len(data) == shard.bytes
+        for member in tarfile.TarFile(fileobj=io.BytesIO(data)):
+            entry = next(entries)
+            assert (member.name, member.mtime, member.uid) == (f"{block:08d}.arrow", 0, 0)
+            assert (entry["shard"], entry["bytes"]) == (number, member.size)
+            assert entry["offset"] == member.offset_data
+            raw = data[member.offset_data : member.offset_data + member.size]
+            assert entry["crc32"] == zlib.crc32(raw)
+            table = pa.ipc.open_stream(raw).read_all()
+            assert table.schema.types == [pa.list_(pa.uint16()), pa.int32()]
+            lengths = [len(row) for row in table["tokens"].to_pylist()]
+            assert entry["lengths"][: entry["rows"]].tolist() == lengths
+            last = block == len(index) - 1
+            assert entry["rows"] == table.num_rows == ((facts.rows - 1) % 32 + 1 if last else 32)
+            tokens += sum(lengths)
+            block += 1
+    assert next(entries, None) is None
+    assert index["lengths"].max() == facts.max_length
+
+
+def test_a_large_vocabulary_takes_four_bytes_a_token():
+    from pipeline.corpus.dataset.blocks import batch, schema
+    from tests.helpers.files import FIELDS
+
+    columns = schema(FIELDS, {"tokenizer": 65_537})
+    block = batch(columns, [([65_536], 0), ([1, 2], 1)])
+    assert columns.field("tokens").type == pa.list_(pa.uint32())
+    assert block.to_pydict() == {"tokens": [[65_536], [1, 2]], "label": [0, 1]}
+
+
+@pytest.mark.parametrize("validation", [0.3, "held.csv"])
+@pytest.mark.parametrize("drop_duplicates", [True, False])
+def test_equal_texts_never_straddle(make, tmp_path, validation, drop_duplicates):
+    rows = reviews(300) + reviews(300)[:150]
+    write(tmp_path / "train.csv", rows)
+    write(tmp_path / "held.csv", reviews(300)[:50] + reviews(60, seed=9) * 2)
+    manifest = make(
+        input="train.csv", validation=validation, drop_duplicates=drop_duplicates, max_tokens=1000
+    )
+    texts = {
+        split: Counter(tuple(tokens) for tokens, _ in rows_of(manifest, split))
+        for split in manifest.splits
+    }
+    assert not texts["train"].keys() & texts["validation"].keys()
+    repeated = max(texts["train"].values())
+    assert repeated == (1 if drop_duplicates else 2)
+    if validation == "held.csv":
+        assert manifest.splits["validation"].rows == 170
+        assert manifest.report["in_validation"] == 100
+    report = manifest.report
+    lost = sum(
+        number
+        for name, number in report.items()
+        if name not in ("rows", "conflicting", "truncated", "split", "segments")
+    )
+    assert report["rows"] - lost == sum(split.rows for split in manifest.splits.values())
+
+
+def test_a_validation_share_is_about_that_share(made):
+    _, manifest = made
+    assert abs(manifest.splits["validation"].rows / len(ROWS) - 0.2) < 0.04
+
+
+def test_a_validation_file_inside_the_input_glob_is_not_trained_on(make, tmp_path):
+    write(tmp_path / "a.csv", reviews(100))
+    write(tmp_path / "b.csv", reviews(50, seed=1))
+    manifest = make(validation="b.csv")
+    assert [split.rows for split in manifest.splits.values()] == [100, 50]
+
+
+def test_training_imports_no_more_than_it_needs():
+    script = (
+        "import sys, pipeline.corpus.dataset.manifest, pipeline.corpus.field_spec\n"
+        "print([m for m in ('tokenizers', 'pyarrow', 'torch', 'tqdm') if m in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "[]\n"
+
+
+def test_a_second_call_makes_nothing(made, make, tmp_path):
+    write(tmp_path / "reviews.csv", ROWS[:200])
+    first = make()
+    before = {path: path.stat().st_mtime_ns for path in first.path.rglob("*")}
+    assert make(workers=2, chunk_mb=1.0) == first
+    assert before == {path: path.stat().st_mtime_ns for path in first.path.rglob("*")}
+    assert first.fingerprint != made[1].fingerprint
+
+
+def test_a_task_may_ask_for_no_label(tmp_path):
+    from pipeline.corpus.field_spec import FieldSpec
+    from pipeline.corpus.prepare.prepare import prepare
+    from tests.helpers.files import settings_in
+
+    write(tmp_path / "reviews.csv", [{"text": row["text"]} for row in ROWS[:200]])
+    manifest = prepare(
+        settings_in(tmp_path), (FieldSpec("ids", "text", "text"),), lambda line: None
+    )
+    assert manifest.names == {}
+    block = next(
+        webdataset.WebDataset(str(manifest.shard("train", 0)), shardshuffle=False).__iter__()
+    )
+    assert pa.ipc.open_stream(block["arrow"]).schema.names == ["ids"]
+
+
+def test_choosing_does_not_depend_on_how_many_hashes_are_compared_at_a_time(
+    made, make, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("pipeline.corpus.prepare.dedup_and_split.RANGE_EXAMPLES", 100)
+    monkeypatch.setattr("pipeline.corpus.prepare.dedup_and_split.CHUNK", 77)
+    write(tmp_path / "reviews.csv", ROWS)
+    make()
+    assert content(tmp_path / "shards") == content(made[0] / "shards")
+
+
+def test_labels_of_whole_numbers_sort_as_numbers(make, tmp_path):
+    rows = [{**row, "label": number % 12} for number, row in enumerate(reviews(240))]
+    write(tmp_path / "reviews.parquet", rows)
+    manifest = make(input="reviews.parquet")
+    assert manifest.names["label"] == tuple(map(str, range(12)))
+    assert np.unique([label for _, label in rows_of(manifest, "train")]).tolist() == list(range(12))

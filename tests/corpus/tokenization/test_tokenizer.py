@@ -1,0 +1,201 @@
+"""The tokenizer is the same however it is trained, and a long text is cut without a trace."""
+
+import os
+import subprocess
+import sys
+import time
+import unicodedata
+from pathlib import Path
+
+import pytest
+from tokenizers import Tokenizer
+
+from pipeline.corpus.prepare.sample import TextSample
+from pipeline.corpus.prepare.scan import digest
+from pipeline.corpus.tokenization.special_tokens import PAD, SPECIAL_TOKENS
+from pipeline.corpus.tokenization.tokenizer import TextEncoder, train
+from pipeline.errors import DatasetError
+from tests.helpers.files import reviews, settings_in
+
+TEXTS = [row["text"] for row in reviews(2000)]
+MAX_TOKENS = 400
+ROOT = Path(__file__).parents[3]
+LONG = {
+    "words": "a film of it was the plot, naïve 映画 " * 8000,
+    "one word": "a" * 300_000,
+    "one mixed word": "thefilmofnaïve映画" * 20_000,
+    "markup": "<br />" * 40_000 + "the film was naïve" * 1000,
+    "blanks": " " * 200_000 + "film",
+    "digits": "0123456789" * 20_000,
+    "marks": "e\u0301" * 100_000,
+}
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("tokenizer") / "tokenizer.json"
+    path.write_text(train(TEXTS, settings_in(path.parent, replace={"<br />": " "})))
+    return path
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+def test_training_does_not_depend_on_threads(path: Path, threads: int):
+    script = (
+        "from tests.corpus.tokenization.test_tokenizer import *\n"
+        "print(train(TEXTS, settings_in(Path('.'), replace={'<br />': ' '})), end='')"
+    )
+    environment = {**os.environ, "RAYON_NUM_THREADS": str(threads), "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, check=True
+    )
+    assert done.stdout == path.read_bytes()
+
+
+@pytest.mark.parametrize("kind", LONG)
+def test_a_long_text_is_cut_without_a_trace(path: Path, kind: str):
+    whole = Tokenizer.from_file(str(path))
+    whole.encode_special_tokens = True
+    text = LONG[kind]
+    expected = whole.encode(text, add_special_tokens=False).ids[:MAX_TOKENS]
+    assert TextEncoder(path, MAX_TOKENS).encode([text, "the film"])[0].rows == [expected]
+
+
+@pytest.mark.parametrize("kind", LONG)
+@pytest.mark.parametrize("keep", ["start", "end", "both"])
+def test_what_is_kept_of_a_long_text(path: Path, kind: str, keep: str):
+    whole = Tokenizer.from_file(str(path))
+    whole.encode_special_tokens = True
+    ids = whole.encode(LONG[kind], add_special_tokens=False).ids
+    half = MAX_TOKENS // 2
+    expected = {
+        "start": ids[:MAX_TOKENS],
+        "end": ids[-MAX_TOKENS:],
+        "both": ids[:half] + ids[half - MAX_TOKENS :],
+    }
+    encoder = TextEncoder(path, MAX_TOKENS, keep)
+    assert encoder.encode([LONG[kind], "the film"])[0] == ([expected[keep]], True)
+    for count in (len(ids), len(ids) + 1):
+        assert TextEncoder(path, count, keep).encode([LONG[kind]]) == [([ids], False)]
+
+
+@pytest.mark.parametrize("kind", LONG)
+def test_a_split_text_loses_nothing(path: Path, kind: str):
+    whole = Tokenizer.from_file(str(path))
+    whole.encode_special_tokens = True
+    ids = whole.encode(LONG[kind], add_special_tokens=False).ids
+    ((rows, long), other) = TextEncoder(path, 400, overflow="split").encode(
+        [LONG[kind], "the film"]
+    )
+    assert long
+    assert [token for row in rows for token in row] == ids
+    assert other == TextEncoder(path, 400).encode(["the film"])[0]
+
+
+@pytest.mark.parametrize(
+    "tokens,most,expected",
+    [
+        (1000, 400, [334, 333, 333]),
+        (1001, 400, [334, 334, 333]),
+        (401, 400, [201, 200]),
+        (400, 400, [400]),
+        (800, 400, [400, 400]),
+        (3, 1, [1, 1, 1]),
+    ],
+)
+def test_a_text_is_split_evenly(path: Path, tokens: int, most: int, expected: list[int]):
+    (encoded,) = TextEncoder(path, most, overflow="split").encode(["~" * tokens])  # never merged
+    assert [len(row) for row in encoded.rows] == expected
+    assert encoded.long == (tokens > most)
+
+
+def test_a_text_is_dropped_that_has_a_token_too_many(path: Path):
+    encoder = TextEncoder(path, 4, overflow="drop")
+    assert encoder.encode(["~~~~", "~~~~~", ""])[1:] == [([], True), ([], False)]
+    assert encoder.encode(["~~~~"]) == TextEncoder(path, 4).encode(["~~~~"])
+
+
+def test_10_mb_cost_no_more_than_their_beginning(path: Path):
+    text = LONG["words"] * 40
+    begun = time.monotonic()
+    encoded = TextEncoder(path, MAX_TOKENS).encode([text])
+    assert time.monotonic() - begun < 1
+    assert encoded == TextEncoder(path, MAX_TOKENS).encode([LONG["words"]])
+
+
+def test_texts_of_any_length_lose_nothing_in_a_batch(path: Path):
+    whole = Tokenizer.from_file(str(path))
+    whole.encode_special_tokens = True
+    texts = [" ".join(TEXTS[:count]) for count in (0, 1, 2, 20, 100, 500)] + ["<br />" * 3000, "x"]
+    expected = [whole.encode(text, add_special_tokens=False).ids[:MAX_TOKENS] for text in texts]
+    found = TextEncoder(path, MAX_TOKENS).encode(texts)
+    assert [text.rows for text in found] == [[ids] if ids else [] for ids in expected]
+
+
+def test_any_text_comes_back_normalized(path: Path):
+    encoder = TextEncoder(path, 100_000)
+    texts = [*TEXTS[:50], "".join(map(chr, range(1, 0x300))), "\U0010ffff", *SPECIAL_TOKENS]
+    for text, ((ids,), _) in zip(texts, encoder.encode(texts), strict=True):
+        assert encoder.decode(ids) == unicodedata.normalize("NFC", text)
+        assert min(ids) >= len(SPECIAL_TOKENS)  # text that looks like a special token is text
+
+
+def test_special_tokens_come_first(path: Path):
+    ids = [Tokenizer.from_file(str(path)).token_to_id(token) for token in SPECIAL_TOKENS]
+    assert ids == [0, 1, 2, 3]
+    assert PAD == 0
+
+
+def test_case_is_folded_and_strings_replaced(tmp_path: Path):
+    settings = settings_in(tmp_path, lowercase=True, replace={"<br />": " ", "&amp;": "&"})
+    (tmp_path / "tokenizer.json").write_text(train(TEXTS, settings))
+    encoder = TextEncoder(tmp_path / "tokenizer.json", 100)
+    (((ids,), _),) = encoder.encode(["Q&amp;A<br />ÉTÉ"])
+    assert encoder.decode(ids) == "q&a été"
+
+
+def test_a_damaged_tokenizer_is_named(tmp_path: Path):
+    (tmp_path / "tokenizer.json").write_text("{}")
+    with pytest.raises(DatasetError, match=r"tokenizer\.json: is not a tokenizer"):
+        TextEncoder(tmp_path / "tokenizer.json", 10)
+
+
+@pytest.mark.parametrize("files", [1, 2, 7])
+@pytest.mark.parametrize("budget", [500, 5000, 1_000_000])
+def test_a_sample_does_not_depend_on_the_files(tmp_path: Path, files: int, budget: int):
+    texts = TEXTS[:700] + TEXTS[:50]
+    merged = TextSample(budget)
+    for file in range(files):
+        part = TextSample(budget)
+        for text in texts[file::files]:
+            part.add(digest(text.encode())[1], text)
+        part.save(tmp_path / "sample")
+        merged.add_saved(tmp_path / "sample")
+    in_order = sorted({digest(text.encode())[1]: text for text in texts}.items())
+    expected, room = [], budget
+    for order, text in in_order:
+        room -= len(text.encode())
+        if room < 0:
+            break
+        expected.append((order, text))
+    assert list(merged) == expected
+    assert merged.bytes == sum(len(text.encode()) for _, text in expected)
+
+
+def test_one_text_does_not_take_the_sample_for_itself():
+    sample = TextSample(1_000_000)
+    sample.add(1, "x" * 10_000_000)
+    sample.add(2, "y")
+    assert [len(text) for _, text in sample] == [1 << 16, 1]
+
+
+def test_whole_words_are_numbered_behind_the_special_tokens(tmp_path: Path) -> None:
+    """Also where a text spells those: <unk> is what it says, the others are no words."""
+    texts = ["the <unk> film </s> the <pad> <s> film the", "the film"]
+    settings = settings_in(tmp_path, level="word")
+    path = tmp_path / "tokenizer.json"
+    path.write_text(train(texts, settings))
+    encoder = TextEncoder(path, 100)
+    assert encoder.vocab_size == 6
+    (found,) = encoder.encode([texts[0]])
+    assert found.rows == [[4, 1, 5, 1, 4, 1, 1, 5, 4]]
+    assert [Tokenizer.from_file(str(path)).token_to_id(t) for t in SPECIAL_TOKENS] == [0, 1, 2, 3]

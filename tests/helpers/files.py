@@ -1,0 +1,111 @@
+"""Raw files in every format, and the contents of the dataset that was prepared from them."""
+
+import csv
+import gzip
+import io
+import json
+import random
+import tarfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.corpus.dataset.manifest import Manifest
+from pipeline.corpus.field_spec import FieldSpec
+from pipeline.corpus.settings import CorpusSettings
+
+FIELDS = (FieldSpec("tokens", "text", "text"), FieldSpec("label", "label", "label"))
+WORDS = [
+    "the", "a", "film", '"quoted"', "plot,", "of\nand", "was;", "it", "—", "naïve", "映画", "été",
+    "100", "don't", "<b>", "</s>", "<pad>", "🙂", "x\ty",
+]  # fmt: skip
+
+Rows = list[dict[str, Any]]
+
+
+def reviews(count: int, seed: int = 0) -> Rows:
+    """Rows of 1 to 40 words with everything in them that a format may stumble over."""
+    draw = random.Random(seed)
+    return [
+        {
+            "text": " ".join([*draw.choices(WORDS, k=draw.randint(1, 40)), f"n{seed}-{number}"]),
+            "label": draw.choice(["negative", "positive"]),
+            "source": "a",
+        }
+        for number in range(count)
+    ]
+
+
+def write(path: Path, rows: Rows, row_group: int = 100) -> Path:
+    """Write rows in the format that the suffix says."""
+    if path.suffix == ".parquet":
+        pq.write_table(pa.Table.from_pylist(rows), path, row_group_size=row_group)
+        return path
+    plain = path.with_suffix("") if path.suffix == ".gz" else path
+    if plain.suffix == ".tar":
+        pack(plain, ((f"{n:06d}.json", json.dumps(row).encode()) for n, row in enumerate(rows)))
+    else:
+        _write_text(plain, rows)
+    if plain != path:
+        path.write_bytes(gzip.compress(plain.read_bytes()))
+        plain.unlink()
+    return path
+
+
+def pack(
+    path: Path, members: Iterable[tuple[str, bytes]], dialect: int = tarfile.USTAR_FORMAT
+) -> Path:
+    """Write a tar of members, each a name and its content."""
+    with tarfile.open(path, "w", format=dialect) as archive:
+        for name, data in members:
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+    return path
+
+
+def _write_text(path: Path, rows: Rows) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        if path.suffix == ".jsonl":
+            file.writelines(json.dumps(row) + "\n" for row in rows)
+        else:
+            table = csv.DictWriter(
+                file, list(rows[0]), delimiter="\t" * (path.suffix == ".tsv") or ","
+            )
+            table.writeheader()
+            table.writerows(rows)
+
+
+def settings_in(folder: Path, **changes: Any) -> CorpusSettings:
+    """Settings of a small dataset in `folder`, of several shards, blocks and pieces."""
+    values: dict[str, Any] = {
+        "input": "*.csv", "root": str(folder), "shards": str(folder / "shards"), "workers": 1,
+        "vocab_size": 400, "max_tokens": 60, "lowercase": False, "rows_per_block": 32,
+        "shard_mb": 0.02, "chunk_mb": 0.02, "tokenizer_sample_mb": 1.0, "validation": 0.2,
+    }  # fmt: skip
+    return CorpusSettings(**(values | changes))
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    """Every file below a folder."""
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file())
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+def columns_of(manifest: Manifest, split: str) -> Rows:
+    """The rows of a split by column, in its order, read through the index."""
+    rows: Rows = []
+    for entry in np.load(manifest.index(split)):
+        data = manifest.shard(split, entry["shard"]).read_bytes()
+        member = data[int(entry["offset"]) :][: int(entry["bytes"])]
+        rows += pa.ipc.open_stream(member).read_all().to_pylist()
+    return rows
+
+
+def rows_of(manifest: Manifest, split: str) -> list[tuple[list[int], int]]:
+    """(tokens, label) of a split in its order."""
+    return [(row["tokens"], row["label"]) for row in columns_of(manifest, split)]

@@ -1,0 +1,98 @@
+"""A toy corpus of documents in segments, evaluated on any number of ranks.
+
+python -m torch.distributed.run --nproc_per_node=2 segments.py SEED prints what came out, as JSON.
+"""
+
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from pipeline.evaluation.evaluate import evaluate
+from pipeline.evaluation.segment_merging import document_outputs
+from pipeline.models.settings import ModelSettings
+from pipeline.runtime.precision import Precision
+from pipeline.runtime.process_group import RankInfo, World, connect
+from pipeline.stream.batch import Batch, collate
+from pipeline.stream.rows import Ragged, Rows
+from pipeline.tasks.classification import Classification
+from pipeline.tasks.settings import TaskSettings
+from tests.helpers.task_data import Data
+
+LABELS = ["bad", "good", "mixed"]
+DOCUMENTS = 80
+
+
+class ByFirstToken(nn.Module):
+    """Scores that are looked up, so that they do not depend on the batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        draw = torch.Generator().manual_seed(1)
+        self.scores = nn.Parameter(3 * torch.randn(500, len(LABELS), generator=draw))
+
+    def forward(self, tokens: Tensor, lengths: Tensor, keys: Tensor) -> Tensor:
+        return self.scores[tokens[:, 0]]
+
+
+def corpus() -> list[tuple[list[list[int]], int]]:
+    """The segments and the label of each document; segments of very unlike lengths."""
+    draw = np.random.default_rng(0)
+    return [
+        (
+            [
+                draw.integers(4, 500, draw.choice([1, 3, 20])).tolist()
+                for _ in range(draw.choice([1, 2, 3, 5]))
+            ],
+            int(draw.integers(len(LABELS))),
+        )
+        for _ in range(DOCUMENTS)
+    ]
+
+
+def batches(rank: int, world: int, seed: int) -> Iterator[Batch]:
+    """This rank's rows of batches of up to 8, shuffled by `seed`; as many batches on each rank."""
+    rows = [
+        (ids, label, 7 * number, segment, len(segments))
+        for number, (segments, label) in enumerate(corpus())
+        for segment, ids in enumerate(segments)
+    ]
+    order = np.random.default_rng(seed).permutation(len(rows))
+    ids, label, document, segment, segments = (list(column) for column in zip(*rows, strict=True))
+    columns = {
+        "tokens": Ragged.of(np.concatenate(ids), np.array([len(row) for row in ids])),
+        "label": np.array(label),
+        "document": np.array(document),
+        "segment": np.array(segment),
+        "segments": np.array(segments),
+    }
+    for start in range(0, len(rows), 8):
+        chosen = order[start : start + 8][rank::world]
+        own = Rows.of(columns, len(rows)).take(chosen, np.zeros_like(chosen))
+        yield collate(own, slice(0, len(chosen)), size=8, length=20)
+
+
+def judge(world: World, seed: int) -> dict[str, object]:
+    """The evaluation, and its mistakes in the order of their loss."""
+    data = Data({"tokenizer": 500}, {"label": LABELS})
+    task = Classification(TaskSettings(), ModelSettings(), data)
+    precision = Precision("fp32", world.device)
+    rows = batches(world.rank, world.size, seed)
+    evaluation, mistakes = evaluate(
+        task, document_outputs(task, ByFirstToken(), rows, precision, world), world
+    )
+    return {**asdict(evaluation), "mistakes": [asdict(mistake) for mistake in mistakes]}
+
+
+if __name__ == "__main__":
+    with connect(RankInfo.from_environment()) as world:
+        result = judge(world, int(sys.argv[1]))
+    if world.first:
+        print(json.dumps(result))

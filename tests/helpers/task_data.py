@@ -1,0 +1,27 @@
+"""What a task is told of a dataset."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pipeline.corpus.field_spec import FieldSpec
+from pipeline.corpus.tokenization.special_tokens import UNK
+
+
+@dataclass(frozen=True)
+class Data:
+    vocabularies: Mapping[str, int]
+    names: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    counts: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    fields: Sequence[FieldSpec] = ()
+
+    def token_byte_lengths(self, vocabulary: str) -> list[float]:
+        """Of <unk> it cannot be told."""
+        found = [3.0] * self.vocabularies[vocabulary]
+        found[UNK] = math.nan
+        return found
+
+    def decode(self, vocabulary: str, ids: Sequence[int]) -> str:
+        return " ".join(map(str, ids))

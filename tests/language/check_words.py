@@ -1,0 +1,86 @@
+"""Find words that this project does not use, in code, docs and tests.
+
+    python -m tests.language.check_words [PATH ...]
+
+The list is in words.yaml beside this file: each entry has a pattern, the words to use instead, and
+the places where the pattern is allowed, with the reason. A pattern also matches inside an
+identifier: `told` matches `_told`, but not `untold`.
+"""
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).parents[2]
+WORDS = Path(__file__).with_name("words.yaml")
+FILES = ("*.py", "*.md", "*.yaml", "*.yml", "*.toml", "*.cpp", "*.h", "Makefile", "Dockerfile")
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A pattern that is not used, and what to write instead."""
+
+    pattern: re.Pattern[str]
+    instead: str
+    paths: tuple[str, ...] = ()
+    """Globs of files in which the pattern is allowed."""
+    phrases: tuple[re.Pattern[str], ...] = field(default=())
+    """Longer expressions in which the pattern is allowed everywhere."""
+
+
+def read_rules(path: Path = WORDS) -> list[Rule]:
+    """Read the rules from a YAML list."""
+    return [_rule(entry) for entry in yaml.safe_load(path.read_text(encoding="utf-8"))]
+
+
+def _rule(entry: dict[str, Any]) -> Rule:
+    allowed = entry.get("allowed", [])
+    return Rule(
+        re.compile(rf"(?<![A-Za-z])(?:{entry['word']})(?![a-z])", re.IGNORECASE),
+        entry["instead"],
+        tuple(path for item in allowed for path in item.get("paths", [])),
+        tuple(re.compile(item["phrase"], re.IGNORECASE) for item in allowed if "phrase" in item),
+    )
+
+
+def find(text: str, path: str, rules: Iterable[Rule]) -> Iterator[str]:
+    """Yield a line for each match in a file's text: place, match and what to write instead."""
+    for number, line in enumerate(text.splitlines(), 1):
+        for rule in rules:
+            if any(fnmatch(path, allowed) for allowed in rule.paths):
+                continue
+            bare = line
+            for phrase in rule.phrases:
+                bare = phrase.sub("", bare)
+            if match := rule.pattern.search(bare):
+                yield f"{path}:{number}: {match[0]!r}: write {rule.instead}"
+
+
+def tracked_files() -> list[str]:
+    """Return the paths of all checked files that git tracks or would add, relative to the root."""
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", *FILES]
+    listed = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
+    return sorted(path for path in listed.stdout.splitlines() if (ROOT / path).is_file())
+
+
+def main(paths: list[str]) -> int:
+    rules = read_rules()
+    chosen = [f for f in tracked_files() if not paths or f.startswith(tuple(paths))]
+    lines = [
+        line
+        for path in chosen
+        for line in find((ROOT / path).read_text(encoding="utf-8"), path, rules)
+    ]
+    print(*lines, sep="\n", end="\n" if lines else "")
+    return int(bool(lines))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,249 @@
+"""A run that begins with another's layers: which weights it takes, and what it refuses."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from pipeline import config, tasks
+from pipeline.config import Config
+from pipeline.corpus.dataset.manifest import Manifest
+from pipeline.corpus.prepare.prepare import prepare
+from pipeline.errors import RunError
+from pipeline.optim.schedule import never_thawed
+from pipeline.train import pretrained
+from tests.helpers.corpora import SMALL, small
+from tests.helpers.files import columns_of
+from tests.helpers.processes import run, weights
+
+LAYERS = ["model.bidirectional=true", "model.independent_directions=true"]
+
+
+@pytest.fixture(scope="module")
+def language_model(
+    corpora: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """The folder of a short run on the reviews that classification has."""
+    folder = tmp_path_factory.mktemp("language_model")
+    status, _, err = run(
+        *SMALL, *LAYERS, "task.name=language_modeling", "corpus.truncation_side=start",
+        f"corpus.input={corpora('classification')}/reviews.csv", f"corpus.shards={folder}/shards",
+        "corpus.overflow=split", "corpus.drop_duplicates=false", "stream.batch_rows=4",
+        "model.native=false", "train.max_steps=3", "train.ema_decay=0", f"run.dir={folder}",
+    )  # fmt: skip
+    assert status == 0, err
+    return folder
+
+
+def trained(folder: Path) -> dict[str, Tensor]:
+    return load_file(folder / "checkpoints" / "latest" / "model.safetensors")
+
+
+def overrides(language_model: Path, corpus: Path, shards: Path) -> list[str]:
+    return [
+        *small(corpus), *LAYERS, f"corpus.shards={shards}", f"model.init_from={language_model}",
+    ]  # fmt: skip
+
+
+def begun(settings: Config) -> tuple[nn.Module, Manifest]:
+    """The model of a run that begins, and its dataset."""
+    of = tasks.get(settings.task.name)
+    manifest = prepare(settings.corpus, of.fields(settings.corpus), lambda line: None)
+    torch.manual_seed(1)
+    model = of(settings.task, settings.model, manifest).build()
+    pretrained.weights(model, settings, manifest, lambda line: None)
+    return model, manifest
+
+
+def test_a_classifier_begins_with_a_language_models_layers_and_tokens(
+    language_model: Path, corpus: Path, tmp_path: Path
+) -> None:
+    settings = config.load(None, overrides(language_model, corpus, tmp_path / "shards"))
+    assert settings.corpus.tokenizer == f"{language_model}/dataset/tokenizer.json"
+    model, manifest = begun(settings)
+    assert manifest.store.whole("tokenizer.json") == Path(settings.corpus.tokenizer).read_bytes()
+    before = trained(language_model)
+    taken = {name: value for name, value in model.state_dict().items() if name in before}
+    assert all(value.equal(before[name]) for name, value in taken.items() if "scores" not in name)
+    assert {name.partition(".")[0] for name in taken} >= {"embedding", "stack"}
+    assert model.state_dict()["scores.weight"].shape == (2, 32)
+
+
+def test_a_language_model_goes_on_with_all_of_another(language_model: Path) -> None:
+    first = config.load(language_model / "config.yaml")
+    settings = config.load(
+        language_model / "config.yaml",
+        [f"model.init_from={language_model}", f"corpus.tokenizer={first.corpus.tokenizer!r}"],
+    )
+    model, _ = begun(settings)
+    before = trained(language_model)
+    assert model.state_dict().keys() == before.keys()
+    assert all(value.equal(before[name]) for name, value in model.state_dict().items())
+
+
+def test_a_tagger_begins_with_a_language_model_of_words(
+    corpora: Callable[[str], Path], tmp_path: Path
+) -> None:
+    folder = tmp_path / "words"
+    status, _, err = run(
+        *small(corpora("language_modeling"), "language_modeling"), f"run.dir={folder}",
+        "train.max_steps=2", "train.ema_decay=0",
+    )  # fmt: skip
+    assert status == 0, err
+    like = [
+        *small(corpora("tagging"), "tagging"),
+        "model.characters=0",
+        "model.independent_directions=true",
+    ]
+    settings = config.load(
+        None, [*like, f"corpus.shards={tmp_path}/shards", f"model.init_from={folder}"]
+    )
+    model, _ = begun(settings)
+    assert model.state_dict()["embedding.weight"].equal(trained(folder)["embedding.weight"])
+    with pytest.raises(RunError, match=r"^model\.characters=6: .* set model\.characters=0$"):
+        pretrained.check(settings.model_copy(
+            update={"model": settings.model.model_copy(update={"characters": 6})}
+        ))  # fmt: skip
+
+
+def test_both_hold_out_the_same_texts(corpus: Path, tmp_path: Path) -> None:
+    held: list[set[str]] = []
+    for task in ("classification", "language_modeling"):
+        settings = config.load(
+            None, [*small(corpus), "corpus.max_tokens=400", f"corpus.shards={tmp_path}/{task}"]
+        ).corpus
+        manifest = prepare(settings, tasks.get(task).fields(settings), lambda line: None)
+        rows = columns_of(manifest, "validation")
+        texts = {manifest.decode("tokenizer", row["tokens"]) for row in rows}
+        held.append(texts)
+    assert held[0] == held[1]
+    assert 100 < len(held[0]) < 300
+
+
+@pytest.mark.parametrize(
+    "change, line",
+    [
+        ("model.hidden=9", r"model\.hidden=9: .* have 8, .* set model\.hidden=8"),
+        ("model.layers=3", r"model\.layers=3: .* have 2"),
+        (
+            "model.independent_directions=false",
+            r"model\.independent_directions=false: .* set model\.independent_directions=true",
+        ),
+        ("model.cell=gru", r"model\.cell=gru: .* set model\.cell=lstm"),
+        ("model.init_from=nowhere", r"model\.init_from=nowhere: not the folder of a run"),
+    ],
+)
+def test_layers_of_other_sizes_are_named_before_anything_is_prepared(
+    change: str, line: str, language_model: Path, corpus: Path, tmp_path: Path
+) -> None:
+    settings = config.load(None, [*overrides(language_model, corpus, tmp_path / "shards"), change])
+    with pytest.raises(RunError, match=f"^{line}"):
+        pretrained.check(settings)
+
+
+def copied(language_model: Path, folder: Path) -> Path:
+    """The run, its best checkpoint and all that is read with it."""
+    for name in ("config.yaml", "dataset", "checkpoints"):
+        source = language_model / name
+        (shutil.copytree if source.is_dir() else shutil.copy)(source, folder / name)
+    return folder
+
+
+def cut(run: Path) -> None:
+    path = run / "checkpoints" / "latest" / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:2000])
+
+
+def emptied(run: Path) -> None:
+    shutil.rmtree(run / "checkpoints")
+
+
+def of_another_task(run: Path) -> None:
+    text = (run / "config.yaml").read_text()
+    (run / "config.yaml").write_text(text.replace("name: language_modeling", "name: tagging"))
+
+
+def of_another_version(run: Path) -> None:
+    text = (run / "config.yaml").read_text()
+    (run / "config.yaml").write_text(text.replace("model:\n", "model:\n  gone: 3\n"))
+
+
+@pytest.mark.parametrize(
+    "change, line",
+    [
+        (cut, r"model\.init_from=.*/model: .* is not a whole checkpoint: model\.safetensors"),
+        (emptied, r"model\.init_from=.*/model: .* has no checkpoint yet; train it first"),
+        (of_another_task, r"model\.init_from=.*task\.name=tagging and model\.characters=32, whose"),
+        (of_another_version, r".*/config\.yaml: model\.gone=3: .*another version\?"),
+    ],
+)
+def test_a_run_that_none_can_begin_with_is_told_before_anything_is_prepared(
+    change: Callable[[Path], None], line: str, language_model: Path, corpus: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "model").mkdir()
+    change(copied(language_model, tmp_path / "model"))
+    settings = config.load(None, overrides(tmp_path / "model", corpus, tmp_path / "shards"))
+    with pytest.raises(RunError, match=f"^{line}"):
+        pretrained.check(settings)
+
+
+def test_another_tokenizer_is_refused_before_anything_is_prepared(
+    language_model: Path, corpus: Path, tmp_path: Path
+) -> None:
+    given = overrides(language_model, corpus, tmp_path / "shards")
+    (tmp_path / "other.json").write_text("{}")
+    for other in ("''", f"{tmp_path}/other.json"):
+        settings = config.load(None, [*given, f"corpus.tokenizer={other}"])
+        with pytest.raises(
+            RunError, match=r"has other tokens, .*; leave it out, and that run's is"
+        ):
+            pretrained.check_tokenizer(settings)
+    pretrained.check_tokenizer(config.load(None, given))
+
+
+def test_layers_that_never_thaw_are_told() -> None:
+    settings = config.load(None, ["train.epochs=1"]).train
+    groups = [{"params": [nn.Parameter(torch.zeros(1))], "depth": depth} for depth in range(4)]
+    for unfreeze, told in ((0.0, ""), (0.3, ""), (0.4, "1 of 4 parts"), (1.0, "3 of 4 parts")):
+        optimizer = torch.optim.SGD(groups, lr=1.0)
+        line = never_thawed(
+            optimizer, settings.model_copy(update={"unfreeze": unfreeze}), settings.epochs
+        )
+        assert told in line
+        assert bool(told) == bool(line)
+
+
+def test_a_dataset_of_other_tokens_is_refused(
+    language_model: Path, corpus: Path, tmp_path: Path
+) -> None:
+    other = ["corpus.tokenizer=''", "corpus.vocab_size=390"]
+    settings = config.load(None, [*overrides(language_model, corpus, tmp_path / "shards"), *other])
+    with pytest.raises(RunError, match=r"its tokens are not those of model\.init_from="):
+        begun(settings)
+
+
+def test_layers_thaw_one_by_one_and_a_resume_changes_nothing(
+    language_model: Path, corpus: Path, tmp_path: Path
+) -> None:
+    """Of four parts the lowest, the embedding, is trained in the last quarter."""
+    like = [
+        *overrides(language_model, corpus, tmp_path / "shards"), "train.epochs=1",
+        "train.unfreeze=0.25", "train.layer_decay=0.5", "train.ema_decay=0", "train.weight_decay=0",
+        "train.checkpoint_every=1000", "train.evaluate_every=1000",
+    ]  # fmt: skip
+    status, _, err = run(*like, f"run.dir={tmp_path}/whole")
+    assert status == 0, err
+    for steps in (8, 1000):
+        status, _, err = run(*like, f"run.dir={tmp_path}/parts", f"train.max_steps={steps}")
+        assert status == 0, err
+        if steps == 8:
+            early = load_file(tmp_path / "parts/checkpoints/latest/model.safetensors")
+    assert weights(tmp_path / "whole") == weights(tmp_path / "parts")
+    before = trained(language_model)
+    assert early["embedding.weight"].equal(before["embedding.weight"])
+    late = load_file(tmp_path / "whole/checkpoints/latest/model.safetensors")
+    assert not late["embedding.weight"].equal(before["embedding.weight"])
