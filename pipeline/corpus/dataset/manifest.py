@@ -264,8 +264,3 @@ def read_manifest(location: str | Path) -> Manifest:
         raise DatasetError(
             f"{path}: is damaged ({type(error).__name__}); delete {location} and prepare anew"
         ) from None
-
-
-def file_sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from itertools import chain, count, islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import webdataset as wds
@@ -29,9 +30,10 @@ from pipeline.errors import InputError, TrainingError
 from pipeline.storage.base import is_url
 from pipeline.stream.batch import Batch
 from pipeline.stream.hashing import key
-from pipeline.stream.loader import Update, prefetch
 from pipeline.stream.permutation import permute
 from pipeline.stream.plan import Position
+from pipeline.stream.prefetch import prefetch
+from pipeline.stream.resumable import ResumableStream, Update
 from pipeline.stream.settings import StreamSettings
 from pipeline.stream.unprepared.rows import ROW_BITS, RawExample, TokenizedRow, UnpreparedRows
 
@@ -91,7 +93,7 @@ def open_unprepared(
     return loader, UnpreparedValidation(whole, rows, stream, rank, world)
 
 
-class UnpreparedLoader:
+class UnpreparedLoader(ResumableStream):
     """Updates of one rank. `mixed` is how many texts the shuffle buffer holds.
 
     In its positions `window` is the first place in the sequence of shards whose rows are not all
@@ -132,6 +134,11 @@ class UnpreparedLoader:
 
     def rows_before(self, epoch: int) -> int:
         return epoch * self.updates * self.update_rows
+
+    def merge_states(self, states: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """Resume all ranks from the first place whose rows are not consumed on every rank."""
+        window = min(state["position"]["window"] for state in states)
+        return {**states[0], "position": {**states[0]["position"], "window": window}}
 
     def file(self, place: int) -> tuple[str, Path | None]:
         """The shard at a place of the sequence: each once in as many places as there are shards."""

@@ -97,7 +97,7 @@ def make(folder: Path, **changes: Any) -> Manifest:
         "chunk_mb": 0.001,
     }  # fmt: skip
     given = settings_in(folder, **(values | changes))
-    return prepare(given, Images.fields(given), lambda line: None)
+    return prepare(given, Images.fields(given))
 
 
 def rows(manifest: Manifest) -> list[tuple[str, Any, str]]:

@@ -110,7 +110,7 @@ LAYOUTS = [tokens, zipped, kaggles, json_lines, parquet, tar]
 def made(folder: Path, **changes: Any) -> Manifest:
     values = {"target": "caption", "image_size": SIZE, "channels": 3, "max_skipped_ratio": 0.5}
     settings = settings_in(folder, **{**values, **changes})
-    return prepare(settings, Captioning.fields(settings), lambda line: None)
+    return prepare(settings, Captioning.fields(settings))
 
 
 def pictures_of(manifest: Manifest, splits: Sequence[str] = ("train", "validation")) -> Rows:

@@ -70,7 +70,7 @@ def as_csv(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
 
     folder = tmp_path_factory.mktemp("csv")
     write(folder / "a.csv", ROWS)
-    return prepare(settings_in(folder), FIELDS, lambda line: None)
+    return prepare(settings_in(folder), FIELDS)
 
 
 @pytest.mark.parametrize("sides", SIDES.values(), ids=SIDES)

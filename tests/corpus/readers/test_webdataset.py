@@ -34,7 +34,7 @@ def members(rows=ROWS, folder=""):
 
 
 def made_of(folder: Path, name: str, fields=(TXT, CLS), **changes) -> Manifest:
-    return prepare(settings_in(folder, input=name, **changes), fields, lambda line: None)
+    return prepare(settings_in(folder, input=name, **changes), fields)
 
 
 def texts(path: Path, column: str = "txt") -> list[str]:
