@@ -22,8 +22,8 @@ from pipeline.corpus.field_spec import DOCUMENT, SEGMENT_COLUMNS, FieldSpec
 from pipeline.corpus.fields.encoding import EncodedExample, ExampleEncoder
 from pipeline.corpus.fields.example import Example, RowChecker
 from pipeline.corpus.readers.inputs import Inputs, InputSource, resolve
-from pipeline.corpus.readers.materialize import each_row
-from pipeline.corpus.readers.opening import form
+from pipeline.corpus.readers.materialize import open_rows
+from pipeline.corpus.readers.opening import detect_format
 from pipeline.corpus.row import Row
 from pipeline.corpus.skip_reason import SKIP_DESCRIPTIONS, SkipReason
 from pipeline.corpus.tokenization.tokenizer import TextEncoder
@@ -164,7 +164,7 @@ class Predictor:
             return files
         if isinstance(self.config.corpus.input, dict) and not Path(given).is_dir():
             try:
-                form(Path(given), given, self.config.corpus.format)
+                detect_format(Path(given), given, self.config.corpus.format)
             except InputError:
                 wanted = ",".join(f"{column}=FILE" for column in columns)
                 raise InputError(
@@ -207,7 +207,7 @@ class Predictor:
         """The values of usable rows, whose names are known."""
         wanted = encoding.checker
         for source in sources:
-            with each_row(self.config.corpus, source, wanted.columns) as rows:
+            with open_rows(self.config.corpus, source, wanted.columns) as rows:
                 for row in rows:
                     example = wanted.check(row, source.name)
                     if isinstance(example, Example):

@@ -24,7 +24,7 @@ from pipeline.corpus.prepare.work_dir import (
     Totals,
     load_or_compute,
 )
-from pipeline.corpus.readers.opening import opened
+from pipeline.corpus.readers.opening import open_corpus_file
 from pipeline.corpus.skip_reason import Tally
 from pipeline.corpus.tokenization.tokenizer import TextEncoder
 from pipeline.corpus.worker_pool import advance
@@ -120,7 +120,7 @@ def _chosen(job: Job, task: PieceTask) -> Iterator[SelectedExample]:
     """Read a piece again and leave out what was decided."""
     piece, count = task.piece, 0
     splits = np.fromfile(job.choice, np.uint8, piece.examples, offset=task.place)
-    with opened(job.settings, task.path, job.checker.columns, task.name) as reader:
+    with open_corpus_file(job.settings, task.path, job.checker.columns, task.name) as reader:
         reader.seek(piece.start, piece.stop, piece.row)
         for row in reader:
             example = job.checker.check(row, task.name)

@@ -11,8 +11,8 @@ from pipeline.corpus.fields.label_names import MAX_LABELS
 from pipeline.corpus.prepare.sample import TextSample
 from pipeline.corpus.prepare.work_dir import Job, Piece, Scanned, load_or_compute
 from pipeline.corpus.readers.inputs import InputFile
-from pipeline.corpus.readers.materialize import source
-from pipeline.corpus.readers.opening import Reader, opened
+from pipeline.corpus.readers.materialize import materialize
+from pipeline.corpus.readers.opening import Reader, open_corpus_file
 from pipeline.corpus.row import Row
 from pipeline.corpus.skip_reason import SkipReason, Tally
 from pipeline.corpus.worker_pool import advance
@@ -63,7 +63,8 @@ class _Scan:
 
     def __init__(self, job: Job, file: InputFile) -> None:
         self._job, self._file, self._checker = job, file, job.checker
-        self._found = Scanned(file, source(job, file))
+        path = materialize(file, job.settings, lambda what: job.scanned(file.number, what))
+        self._found = Scanned(file, path)
         budget = int(job.settings.tokenizer_sample_mb * MB)
         # One that is given is only tried, on what is to be written.
         given = bool(job.settings.tokenizer)
@@ -76,7 +77,7 @@ class _Scan:
         file, path = self._file, self._found.path
         with ExitStack() as stack:
             reader = stack.enter_context(
-                opened(self._job.settings, path, self._checker.columns, file.name)
+                open_corpus_file(self._job.settings, path, self._checker.columns, file.name)
             )
             kinds = ("hashes", "wholes", "codes")
             files = [

@@ -22,7 +22,7 @@ import webdataset as wds
 from pipeline.corpus.dataset.manifest import FORMAT, InputFacts, Manifest, TokenizerFacts, relevant
 from pipeline.corpus.field_spec import FieldSpec, vocabularies
 from pipeline.corpus.prepare.prepare import input_files
-from pipeline.corpus.readers.inputs import divide, named
+from pipeline.corpus.readers.inputs import input_patterns, locate_splits
 from pipeline.corpus.settings import CorpusSettings
 from pipeline.corpus.tokenization.tokenizer import TextEncoder, given_tokenizer
 from pipeline.errors import InputError, TrainingError
@@ -51,7 +51,7 @@ def unprepared_manifest(
 
     Raises InputError for a tokenizer or a file that is not there.
     """
-    tokenizer, first = given_tokenizer(corpus), named(corpus.input)[0]
+    tokenizer, first = given_tokenizer(corpus), input_patterns(corpus.input)[0]
     facts = TokenizerFacts(
         hashlib.sha256(tokenizer).hexdigest(),
         TextEncoder(Path(corpus.tokenizer), corpus.max_tokens).vocab_size,
@@ -82,7 +82,7 @@ def open_unprepared(
 ) -> tuple["UnpreparedLoader", "UnpreparedValidation"]:
     """What a rank trains on, and what it evaluates on. Raises TrainingError if `world` is more than
     there are shards or rows of a batch."""
-    training, held_out = divide(corpus.input, corpus.validation, corpus.root)
+    training, held_out = locate_splits(corpus.input, corpus.validation, corpus.root)
     files, whole = ([(s.name, s.path) for s in part] for part in (training, held_out))
     rows = UnpreparedRows(manifest, corpus, stream, len(files))
     mixed = stream.shuffle_window * corpus.rows_per_block

@@ -19,7 +19,7 @@ from pipeline.corpus.fields.base import Cell
 from pipeline.corpus.fields.encoding import ExampleEncoder
 from pipeline.corpus.fields.example import RowChecker
 from pipeline.corpus.prepare.report import check_share
-from pipeline.corpus.readers.opening import Reader, form, opened
+from pipeline.corpus.readers.opening import Reader, detect_format, open_corpus_file
 from pipeline.corpus.settings import CorpusSettings
 from pipeline.corpus.skip_reason import SKIP_DESCRIPTIONS, SkipReason
 from pipeline.corpus.tokenization.tokenizer import TextEncoder
@@ -141,13 +141,15 @@ class UnpreparedRows:
     def _open(self, name: str, path: Path | None) -> Iterator[Reader]:
         """A reader of a file. The copy of a remote one goes when it is closed, also by a crash."""
         if path is not None:
-            with opened(self._corpus, path, self._checker.columns, name) as reader:
+            with open_corpus_file(self._corpus, path, self._checker.columns, name) as reader:
                 yield reader
             return
-        kind, gzipped = form(Path(name.partition("?")[0]), name, self._corpus.format)
+        kind, gzipped = detect_format(Path(name.partition("?")[0]), name, self._corpus.format)
         with tempfile.NamedTemporaryFile(suffix=kind + ".gz" * gzipped) as copy:
             self._fetch(name, copy)
-            with opened(self._corpus, Path(copy.name), self._checker.columns, name) as reader:
+            with open_corpus_file(
+                self._corpus, Path(copy.name), self._checker.columns, name
+            ) as reader:
                 copy.close()  # this removes its name, and leaves what the reader has open
                 yield reader
 
