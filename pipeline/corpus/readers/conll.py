@@ -33,8 +33,8 @@ def conll_columns(
         return list(CONLLU_COLUMNS)
     if not column_names:
         raise InputError(
-            f"{name}: CoNLL files do not name their columns; list all of them, in order, as "
-            "corpus.columns, such as corpus.columns=[words,tags]"
+            f"{name}: CoNLL files do not name their columns; list all of them in order, "
+            "such as corpus.columns=[words,tags]"
         )
     note = " (from corpus.columns, which must list all columns in order)"
     check_columns(columns, column_names, name, note)

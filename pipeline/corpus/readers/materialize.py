@@ -35,7 +35,7 @@ def materialize(file: InputFile, settings: CorpusSettings, target: Callable[[str
     if table := _open_table(file):
         return _convert_to_parquet(table, target("parquet"))
     path = file.path
-    named_path = path or Path(file.name.partition("?")[0])
+    named_path = path or Path(file.name.partition("?")[0])  # a URL without its query
     kind, gzipped = detect_format(named_path, file.name, settings.format)
     plain = target(kind[1:])
     if path is None:

@@ -161,7 +161,7 @@ def _check_suffix(name: str, path: Path) -> None:
     suffix = (path.with_suffix("") if path.suffix.lower() == ".gz" else path).suffix.lower()
     if suffix in TABLE_SUFFIXES:
         raise InputError(
-            f"{name}: is a table by its suffix {suffix}, but of parallel files each line is read "
-            "as one value, a header too; list tables without columns, or rename it if it has one "
-            "value per line"
+            f"{name}: is a table by its suffix {suffix}, but each line of a parallel file is "
+            "read as one value, even a header; list tables without column names, or rename the "
+            "file if it has one value per line"
         )
