@@ -35,8 +35,10 @@ class Summary:
         value = self.validation[self.metric]
         return [
             f"validation  {self.metric} {value:.4f} at step {self.step}{best}",
-            f"speed       {self.tokens_per_s:,.0f} tokens/s without padding, "
-            f"{self.seconds:.0f} s of training, {self.epochs:.2f} epochs",
+            (
+                f"speed       {self.tokens_per_s:,.0f} tokens/s without padding, "
+                f"{self.seconds:.0f} s of training, {self.epochs:.2f} epochs"
+            ),
         ]
 
 

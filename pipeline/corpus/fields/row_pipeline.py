@@ -10,7 +10,7 @@ from pathlib import Path
 from pipeline.corpus.field_spec import FieldSpec, vocabularies
 from pipeline.corpus.fields.encoding import EncodedExample, ExampleEncoder
 from pipeline.corpus.fields.example import Example, RowChecker
-from pipeline.corpus.readers.opening import Reader, opened
+from pipeline.corpus.readers.opening import Reader, open_corpus_file
 from pipeline.corpus.row import Row
 from pipeline.corpus.settings import CorpusSettings
 from pipeline.corpus.skip_reason import SkipReason
@@ -46,7 +46,7 @@ class RowPipeline:
 
     def open(self, path: Path, file: str) -> AbstractContextManager[Reader]:
         """Open a raw file; errors call it `file`. Raises InputError."""
-        return opened(self._settings, path, self.checker.columns, file)
+        return open_corpus_file(self._settings, path, self.checker.columns, file)
 
     def examples(
         self, rows: Iterable[Row], file: str, on_skip: OnSkip, *, check_names: bool = True

@@ -33,7 +33,7 @@ from pipeline.corpus.dataset.manifest import (
 from pipeline.corpus.field_spec import FieldSpec
 from pipeline.corpus.prepare.build import build
 from pipeline.corpus.prepare.work_dir import SPLITS, Job
-from pipeline.corpus.readers.inputs import InputFile, InputSource, divide, file_version
+from pipeline.corpus.readers.inputs import InputFile, InputSource, file_version, locate_splits
 from pipeline.corpus.settings import CorpusSettings
 from pipeline.corpus.worker_pool import WorkerPool
 from pipeline.errors import DatasetError
@@ -123,7 +123,9 @@ def _lock(folder: Path) -> Iterator[None]:
 def input_files(settings: CorpusSettings) -> list[InputFile]:
     """All files, those of the validation split last."""
     images = settings.format == "images"
-    training, held_out = divide(settings.input, settings.validation, settings.root, images=images)
+    training, held_out = locate_splits(
+        settings.input, settings.validation, settings.root, images=images
+    )
     held = [False] * len(training) + [True] * len(held_out)
     with ThreadPoolExecutor(ASKING) as pool:
         return list(pool.map(_input_file, range(len(held)), [*training, *held_out], held))

@@ -12,7 +12,7 @@ from pipeline.corpus.prepare.sample import TextSample
 from pipeline.corpus.prepare.work_dir import Chunk, Job, Scanned, load_or_compute
 from pipeline.corpus.readers.inputs import InputFile
 from pipeline.corpus.readers.materialize import materialize
-from pipeline.corpus.readers.opening import Reader, opened
+from pipeline.corpus.readers.opening import Reader, open_corpus_file
 from pipeline.corpus.row import Row
 from pipeline.corpus.skip_reason import SkipReason, Tally, count_skip
 from pipeline.corpus.worker_pool import MB, advance
@@ -82,7 +82,7 @@ class _Scan:
         file, path = self._file, self._result.path
         with ExitStack() as stack:
             reader = stack.enter_context(
-                opened(self._job.settings, path, self._checker.columns, file.name)
+                open_corpus_file(self._job.settings, path, self._checker.columns, file.name)
             )
             kinds = ("hashes", "target_hashes", "codes")
             outputs = [
