@@ -1,8 +1,9 @@
 """Dropout with masks that are computed from a key for each row, not from a generator's state.
 
-The mask of a row depends on the row's key (from the seed, the epoch and the row) and on the dropout's
-`site`, a number that identifies its place in the network. The mask is therefore the same on every
-rank and in every batch, and a resumed run needs no saved generator state.
+The mask of a row depends on the row's key, which is computed from the seed, the epoch and the row,
+and on the dropout's `site`, a number that identifies its place in the network. The mask is
+therefore the same on every rank and in every batch, and a resumed run needs no saved generator
+state.
 
 Shapes: T tokens of the longest row, B rows, F features, H hidden units, D directions.
 """

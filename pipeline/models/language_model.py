@@ -201,7 +201,7 @@ def _cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 class OutputLayer(nn.Module):
-    """A linear layer over the vocabulary, with weights of its own or, if `tied`, the embedding's."""
+    """A linear layer over the vocabulary; if `tied`, it uses the embedding's weights."""
 
     def __init__(self, inputs: int, vocab_size: int, *, tied: bool) -> None:
         super().__init__()

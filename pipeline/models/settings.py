@@ -88,8 +88,8 @@ class ModelSettings(Section):
     )
     grid_dimensions: int = setting(
         2,
-        "grid_lstm: 1: depth only, tokens do not interact; 2: depth and time; 3 (images): depth, "
-        "rows and columns of an image",
+        "grid_lstm: 1 is depth only, so tokens do not interact; 2 is depth and time; 3 (images) is "
+        "depth, rows and columns of an image",
         ge=1,
         le=3,
     )
@@ -124,8 +124,8 @@ class ModelSettings(Section):
     )
     word_vectors: str = setting(
         "",
-        "tagging: file of word vectors that initialize the embedding, in the text format of "
-        "word2vec or GloVe and model.embedding wide; empty: none",
+        "tagging: file of word vectors to initialize the embedding, in the text format of word2vec "
+        "or GloVe; their width must equal model.embedding; empty: none",
     )
     convolutions: list[Channels] = setting(
         [64, 128, 256, 512],

@@ -66,7 +66,7 @@ def beam_search(
     n_best: int = 1,
     alpha: float = 0.6,
 ) -> list[list[Hypothesis]]:
-    """Return up to `n_best` hypotheses with the highest scores for each row of `memory`, best first.
+    """Return the `n_best` or fewer top-scoring hypotheses of each row of `memory`, best first.
 
     The score is log P / ((5 + n) / 6)^alpha (Wu et al. 2016), where n counts the tokens, including
     `end`. Each step keeps the `beam_size` most likely one-token extensions of a row's hypotheses.

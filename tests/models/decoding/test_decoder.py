@@ -99,7 +99,7 @@ def test_scores_match_the_equations(attention: str) -> None:
 
 @every_cell
 def test_hypotheses_of_a_row_can_share_its_memory(cell: str, units: int) -> None:
-    """Two hypotheses per row give the same as rows with a copy of the memory each."""
+    """Two hypotheses per row give the same result as rows with a copy of the memory each."""
     model = translator(cell, units).eval()
     source, lengths, *_, keys = batch()
     memory = model.encode(source, lengths, keys)
