@@ -11,7 +11,7 @@ from torch.nn.utils.rnn import pad_sequence
 from pipeline.corpus.field_spec import FieldSpec
 from pipeline.corpus.settings import CorpusSettings
 from pipeline.corpus.tokenization.special_tokens import END
-from pipeline.models.dropout import keyed_uniform, keys_of
+from pipeline.models.dropout import hash_texts, keyed_uniform
 from pipeline.models.language_model import LanguageModel
 from pipeline.models.layers.recurrent import LayerState
 from pipeline.models.settings import ModelSettings
@@ -148,7 +148,7 @@ class LanguageModeling(Task):
         predicted = model(columns[TOKENS], columns[TARGETS], batch.lengths, batch.keys, before)
         assert batch.recurrent_state is not None, "not a batch of a BPTT stream"
         batch.recurrent_state.tensors = [
-            tensor.detach()[0] for state in predicted.carried for tensor in state
+            tensor.detach()[0] for state in predicted.final_state for tensor in state
         ]
         return predicted.losses, predicted.penalty
 
@@ -177,12 +177,12 @@ class LanguageModeling(Task):
     def _write(self, model: LanguageModel, batch: Batch) -> Tensor:
         """Draw `task.max_new_tokens` tokens for each text at `task.temperature`, the likeliest at 0. What is
         drawn for a text hangs on it and on `task.seed` alone."""
-        keys = keys_of(batch.columns["tokens"], batch.lengths) + self.settings.seed
+        keys = hash_texts(batch.columns["tokens"], batch.lengths) + self.settings.seed
         top, carried = self._read(model, batch)
         ended = torch.zeros_like(batch.lengths, dtype=torch.bool)
         written: list[Tensor] = []
         for _ in range(self.settings.max_new_tokens):
-            scores = model.likelihoods(top).float()  # [B, V]
+            scores = model.log_probs(top).float()  # [B, V]
             scores[:, :END] = -math.inf  # nothing but text and its end
             if self.settings.temperature:  # Gumbel's way to draw by the softmax
                 uniform = keyed_uniform(keys, len(written), scores.shape[1]).clamp(1e-9, 1 - 1e-7)
