@@ -17,7 +17,7 @@ def write(trainer: Trainer, evaluation: Evaluation, folder: RunFolder) -> None:
     values = {
         "step": state.step,
         "epochs": state.rows / trainer.loader.rows_before(1),
-        "metric": trainer.task.best,
+        "metric": trainer.task.best_metric,
         "validation": evaluation.metrics,
         "signatures": dict(evaluation.signatures),
         "best": state.best,

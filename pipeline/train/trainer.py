@@ -164,7 +164,7 @@ class Trainer:
         state, settings = self.state, self.settings
         share = update.rows / self.world.size
         draw_weight_masks(self.model, settings.seed, state.step)
-        sums = torch.zeros(len(self.task.sums), dtype=torch.float64, device=self.world.device)
+        sums = torch.zeros(len(self.task.sum_names), dtype=torch.float64, device=self.world.device)
         for i, batch in enumerate(update.batches, 1):
             with self._unsynced(delays=i < len(update.batches)):
                 with self.precision.autocast():
@@ -205,7 +205,7 @@ class Trainer:
             return
         step, rows, update = self._pending.step, self._pending.rows, self._pending.update
         *told, norm = self._pending.values.tolist()
-        split = len(self.task.sums)
+        split = len(self.task.sum_names)
         sums, (tokens, padded, skipped, stops, *broken) = told[:split], told[split:]
         self._pending = None
         state = self.state
@@ -308,7 +308,7 @@ class Trainer:
     def _judge(self, evaluation: Evaluation) -> None:
         """Keep count of the best evaluation and of those since. Of equal ones that of less loss is
         better: BLEU is 0 until four words in a row are right."""
-        state, value = self.state, evaluation.metrics[self.task.best]
+        state, value = self.state, evaluation.metrics[self.task.best_metric]
         loss, sign = evaluation.metrics["loss"], -1 if self.task.lower_is_better else 1
         if state.best is None or (sign * value, -loss) > (sign * state.best, -state.best_loss):
             state.best, state.best_loss = value, loss
