@@ -224,12 +224,16 @@ CONFLICTS = {
     "corpus.max_tokens=15": "corpus.max_tokens=15: an image has 16 steps",
     "corpus.features=9": "corpus.image_size=[16, 24]: is of pixels, but corpus.features=9 says",
     "corpus.step=pixel": "corpus.step=pixel: is of task.name=images, but the task is captioning",
-    "corpus.shared_vocab=false": "corpus.shared_vocab=False: is of task.name=translation, but the task is capti",
+    "corpus.shared_vocab=false": (
+        "corpus.shared_vocab=False: is of task.name=translation, but the task is captioning"
+    ),
     "model.cell=grid_lstm": "model.cell=grid_lstm: has no decoder",
     "model.convolutions=[12]": "model.convolutions.0=12: input should be a multiple of 8",
     "model.convolutions=[]": "model.convolutions=[]: list should have at least 1 item",
     "task.n_best=5": "task.n_best=5: no more are found than are followed, task.beam_size=2",
-    "task.max_length_ratio=2": "task.max_length_ratio=2.0: is of task.name=translation, but the task is capti",
+    "task.max_length_ratio=2": (
+        "task.max_length_ratio=2.0: is of task.name=translation, but the task is captioning"
+    ),
 }
 
 
@@ -282,9 +286,9 @@ def test_a_run_learns_evaluates_and_captions_photographs(tmp_path: Path) -> None
         "corpus.validation=dev.token.txt", "corpus.format=captions", "corpus.image_root=images",
         "corpus.target=caption", "corpus.image_size=[32, 32]", "corpus.channels=3",
         "corpus.lowercase=false", "model.cell=gru", "model.embedding=16", "model.hidden=48",
-        "model.convolutions=[16, 32]",
-        "model.dropout=0", "model.embedding_dropout=0", "task.label_smoothing=0", "train.ema_decay=0",
-        "train.weight_decay=0", "train.lr=7e-3", "train.epochs=16", "train.warmup=0.1",
+        "model.convolutions=[16, 32]", "model.dropout=0", "model.embedding_dropout=0",
+        "task.label_smoothing=0", "train.ema_decay=0", "train.weight_decay=0", "train.lr=7e-3",
+        "train.epochs=16", "train.warmup=0.1",
         "stream.token_budget=512", f"run.dir={tmp_path}/run",
     )  # fmt: skip
     assert status == 0, err
