@@ -21,14 +21,14 @@ def evaluate(
     mistakes: list[Mistake] = []
     texts: list[tuple[str, ...]] = []
     for outputs, batch in documents:
-        tally, wrong = task.evaluate(outputs, batch)
-        texts += task.texts(outputs, batch)
-        total = tally if total is None else total + tally
+        counts, wrong = task.evaluate(outputs, batch)
+        texts += task.texts_to_score(outputs, batch)
+        total = counts if total is None else total + counts
         mistakes = _worst(mistakes + wrong)
     if total is None:
         raise TrainingError("the validation split has no row that can be read; prepare it anew")
     everyones = [text for part in world.gather(texts) for text in part]
-    evaluation = task.evaluation(world.sum(total).cpu(), everyones)
+    evaluation = task.summarize(world.sum(total).cpu(), everyones)
     return evaluation, _worst([m for part in world.gather(mistakes) for m in part])
 
 

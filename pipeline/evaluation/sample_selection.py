@@ -46,12 +46,12 @@ class SampleSelection:
         try:
             with precision.autocast():
                 batch = _together([row for _, row in self._rows]).to(precision.device)
-                return self._task.show(model, batch)
+                return self._task.samples(model, batch)
         finally:
             model.train(training)
 
     def _look(self, batch: Batch) -> None:
-        usable = self._task.showable(batch).nonzero()[:, 0]
+        usable = self._task.displayable(batch).nonzero()[:, 0]
         keys = batch.keys[usable]
         least = keys.argsort()[: self._count]
         places = zip(keys[least].tolist(), usable[least].tolist(), strict=True)

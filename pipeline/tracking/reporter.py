@@ -83,9 +83,9 @@ class Reporter:
         if self.tracker:
             told = self._or_none("table of mistakes", lambda: [self._told(m) for m in mistakes])
             pictured = [
-                Sample({name: _brief(value) for name, value in row.items()}, mistake.picture)
+                Sample({name: _brief(value) for name, value in row.items()}, mistake.image)
                 for row, mistake in zip(told, mistakes, strict=False)
-                if mistake.picture
+                if mistake.image
             ]
             pages = {"samples": self._or_none("samples", samples), "mistakes": pictured}
             self.tracker.evaluation(step, evaluation, told, pages)
@@ -106,7 +106,7 @@ class Reporter:
     def _told(self, mistake: Mistake) -> dict[str, Any]:
         tokens = mistake.tokens
         text = {"text": self._manifest.decode("tokenizer", tokens)} if tokens else {}
-        return {**text, **mistake.shown, "loss": mistake.loss}
+        return {**text, **mistake.details, "loss": mistake.loss}
 
 
 def _brief(value: Any) -> str:

@@ -47,7 +47,7 @@ def test_the_figures_are_of_documents(judged: dict[str, Any]) -> None:
     assert metrics["loss"] == pytest.approx(log_loss(label, expected), rel=1e-9)
     assert metrics["accuracy"] == pytest.approx((guess == label).mean())
     assert metrics["macro_f1"] == pytest.approx(f1_score(label, guess, average="macro"))
-    assert judged["table"] == confusion_matrix(label, guess).tolist()
+    assert judged["confusion"] == confusion_matrix(label, guess).tolist()
 
 
 def test_a_wrong_average_would_show() -> None:
@@ -89,7 +89,7 @@ def check_equal(found: dict[str, Any], expected: dict[str, Any]) -> None:
     losses = [part["metrics"]["loss"] for part in (found, expected)]
     assert losses[0] == pytest.approx(losses[1], rel=1e-14)
     assert found["metrics"] | {"loss": 0} == expected["metrics"] | {"loss": 0}
-    assert found["table"] == expected["table"]
+    assert found["confusion"] == expected["confusion"]
     assert found["mistakes"] == expected["mistakes"]
 
 
