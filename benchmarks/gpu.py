@@ -3,9 +3,9 @@
     python benchmarks/gpu.py [--cells lstm gru goru] [--hidden 128 256 512] [--json FILE]
 
 The network is two bidirectional layers of H hidden units over H input features, on batches of B
-rows that are all T tokens long, in bf16 and fp16. For each shape the table shows, from the median of
-repeated passes, the tokens per second and the achieved share of the rate at which the GPU multiplies
-two 8192 x 8192 matrices of the same type.
+rows that are all T tokens long, in bf16 and fp16. For each shape the table shows the tokens per
+second of the median pass, and the achieved share of the rate at which the GPU multiplies two
+8192 x 8192 matrices of the same type.
 
   reversed each layer and direction on its own; the backward direction reads reversed copies of the
            rows (this project's implementation)

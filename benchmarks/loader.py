@@ -13,7 +13,7 @@ round the systems take turns. All systems shuffle. The columns:
   converts    seconds to write rows from memory to the system's files
   disk / raw  size of these files, divided by two bytes per token
   tokens/s    non-padding tokens per second, delivered in padded int64 batches with lengths and
-              labels: median (minimum to maximum) of all epochs of all rounds, without one warm-up
+              labels: median (min to max) of all epochs of all rounds, without one warm-up
               epoch per process
   ratio       speed relative to the fastest other system (in-memory arrays do not count as one)
   not padding share of the delivered tokens that are not padding

@@ -107,9 +107,9 @@ class Loader:
     def _batches(self, start: Position) -> Iterator[Batch]:
         for update in self._loader.epoch(start):
             self._position = update.after
-            for batch in update.batches:
+            for prepared in update.batches:
                 yield {
-                    "tokens": batch.columns["tokens"],
-                    "lengths": batch.lengths,
-                    "labels": batch.columns["label"],
+                    "tokens": prepared.columns["tokens"],
+                    "lengths": prepared.lengths,
+                    "labels": prepared.columns["label"],
                 }

@@ -10,6 +10,7 @@ This benchmark resumes with `skip(rows)` instead, which the same page describes 
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import datasets
 import numpy as np
@@ -22,8 +23,9 @@ SHARDS = 64
 
 
 def convert(rows: Rows, folder: Path) -> None:
-    offsets = pa.array(np.cumsum([0, *map(len, rows.tokens)], dtype=np.int32))
-    tokens = pa.ListArray.from_arrays(offsets, pa.array(np.concatenate(rows.tokens)))
+    offsets = np.cumsum([0, *map(len, rows.tokens)], dtype=np.int32)
+    list_array: Any = pa.ListArray  # its stubs do not know numpy arrays
+    tokens = list_array.from_arrays(offsets, np.concatenate(rows.tokens))
     table = pa.table({"tokens": tokens, "label": rows.labels.astype(np.int32)})
     datasets.Dataset(table).save_to_disk(folder)
 

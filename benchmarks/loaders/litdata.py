@@ -14,7 +14,6 @@ import litdata
 
 from benchmarks.loaders.common import ROWS, SEED, Rows, Stateful, collate_dicts
 
-
 INPUT_ROWS = 1024
 
 
