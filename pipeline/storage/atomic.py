@@ -1,4 +1,4 @@
-"""The work folder: every unit's result lands whole or not at all, and is not made twice."""
+"""Atomic file writes: a file appears under its name only once it is complete and on disk."""
 
 import os
 from collections.abc import Iterator
@@ -13,31 +13,34 @@ MB = 1_000_000
 
 @contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
-    """Turn what the file system refuses into a DatasetError. Only writes belong inside."""
+    """Convert OSErrors to a DatasetError that names `path`. Only writes belong inside."""
     try:
         yield
     except OSError as error:
         raise DatasetError(
             f"{path}: cannot be written: {error.strerror or error}; nothing half-written will be "
-            "taken for whole, and preparing again goes on from what is done"
+            "taken as complete: fix the cause and prepare again to resume from the finished parts"
         ) from None
 
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[BufferedWriter]:
-    """A file to write that appears under its name once it is whole and on the disk."""
-    passing = path.with_name(path.name + ".tmp")
+    """Open a file for writing that gets its name once it is complete and synced to disk.
+
+    Raises DatasetError if it cannot be written.
+    """
+    temporary = path.with_name(path.name + ".tmp")
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with passing.open("wb") as file:
+        with temporary.open("wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        passing.replace(path)
+        temporary.replace(path)
 
 
 def sync_folder(path: Path) -> None:
-    """Make the names in a folder outlast a power cut."""
+    """Sync a folder's entries to disk, so that its file names survive a power failure."""
     with disk_errors(path):
         handle = os.open(path, os.O_RDONLY)
         try:

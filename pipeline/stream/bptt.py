@@ -12,7 +12,7 @@ Legend: D directions, B rows of this rank (D times its lanes: those of one direc
 the other), T tokens of a stretch, N tokens of the split.
 """
 
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from itertools import pairwise
 from typing import Any, Protocol
 
@@ -239,8 +239,7 @@ def open_bptt(
     rank: int = 0,
     world: int = 1,
     turned: Sequence[bool] = (False,),
-    say: Callable[[str], None] = print,
 ) -> BpttStream:
     """Updates of a split for one rank."""
-    source = ShardTokens(open_reader(manifest, settings, split, say))
+    source = ShardTokens(open_reader(manifest, settings, split))
     return BpttStream(source, settings, seed, rank, world, turned)

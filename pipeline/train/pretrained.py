@@ -158,7 +158,7 @@ def _from_vectors(model: nn.Module, config: Config, manifest: Manifest, say: Say
             f"model.word_vectors={config.model.word_vectors}: finding their words needs {error.name}; "
             "pip install headrace[prepare]"
         ) from None
-    vocabulary = manifest.store.whole("tokenizer.json")
+    vocabulary = manifest.store.read_file("tokenizer.json")
     found = read_vectors(Path(config.model.word_vectors), config.model.embedding, vocabulary)
     embedding = model.get_submodule("embedding")
     assert isinstance(embedding, nn.Embedding)

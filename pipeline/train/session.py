@@ -113,7 +113,7 @@ def prepared(config: Config, place: RankInfo, say: Say) -> tuple[Manifest, dict[
             time.sleep(0.2)
     manifest = open_dataset(location, whole=config.stream.on_corrupt == "stop")
     check_settings(manifest, config.corpus)
-    return manifest, {n: manifest.store.whole(f"{n}.json") for n in manifest.tokenizers}
+    return manifest, {n: manifest.store.read_file(f"{n}.json") for n in manifest.tokenizers}
 
 
 def build(
@@ -194,10 +194,7 @@ def streams(
             manifest, config.corpus, stream, seed, rank=world.rank, world=world.size
         )
 
-    def warn(text: str) -> None:
-        print(f"warning: rank {world.rank}: {text}", file=sys.stderr, flush=True)
-
-    place: dict[str, Any] = {"rank": world.rank, "world": world.size, "say": warn}
+    place: dict[str, Any] = {"rank": world.rank, "world": world.size}
     if tasks.get(config.task.name).stateful:
         turned = config.model.reversed_directions
         going_on = partial(open_bptt, manifest, stream, seed, turned=turned, **place)
