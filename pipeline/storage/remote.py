@@ -80,7 +80,7 @@ class RemoteStore:
                 if size is None:
                     raise DatasetError(
                         f"{self.location}/{name}: the server does not report the file's size, so "
-                        "it cannot be read by ranges; copy the dataset to a local folder"
+                        "it cannot be read by ranges; copy the dataset to a folder"
                     )
                 return size
             except DatasetError:

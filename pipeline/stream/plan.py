@@ -235,7 +235,7 @@ class Plan:
     def _sort_lanes(self, window: Window, first_row: int, ids: Ints) -> Ints:
         """Sort the rows `ids` of whole lanes, from row `first_row` on.
 
-        The sort is by lane, then from long to short, then random; one 64-bit key encodes it all.
+        One 64-bit key sorts them by lane, with bucketing from long to short, and then at random.
         """
         rows = slice(first_row, first_row + len(ids))
         keys = window.lanes.lane_of_row(window.rows)[rows].astype(np.uint64) << BIN_BITS

@@ -61,7 +61,7 @@ class Reader:
                 except DatasetError as error:
                     if not self._skip_damaged:
                         raise DatasetError(
-                            f"{error}; copy it again, prepare the dataset again, or set "
+                            f"{error}; copy the shard again, prepare the dataset again, or set "
                             "stream.on_corrupt=skip"
                         ) from None
                     if block.number not in self._logged:

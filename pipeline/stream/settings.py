@@ -31,7 +31,7 @@ class StreamSettings(Section):
     )
     lanes: int = setting(
         24,
-        "independent substreams of the data: the maximum world size, ideally a multiple of it",
+        "independent substreams; the maximum world size, ideally a multiple of the one in use",
         ge=1,
         le=MAX_LANES,
     )
