@@ -61,7 +61,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the figures here too")
     args = parser.parse_args()
     use_one_core()
-    loops = kernels.library().described(torch.float32)
+    loops = kernels.library().describe(torch.float32)
     print(f"One core of {cpu()}; {loops}; Python {platform.python_version()}, "
           f"torch {torch.__version__}; {datetime.date.today()}")  # fmt: skip
     found = []
@@ -128,7 +128,7 @@ def layer(x: Tensor, settings: ModelSettings) -> tuple[Contenders, int]:
     found = {"own": lambda: run(True), "loop": loop}
     if settings.cell in OWN_LAYER:
         found["torch"] = lambda: run(False)
-    if not kernels.runs(settings.cell, x.device, x.dtype):
+    if not kernels.should_use(settings.cell, x.device, x.dtype):
         zero = torch.zeros(2, rows, units)
         found["native"] = lambda: run(True, LayerState(zero, zero))  # what is carried on always is
     return found, 2 * layer.cells[0].gates * units * (units + units)

@@ -111,7 +111,7 @@ def contenders(
 
     def ours(native: bool, on_a_gpu: tuple[str, ...]) -> Callable[[], None]:
         def run() -> None:
-            loops.ON_A_GPU = on_a_gpu
+            loops.TRITON_CELLS = on_a_gpu
             for layer in stack.layers:
                 layer.native = native
             with torch.autocast(DEVICE.type, dtype):

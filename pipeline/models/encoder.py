@@ -36,4 +36,4 @@ def from_the_top(model: nn.Module) -> list[list[nn.Parameter]]:
             below.append(parameter)
         elif not name.startswith("stack."):
             head.append(parameter)
-    return [head, *reversed(stack.parts()), below]
+    return [head, *reversed(stack.parameters_by_layer()), below]

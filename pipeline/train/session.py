@@ -173,7 +173,7 @@ def build(
     if config.model.native:
         net, dtype = config.model, precision.TYPES[chosen.name]
         zoned = bool(net.zoneout or net.zoneout_memory)
-        loops = f", {kernels.described(net.cell, world.device, dtype, zoned=zoned)}"
+        loops = f", {kernels.describe(net.cell, world.device, dtype, zoneout=zoned)}"
     say(
         f"{world.size} x {device_name(world.device)}, {chosen.name}{loops}; "
         f"{trainer.parameters:,} parameters; "
