@@ -23,8 +23,8 @@ class Goru(Cell):
         n = modReLU(W_n x + r Q h'),  h = (1 - g) n + g h'
         modReLU(a) = sign(a) max(0, |a| + 0.001 + d)
 
-    Q is orthogonal: a product of rotations (`Rotations`), computed once per forward pass in at least
-    float32.
+    Q is orthogonal: a product of rotations (`Rotations`), computed once per forward pass, in at
+    least float32.
     """
 
     gates = 3  # r, g, n

@@ -95,8 +95,8 @@ ATTENTIONS: dict[str, type[AdditiveAttention] | type[DotAttention]] = {
 
 
 CHUNK_ELEMENTS = {"cpu": 1 << 18}
-"""Elements that additive attention computes at a time, by device type: on a CPU as many as its
-cache holds, on other devices `1 << 26`."""
+"""Elements that additive attention computes at a time, by device type: on a CPU what fits into its
+cache, on other devices `1 << 26`."""
 
 
 class _AdditiveScores(torch.autograd.Function):

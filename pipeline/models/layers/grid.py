@@ -49,7 +49,7 @@ class DepthLSTM(nn.Module):
 
 
 class GridStack(nn.Module):
-    """A grid over depth and time, with `layers` cells along depth and one cell per token along time.
+    """A grid over depth and time: `layers` cells along depth, one cell per token along time.
 
     With two directions there are two time dimensions, one from each end of the row. Along depth the
     hidden state is initialized to the embedding (projected to H features) and the memory to 0; the

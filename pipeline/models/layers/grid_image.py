@@ -51,7 +51,8 @@ class GridImage(nn.Module):
 
 
 class ImageStack(nn.Module):
-    """A `GridImage` with the interface of `GridStack`: an image's positions are tokens, row by row."""
+    """A `GridImage` with the interface of `GridStack`: tokens are an image's positions, row by
+    row."""
 
     def __init__(
         self, inputs: int, settings: ModelSettings, plane: tuple[int, int], site: int = 0

@@ -13,7 +13,7 @@ MAX_PIXEL = 255
 
 
 class ImageSteps(nn.Module):
-    """Linear embedding of each step's pixel values, scaled to 0..1, into `model.embedding` features.
+    """Linear map of each step's pixel values, scaled to 0..1 to `model.embedding` features.
 
     With `model.permute` the steps are reordered by a random permutation, the same for all images
     (Le et al. 2015).

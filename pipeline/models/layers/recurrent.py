@@ -26,8 +26,8 @@ class LayerState(NamedTuple):
     h: Tensor
     """[D, B, H]: hidden states."""
     c: Tensor
-    """[D, B, H]: LSTM's memory. For rows shorter than T it is NaN if PyTorch operations ran. The C++
-    loop computes it, and always runs if an initial state is given, on a CPU with a compiler."""
+    """[D, B, H]: LSTM's memory. For rows shorter than T it is NaN if PyTorch operations ran. The
+    C++ loop computes it; on a CPU with a compiler it always runs if an initial state is given."""
 
 
 class Layer(nn.Module):
@@ -48,8 +48,8 @@ class Layer(nn.Module):
     ) -> tuple[Tensor, LayerState]:
         """Run over a padded batch.
 
-        Takes x [T, B, I], lengths [B] in 1..T, dropout keys [B] and the initial state (None: zeros).
-        Returns the hidden states [T, B, D*H], 0 past a row's length, and the final state.
+        Takes x [T, B, I], lengths [B] in 1..T, dropout keys [B] and the initial state (None:
+        zeros). Returns the hidden states [T, B, D*H], 0 past a row's length, and the final state.
         """
         directions, units = len(self.directions), self.cells[0].units
         has_initial = initial is not None
