@@ -39,7 +39,7 @@ sys.path.insert(0, str(REPOSITORY))
 from benchmarks.machine import cpu_name, product_rate, time_in_turn  # noqa: E402
 from pipeline import kernels  # noqa: E402
 from pipeline.models.cells import CELLS  # noqa: E402
-from pipeline.models.layers.grid import Depth, GridStack  # noqa: E402
+from pipeline.models.layers.grid import DepthLSTM, GridStack  # noqa: E402
 from pipeline.models.layers.recurrent import Layer, LayerState, Stack  # noqa: E402
 from pipeline.models.settings import ModelSettings  # noqa: E402
 from pipeline.runtime.process_group import use_one_core  # noqa: E402
@@ -65,7 +65,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="also write the measurements to this file")
     args = parser.parse_args()
     use_one_core()
-    native_loops = kernels.library().described(torch.float32)
+    native_loops = kernels.library().describe(torch.float32)
     print(f"One core of {cpu_name()}; {native_loops}; Python {platform.python_version()}, "
           f"torch {torch.__version__}; {datetime.date.today()}")  # fmt: skip
     results = []
@@ -136,7 +136,7 @@ def build_layer(x: Tensor, settings: ModelSettings) -> tuple[Implementations, in
     implementations = {"own": lambda: run(True), "loop": loop}
     if settings.cell in TORCH_CELLS:
         implementations["torch"] = lambda: run(False)
-    if not kernels.runs(settings.cell, x.device, x.dtype):
+    if not kernels.should_use(settings.cell, x.device, x.dtype):
         zero = torch.zeros(2, rows, hidden)  # an initial state forces the native loop
         implementations["native"] = lambda: run(True, LayerState(zero, zero))
     return implementations, 2 * layer.cells[0].gates * hidden * (hidden + hidden)
@@ -174,7 +174,7 @@ def build_grid(x: Tensor, settings: ModelSettings) -> tuple[Implementations, int
     """Return the implementations of one bidirectional Grid-LSTM layer, and its multiplications."""
     steps, rows, hidden = x.shape
     stack = GridStack(hidden, settings)
-    time, depth = cast(Layer, stack.times[0]), cast(Depth, stack.depths[0])
+    time, depth = cast(Layer, stack.times[0]), cast(DepthLSTM, stack.depths[0])
     lengths = torch.full((rows,), steps)  # [B]
     dy = torch.randn(steps, rows, hidden)  # [T, B, H]
     dy_time = torch.cat([dy, dy], -1)  # [T, B, 2*H]

@@ -121,7 +121,7 @@ def build_implementations(
 
     def stack_pass(native: bool, triton_cells: tuple[str, ...]) -> Callable[[], None]:
         def run() -> None:
-            kernel_settings.ON_A_GPU = triton_cells
+            kernel_settings.TRITON_CELLS = triton_cells
             for layer in layers:
                 layer.native = native
             with torch.autocast(DEVICE.type, dtype):

@@ -93,7 +93,7 @@ def film_reviews(folder: Path, args: argparse.Namespace) -> Any:
     ]  # fmt: skip
     settings = config.load(None, overrides)
     fields = tasks.get(settings.task.name).fields(settings.corpus)
-    return training_rows(prepare(settings.corpus, fields, print_to_stderr))
+    return training_rows(prepare(settings.corpus, fields))
 
 
 def jsonl(folder: Path, args: argparse.Namespace) -> Any:
@@ -110,7 +110,7 @@ def jsonl(folder: Path, args: argparse.Namespace) -> Any:
         validation=0.01,
     )
     fields = (FieldSpec("tokens", args.text, "text"),)
-    return training_rows(prepare(settings, fields, print_to_stderr))
+    return training_rows(prepare(settings, fields))
 
 
 def training_rows(manifest: Any) -> Any:
@@ -238,9 +238,6 @@ def machine() -> str:
         f"numpy {version('numpy')}; {datetime.date.today()}"
     )
 
-
-def print_to_stderr(line: str) -> None:
-    print(line, file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -43,4 +43,4 @@ def parameters_by_depth(model: nn.Module) -> list[list[nn.Parameter]]:
             embeddings.append(parameter)
         elif not name.startswith("stack."):
             head.append(parameter)
-    return [head, *reversed(stack.parts()), embeddings]
+    return [head, *reversed(stack.parameters_by_layer()), embeddings]

@@ -172,7 +172,7 @@ def _describe_kernels(config: Config, world: World, chosen: precision.Precision)
     if not model.native:
         return ""
     zoned = bool(model.zoneout or model.zoneout_memory)
-    return f", {kernels.described(model.cell, world.device, dtype, zoned=zoned)}"
+    return f", {kernels.describe(model.cell, world.device, dtype, zoneout=zoned)}"
 
 
 def _summarize(trainer: Trainer) -> Summary:
