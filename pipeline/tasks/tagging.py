@@ -13,6 +13,7 @@ from pipeline.corpus.settings import CorpusSettings
 from pipeline.models.settings import ModelSettings
 from pipeline.models.tagger import Tagger
 from pipeline.stream.batch import Batch
+from pipeline.tasks.metrics import entity_f1
 from pipeline.tasks.sample import Sample, TextSpan
 from pipeline.tasks.settings import TaskSettings
 from pipeline.tasks.task import Contents, Evaluation, Mistake, Task
@@ -75,7 +76,7 @@ class Tagging(Task):
         each label how many entities there are, are predicted and are right; the loss and the rows.
         """
         counts = torch.zeros(len(self.tags) ** 2, dtype=torch.float64)
-        entities = {label: bio_spans.Counts() for label in self.labels}
+        entities = {label: entity_f1.Counts() for label in self.labels}
         mistakes: list[Mistake] = []
         loss = rows = 0.0
         weights, lengths = batch.weights.tolist(), batch.lengths.tolist()
@@ -89,7 +90,7 @@ class Tagging(Task):
             counts += torch.bincount(true * len(self.tags) + predicted, minlength=len(counts))
             pair = self._named(true.tolist()), self._named(predicted.tolist())
             if self.scheme:
-                for label, found in bio_spans.count([pair]).items():
+                for label, found in entity_f1.count([pair]).items():
                     entities[label] += found
             if pair[0] != pair[1]:
                 words = _words(batch.columns["characters"][i, :length])
@@ -113,8 +114,8 @@ class Tagging(Task):
         }
         if self.scheme:
             triples = zip(told[::3], told[1::3], told[2::3], strict=True)
-            counts = (bio_spans.Counts(*map(int, triple)) for triple in triples)
-            scores = bio_spans.f1(dict(zip(self.labels, counts, strict=True)))
+            counts = (entity_f1.Counts(*map(int, triple)) for triple in triples)
+            scores = entity_f1.f1(dict(zip(self.labels, counts, strict=True)))
             metrics |= {"precision": scores.precision, "recall": scores.recall, "f1": scores.f1}
         return Evaluation(metrics, table.long().tolist(), self.tags, counted="words")
 

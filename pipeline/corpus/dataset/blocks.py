@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from pipeline.corpus.field_spec import DOCUMENT, SEGMENT, SEGMENTS, FieldSpec
 from pipeline.corpus.fields.base import Cell
-from pipeline.corpus.fields.kinds import arrow
+from pipeline.corpus.fields.kinds import arrow_type
 
 Array = npt.NDArray[Any]
 
@@ -26,7 +26,7 @@ def schema(
     """The columns of a block, whose rows may be `segments` of documents, given how many tokens each
     vocabulary has."""
     columns: dict[str, Any] = {
-        field.name: arrow(field, vocabularies.get(field.vocabulary, 0)) for field in fields
+        field.name: arrow_type(field, vocabularies.get(field.vocabulary, 0)) for field in fields
     }
     if segments:
         columns |= {DOCUMENT: pa.int64(), SEGMENT: pa.int32(), SEGMENTS: pa.int32()}

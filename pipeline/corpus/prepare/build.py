@@ -50,7 +50,11 @@ def build(
     settings = job.settings
     scans = crew.run("scan", partial(scan, job), files, sum(file.bytes for file in files))
     report.check_skips(settings, scans)
-    names = {f.name: name_labels(settings, scans, f) for f in job.fields if f.has_names}
+    names = {
+        f.name: name_labels(settings, [(s.file.name, s.labels.get(f.name, {})) for s in scans], f)
+        for f in job.fields
+        if f.has_names
+    }
     chosen = dedup_and_split(job, scans, names[job.label.name] if job.label else None)
     tokenizers = {name: _make_tokenizer(job, name, scans, log) for name in vocabularies(job.fields)}
     tasks = _piece_tasks(scans)

@@ -201,7 +201,7 @@ def test_what_is_no_image_is_a_skip(tmp_path: Path, value: Any, why: SkipReason)
 
 
 def test_large_images_are_not_decoded(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(images, "MOST_PIXELS", 99)
+    monkeypatch.setattr(images, "MAX_PIXELS", 99)
     assert check(png(np.zeros((10, 10), np.uint8))) is SkipReason.NO_IMAGE
 
 

@@ -231,7 +231,7 @@ def test_if_no_image_is_there_the_first_is_named(tmp_path: Path) -> None:
         made(tmp_path, max_skipped_ratio=1.0, **given)
     told = str(error.value)
     assert (
-        "50 of 50 rows (100.0%) cannot be used: 50 with the path of no file (it is taken from"
+        "50 of 50 rows (100.0%) cannot be used: 50 with the path of a missing file (paths start from"
         in told
     )
     assert "first a.token.txt:1 ('000.jpg'); mend them" in told
@@ -338,7 +338,9 @@ def test_what_holds_no_features_is_a_skip(value: Any) -> None:
 
 
 def test_features_of_another_width_name_both() -> None:
-    with pytest.raises(InputError, match=r"corpus\.features=3: .*\[2, 7\] has 7 features a region"):
+    with pytest.raises(
+        InputError, match=r"corpus\.features=3: .*\[2, 7\] has 7 features per region"
+    ):
         features(array(np.ones((2, 7))))
 
 
