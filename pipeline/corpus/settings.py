@@ -188,8 +188,8 @@ def _file_list(value: object, purpose: str) -> list[str]:
     if not isinstance(files, list) or not files or not all(isinstance(f, str) and f for f in files):
         raise PydanticCustomError(
             "files",
-            "needs a file or a list of files{purpose}; YAML does not read bare numbers, dates, yes, "
-            "no, on and off as text: quote them",
+            "needs a file or a list of files{purpose}; YAML does not read bare numbers, dates, "
+            "yes, no, on and off as text: quote them",
             {"purpose": purpose},
         )
     return files

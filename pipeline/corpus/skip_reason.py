@@ -41,8 +41,8 @@ SKIP_DESCRIPTIONS = {
     SkipReason.NO_FILE: "the path of a missing file (paths start from corpus.root and "
     "corpus.image_root, and must not lead out of corpus.root)",
     SkipReason.NO_IMAGE: "no image that can be read (a PNG or JPEG, or the path of one)",
-    SkipReason.NO_FEATURES: "no features that can be read (a .npy array of finite numbers, one list "
-    "per image region, or the path of one)",
+    SkipReason.NO_FEATURES: "no features that can be read (a .npy array of finite numbers, a list "
+    "for each region of the image, or the path of one)",
     SkipReason.NO_TARGET: "no target (empty, blank or not a string)",
     SkipReason.TARGET_TOO_LONG: "a target of more than corpus.max_target_tokens tokens",
 }

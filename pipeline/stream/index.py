@@ -7,7 +7,7 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from pipeline.corpus.dataset.index import Records, checksums, record
+from pipeline.corpus.dataset.index import Records, checksums, record_dtype
 from pipeline.corpus.dataset.manifest import Split
 from pipeline.errors import DatasetError
 from pipeline.storage.base import Range, Store
@@ -35,7 +35,7 @@ HELD = 16_000_000
 
 
 class Index:
-    """Blocks of a split and the lengths of their rows (see `corpus.index.record`).
+    """Blocks of a split and the lengths of their rows (see `corpus.dataset.index.record_dtype`).
 
     Every block has `rows_per_block` rows; only the last may be shorter. Row `i` of the split is
     row `i % rows_per_block` of block `i // rows_per_block`.
@@ -47,7 +47,7 @@ class Index:
         self.place = f"{store.location}/{name}"
         """Where the index lies, for messages."""
         self._start, self.blocks, self.rows_per_block = self._header()
-        self._record = record(self.rows_per_block)
+        self._record = record_dtype(self.rows_per_block)
         self._held: bytes | None = None
         if self.blocks * self._record.itemsize <= HELD:
             self._held = store.whole(name)[self._start :]
@@ -107,7 +107,7 @@ class Index:
             (blocks,), rows = shape, found["lengths"].shape[0]
         except (ValueError, KeyError, IndexError, TypeError) as error:
             raise self._wrong(f"is not a readable index ({error})") from None
-        if found != record(rows):
+        if found != record_dtype(rows):
             raise self._wrong("has records of another form")
         if size != file.tell() + blocks * found.itemsize:
             raise self._wrong(f"has {size:,} bytes, not as many as {blocks:,} blocks take")

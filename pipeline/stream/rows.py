@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pipeline.corpus.dataset.blocks import of_lists, of_values, to_numpy
+from pipeline.corpus.dataset.blocks import list_array, value_array, to_numpy
 from pipeline.corpus.fields.base import Cell
 from pipeline.stream.index import Block
 
@@ -130,9 +130,9 @@ def _blank(columns: pa.Schema, lengths: NDArray[np.uint16]) -> pa.RecordBatch:
     for column in columns:
         kind: Any = column.type
         if pa.types.is_list(kind):
-            arrays.append(of_lists(kind, lengths, _zeros(kind.value_type, int(lengths.sum()))))
+            arrays.append(list_array(kind, lengths, _zeros(kind.value_type, int(lengths.sum()))))
         else:
-            arrays.append(of_values(kind, _zeros(kind, len(lengths))))
+            arrays.append(value_array(kind, _zeros(kind, len(lengths))))
     return pa.record_batch(arrays, schema=columns)
 
 

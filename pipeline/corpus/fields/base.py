@@ -20,7 +20,7 @@ Cell = int | NDArray[Any]
 
 
 class Cells(NamedTuple):
-    """Encoded value of one field in one example: one cell per row that the example is split into."""
+    """One field's encoded value in one example: a cell for each row the example is split into."""
 
     rows: list[Cell]  # empty if the text is dropped or has no token
     long: bool = False  # whether the value has more tokens than allowed

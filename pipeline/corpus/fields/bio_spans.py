@@ -1,7 +1,8 @@
 """Entity spans in BIO and BIOES tag sequences.
 
-A tag is O, or a prefix with an optional label: B-X begins an entity X and I-X continues it; in BIOES,
-E-X is its last token and S-X an entity of one token. The label of a bare prefix (B) is "_".
+A tag is O, or a prefix with an optional label. B-X begins an entity X and I-X continues it. In
+BIOES, E-X is the last token of an entity, and S-X is an entity of one token. The label of a bare
+prefix (B) is "_".
 """
 
 import re
@@ -59,7 +60,7 @@ def spans(tags: Sequence[str]) -> list[Span]:
 
 
 def to_tags(entities: Iterable[Span], tokens: int, scheme: Scheme) -> list[str]:
-    """Return the valid tags of a sequence of `tokens` tokens with these non-overlapping entities."""
+    """Return the valid tags of `tokens` tokens with the given entities, which do not overlap."""
     tags = ["O"] * tokens
     for label, start, stop in entities:
         prefixes = ["I"] * (stop - start)
@@ -83,7 +84,7 @@ def check(tags: Sequence[str], scheme: Scheme) -> str:
 
 
 def allowed(names: Sequence[str]) -> npt.NDArray[np.bool_]:
-    """Return the allowed tag transitions [C + 2, C + 2] of C tags: [i, j] is true if j may follow i.
+    """Return which of C tags may follow which [C + 2, C + 2]: [i, j] is true if j may follow i.
 
     Row C is the start of a sequence and column C + 1 its end; no transition leads to the start or
     out of the end. Tags without a scheme may follow each other in any order.

@@ -60,7 +60,7 @@ def name_labels(
         ids = {label: label_index(label, names, first[label]) for label in total}
     else:
         once = {label: first[label] for label, tally in total.items() if tally.count == 1}
-        if field.kind != "label":  # rows have several labels, so a rare one is no reason to skip a row
+        if field.kind != "label":  # rows have several labels; a rare one does not rule out a row
             once = {}
         names = _sort_labels([label for label in total if label not in once])
         ids = dict.fromkeys(once) | {name: index for index, name in enumerate(names)}
@@ -122,6 +122,6 @@ def _check_two_labels(
     labels = f"only the label {present[0]!r}" if present else "no label twice"
     hint = f" besides {len(once):,} that occur once each" if once else ""
     raise InputError(
-        f"corpus.label={settings.label!r}: the usable rows hold {labels}{hint}; there is nothing to "
-        "learn; name the right column, or add rows"
+        f"corpus.label={settings.label!r}: the usable rows hold {labels}{hint}; there is nothing "
+        "to learn; name the right column, or add rows"
     )

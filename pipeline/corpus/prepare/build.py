@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 
-from pipeline.corpus.dataset.index import salt_of, write_index
+from pipeline.corpus.dataset.index import compute_salt, write_index
 from pipeline.corpus.dataset.manifest import (
     FORMAT,
     INDEX,
@@ -28,8 +28,8 @@ from pipeline.corpus.prepare.work_dir import SPLITS, Job, Part, Scanned, Totals
 from pipeline.corpus.readers.inputs import InputFile, file_version
 from pipeline.corpus.tokenization.tokenizer import (
     TextEncoder,
-    check_spelling,
-    given_tokenizer,
+    check_round_trip,
+    read_tokenizer,
     train,
 )
 from pipeline.corpus.worker_pool import WorkerPool
@@ -89,10 +89,10 @@ def _make_tokenizer(
     path = job.tokenizer(vocabulary)
     if job.settings.tokenizer:
         with atomic_file(path) as file:
-            writes = any(field.is_target or field.append_end for field in job.fields)
-            file.write(given_tokenizer(job.settings, writes=writes))
+            generates = any(field.is_target or field.append_end for field in job.fields)
+            file.write(read_tokenizer(job.settings, generates=generates))
         sample = _sample(job, vocabulary, scans)
-        check_spelling(path, (text for _, text in sample), job.settings)
+        check_round_trip(path, (text for _, text in sample), job.settings)
     if not path.exists():
         sample = _sample(job, vocabulary, scans)
         kind = "tokenizer" if vocabulary == "tokenizer" else f"{vocabulary} tokenizer"
@@ -141,7 +141,7 @@ def _pack(
 ) -> Split:
     """Write the shards and the index of a split."""
     hashes = [tokenizer.sha256 for tokenizer in tokenizers.values()]
-    salt = salt_of(split, *hashes, totals.rows, totals.tokens)
+    salt = compute_salt(split, *hashes, totals.rows, totals.tokens)
     plans = plan_shards(job, split, totals, parts, salt)
     shards = crew.run(f"write shards {split}", partial(write_shard, job), plans, totals.bytes)
     index = job.out / split / INDEX
