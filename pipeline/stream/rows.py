@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pipeline.corpus.dataset.blocks import list_array, value_array, to_numpy
+from pipeline.corpus.dataset.blocks import list_array, to_numpy, value_array
 from pipeline.corpus.fields.base import Cell
 from pipeline.stream.index import Block
 

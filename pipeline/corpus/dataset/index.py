@@ -1,7 +1,7 @@
 """The index of a split: a NumPy file, `index.npy`, with one fixed-size record per block.
 
-Each record can be located, read and verified by itself, so the file is never loaded or verified as a
-whole. At a billion rows, it has 2 GB, of which a shuffle window reads a few hundred KB.
+Each record can be located, read and verified by itself, so the file is never loaded or verified as
+a whole. At a billion rows, it has 2 GB, of which a shuffle window reads a few hundred KB.
 """
 
 import zlib
@@ -53,14 +53,14 @@ def checksums(records: Records, salt: int, numbers: Iterable[int]) -> NDArray[np
 
 
 def compute_salt(*identity: object) -> int:
-    """Hash the values that identify a split to a number, which differs between datasets and splits."""
+    """Hash the values that identify a split of a dataset to a number."""
     return zlib.crc32(repr(identity).encode())
 
 
 def write_records(
     path: Path, blocks: list[dict[str, Any]], first: int, rows_per_block: int, salt: int
 ) -> None:
-    """Write the records of one shard, whose blocks are numbered from `first`, to a file of their own.
+    """Write the records of one shard to a file; its blocks are numbered from `first`.
 
     `write_index` concatenates the files of all shards.
     """

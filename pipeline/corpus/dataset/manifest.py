@@ -4,7 +4,7 @@ A dataset is a folder, or a URL of a copy of one:
   dataset.json        the manifest; written last
   tokenizer.json      one per vocabulary, by its name; format of the tokenizers library
   SPLIT/index.npy     one record per block of the split (see `index.py`)
-  SPLIT/00000.tar ... shards; each member is a block of rows as an Arrow IPC stream (see `blocks.py`)
+  SPLIT/00000.tar ... shards; each member is a block of rows, an Arrow IPC stream (see `blocks.py`)
 SPLIT is train or validation.
 """
 
