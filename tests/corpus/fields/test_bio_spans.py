@@ -1,4 +1,4 @@
-"""Spans equal seqeval's on valid and invalid tags; `check`, `allowed` and `to_tags` agree with them."""
+"""Spans equal seqeval's on valid and invalid tags; `check`, `allowed` and `to_tags` agree."""
 
 import random
 from collections.abc import Callable
