@@ -239,6 +239,5 @@ def machine() -> str:
     )
 
 
-
 if __name__ == "__main__":
     main()

@@ -49,7 +49,7 @@ def make_index(path: Path, rows: int) -> None:
     """Write an index whose block records look like those of a real corpus."""
     import numpy as np
 
-    from pipeline.corpus.dataset.index import checksums, record, write_header
+    from pipeline.corpus.dataset.index import checksums, record_dtype, write_header
 
     blocks = math.ceil(rows / ROWS_PER_BLOCK)
     rng = np.random.default_rng(0)
@@ -59,7 +59,7 @@ def make_index(path: Path, rows: int) -> None:
         offset = 0
         for first in range(0, blocks, 1 << 12):
             count = min(1 << 12, blocks - first)
-            records = np.zeros(count, record(ROWS_PER_BLOCK))
+            records = np.zeros(count, record_dtype(ROWS_PER_BLOCK))
             start = int(rng.integers(len(lengths)))
             records["lengths"] = np.roll(lengths, start)[: count * ROWS_PER_BLOCK].reshape(
                 count, -1

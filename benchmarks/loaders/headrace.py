@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from benchmarks.loaders.common import SEED, Batch, Rows
 from pipeline.corpus.dataset.blocks import batch, schema
-from pipeline.corpus.dataset.index import salt_of, write_index
+from pipeline.corpus.dataset.index import compute_salt, write_index
 from pipeline.corpus.dataset.manifest import (
     FORMAT,
     INDEX,
@@ -54,7 +54,7 @@ def convert(rows: Rows, folder: Path) -> None:
             selected = slice(start, start + BATCH_ROWS)
             cells = list(zip(rows.tokens[selected], rows.labels[selected].tolist(), strict=True))
             writer.write_batch(batch(arrow_schema, cells))
-    salt = salt_of(totals)
+    salt = compute_salt(totals)
     plans = plan_shards(job, TRAIN, totals, [part], salt)
     shards = tuple(write_shard(job, plan) for plan in plans)
     index, rows_per_block = job.out / TRAIN / INDEX, job.settings.rows_per_block

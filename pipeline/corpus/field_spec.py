@@ -1,11 +1,12 @@
-"""What a task asks of the corpus: which columns, and what becomes of each. Plain data."""
+"""Field specifications: the columns that a task needs from the corpus, and how each is encoded."""
 
 from dataclasses import dataclass
 from typing import Literal
 
 SEGMENT_COLUMNS = DOCUMENT, SEGMENT, SEGMENTS = ("document", "segment", "segments")
-"""Whole numbers that rows carry beside a task's fields where long texts are split: which document
-a row is of, unique in the corpus; its place there, from 0; how many rows the document has."""
+"""Integer columns stored beside a task's fields when long texts are split into several rows: the
+document's number, unique in the corpus; the row's position in its document, from 0; the number of
+rows of the document."""
 
 Kind = Literal[
     "text", "target", "targets", "words", "characters", "label", "labels", "tags", "steps",
@@ -15,23 +16,24 @@ Kind = Literal[
 
 @dataclass(frozen=True)
 class FieldSpec:
-    """One column of the shards: its name there, the column of the raw input that it is made of,
-    and what becomes of that (see `columns.py`).
+    """One column of the shards: its name, the raw input column it is read from, and its encoding.
 
-    text        a string         the ids of its tokens
-    target      the same         the same, of a text that is to be written
-    targets     a list of such   the ids of all, the token for the end behind each
-    words       a list of words  their ids
-    characters  the same         `width` bytes of each word
-    tags        a list of names  their indices, one a word
-    label       a name           its index
-    labels      a list of names  their indices, counted from 1
-    steps       an image         `width` figures a step (see `images.py`)
-    pixels      an image         the `width` figures of a row of pixels
-    features    an array [S, F]  the `width` figures of each of its S regions
+    The kinds, with their raw value and the stored value (see `fields/kinds.py`):
 
-    The first field of a task is a list and says how long a row is. Words, characters and tags are
-    cut alike.
+    text        a string                 token ids
+    target      a string                 token ids of a text to generate, then </s>
+    targets     a list of strings        token ids of all texts, </s> after each
+    words       a list of words          one token id per word
+    characters  a list of words          `width` bytes per word
+    tags        a list of names          one index per word
+    label       a name                   its index
+    labels      a list of names          their indices, from 1
+    steps       an image                 `width` values per step (see `fields/images.py`)
+    pixels      an image                 `width` values per row of pixels
+    features    an array [S, F]          `width` = F values for each of S image regions
+
+    The first field of a task is a list; its length is the length of the row. Words, characters and
+    tags are truncated or split at the same positions.
     """
 
     name: str
@@ -39,37 +41,38 @@ class FieldSpec:
     kind: Kind
     width: int = 0
     vocabulary: str = "tokenizer"
-    """Of texts and words: the tokenizer, which fields may share."""
+    """Name of the tokenizer for texts and words. Several fields may share one."""
     append_end: bool = False
-    """Of texts: whether the token for the end stands behind each."""
+    """Whether each text ends with the token </s>."""
     plane: tuple[int, int] = (0, 0)
-    """Of steps: how many there are down an image, and across; of pixels too."""
+    """Height and width of an image's grid, for steps and pixels only."""
 
     @property
     def tokenized(self) -> bool:
+        """Whether a tokenizer encodes the field."""
         return self.kind in ("text", "words") or self.is_target
 
     @property
     def has_names(self) -> bool:
-        """Whether it holds indices of names."""
+        """Whether the field stores indices of label names."""
         return self.kind in ("label", "labels", "tags")
 
     @property
     def is_input(self) -> bool:
-        """Whether prediction is given it, and is not to find it."""
+        """Whether the field is an input of the model, as opposed to something it predicts."""
         return not self.has_names and not self.is_target
 
     @property
     def is_target(self) -> bool:
-        """Whether its texts are to be written."""
+        """Whether the field holds target text, which the model learns to generate."""
         return self.kind in ("target", "targets")
 
     @property
     def is_image(self) -> bool:
-        """Whether it is made of a file of its own, of an image."""
+        """Whether each value comes from an image file or a file of image features."""
         return self.kind in ("steps", "pixels", "features")
 
 
 def vocabularies(fields: tuple[FieldSpec, ...]) -> list[str]:
-    """The names of the tokenizers that some fields need."""
+    """Return the names of the tokenizers that the fields use, without repeats."""
     return list(dict.fromkeys(field.vocabulary for field in fields if field.tokenized))

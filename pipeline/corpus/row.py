@@ -1,10 +1,12 @@
-"""One raw row, as a reader finds it."""
+"""A raw row, as the readers yield it."""
 
 from typing import Any, NamedTuple
 
 
 class Row(NamedTuple):
-    """A row as a reader finds it. Bytes that are not UTF-8 stand in it as lone surrogates."""
+    """A row of an input file. Bytes that are not UTF-8 are kept as lone surrogates."""
 
-    number: int  # 1 is the first row of the file; a header is not counted
-    values: dict[str, Any] | None  # by column; None: not as many fields as columns
+    number: int  # from 1; a header line is not counted
+    values: (
+        dict[str, Any] | None
+    )  # by column; None if the row has more or fewer fields than columns

@@ -1,4 +1,4 @@
-"""Settings of the corpus: where the raw files lie and how their rows become tokens in shards."""
+"""Corpus settings: where the raw files are and how their rows are encoded into shards."""
 
 from typing import Annotated, Any, Literal
 
@@ -11,11 +11,11 @@ Fraction = Annotated[float, Field(gt=0, lt=1)]
 Positive = Annotated[int, Field(ge=1)]
 
 TEXT_INPUT_KEYS = ("text", "columns", "overflow", "truncation_side", "word_bytes")
-"""Keys that only tasks have that read texts."""
+"""Keys that apply only to tasks with text inputs."""
 TEXT_KEYS = (
     "tokenizer", "level", "vocab_size", "min_count", "tokenizer_sample_mb", "lowercase", "replace",
 )  # fmt: skip
-"""Keys that only tasks have that read texts or write them."""
+"""Keys that apply only to tasks with text inputs or text targets."""
 LABELED_TASKS = ("classification", "multilabel", "tagging", "images")
 KEY_TASKS = {
     **dict.fromkeys(("label", "label_names"), LABELED_TASKS),
@@ -26,162 +26,170 @@ KEY_TASKS = {
     **dict.fromkeys(("target", "max_target_tokens"), ("translation", "captioning")),
     "shared_vocab": ("translation",),
 }
-"""Keys that not all tasks have."""
+"""Keys that apply to some tasks only, each with those tasks."""
 
 
 class CorpusSettings(Section):
     input: list[str] | dict[str, list[str]] = setting(
         ...,
-        "file or files, with globs and braces such as {000..123}: CSV, TSV, JSONL, WebDataset tars "
-        "(each also .gz), Parquet; also s3://, gs://, http(s)://, and package://NAME/PATH for a "
-        "file inside an installed Python package; or columns that lie side by side, such as "
-        "{source: a.en.gz, target: a.de.gz}: idx files, or texts of a value a line (each also .gz)",
+        "input file or list of files: CSV, TSV, JSONL, WebDataset tars (each also .gz) or Parquet; "
+        "globs and braces such as {000..123} are expanded; s3://, gs:// and http(s):// URLs, and "
+        "package://NAME/PATH for a file of an installed Python package, are accepted; or parallel "
+        "files, one per column, such as {source: a.en.gz, target: a.de.gz}: idx files, or text "
+        "files with one value per line (each also .gz)",
     )
-    root: str = setting("data/", "folder that relative inputs lie in", may_change=True)
+    root: str = setting("data/", "folder that relative input paths start from", may_change=True)
     shards: str = setting(
         ..., "folder of the prepared shards (default data/shards/NAME-OF-CONFIG)", may_change=True
     )
     format: Literal["", "conll", "conllu", "captions", "images"] = setting(
         "",
-        "what the files are, where their names do not say it: columns of words; captions: an image "
-        "and a caption a line, NAME#NUMBER, a tab and the caption, or CSV; images: folders, in "
-        "them a sub-folder of images for each label, whose columns are image and label",
+        "format of the input, where file names do not show it; conll, conllu: columns of words; "
+        "captions: one image and caption per line, either NAME#NUMBER, a tab and the caption, or "
+        "CSV; images: folders with one sub-folder of images per label, read as the columns image "
+        "and label",
     )
-    columns: list[str] = setting([], "names of the columns of CoNLL files, from the left")
+    columns: list[str] = setting([], "column names of CoNLL files, from left to right")
     text: str = setting(
-        "text", "column that holds the text; in a tar an extension, or else a key of .json"
+        "text", "text column; in a tar, a member's extension or else a key of the .json member"
     )
     image: str = setting(
         "image",
-        "column that holds the image: bytes of a PNG or JPEG, a path under corpus.root, or both as "
-        "Hugging Face's datasets has them; in a tar an extension",
+        "image column: PNG or JPEG bytes, a path under corpus.root, or a dict of both as in "
+        "Hugging Face datasets; in a tar, a member's extension",
     )
     image_root: str = setting(
-        "", "folder, in corpus.root, that the paths of images begin in", may_change=True
+        "", "folder under corpus.root that image paths start from", may_change=True
     )
-    label: str = setting("label", "column that holds the label; in a tar as with the text")
+    label: str = setting("label", "label column; in a tar, as for corpus.text")
     target: str = setting(
         "target",
-        "translation, captioning: column that holds what is to be written; of an image it may be a "
-        "list of captions",
+        "translation, captioning: column of the target text; for captioning, it may be a list of "
+        "captions",
     )
-    captions: int = setting(5, "captioning: captions of an image that count, the first", ge=1)
+    captions: int = setting(5, "captioning: number of captions to use per image", ge=1)
     label_names: list[str] = setting(
-        [], "names of the labels 0, 1, 2, ...; empty: the labels found in the input, sorted"
+        [], "names of labels 0, 1, 2, ...; empty: the labels found in the input, sorted"
     )
     label_separator: str = setting(
         ",",
-        "multilabel: what stands between the labels of a row, where they are one string",
+        "multilabel: separator between labels, where a row's labels are one string",
         min_length=1,
     )
-    filters: dict[str, str] = setting({}, "keep only rows whose columns have these values")
+    filters: dict[str, str] = setting({}, "use only rows in which these columns have these values")
     validation: Fraction | str | dict[str, list[str]] = setting(
         0.1,
-        "share of the rows held out, or a file of them, or columns side by side; equal texts never "
-        "straddle",
+        "fraction of rows to hold out, or a validation file, or parallel validation files, one per "
+        "column; identical texts never end up in both splits",
     )
-    max_tokens: int = setting(400, "tokens that a row may have", ge=1, le=65535)
+    max_tokens: int = setting(400, "maximum number of tokens per row", ge=1, le=65535)
     overflow: Literal["truncate", "split", "drop"] = setting(
         "truncate",
-        "what becomes of a longer text; split: several rows, which evaluation counts as one",
+        "how to handle longer texts; split: several rows, which evaluation counts as one example",
     )
     truncation_side: Literal["start", "end", "both"] = setting(
-        "start", "what is kept of a truncated text; both: half of it from either side"
+        "start", "part of a truncated text to keep; both: half from the start, half from the end"
     )
     max_target_tokens: int = setting(
         0,
-        "translation, captioning: tokens that a target may have; the row of a longer one is left "
-        "out; 0: as max_tokens",
+        "translation, captioning: maximum number of tokens per target; rows with a longer target "
+        "are skipped; 0: same as max_tokens",
         ge=0,
         le=65534,
     )
     tokenizer: str = setting(
         "",
-        "a tokenizer.json to use, such as that of another prepared folder; empty: one is trained",
+        "path of the tokenizer.json to use, for example from another prepared dataset; empty: "
+        "train one",
         may_change=True,
     )
     level: Literal["subword", "word", "byte"] = setting(
-        "subword", "what a token of a text is: a subword (BPE), what stands between blanks, a byte"
+        "subword",
+        "token type of texts; subword: byte-level BPE; word: split at whitespace; byte: one token "
+        "per byte",
     )
     shared_vocab: bool = setting(
-        True, "translation: one vocabulary of both languages, else one of each"
+        True, "translation: use one vocabulary for both languages instead of one for each"
     )
-    vocab_size: int = setting(16000, "size of the vocabulary", ge=300, le=1_000_000)
+    vocab_size: int = setting(16000, "maximum vocabulary size", ge=300, le=1_000_000)
     min_count: int = setting(
-        1, "of whole words: how often one must stand in the sample to be known", ge=1
+        1, "word tokens: minimum count in the sample for a word to enter the vocabulary", ge=1
     )
     tokenizer_sample_mb: float = setting(
-        32.0, "MB of text that the tokenizer is trained on, drawn evenly from the corpus", ge=1
+        32.0, "MB of text to train the tokenizer on, sampled evenly from the corpus", ge=1
     )
-    lowercase: bool = setting(True, "fold case before tokenizing")
+    lowercase: bool = setting(True, "lowercase texts before tokenization")
     word_bytes: int = setting(
         24,
-        "bytes of a word that tagging sees its characters by; a longer one keeps both ends",
+        "tagging: bytes per word for the character input; longer words keep both ends",
         ge=2,
         le=255,
     )
     image_size: list[Positive] = setting(
-        [], "rows and columns of pixels, such as [28, 28], that PNG and JPEG are resized to"
+        [], "height and width in pixels, such as [28, 28], to resize PNG and JPEG images to"
     )
     features: int = setting(
         0,
-        "captioning: features of each region, where images are .npy files that another network "
-        "made of them; 0: pixels",
+        "captioning: number of features per region, if images are .npy files of features that "
+        "another network computed; 0: images are pixels",
         ge=0,
     )
-    channels: Literal[1, 3] = setting(1, "of each pixel: 1 for grey, 3 for red, green and blue")
-    step: Literal["row", "pixel", "patch"] = setting("row", "what is one step of an image")
-    patch: int = setting(4, "rows and columns of pixels of a patch, if that is a step", ge=1)
-    replace: dict[str, str] = setting({}, "strings to replace before tokenizing, such as markup")
+    channels: Literal[1, 3] = setting(1, "channels per pixel; 1: grayscale; 3: RGB")
+    step: Literal["row", "pixel", "patch"] = setting("row", "part of an image that is one step")
+    patch: int = setting(4, "side of a square patch in pixels, for corpus.step=patch", ge=1)
+    replace: dict[str, str] = setting(
+        {}, "strings to replace before tokenization, such as markup, each with its replacement"
+    )
     drop_duplicates: bool = setting(
-        True, "keep one row of those with equal text and, where one is written, equal target"
+        True, "keep only one of several rows with the same text and, if there is one, same target"
     )
     max_skipped_ratio: float = setting(
         0.05,
-        "share of unusable rows (no text, no label, not UTF-8) past which preparing stops",
+        "stop if a larger fraction of rows is unusable (no text, no label, not UTF-8)",
         ge=0,
         le=1,
     )
     rows_per_block: int = setting(
-        512, "rows of one Arrow record batch, the unit of reading", ge=1, le=16384
+        512, "rows per Arrow record batch, the unit of reading", ge=1, le=16384
     )
-    shard_mb: float = setting(64.0, "MB of tokens that one shard takes", gt=0)
-    chunk_mb: float = setting(
-        8.0, "MB of raw input that one unit of work takes", gt=0, may_change=True
+    shard_mb: float = setting(64.0, "MB of tokens per shard", gt=0)
+    chunk_mb: float = setting(8.0, "MB of raw input per work item", gt=0, may_change=True)
+    workers: int = setting(
+        0, "number of worker processes for preparation; 0: one per core", ge=0, may_change=True
     )
-    workers: int = setting(0, "processes that prepare; 0: one a core", ge=0, may_change=True)
 
     @field_validator("input", mode="before")
     @classmethod
-    def _one_or_many(cls, value: object) -> object:
-        return _by_column(value) if isinstance(value, dict) else _files(value, "")
+    def _normalize_input(cls, value: object) -> object:
+        return _files_by_column(value) if isinstance(value, dict) else _file_list(value, "")
 
     @field_validator("image_size")
     @classmethod
-    def _rows_and_columns(cls, value: list[int]) -> list[int]:
+    def _check_image_size(cls, value: list[int]) -> list[int]:
         if len(value) not in (0, 2):
             raise PydanticCustomError("size", "needs rows and columns, such as [28, 28]")
         return value
 
     @field_validator("validation", mode="before")
     @classmethod
-    def _held_out(cls, value: object) -> object:
-        return _by_column(value) if isinstance(value, dict) else value
+    def _normalize_validation(cls, value: object) -> object:
+        return _files_by_column(value) if isinstance(value, dict) else value
 
 
-def _by_column(value: dict[Any, Any]) -> dict[str, list[str]]:
+def _files_by_column(value: dict[Any, Any]) -> dict[str, list[str]]:
     if not value:
-        raise PydanticCustomError("files", "needs a column at least, such as {{text: a.txt}}")
-    return {str(column): _files(files, f" for {column}") for column, files in value.items()}
+        raise PydanticCustomError("files", "needs at least one column, such as {{text: a.txt}}")
+    return {str(column): _file_list(files, f" for {column}") for column, files in value.items()}
 
 
-def _files(value: object, whose: str) -> list[str]:
+def _file_list(value: object, purpose: str) -> list[str]:
+    """Return a file or a list of files as a list; errors mention the `purpose` of the files."""
     files = [value] if isinstance(value, str) else value
     if not isinstance(files, list) or not files or not all(isinstance(f, str) and f for f in files):
         raise PydanticCustomError(
             "files",
-            "needs a file or a list of files{whose}; YAML takes bare numbers, dates, yes, no, on "
-            "and off for other than text: quote them",
-            {"whose": whose},
+            "needs a file or a list of files{purpose}; YAML does not read bare numbers, dates, "
+            "yes, no, on and off as text: quote them",
+            {"purpose": purpose},
         )
     return files

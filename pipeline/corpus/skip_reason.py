@@ -1,11 +1,11 @@
-"""The kinds of row that are skipped and counted."""
+"""Reasons to skip a row, and their counts."""
 
 from dataclasses import dataclass
 from enum import StrEnum
 
 
 class SkipReason(StrEnum):
-    """Why a row is not used."""
+    """Why a row is not used as an example."""
 
     FILTERED = "filtered"
     NO_TEXT = "no_text"
@@ -32,30 +32,32 @@ SKIP_DESCRIPTIONS = {
     SkipReason.NUL: "a NUL character",
     SkipReason.NO_LABEL: "no label",
     SkipReason.WRONG_FIELDS: "more or fewer fields than the header",
-    SkipReason.NO_TOKENS: "no token left of the text",
+    SkipReason.NO_TOKENS: "no token left after tokenization",
     SkipReason.TOO_LONG: "more than corpus.max_tokens tokens (corpus.overflow=drop)",
-    SkipReason.NO_WORDS: "no words (not a list of strings, or a blank one in it)",
+    SkipReason.NO_WORDS: "no words (not a list of strings, or one with a blank string)",
     SkipReason.NO_TAGS: "no tags (not a list of names)",
     SkipReason.MISALIGNED: "more or fewer tags than words",
-    SkipReason.NOT_BIO: "tags that are not BIO (an I- or E- that goes on with nothing)",
-    SkipReason.NO_FILE: "the path of no file (it is taken from corpus.root and corpus.image_root on, and "
-    "must not lead out of corpus.root)",
+    SkipReason.NOT_BIO: "tags that are not BIO (an I- or E- without an entity to continue)",
+    SkipReason.NO_FILE: "the path of a missing file (paths start from corpus.root and "
+    "corpus.image_root, and must not lead out of corpus.root)",
     SkipReason.NO_IMAGE: "no image that can be read (a PNG or JPEG, or the path of one)",
-    SkipReason.NO_FEATURES: "no features that can be read (a .npy of finite numbers, for each region of "
-    "the image a list, or the path of one)",
+    SkipReason.NO_FEATURES: "no features that can be read (a .npy array of finite numbers, a list "
+    "for each region of the image, or the path of one)",
     SkipReason.NO_TARGET: "no target (empty, blank or not a string)",
     SkipReason.TARGET_TOO_LONG: "a target of more than corpus.max_target_tokens tokens",
 }
+"""Noun phrases for error messages and reports, as in "3 rows with <description>". A row that does
+not match corpus.filters has no description because it is left out on request."""
 
 
 @dataclass
 class Tally:
-    """How often something was met, and the row where it was met first."""
+    """Number of rows with a skip reason or a label, and the first of these rows."""
 
     count: int
     row: int
     value: str = ""
-    """What stands there, where that says more."""
+    """Value of the first row, if it helps to find the cause."""
 
 
 def count_skip(

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from pipeline.corpus.dataset.index import Records, checksums, record
+from pipeline.corpus.dataset.index import Records, checksums, record_dtype
 from pipeline.corpus.dataset.manifest import Split
 from pipeline.errors import DatasetError
 from pipeline.storage.base import Range, Store
@@ -49,7 +49,7 @@ class Index:
         self.place = f"{store.location}/{name}"
         """Path or URL of the index, for messages."""
         self._header_bytes, self.blocks, self.rows_per_block = self._read_header()
-        self._record = record(self.rows_per_block)
+        self._record = record_dtype(self.rows_per_block)
         self._in_memory: bytes | None = None
         if self.blocks * self._record.itemsize <= MAX_IN_MEMORY_BYTES:
             self._in_memory = store.read_file(name)[self._header_bytes :]
@@ -111,7 +111,7 @@ class Index:
             (blocks,), rows = shape, dtype["lengths"].shape[0]
         except (ValueError, KeyError, IndexError, TypeError) as error:
             raise self._error(f"is not a readable index ({error})") from None
-        if dtype != record(rows):
+        if dtype != record_dtype(rows):
             raise self._error("has records of another format")
         if size != (expected := file.tell() + blocks * dtype.itemsize):
             raise self._error(f"has {size:,} bytes, but {blocks:,} blocks take {expected:,}")

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pipeline.corpus.dataset.blocks import of_lists, of_values, to_numpy
+from pipeline.corpus.dataset.blocks import list_array, to_numpy, value_array
 from pipeline.corpus.fields.base import Cell
 from pipeline.stream.index import Block
 
@@ -135,9 +135,9 @@ def _zero_batch(schema: pa.Schema, lengths: NDArray[np.uint16]) -> pa.RecordBatc
         arrow_type: Any = field.type
         if pa.types.is_list(arrow_type):
             values = _zeros(arrow_type.value_type, int(lengths.sum()))
-            arrays.append(of_lists(arrow_type, lengths, values))
+            arrays.append(list_array(arrow_type, lengths, values))
         else:
-            arrays.append(of_values(arrow_type, _zeros(arrow_type, len(lengths))))
+            arrays.append(value_array(arrow_type, _zeros(arrow_type, len(lengths))))
     return pa.record_batch(arrays, schema=schema)
 
 

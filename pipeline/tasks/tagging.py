@@ -13,6 +13,7 @@ from pipeline.corpus.settings import CorpusSettings
 from pipeline.models.settings import ModelSettings
 from pipeline.models.tagger import Tagger
 from pipeline.stream.batch import Batch
+from pipeline.tasks.metrics import entity_f1
 from pipeline.tasks.sample import Sample, TextSpan
 from pipeline.tasks.settings import TaskSettings
 from pipeline.tasks.task import DatasetInfo, Evaluation, Mistake, Task
@@ -76,7 +77,7 @@ class Tagging(Task):
         """The counts are [C * C + 3 * L + 2]: the confusion matrix of words (true, predicted); the
         true, predicted and correct entities of each label; the loss and the rows."""
         confusion = torch.zeros(len(self.tags) ** 2, dtype=torch.float64)
-        entities = {label: bio_spans.Counts() for label in self.labels}
+        entities = {label: entity_f1.Counts() for label in self.labels}
         mistakes: list[Mistake] = []
         loss = rows = 0.0
         weights, lengths = batch.weights.tolist(), batch.lengths.tolist()
@@ -91,7 +92,7 @@ class Tagging(Task):
             confusion += torch.bincount(cells, minlength=len(confusion))
             pair = self._tag_names(true.tolist()), self._tag_names(predicted.tolist())
             if self.scheme:
-                for label, label_counts in bio_spans.count([pair]).items():
+                for label, label_counts in entity_f1.count([pair]).items():
                     entities[label] += label_counts
             if pair[0] != pair[1]:
                 words = _words(batch.columns["characters"][i, :length])
@@ -114,8 +115,8 @@ class Tagging(Task):
         }
         if self.scheme:
             triples = zip(per_label[::3], per_label[1::3], per_label[2::3], strict=True)
-            entities = (bio_spans.Counts(*map(int, triple)) for triple in triples)
-            scores = bio_spans.f1(dict(zip(self.labels, entities, strict=True)))
+            entities = (entity_f1.Counts(*map(int, triple)) for triple in triples)
+            scores = entity_f1.f1(dict(zip(self.labels, entities, strict=True)))
             metrics |= {"precision": scores.precision, "recall": scores.recall, "f1": scores.f1}
         return Evaluation(metrics, confusion.long().tolist(), self.tags, confusion_unit="words")
 

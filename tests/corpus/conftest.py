@@ -1,4 +1,4 @@
-"""The fixture that prepares a small dataset."""
+"""Fixture that prepares a small dataset."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +13,7 @@ from tests.helpers.files import FIELDS, settings_in
 
 @pytest.fixture
 def make(tmp_path: Path) -> Callable[..., Manifest]:
-    """Prepare a dataset in the test's folder."""
+    """Return a function that prepares a dataset in the test's folder."""
 
     def make(**changes: Any) -> Manifest:
         return prepare(settings_in(tmp_path, **changes), FIELDS)

@@ -1,7 +1,7 @@
-"""The index of a split: a NumPy file, `index.npy`, of one record a block, all of one size.
+"""The index of a split: a NumPy file, `index.npy`, with one fixed-size record per block.
 
-A record can be found, read and checked by itself, so that nothing has to be loaded or verified as a
-whole: at a billion rows the file has 2 GB, of which a window of the plan reads some hundred KB.
+Each record can be located, read and verified by itself, so the file is never loaded or verified as
+a whole. At a billion rows, it has 2 GB, of which a shuffle window reads a few hundred KB.
 """
 
 import zlib
@@ -18,12 +18,13 @@ from pipeline.storage.atomic import atomic_file
 Records = NDArray[np.void]
 
 
-def record(rows_per_block: int) -> np.dtype[np.void]:
-    """What the index says of a block, in 32 bytes and two a row.
+def record_dtype(rows_per_block: int) -> np.dtype[np.void]:
+    """Return the dtype of a block's record: 32 bytes, plus 2 bytes per row.
 
-    `record_crc32` is of the block's number and the rest of the record, begun with the salt of the
-    split, which tells another dataset's index from this one's; `crc32` is of the block's `bytes` at
-    `offset` in the shard. `lengths` are the tokens of each row, 0 past `rows`.
+    `record_crc32` is the checksum of the block's number and the rest of the record. It starts from
+    the split's salt, so a record of another dataset's index does not match. `crc32` is the checksum
+    of the block itself: `bytes` bytes at `offset` in the shard. `lengths` has the number of tokens
+    of each row, 0 beyond `rows`.
     """
     return np.dtype(
         [
@@ -39,29 +40,31 @@ def record(rows_per_block: int) -> np.dtype[np.void]:
 
 
 def checksums(records: Records, salt: int, numbers: Iterable[int]) -> NDArray[np.uint32]:
-    """What `record_crc32` of each record ought to be, given the numbers of the blocks."""
+    """Compute the `record_crc32` of each record, given the numbers of the blocks."""
     size = records.dtype.itemsize
     data = records.tobytes()
-    places = range(4, len(data), size)
-    begun = (zlib.crc32(number.to_bytes(8, "little"), salt) for number in numbers)
-    found = [
-        zlib.crc32(data[place : place + size - 4], crc)
-        for place, crc in zip(places, begun, strict=True)
+    starts = range(4, len(data), size)  # of each record, after its own checksum
+    initial = (zlib.crc32(number.to_bytes(8, "little"), salt) for number in numbers)
+    crcs = [
+        zlib.crc32(data[start : start + size - 4], crc)
+        for start, crc in zip(starts, initial, strict=True)
     ]
-    return np.array(found, np.uint32)
+    return np.array(crcs, np.uint32)
 
 
-def salt_of(*facts: object) -> int:
-    """A number that differs between datasets and splits."""
-    return zlib.crc32(repr(facts).encode())
+def compute_salt(*identity: object) -> int:
+    """Hash the values that identify a split of a dataset to a number."""
+    return zlib.crc32(repr(identity).encode())
 
 
 def write_records(
     path: Path, blocks: list[dict[str, Any]], first: int, rows_per_block: int, salt: int
 ) -> None:
-    """The records of one shard, whose blocks are numbered from `first`, beside it until
-    `write_index` joins them."""
-    records = np.zeros(len(blocks), record(rows_per_block))
+    """Write the records of one shard to a file; its blocks are numbered from `first`.
+
+    `write_index` concatenates the files of all shards.
+    """
+    records = np.zeros(len(blocks), record_dtype(rows_per_block))
     for entry, block in zip(records, blocks, strict=True):
         for name, value in block.items():
             if name == "lengths":
@@ -74,7 +77,7 @@ def write_records(
 
 
 def write_index(path: Path, shards: Iterable[Path], blocks: int, rows_per_block: int) -> None:
-    """Join what `write_records` left of each shard."""
+    """Write the index of a split from the files of `write_records`, one per shard."""
     with atomic_file(path) as file:
         write_header(file, blocks, rows_per_block)
         for shard in shards:
@@ -82,10 +85,11 @@ def write_index(path: Path, shards: Iterable[Path], blocks: int, rows_per_block:
 
 
 def write_header(file: Any, blocks: int, rows_per_block: int) -> None:
+    """Write the .npy header of an index."""
     npy.write_array_header_1_0(
         file,
         {
-            "descr": npy.dtype_to_descr(record(rows_per_block)),
+            "descr": npy.dtype_to_descr(record_dtype(rows_per_block)),
             "fortran_order": False,
             "shape": (blocks,),
         },

@@ -1,10 +1,10 @@
-"""A prepared dataset as training sees it: its manifest, opened and checked.
+"""A prepared dataset: its manifest, and functions to open and check it.
 
-A dataset is a folder, or a URL that holds a copy of one:
-  dataset.json        what it is made of; written last of all
-  tokenizer.json      of the tokenizers library; one for each vocabulary, by its name
-  SPLIT/index.npy     a record for each block of the split (see `index.py`)
-  SPLIT/00000.tar ... members of one Arrow IPC stream each: a block of rows (see `blocks.py`)
+A dataset is a folder, or a URL of a copy of one:
+  dataset.json        the manifest; written last
+  tokenizer.json      one per vocabulary, by its name; format of the tokenizers library
+  SPLIT/index.npy     one record per block of the split (see `index.py`)
+  SPLIT/00000.tar ... shards; each member is a block of rows, an Arrow IPC stream (see `blocks.py`)
 SPLIT is train or validation.
 """
 
@@ -39,12 +39,12 @@ class Shard:
 
 @dataclass(frozen=True)
 class Split:
-    """`max_length` and `tokens` count tokens of rows as they lie in the shards."""
+    """A split of the dataset. `tokens` and `max_length` count tokens of encoded rows."""
 
     rows: int
     tokens: int
     max_length: int
-    salt: int  # of the index's checksums
+    salt: int  # start value of the checksums in the index
     index_sha256: str
     shards: tuple[Shard, ...]
 
@@ -57,7 +57,7 @@ class TokenizerFacts:
 
 @dataclass(frozen=True)
 class InputFacts:
-    """A file of raw input; `path` is as the settings gave it or a glob there matched it."""
+    """A raw input file. `path` is as in the settings, or as matched by a glob there."""
 
     path: str
     bytes: int
@@ -65,18 +65,18 @@ class InputFacts:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What dataset.json says."""
+    """The content of dataset.json, and access to the dataset's files."""
 
     location: str
     format: int
-    settings: dict[str, Any]  # those that bear on the dataset
+    settings: dict[str, Any]  # corpus settings that affect the content
     fields: tuple[FieldSpec, ...]
-    names: dict[str, tuple[str, ...]]  # of each field that holds indices of names
-    counts: dict[str, tuple[int, ...]]  # of these names: in how many usable rows each stands
+    names: dict[str, tuple[str, ...]]  # label names by field
+    counts: dict[str, tuple[int, ...]]  # usable rows of each label name, by field
     tokenizers: dict[str, TokenizerFacts]  # by vocabulary
     inputs: tuple[InputFacts, ...]
     splits: dict[str, Split]
-    report: dict[str, int]  # how many rows were read, skipped (by reason) and cut
+    report: dict[str, int]  # numbers of rows: read, skipped (by reason), truncated and split
 
     def to_json(self) -> dict[str, Any]:
         values: dict[str, Any] = TypeAdapter(Manifest).dump_python(self, mode="json")
@@ -84,16 +84,17 @@ class Manifest:
         return values
 
     def to_text(self) -> str:
-        """The content of dataset.json."""
+        """Return the content of dataset.json."""
         return json.dumps(self.to_json(), indent=1, ensure_ascii=False)
 
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 of the dataset's content, in hexadecimal.
 
-        Equal datasets have equal fingerprints, wherever and from whatever files they were made. The
-        plan's permutations are keyed by it, so it must not depend on the format number or on any
-        name in dataset.json. Without splits (unprepared shards) the input files are the content.
+        Datasets with the same content have the same fingerprint, wherever and from whatever files
+        they were prepared. It keys the permutations of the training plan, so it must not depend on
+        the format number or on any key in dataset.json. Without splits (unprepared rows), the names
+        and sizes of the input files are the content.
         """
         tokenizers = [self.tokenizers[name].sha256 for name in sorted(self.tokenizers)]
         splits = [
@@ -108,22 +109,20 @@ class Manifest:
 
     @property
     def vocabularies(self) -> dict[str, int]:
-        """How many tokens each has."""
+        """Vocabulary name -> number of tokens."""
         return {name: tokenizer.vocab_size for name, tokenizer in self.tokenizers.items()}
 
     def decode(self, vocabulary: str, ids: Sequence[int]) -> str:
-        """The text of some tokens. Raises ModuleNotFoundError where `tokenizers` is missing."""
+        """Return the text of token ids. Raises ModuleNotFoundError if `tokenizers` is missing."""
         if vocabulary not in self._decoders:
-            from pipeline.corpus.tokenization.tokenizer import (
-                TextDecoder,  # training needs no such library
-            )
+            # Imported here because training does not need the tokenizers library.
+            from pipeline.corpus.tokenization.tokenizer import TextDecoder
 
             self._decoders[vocabulary] = TextDecoder(self.store.read_file(f"{vocabulary}.json"))
         return self._decoders[vocabulary].decode(ids)
 
     def token_byte_lengths(self, vocabulary: str) -> list[float]:
-        """How many bytes of text each token of a vocabulary stands for, NaN where that cannot be
-        told."""
+        """Return the number of text bytes that each token represents, by id; NaN where unknown."""
         content = json.loads(self.store.read_file(f"{vocabulary}.json"))
         return token_byte_lengths(content, self.vocabularies[vocabulary])
 
@@ -133,16 +132,17 @@ class Manifest:
 
     @property
     def segments(self) -> bool:
-        """Whether rows may be segments of longer documents."""
+        """Whether long texts were split, so that rows may be segments of documents."""
         return self.settings.get("overflow") == "split"
 
     @cached_property
     def store(self) -> Store:
+        """Access to the dataset's files, local or remote."""
         return open_store(self.location)
 
     @property
     def path(self) -> Path:
-        """The folder of a local dataset."""
+        """The folder of a local dataset; not defined for a URL."""
         assert not is_url(self.location)
         return Path(self.location)
 
@@ -154,17 +154,18 @@ class Manifest:
 
 
 def open_dataset(location: str | Path, *, whole: bool = True) -> Manifest:
-    """The manifest of a dataset. Raises DatasetError if it is not there or not whole.
+    """Open and check a dataset and return its manifest.
 
-    Checks the tokenizers and, of a folder that is to be `whole`, the sizes of the shards;
-    records of the index and blocks have checksums of their own.
+    Checks the hashes of the tokenizers and, unless `whole` is false or the dataset is a URL, that
+    all shards are there with the right size. Index records and blocks have checksums, which are
+    verified when they are read. Raises DatasetError if the dataset is missing or damaged.
     """
     manifest = read_manifest(location)
     for name, tokenizer in manifest.tokenizers.items():
         if hashlib.sha256(manifest.store.read_file(f"{name}.json")).hexdigest() != tokenizer.sha256:
             raise DatasetError(
-                f"{location}/{name}.json: is not the file that the dataset was made with (its "
-                "SHA-256 differs); copy it again, or prepare anew"
+                f"{location}/{name}.json: is not the file that the dataset was prepared with (its "
+                "SHA-256 differs); copy it again, or prepare again"
             )
     if whole and not is_url(location):
         _check_sizes(manifest)
@@ -172,33 +173,39 @@ def open_dataset(location: str | Path, *, whole: bool = True) -> Manifest:
 
 
 def _check_sizes(manifest: Manifest) -> None:
+    """Raises DatasetError if a shard of a local dataset is missing or has another size."""
     for name, split in manifest.splits.items():
         for number, shard in enumerate(split.shards):
             path = manifest.shard(name, number)
             size = path.stat().st_size if path.is_file() else None
             if size is None:
-                raise DatasetError(f"{path}: this shard is missing; copy it again, or prepare anew")
+                raise DatasetError(
+                    f"{path}: this shard is missing; copy it again, or prepare again"
+                )
             if size != shard.bytes:
                 raise DatasetError(
                     f"{path}: has {size:,} bytes, not {shard.bytes:,}; copy it again, or delete "
-                    f"{manifest.path} and prepare anew"
+                    f"{manifest.path} and prepare again"
                 )
 
 
 def relevant(settings: CorpusSettings) -> dict[str, Any]:
-    """The settings that bear on what a dataset holds."""
+    """Return the settings that affect the content of a dataset."""
     values = settings.model_dump(mode="json")
     fields = type(settings).model_fields
     return {k: v for k, v in values.items() if not may_change(fields[k].json_schema_extra)}
 
 
 def check_settings(manifest: Manifest, settings: CorpusSettings) -> None:
-    """Raises DatasetError, a line a key, if the dataset was made by other settings or inputs. A key
-    that is newer than the dataset had its default's effect."""
+    """Raises DatasetError if the dataset was prepared with other settings or inputs.
+
+    The error has one line per changed key. A key that the dataset does not have, because it was
+    added later, counts as its default.
+    """
     now = relevant(settings)
-    newer = {key: type(settings).model_fields[key].get_default() for key in now}
-    then = newer | manifest.settings
-    remedy = f"set another corpus.shards, or delete {manifest.location} and prepare anew"
+    defaults = {key: type(settings).model_fields[key].get_default() for key in now}
+    then = defaults | manifest.settings
+    remedy = f"set another corpus.shards, or delete {manifest.location} and prepare again"
     changed = [
         f"corpus.{key}={now.get(key)!r}: {manifest.location} was made with "
         f"{then.get(key)!r}; {remedy}"
@@ -207,41 +214,44 @@ def check_settings(manifest: Manifest, settings: CorpusSettings) -> None:
     ]
     if changed:
         raise DatasetError(changed)
-    made_of = {entry.path: entry.bytes for entry in manifest.inputs}
-    for name, (path, size) in _present(settings).items():
-        if name not in made_of:
+    prepared = {entry.path: entry.bytes for entry in manifest.inputs}
+    for name, (path, size) in _local_inputs(settings).items():
+        if name not in prepared:
             raise DatasetError(
-                f"{path}: is input now but was none when {manifest.location} was made; {remedy}"
+                f"{path}: is an input file now, but was none when {manifest.location} was made; "
+                f"{remedy}"
             )
-        if size != made_of[name]:
+        if size != prepared[name]:
             raise DatasetError(
-                f"{path}: has {size:,} bytes but had {made_of[name]:,} when "
-                f"{manifest.location} was made of it, so the shards are stale; {remedy}"
+                f"{path}: has {size:,} bytes, but had {prepared[name]:,} when "
+                f"{manifest.location} was made from it, so the shards are stale; {remedy}"
             )
 
 
-def _present(settings: CorpusSettings) -> dict[str, tuple[Path, int]]:
-    """Path and size of the input files that this machine has; training needs none of them, and no
-    network."""
-    held_out = settings.validation
-    texts = input_patterns(settings.input)
-    if not isinstance(held_out, float):
-        texts += [held_out] if isinstance(held_out, str) else input_patterns(held_out)
-    found: dict[str, tuple[Path, int]] = {}
-    for text in texts:
-        if is_remote(text):
+def _local_inputs(settings: CorpusSettings) -> dict[str, tuple[Path, int]]:
+    """Return name -> (path, size in bytes) of the input files on this machine.
+
+    Missing and remote files are skipped: training needs neither the input nor a network.
+    """
+    validation = settings.validation
+    patterns = input_patterns(settings.input)
+    if not isinstance(validation, float):
+        patterns += [validation] if isinstance(validation, str) else input_patterns(validation)
+    inputs: dict[str, tuple[Path, int]] = {}
+    for pattern in patterns:
+        if is_remote(pattern):
             continue
         try:
-            for source in locate([text], settings.root, images=settings.format == "images"):
+            for source in locate([pattern], settings.root, images=settings.format == "images"):
                 if source.path:
-                    found[source.name] = source.path, file_version(source.name, source.path).bytes
+                    inputs[source.name] = source.path, file_version(source.name, source.path).bytes
         except InputError:
             continue
-    return found
+    return inputs
 
 
 def read_manifest(location: str | Path) -> Manifest:
-    """What dataset.json says; nothing else is looked at."""
+    """Read dataset.json only. Raises DatasetError if it is missing or damaged."""
     path = f"{location}/dataset.json"
     if not is_url(location) and not Path(location).is_dir():
         raise DatasetError(f"{location}: there is no such dataset; make it with launch/prepare.py")
@@ -249,18 +259,18 @@ def read_manifest(location: str | Path) -> Manifest:
         data = open_store(location).read_file("dataset.json")
     except DatasetError as error:
         raise DatasetError(
-            f"{error}; without it {location} is no whole dataset: make it with launch/prepare.py, "
-            "or copy it again with its dataset.json"
+            f"{error}; without it, {location} is not a complete dataset; make it with "
+            "launch/prepare.py, or copy it again with its dataset.json"
         ) from None
     try:
         values = json.loads(data)
         if values["format"] != FORMAT:
             raise DatasetError(
                 f"{path}: has format {values['format']!r}, but this version reads {FORMAT}; "
-                f"delete {location} and prepare anew"
+                f"delete {location} and prepare again"
             )
         return TypeAdapter(Manifest).validate_python({**values, "location": str(location)})
     except (ValueError, TypeError, KeyError, ValidationError) as error:
         raise DatasetError(
-            f"{path}: is damaged ({type(error).__name__}); delete {location} and prepare anew"
+            f"{path}: is damaged ({type(error).__name__}); delete {location} and prepare again"
         ) from None

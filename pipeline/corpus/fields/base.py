@@ -1,4 +1,4 @@
-"""What every kind of field shares: from raw values to what the shards hold of them."""
+"""Base class of all field kinds: check raw values and encode them for the shards."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,24 +12,23 @@ from pipeline.corpus.settings import CorpusSettings
 from pipeline.corpus.skip_reason import SkipReason
 
 if TYPE_CHECKING:
-    from pipeline.corpus.tokenization.tokenizer import (
-        TextEncoder,  # training reads shards without the library
-    )
+    # Not imported at run time: training reads shards without the tokenizers library.
+    from pipeline.corpus.tokenization.tokenizer import TextEncoder
 
 Cell = int | NDArray[Any]
-"""One value of one row: a number, or an array."""
+"""Encoded value of one field in one row: a number or an array."""
 
 
 class Cells(NamedTuple):
-    """What became of a value: a cell for each row that the text is split into."""
+    """One field's encoded value in one example: a cell for each row the example is split into."""
 
-    rows: list[Cell]  # none of a text that is dropped or has no token
-    long: bool = False  # more tokens than it may have
-    too_long: SkipReason = SkipReason.TOO_LONG
+    rows: list[Cell]  # empty if the text is dropped or has no token
+    long: bool = False  # whether the value has more tokens than allowed
+    too_long: SkipReason = SkipReason.TOO_LONG  # reason to skip it if it is dropped for its length
 
     @property
     def skip(self) -> SkipReason | None:
-        """Why there is no row."""
+        """Reason why there are no rows, or None if there are rows."""
         if self.rows:
             return None
         return self.too_long if self.long else SkipReason.NO_TOKENS
@@ -37,49 +36,53 @@ class Cells(NamedTuple):
 
 @dataclass(frozen=True)
 class EncodingContext:
-    """What a column encodes by."""
+    """Name indices and tokenizer with which a field encodes its values."""
 
-    index: Mapping[str, int]  # of names
-    given: "TextEncoder | None" = None
+    index: Mapping[str, int]  # label name -> index
+    text_encoder: "TextEncoder | None" = None
 
     @property
     def encoder(self) -> "TextEncoder":
-        assert self.given is not None, "a field without a vocabulary"
-        return self.given
+        """The text encoder, for fields that have one."""
+        assert self.text_encoder is not None, "a field without a vocabulary"
+        return self.text_encoder
 
 
 class FieldKind(ABC):
-    """What becomes of one field."""
+    """Checks and encodes the values of one field.
+
+    `check` turns a raw value into a checked value, which all other methods take.
+    """
 
     by_word = False
-    """Whether a value has an item for each word of the row."""
+    """Whether a value has one item per word of the row."""
 
     def __init__(self, field: FieldSpec, settings: CorpusSettings) -> None:
         self.field, self.settings = field, settings
 
     @abstractmethod
     def check(self, value: Any) -> Any:
-        """The raw value as the others take it, or a SkipReason."""
+        """Return the checked value, or a SkipReason if the raw value is unusable."""
 
     @abstractmethod
-    def encode(self, values: Sequence[Any], tools: EncodingContext) -> list[Cells]:
-        """The cells of some values."""
+    def encode(self, values: Sequence[Any], context: EncodingContext) -> list[Cells]:
+        """Return the cells of each checked value."""
 
     def data(self, value: Any) -> bytes:
-        """Bytes that are equal for equal values only."""
+        """Return bytes that identify the value: different values have different bytes."""
         return str(value).encode()
 
     def texts(self, value: Any) -> Iterable[str]:
-        """What the tokenizer is trained on."""
+        """Return the texts of a value to train the tokenizer on."""
         return ()
 
     def names(self, value: Any) -> Sequence[str]:
-        """Names that are to be known: of a label, of tags."""
+        """Return the label or tag names of a value, each of which needs an index."""
         return ()
 
 
 def as_text(value: Any) -> str:
-    """A raw value as CSV would spell it, so that all formats agree; "" if there is none."""
+    """Return a raw value as a CSV file would store it, so that all formats agree; "" if missing."""
     if isinstance(value, str):
         return value.strip()
     if value is None or value != value:  # NaN differs from itself
@@ -88,7 +91,7 @@ def as_text(value: Any) -> str:
 
 
 def string_flaw(strings: Iterable[str]) -> SkipReason | None:
-    """What no string may hold."""
+    """Return the reason to skip strings of which one has a NUL or is not UTF-8, or None."""
     for string in strings:
         if "\0" in string:
             return SkipReason.NUL

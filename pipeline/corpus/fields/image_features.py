@@ -1,4 +1,4 @@
-"""Features of images that another network made, as numpy writes them."""
+"""Precomputed image features in .npy files."""
 
 import io
 from collections.abc import Callable
@@ -16,33 +16,33 @@ HEADERS: dict[tuple[int, int], Callable[[Any], Any]] = {
     (1, 0): npy.read_array_header_1_0,
     (2, 0): npy.read_array_header_2_0,
 }
-"""A later version is of arrays whose columns have names."""
+"""By version of the format. Version 3 is only for arrays with named columns."""
 
 
 def decode(data: bytes, width: int) -> NDArray[np.float32] | None:
-    """The features [S, F] of the S regions of an image, from a .npy file of them; None if it is
-    broken, or they are not finite in float32.
+    """Decode a .npy file of an image's features to [S, F]: S regions, F = `width` features.
 
-    Raises InputError unless a region has `width` features.
+    The array may be [S, F], [H, W, F] or [F] floating-point numbers. Returns None if the file is
+    broken or has a number that is not finite in float32. Raises InputError if F is not `width`.
     """
     file = io.BytesIO(data)
     try:
-        shape, by_column, kind = HEADERS[npy.read_magic(file)](file)
-    except Exception:  # whatever the bytes of a broken file lead numpy to
+        shape, fortran_order, dtype = HEADERS[npy.read_magic(file)](file)
+    except Exception:  # numpy may raise any exception on a broken file
         return None
-    if kind.kind != "f" or not 1 <= len(shape) <= 3 or not prod(shape):
+    if dtype.kind != "f" or not 1 <= len(shape) <= 3 or not prod(shape):
         return None
-    if prod(shape) * kind.itemsize != len(data) - file.tell():
+    if prod(shape) * dtype.itemsize != len(data) - file.tell():
         return None
     if shape[-1] != width:
         raise InputError(
-            f"corpus.features={width}: an array of the shape {list(shape)} has {shape[-1]} "
-            f"features a region; give arrays of {width}, or prepare with corpus.features="
+            f"corpus.features={width}: an array of shape {list(shape)} has {shape[-1]} "
+            f"features per region; use arrays with {width}, or prepare with corpus.features="
             f"{shape[-1]}"
         )
-    found = np.frombuffer(data, kind, offset=file.tell()).reshape(
-        shape, order="F" if by_column else "C"
+    array = np.frombuffer(data, dtype, offset=file.tell()).reshape(
+        shape, order="F" if fortran_order else "C"
     )
     with np.errstate(over="ignore"):
-        regions = found.reshape(-1, width).astype(np.float32)
+        regions = array.reshape(-1, width).astype(np.float32)
     return regions if np.isfinite(regions).all() else None

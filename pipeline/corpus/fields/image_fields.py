@@ -1,4 +1,4 @@
-"""Fields that are arrays of figures, out of a file of their own: images, and features of them."""
+"""Image fields: arrays decoded from image files, or from files of precomputed image features."""
 
 import os
 from abc import abstractmethod
@@ -15,41 +15,45 @@ from pipeline.corpus.skip_reason import SkipReason
 
 
 class ImageField(FieldKind):
-    """An array of figures: the bytes of a file, or its path, or both as Hugging Face's `datasets`
-    writes them, {"bytes": ..., "path": ...}, of which the bytes count if there are any. A string is
-    a path inside `corpus.root`, from `corpus.image_root` on; a Path is one that a person gave."""
+    """An array that is decoded from a file.
+
+    The raw value is the file's bytes, its path, or a dict {"bytes": ..., "path": ...} as in Hugging
+    Face `datasets`, in which non-empty bytes take precedence. A string is a path relative to
+    `corpus.root`/`corpus.image_root` and must not lead out of `corpus.root`; a Path, which a user
+    passes for prediction, may be any file.
+    """
 
     magic: ClassVar[tuple[bytes, ...]]
-    """What a file begins with."""
+    """First bytes of a valid file, one entry per format."""
     broken: ClassVar[SkipReason]
-    """Why there is no row if a file holds something else."""
+    """Reason to skip a row whose file is broken or has another format."""
 
     def data(self, value: Any) -> bytes:
-        """Of the figures, so that the same images are held out whatever a step of them is."""
+        # Of the decoded array: the split into train and validation does not depend on the step.
         return bytes(value.tobytes())
 
     def check(self, value: Any) -> Any:
         data = self._content(value)
         if isinstance(data, SkipReason):
             return data
-        found = self.decode(data)
-        return self.broken if found is None else found
+        array = self.decode(data)
+        return self.broken if array is None else array
 
     @abstractmethod
     def decode(self, data: bytes) -> NDArray[Any] | None:
-        """The figures that a file holds; None if it is broken."""
+        """Return the array in a file's bytes, or None if the file is broken."""
 
     def _content(self, value: Any) -> bytes | SkipReason:
-        """The bytes of a file, given them or where they are."""
+        """Return the file's bytes, reading the file if the value is a path."""
         if isinstance(value, dict):
             value = value.get("bytes") or value.get("path")
         if not isinstance(value, (str, Path)):
             return value if isinstance(value, bytes) else self.broken
         path = Path(value)
         if isinstance(value, str):
-            root = os.path.abspath(self.settings.root)  # noqa: PTH100  a link may lead anywhere
-            inside = os.path.join(root, self.settings.image_root, value.strip())  # noqa: PTH118
-            path = Path(os.path.normpath(inside))
+            root = os.path.abspath(self.settings.root)  # noqa: PTH100  unresolved: links may lead out
+            joined = os.path.join(root, self.settings.image_root, value.strip())  # noqa: PTH118
+            path = Path(os.path.normpath(joined))
             if not path.is_relative_to(root):
                 return SkipReason.NO_FILE
         data = folders.read_file(path)
@@ -59,7 +63,7 @@ class ImageField(FieldKind):
 
 
 class StepsField(ImageField):
-    """An image: a PNG or a JPEG, or an image of an idx file."""
+    """An image (PNG, JPEG, or one image of an idx file), stored as its steps."""
 
     magic = images.MAGIC
     broken = SkipReason.NO_IMAGE
@@ -67,20 +71,20 @@ class StepsField(ImageField):
     def decode(self, data: bytes) -> NDArray[Any] | None:
         return images.decode(data, self.settings)
 
-    def encode(self, values: Sequence[Any], tools: EncodingContext) -> list[Cells]:
+    def encode(self, values: Sequence[Any], context: EncodingContext) -> list[Cells]:
         return [Cells([images.steps(pixels, self.settings)]) for pixels in values]
 
 
 class PixelRowsField(StepsField):
-    """The same, as its rows of pixels."""
+    """An image, stored as its rows of pixels."""
 
-    def encode(self, values: Sequence[Any], tools: EncodingContext) -> list[Cells]:
+    def encode(self, values: Sequence[Any], context: EncodingContext) -> list[Cells]:
         return [Cells([pixels.reshape(len(pixels), -1)]) for pixels in values]
 
 
 class FeaturesField(ImageField):
-    """What another network said of an image: a .npy file of [S, F] finite numbers, of [H, W, F],
-    whose regions come row by row, or of [F]."""
+    """Precomputed image features: a .npy file of finite numbers with shape [S, F], [H, W, F]
+    (regions in row-major order) or [F] (one region)."""
 
     magic = (image_features.MAGIC,)
     broken = SkipReason.NO_FEATURES
@@ -88,6 +92,6 @@ class FeaturesField(ImageField):
     def decode(self, data: bytes) -> NDArray[Any] | None:
         return image_features.decode(data, self.field.width)
 
-    def encode(self, values: Sequence[Any], tools: EncodingContext) -> list[Cells]:
-        most = self.settings.max_tokens
-        return [Cells([x] if len(x) <= most else [], len(x) > most) for x in values]
+    def encode(self, values: Sequence[Any], context: EncodingContext) -> list[Cells]:
+        limit = self.settings.max_tokens
+        return [Cells([x] if len(x) <= limit else [], len(x) > limit) for x in values]

@@ -1,4 +1,4 @@
-"""The kinds of field by name, and the Arrow type in which each is stored."""
+"""All field kinds by name, and the Arrow types in which they are stored."""
 
 from typing import Any
 
@@ -28,11 +28,12 @@ KINDS: dict[str, type[FieldKind]] = {
 
 
 def field_kind(field: FieldSpec, settings: CorpusSettings) -> FieldKind:
+    """Return the field's kind, bound to the field and the settings."""
     return KINDS[field.kind](field, settings)
 
 
-def arrow(field: FieldSpec, vocabulary: int) -> Any:
-    """The type of a field's cells, given the size of its vocabulary."""
+def arrow_type(field: FieldSpec, vocabulary: int) -> Any:
+    """Return the Arrow type of a field's cells, given the size of its vocabulary."""
     token: Any = pa.uint16() if token_id_bytes(vocabulary) == 2 else pa.uint32()
     return {
         "text": pa.list_(token),
@@ -50,4 +51,5 @@ def arrow(field: FieldSpec, vocabulary: int) -> Any:
 
 
 def token_id_bytes(vocabulary: int) -> int:
+    """Return the bytes per stored token id, given the size of the vocabulary."""
     return 2 if vocabulary <= 1 << 16 else 4

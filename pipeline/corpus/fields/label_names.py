@@ -1,46 +1,57 @@
-"""From the labels and tags that stand in the input to the indices 0, 1, 2, ... of their names."""
+"""Label names: map the labels and tags of the input to indices 0, 1, 2, ..."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from pipeline.corpus.field_spec import FieldSpec
-from pipeline.corpus.prepare.work_dir import Scanned
 from pipeline.corpus.settings import CorpusSettings
 from pipeline.corpus.skip_reason import Tally
 from pipeline.errors import InputError
 
 MAX_LABELS = 10_000
 
+LabelTallies = Mapping[str, Tally]
+"""Label -> number of rows with the label in one file, and the first of them."""
+
 
 @dataclass(frozen=True)
 class LabelTable:
-    """The names, and what each label of the input becomes; None: its rows are skipped."""
+    """The label names of a field, and the mapping from the input's labels to their indices."""
 
     names: list[str]
-    ids: dict[str, int | None]
-    once: dict[str, str]  # label -> file:row, of those skipped because they stand there once
+    ids: dict[str, int | None]  # label -> index of its name; None if its rows are skipped
+    once: dict[str, str]  # label -> file:row, for labels skipped because only one row has them
     counts: list[int]  # usable rows of each name
 
-    def of(self, scanned: Scanned, field: str) -> npt.NDArray[np.int16]:
-        """By the codes of one file: the index of the label's name, or -1."""
-        ids = (self.ids[label] for label in scanned.labels[field])
+    def ids_by_code(self, labels: Iterable[str]) -> npt.NDArray[np.int16]:
+        """Return the name index of each of one file's labels, in order; -1 for skipped labels.
+
+        The result maps the label codes that scanning assigned in the file to name indices.
+        """
+        ids = (self.ids[label] for label in labels)
         return np.array([-1 if index is None else index for index in ids], np.int16)
 
 
-def name_labels(settings: CorpusSettings, scans: list[Scanned], field: FieldSpec) -> LabelTable:
-    """Raises InputError for an unknown label, for fewer than two and for far too many."""
+def name_labels(
+    settings: CorpusSettings, files: Iterable[tuple[str, LabelTallies]], field: FieldSpec
+) -> LabelTable:
+    """Choose a field's label names and map all labels of the input to them.
+
+    `files` has the name and the label tallies of each file. Raises InputError for an unknown label,
+    for fewer than two labels, and for more than MAX_LABELS labels.
+    """
     total: dict[str, Tally] = {}
     first: dict[str, str] = {}
-    for scanned in scans:
-        for label, tally in scanned.labels.get(field.name, {}).items():
-            first.setdefault(label, f"{scanned.file.name}:{tally.row}")
+    for file_name, tallies in files:
+        for label, tally in tallies.items():
+            first.setdefault(label, f"{file_name}:{tally.row}")
             total.setdefault(label, Tally(0, tally.row)).count += tally.count
     if len(total) > MAX_LABELS:
         raise InputError(
-            f"corpus.label={settings.label!r}: {len(total):,} different labels stand in the input, "
+            f"corpus.label={settings.label!r}: the input has {len(total):,} different labels, "
             f"more than {MAX_LABELS:,}; name the right column"
         )
     ids: dict[str, int | None]
@@ -49,27 +60,27 @@ def name_labels(settings: CorpusSettings, scans: list[Scanned], field: FieldSpec
         ids = {label: label_index(label, names, first[label]) for label in total}
     else:
         once = {label: first[label] for label, tally in total.items() if tally.count == 1}
-        if field.kind != "label":  # a row has several, and keeps those that stand there once
+        if field.kind != "label":  # rows have several labels; a rare one does not rule out a row
             once = {}
-        names = _in_order([label for label in total if label not in once])
+        names = _sort_labels([label for label in total if label not in once])
         ids = dict.fromkeys(once) | {name: index for index, name in enumerate(names)}
     counts = [0] * len(names)
     for label, index in ids.items():
         if index is not None:
             counts[index] += total[label].count
-    _check_two(settings, names, counts, once)
+    _check_two_labels(settings, names, counts, once)
     return LabelTable(names, ids, once, counts)
 
 
 class NameIndex(dict[str, int]):
-    """The indices of some names, and of what stands for one (see `label_index`)."""
+    """Name -> index. Also accepts an index as a string (see `label_index`)."""
 
     def __init__(self, names: Sequence[str]) -> None:
         super().__init__({name: index for index, name in enumerate(names)})
         self._names = list(names)
 
     def check(self, name: str, where: str) -> None:
-        """Raises InputError if what stands at `where` is no name and stands for none."""
+        """Raises InputError if `name`, which is in the input at `where`, is unknown."""
         if name not in self:
             self[name] = label_index(name, self._names, where)
 
@@ -78,36 +89,39 @@ class NameIndex(dict[str, int]):
 
 
 def label_index(label: str, names: list[str], where: str) -> int:
-    """The index of a label that is one of the names, or an index of them already, which it can
-    only be where no name is a number itself."""
+    """Return the index of a label, which is a name or, unless a name is a number, an index.
+
+    Raises InputError, with the label's place `where`, if it is neither.
+    """
     if label in names:
         return names.index(label)
-    numbered = any(name.lstrip("-").isdigit() for name in names)
-    if not numbered and label.isascii() and label.isdigit() and int(label) < len(names):
+    numeric_names = any(name.lstrip("-").isdigit() for name in names)
+    if not numeric_names and label.isascii() and label.isdigit() and int(label) < len(names):
         return int(label)
     raise InputError(
         f"{where}: label {label!r} is none of corpus.label_names ({', '.join(names)}) nor an index "
-        f"below {len(names)}; add it there, or leave rows out by corpus.filters"
+        f"below {len(names)}; add it there, or exclude its rows with corpus.filters"
     )
 
 
-def _in_order(labels: list[str]) -> list[str]:
-    """Sorted: as numbers if all are whole numbers, else as strings."""
+def _sort_labels(labels: list[str]) -> list[str]:
+    """Sort labels: as numbers if all are integers, else as strings."""
     try:
         return sorted(labels, key=lambda label: (int(label), label))
     except ValueError:
         return sorted(labels)
 
 
-def _check_two(
+def _check_two_labels(
     settings: CorpusSettings, names: list[str], counts: list[int], once: dict[str, str]
 ) -> None:
+    """Raises InputError if the usable rows have fewer than two labels."""
     present = [name for name, count in zip(names, counts, strict=True) if count]
     if len(present) >= 2:
         return
-    found = f"only the label {present[0]!r}" if present else "no label twice"
-    hint = f" besides {len(once):,} that stand there once each" if once else ""
+    labels = f"only the label {present[0]!r}" if present else "no label twice"
+    hint = f" besides {len(once):,} that occur once each" if once else ""
     raise InputError(
-        f"corpus.label={settings.label!r}: the usable rows hold {found}{hint}; there is nothing to "
-        "tell apart; name the right column, or give more rows"
+        f"corpus.label={settings.label!r}: the usable rows hold {labels}{hint}; there is nothing "
+        "to learn; name the right column, or add rows"
     )

@@ -1,4 +1,4 @@
-"""Fields of one label or of several."""
+"""Label fields: one label or several labels per row."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,7 +10,7 @@ from pipeline.corpus.skip_reason import SkipReason
 
 
 class LabelField(FieldKind):
-    """A name; a number or a truth value is one too."""
+    """A label name. Numbers and booleans are converted to names."""
 
     def check(self, value: Any) -> Any:
         name = as_text(value)
@@ -19,13 +19,15 @@ class LabelField(FieldKind):
     def names(self, value: Any) -> Sequence[str]:
         return [value]
 
-    def encode(self, values: Sequence[Any], tools: EncodingContext) -> list[Cells]:
-        return [Cells([tools.index[name]]) for name in values]
+    def encode(self, values: Sequence[Any], context: EncodingContext) -> list[Cells]:
+        return [Cells([context.index[name]]) for name in values]
 
 
 class LabelsField(FieldKind):
-    """A list of names, of which there may be none, or a string of them with `label_separator`
-    between. Their indices are counted from 1, as lists are filled up with 0."""
+    """A list of label names, possibly empty, or one string of names joined by `label_separator`.
+
+    Stored indices start at 1 because 0 pads shorter lists.
+    """
 
     def check(self, value: Any) -> Any:
         if isinstance(value, str):
@@ -39,5 +41,7 @@ class LabelsField(FieldKind):
     def names(self, value: Any) -> Sequence[str]:
         return list(value)
 
-    def encode(self, values: Sequence[Any], tools: EncodingContext) -> list[Cells]:
-        return [Cells([np.array([tools.index[n] + 1 for n in names], int)]) for names in values]
+    def encode(self, values: Sequence[Any], context: EncodingContext) -> list[Cells]:
+        return [
+            Cells([np.array([context.index[name] + 1 for name in names], int)]) for names in values
+        ]

@@ -1,4 +1,4 @@
-"""Fields of text, which a tokenizer turns into token ids."""
+"""Text fields, which a tokenizer encodes as token ids."""
 
 from collections.abc import Iterable, Sequence
 from itertools import islice
@@ -12,7 +12,7 @@ from pipeline.corpus.tokenization.special_tokens import END
 
 
 class TextField(FieldKind):
-    """A string, which is tokenized."""
+    """A text."""
 
     def check(self, value: Any) -> Any:
         if not isinstance(value, str) or not value or value.isspace():
@@ -22,43 +22,48 @@ class TextField(FieldKind):
     def texts(self, value: Any) -> Iterable[str]:
         return [value]
 
-    def encode(self, values: Sequence[Any], tools: EncodingContext) -> list[Cells]:
-        found = []
-        for text in tools.encoder.encode(values):
+    def encode(self, values: Sequence[Any], context: EncodingContext) -> list[Cells]:
+        cells = []
+        for text in context.encoder.encode(values):
             if self.field.append_end and text.rows:
                 text.rows[-1].append(END)
-            found.append(Cells([np.array(ids) for ids in text.rows], text.long))
-        return found
+            cells.append(Cells([np.array(ids) for ids in text.rows], text.long))
+        return cells
 
 
 class TargetField(TextField):
-    """A string that is to be written, and the token for the end behind it. It is never cut: what is
-    left of it would not say what its source says."""
+    """A target text, stored with </s> at its end.
+
+    Targets that are too long are dropped, never truncated: the rest would not match its source.
+    """
 
     def check(self, value: Any) -> Any:
-        found = super().check(value)
-        return SkipReason.NO_TARGET if found is SkipReason.NO_TEXT else found
+        checked = super().check(value)
+        return SkipReason.NO_TARGET if checked is SkipReason.NO_TEXT else checked
 
-    def encode(self, values: Sequence[Any], tools: EncodingContext) -> list[Cells]:
-        most = self.settings.max_target_tokens or self.settings.max_tokens
+    def encode(self, values: Sequence[Any], context: EncodingContext) -> list[Cells]:
+        max_tokens = self.settings.max_target_tokens or self.settings.max_tokens
         return [
             Cells(
                 [np.array([*ids, END]) for ids in text.rows], text.long, SkipReason.TARGET_TOO_LONG
             )
-            for text in tools.encoder.dropping(most).encode(values)
+            for text in context.encoder.dropping(max_tokens).encode(values)
         ]
 
 
 class TargetsField(TargetField):
-    """Texts each of which would be right, a string or a list of them: all are one list of tokens,
-    in which the token for the end stands behind each. Of more than `captions` the first count."""
+    """Alternative target texts, such as the captions of an image: a string or a list of strings.
+
+    They are stored as one list of tokens, with </s> after each text. At most the first
+    `corpus.captions` texts are used.
+    """
 
     def check(self, value: Any) -> Any:
         texts = value if isinstance(value, list) else [value]
-        found = [super(TargetsField, self).check(text) for text in texts[: self.settings.captions]]
-        return next(
-            (text for text in found if isinstance(text, SkipReason)), found or SkipReason.NO_TARGET
-        )
+        texts = texts[: self.settings.captions]
+        checked = [super(TargetsField, self).check(text) for text in texts]
+        skips = (text for text in checked if isinstance(text, SkipReason))
+        return next(skips, checked or SkipReason.NO_TARGET)
 
     def data(self, value: Any) -> bytes:
         return "\0".join(value).encode()
@@ -66,13 +71,13 @@ class TargetsField(TargetField):
     def texts(self, value: Any) -> Iterable[str]:
         return list(value)
 
-    def encode(self, values: Sequence[Any], tools: EncodingContext) -> list[Cells]:
-        each = iter(super().encode([text for texts in values for text in texts], tools))
-        return [_in_one(list(islice(each, len(texts)))) for texts in values]
+    def encode(self, values: Sequence[Any], context: EncodingContext) -> list[Cells]:
+        cells = iter(super().encode([text for texts in values for text in texts], context))
+        return [_concatenate(list(islice(cells, len(texts)))) for texts in values]
 
 
-def _in_one(parts: Sequence[Cells]) -> Cells:
-    """A cell of all parts, unless one of them has none."""
-    if bare := next((part for part in parts if not part.rows), None):
-        return bare
-    return Cells([np.concatenate([part.rows[0] for part in parts])])
+def _concatenate(cells: Sequence[Cells]) -> Cells:
+    """Concatenate the texts of one value; if one of them is dropped, so is the value."""
+    if dropped := next((text for text in cells if not text.rows), None):
+        return dropped
+    return Cells([np.concatenate([text.rows[0] for text in cells])])

@@ -1,4 +1,4 @@
-"""Fields with one item for each word: words, their characters and their tags."""
+"""Fields with one item per word: the words, their characters and their tags."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -13,7 +13,7 @@ from pipeline.corpus.skip_reason import SkipReason
 
 
 class WordsField(FieldKind):
-    """A list of words, or a string of them with blanks between."""
+    """A list of words, or a string of words separated by whitespace."""
 
     by_word = True
 
@@ -31,34 +31,37 @@ class WordsField(FieldKind):
     def texts(self, value: Any) -> Iterable[str]:
         return ["\n".join(value)]
 
-    def encode(self, values: Sequence[Any], tools: EncodingContext) -> list[Cells]:
-        return [cut(np.array(ids), self.settings) for ids in tools.encoder.encode_words(values)]
+    def encode(self, values: Sequence[Any], context: EncodingContext) -> list[Cells]:
+        return [
+            limit_length(np.array(ids), self.settings)
+            for ids in context.encoder.encode_words(values)
+        ]
 
 
 class CharactersField(WordsField):
-    """The UTF-8 bytes of each word, 0 behind a short one; of a long one its two ends."""
+    """The UTF-8 bytes of each word, padded with 0 to `width`. Longer words keep both ends."""
 
     def texts(self, value: Any) -> Iterable[str]:
         return ()
 
-    def encode(self, values: Sequence[Any], tools: EncodingContext) -> list[Cells]:
-        return [cut(self._bytes(words), self.settings) for words in values]
+    def encode(self, values: Sequence[Any], context: EncodingContext) -> list[Cells]:
+        return [limit_length(self._bytes(words), self.settings) for words in values]
 
     def _bytes(self, words: Sequence[str]) -> NDArray[np.uint8]:
-        """[T, width]"""
+        """Return the bytes of T words [T, width]."""
         width = self.field.width
-        ends = width // 2
-        found = []
+        tail = width // 2
+        padded = []
         for word in words:
             data = word.encode()
             if len(data) > width:
-                data = data[: width - ends] + data[len(data) - ends :]
-            found.append(data.ljust(width, b"\0"))
-        return np.frombuffer(b"".join(found), np.uint8).reshape(len(words), width)
+                data = data[: width - tail] + data[len(data) - tail :]
+            padded.append(data.ljust(width, b"\0"))
+        return np.frombuffer(b"".join(padded), np.uint8).reshape(len(words), width)
 
 
 class TagsField(FieldKind):
-    """A list of names, one a word. If all of a row's are BIO or BIOES they must be well formed."""
+    """A list of tags, one per word. If all tags of a row are BIO or BIOES, they must be valid."""
 
     by_word = True
 
@@ -76,18 +79,21 @@ class TagsField(FieldKind):
     def names(self, value: Any) -> Sequence[str]:
         return list(value)
 
-    def encode(self, values: Sequence[Any], tools: EncodingContext) -> list[Cells]:
-        return [cut(np.array([tools.index[tag] for tag in tags]), self.settings) for tags in values]
+    def encode(self, values: Sequence[Any], context: EncodingContext) -> list[Cells]:
+        return [
+            limit_length(np.array([context.index[tag] for tag in tags]), self.settings)
+            for tags in values
+        ]
 
 
-def cut(cell: NDArray[Any], settings: CorpusSettings) -> Cells:
-    """A cell with an item a word to cells of at most `max_tokens` items, as texts are cut."""
-    most, mode = settings.max_tokens, settings.overflow
-    if len(cell) <= most:
+def limit_length(cell: NDArray[Any], settings: CorpusSettings) -> Cells:
+    """Truncate, split or drop a cell of more than `max_tokens` items, as `TextEncoder` does."""
+    max_tokens = settings.max_tokens
+    if len(cell) <= max_tokens:
         return Cells([cell])
-    if mode == "drop":
+    if settings.overflow == "drop":
         return Cells([], True)
-    if mode == "split":
-        return Cells(list(np.array_split(cell, -(-len(cell) // most))), True)
-    first = {"start": most, "both": most // 2, "end": 0}[settings.truncation_side]
-    return Cells([np.concatenate([cell[:first], cell[len(cell) - most + first :]])], True)
+    if settings.overflow == "split":
+        return Cells(list(np.array_split(cell, -(-len(cell) // max_tokens))), True)
+    head = {"start": max_tokens, "both": max_tokens // 2, "end": 0}[settings.truncation_side]
+    return Cells([np.concatenate([cell[:head], cell[len(cell) - max_tokens + head :]])], True)

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 
-from pipeline.corpus.dataset.index import salt_of, write_index
+from pipeline.corpus.dataset.index import compute_salt, write_index
 from pipeline.corpus.dataset.manifest import (
     FORMAT,
     INDEX,
@@ -28,8 +28,8 @@ from pipeline.corpus.prepare.work_dir import SPLITS, Job, Part, Scanned, Totals
 from pipeline.corpus.readers.inputs import InputFile, file_version
 from pipeline.corpus.tokenization.tokenizer import (
     TextEncoder,
-    check_spelling,
-    given_tokenizer,
+    check_round_trip,
+    read_tokenizer,
     train,
 )
 from pipeline.corpus.worker_pool import MB, WorkerPool
@@ -48,7 +48,11 @@ def build(job: Job, files: Sequence[InputFile], pool: WorkerPool) -> tuple[Manif
     settings = job.settings
     scans = pool.run("scan", partial(scan, job), files, sum(file.bytes for file in files))
     report.check_skips(settings, scans)
-    names = {f.name: name_labels(settings, scans, f) for f in job.fields if f.has_names}
+    names = {
+        f.name: name_labels(settings, [(s.file.name, s.labels.get(f.name, {})) for s in scans], f)
+        for f in job.fields
+        if f.has_names
+    }
     chosen = dedup_and_split(job, scans, names[job.label.name] if job.label else None)
     tokenizers = {name: _make_tokenizer(job, name, scans) for name in vocabularies(job.fields)}
     tasks = _chunk_tasks(scans)
@@ -81,10 +85,10 @@ def _make_tokenizer(job: Job, vocabulary: str, scans: Iterable[Scanned]) -> Toke
     path = job.tokenizer(vocabulary)
     if job.settings.tokenizer:
         with atomic_file(path) as file:
-            writes = any(field.is_target or field.append_end for field in job.fields)
-            file.write(given_tokenizer(job.settings, writes=writes))
+            generates = any(field.is_target or field.append_end for field in job.fields)
+            file.write(read_tokenizer(job.settings, generates=generates))
         sample = _sample(job, vocabulary, scans)
-        check_spelling(path, (text for _, text in sample), job.settings)
+        check_round_trip(path, (text for _, text in sample), job.settings)
     if not path.exists():
         sample = _sample(job, vocabulary, scans)
         kind = "tokenizer" if vocabulary == "tokenizer" else f"{vocabulary} tokenizer"
@@ -133,7 +137,7 @@ def _pack(
 ) -> Split:
     """Write the shards and the index of a split."""
     hashes = [tokenizer.sha256 for tokenizer in tokenizers.values()]
-    salt = salt_of(split, *hashes, totals.rows, totals.tokens)
+    salt = compute_salt(split, *hashes, totals.rows, totals.tokens)
     plans = plan_shards(job, split, totals, parts, salt)
     shards = pool.run(f"write shards {split}", partial(write_shard, job), plans, totals.bytes)
     index = job.out / split / INDEX

@@ -86,7 +86,7 @@ class _Choosing:
                 ids = np.zeros(len(hashes), np.int16)
                 if self._labels and self._job.label and scanned.examples:
                     codes = self._job.scanned(number, "codes")
-                    ids = self._labels.of(scanned, self._job.label.name)[
+                    ids = self._labels.ids_by_code(scanned.labels[self._job.label.name])[
                         np.fromfile(codes, "<u2", CHUNK, offset=start * 2)
                     ]
                 yield place + start, hashes, ids, scanned.file.held_out

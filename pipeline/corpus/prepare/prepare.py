@@ -96,10 +96,10 @@ def _ready(folder: Path, settings: CorpusSettings, fields: tuple[FieldSpec, ...]
 def _tokenizer_hash(settings: CorpusSettings) -> str:
     """SHA-256 of the tokenizer that is given, empty if one is to be trained."""
     from pipeline.corpus.tokenization.tokenizer import (
-        given_tokenizer,  # needs the library, training does not
+        read_tokenizer,  # needs the library, training does not
     )
 
-    return hashlib.sha256(given_tokenizer(settings)).hexdigest() if settings.tokenizer else ""
+    return hashlib.sha256(read_tokenizer(settings)).hexdigest() if settings.tokenizer else ""
 
 
 @contextmanager

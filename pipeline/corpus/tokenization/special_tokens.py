@@ -1,4 +1,4 @@
-"""Tokens that stand for no text, the same in every vocabulary."""
+"""Special tokens, which have the same ids in every vocabulary."""
 
 SPECIAL_TOKENS = ("<pad>", "<unk>", "<s>", "</s>")
 PAD, UNK, BEGIN, END = range(4)

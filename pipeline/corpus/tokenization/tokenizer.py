@@ -1,4 +1,7 @@
-"""Byte-level BPE: trained on a sample, and the encoder that shards and predictions share."""
+"""Tokenizers: train one, check one, and encode or decode texts with one.
+
+Preparation and prediction share the same encoder.
+"""
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,49 +21,56 @@ from pipeline.corpus.skip_reason import SkipReason
 from pipeline.corpus.tokenization.special_tokens import BEGIN, END, PAD, SPECIAL_TOKENS, UNKNOWN
 from pipeline.errors import DatasetError, InputError
 
-# A long text is cut before it is tokenized. The cut can change the tokens just before it, so this
-# many are left between the last that counts and the cut.
 MARGIN_TOKENS = 128
-FIRST_CHARACTERS = 8  # a token: how much of a long text is tried first
-SPELT = 10_000  # texts that a given tokenizer is tried on
-SHOWN = 40  # characters of a text in an error, behind where it differs
+"""A long text is cut before tokenization. The cut can change the tokens next to it, so at least
+this many tokens between the cut and the tokens in use are discarded."""
+CHARACTERS_PER_TOKEN = 8
+"""First guess of the length of a long text's part that has enough tokens."""
+ROUND_TRIP_TEXTS = 10_000
+"""Number of texts that a user's tokenizer is tested on."""
+EXCERPT_CHARACTERS = 40
+"""Characters of a text in an error message, from the first difference on."""
 
 
 def train(texts: Iterable[str], settings: CorpusSettings, *, words: bool = False) -> str:
-    """A tokenizer as JSON: of the level that is asked for, or of whole `words`, which stand on
-    lines of their own. The same texts give the same tokenizer, in any number of threads."""
-    whole = words or settings.level == "word"
-    apart = pre_tokenizers.Split("\n", "removed") if words else pre_tokenizers.WhitespaceSplit()
-    tokenizer = _whole(apart) if whole else _bpe()
+    """Train a tokenizer and return its tokenizer.json.
+
+    Tokens are of type `settings.level`, or words if `words`; then, each text has one word per line.
+    The same texts give the same tokenizer, whatever the number of threads.
+    """
+    word_level = words or settings.level == "word"
+    split = pre_tokenizers.Split("\n", "removed") if words else pre_tokenizers.WhitespaceSplit()
+    tokenizer = _new_word_level(split) if word_level else _new_bpe()
     tokenizer.normalizer = _normalizer(settings, settings.replace)
-    if whole:
-        # Told of the special tokens, the library would count them as words too, under new ids.
+    if word_level:
+        # With special tokens in the trainer, the library would count them as words, with new ids.
         size = settings.vocab_size - len(SPECIAL_TOKENS)
         trainer: Any = WordLevelTrainer(
             vocab_size=size, min_frequency=settings.min_count, special_tokens=[],
             show_progress=False,
         )  # fmt: skip
         tokenizer.train_from_iterator(texts, trainer)
-        counted = tokenizer.get_vocab()
-        known = sorted(counted.keys() - set(SPECIAL_TOKENS), key=counted.__getitem__)
-        tokens = {token: number for number, token in enumerate([*SPECIAL_TOKENS, *known])}
+        trained = tokenizer.get_vocab()
+        vocabulary = sorted(trained.keys() - set(SPECIAL_TOKENS), key=trained.__getitem__)
+        tokens = {token: number for number, token in enumerate([*SPECIAL_TOKENS, *vocabulary])}
         tokenizer.model = WordLevel(tokens, unk_token=UNKNOWN)
         tokenizer.add_special_tokens(list(SPECIAL_TOKENS))
     else:
         alphabet = pre_tokenizers.ByteLevel.alphabet()
-        merged = settings.level != "byte"
-        size = settings.vocab_size if merged else len(alphabet) + len(SPECIAL_TOKENS)
+        has_merges = settings.level != "byte"
+        size = settings.vocab_size if has_merges else len(alphabet) + len(SPECIAL_TOKENS)
         trainer = BpeTrainer(
             vocab_size=size, initial_alphabet=alphabet, special_tokens=list(SPECIAL_TOKENS),
             show_progress=False,
         )  # fmt: skip
         tokenizer.train_from_iterator(texts, trainer)
-    if words:  # a word may hold any character, a line end too
+    if words:  # a word may contain any character, including a line end
         tokenizer.pre_tokenizer = None
     return tokenizer.to_str(pretty=True)
 
 
 def _normalizer(settings: CorpusSettings, replace: Mapping[str, str]) -> normalizers.Sequence:
+    """Return the normalization of texts: replacements, NFC, lowercase if configured."""
     steps: list[normalizers.Normalizer] = [
         normalizers.Replace(old, new) for old, new in replace.items()
     ]
@@ -69,36 +79,39 @@ def _normalizer(settings: CorpusSettings, replace: Mapping[str, str]) -> normali
     )
 
 
-def _bpe() -> Tokenizer:
+def _new_bpe() -> Tokenizer:
     tokenizer = Tokenizer(BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     return tokenizer
 
 
-def _whole(apart: pre_tokenizers.PreTokenizer) -> Tokenizer:
+def _new_word_level(split: pre_tokenizers.PreTokenizer) -> Tokenizer:
     tokenizer = Tokenizer(WordLevel(unk_token=UNKNOWN))
-    tokenizer.pre_tokenizer = apart
+    tokenizer.pre_tokenizer = split
     return tokenizer
 
 
 class EncodedText(NamedTuple):
-    """What became of a text."""
+    """Token ids of a text."""
 
-    rows: list[list[int]]  # token ids; none of a text that is dropped or has no token
-    long: bool  # more than `max_tokens` tokens
+    rows: list[list[int]]  # one per row; empty if the text is dropped or has no token
+    long: bool  # whether the text has more than `max_tokens` tokens
 
     @property
     def skip(self) -> SkipReason | None:
-        """Why there is no row."""
+        """Reason why there are no rows, or None if there are rows."""
         if self.rows:
             return None
         return SkipReason.TOO_LONG if self.long else SkipReason.NO_TOKENS
 
 
-def given_tokenizer(settings: CorpusSettings, *, writes: bool = False) -> bytes:
-    """The file that `corpus.tokenizer` names. Raises InputError if it is none, or cannot pad, or
-    begin and end a text that is to be written."""
+def read_tokenizer(settings: CorpusSettings, *, generates: bool = False) -> bytes:
+    """Return the content of the user's tokenizer.json, `corpus.tokenizer`.
+
+    Raises InputError if it cannot be read, if its token <pad> is not special, or, for a model that
+    `generates` text, if <s> or </s> is not special.
+    """
     path = Path(settings.tokenizer)
     where = f"corpus.tokenizer={settings.tokenizer!r}"
     try:
@@ -109,58 +122,65 @@ def given_tokenizer(settings: CorpusSettings, *, writes: bool = False) -> bytes:
         tokenizer = Tokenizer.from_buffer(data)
     except Exception as error:  # the library raises nothing narrower
         raise InputError(f"{where}: is not a tokenizer.json: {error}") from None
-    uses = {PAD: "rows are padded with it"}
-    if writes:
-        uses |= {BEGIN: "what is written begins with it", END: "what is written ends with it"}
+    uses = {PAD: "pads rows"}
+    if generates:
+        uses |= {BEGIN: "begins generated text", END: "ends generated text"}
     for token, use in uses.items():
         added = tokenizer.get_added_tokens_decoder().get(token)
         if added is None or not added.special:
             raise InputError(
-                f"{where}: its token {token} is {tokenizer.id_to_token(token)!r} and stands for "
-                f"text, but {use}; give a tokenizer whose token {token} is special"
+                f"{where}: its token {token} is {tokenizer.id_to_token(token)!r} and represents "
+                f"text, but token {token} {use}; use a tokenizer whose token {token} is special"
             )
     return data
 
 
-def check_spelling(path: Path, texts: Iterable[str], settings: CorpusSettings) -> None:
-    """Raises InputError if the tokenizer at `path`, which was given, does not give back one of the
-    first `texts` as `corpus.replace`, NFC and `corpus.lowercase` leave it."""
+def check_round_trip(path: Path, texts: Iterable[str], settings: CorpusSettings) -> None:
+    """Raises InputError if the user's tokenizer at `path` does not restore one of the first texts.
+
+    Decoding must give the text after `corpus.replace`, NFC and `corpus.lowercase`. The decoded text
+    is compared after NFC and `corpus.lowercase`, so the tokenizer need not apply those itself.
+    """
     encoder = TextEncoder(path, 1 << 16)
-    wanted, plain = (_normalizer(settings, replace) for replace in (settings.replace, {}))
-    tried = list(islice(texts, SPELT))
-    for text, encoded in zip(tried, encoder.encode(tried), strict=True):
-        right = wanted.normalize_str(text)
-        found = plain.normalize_str("".join(map(encoder.decode, encoded.rows)))
-        if encoded.rows and not encoded.long and found != right:
-            pairs = enumerate(zip_longest(found, right))
-            differs = next(place for place, (one, other) in pairs if one != other)
-            shown = slice(max(differs - SHOWN // 2, 0), differs + SHOWN)
+    normalizer = _normalizer(settings, settings.replace)
+    without_replacements = _normalizer(settings, {})
+    tested = list(islice(texts, ROUND_TRIP_TEXTS))
+    for text, encoded in zip(tested, encoder.encode(tested), strict=True):
+        expected = normalizer.normalize_str(text)
+        decoded = "".join(map(encoder.decode, encoded.rows))
+        decoded = without_replacements.normalize_str(decoded)
+        if encoded.rows and not encoded.long and decoded != expected:
+            pairs = enumerate(zip_longest(decoded, expected))
+            first = next(position for position, (ours, theirs) in pairs if ours != theirs)
+            excerpt = slice(max(first - EXCERPT_CHARACTERS // 2, 0), first + EXCERPT_CHARACTERS)
             raise InputError(
-                f"corpus.tokenizer={settings.tokenizer!r}: spells {right[shown]!r} as "
-                f"{found[shown]!r}, and what is written would be judged by that; give one that "
-                "gives back each text, such as byte-level BPE of the same corpus.replace and case, "
-                "or set corpus.tokenizer='' to have one trained"
+                f"corpus.tokenizer={settings.tokenizer!r}: decodes {expected[excerpt]!r} as "
+                f"{decoded[excerpt]!r}, which would falsify the metrics of generated text; use a "
+                "tokenizer that restores each text, such as byte-level BPE with the same "
+                "corpus.replace and corpus.lowercase, or set corpus.tokenizer='' to train one"
             )
 
 
 class TextDecoder:
-    """Token ids to texts, by the content of a tokenizer.json."""
+    """Decodes token ids, given the content of a tokenizer.json."""
 
     def __init__(self, data: bytes) -> None:
         self._tokenizer = Tokenizer.from_buffer(data)
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text of some ids, as the normalizer left it."""
+        """Return the text of token ids, in normalized form. Special tokens are skipped."""
         return self._tokenizer.decode(list(ids), skip_special_tokens=True)
 
 
 class TextEncoder:
-    """Texts to rows of at most `max_tokens` token ids. No special token is added, nor read from a
-    text.
+    """Encodes texts as rows of at most `max_tokens` token ids.
 
-    Of a longer text the `keep` is kept: its "start", its "end", or "both", half of them from
-    either side. If `overflow` is "split", the whole of it becomes several rows instead, as even
-    as can be; if it is "drop", none.
+    No special tokens are added, and a special token's name in a text is encoded as plain text. A
+    text with more tokens is handled according to `overflow`:
+
+    truncate  one row with its "start", its "end" or "both" halves (`truncation_side`)
+    split     several rows with all of its tokens, of equal length or one token less
+    drop      no row
     """
 
     def __init__(
@@ -173,46 +193,49 @@ class TextEncoder:
         try:
             self._tokenizer = Tokenizer.from_file(os.fspath(path))
         except Exception as error:  # the library raises nothing narrower
-            raise DatasetError(f"{path}: is not a tokenizer: {error}; prepare anew") from None
+            raise DatasetError(f"{path}: is not a tokenizer: {error}; prepare again") from None
         self._tokenizer.encode_special_tokens = True
         self.path = path
-        self._instead = self._unread()
+        self._id_map = self._special_to_unknown()
         self.max_tokens, self.truncation_side, self.overflow = max_tokens, truncation_side, overflow
 
     @property
     def vocab_size(self) -> int:
-        return max(self._tokenizer.get_vocab().values()) + 1  # ids may be left out
+        """One more than the largest token id; ids may have gaps."""
+        return max(self._tokenizer.get_vocab().values()) + 1
 
     def dropping(self, max_tokens: int) -> "TextEncoder":
-        """The same, but for texts that are dropped if they have more tokens than these."""
+        """Return a copy of the encoder that drops texts of more than `max_tokens` tokens."""
         other = copy(self)
         other.max_tokens, other.overflow = max_tokens, "drop"
         return other
 
     def encode(self, texts: Sequence[str]) -> list[EncodedText]:
-        """The rows of each text."""
-        most = self.max_tokens
-        heads = self._side(texts, most + 1, end=False)  # the one more tells which are long
-        found = [EncodedText([ids] if ids else [], len(ids) > most) for ids in heads]
-        long = [place for place, text in enumerate(found) if text.long]
-        rows = self._long([texts[place] for place in long], [heads[place] for place in long])
-        for place, of_text in zip(long, rows, strict=True):
-            found[place] = EncodedText(of_text, True)
-        return found
+        """Encode a batch of texts."""
+        # One token more than allowed shows which texts are too long.
+        heads = self._encode_side(texts, self.max_tokens + 1, end=False)
+        encoded = [EncodedText([ids] if ids else [], len(ids) > self.max_tokens) for ids in heads]
+        long = [i for i, text in enumerate(encoded) if text.long]
+        long_rows = self._encode_long([texts[i] for i in long], [heads[i] for i in long])
+        for i, rows in zip(long, long_rows, strict=True):
+            encoded[i] = EncodedText(rows, True)
+        return encoded
 
-    def _long(self, texts: Sequence[str], heads: Sequence[list[int]]) -> list[list[list[int]]]:
-        """The rows of texts that are too long for one and begin with `heads`."""
-        most = self.max_tokens
+    def _encode_long(
+        self, texts: Sequence[str], heads: Sequence[list[int]]
+    ) -> list[list[list[int]]]:
+        """Return the rows of texts that exceed one row, given their first tokens."""
         if self.overflow == "drop":
             return [[] for _ in texts]
         if self.overflow == "split":
-            return [_even(self._whole(text), most) for text in texts]
-        first = {"start": most, "both": most // 2, "end": 0}[self.truncation_side]
-        tails = self._side(texts, most - first, end=True)
-        return [[head[:first] + tail] for head, tail in zip(heads, tails, strict=True)]
+            return [_split_evenly(self._encode_whole(text), self.max_tokens) for text in texts]
+        limit = self.max_tokens
+        kept = {"start": limit, "both": limit // 2, "end": 0}[self.truncation_side]
+        tails = self._encode_side(texts, limit - kept, end=True)
+        return [[head[:kept] + tail] for head, tail in zip(heads, tails, strict=True)]
 
-    def _unread(self) -> dict[int, int]:
-        """What a whole word that is spelt as a special token becomes: unknown."""
+    def _special_to_unknown(self) -> dict[int, int]:
+        """Map special tokens to <unk>: a word-level model would encode the word "<pad>" as PAD."""
         model: Any = self._tokenizer.model
         if not isinstance(model, WordLevel):
             return {}
@@ -221,66 +244,72 @@ class TextEncoder:
         return {} if unknown is None else {n: unknown for n, t in added.items() if t.special}
 
     def _ids(self, encoding: Encoding) -> list[int]:
-        if not self._instead:
+        if not self._id_map:
             return encoding.ids
-        return [self._instead.get(number, number) for number in encoding.ids]
+        return [self._id_map.get(token_id, token_id) for token_id in encoding.ids]
 
-    def _whole(self, text: str) -> list[int]:
-        """All ids of a text. One at a time: the library takes up to 200 bytes a character."""
+    def _encode_whole(self, text: str) -> list[int]:
+        """Return all ids of a text. One text at a time: the library needs up to 200 bytes per
+        character."""
         (encoding,) = self._tokenizer.encode_batch_fast([text], add_special_tokens=False)
         return self._ids(encoding)
 
-    def _side(self, texts: Sequence[str], count: int, *, end: bool) -> list[list[int]]:
-        """The first or the last `count` ids of each text, all if it has fewer."""
-        found: list[list[int]] = [[] for _ in texts]
+    def _encode_side(self, texts: Sequence[str], count: int, *, end: bool) -> list[list[int]]:
+        """Return the first or the last `count` ids of each text, all if it has fewer.
+
+        Encodes only as much of a text as is needed.
+        """
+        sides: list[list[int]] = [[] for _ in texts]
         enough = count + MARGIN_TOKENS
-        waiting = list(range(len(texts))) if count else []
-        characters = enough * FIRST_CHARACTERS
-        while waiting:
+        pending = list(range(len(texts))) if count else []
+        characters = enough * CHARACTERS_PER_TOKEN
+        while pending:
             part = slice(-characters, None) if end else slice(characters)
-            sides = [texts[place][part] for place in waiting]
-            encoded = self._tokenizer.encode_batch_fast(sides, add_special_tokens=False)
-            short = []
-            for place, encoding in zip(waiting, encoded, strict=True):
+            parts = [texts[i][part] for i in pending]
+            encodings = self._tokenizer.encode_batch_fast(parts, add_special_tokens=False)
+            too_short = []
+            for i, encoding in zip(pending, encodings, strict=True):
                 ids = self._ids(encoding)
-                if len(ids) < enough and characters < len(texts[place]):
-                    short.append(place)
+                if len(ids) < enough and characters < len(texts[i]):
+                    too_short.append(i)
                 else:
-                    found[place] = ids[-count:] if end else ids[:count]
-            waiting, characters = short, characters * 4
-        return found
+                    sides[i] = ids[-count:] if end else ids[:count]
+            pending, characters = too_short, characters * 4
+        return sides
 
     @cached_property
-    def _of_words(self) -> Tokenizer:
-        """The same for words that are told apart already: a language model's takes text apart."""
+    def _word_tokenizer(self) -> Tokenizer:
+        """The tokenizer without its pre-tokenizer, for text that is already split into words."""
         if not isinstance(self._tokenizer.model, WordLevel):
             return self._tokenizer
-        other = Tokenizer.from_str(self._tokenizer.to_str())
-        other.encode_special_tokens = True
-        other.pre_tokenizer = None
-        return other
+        tokenizer = Tokenizer.from_str(self._tokenizer.to_str())
+        tokenizer.encode_special_tokens = True
+        tokenizer.pre_tokenizer = None
+        return tokenizer
 
     def encode_words(self, rows: Sequence[Sequence[str]]) -> list[list[int]]:
-        """The ids of rows of words, one a word; one that is spelt as a special token is unknown.
-        Raises DatasetError if the tokenizer is another kind, which may take words apart."""
-        encodings = self._of_words.encode_batch_fast(
+        """Encode rows of words, one id per word. The names of special tokens are unknown words.
+
+        Raises DatasetError if the tokenizer splits or removes a word.
+        """
+        encodings = self._word_tokenizer.encode_batch_fast(
             [list(row) for row in rows], is_pretokenized=True, add_special_tokens=False
         )
         for row, encoding in zip(rows, encodings, strict=True):
             if len(encoding.ids) != len(row):
                 raise DatasetError(
-                    f"{self.path}: takes words apart or leaves some out ({len(row)} words of a row "
-                    f"became {len(encoding.ids)} tokens), but every word has its tag; give a "
-                    "tokenizer of whole words, or set corpus.tokenizer='' to have one trained, and "
-                    "let corpus.replace leave something of each word"
+                    f"{self.path}: splits or removes words ({len(row)} words of a row became "
+                    f"{len(encoding.ids)} tokens), but every word has a tag; use a word-level "
+                    "tokenizer, or set corpus.tokenizer='' to train one, and let corpus.replace "
+                    "leave a part of each word"
                 )
         return [self._ids(encoding) for encoding in encodings]
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text of some ids, as the normalizer left it."""
+        """Return the text of token ids, in normalized form. Special tokens are skipped."""
         return self._tokenizer.decode(list(ids), skip_special_tokens=True)
 
 
-def _even(ids: list[int], most: int) -> list[list[int]]:
-    """Cut into as few rows of at most `most` as can be, their lengths at most one apart."""
-    return [row.tolist() for row in np.array_split(ids, -(-len(ids) // most))]
+def _split_evenly(ids: list[int], max_length: int) -> list[list[int]]:
+    """Split into as few rows of at most `max_length` as possible; lengths differ by at most 1."""
+    return [row.tolist() for row in np.array_split(ids, -(-len(ids) // max_length))]

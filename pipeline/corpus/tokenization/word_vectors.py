@@ -1,6 +1,7 @@
-"""Vectors of words that others have trained, in the text format of word2vec and GloVe: a line for
-each word, the word and its figures with one blank between; a first line may say how many there are
-and how wide.
+"""Pretrained word vectors in the text format of word2vec and GloVe.
+
+Each line has a word and its values, separated by single blanks. An optional first line has the
+number of words and the number of values per word.
 """
 
 import gzip
@@ -18,78 +19,78 @@ from pipeline.errors import InputError
 
 
 class Vectors(NamedTuple):
-    """Of those words of a vocabulary that a file has."""
+    """Vectors of the words of a vocabulary that are in a file."""
 
     ids: NDArray[np.int64]
-    """[n] rising"""
+    """[n] token ids, in ascending order"""
     values: NDArray[np.float32]
-    """[n, E] as they stand in the file."""
+    """[n, E] vectors, unchanged from the file"""
     words: int
-    """How many the vocabulary has."""
+    """Number of words in the vocabulary."""
 
 
 def read_vectors(path: Path, width: int, tokenizer: bytes) -> Vectors:
-    """The vectors, `width` figures each, for the words of a tokenizer.json of whole words.
+    """Read the vectors of E = `width` values for the words of a word-level tokenizer.json.
 
-    A word that the tokenizer would fold into one of its words, such as The into the, serves that
-    one unless the file has it as it is. Of several for one word the first counts. Raises InputError
-    for a file that is damaged, has lines of another width, or not one of the words.
+    If the file lacks a word, a word that the tokenizer normalizes to it takes its place, such as
+    "The" for "the". If several vectors match a word, the first is used. Raises InputError if the
+    file is damaged, has a line of another width, or has no word of the vocabulary.
     """
     library = Tokenizer.from_buffer(tokenizer)
     normalizer = library.normalizer
     vocabulary = library.get_vocab(with_added_tokens=False)
     for token in SPECIAL_TOKENS:
         vocabulary.pop(token, None)
-    own: dict[int, NDArray[np.float32]] = {}
-    folded: dict[int, NDArray[np.float32]] = {}
-    for number, word, figures in _lines(path, width):
-        found, known = own, vocabulary.get(word)
-        if known is None and normalizer:
-            found, known = folded, vocabulary.get(normalizer.normalize_str(word))
-        if known is not None and known not in found:
-            found[known] = _floats(figures, f"model.word_vectors={path}: line {number}")
-    both = dict(sorted((folded | own).items()))
-    if not both:
+    exact: dict[int, NDArray[np.float32]] = {}
+    normalized: dict[int, NDArray[np.float32]] = {}
+    for number, word, fields in _lines(path, width):
+        vectors, token_id = exact, vocabulary.get(word)
+        if token_id is None and normalizer:
+            vectors, token_id = normalized, vocabulary.get(normalizer.normalize_str(word))
+        if token_id is not None and token_id not in vectors:
+            vectors[token_id] = _parse_values(fields, f"model.word_vectors={path}: line {number}")
+    merged = dict(sorted((normalized | exact).items()))
+    if not merged:
         raise InputError(
-            f"model.word_vectors={path}: has none of the {len(vocabulary):,} words of the corpus; give "
-            "vectors of its language, one word and its figures a line"
+            f"model.word_vectors={path}: has none of the {len(vocabulary):,} words of the corpus; "
+            "use vectors of the same language, with one word and its values per line"
         )
-    return Vectors(np.array(list(both)), np.stack(list(both.values())), len(vocabulary))
+    return Vectors(np.array(list(merged)), np.stack(list(merged.values())), len(vocabulary))
 
 
 def _lines(path: Path, width: int) -> Iterator[tuple[int, str, Sequence[bytes]]]:
-    """(number, word, figures) of each line whose word is UTF-8."""
+    """Yield (line number, word, values as bytes) of each line whose word is UTF-8."""
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
             for number, line in enumerate(file, 1):
-                word, *figures = line.rstrip(b" \r\n").split(b" ")
-                if number == 1 and len(figures) == 1 and word.isdigit() and figures[0].isdigit():
-                    _check(int(figures[0]), width, f"model.word_vectors={path}: line 1")
-                elif figures or word:
-                    _check(len(figures), width, f"model.word_vectors={path}: line {number}")
+                word, *fields = line.rstrip(b" \r\n").split(b" ")
+                if number == 1 and len(fields) == 1 and word.isdigit() and fields[0].isdigit():
+                    _check_width(int(fields[0]), width, f"model.word_vectors={path}: line 1")
+                elif fields or word:
+                    _check_width(len(fields), width, f"model.word_vectors={path}: line {number}")
                     try:
-                        yield number, word.decode(), figures
+                        yield number, word.decode(), fields
                     except UnicodeDecodeError:
                         continue
     except (OSError, EOFError, zlib.error) as error:
         raise InputError(f"model.word_vectors={path}: cannot be read: {error}") from None
 
 
-def _check(found: int, width: int, where: str) -> None:
-    if found != width:
+def _check_width(values: int, width: int, where: str) -> None:
+    if values != width:
         raise InputError(
-            f"{where}: has {found} figures to a word, but model.embedding={width}; set "
-            f"model.embedding={found}, or mend the line, in which no word may hold a blank"
+            f"{where}: has {values} values per word, but model.embedding={width}; set "
+            f"model.embedding={values}, or fix the line, in which no word may contain a blank"
         )
 
 
-def _floats(figures: Sequence[bytes], where: str) -> NDArray[np.float32]:
-    """[E]. Raises InputError if one is no finite number."""
+def _parse_values(fields: Sequence[bytes], where: str) -> NDArray[np.float32]:
+    """Parse a vector [E]. Raises InputError if a value is not a finite number."""
     try:
         with np.errstate(over="ignore"):
-            values = np.array([float(figure) for figure in figures], np.float32)
+            values = np.array([float(field) for field in fields], np.float32)
     except ValueError as error:
-        raise InputError(f"{where}: {error}; mend it") from None
+        raise InputError(f"{where}: {error}; fix it") from None
     if not np.isfinite(values).all():
-        raise InputError(f"{where}: holds a figure that is not finite in float32; mend it")
+        raise InputError(f"{where}: has a value that is not finite in float32; fix it")
     return values

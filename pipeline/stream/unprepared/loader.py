@@ -25,7 +25,7 @@ from pipeline.corpus.field_spec import FieldSpec, vocabularies
 from pipeline.corpus.prepare.prepare import input_files
 from pipeline.corpus.readers.inputs import input_patterns, locate_splits
 from pipeline.corpus.settings import CorpusSettings
-from pipeline.corpus.tokenization.tokenizer import TextEncoder, given_tokenizer
+from pipeline.corpus.tokenization.tokenizer import TextEncoder, read_tokenizer
 from pipeline.errors import InputError, TrainingError
 from pipeline.storage.base import is_url
 from pipeline.stream.batch import Batch
@@ -53,7 +53,7 @@ def unprepared_manifest(
 
     Raises InputError if the tokenizer or a file does not exist.
     """
-    tokenizer, first = given_tokenizer(corpus), input_patterns(corpus.input)[0]
+    tokenizer, first = read_tokenizer(corpus), input_patterns(corpus.input)[0]
     facts = TokenizerFacts(
         hashlib.sha256(tokenizer).hexdigest(),
         TextEncoder(Path(corpus.tokenizer), corpus.max_tokens).vocab_size,

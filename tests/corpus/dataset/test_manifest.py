@@ -1,4 +1,4 @@
-"""Opening a dataset: what is missing, damaged, stale or made by other settings is named."""
+"""Opening a dataset: errors for missing, damaged and stale files and for changed settings."""
 
 import json
 import shutil
@@ -25,7 +25,7 @@ def change_manifest(folder: Path, **changes: object) -> None:
 
 
 def flip(path: Path) -> None:
-    """Change one byte in the middle."""
+    """Change one bit in the middle."""
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
@@ -34,16 +34,28 @@ def flip(path: Path) -> None:
 DAMAGE = {
     "folder missing": (shutil.rmtree, "there is no such dataset; make it with launch/prepare.py"),
     "manifest missing": (lambda d: (d / "dataset.json").unlink(), "without it"),
-    "manifest cut": (lambda d: (d / "dataset.json").write_text("{"), "dataset.json: is damaged"),
-    "manifest of less": (lambda d: change_manifest(d, splits=1), "dataset.json: is damaged"),
-    "format": (lambda d: change_manifest(d, format=1), "has format 1, but this version reads 3"),
-    "tokenizer": (lambda d: flip(d / "tokenizer.json"), "tokenizer.json: is not the file that"),
-    "no tokenizer": (lambda d: (d / "tokenizer.json").unlink(), "tokenizer.json: No such file"),
-    "no shard": (
+    "manifest truncated": (
+        lambda d: (d / "dataset.json").write_text("{"),
+        "dataset.json: is damaged",
+    ),
+    "manifest invalid": (lambda d: change_manifest(d, splits=1), "dataset.json: is damaged"),
+    "other format": (
+        lambda d: change_manifest(d, format=1),
+        "has format 1, but this version reads 4",
+    ),
+    "tokenizer changed": (
+        lambda d: flip(d / "tokenizer.json"),
+        "tokenizer.json: is not the file that",
+    ),
+    "tokenizer missing": (
+        lambda d: (d / "tokenizer.json").unlink(),
+        "tokenizer.json: No such file",
+    ),
+    "shard missing": (
         lambda d: (d / "train" / "00000.tar").unlink(),
         "00000.tar: this shard is missing",
     ),
-    "cut shard": (
+    "shard truncated": (
         lambda d: (d / "train" / "00000.tar").write_bytes(b"x" * 700),
         "00000.tar: has 700 bytes, not",
     ),
@@ -51,7 +63,7 @@ DAMAGE = {
 
 
 @pytest.mark.parametrize("case", DAMAGE)
-def test_damage_is_named(dataset: Path, case: str):
+def test_damage_is_an_error(dataset: Path, case: str):
     damage, message = DAMAGE[case]
     open_dataset(dataset)
     damage(dataset)
@@ -61,17 +73,17 @@ def test_damage_is_named(dataset: Path, case: str):
     assert str(dataset) in str(error.value)
 
 
-def test_each_changed_setting_is_named(dataset: Path, make):
+def test_each_changed_setting_is_reported(dataset: Path, make):
     with pytest.raises(DatasetError) as error:
         make(max_tokens=50, lowercase=True, workers=3)
     assert error.value.lines == [
         f"corpus.{key}={new}: {dataset} was made with {old}; "
-        f"set another corpus.shards, or delete {dataset} and prepare anew"
+        f"set another corpus.shards, or delete {dataset} and prepare again"
         for key, old, new in [("lowercase", False, True), ("max_tokens", 60, 50)]
     ]
 
 
-def test_a_key_that_is_newer_than_the_dataset_had_its_default(dataset: Path, tmp_path: Path):
+def test_a_key_missing_from_the_manifest_counts_as_its_default(dataset: Path, tmp_path: Path):
     manifest = open_dataset(dataset)
     older = {key: value for key, value in manifest.settings.items() if key != "word_bytes"}
     change_manifest(dataset, settings=older)
@@ -83,29 +95,26 @@ def test_a_key_that_is_newer_than_the_dataset_had_its_default(dataset: Path, tmp
         check_settings(open_dataset(dataset), settings_in(tmp_path))
 
 
-def test_stale_shards_are_named(dataset: Path, tmp_path: Path):
+def test_stale_shards_are_an_error(dataset: Path, tmp_path: Path):
     manifest, settings = open_dataset(dataset), settings_in(tmp_path)
     source = tmp_path / "reviews.csv"
     check_settings(manifest, settings)
     source.write_bytes(source.read_bytes() + b"more,positive,a\n")
     with pytest.raises(DatasetError, match=r"so the shards are stale; set another corpus\.shards"):
         check_settings(manifest, settings)
-    source.unlink()  # a machine that only trains does not have it
+    source.unlink()  # a machine that only trains may lack the input
     check_settings(manifest, settings)
     write(tmp_path / "new.csv", reviews(10))
-    with pytest.raises(DatasetError, match="is input now but was none when"):
+    with pytest.raises(DatasetError, match="is an input file now, but was none when"):
         check_settings(manifest, settings)
 
 
-def test_another_task_needs_another_dataset(dataset: Path, tmp_path: Path):
-    from pipeline.corpus.field_spec import FieldSpec
-    from pipeline.corpus.prepare.prepare import prepare
-
+def test_a_dataset_of_another_task_is_an_error(dataset: Path, tmp_path: Path):
     with pytest.raises(DatasetError, match="was made for a task of the fields"):
         prepare(settings_in(tmp_path), (FieldSpec("tokens", "text", "text"),))
 
 
-def test_the_fingerprint_names_the_content(dataset: Path, tmp_path: Path):
+def test_the_fingerprint_depends_only_on_the_content(dataset: Path, tmp_path: Path):
     manifest = open_dataset(dataset)
     moved = shutil.move(dataset, tmp_path / "moved")
     assert open_dataset(moved).fingerprint == manifest.fingerprint
@@ -117,14 +126,14 @@ def test_the_fingerprint_names_the_content(dataset: Path, tmp_path: Path):
 
 
 @pytest.mark.parametrize("level", ["subword", "word", "byte"])
-def test_tokens_stand_for_the_bytes_of_their_text(level: str, tmp_path: Path) -> None:
-    """With a blank between words, and a line end behind each text."""
+def test_byte_lengths_of_tokens_add_up_to_the_corpus(level: str, tmp_path: Path) -> None:
+    """Including the blanks between words and a line end after each text."""
     lines = [text + " the" * n for n in range(20) for text in ("the naïve film", "映画 was été")]
     (tmp_path / "a.txt").write_text("\n".join(lines))
     fields = (FieldSpec("tokens", "text", "text", append_end=True),)
     settings = settings_in(tmp_path, input="a.txt", level=level, validation=0.5, max_tokens=200)
     manifest = prepare(settings, fields)
-    counts = manifest.token_byte_lengths("tokenizer")
+    lengths = manifest.token_byte_lengths("tokenizer")
     rows = [*columns_of(manifest, "train"), *columns_of(manifest, "validation")]
-    found = sum(counts[token] for row in rows for token in row["tokens"])
-    assert found == sum(len(line.encode()) + 1 for line in lines)
+    total = sum(lengths[token] for row in rows for token in row["tokens"])
+    assert total == sum(len(line.encode()) + 1 for line in lines)

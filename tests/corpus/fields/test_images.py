@@ -1,4 +1,4 @@
-"""Images become steps alike wherever they come from; what is none is a counted row."""
+"""Image fields: steps are the same for every source of an image, and broken images are skipped."""
 
 import io
 import struct
@@ -23,11 +23,9 @@ from pipeline.tasks.images import Images
 
 HEIGHT, WIDTH = SIZE = [4, 6]
 COUNT = 60
-DRAW = np.random.default_rng(0)
-PIXELS = DRAW.integers(0, 256, (COUNT, HEIGHT, WIDTH), np.uint8)
-COLOURED = DRAW.integers(0, 256, (COUNT, HEIGHT, WIDTH, 3), np.uint8)
-NAMES = ["cat", "dog", "emu"]
-LABELS = [NAMES[number % 3] for number in range(COUNT)]
+RNG = np.random.default_rng(0)
+PIXELS = RNG.integers(0, 256, (COUNT, HEIGHT, WIDTH), np.uint8)
+COLORED = RNG.integers(0, 256, (COUNT, HEIGHT, WIDTH, 3), np.uint8)
 
 
 def settings(**changes: Any) -> CorpusSettings:
@@ -36,34 +34,31 @@ def settings(**changes: Any) -> CorpusSettings:
 
 
 def png(pixels: NDArray[Any], kind: str = "PNG", **options: Any) -> bytes:
+    """An image file of the given kind."""
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, kind, **options)
     return file.getvalue()
 
 
 def idx(pixels: NDArray[np.uint8]) -> bytes:
+    """The value of one image of an idx file."""
     sizes = struct.pack(f">{pixels.ndim}I", *pixels.shape)
     return bytes([0, 0, 8, pixels.ndim]) + sizes + pixels.tobytes()
 
 
-def one(pixels: NDArray[np.uint8]) -> bytes:
-    """The value of an image of an idx file."""
-    return idx(pixels)
-
-
 def check(value: Any, **changes: Any) -> Any:
-    """The steps of a value [T, F], or the skip."""
-    given = settings(**changes)
-    made = field_kind(Images.fields(given)[0], given)
-    found = made.check(value)
-    if isinstance(found, SkipReason):
-        return found
-    ((cell,),) = (cells.rows for cells in made.encode([found], EncodingContext({})))
+    """Check and encode an image value: its steps [T, F], or a SkipReason."""
+    corpus = settings(**changes)
+    kind = field_kind(Images.fields(corpus)[0], corpus)
+    checked = kind.check(value)
+    if isinstance(checked, SkipReason):
+        return checked
+    ((cell,),) = (cells.rows for cells in kind.encode([checked], EncodingContext({})))
     return cell
 
 
 def test_a_step_is_a_row_a_pixel_or_a_patch():
-    grey, colored = PIXELS[0], COLOURED[0]
+    grey, colored = PIXELS[0], COLORED[0]
     assert np.array_equal(check(png(grey)), grey)
     assert np.array_equal(check(png(grey), step="pixel"), grey.reshape(24, 1))
     patches = check(png(grey), step="patch", patch=2)
@@ -79,79 +74,79 @@ def test_a_step_is_a_row_a_pixel_or_a_patch():
 
 @pytest.mark.parametrize("step", ["row", "pixel", "patch"])
 @pytest.mark.parametrize("channels", [1, 3])
-def test_the_field_says_what_a_step_is(step: str, channels: int):
-    given = settings(step=step, channels=channels, patch=2)
-    field, label = Images.fields(given)
-    found = check(png(COLOURED[0]), step=step, channels=channels, patch=2)
-    assert found.dtype == np.uint8
-    assert found.shape == (field.plane[0] * field.plane[1], field.width)
+def test_the_field_spec_has_the_grid_and_width_of_steps(step: str, channels: int):
+    corpus = settings(step=step, channels=channels, patch=2)
+    field, label = Images.fields(corpus)
+    steps = check(png(COLORED[0]), step=step, channels=channels, patch=2)
+    assert steps.dtype == np.uint8
+    assert steps.shape == (field.plane[0] * field.plane[1], field.width)
     assert (field.kind, label.kind) == ("steps", "label")
 
 
 @pytest.mark.parametrize("step", ["row", "pixel", "patch"])
-@pytest.mark.parametrize("pixels", [PIXELS[0], COLOURED[0]], ids=["grey", "colors"])
-def test_pixels_are_what_steps_were_made_of(step: str, pixels: Any):
+@pytest.mark.parametrize("pixels", [PIXELS[0], COLORED[0]], ids=["grey", "colors"])
+def test_pixels_are_restored_from_steps(step: str, pixels: Any):
     channels = 3 if pixels.ndim == 3 else 1
     steps = check(png(pixels), step=step, channels=channels, patch=2)
-    back = images.pixels(steps, pixels.shape[:2], 2 if step == "patch" else 0)
-    assert np.array_equal(back, pixels.reshape(*pixels.shape[:2], channels))
+    restored = images.pixels(steps, pixels.shape[:2], 2 if step == "patch" else 0)
+    assert np.array_equal(restored, pixels.reshape(*pixels.shape[:2], channels))
 
 
-def test_an_image_is_the_same_from_wherever_it_comes(tmp_path: Path):
+def test_steps_do_not_depend_on_the_source_of_an_image(tmp_path: Path):
     (tmp_path / "a").mkdir()
     path = tmp_path / "a" / "x.png"
     path.write_bytes(png(PIXELS[0]))
-    for value in (png(PIXELS[0]), one(PIXELS[0]), "a/x.png", " a/../a/x.png\n", str(path), path):
+    for value in (png(PIXELS[0]), idx(PIXELS[0]), "a/x.png", " a/../a/x.png\n", str(path), path):
         assert np.array_equal(check(value, root=str(tmp_path)), PIXELS[0]), value
-    assert np.array_equal(check(one(PIXELS[0][..., None])), PIXELS[0])
-    assert np.array_equal(check(one(COLOURED[0]), channels=3), COLOURED[0].reshape(4, 18))
+    assert np.array_equal(check(idx(PIXELS[0][..., None])), PIXELS[0])
+    assert np.array_equal(check(idx(COLORED[0]), channels=3), COLORED[0].reshape(4, 18))
 
 
-def test_other_sizes_and_modes_are_fitted():
+def test_other_sizes_and_modes_are_converted():
     smooth = np.add.outer(np.arange(64), np.arange(96)).astype(np.uint8)
     for data in (png(smooth), png(smooth, "JPEG", quality=95)):
-        found = check(data).astype(int)
-        assert abs(found - smooth.reshape(4, 16, 6, 16).mean((1, 3))).max() < 6
+        resized = check(data).astype(int)
+        assert abs(resized - smooth.reshape(4, 16, 6, 16).mean((1, 3))).max() < 6
     grey = np.stack([PIXELS[0]] * 3, -1)
     assert np.array_equal(check(png(grey)), PIXELS[0])
     assert np.array_equal(check(png(PIXELS[0]), channels=3), grey.reshape(4, 18))
-    deep = PIXELS[0].astype(np.uint16) * 257  # 16 bits a pixel
+    deep = PIXELS[0].astype(np.uint16) * 257  # 16 bits per pixel
     assert np.array_equal(check(png(deep)), PIXELS[0])
-    clear = np.dstack([COLOURED[0], np.full(SIZE, 255, np.uint8)])
-    assert np.array_equal(check(png(clear), channels=3), COLOURED[0].reshape(4, 18))
+    opaque = np.dstack([COLORED[0], np.full(SIZE, 255, np.uint8)])
+    assert np.array_equal(check(png(opaque), channels=3), COLORED[0].reshape(4, 18))
 
 
 @pytest.mark.parametrize("kind", ["RGBA", "LA", "P"])
 @pytest.mark.parametrize("channels", [1, 3])
-def test_what_is_transparent_lies_on_white(kind: str, channels: int):
-    drawn = np.indices(SIZE).sum(0) % 2 == 0  # black where it is drawn, and where it is not
+def test_transparent_pixels_are_blended_with_white(kind: str, channels: int):
+    opaque = np.indices(SIZE).sum(0) % 2 == 0  # all pixels are black, but only these are opaque
     black = np.zeros((*SIZE, 3), np.uint8)
-    image = Image.fromarray(np.dstack([black, np.where(drawn, 255, 0).astype(np.uint8)]))
+    image = Image.fromarray(np.dstack([black, np.where(opaque, 255, 0).astype(np.uint8)]))
     file = io.BytesIO()
     if kind == "P":
-        image = Image.fromarray(np.where(drawn, 0, 1).astype(np.uint8))
+        image = Image.fromarray(np.where(opaque, 0, 1).astype(np.uint8))
         image.putpalette([0] * 768)
         image.save(file, "PNG", transparency=1)
     else:
         image.convert(kind).save(file, "PNG")
-    found = check(file.getvalue(), channels=channels)
-    assert np.array_equal(found, np.where(drawn, 0, 255).repeat(channels, 1))
+    steps = check(file.getvalue(), channels=channels)
+    assert np.array_equal(steps, np.where(opaque, 0, 255).repeat(channels, 1))
 
 
-def test_a_photograph_is_turned_as_it_was_taken():
+def test_exif_orientation_is_applied():
     smooth = np.add.outer(np.arange(64), 2 * np.arange(96)).astype(np.uint8)
     exif = Image.Exif()
-    exif[0x0112] = 6  # stands upright once it is turned by 90 degrees clockwise
-    turned = check(png(np.rot90(smooth), "JPEG", quality=95, exif=exif)).astype(int)
-    assert abs(turned - check(png(smooth, "JPEG", quality=95))).max() < 3
+    exif[0x0112] = 6  # to be rotated by 90 degrees clockwise
+    rotated = check(png(np.rot90(smooth), "JPEG", quality=95, exif=exif)).astype(int)
+    assert abs(rotated - check(png(smooth, "JPEG", quality=95))).max() < 3
 
 
 def bomb() -> bytes:
-    """A PNG that says it has 2 * 10^10 pixels."""
+    """A PNG whose header claims 2 * 10^10 pixels."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
-        check = zlib.crc32(kind + data)
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", check)
+        crc = zlib.crc32(kind + data)
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", crc)
 
     head = struct.pack(">IIBBBBB", 200_000, 100_000, 8, 0, 0, 0, 0)
     body = chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
@@ -164,67 +159,67 @@ BROKEN: dict[str, Any] = {
     "a number": 3,
     "not an image": b"hello" * 10,
     "raw pixels": PIXELS[0].tobytes(),
-    "cut": png(DRAW.integers(0, 256, (40, 40), np.uint8))[:-100],
-    "cut JPEG": png(DRAW.integers(0, 256, (40, 40), np.uint8), "JPEG")[:300],
-    "a head alone": b"\x89PNG\r\n\x1a\n",
+    "truncated PNG": png(RNG.integers(0, 256, (40, 40), np.uint8))[:-100],
+    "truncated JPEG": png(RNG.integers(0, 256, (40, 40), np.uint8), "JPEG")[:300],
+    "only a header": b"\x89PNG\r\n\x1a\n",
     "another format": png(PIXELS[0], "GIF"),
-    "a bomb": bomb(),
-    "cut idx": one(PIXELS[0])[:-1],
-    "no image file": "a.csv",
-    "an idx as a file": "idx.png",
+    "decompression bomb": bomb(),
+    "truncated idx": idx(PIXELS[0])[:-1],
+    "path of another file": "a.csv",
+    "path of an idx file": "idx.png",
 }
 NO_FILE = {
-    "no file": "x.png",
+    "missing file": "x.png",
     "a blank path": " ",
     "a NUL in a path": "a\0.png",
     "a folder": ".",
-    "out of the root": "../out.png",
+    "outside the root": "../out.png",
     "absolute": "/etc/hostname",
     "a device": "/dev/zero",
 }
 
 
 SKIPPED = [
-    *((v, SkipReason.NO_IMAGE) for v in BROKEN.values()),
-    *((v, SkipReason.NO_FILE) for v in NO_FILE.values()),
+    *((value, SkipReason.NO_IMAGE) for value in BROKEN.values()),
+    *((value, SkipReason.NO_FILE) for value in NO_FILE.values()),
 ]
 
 
-@pytest.mark.parametrize("value, why", SKIPPED, ids=[*BROKEN, *NO_FILE])
-def test_what_is_no_image_is_a_skip(tmp_path: Path, value: Any, why: SkipReason):
+@pytest.mark.parametrize("value, reason", SKIPPED, ids=[*BROKEN, *NO_FILE])
+def test_invalid_images_are_skipped(tmp_path: Path, value: Any, reason: SkipReason):
     root = tmp_path / "root"
     root.mkdir()
     (root / "a.csv").write_text("image\n")
-    (root / "idx.png").write_bytes(one(PIXELS[0]))
+    (root / "idx.png").write_bytes(idx(PIXELS[0]))
     (tmp_path / "out.png").write_bytes(png(PIXELS[0]))
-    assert check(value, root=str(root)) is why
+    assert check(value, root=str(root)) is reason
 
 
 def test_large_images_are_not_decoded(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(images, "MOST_PIXELS", 99)
+    monkeypatch.setattr(images, "MAX_PIXELS", 99)
     assert check(png(np.zeros((10, 10), np.uint8))) is SkipReason.NO_IMAGE
 
 
 @pytest.mark.parametrize(
-    "pixels, channels, says",
+    "pixels, channels, message",
     [
         (PIXELS[0][:3], 1, r"corpus\.image_size=\[4, 6\].* 3 x 6 pixels and 1 channel.*set corpus"),
-        (COLOURED[0], 1, r"corpus\.channels=1: .* 4 x 6 pixels and 3 channel"),
+        (COLORED[0], 1, r"corpus\.channels=1: .* 4 x 6 pixels and 3 channel"),
         (PIXELS[0], 3, r"corpus\.channels=3: .* 1 channel"),
     ],
 )
-def test_an_idx_of_another_size_names_both(pixels: Any, channels: int, says: str):
-    with pytest.raises(InputError, match=says):
-        check(one(pixels), channels=channels)
+def test_an_idx_image_of_another_size_is_an_error(pixels: Any, channels: int, message: str):
+    with pytest.raises(InputError, match=message):
+        check(idx(pixels), channels=channels)
 
 
-def test_without_pillow_it_is_said_how_to_get_it(monkeypatch: pytest.MonkeyPatch):
+def test_missing_pillow_is_an_error_with_install_instructions(monkeypatch: pytest.MonkeyPatch):
     data = png(PIXELS[0])
     monkeypatch.setitem(sys.modules, "PIL", None)
-    assert np.array_equal(check(one(PIXELS[0])), PIXELS[0])
+    assert np.array_equal(check(idx(PIXELS[0])), PIXELS[0])
     with pytest.raises(InputError, match=r"pip install headrace\[prepare\]"):
         check(data)
 
 
-def test_a_field_that_is_no_image_has_no_plane():
+def test_fields_without_images_have_no_grid():
     assert FieldSpec("tokens", "text", "text").plane == (0, 0)

@@ -84,7 +84,7 @@ CASES = {
     "every label once": (
         HEAD + b"".join(f"text {n},{n}\n".encode() for n in range(50)),
         {},
-        "hold no label twice besides 50 that stand there once each",
+        "hold no label twice besides 50 that occur once each",
     ),
     "too many labels": (
         HEAD + b"".join(f"text,{n % 10_001}\n".encode() for n in range(20_002)),

@@ -353,8 +353,10 @@ def test_invalid_features_are_skipped(value: Any) -> None:
     assert features("x.npy") is SkipReason.NO_FILE
 
 
-def test_error_for_another_feature_width_shows_both_widths() -> None:
-    with pytest.raises(InputError, match=r"corpus\.features=3: .*\[2, 7\] has 7 features a region"):
+def test_features_of_another_width_name_both() -> None:
+    with pytest.raises(
+        InputError, match=r"corpus\.features=3: .*\[2, 7\] has 7 features per region"
+    ):
         features(npy(np.ones((2, 7))))
 
 

@@ -1,4 +1,4 @@
-"""The bytes of tokens are those of the text, or not told."""
+"""Byte lengths of tokens add up to the length of the text, or are unknown."""
 
 import json
 import math
@@ -32,7 +32,7 @@ def bpe(step: Any, alphabet: list[str] | None = None, **options: Any) -> Tokeniz
     return tokenizer
 
 
-def other(model: Any, step: Any) -> Tokenizer:
+def with_special_tokens(model: Any, step: Any) -> Tokenizer:
     tokenizer = Tokenizer(model)
     tokenizer.pre_tokenizer = step
     tokenizer.add_special_tokens(list(SPECIAL_TOKENS))
@@ -40,23 +40,23 @@ def other(model: Any, step: Any) -> Tokenizer:
 
 
 def with_word(tokenizer: Tokenizer) -> Tokenizer:
-    """One that is no special token, added to the vocabulary as it is spelt."""
+    """Add an ordinary token, which the normalizer does not change."""
     tokenizer.add_tokens([AddedToken("été", normalized=False)])
     return tokenizer
 
 
-def steps(*each: Any) -> Any:
-    return pre_tokenizers.Sequence(list(each))
+def steps(*pre_tokenizers_: Any) -> Any:
+    return pre_tokenizers.Sequence(list(pre_tokenizers_))
 
 
-def counts(tokenizer: Tokenizer) -> list[float]:
+def byte_lengths(tokenizer: Tokenizer) -> list[float]:
     return token_byte_lengths(json.loads(tokenizer.to_str()), tokenizer.get_vocab_size())
 
 
 EXACT = {
     "byte-level BPE": bpe(ByteLevel(add_prefix_space=False)),
     "with a word added": with_word(bpe(ByteLevel(add_prefix_space=False))),
-    "as of Llama 3": bpe(
+    "like Llama 3": bpe(
         steps(
             pre_tokenizers.Split(" ", "isolated"), pre_tokenizers.Digits(individual_digits=True),
             ByteLevel(add_prefix_space=False, use_regex=False),
@@ -66,46 +66,51 @@ EXACT = {
 
 
 @pytest.mark.parametrize("tokenizer", EXACT.values(), ids=EXACT)
-def test_the_bytes_of_tokens_are_those_of_the_text(tokenizer: Tokenizer, tmp_path: Path) -> None:
+def test_byte_lengths_add_up_to_the_text(tokenizer: Tokenizer, tmp_path: Path) -> None:
     tokenizer.save(str(tmp_path / "t.json"))
-    of = counts(tokenizer)
-    texts = [*TEXTS, "spelt as <unk></s>"]
-    for text, encoded in zip(
-        texts, TextEncoder(tmp_path / "t.json", 400).encode(texts), strict=True
-    ):
-        assert sum(of[token] for token in encoded.rows[0]) == len(text.encode())
-    assert of[END] == 1
+    lengths = byte_lengths(tokenizer)
+    texts = [*TEXTS, "not special: <unk></s>"]
+    encoder = TextEncoder(tmp_path / "t.json", 400)
+    for text, encoded in zip(texts, encoder.encode(texts), strict=True):
+        assert sum(lengths[token] for token in encoded.rows[0]) == len(text.encode())
+    assert lengths[END] == 1
 
 
-NOT_TOLD = {
-    "Unigram": other(Unigram([(c, -1.0) for c in LETTERS], UNK), pre_tokenizers.Metaspace()),
-    "WordPiece": other(WordPiece(NUMBERS, unk_token=UNKNOWN), pre_tokenizers.BertPreTokenizer()),
+UNKNOWN_LENGTHS = {
+    "Unigram": with_special_tokens(
+        Unigram([(c, -1.0) for c in LETTERS], UNK), pre_tokenizers.Metaspace()
+    ),
+    "WordPiece": with_special_tokens(
+        WordPiece(NUMBERS, unk_token=UNKNOWN), pre_tokenizers.BertPreTokenizer()
+    ),
     "BPE of characters": bpe(pre_tokenizers.Metaspace(), alphabet=[], unk_token=UNKNOWN),
     "BPE of few bytes": bpe(ByteLevel(add_prefix_space=False), alphabet=[]),
-    "a blank in front": bpe(ByteLevel(add_prefix_space=True)),
-    "blanks left out": bpe(
+    "a blank added in front": bpe(ByteLevel(add_prefix_space=True)),
+    "whitespace removed": bpe(
         steps(pre_tokenizers.WhitespaceSplit(), ByteLevel(add_prefix_space=False))
     ),
-    "what is left out": bpe(
+    "separators removed": bpe(
         steps(pre_tokenizers.Split(" ", "removed"), ByteLevel(add_prefix_space=False))
     ),
-    "an end of each word": bpe(ByteLevel(add_prefix_space=False), end_of_word_suffix="</w>"),
-    "words without signs": other(
+    "word endings marked": bpe(ByteLevel(add_prefix_space=False), end_of_word_suffix="</w>"),
+    "words without punctuation": with_special_tokens(
         WordLevel(NUMBERS, unk_token=UNKNOWN), pre_tokenizers.Whitespace()
     ),
 }
 
 
-@pytest.mark.parametrize("tokenizer", NOT_TOLD.values(), ids=NOT_TOLD)
-def test_of_other_tokenizers_they_are_not_told(tokenizer: Tokenizer) -> None:
-    found = counts(tokenizer)
-    assert len(found) == tokenizer.get_vocab_size()
-    assert all(map(math.isnan, found))
+@pytest.mark.parametrize("tokenizer", UNKNOWN_LENGTHS.values(), ids=UNKNOWN_LENGTHS)
+def test_byte_lengths_of_other_tokenizers_are_unknown(tokenizer: Tokenizer) -> None:
+    lengths = byte_lengths(tokenizer)
+    assert len(lengths) == tokenizer.get_vocab_size()
+    assert all(map(math.isnan, lengths))
 
 
-def test_nor_of_a_word_that_is_not_known() -> None:
+def test_byte_length_of_unknown_words_is_unknown() -> None:
     words = {**SPECIAL, "naïve": 4, "film": 5}
-    found = counts(other(WordLevel(words, unk_token=UNKNOWN), pre_tokenizers.WhitespaceSplit()))
-    assert math.isnan(found[UNK])
-    assert found[4:] == [7, 5]
-    assert 7 + 5 + found[END] == len("naïve film\n".encode())
+    lengths = byte_lengths(
+        with_special_tokens(WordLevel(words, unk_token=UNKNOWN), pre_tokenizers.WhitespaceSplit())
+    )
+    assert math.isnan(lengths[UNK])
+    assert lengths[4:] == [7, 5]
+    assert 7 + 5 + lengths[END] == len("naïve film\n".encode())

@@ -1,4 +1,4 @@
-"""The tokenizer is the same however it is trained, and a long text is cut without a trace."""
+"""Tokenizers: deterministic training, exact truncation and splitting of long texts, and samples."""
 
 import os
 import subprocess
@@ -45,54 +45,53 @@ def test_training_does_not_depend_on_threads(path: Path, threads: int):
         "print(train(TEXTS, settings_in(Path('.'), replace={'<br />': ' '})), end='')"
     )
     environment = {**os.environ, "RAYON_NUM_THREADS": str(threads), "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", script], env=environment, capture_output=True, check=True
     )
-    assert done.stdout == path.read_bytes()
+    assert process.stdout == path.read_bytes()
 
 
 @pytest.mark.parametrize("kind", LONG)
-def test_a_long_text_is_cut_without_a_trace(path: Path, kind: str):
-    whole = Tokenizer.from_file(str(path))
-    whole.encode_special_tokens = True
+def test_truncation_does_not_change_tokens(path: Path, kind: str):
+    tokenizer = Tokenizer.from_file(str(path))
+    tokenizer.encode_special_tokens = True
     text = LONG[kind]
-    expected = whole.encode(text, add_special_tokens=False).ids[:MAX_TOKENS]
+    expected = tokenizer.encode(text, add_special_tokens=False).ids[:MAX_TOKENS]
     assert TextEncoder(path, MAX_TOKENS).encode([text, "the film"])[0].rows == [expected]
 
 
 @pytest.mark.parametrize("kind", LONG)
-@pytest.mark.parametrize("keep", ["start", "end", "both"])
-def test_what_is_kept_of_a_long_text(path: Path, kind: str, keep: str):
-    whole = Tokenizer.from_file(str(path))
-    whole.encode_special_tokens = True
-    ids = whole.encode(LONG[kind], add_special_tokens=False).ids
+@pytest.mark.parametrize("side", ["start", "end", "both"])
+def test_truncated_text_keeps_the_configured_side(path: Path, kind: str, side: str):
+    tokenizer = Tokenizer.from_file(str(path))
+    tokenizer.encode_special_tokens = True
+    ids = tokenizer.encode(LONG[kind], add_special_tokens=False).ids
     half = MAX_TOKENS // 2
     expected = {
         "start": ids[:MAX_TOKENS],
         "end": ids[-MAX_TOKENS:],
         "both": ids[:half] + ids[half - MAX_TOKENS :],
     }
-    encoder = TextEncoder(path, MAX_TOKENS, keep)
-    assert encoder.encode([LONG[kind], "the film"])[0] == ([expected[keep]], True)
+    encoder = TextEncoder(path, MAX_TOKENS, side)
+    assert encoder.encode([LONG[kind], "the film"])[0] == ([expected[side]], True)
     for count in (len(ids), len(ids) + 1):
-        assert TextEncoder(path, count, keep).encode([LONG[kind]]) == [([ids], False)]
+        assert TextEncoder(path, count, side).encode([LONG[kind]]) == [([ids], False)]
 
 
 @pytest.mark.parametrize("kind", LONG)
-def test_a_split_text_loses_nothing(path: Path, kind: str):
-    whole = Tokenizer.from_file(str(path))
-    whole.encode_special_tokens = True
-    ids = whole.encode(LONG[kind], add_special_tokens=False).ids
-    ((rows, long), other) = TextEncoder(path, 400, overflow="split").encode(
-        [LONG[kind], "the film"]
-    )
+def test_a_split_text_keeps_all_tokens(path: Path, kind: str):
+    tokenizer = Tokenizer.from_file(str(path))
+    tokenizer.encode_special_tokens = True
+    ids = tokenizer.encode(LONG[kind], add_special_tokens=False).ids
+    encoder = TextEncoder(path, 400, overflow="split")
+    ((rows, long), short_text) = encoder.encode([LONG[kind], "the film"])
     assert long
     assert [token for row in rows for token in row] == ids
-    assert other == TextEncoder(path, 400).encode(["the film"])[0]
+    assert short_text == TextEncoder(path, 400).encode(["the film"])[0]
 
 
 @pytest.mark.parametrize(
-    "tokens,most,expected",
+    "tokens, max_tokens, expected",
     [
         (1000, 400, [334, 333, 333]),
         (1001, 400, [334, 334, 333]),
@@ -102,50 +101,52 @@ def test_a_split_text_loses_nothing(path: Path, kind: str):
         (3, 1, [1, 1, 1]),
     ],
 )
-def test_a_text_is_split_evenly(path: Path, tokens: int, most: int, expected: list[int]):
-    (encoded,) = TextEncoder(path, most, overflow="split").encode(["~" * tokens])  # never merged
+def test_a_text_is_split_evenly(path: Path, tokens: int, max_tokens: int, expected: list[int]):
+    (encoded,) = TextEncoder(path, max_tokens, overflow="split").encode(
+        ["~" * tokens]
+    )  # never merged
     assert [len(row) for row in encoded.rows] == expected
-    assert encoded.long == (tokens > most)
+    assert encoded.long == (tokens > max_tokens)
 
 
-def test_a_text_is_dropped_that_has_a_token_too_many(path: Path):
+def test_texts_of_more_than_max_tokens_are_dropped(path: Path):
     encoder = TextEncoder(path, 4, overflow="drop")
     assert encoder.encode(["~~~~", "~~~~~", ""])[1:] == [([], True), ([], False)]
     assert encoder.encode(["~~~~"]) == TextEncoder(path, 4).encode(["~~~~"])
 
 
-def test_10_mb_cost_no_more_than_their_beginning(path: Path):
+def test_encoding_10_mb_takes_no_longer_than_encoding_their_start(path: Path):
     text = LONG["words"] * 40
-    begun = time.monotonic()
+    start = time.monotonic()
     encoded = TextEncoder(path, MAX_TOKENS).encode([text])
-    assert time.monotonic() - begun < 1
+    assert time.monotonic() - start < 1
     assert encoded == TextEncoder(path, MAX_TOKENS).encode([LONG["words"]])
 
 
-def test_texts_of_any_length_lose_nothing_in_a_batch(path: Path):
-    whole = Tokenizer.from_file(str(path))
-    whole.encode_special_tokens = True
+def test_a_batch_of_texts_of_all_lengths_is_encoded_exactly(path: Path):
+    tokenizer = Tokenizer.from_file(str(path))
+    tokenizer.encode_special_tokens = True
     texts = [" ".join(TEXTS[:count]) for count in (0, 1, 2, 20, 100, 500)] + ["<br />" * 3000, "x"]
-    expected = [whole.encode(text, add_special_tokens=False).ids[:MAX_TOKENS] for text in texts]
-    found = TextEncoder(path, MAX_TOKENS).encode(texts)
-    assert [text.rows for text in found] == [[ids] if ids else [] for ids in expected]
+    expected = [tokenizer.encode(text, add_special_tokens=False).ids[:MAX_TOKENS] for text in texts]
+    encoded = TextEncoder(path, MAX_TOKENS).encode(texts)
+    assert [text.rows for text in encoded] == [[ids] if ids else [] for ids in expected]
 
 
-def test_any_text_comes_back_normalized(path: Path):
+def test_decoding_restores_any_text_in_normalized_form(path: Path):
     encoder = TextEncoder(path, 100_000)
     texts = [*TEXTS[:50], "".join(map(chr, range(1, 0x300))), "\U0010ffff", *SPECIAL_TOKENS]
     for text, ((ids,), _) in zip(texts, encoder.encode(texts), strict=True):
         assert encoder.decode(ids) == unicodedata.normalize("NFC", text)
-        assert min(ids) >= len(SPECIAL_TOKENS)  # text that looks like a special token is text
+        assert min(ids) >= len(SPECIAL_TOKENS)  # names of special tokens are encoded as text
 
 
-def test_special_tokens_come_first(path: Path):
+def test_special_tokens_have_the_first_ids(path: Path):
     ids = [Tokenizer.from_file(str(path)).token_to_id(token) for token in SPECIAL_TOKENS]
     assert ids == [0, 1, 2, 3]
     assert PAD == 0
 
 
-def test_case_is_folded_and_strings_replaced(tmp_path: Path):
+def test_text_is_lowercased_and_strings_are_replaced(tmp_path: Path):
     settings = settings_in(tmp_path, lowercase=True, replace={"<br />": " ", "&amp;": "&"})
     (tmp_path / "tokenizer.json").write_text(train(TEXTS, settings))
     encoder = TextEncoder(tmp_path / "tokenizer.json", 100)
@@ -153,7 +154,7 @@ def test_case_is_folded_and_strings_replaced(tmp_path: Path):
     assert encoder.decode(ids) == "q&a été"
 
 
-def test_a_damaged_tokenizer_is_named(tmp_path: Path):
+def test_a_damaged_tokenizer_is_an_error(tmp_path: Path):
     (tmp_path / "tokenizer.json").write_text("{}")
     with pytest.raises(DatasetError, match=r"tokenizer\.json: is not a tokenizer"):
         TextEncoder(tmp_path / "tokenizer.json", 10)
@@ -161,7 +162,7 @@ def test_a_damaged_tokenizer_is_named(tmp_path: Path):
 
 @pytest.mark.parametrize("files", [1, 2, 7])
 @pytest.mark.parametrize("budget", [500, 5000, 1_000_000])
-def test_a_sample_does_not_depend_on_the_files(tmp_path: Path, files: int, budget: int):
+def test_a_sample_does_not_depend_on_the_number_of_files(tmp_path: Path, files: int, budget: int):
     texts = TEXTS[:700] + TEXTS[:50]
     merged = TextSample(budget)
     for file in range(files):
@@ -171,31 +172,30 @@ def test_a_sample_does_not_depend_on_the_files(tmp_path: Path, files: int, budge
         part.save(tmp_path / "sample")
         merged.add_saved(tmp_path / "sample")
     in_order = sorted({digest(text.encode())[1]: text for text in texts}.items())
-    expected, room = [], budget
+    expected, remaining = [], budget
     for order, text in in_order:
-        room -= len(text.encode())
-        if room < 0:
+        remaining -= len(text.encode())
+        if remaining < 0:
             break
         expected.append((order, text))
     assert list(merged) == expected
     assert merged.bytes == sum(len(text.encode()) for _, text in expected)
 
 
-def test_one_text_does_not_take_the_sample_for_itself():
+def test_a_long_text_takes_only_a_part_of_the_sample():
     sample = TextSample(1_000_000)
     sample.add(1, "x" * 10_000_000)
     sample.add(2, "y")
     assert [len(text) for _, text in sample] == [1 << 16, 1]
 
 
-def test_whole_words_are_numbered_behind_the_special_tokens(tmp_path: Path) -> None:
-    """Also where a text spells those: <unk> is what it says, the others are no words."""
+def test_word_ids_follow_special_tokens_and_their_names_are_unknown_words(tmp_path: Path) -> None:
     texts = ["the <unk> film </s> the <pad> <s> film the", "the film"]
     settings = settings_in(tmp_path, level="word")
     path = tmp_path / "tokenizer.json"
     path.write_text(train(texts, settings))
     encoder = TextEncoder(path, 100)
     assert encoder.vocab_size == 6
-    (found,) = encoder.encode([texts[0]])
-    assert found.rows == [[4, 1, 5, 1, 4, 1, 1, 5, 4]]
+    (encoded,) = encoder.encode([texts[0]])
+    assert encoded.rows == [[4, 1, 5, 1, 4, 1, 1, 5, 4]]
     assert [Tokenizer.from_file(str(path)).token_to_id(t) for t in SPECIAL_TOKENS] == [0, 1, 2, 3]

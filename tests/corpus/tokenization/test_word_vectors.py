@@ -1,4 +1,4 @@
-"""Each word gets its own vector, or that of a spelling that the tokenizer folds into it."""
+"""Each word gets its own vector, or the vector of a word that the tokenizer normalizes to it."""
 
 import gzip
 from pathlib import Path
@@ -37,75 +37,73 @@ def tokenizer(words: str = WORDS, *, lowercase: bool = True) -> bytes:
     return train([words], settings, words=True).encode()
 
 
-def by_word(found: Vectors, data: bytes) -> dict[str, list[float]]:
+def by_word(vectors: Vectors, data: bytes) -> dict[str, list[float]]:
     library = Tokenizer.from_buffer(data)
-    assert found.ids.tolist() == sorted(set(found.ids.tolist()))
-    assert found.values.dtype == np.float32
-    pairs = zip(found.ids.tolist(), found.values.tolist(), strict=True)
-    return {library.id_to_token(number): values for number, values in pairs}
+    assert vectors.ids.tolist() == sorted(set(vectors.ids.tolist()))
+    assert vectors.values.dtype == np.float32
+    pairs = zip(vectors.ids.tolist(), vectors.values.tolist(), strict=True)
+    return {library.id_to_token(token_id): values for token_id, values in pairs}
 
 
-CHANGES = {
+VARIANTS = {
     "GloVe": lambda text: text,
     "word2vec": lambda text: "10 3\n" + text.replace("\n", " \n"),
     "CRLF": lambda text: text.replace("\n", "\r\n"),
-    "no line end at the end": lambda text: text.rstrip("\n") + "\n\n",
+    "no final line end": lambda text: text.rstrip("\n") + "\n\n",
     "a word that is not UTF-8": lambda text: text + "caf\udce9 1 2 3\n",
 }
 
 
-@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("ending", ["txt", "vec.gz"])
-def test_words_get_their_vectors(change: str, ending: str, tmp_path: Path) -> None:
-    path, data = (
-        tmp_path / f"vectors.{ending}",
-        CHANGES[change](TEXT).encode("utf-8", "surrogateescape"),
-    )
+def test_words_get_their_vectors(variant: str, ending: str, tmp_path: Path) -> None:
+    path = tmp_path / f"vectors.{ending}"
+    data = VARIANTS[variant](TEXT).encode("utf-8", "surrogateescape")
     path.write_bytes(gzip.compress(data) if path.suffix == ".gz" else data)
     found = read_vectors(path, 3, tokenizer())
-    assert found.words == 5  # special tokens are no words
+    assert found.words == 5  # without special tokens
     expected = {word: pytest.approx(values) for word, values in FOUND.items()}
     assert by_word(found, tokenizer()) == expected
 
 
-def test_a_spelling_serves_a_word_that_has_none_of_its_own(tmp_path: Path) -> None:
-    """Also if it comes first; of several the first."""
+def test_a_word_without_a_vector_gets_that_of_a_variant(tmp_path: Path) -> None:
+    """Wherever the variant is in the file; the first of several variants."""
     path = tmp_path / "a.txt"
     path.write_text("The 1\nthe 2\nFILM 3\nFilm 4\n")
     assert by_word(read_vectors(path, 1, tokenizer()), tokenizer()) == {"the": [2], "film": [3]}
 
 
-def test_nothing_is_folded_where_the_tokenizer_does_not(tmp_path: Path) -> None:
+def test_variants_are_not_used_if_the_tokenizer_keeps_case(tmp_path: Path) -> None:
     path, data = tmp_path / "a.txt", tokenizer("The\nfilm", lowercase=False)
     path.write_text("the 1\nThe 2\nFILM 3\n")
-    found = read_vectors(path, 1, data)
-    assert (by_word(found, data), found.words) == ({"The": [2]}, 2)
+    vectors = read_vectors(path, 1, data)
+    assert (by_word(vectors, data), vectors.words) == ({"The": [2]}, 2)
 
 
 @pytest.mark.parametrize(
-    "text, says",
+    "text, message",
     [
-        ("film 1 2\n", "line 1: has 2 figures to a word, but .*=3; set model.embedding=2"),
-        ("7 2\nfilm 1 2\n", "line 1: has 2 figures to a word, but .*=3; set model.embedding=2"),
-        ("film 1 2 3\n\nx 1 2 3 4\n", "line 3: has 4 figures .*, but .*=3; .*mend the line"),
-        ("film 1 2 3\nNew York 1 2 3\n", "line 2: has 4 figures .* no word may hold a blank"),
-        ("film 1 2 3\nthe 1  2 3\n", "line 2: has 4 figures"),
-        ("other a b c\nfilm 1 x 3\n", "line 2: could not convert string to float: b'x'; mend it"),
-        ("film 1 nan 3\n", "line 1: holds a figure that is not finite"),
-        ("film 1 2 1e60\n", "line 1: holds a figure that is not finite"),
+        ("film 1 2\n", "line 1: has 2 values per word, but .*=3; set model.embedding=2"),
+        ("7 2\nfilm 1 2\n", "line 1: has 2 values per word, but .*=3; set model.embedding=2"),
+        ("film 1 2 3\n\nx 1 2 3 4\n", "line 3: has 4 values .*, but .*=3; .*fix the line"),
+        ("film 1 2 3\nNew York 1 2 3\n", "line 2: has 4 values .* no word may contain a blank"),
+        ("film 1 2 3\nthe 1  2 3\n", "line 2: has 4 values"),
+        ("other a b c\nfilm 1 x 3\n", "line 2: could not convert string to float: b'x'; fix it"),
+        ("film 1 nan 3\n", "line 1: has a value that is not finite"),
+        ("film 1 2 1e60\n", "line 1: has a value that is not finite"),
         ("other 1 2 3\n", "has none of the 5 words of the corpus"),
         ("", "has none of the 5 words of the corpus"),
     ],
 )
-def test_a_wrong_file_is_named_with_its_line(text: str, says: str, tmp_path: Path) -> None:
+def test_errors_name_the_file_and_the_line(text: str, message: str, tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     path.write_text(text)
-    with pytest.raises(InputError, match=rf"^model\.word_vectors=\S+a\.txt: {says}"):
+    with pytest.raises(InputError, match=rf"^model\.word_vectors=\S+a\.txt: {message}"):
         read_vectors(path, 3, tokenizer())
 
 
 @pytest.mark.parametrize("data", [None, b"film 1 2 3", gzip.compress(TEXT.encode())[:-12]])
-def test_a_file_that_cannot_be_read_is_named(data: bytes | None, tmp_path: Path) -> None:
+def test_an_unreadable_file_is_an_error(data: bytes | None, tmp_path: Path) -> None:
     path = tmp_path / "a.gz"
     if data:
         path.write_bytes(data)
