@@ -4,7 +4,7 @@ The sections are declared beside what they configure. Only `train` and `launch` 
 package; the layers below are handed their own section.
 """
 
-from pipeline.config.loading import DEFAULT, dump, help_text, keys, load
+from pipeline.config.loading import DEFAULT, dump, flatten, help_text, keys, load
 from pipeline.config.schema import Config
 
-__all__ = ["DEFAULT", "Config", "dump", "help_text", "keys", "load"]
+__all__ = ["DEFAULT", "Config", "dump", "flatten", "help_text", "keys", "load"]

@@ -3,6 +3,7 @@
 import difflib
 import re
 from collections.abc import Iterable, Iterator
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,14 @@ def keys(section: type[Section] = Config, prefix: str = "") -> Iterator[tuple[st
             yield from keys(kind, f"{prefix}{name}.")
         else:
             yield prefix + name, field
+
+
+def flatten(config: Config) -> dict[str, Any]:
+    """Return the config's values by dotted key, in the order of declaration."""
+    values: dict[str, Any] = {}
+    for key, _ in keys():
+        values[key] = reduce(getattr, key.split("."), config)
+    return values
 
 
 def help_text() -> str:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from pipeline import kernels, tasks
-from pipeline.config import Config
+from pipeline.config import Config, flatten
 from pipeline.corpus.dataset.manifest import Manifest, check_settings, open_dataset
 from pipeline.errors import DatasetError, InputError, TrainingError
 from pipeline.optim import schedule
@@ -167,7 +167,7 @@ def build(
     )
     if path:
         trainer.restore(path, state)
-    if line := schedule.never_thawed(trainer.optimizer, config.train, config.train.epochs):
+    if line := schedule.unfreeze_warning(trainer.optimizer, config.train, config.train.epochs):
         say(line)
     loops = ""
     if config.model.native:
@@ -229,7 +229,10 @@ def run(
             }
             rows, state = trainer.total_rows, trainer.state
             plan = trainer.loader.plan if isinstance(trainer.loader, Loader) else None
-            reporter = Reporter(config, manifest, folder, rows, state, facts, plan)
+            name, params = config.run.name, flatten(config)
+            reporter = Reporter(
+                config.track, name, params, manifest, folder, rows, state, facts, plan
+            )
             trainer.listener = stack.enter_context(reporter)
         try:
             reason = trainer.train()

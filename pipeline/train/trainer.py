@@ -280,7 +280,7 @@ class Trainer:
             with closing(self.validation.prefetched(Position())) as updates:
                 given = batches(updates)
                 if self.listener:
-                    given = self._shown.passing(given)
+                    given = self._shown.observe(given)
                 rows = document_outputs(self.task, self.used, given, self.precision, self.world)
                 evaluation, mistakes = evaluate(self.task, rows, self.world)
             lost = int(self.world.sum(skipped))
