@@ -34,7 +34,7 @@ def set_rates(
 def unfreeze_warning(
     optimizer: torch.optim.Optimizer, settings: OptimizerSettings, epochs: float
 ) -> str:
-    """Return a warning if some layers stay frozen for all `epochs` of the run, else an empty string."""
+    """Return a warning if some layers stay frozen for all `epochs`, else an empty string."""
     depths = {group["depth"] for group in optimizer.param_groups}
     frozen = [depth for depth in depths if settings.unfreeze * depth >= epochs]
     if not settings.unfreeze or not frozen:

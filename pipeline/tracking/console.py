@@ -1,4 +1,4 @@
-"""Console output of a run: a live progress bar on a terminal, or a line every few seconds in a log."""
+"""Console output of a run: a progress bar on a terminal, a line every few seconds in a log."""
 
 import sys
 import time

@@ -64,7 +64,7 @@ class MetricsReader:
                 self.offset += sum(map(len, lines))
 
     def describe_undelivered(self) -> str:
-        """Return a phrase that counts the undelivered lines, or an empty string if there are none."""
+        """Return a phrase with the number of undelivered lines, or an empty string."""
         if not self.path.exists():
             return ""
         count = self.path.read_bytes().count(b"\n", self.offset)
@@ -187,7 +187,7 @@ class MlflowCopy:
         self._client.log_inputs(self.run_id, datasets=[dataset])
 
     def _list_artifacts(self) -> set[str]:
-        """Return the paths of the logged artifacts, at the top level and in the reports' folders."""
+        """Return the paths of all logged artifacts at the top level and in the reports' folders."""
         paths = set()
         for artifact in self._client.list_artifacts(self.run_id):
             paths.add(artifact.path)

@@ -97,9 +97,9 @@ class RunDescription:
 
 
 def to_mlflow_params(params: Mapping[str, Any]) -> dict[str, str]:
-    """Convert config values to text, truncated to MLflow's limit and without `track.uri`'s password.
+    """Convert config values to text, lists and mappings to JSON.
 
-    Lists and mappings become JSON.
+    Texts are truncated to MLflow's limit, and the password is removed from `track.uri`.
     """
     texts = {key: _to_text(value) for key, value in params.items()}
     if "track.uri" in texts:

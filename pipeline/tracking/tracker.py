@@ -197,7 +197,7 @@ class Tracker:
         return copy
 
     def _start_system_monitor(self, run_id: str) -> None:
-        """Start MLflow's system monitor. It stops at its first failure, so each connect restarts it."""
+        """Start MLflow's system monitor, or restart it: it stops at its first failure."""
         module: Any = import_module("mlflow.system_metrics.system_metrics_monitor")
         if self._system_monitor:
             self._system_monitor.finish()
@@ -221,5 +221,5 @@ def _check_packages(settings: TrackSettings) -> None:
 
 
 def _default_uri() -> str:
-    """The store that a plain `mlflow ui` in this folder opens; artifacts go to ./mlruns beside it."""
+    """Return the store that a plain `mlflow ui` in this folder opens; artifacts go to ./mlruns."""
     return f"sqlite:///{Path.cwd() / 'mlflow.db'}"
