@@ -39,7 +39,7 @@ def confusion_matrix(
     `table` does not match `labels`.
 
     Args:
-        table: Counts, indexed as table[true][predicted], with one row and one column per label.
+        table: Counts [C, C] for C labels, indexed as table[true][predicted].
         labels: Names of the labels.
         title: Start of the plot's title; the accuracy follows.
         counted: Plural noun for what the table counts, used in the title.
