@@ -19,7 +19,6 @@ from pipeline.corpus.dataset.manifest import (
     Manifest,
     Split,
     TokenizerFacts,
-    file_sha256,
     open_dataset,
 )
 from pipeline.corpus.field_spec import FieldSpec
@@ -66,7 +65,7 @@ def convert(rows: Rows, folder: Path) -> None:
         tokens=totals.tokens,
         max_length=totals.max_length,
         salt=salt,
-        index_sha256=file_sha256(index),
+        index_sha256=sha256_of(index),
         shards=shards,
     )
     manifest = Manifest(
@@ -76,9 +75,7 @@ def convert(rows: Rows, folder: Path) -> None:
         fields=fields,
         names={},
         counts={},
-        tokenizers={
-            "tokenizer": TokenizerFacts(file_sha256(job.tokenizer("tokenizer")), VOCABULARY)
-        },
+        tokenizers={"tokenizer": TokenizerFacts(sha256_of(job.tokenizer("tokenizer")), VOCABULARY)},
         inputs=(),
         splits={TRAIN: split},
         report={},

@@ -56,3 +56,10 @@ class Tally:
     row: int
     value: str = ""
     """What stands there, where that says more."""
+
+
+def count_skip(
+    skips: dict[SkipReason, Tally], reason: SkipReason, row: int, value: str = ""
+) -> None:
+    """Count a skipped row; the first one of each reason is kept with its number and value."""
+    skips.setdefault(reason, Tally(0, row, value)).count += 1

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from pipeline.models.encoder import from_the_top
+from pipeline.models.encoder import parameters_by_depth
 from pipeline.optim.settings import OptimizerSettings
 
 
@@ -17,7 +17,7 @@ def build(model: nn.Module, settings: OptimizerSettings) -> torch.optim.AdamW:
     embeddings = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
     depths: dict[int, int] = {}
     if settings.layer_decay < 1 or settings.unfreeze:
-        depths = {id(p): depth for depth, ps in enumerate(from_the_top(model)) for p in ps}
+        depths = {id(p): depth for depth, ps in enumerate(parameters_by_depth(model)) for p in ps}
     groups: dict[tuple[int, float], list[Tensor]] = {}
     for parameter in model.parameters():
         decay = settings.weight_decay if parameter.ndim > 1 else 0.0

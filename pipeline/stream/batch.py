@@ -3,7 +3,7 @@
 Legend: B rows of a batch, T tokens of its longest row.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pipeline.stream.rows import Ragged, Rows
+
+
+@dataclass
+class RecurrentState:
+    """Recurrent state of a stream's rows, kept from one update to the next.
+
+    The stream owns it and saves it in checkpoints; the task reads it and replaces it. Empty before
+    the first update.
+    """
+
+    tensors: list[Tensor] = field(default_factory=list)
+    """[B, H] each, in an order that only the task knows."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +39,8 @@ class Batch:
     """[B] float32: 1, or 0 for a row that only fills up the shape or was skipped."""
     keys: Tensor
     """[B] int64: what randomness on a row (dropout) is keyed by, the same on any rank."""
+    recurrent_state: RecurrentState | None = None
+    """State that continues in the next batch of the same rows; None: each row starts from zeros."""
 
     def to(self, device: torch.device) -> "Batch":
         if device.type == "cpu":
@@ -36,7 +50,13 @@ class Batch:
             return x.pin_memory().to(device, non_blocking=True)
 
         columns = {name: move(x) for name, x in self.columns.items()}
-        return Batch(columns, move(self.lengths), move(self.weights), move(self.keys))
+        return replace(
+            self,
+            columns=columns,
+            lengths=move(self.lengths),
+            weights=move(self.weights),
+            keys=move(self.keys),
+        )
 
 
 def collate(rows: Rows, own: slice, *, size: int, length: int) -> Batch:

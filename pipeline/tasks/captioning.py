@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from pipeline.corpus.field_spec import FieldSpec
 from pipeline.corpus.settings import CorpusSettings
-from pipeline.models.captioner import Captioner, Pixels, Regions
+from pipeline.models.captioner import Captioner, PixelEncoder, RegionEncoder
 from pipeline.stream.batch import Batch
 from pipeline.tasks.sample import ImageData
 from pipeline.tasks.seq2seq import Seq2SeqTask, streams
@@ -40,11 +40,11 @@ class Captioning(Seq2SeqTask):
 
     def build(self) -> nn.Module:
         field = self.data.fields[0]
-        encoder: Pixels | Regions
+        encoder: PixelEncoder | RegionEncoder
         if field.kind == "features":
-            encoder = Regions(field.width, self.model)
+            encoder = RegionEncoder(field.width, self.model)
         else:
-            encoder = Pixels(field.width, field.plane, self.model)
+            encoder = PixelEncoder(field.width, field.plane, self.model)
         return Captioner(self.model, encoder, self.data.vocabularies[self.vocabulary])
 
     def limits(self, lengths: Tensor) -> Tensor:

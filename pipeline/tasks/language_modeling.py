@@ -11,7 +11,7 @@ from torch.nn.utils.rnn import pad_sequence
 from pipeline.corpus.field_spec import FieldSpec
 from pipeline.corpus.settings import CorpusSettings
 from pipeline.corpus.tokenization.special_tokens import END
-from pipeline.models.dropout import keyed_uniform, keys_of
+from pipeline.models.dropout import hash_texts, keyed_uniform
 from pipeline.models.language_model import LanguageModel
 from pipeline.models.layers.recurrent import LayerState
 from pipeline.models.settings import ModelSettings
@@ -53,8 +53,6 @@ class LanguageModeling(Task):
             "truncation_side": "start" if model.reversed_directions[0] else "end",
         }
         self._bytes = torch.tensor(data.token_byte_lengths("tokenizer"), dtype=torch.float64)  # [V]
-        self._carried: dict[bool, list[LayerState]] = {}
-        """Of training and of evaluation, which do not meet."""
 
     @staticmethod
     def fields(corpus: CorpusSettings) -> tuple[FieldSpec, ...]:
@@ -62,17 +60,6 @@ class LanguageModeling(Task):
 
     def build(self) -> nn.Module:
         return LanguageModel(self.model, self.vocabulary)
-
-    def carried(self) -> Tensor | None:
-        """[B, L, 2, H]: h and c of all layers."""
-        if True not in self._carried:
-            return None
-        layers = [torch.stack([s.h[0], s.c[0]], 1) for s in self._carried[True]]  # [B, 2, H] each
-        return torch.stack(layers, 1)
-
-    def carry(self, values: Tensor) -> None:
-        layers = (layer.unbind(1) for layer in values.unbind(1))
-        self._carried[True] = [LayerState(h[None], c[None]) for h, c in layers]
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         losses, penalty = self._predict(model, batch)
@@ -155,38 +142,47 @@ class LanguageModeling(Task):
         return [half.sum() for half in values.chunk(len(self.model.reversed_directions))]
 
     def _predict(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
-        """The losses [T, B] of a stretch and the penalty, and carry the states along."""
+        """Return the losses [T, B] of a segment and the penalty; update the recurrent state."""
         columns = batch.columns
-        before = self._before(model, batch)
+        before = self._initial_states(model, batch)
         predicted = model(columns[TOKENS], columns[TARGETS], batch.lengths, batch.keys, before)
-        self._carried[model.training] = [
-            LayerState(state.h.detach(), state.c.detach()) for state in predicted.carried
+        assert batch.recurrent_state is not None, "not a batch of a BPTT stream"
+        batch.recurrent_state.tensors = [
+            tensor.detach()[0] for state in predicted.final_state for tensor in state
         ]
         return predicted.losses, predicted.penalty
 
-    def _before(self, model: nn.Module, batch: Batch) -> list[LayerState]:
-        """The states that a stretch begins with: 0 at the first of an epoch, and in training at a
-        few others: a model that met its own states alone may be lost in those of a new text."""
-        rows, units = len(batch.lengths), self.model.hidden
-        held = self._carried.get(model.training)
-        if held is None or held[0].h.shape[1] != rows:
-            zero = torch.zeros(1, rows, units, device=batch.lengths.device)
+    def _initial_states(self, model: nn.Module, batch: Batch) -> list[LayerState]:
+        """Return each layer's state at the start of a segment.
+
+        It is zero at the start of an epoch and, in training, with probability
+        `task.state_reset_prob`: a model that has only met its own states may be lost in a new text.
+        """
+        assert batch.recurrent_state is not None, "not a batch of a BPTT stream"
+        tensors = batch.recurrent_state.tensors
+        if not tensors:
+            zero = torch.zeros(
+                1, len(batch.lengths), self.model.hidden, device=batch.lengths.device
+            )
             return [LayerState(zero, zero)] * self.model.layers
-        # What fills up the shape may come with a memory that is not a number.
-        begins = (batch.columns[SEGMENT_INDEX] == 0) | (batch.weights == 0)  # [B]
+        # The memory cell of a row that only fills up the shape may be not-a-number.
+        resets = (batch.columns[SEGMENT_INDEX] == 0) | (batch.weights == 0)  # [B]
         if model.training:
-            begins |= keyed_uniform(batch.keys, FORGET, 1)[:, 0] < self.settings.state_reset_prob
-        return [LayerState(*(x.masked_fill(begins[:, None], 0.0) for x in state)) for state in held]
+            resets |= keyed_uniform(batch.keys, FORGET, 1)[:, 0] < self.settings.state_reset_prob
+        kept = [
+            tensor.to(resets.device).masked_fill(resets[:, None], 0.0)[None] for tensor in tensors
+        ]
+        return [LayerState(h, c) for h, c in zip(kept[::2], kept[1::2], strict=True)]
 
     def _write(self, model: LanguageModel, batch: Batch) -> Tensor:
         """Draw `task.max_new_tokens` tokens for each text at `task.temperature`, the likeliest at 0. What is
         drawn for a text hangs on it and on `task.seed` alone."""
-        keys = keys_of(batch.columns["tokens"], batch.lengths) + self.settings.seed
+        keys = hash_texts(batch.columns["tokens"], batch.lengths) + self.settings.seed
         top, carried = self._read(model, batch)
         ended = torch.zeros_like(batch.lengths, dtype=torch.bool)
         written: list[Tensor] = []
         for _ in range(self.settings.max_new_tokens):
-            scores = model.likelihoods(top).float()  # [B, V]
+            scores = model.log_probs(top).float()  # [B, V]
             scores[:, :END] = -math.inf  # nothing but text and its end
             if self.settings.temperature:  # Gumbel's way to draw by the softmax
                 uniform = keyed_uniform(keys, len(written), scores.shape[1]).clamp(1e-9, 1 - 1e-7)

@@ -219,7 +219,7 @@ class Seq2SeqTask(Task):
     ) -> list[list[Hypothesis]]:
         s = self.settings
         return beam_search(
-            model.step, memory, self.limits(lengths), begin=BEGIN, end=END, never=NEVER,
+            model.step, memory, self.limits(lengths), begin=BEGIN, end=END, suppress_tokens=NEVER,
             beam_size=s.beam_size, n_best=s.n_best, alpha=s.length_penalty,
         )  # fmt: skip
 

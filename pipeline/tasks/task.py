@@ -160,14 +160,6 @@ class Task(ABC):
         """What a person is shown of some rows, the same after each evaluation."""
         return []
 
-    def carried(self) -> Tensor | None:
-        """What training carries along, [rows of this rank, ...], if there is anything yet."""
-        return None
-
-    def carry(self, values: Tensor) -> None:
-        """Go on with what `carried` returned."""
-        raise TypeError(f"{type(self).__name__} carries nothing along")
-
     @staticmethod
     @abstractmethod
     def parse(line: str) -> dict[str, Any]:

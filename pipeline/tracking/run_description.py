@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pipeline.errors import RunError
-from pipeline.run.folder import write_text
+from pipeline.storage.atomic import write_file
 from pipeline.storage.base import is_url
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ class RunDescription:
             ) from None
 
     def write(self, folder: Path) -> None:
-        write_text(folder / "mlflow.json", json.dumps(asdict(self), indent=1, ensure_ascii=False))
+        write_file(folder / "mlflow.json", json.dumps(asdict(self), indent=1, ensure_ascii=False))
 
 
 def to_mlflow_params(params: Mapping[str, Any]) -> dict[str, str]:

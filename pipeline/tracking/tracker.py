@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipeline.errors import TrainingError
-from pipeline.run.folder import write_text
+from pipeline.storage.atomic import write_file
 from pipeline.tasks.sample import SAMPLES, Sample
 from pipeline.tracking.mlflow_copy import MetricsReader, MlflowCopy, first_line
 from pipeline.tracking.run_description import EndStatus, RunDescription
@@ -153,7 +153,8 @@ class Tracker:
     def _write_report(self, name: str, report: dict[str, Any]) -> None:
         folder = self.folder / "reports"
         folder.mkdir(exist_ok=True)
-        write_text(folder / f"{name}.json", json.dumps(report, ensure_ascii=False))
+        text = json.dumps(report, ensure_ascii=False)
+        write_file(folder / f"{name}.json", text, sync=False)  # damaged reports are skipped
 
     def _follow(self) -> None:
         """Body of the thread: deliver new data; after a failure, wait and connect again."""

@@ -111,7 +111,7 @@ def test_the_loss_is_minus_the_likelihood_of_each_next_token() -> None:
     (batch,) = update.batches
     found = losses(of, model, batches(2, 100))
     states, _ = model.states(batch.columns["tokens"], batch.lengths, batch.keys)
-    chances = model.likelihoods(states).exp()  # [T, B, V]
+    chances = model.log_probs(states).exp()  # [T, B, V]
     assert torch.allclose(chances.sum(-1), torch.ones_like(chances[..., 0]), atol=1e-5)
     for row in range(2):
         for t, target in enumerate(batch.columns["targets"][row].tolist()):

@@ -52,10 +52,10 @@ def overrides(language_model: Path, corpus: Path, shards: Path) -> list[str]:
 def begun(settings: Config) -> tuple[nn.Module, Manifest]:
     """The model of a run that begins, and its dataset."""
     of = tasks.get(settings.task.name)
-    manifest = prepare(settings.corpus, of.fields(settings.corpus), lambda line: None)
+    manifest = prepare(settings.corpus, of.fields(settings.corpus))
     torch.manual_seed(1)
     model = of(settings.task, settings.model, manifest).build()
-    pretrained.weights(model, settings, manifest, lambda line: None)
+    pretrained.weights(model, settings, manifest)
     return model, manifest
 
 
@@ -116,7 +116,7 @@ def test_both_hold_out_the_same_texts(corpus: Path, tmp_path: Path) -> None:
         settings = config.load(
             None, [*small(corpus), "corpus.max_tokens=400", f"corpus.shards={tmp_path}/{task}"]
         ).corpus
-        manifest = prepare(settings, tasks.get(task).fields(settings), lambda line: None)
+        manifest = prepare(settings, tasks.get(task).fields(settings))
         rows = columns_of(manifest, "validation")
         texts = {manifest.decode("tokenizer", row["tokens"]) for row in rows}
         held.append(texts)

@@ -19,7 +19,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from pipeline.corpus.field_spec import FieldSpec
-from pipeline.corpus.readers.inputs import file_version, is_remote, locate, named
+from pipeline.corpus.readers.inputs import file_version, input_patterns, is_remote, locate
 from pipeline.corpus.settings import CorpusSettings
 from pipeline.corpus.tokenization.byte_lengths import token_byte_lengths
 from pipeline.errors import DatasetError, InputError
@@ -224,9 +224,9 @@ def _present(settings: CorpusSettings) -> dict[str, tuple[Path, int]]:
     """Path and size of the input files that this machine has; training needs none of them, and no
     network."""
     held_out = settings.validation
-    texts = named(settings.input)
+    texts = input_patterns(settings.input)
     if not isinstance(held_out, float):
-        texts += [held_out] if isinstance(held_out, str) else named(held_out)
+        texts += [held_out] if isinstance(held_out, str) else input_patterns(held_out)
     found: dict[str, tuple[Path, int]] = {}
     for text in texts:
         if is_remote(text):
@@ -264,8 +264,3 @@ def read_manifest(location: str | Path) -> Manifest:
         raise DatasetError(
             f"{path}: is damaged ({type(error).__name__}); delete {location} and prepare anew"
         ) from None
-
-
-def file_sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.corpus.readers.idx import offset, shape_of
+from pipeline.corpus.readers.idx import image_shape, pixel_offset
 from pipeline.corpus.settings import CorpusSettings
 from pipeline.errors import InputError
 
@@ -66,7 +66,7 @@ def decode(data: bytes, settings: CorpusSettings) -> Pixels | None:
 
     Raises InputError for an image of an idx file that has another size.
     """
-    if shape := shape_of(data):
+    if shape := image_shape(data):
         return _given(data, shape, settings)
     return _read(data, settings) if data.startswith(MAGIC) else None
 
@@ -79,7 +79,7 @@ def _given(data: bytes, shape: tuple[int, ...], settings: CorpusSettings) -> Pix
             f"idx file has images of {size[0]} x {size[1]} pixels and {channels} channel(s), which "
             f"are taken as they are; set corpus.image_size={size} and corpus.channels={channels}"
         )
-    return np.frombuffer(data, np.uint8, offset=offset(data)).reshape(*size, channels)
+    return np.frombuffer(data, np.uint8, offset=pixel_offset(data)).reshape(*size, channels)
 
 
 def _read(data: bytes, settings: CorpusSettings) -> Pixels | None:

@@ -123,7 +123,7 @@ def test_tokens_stand_for_the_bytes_of_their_text(level: str, tmp_path: Path) ->
     (tmp_path / "a.txt").write_text("\n".join(lines))
     fields = (FieldSpec("tokens", "text", "text", append_end=True),)
     settings = settings_in(tmp_path, input="a.txt", level=level, validation=0.5, max_tokens=200)
-    manifest = prepare(settings, fields, lambda line: None)
+    manifest = prepare(settings, fields)
     counts = manifest.token_byte_lengths("tokenizer")
     rows = [*columns_of(manifest, "train"), *columns_of(manifest, "validation")]
     found = sum(counts[token] for row in rows for token in row["tokens"])

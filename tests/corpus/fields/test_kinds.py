@@ -264,7 +264,7 @@ def write(path: Path, rows: list[Sentence]) -> None:
 def make(folder: Path, name: str = "a.conll", **changes: Any) -> Manifest:
     write(folder / name, ROWS)
     chosen = {"input": name, "columns": ["words", "tags"], "lowercase": True, "min_count": 3}
-    return prepare(settings_in(folder, **(chosen | changes)), FIELDS, lambda line: None)
+    return prepare(settings_in(folder, **(chosen | changes)), FIELDS)
 
 
 @pytest.fixture(scope="module")
@@ -327,12 +327,12 @@ def test_a_label_that_stands_once_is_dropped_but_a_tag_kept(tmp_path: Path) -> N
     rows = [(["a", f"n{n}"], ["once" if n == 5 else "xy"[n % 2]]) for n in range(80)]
     write(tmp_path / "a.jsonl", [(words, tags * 2) for words, tags in rows])
     chosen = settings_in(tmp_path, input="a.jsonl")
-    assert prepare(chosen, FIELDS, lambda line: None).names["tags"] == ("once", "x", "y")
+    assert prepare(chosen, FIELDS).names["tags"] == ("once", "x", "y")
     with (tmp_path / "b.jsonl").open("w") as file:
         file.writelines(json.dumps({"words": w, "tags": t[0]}) + "\n" for w, t in rows)
     fields = (FIELDS[0], FieldSpec("tags", "tags", "label"))
     chosen = settings_in(tmp_path, input="b.jsonl", shards=str(tmp_path / "b"))
-    manifest = prepare(chosen, fields, lambda line: None)
+    manifest = prepare(chosen, fields)
     assert manifest.names["tags"] == ("x", "y")
     assert manifest.report["label_once"] == 1
 
@@ -341,7 +341,7 @@ def test_what_is_skipped_is_counted_by_its_kind(tmp_path: Path) -> None:
     bad = [(["a"], ["O", "O"]), (["a"], ["I-X"]), ([], []), (["a"], []), ([NUL], ["O"])]
     write(tmp_path / "a.jsonl", [*bad, *ROWS])
     chosen = settings_in(tmp_path, input="a.jsonl")
-    report = prepare(chosen, FIELDS, lambda line: None).report
+    report = prepare(chosen, FIELDS).report
     for kind in ("misaligned", "not_bio", "no_words", "no_tags", "nul"):
         assert report[kind] == 1
     assert report["rows"] == len(ROWS) + 5
@@ -349,7 +349,7 @@ def test_what_is_skipped_is_counted_by_its_kind(tmp_path: Path) -> None:
         tmp_path, input="a.jsonl", max_skipped_ratio=0.01, shards=str(tmp_path / "b")
     )
     with pytest.raises(InputError, match=r"1 with tags that are not BIO \(.*, first a\.jsonl:2;"):
-        prepare(chosen, FIELDS, lambda line: None)
+        prepare(chosen, FIELDS)
 
 
 def test_lists_of_bytes_that_are_not_utf8_are_one_rows_matter(tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ def test_a_text_comes_back_as_it_was(coder: tuple[TextEncoder, TextDecoder], tex
 
 def made(folder: Path, **changes: Any) -> Manifest:
     settings = settings_in(folder, **{"input": "*.jsonl", "overflow": "drop", **changes})
-    return prepare(settings, Translation.fields(settings), lambda line: None)
+    return prepare(settings, Translation.fields(settings))
 
 
 def pairs(count: int) -> list[dict[str, Any]]:
