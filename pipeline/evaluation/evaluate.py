@@ -29,14 +29,14 @@ def evaluate(
     mistakes: list[Mistake] = []
     texts: list[tuple[str, ...]] = []
     for outputs, batch in documents:
-        tally, batch_mistakes = task.evaluate(outputs, batch)
-        texts += task.texts(outputs, batch)
-        total = tally if total is None else total + tally
+        counts, batch_mistakes = task.evaluate(outputs, batch)
+        texts += task.texts_to_score(outputs, batch)
+        total = counts if total is None else total + counts
         mistakes = _worst(mistakes + batch_mistakes)
     if total is None:
         raise TrainingError("the validation split has no readable row; prepare the dataset again")
     all_texts = [text for rank_texts in world.gather(texts) for text in rank_texts]
-    evaluation = task.evaluation(world.sum(total).cpu(), all_texts)
+    evaluation = task.summarize(world.sum(total).cpu(), all_texts)
     all_mistakes = [m for rank_mistakes in world.gather(mistakes) for m in rank_mistakes]
     return evaluation, _worst(all_mistakes)
 

@@ -51,13 +51,13 @@ class SampleSelection:
         try:
             with precision.autocast():
                 batch = _concatenate([row for _, row in self._selected]).to(precision.device)
-                return self._task.show(model, batch)
+                return self._task.samples(model, batch)
         finally:
             model.train(training)
 
     def _select(self, batch: Batch) -> None:
         """Keep the rows with the smallest keys among the selected rows and a batch's rows."""
-        candidates = self._task.showable(batch).nonzero()[:, 0]
+        candidates = self._task.displayable(batch).nonzero()[:, 0]
         keys = batch.keys[candidates]
         smallest = keys.argsort()[: self._count]
         indices = zip(keys[smallest].tolist(), candidates[smallest].tolist(), strict=True)

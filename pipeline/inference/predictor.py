@@ -212,9 +212,7 @@ class Predictor:
                     rows, source.name, lambda reason, row: skips.update([reason])
                 )
 
-    def _outputs(
-        self, fields: Sequence[FieldSpec], encoded: Sequence[EncodedExample]
-    ) -> Outputs:
+    def _outputs(self, fields: Sequence[FieldSpec], encoded: Sequence[EncodedExample]) -> Outputs:
         """Yield the task's outputs for the examples that have a row."""
         cells = [row for result in encoded for row in result.rows]
         if not cells:

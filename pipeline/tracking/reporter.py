@@ -99,9 +99,9 @@ class Reporter:
                 "table of mistakes", lambda: [self._table_row(mistake) for mistake in mistakes]
             )
             mistaken_images = [
-                Sample({name: _format(value) for name, value in row.items()}, mistake.picture)
+                Sample({name: _format(value) for name, value in row.items()}, mistake.image)
                 for row, mistake in zip(rows, mistakes, strict=False)
-                if mistake.picture
+                if mistake.image
             ]
             pages = {
                 "samples": self._make_optional("samples", samples),
@@ -128,7 +128,7 @@ class Reporter:
     def _table_row(self, mistake: Mistake) -> dict[str, Any]:
         tokens = mistake.tokens
         text = {"text": self._manifest.decode("tokenizer", tokens)} if tokens else {}
-        return {**text, **mistake.shown, "loss": mistake.loss}
+        return {**text, **mistake.details, "loss": mistake.loss}
 
 
 def _format(value: Any) -> str:

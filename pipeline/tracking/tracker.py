@@ -114,9 +114,9 @@ class Tracker:
         """
         report = {
             "step": step,
-            "table": evaluation.table,
+            "table": evaluation.confusion,
             "labels": list(evaluation.labels),
-            "counted": evaluation.counted,
+            "counted": evaluation.confusion_unit,
             "mistakes": mistakes,
             "pages": {
                 folder: SAMPLES.dump_python(samples, mode="json")

@@ -183,7 +183,7 @@ def _summarize(trainer: Trainer) -> Summary:
     return Summary(
         step=state.step,
         epochs=state.rows / trainer.stream.rows_before(1),
-        metric=trainer.task.best,
+        metric=trainer.task.best_metric,
         validation=evaluation.metrics,
         signatures=dict(evaluation.signatures),
         best=state.best,

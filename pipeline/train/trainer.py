@@ -177,7 +177,7 @@ class Trainer:
     def _accumulate_gradients(self, update: Update) -> Tensor:
         """Run all batches of an update forward and backward; return the task's sums."""
         rows_per_rank = update.rows / self.world.size
-        sums = torch.zeros(len(self.task.sums), dtype=torch.float64, device=self.world.device)
+        sums = torch.zeros(len(self.task.sum_names), dtype=torch.float64, device=self.world.device)
         for i, batch in enumerate(update.batches, 1):
             with self._gradient_sync(enabled=i == len(update.batches)):
                 with self.precision.autocast():
@@ -215,7 +215,7 @@ class Trainer:
             return
         step, rows, update = self._pending.step, self._pending.rows, self._pending.update
         *values, norm = self._pending.values.tolist()
-        split = len(self.task.sums)
+        split = len(self.task.sum_names)
         sums, (tokens, padded, skipped, stops, *nonfinite) = values[:split], values[split:]
         self._pending = None
         self._check_finite(step, sums[0], nonfinite, norm)
@@ -330,7 +330,7 @@ class Trainer:
 
         Among equal values the lower loss is better: BLEU is 0 until four words in a row are right.
         """
-        state, value = self.state, evaluation.metrics[self.task.best]
+        state, value = self.state, evaluation.metrics[self.task.best_metric]
         loss, sign = evaluation.metrics["loss"], -1 if self.task.lower_is_better else 1
         if state.best is None or (sign * value, -loss) > (sign * state.best, -state.best_loss):
             state.best, state.best_loss = value, loss

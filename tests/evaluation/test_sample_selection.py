@@ -25,7 +25,7 @@ class EchoTask(Tagging):
     def __init__(self) -> None:
         pass
 
-    def show(self, model: nn.Module, batch: Batch) -> list[Sample]:
+    def samples(self, model: nn.Module, batch: Batch) -> list[Sample]:
         assert not model.training
         assert not torch.is_grad_enabled()
         return [

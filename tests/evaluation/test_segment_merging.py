@@ -47,7 +47,7 @@ def test_metrics_count_documents_not_segments(evaluated: dict[str, Any]) -> None
     assert metrics["loss"] == pytest.approx(log_loss(label, expected), rel=1e-9)
     assert metrics["accuracy"] == pytest.approx((guess == label).mean())
     assert metrics["macro_f1"] == pytest.approx(f1_score(label, guess, average="macro"))
-    assert evaluated["table"] == confusion_matrix(label, guess).tolist()
+    assert evaluated["confusion"] == confusion_matrix(label, guess).tolist()
 
 
 def test_the_toy_corpus_reveals_a_wrong_average() -> None:
@@ -91,7 +91,7 @@ def check_equal(actual: dict[str, Any], expected: dict[str, Any]) -> None:
     losses = [part["metrics"]["loss"] for part in (actual, expected)]
     assert losses[0] == pytest.approx(losses[1], rel=1e-14)
     assert actual["metrics"] | {"loss": 0} == expected["metrics"] | {"loss": 0}
-    assert actual["table"] == expected["table"]
+    assert actual["confusion"] == expected["confusion"]
     assert actual["mistakes"] == expected["mistakes"]
 
 

@@ -39,10 +39,7 @@ from pipeline.storage.atomic import atomic_file, sha256_of
 logger = logging.getLogger(__name__)
 
 
-def build(
-    job: Job, files: Sequence[InputFile]
-, pool: WorkerPool
-) -> tuple[Manifest, list[str]]:
+def build(job: Job, files: Sequence[InputFile], pool: WorkerPool) -> tuple[Manifest, list[str]]:
     """Make all of the dataset but its dataset.json; returns what that says, and a summary.
 
     Raises InputError, DatasetError.
@@ -79,9 +76,7 @@ def build(
     return manifest, list(report.summary(manifest, names, raw_bytes, seconds))
 
 
-def _make_tokenizer(
-    job: Job, vocabulary: str, scans: Iterable[Scanned]
-) -> TokenizerFacts:
+def _make_tokenizer(job: Job, vocabulary: str, scans: Iterable[Scanned]) -> TokenizerFacts:
     """Copy the one that is given, or train one on the sample of all files, unless that is done."""
     path = job.tokenizer(vocabulary)
     if job.settings.tokenizer:

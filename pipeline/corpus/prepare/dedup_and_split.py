@@ -112,7 +112,9 @@ class _Choosing:
 
     def _drop_duplicates(self, low: int, high: int) -> None:
         """Keep the first of equal rows, but all that are of a file for validation."""
-        hashes, places = self._between("target_hashes" if self._job.has_target else "hashes", low, high)
+        hashes, places = self._between(
+            "target_hashes" if self._job.has_target else "hashes", low, high
+        )
         if not isinstance(self._job.settings.validation, float):
             train = self._choice[places] == IN_TRAIN
             hashes, places = hashes[train], places[train]

@@ -1,6 +1,5 @@
 """The work folder of preparing: which files the stages leave for each other, and their results."""
 
-
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property

@@ -147,7 +147,9 @@ class UnpreparedLoader(ResumableStream):
     def file(self, place: int) -> tuple[str, Path | None]:
         """Return the shard at a place of the sequence, in which each pass has every shard once."""
         shard_pass, rest = divmod(place, len(self.files))
-        (number,) = permute(key(self._seed, 0, shard_pass), len(self.files), np.array([rest])).tolist()
+        (number,) = permute(
+            key(self._seed, 0, shard_pass), len(self.files), np.array([rest])
+        ).tolist()
         return self.files[number]
 
     def prefetched(self, position: Position) -> Generator[Update, None, None]:
@@ -175,7 +177,9 @@ class UnpreparedLoader(ResumableStream):
             self._done(row.id >> ROW_BITS for row in rows)
             epoch, done = divmod(epoch * self.updates + done + 1, self.updates)
             batches_made = [self._rows.batch(part, self._batch_rows, row_key) for part in parts]
-            yield _update(batches_made, self.update_rows, Position(epoch, min(self._unconsumed), done))
+            yield _update(
+                batches_made, self.update_rows, Position(epoch, min(self._unconsumed), done)
+            )
 
     def _batches(self, position: Position) -> Iterator[list[TokenizedRow]]:
         """Yield the rows of each batch, from a position on."""
@@ -185,7 +189,9 @@ class UnpreparedLoader(ResumableStream):
                 lambda: count(position.window + self.rank, self.world),
                 self._examples,
                 wds.shuffle(
-                    self._buffer_size, initial=self._buffer_size, rng=random.Random(key(start, self.rank))
+                    self._buffer_size,
+                    initial=self._buffer_size,
+                    rng=random.Random(key(start, self.rank)),
                 ),
                 wds.batched(TEXTS_PER_ENCODING, collation_fn=None),
                 self._encoded,
@@ -249,7 +255,9 @@ class UnpreparedValidation:
     def _updates(self) -> Iterator[Update]:
         """Yield the same number of updates on each rank; the last have rows of weight 0."""
         size = max(1, self.settings.batch_rows // self.world)
-        examples = chain.from_iterable(self._rows.examples(i, *file) for i, file in enumerate(self.files))
+        examples = chain.from_iterable(
+            self._rows.examples(i, *file) for i, file in enumerate(self.files)
+        )
         encoded = missing = 0
         while group := list(islice(examples, SORTED_BATCHES * size * self.world)):
             group.sort(key=lambda raw: raw.size)
