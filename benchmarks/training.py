@@ -240,7 +240,7 @@ def run_model(steps: int, rank: int, world: int, budget: int) -> float:
     device = _device()
     if device.type == "cpu":
         use_one_core()
-    precision = choose("auto", device, settings.model, print)
+    precision = choose("auto", device, settings.model)
     net = task.build().to(device)
     prepared = [
         (int((b.lengths * b.weights).sum()), b.to(device))

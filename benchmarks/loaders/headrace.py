@@ -75,9 +75,7 @@ def convert(rows: Rows, folder: Path) -> None:
         fields=fields,
         names={},
         counts={},
-        tokenizers={
-            "tokenizer": TokenizerFacts(sha256_of(job.tokenizer("tokenizer")), VOCAB_SIZE)
-        },
+        tokenizers={"tokenizer": TokenizerFacts(sha256_of(job.tokenizer("tokenizer")), VOCAB_SIZE)},
         inputs=(),
         splits={TRAIN: split},
         report={},

@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from pipeline import tasks
 from pipeline.config import Config
@@ -35,7 +36,7 @@ def open_or_prepare(config: Config, rank: RankInfo) -> Dataset:
         _prepare(config, rank)
     manifest = open_dataset(location, whole=config.stream.on_corrupt == "stop")
     check_settings(manifest, config.corpus)
-    return manifest, {n: manifest.store.whole(f"{n}.json") for n in manifest.tokenizers}
+    return manifest, {n: manifest.store.read_file(f"{n}.json") for n in manifest.tokenizers}
 
 
 def open_streams(
@@ -43,7 +44,7 @@ def open_streams(
 ) -> tuple[ResumableStream, Updates]:
     """Return the streams that this rank trains on and evaluates on."""
     stream, seed = config.stream, config.train.seed
-    place = {"rank": world.rank, "world": world.size}
+    place: dict[str, Any] = {"rank": world.rank, "world": world.size}
     if stream.unprepared_rows:
         from pipeline.stream.unprepared.loader import open_unprepared
 

@@ -164,7 +164,7 @@ def _load_word_vectors(model: nn.Module, config: Config, manifest: Manifest) -> 
             f"model.word_vectors={config.model.word_vectors}: finding their words needs "
             f"{error.name}; pip install headrace[prepare]"
         ) from None
-    vocabulary = manifest.store.whole("tokenizer.json")
+    vocabulary = manifest.store.read_file("tokenizer.json")
     vectors = read_vectors(Path(config.model.word_vectors), config.model.embedding, vocabulary)
     embedding = model.get_submodule("embedding")
     assert isinstance(embedding, nn.Embedding)

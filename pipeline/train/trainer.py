@@ -92,7 +92,7 @@ class Trainer:
         self.nonfinite = NonfiniteDetector(model, world.device)
         self.model, self.wrapped_model = model, world.wrap(model)
         self.ema = deepcopy(model).requires_grad_(False) if settings.ema_decay else None
-        self.optimizer = optimizer.build(model, settings)
+        self.optimizer: torch.optim.Optimizer = optimizer.build(model, settings)
         self.scaler = precision.scaler()
         self.state = TrainingState(precision=precision.name)
         self.total_rows = stream.rows_before(settings.epochs)

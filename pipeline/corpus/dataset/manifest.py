@@ -118,13 +118,13 @@ class Manifest:
                 TextDecoder,  # training needs no such library
             )
 
-            self._decoders[vocabulary] = TextDecoder(self.store.whole(f"{vocabulary}.json"))
+            self._decoders[vocabulary] = TextDecoder(self.store.read_file(f"{vocabulary}.json"))
         return self._decoders[vocabulary].decode(ids)
 
     def token_byte_lengths(self, vocabulary: str) -> list[float]:
         """How many bytes of text each token of a vocabulary stands for, NaN where that cannot be
         told."""
-        content = json.loads(self.store.whole(f"{vocabulary}.json"))
+        content = json.loads(self.store.read_file(f"{vocabulary}.json"))
         return token_byte_lengths(content, self.vocabularies[vocabulary])
 
     @cached_property
@@ -161,7 +161,7 @@ def open_dataset(location: str | Path, *, whole: bool = True) -> Manifest:
     """
     manifest = read_manifest(location)
     for name, tokenizer in manifest.tokenizers.items():
-        if hashlib.sha256(manifest.store.whole(f"{name}.json")).hexdigest() != tokenizer.sha256:
+        if hashlib.sha256(manifest.store.read_file(f"{name}.json")).hexdigest() != tokenizer.sha256:
             raise DatasetError(
                 f"{location}/{name}.json: is not the file that the dataset was made with (its "
                 "SHA-256 differs); copy it again, or prepare anew"
@@ -246,7 +246,7 @@ def read_manifest(location: str | Path) -> Manifest:
     if not is_url(location) and not Path(location).is_dir():
         raise DatasetError(f"{location}: there is no such dataset; make it with launch/prepare.py")
     try:
-        data = open_store(location).whole("dataset.json")
+        data = open_store(location).read_file("dataset.json")
     except DatasetError as error:
         raise DatasetError(
             f"{error}; without it {location} is no whole dataset: make it with launch/prepare.py, "
