@@ -4,8 +4,18 @@ The sections are declared beside the code that they configure. Only `train`, `in
 import this package; the packages below are given their own sections.
 """
 
-from pipeline.config.loading import BUNDLED, DEFAULT, dump, load, load_run_config
+from pipeline.config.loading import BUNDLED, DEFAULT, dump, flatten, load, load_run_config
 from pipeline.config.messages import help_text, keys
 from pipeline.config.schema import Config
 
-__all__ = ["BUNDLED", "DEFAULT", "Config", "dump", "help_text", "keys", "load", "load_run_config"]
+__all__ = [
+    "BUNDLED",
+    "DEFAULT",
+    "Config",
+    "dump",
+    "flatten",
+    "help_text",
+    "keys",
+    "load",
+    "load_run_config",
+]

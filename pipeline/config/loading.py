@@ -3,6 +3,7 @@
 import difflib
 import re
 from collections.abc import Iterable, Iterator
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import yaml
 from pydantic import ValidationError
 
 from pipeline.config.conflicts import conflicts
-from pipeline.config.messages import describe, suggestion
+from pipeline.config.messages import describe, keys, suggestion
 from pipeline.config.schema import Config
 from pipeline.errors import ConfigError, RunError
 
@@ -67,6 +68,14 @@ def load_run_config(path: Path, overrides: Iterable[str] = ()) -> Config:
 def dump(config: Config) -> str:
     """Return the resolved config as YAML, which `load` reads back unchanged."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def flatten(config: Config) -> dict[str, Any]:
+    """Return the config's values by dotted key, in the order of declaration."""
+    values: dict[str, Any] = {}
+    for key, _ in keys():
+        values[key] = reduce(getattr, key.split("."), config)
+    return values
 
 
 def find(path: Path) -> Path:

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from pipeline import kernels, tasks
-from pipeline.config import Config
+from pipeline.config import Config, flatten
 from pipeline.corpus.dataset.manifest import Manifest
 from pipeline.errors import DatasetError, InputError, TrainingError
 from pipeline.optim import schedule
@@ -87,7 +87,7 @@ def build(
     trainer = Trainer(config.train, task, model, chosen, world, stream, validation, checkpointer)
     if path:
         trainer.restore(path)
-    never_trained = schedule.never_thawed(trainer.optimizer, config.train, config.train.epochs)
+    never_trained = schedule.unfreeze_warning(trainer.optimizer, config.train, config.train.epochs)
     if never_trained:
         logger.info(never_trained)
     logger.info(
@@ -113,7 +113,10 @@ def run(
                 "torch": torch.__version__,
             }
             rows, state, plan = trainer.total_rows, trainer.state, trainer.stream.plan
-            reporter = Reporter(config, manifest, folder, rows, state, facts, plan)
+            name, params = config.run.name, flatten(config)
+            reporter = Reporter(
+                config.track, name, params, manifest, folder, rows, state, facts, plan
+            )
             trainer.listener = stack.enter_context(reporter)
         try:
             reason = trainer.train()

@@ -296,7 +296,7 @@ class Trainer:
             with closing(self.validation.prefetched(Position())) as updates:
                 inputs = batches(updates)
                 if self.listener:
-                    inputs = self._samples.passing(inputs)
+                    inputs = self._samples.observe(inputs)
                 outputs = document_outputs(self.task, model, inputs, self.precision, self.world)
                 evaluation, mistakes = evaluate(self.task, outputs, self.world)
             self._check_validation(int(self.world.sum(skipped)), evaluation)

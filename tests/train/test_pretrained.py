@@ -14,7 +14,7 @@ from pipeline.config import Config
 from pipeline.corpus.dataset.manifest import Manifest
 from pipeline.corpus.prepare.prepare import prepare
 from pipeline.errors import RunError
-from pipeline.optim.schedule import never_thawed
+from pipeline.optim.schedule import unfreeze_warning
 from pipeline.train import pretrained
 from tests.helpers.corpora import SMALL, small
 from tests.helpers.files import columns_of
@@ -211,7 +211,7 @@ def test_layers_that_never_thaw_are_told() -> None:
     groups = [{"params": [nn.Parameter(torch.zeros(1))], "depth": depth} for depth in range(4)]
     for unfreeze, told in ((0.0, ""), (0.3, ""), (0.4, "1 of 4 parts"), (1.0, "3 of 4 parts")):
         optimizer = torch.optim.SGD(groups, lr=1.0)
-        line = never_thawed(
+        line = unfreeze_warning(
             optimizer, settings.model_copy(update={"unfreeze": unfreeze}), settings.epochs
         )
         assert told in line
