@@ -1,7 +1,8 @@
 """Headrace: distributed training of recurrent networks on large text corpora.
 
-Data goes through the package once, downwards: corpus (raw files to shards), stream (shards to
-batches), models (tensors to tensors), tasks (fields, model, loss, metrics), train (the loop).
+Data goes one way through the package, and imports go one way: corpus (raw files to shards), stream
+(shards to batches), tasks and models (batches to losses and metrics), train (the loop). The map is
+docs/architecture.md.
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -1,49 +1,93 @@
-"""What the entry points share: `--config`, overrides, `--help` with every key, exit statuses."""
+"""Shared by all commands: `--config`, overrides, `--help` with every key, logging, exit statuses."""
 
 import argparse
 import os
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
 from pipeline.errors import ConfigError, HeadraceError
 
-FIRST_RANK_SPEAKS = 15
-"""Seconds that the other ranks of a node wait with an error that its first prints: torchrun ends
-them once that one has left, and would end that one unheard if another left before it."""
+ERROR_DELAY = 15
+"""Seconds that the other ranks of a node wait after an error that its first rank prints.
+
+torchrun ends all ranks once one has exited, and could end the first before it has printed.
+"""
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose errors are printed as others are, by one rank."""
+    """A parser whose errors are printed like all others, by one rank."""
 
     def error(self, message: str) -> NoReturn:
-        raise ConfigError(f"{message}; --help shows how it is used")
+        raise ConfigError(f"{message}; --help shows the usage")
 
 
-def parser(description: str) -> Parser:
-    return Parser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+def make_parser(program: str, description: str | None) -> Parser:
+    """Return a parser with the options that all commands have."""
+    parser = Parser(
+        prog=program,
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    level = parser.add_mutually_exclusive_group()
+    level.add_argument(
+        "-q", "--quiet", action="store_const", dest="verbosity", const=-1, default=0,
+        help="show warnings and errors only",
+    )  # fmt: skip
+    level.add_argument(
+        "-v", "--verbose", action="store_const", dest="verbosity", const=1,
+        help="show debugging messages too",
+    )  # fmt: skip
+    return parser
 
 
-def config_parser(description: str) -> Parser:
-    """A parser for `[--config FILE] [key=value ...]` whose help lists every key."""
+def make_config_parser(program: str, description: str | None) -> Parser:
+    """Return a parser for `[--config FILE] [key=value ...]` whose help lists every key."""
     from pipeline.config import DEFAULT, help_text
 
-    args = parser(description)
-    args.epilog = f"keys, with their defaults:\n{help_text()}"
-    args.add_argument("--config", type=Path, metavar="FILE", help=f"YAML file [{DEFAULT.name}]")
-    args.add_argument("overrides", nargs="*", metavar="key=value", help="such as train.lr=1e-3")
-    return args
+    parser = make_parser(program, description)
+    parser.epilog = f"keys, with their defaults:\n{help_text()}"
+    parser.add_argument(
+        "--config",
+        type=Path,
+        metavar="FILE",
+        help=f"YAML file, or the name of a bundled config [{DEFAULT.stem}]",
+    )
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="such as train.lr=1e-3")
+    return parser
+
+
+def make_run_parser(program: str, description: str | None, override: str) -> Parser:
+    """Return a parser for commands that use a trained run."""
+    parser = make_parser(program, description)
+    parser.add_argument(
+        "--run", type=Path, required=True, metavar="RUN_DIR", help="folder of the run"
+    )
+    parser.add_argument(
+        "--checkpoint", type=Path, metavar="DIR", help="a checkpoint [the best of the run]"
+    )
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help=f"such as {override}")
+    return parser
+
+
+def parse(parser: Parser, arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Parse a command line (sys.argv if None) and configure logging."""
+    parsed = parser.parse_intermixed_args(arguments)
+    from pipeline.runtime.logs import configure_logging
+
+    configure_logging(parsed.verbosity)
+    return parsed
 
 
 def run(main: Callable[[], None], *, at_once: bool = False) -> NoReturn:
-    """Run an entry point and end the process with its status.
+    """Run a command and end the process with its exit status.
 
-    A user's mistake prints its lines, on each node's first rank alone unless another rank met it
-    alone, and exits with 2. `at_once` skips the interpreter's finalisation, in which the threads
-    of a process group now and then abort a process that has done its work.
+    A user's mistake prints its lines and exits with 2. Only the first rank of each node prints
+    them, except where another rank may have met the error alone. `at_once` skips the interpreter's
+    finalization, in which the threads of a process group can abort a process that is done.
     """
     status = _status(main)
     if at_once:
@@ -62,7 +106,7 @@ def _status(main: Callable[[], None]) -> int:
         if os.environ.get("LOCAL_RANK", "0") == "0" or error.local:
             print(*(prefix + line for line in error.lines), sep="\n", file=sys.stderr)
         else:
-            time.sleep(FIRST_RANK_SPEAKS)
+            time.sleep(ERROR_DELAY)
         return 2
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)

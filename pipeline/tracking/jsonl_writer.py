@@ -11,6 +11,8 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from pipeline.storage.atomic import write_file
+
 
 class JsonlWriter:
     """Appends lines to a metrics file after removing the lines past `step`.
@@ -51,11 +53,5 @@ def read(path: Path) -> list[dict[str, float]]:
 
 def _truncate_after(path: Path, step: int) -> None:
     """Atomically replace the file by its lines up to and including `step`."""
-    temporary = path.with_name(f".tmp-{path.name}")
-    with temporary.open("w", encoding="utf-8") as file:
-        for line in read(path):
-            if line["step"] <= step:
-                file.write(json.dumps(line) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    lines = (json.dumps(line) + "\n" for line in read(path) if line["step"] <= step)
+    write_file(path, "".join(lines))

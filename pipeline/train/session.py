@@ -174,8 +174,8 @@ def _describe_kernels(config: Config, world: World, chosen: precision.Precision)
     model, dtype = config.model, precision.TYPES[chosen.name]
     if not model.native:
         return ""
-    zoned = bool(model.zoneout or model.zoneout_memory)
-    return f", {kernels.describe(model.cell, world.device, dtype, zoneout=zoned)}"
+    zoneout = bool(model.zoneout or model.zoneout_memory)
+    return f", {kernels.describe(model.cell, world.device, dtype, zoneout=zoneout)}"
 
 
 def _summarize(trainer: Trainer) -> Summary:

@@ -1,0 +1,49 @@
+"""`python -m pipeline.cli COMMAND` and the `headrace` command."""
+
+import sys
+from importlib import import_module
+
+from pipeline import __version__
+from pipeline.cli import common
+from pipeline.errors import ConfigError
+
+COMMANDS = {
+    "prepare": "make the dataset of a config",
+    "train": "train, or resume training, in one process (several: torchrun -m pipeline.cli train)",
+    "evaluate": "evaluate a run on raw labeled data",
+    "predict": "predict with a run, line by line",
+}
+
+
+def main() -> None:
+    """Run the command that the first argument names."""
+    name, *arguments = sys.argv[1:] or ["--help"]
+    common.run(lambda: _dispatch(name, arguments), at_once=name == "train")
+
+
+def _dispatch(name: str, arguments: list[str]) -> None:
+    if name in ("-h", "--help"):
+        print(_usage())
+    elif name == "--version":
+        print(f"headrace {__version__}")
+    elif name in COMMANDS:
+        import_module(f"pipeline.cli.{name}").main(arguments)
+    else:
+        raise ConfigError(f"{name}: no such command; use one of {', '.join(COMMANDS)}")
+
+
+def _usage() -> str:
+    lines = [f"  {name:10} {text}" for name, text in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: headrace COMMAND [options] [key=value ...]",
+            "",
+            *lines,
+            "",
+            "headrace COMMAND --help shows a command's options and all keys.",
+        ]
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,23 @@
+"""Train, or resume training.
+
+    headrace train [--config FILE] [key=value ...]                      one process
+    torchrun --nproc_per_node=4 -m pipeline.cli train [key=value ...]   several
+
+Uses GPUs if there are any, else CPU cores. The same command resumes a stopped run.
+"""
+
+from collections.abc import Sequence
+
+from pipeline.cli import common
+
+
+def main(arguments: Sequence[str] | None = None, program: str = "headrace train") -> None:
+    args = common.parse(common.make_config_parser(program, __doc__), arguments)
+
+    from pipeline import config
+    from pipeline.runtime.launcher import end_with_launcher
+
+    end_with_launcher()  # before torch is loaded
+    from pipeline.train.session import train
+
+    train(config.load(args.config, args.overrides))
