@@ -1,21 +1,24 @@
-"""How fast recurrent layers are on one GPU, forward and backward, in every way there is of running
-them.
+"""Benchmark recurrent layers on one GPU, forward and backward, with every available implementation.
 
     python benchmarks/gpu.py [--cells lstm gru goru] [--hidden 128 256 512] [--json FILE]
 
-Two layers of H units in both directions over H features, T tokens, B rows of full length, in bf16
-and fp16. Per shape, in turn, medians of repeated passes: tokens a second, and the share of the rate
-at which the GPU multiplies two matrices of 8192 x 8192 in that type.
+The network is two bidirectional layers of H hidden units over H input features, on batches of B
+rows that are all T tokens long, in bf16 and fp16. For each shape the table shows the tokens per
+second of the median pass, and the achieved share of the rate at which the GPU multiplies two
+8192 x 8192 matrices of the same type.
 
-  turned   each layer and direction alone, over copies in which rows are reversed (this project's)
-  packed   the whole stack at once over packed rows (nn.LSTM, nn.GRU)
-  padded   the whole stack at once over padded rows, which is right only if all are equally long
-  triton   the loop of pipeline/kernels/gpu.py (gru, goru)
-  loop     token by token in torch's operations
-  flashrnn the package of that name, as many passes, where it is installed (lstm); its loop alone,
-           without the products of the inputs, so its share is of fewer operations
+  reversed each layer and direction on its own; the backward direction reads reversed copies of the
+           rows (this project's implementation)
+  packed   the whole stack in one call over packed sequences (nn.LSTM, nn.GRU)
+  padded   the whole stack in one call over padded rows; correct only if all rows have equal length
+  triton   the loop in pipeline/kernels/gpu.py (gru, goru)
+  loop     token by token in torch operations
+  flashrnn the package of that name, if it is installed (lstm): its loop alone, once per layer and
+           direction, without the input projections, so its share counts fewer operations
 
-With --profile the kernels that cuDNN chose for a shape are named, too.
+--profile also prints the slowest kernels of each implementation, among them those that cuDNN chose.
+
+Shapes: T tokens, B rows, H hidden units.
 """
 
 import argparse
@@ -41,10 +44,11 @@ from benchmarks.machine import product_rate  # noqa: E402
 from pipeline.kernels import loops  # noqa: E402
 from pipeline.models.cells import CELLS  # noqa: E402
 from pipeline.models.encoder import encoder  # noqa: E402
+from pipeline.models.layers.recurrent import Layer, Stack  # noqa: E402
 from pipeline.models.settings import ModelSettings  # noqa: E402
 
-TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
-OWN_STACK = {"elman": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+TORCH_STACKS = {"elman": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
 LAYERS = 2
 DEVICE = torch.device("cuda")
 
@@ -54,65 +58,71 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--cells", nargs="+", choices=CELLS, default=["lstm", "gru", "goru"])
-    parser.add_argument("--types", nargs="+", choices=TYPES, default=list(TYPES))
+    parser.add_argument("--types", nargs="+", choices=DTYPES, default=list(DTYPES))
     parser.add_argument("--hidden", nargs="+", type=int, default=[128, 256, 512, 1024])
     parser.add_argument("--tokens", nargs="+", type=int, default=[200, 400])
     parser.add_argument("--rows", nargs="+", type=int, default=[64, 128, 256])
-    parser.add_argument("--profile", action="store_true")
-    parser.add_argument("--json", type=Path, help="write the figures here too")
+    parser.add_argument("--profile", action="store_true", help="print the slowest kernels")
+    parser.add_argument("--json", type=Path, help="also write the measurements to this file")
     args = parser.parse_args()
     if not torch.cuda.is_available():
-        parser.exit(1, "no GPU is at hand: benchmarks/cells.py measures a CPU\n")
+        parser.exit(1, "no GPU is available; use benchmarks/cells.py to measure a CPU\n")
     print(f"{torch.cuda.get_device_name()}; cuDNN {torch.backends.cudnn.version()}, "
           f"Python {platform.python_version()}, torch {torch.__version__}; "
           f"{datetime.date.today()}\n")  # fmt: skip
     print("| cell | type | H | T | B | million tokens/s (share of the rate) |\n" + "|---" * 6 + "|")
-    found = []
+    measurements = []
     shapes = itertools.product(args.cells, args.types, args.hidden, args.tokens, args.rows)
-    for cell, name, hidden, tokens, rows in shapes:
-        rate = product_rate(TYPES[name])
-        ways = contenders(cell, TYPES[name], hidden, tokens, rows)
-        # forward, and backward to the inputs and to the weights, of two directions; the first layer
-        # reads H features and the second 2 H
+    for cell, dtype_name, hidden, tokens, rows in shapes:
+        rate = product_rate(DTYPES[dtype_name])
+        implementations = build_implementations(cell, DTYPES[dtype_name], hidden, tokens, rows)
+        # forward, backward to the inputs and backward to the weights, in two directions; the first
+        # layer reads H features and the second 2 H
         gates = CELLS[cell].gates
         operations = 3 * 2 * 2 * gates * hidden * (2 * hidden + 3 * hidden)
-        told = []
-        for way, run in ways.items():
+        results = []
+        for way, run in implementations.items():
             try:
-                seconds = timed(run)
-            except Exception as error:  # the others are worth measuring all the same
-                told.append(f"{way} failed: {str(error).splitlines()[0]}")
+                seconds = median_time(run)
+            except Exception as error:  # keep measuring the other implementations
+                results.append(f"{way} failed: {str(error).splitlines()[0]}")
                 continue
             speed = tokens * rows / seconds
             share = operations * (2 / 5 if way == "flashrnn" else 1) * speed / rate
-            found.append({"cell": cell, "type": name, "hidden": hidden, "tokens": tokens,
-                          "rows": rows, "way": way, "seconds": seconds, "rate": rate})  # fmt: skip
-            told.append(f"{way} {speed / 1e6:.2f} ({share:.1%})")
+            measurements.append({"cell": cell, "type": dtype_name, "hidden": hidden,
+                                 "tokens": tokens, "rows": rows, "way": way, "seconds": seconds,
+                                 "rate": rate})  # fmt: skip
+            results.append(f"{way} {speed / 1e6:.2f} ({share:.1%})")
             if args.profile:
-                print(f"{cell} {name} {hidden} {tokens} {rows} {way}:\n{profile(run)}",
+                print(f"{cell} {dtype_name} {hidden} {tokens} {rows} {way}:\n{profile(run)}",
                       file=sys.stderr)  # fmt: skip
-        print(f"| {cell} | {name} | {hidden} | {tokens} | {rows} | {', '.join(told)} |", flush=True)
+        print(f"| {cell} | {dtype_name} | {hidden} | {tokens} | {rows} | {', '.join(results)} |",
+              flush=True)  # fmt: skip
         if args.json:
-            args.json.write_text(json.dumps(found, indent=1) + "\n")
+            args.json.write_text(json.dumps(measurements, indent=1) + "\n")
 
 
-def contenders(
+def build_implementations(
     cell: str, dtype: torch.dtype, hidden: int, tokens: int, rows: int
 ) -> dict[str, Callable[[], None]]:
+    """Return the implementations of a cell by name; each runs one forward and backward pass."""
     torch.manual_seed(0)
     settings = ModelSettings(cell=cell, hidden=hidden, layers=LAYERS)
     stack = encoder(hidden, settings).to(DEVICE)
-    x = torch.randn(tokens, rows, hidden, device=DEVICE, requires_grad=True)
-    lengths = torch.full((rows,), tokens, device=DEVICE)
-    dy = torch.randn(tokens, rows, 2 * hidden, device=DEVICE)
+    assert isinstance(stack, Stack)
+    layers = [layer for layer in stack.layers if isinstance(layer, Layer)]
+    x = torch.randn(tokens, rows, hidden, device=DEVICE, requires_grad=True)  # [T, B, H]
+    lengths = torch.full((rows,), tokens, device=DEVICE)  # [B]
+    dy = torch.randn(tokens, rows, 2 * hidden, device=DEVICE)  # [T, B, 2*H]
+    kernel_settings: Any = loops
 
     def backward(y: Tensor, parameters: list[Tensor]) -> None:
         torch.autograd.grad(y, parameters, dy.to(y.dtype), allow_unused=True)
 
-    def ours(native: bool, on_a_gpu: tuple[str, ...]) -> Callable[[], None]:
+    def stack_pass(native: bool, triton_cells: tuple[str, ...]) -> Callable[[], None]:
         def run() -> None:
-            loops.ON_A_GPU = on_a_gpu
-            for layer in stack.layers:
+            kernel_settings.TRITON_CELLS = triton_cells
+            for layer in layers:
                 layer.native = native
             with torch.autocast(DEVICE.type, dtype):
                 y, _ = stack(x, lengths, lengths)
@@ -120,39 +130,42 @@ def contenders(
 
         return run
 
-    ways = {"turned" if cell in OWN_STACK else "loop": ours(False, ())}
+    implementations = {"reversed" if cell in TORCH_STACKS else "loop": stack_pass(False, ())}
     if cell in ("gru", "goru"):
-        ways["triton"] = ours(True, (cell,))
-    if cell not in OWN_STACK:
-        return ways
-    own = OWN_STACK[cell](hidden, hidden, LAYERS, bidirectional=True).to(DEVICE)
+        implementations["triton"] = stack_pass(True, (cell,))
+    if cell not in TORCH_STACKS:
+        return implementations
+    torch_stack = TORCH_STACKS[cell](hidden, hidden, LAYERS, bidirectional=True).to(DEVICE)
 
-    ends = lengths.cpu()
+    cpu_lengths = lengths.cpu()
 
     def padded() -> None:
         with torch.autocast(DEVICE.type, dtype):
-            y, _ = own(x)
-        backward(y, [x, *own.parameters()])
+            y, _ = torch_stack(x)
+        backward(y, [x, *torch_stack.parameters()])
 
     def packed() -> None:
         with torch.autocast(DEVICE.type, dtype):
-            y, _ = own(pack_padded_sequence(x, ends))
-        torch.autograd.grad(y.data, [x, *own.parameters()], dy.to(y.data.dtype).flatten(0, 1))
+            y, _ = torch_stack(pack_padded_sequence(x, cpu_lengths))
+        parameters = [x, *torch_stack.parameters()]
+        torch.autograd.grad(y.data, parameters, dy.to(y.data.dtype).flatten(0, 1))
 
-    ways |= {"packed": packed, "padded": padded}
+    implementations |= {"packed": packed, "padded": padded}
     if cell == "lstm" and importlib.util.find_spec("flashrnn"):
-        ways["flashrnn"] = flashrnn(dtype, hidden, tokens, rows)
-    return ways
+        implementations["flashrnn"] = flashrnn_loops(dtype, hidden, tokens, rows)
+    return implementations
 
 
-def flashrnn(dtype: torch.dtype, hidden: int, tokens: int, rows: int) -> Callable[[], None]:
-    """Its loop alone, once a layer and direction, on what the input's product would be."""
+def flashrnn_loops(dtype: torch.dtype, hidden: int, tokens: int, rows: int) -> Callable[[], None]:
+    """Run FlashRNN's loop once per layer and direction, on random input projections."""
     from flashrnn import flashrnn as scan
 
-    options = {"device": DEVICE, "dtype": dtype}
-    wx = torch.randn(rows, tokens, 4, 1, hidden, **options).requires_grad_()
-    weights = (torch.randn(4, 1, hidden, hidden, **options) * hidden**-0.5).requires_grad_()
-    bias = torch.zeros(4, 1, hidden, **options).requires_grad_()
+    def randn(*shape: int) -> Tensor:
+        return torch.randn(*shape, device=DEVICE, dtype=dtype)
+
+    wx = randn(rows, tokens, 4, 1, hidden).requires_grad_()  # [B, T, 4 gates, 1 head, H]
+    weights = (randn(4, 1, hidden, hidden) * hidden**-0.5).requires_grad_()
+    bias = torch.zeros(4, 1, hidden, device=DEVICE, dtype=dtype).requires_grad_()
 
     def run() -> None:
         for _ in range(2 * LAYERS):
@@ -164,27 +177,27 @@ def flashrnn(dtype: torch.dtype, hidden: int, tokens: int, rows: int) -> Callabl
     return run
 
 
-def timed(run: Callable[[], Any], repeats: int = 7) -> float:
-    """The median seconds of a run, after three to warm up."""
+def median_time(run: Callable[[], Any], repeats: int = 7) -> float:
+    """Return the median seconds of a call, after three warm-up calls."""
     for _ in range(3):
         run()
-    found = []
+    times = []
     for _ in range(repeats):
         start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
         start.record()
         run()
         end.record()
         end.synchronize()
-        found.append(start.elapsed_time(end) / 1e3)
-    return statistics.median(found)
+        times.append(start.elapsed_time(end) / 1e3)
+    return statistics.median(times)
 
 
 def profile(run: Callable[[], None]) -> str:
-    """The five kernels that took most of a run."""
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as found:
+    """Return a table of the five kernels that took most of the time."""
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profiler:
         run()
         torch.cuda.synchronize()
-    return found.key_averages().table(sort_by="cuda_time_total", row_limit=5)
+    return profiler.key_averages().table(sort_by="cuda_time_total", row_limit=5)
 
 
 if __name__ == "__main__":

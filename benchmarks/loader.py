@@ -1,24 +1,27 @@
-"""How fast this project's loader delivers training batches, beside others, on the same rows.
+"""Compare the throughput of this project's data loader with other loaders on the same rows.
 
     python benchmarks/loader.py [--jsonl FILE --text COLUMN] [--rounds 3] [--json FILE]
 
-Wants the packages of benchmarks/requirements.txt. Corpora: the default one (configs/imdb.yaml) and
-any JSONL file, cut at --max-tokens; both prepared by this project, and their tokenized training
-rows given to all systems alike. A corpus without labels gets the parity of the row's number.
+Requires the packages in benchmarks/requirements.txt. The corpora are the default one
+(configs/imdb.yaml) and optionally a JSONL file, both truncated to --max-tokens. This project
+prepares them, and all systems get the same tokenized training rows. In a corpus without labels,
+row i gets the label i % 2.
 
-Every stage runs in a process of its own, pinned to one core, torch on one thread; in each round
-the systems take turns. Shuffling is on everywhere. The columns:
+Each stage runs in a separate process that is pinned to one core and uses one torch thread; in each
+round the systems take turns. All systems shuffle. The columns:
 
-  converts    seconds from rows in memory to the system's files
-  disk / raw  bytes of these files over two bytes a token
-  tokens/s    non-padding tokens delivered in padded int64 batches with lengths and labels: median
-              (least to most) of all epochs of all rounds, one to warm up in each process left out
-  ratio       to the fastest other system (arrays in memory are none)
-  not padding share of the delivered tokens
-  resumes     seconds from a made loader to the first batch after 90 % of an epoch, in a fresh
-              process; "exact" if this batch is bit for bit the one that would have come
-  memory      greatest resident memory (VmHWM) less that after imports (VmRSS) of the process that
-              delivers the epochs; pages of files that are mapped into memory count in both
+  converts    seconds to write rows from memory to the system's files
+  disk / raw  size of these files, divided by two bytes per token
+  tokens/s    non-padding tokens per second, delivered in padded int64 batches with lengths and
+              labels: median (min to max) of all epochs of all rounds, without one warm-up
+              epoch per process
+  ratio       speed relative to the fastest other system (in-memory arrays do not count as one)
+  not padding share of the delivered tokens that are not padding
+  resumes     milliseconds from a constructed loader to the first batch after 90 % of an epoch, in a
+              fresh process; "exact" if this batch is bitwise identical to the batch that an
+              uninterrupted epoch yields there
+  memory      peak resident memory (VmHWM) minus the resident memory after imports (VmRSS), in the
+              process that delivers the epochs; both include pages of memory-mapped files
 """
 
 import argparse
@@ -37,18 +40,15 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from loaders import ARRAYS, HEADRACE, OTHERS, SYSTEMS
-
 REPOSITORY = Path(__file__).parents[1]
 sys.path.insert(0, str(REPOSITORY))
+
+from benchmarks.loaders import ARRAYS, HEADRACE, OTHERS, SYSTEMS  # noqa: E402
 
 PACKAGES = {
     "webdataset": "webdataset", "mosaicml": "mosaicml-streaming", "litdata": "litdata",
     "huggingface": "datasets",
 }  # fmt: skip
-COLUMNS = (
-    "settings", "converts", "disk / raw", "tokens/s", "ratio", "not padding", "resumes", "memory",
-)  # fmt: skip
 Results = dict[str, dict[str, Any]]
 
 
@@ -56,44 +56,48 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--jsonl", type=Path, help="another corpus (also .gz)")
-    parser.add_argument("--text", default="text", help="its column of texts [text]")
-    parser.add_argument("--max-tokens", type=int, default=400, help="where it is cut [400]")
-    parser.add_argument("--rounds", type=int, default=3, help="turns of each system [3]")
-    parser.add_argument("--json", type=Path, help="write the figures here too")
+    parser.add_argument("--jsonl", type=Path, help="a second corpus, as .jsonl or .jsonl.gz")
+    parser.add_argument("--text", default="text", help="text column of the JSONL file [text]")
+    parser.add_argument("--max-tokens", type=int, default=400, help="maximum tokens per row [400]")
+    parser.add_argument("--rounds", type=int, default=3, help="runs of each system [3]")
+    parser.add_argument("--json", type=Path, help="also write the measurements to this file")
     args = parser.parse_args()
     if args.rounds < 1:
-        parser.error(f"--rounds={args.rounds}: nothing would be measured; give 1 or more")
+        parser.error(f"--rounds={args.rounds}: nothing would be measured; use 1 or more")
 
-    found: dict[str, Any] = {"machine": machine(), "command": shlex.join(["python", *sys.argv])}
-    print(f"{found['machine']}\n\n    {found['command']}")
+    output: dict[str, Any] = {"machine": machine(), "command": shlex.join(["python", *sys.argv])}
+    print(f"{output['machine']}\n\n    {output['command']}")
     corpora: dict[str, Callable[[Path], Any]] = {
         "film reviews": lambda folder: film_reviews(folder, args)
     }
     if args.jsonl:
         corpora[args.jsonl.name] = lambda folder: jsonl(folder, args)
-    for name, rows_of in corpora.items():
+    for name, prepare_rows in corpora.items():
         with tempfile.TemporaryDirectory() as folder:
-            rows = rows_of(Path(folder))
-            measured = measure(rows, Path(folder), args.rounds)
-        found[name] = measured
-        report(name, measured)
+            rows = prepare_rows(Path(folder))
+            results = measure(rows, Path(folder), args.rounds)
+        output[name] = results
+        report(name, results)
     if args.json:
-        args.json.write_text(json.dumps(found, indent=1) + "\n")
+        args.json.write_text(json.dumps(output, indent=1) + "\n")
 
 
 def film_reviews(folder: Path, args: argparse.Namespace) -> Any:
+    """Prepare the default corpus and return its training rows."""
     from pipeline import config, tasks
     from pipeline.corpus.prepare.prepare import prepare
 
-    cut = [f"corpus.max_tokens={args.max_tokens}", "corpus.vocab_size=16000"]
-    cut.append(f"corpus.shards={folder}/prepared")
-    settings = config.load(None, cut)
+    overrides = [
+        f"corpus.max_tokens={args.max_tokens}", "corpus.vocab_size=16000",
+        f"corpus.shards={folder}/prepared",
+    ]  # fmt: skip
+    settings = config.load(None, overrides)
     fields = tasks.get(settings.task.name).fields(settings.corpus)
-    return training_rows(prepare(settings.corpus, fields, quietly))
+    return training_rows(prepare(settings.corpus, fields))
 
 
 def jsonl(folder: Path, args: argparse.Namespace) -> Any:
+    """Prepare the JSONL file and return its training rows."""
     from pipeline.corpus.field_spec import FieldSpec
     from pipeline.corpus.prepare.prepare import prepare
     from pipeline.corpus.settings import CorpusSettings
@@ -105,15 +109,17 @@ def jsonl(folder: Path, args: argparse.Namespace) -> Any:
         max_tokens=args.max_tokens,
         validation=0.01,
     )
-    return training_rows(prepare(settings, (FieldSpec("tokens", args.text, "text"),), quietly))
+    fields = (FieldSpec("tokens", args.text, "text"),)
+    return training_rows(prepare(settings, fields))
 
 
 def training_rows(manifest: Any) -> Any:
-    """The rows of the training split, out of its shards as plain webdataset reads them."""
+    """Read the rows of the training split from its shards with the webdataset package."""
     import numpy as np
     import pyarrow as pa
     import webdataset as wds
-    from loaders.common import Rows
+
+    from benchmarks.loaders.common import Rows
 
     shards = [str(manifest.shard("train", n)) for n in range(len(manifest.splits["train"].shards))]
     tokens: list[Any] = []
@@ -127,7 +133,10 @@ def training_rows(manifest: Any) -> Any:
 
 
 def measure(rows: Any, folder: Path, rounds: int) -> Results:
-    """All stages of all systems, in turn; the figures of every round by system."""
+    """Run all stages of all systems in turn; return each system's results, one per round.
+
+    Exits if a system does not deliver all rows and tokens in an epoch.
+    """
     tokens = sum(map(len, rows.tokens))
     results: Results = {system: {"raw_bytes": 2 * tokens} for system in SYSTEMS}
     rows.save(folder / "rows")
@@ -140,38 +149,39 @@ def measure(rows: Any, folder: Path, rounds: int) -> Results:
                 print(f"round {number + 1}/{rounds} {stage} {system}", file=sys.stderr)
                 if stage == "convert" and number:
                     shutil.rmtree(folder / system / "data")
-                figures = run(system, stage, folder / system)
-                results[system].setdefault(stage, []).append(figures)
-                if stage == "epochs" and (figures["rows"], figures["tokens"]) != (
+                result = run(system, stage, folder / system)
+                results[system].setdefault(stage, []).append(result)
+                if stage == "epochs" and (result["rows"], result["tokens"]) != (
                     len(rows.tokens),
                     tokens,
                 ):
                     raise SystemExit(
-                        f"error: {system} delivered {figures['rows']:,} rows of "
-                        f"{figures['tokens']:,} tokens in an epoch, not {len(rows.tokens):,} of "
-                        f"{tokens:,}; its figures would not be comparable"
+                        f"error: {system} delivered {result['rows']:,} rows with "
+                        f"{result['tokens']:,} tokens in an epoch instead of "
+                        f"{len(rows.tokens):,} rows with {tokens:,} tokens; its measurements "
+                        "would not be comparable"
                     )
     return results
 
 
 def run(system: str, stage: str, folder: Path) -> Any:
-    """Start a contender; its figures are the last line it prints."""
-    paths = os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "benchmarks")])
-    done = subprocess.run(
-        [sys.executable, "-m", "loaders.process", system, stage, str(folder)],
-        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": paths},
+    """Run one stage of one system in a subprocess; return the result that it prints last."""
+    process = subprocess.run(
+        [sys.executable, "-m", "benchmarks.loaders.process", system, stage, str(folder)],
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)},
         capture_output=True,
         text=True,
     )
-    if done.returncode:
-        raise SystemExit(f"error: {system} failed at {stage}:\n{done.stderr}")
-    return json.loads(done.stdout.splitlines()[-1])
+    if process.returncode:
+        raise SystemExit(f"error: {system} failed at stage {stage}:\n{process.stderr}")
+    return json.loads(process.stdout.splitlines()[-1])
 
 
 def report(name: str, results: Results) -> None:
+    """Print the table of one corpus."""
     speeds = {
-        system: [speed for epochs in found["epochs"] for speed in epochs["tokens_per_s"]]
-        for system, found in results.items()
+        system: [speed for epochs in stages["epochs"] for speed in epochs["tokens_per_s"]]
+        for system, stages in results.items()
     }
     fastest = max(statistics.median(speeds[system]) for system in OTHERS)
     rows, tokens = (results[HEADRACE]["epochs"][0][key] for key in ("rows", "tokens"))
@@ -180,20 +190,20 @@ def report(name: str, results: Results) -> None:
         "| | settings | converts | disk / raw | tokens/s | ratio | not padding | resumes | memory |"
     )
     print("|---|---|---|---|---|---|---|---|---|")
-    for system, found in results.items():
-        epochs, speed = found["epochs"], statistics.median(speeds[system])
-        least, most = millions(min(speeds[system])), millions(max(speeds[system]))
-        resumed = f"{1000 * middle(found['resume'], 'seconds'):.0f} ms, {exactness(found)}"
+    for system, stages in results.items():
+        epochs, speed = stages["epochs"], statistics.median(speeds[system])
+        lowest, highest = millions(min(speeds[system])), millions(max(speeds[system]))
+        resumed = f"{1000 * median(stages['resume'], 'seconds'):.0f} ms, {exactness(stages)}"
         cells = [
             title(system),
             epochs[0]["settings"],
-            f"{middle(found['convert'], 'seconds'):.2f} s",
-            f"{found['convert'][0]['bytes'] / found['raw_bytes']:.3f}",
-            f"{millions(speed)} ({least} to {most})",
+            f"{median(stages['convert'], 'seconds'):.2f} s",
+            f"{stages['convert'][0]['bytes'] / stages['raw_bytes']:.3f}",
+            f"{millions(speed)} ({lowest} to {highest})",
             f"{speed / fastest:.2f}x",
-            f"{middle(epochs, 'not_padding'):.3f}",
+            f"{median(epochs, 'not_padding'):.3f}",
             f"{resumed}: {epochs[0]['resuming']}",
-            f"{middle(epochs, 'peak_bytes') / 1e6:.0f} MB",
+            f"{median(epochs, 'peak_bytes') / 1e6:.0f} MB",
         ]
         if system == ARRAYS:
             cells[2] = cells[3] = "-"
@@ -201,34 +211,32 @@ def report(name: str, results: Results) -> None:
 
 
 def title(system: str) -> str:
+    """Return a system's package name and version."""
     return f"{PACKAGES[system]} {version(PACKAGES[system])}" if system in PACKAGES else system
 
 
-def middle(rounds: list[Any], key: str) -> float:
-    return statistics.median(figures[key] for figures in rounds)
+def median(rounds: list[Any], key: str) -> float:
+    return statistics.median(result[key] for result in rounds)
 
 
 def millions(speed: float) -> str:
     return f"{speed / 1e6:.1f} M"
 
 
-def exactness(found: Any) -> str:
-    """Whether the batch after resuming was the expected one, in every round."""
-    pairs = zip(found["save"], found["resume"], strict=True)
+def exactness(stages: Any) -> str:
+    """Return "exact" if the batch after resuming was the expected one in every round."""
+    pairs = zip(stages["save"], stages["resume"], strict=True)
     return "exact" if all(a["next"] == b["next"] for a, b in pairs) else "not exact"
 
 
 def machine() -> str:
+    """Return the CPU's name, the versions of the main packages and the date."""
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     cpu = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     return (
         f"One core of {cpu}; Python {platform.python_version()}, torch {version('torch')}, "
         f"numpy {version('numpy')}; {datetime.date.today()}"
     )
-
-
-def quietly(line: str) -> None:
-    print(line, file=sys.stderr)
 
 
 if __name__ == "__main__":

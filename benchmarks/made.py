@@ -1,9 +1,10 @@
-"""Made raw files in the shape of a config's corpus, for machines that do not have it.
+"""Synthetic raw files that imitate a config's corpus, for machines that do not have the real one.
 
-As many words a row on average as the real one has tokens (log-normal, cut at the config's longest),
-as many different ones as the config's vocabulary takes tokens, the k-th likeliest drawn as often as
-1 / k: nearly all are one token, of subwords too, and these fill the vocabulary. Pixels are noise.
-What is said means nothing, so only speed can be measured on them.
+The number of words per row is log-normal with the mean number of tokens of the real corpus, cut at
+the config's maximum. There are as many distinct words as the config's vocabulary has tokens, and
+the k-th most frequent word occurs with a frequency proportional to 1 / k. Almost every word becomes
+one token, with subword tokenizers too, and together the words fill the vocabulary. Images are
+noise. The content is random, so only speed can be measured on these files.
 """
 
 import csv
@@ -24,48 +25,53 @@ from PIL import Image
 from pipeline.config import Config
 
 HELD_OUT = 64
-"""Rows for validation, which is not measured."""
+"""Validation rows; benchmarks do not measure them."""
 
 
 @dataclass(frozen=True)
 class Shape:
-    """Of the rows of a corpus."""
+    """Length and vocabulary statistics of a corpus."""
 
     tokens: float
-    """Mean of a row."""
+    """Mean number of tokens per row."""
     sigma: float
-    """Of the logarithm of their number."""
+    """Standard deviation of the logarithm of that number."""
     words: int = 0
-    """In use, if they are not as many as the config's vocabulary takes."""
+    """Number of distinct words; 0: the config's vocabulary size."""
 
 
 class Words:
-    """Rows of words a, b, ..., z, aa, ab, ...; among the first are all that there are."""
+    """Random rows of the words a, b, ..., z, aa, ab, ...; the first rows contain every word."""
 
     def __init__(self, config: Config, shape: Shape) -> None:
-        self._shape, self._longest = shape, config.corpus.max_tokens
-        self._words = shape.words or config.corpus.vocab_size
-        self._draw = np.random.default_rng(0)
-        self._begun = False
+        self._shape, self._max_length = shape, config.corpus.max_tokens
+        self._vocab_size = shape.words or config.corpus.vocab_size
+        self._rng = np.random.default_rng(0)
+        self._all_words_used = False
 
     def lengths(self, rows: int) -> NDArray[np.int64]:
+        """Draw the number of words of n rows."""
         shape = self._shape
         mean = np.log(shape.tokens) - shape.sigma**2 / 2
-        drawn = self._draw.lognormal(mean, shape.sigma, rows)
-        return np.clip(np.rint(drawn), 1, self._longest).astype(np.int64)
+        lengths = self._rng.lognormal(mean, shape.sigma, rows)
+        return np.clip(np.rint(lengths), 1, self._max_length).astype(np.int64)
 
     def rows(self, lengths: NDArray[np.int64]) -> Iterator[list[str]]:
-        ids = (self._words ** self._draw.random(int(lengths.sum()))).astype(np.int64) - 1
-        if not self._begun:
-            count = min(self._words, len(ids))
-            ids[:count] = self._draw.permutation(self._words)[:count]
-            self._begun = True
+        """Yield rows with the given numbers of words."""
+        ids = (self._vocab_size ** self._rng.random(int(lengths.sum()))).astype(np.int64) - 1
+        if not self._all_words_used:
+            count = min(self._vocab_size, len(ids))
+            ids[:count] = self._rng.permutation(self._vocab_size)[:count]
+            self._all_words_used = True
         for row in np.split(ids, np.cumsum(lengths)[:-1]):
-            yield [spelt(word) for word in row.tolist()]
+            yield [spell(word) for word in row.tolist()]
 
 
-def spelt(number: int) -> str:
-    """The word of a number from 0: letters, as a pre-tokenizer splits figures from them."""
+def spell(number: int) -> str:
+    """Return the word with a number: a for 0, b for 1, ..., aa for 26.
+
+    Words consist of letters only, because a pre-tokenizer would split digits from letters.
+    """
     letters = ""
     while number >= 0:
         number, last = number // 26 - 1, number % 26
@@ -74,7 +80,7 @@ def spelt(number: int) -> str:
 
 
 def write(config: Config, shape: Shape, folder: Path, rows: int) -> list[str]:
-    """Write so many rows, and return the overrides by which `config` reads them."""
+    """Write a corpus of n training rows; return the overrides with which `config` reads it."""
     folder.mkdir(parents=True)
     words = Words(config, shape)
     return [
@@ -90,20 +96,21 @@ def _classification(config: Config, words: Words, folder: Path, rows: int) -> li
         writer.writerow([corpus.text, corpus.label])
         for number, row in enumerate(words.rows(words.lengths(rows + HELD_OUT))):
             writer.writerow([" ".join(row), f"label{number % 2}"])
-    own = ["corpus.input=rows.csv", "corpus.filters={}", "corpus.label_names=[]"]
-    return [*own, _share(rows)]
+    overrides = ["corpus.input=rows.csv", "corpus.filters={}", "corpus.label_names=[]"]
+    return [*overrides, _validation_share(rows)]
 
 
 def _tagging(config: Config, words: Words, folder: Path, rows: int) -> list[str]:
     corpus = config.corpus
     with (folder / "rows.conll").open("w") as file:
         for row in words.rows(words.lengths(rows + HELD_OUT)):
-            for place, word in enumerate(row):
-                tag = f"{'BI'[place % 2]}-{place // 2 % 11}"
+            for position, word in enumerate(row):
+                tag = f"{'BI'[position % 2]}-{position // 2 % 11}"
                 values = {corpus.text: word, corpus.label: tag}
-                file.write(" ".join(values.get(column, "_") for column in corpus.columns) + "\n")
+                cells = (values.get(column, "_") for column in corpus.columns)
+                file.write(" ".join(cells) + "\n")
             file.write("\n")
-    return ["corpus.input=rows.conll", _share(rows)]
+    return ["corpus.input=rows.conll", _validation_share(rows)]
 
 
 def _translation(config: Config, words: Words, folder: Path, rows: int) -> list[str]:
@@ -127,34 +134,35 @@ def _language_modeling(config: Config, words: Words, folder: Path, rows: int) ->
 
 
 def _images(config: Config, words: Words, folder: Path, rows: int) -> list[str]:
-    draw, count = np.random.default_rng(0), rows + HELD_OUT
+    rng, count = np.random.default_rng(0), rows + HELD_OUT
     shape = (count, *config.corpus.image_size)
     for name, values in (
-        ("images", draw.integers(0, 256, shape, np.uint8)),
-        ("labels", draw.integers(0, 10, count, np.uint8)),
+        ("images", rng.integers(0, 256, shape, np.uint8)),
+        ("labels", rng.integers(0, 10, count, np.uint8)),
     ):
         header = bytes([0, 0, 8, values.ndim]) + struct.pack(f">{values.ndim}I", *values.shape)
         (folder / f"{name}.gz").write_bytes(gzip.compress(header + values.tobytes(), 1))
     files = f"{{{config.corpus.image}: images.gz, {config.corpus.label}: labels.gz}}"
-    return [f"corpus.input={files}", _share(rows)]
+    return [f"corpus.input={files}", _validation_share(rows)]
 
 
 def _captioning(config: Config, words: Words, folder: Path, rows: int) -> list[str]:
-    corpus, draw = config.corpus, np.random.default_rng(0)
-    lengths = draw.integers(1, corpus.max_target_tokens, rows + HELD_OUT, endpoint=True)
+    corpus, rng = config.corpus, np.random.default_rng(0)
+    lengths = rng.integers(1, corpus.max_target_tokens, rows + HELD_OUT, endpoint=True)
     images = []
     for _ in lengths:
         file = io.BytesIO()
-        Image.fromarray(draw.integers(0, 256, corpus.image_size, np.uint8)).save(file, "PNG")
+        Image.fromarray(rng.integers(0, 256, corpus.image_size, np.uint8)).save(file, "PNG")
         images.append(file.getvalue())
     captions = [[" ".join(row)] for row in words.rows(lengths)]
     pq.write_table(
         pa.table({corpus.image: images, corpus.target: captions}), folder / "rows.parquet"
     )
-    return ["corpus.input=rows.parquet", "corpus.format=''", "task.beam_size=1", _share(rows)]
+    overrides = ["corpus.input=rows.parquet", "corpus.format=''", "task.beam_size=1"]
+    return [*overrides, _validation_share(rows)]
 
 
-def _share(rows: int) -> str:
+def _validation_share(rows: int) -> str:
     return f"corpus.validation={HELD_OUT / (rows + HELD_OUT)}"
 
 

@@ -1,4 +1,4 @@
-"""Runs of launch/train.py as a user starts them, and how fast they trained."""
+"""Start launch/prepare.py and launch/train.py as a user does, and read the training speed."""
 
 import json
 import os
@@ -13,8 +13,8 @@ LAUNCH = REPOSITORY / "launch"
 
 
 def prepare(overrides: Sequence[str], config: Path | None = None) -> None:
-    """Make the dataset, if it is not there. What that tells goes beside the table."""
-    command = [sys.executable, str(LAUNCH / "prepare.py"), *_given(config), *overrides]
+    """Prepare the dataset if it does not exist; its log goes to stderr, apart from the table."""
+    command = [sys.executable, str(LAUNCH / "prepare.py"), *_config_option(config), *overrides]
     if subprocess.run(command, stdout=sys.stderr).returncode:
         raise SystemExit(2)
 
@@ -22,22 +22,26 @@ def prepare(overrides: Sequence[str], config: Path | None = None) -> None:
 def train(
     folder: Path, steps: int, processes: int, overrides: Sequence[str], config: Path | None = None
 ) -> float:
-    """Non-padding tokens per second of a run in `folder`/run, tracked in MLflow. Its steps are five
-    or more; the first fifth of them, in which MLflow is imported beside them, is start-up."""
+    """Train in `folder`/run, tracked in MLflow; return the non-padding tokens per second.
+
+    `steps` must be at least 5. The first fifth counts as start-up and is not measured, because
+    MLflow is imported at the same time.
+    """
     command = [
         *(sys.executable, "-m", "torch.distributed.run", "--standalone"),
-        *(f"--nproc_per_node={processes}", str(LAUNCH / "train.py"), *_given(config), *overrides),
+        *(f"--nproc_per_node={processes}", str(LAUNCH / "train.py")),
+        *(*_config_option(config), *overrides),
         *(f"train.max_steps={steps}", f"train.log_every={steps // 5}"),
         *(f"run.dir={folder}/run", f"track.uri=sqlite:///{folder}/mlflow.db"),
     ]
     env = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, env=env, capture_output=True, text=True)
-    if done.returncode:
-        raise SystemExit(f"{' '.join(command)}\n{done.stderr}")
+    process = subprocess.run(command, env=env, capture_output=True, text=True)
+    if process.returncode:
+        raise SystemExit(f"error: command failed: {' '.join(command)}\n{process.stderr}")
     lines = map(json.loads, (folder / "run" / "metrics.jsonl").read_text().splitlines())
     speeds = [line["perf/tokens_per_s"] for line in lines if "perf/tokens_per_s" in line]
     return statistics.harmonic_mean(speeds[1:5])
 
 
-def _given(config: Path | None) -> list[str]:
+def _config_option(config: Path | None) -> list[str]:
     return ["--config", str(config)] if config else []

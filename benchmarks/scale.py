@@ -1,13 +1,22 @@
-"""Plan and resume epochs of a million to a billion rows, for 8 to 1,024 ranks.
+"""Measure how long planning and resuming take for a million to a billion rows and 8 to 1,024 ranks.
 
     python benchmarks/scale.py [--rows 1e6 1e9] [--folder FOLDER]
 
-Makes an index of so many rows (lengths log-normal, sigma 0.9, cut at 1,024 tokens; the shards it
-speaks of are not made) and, in a fresh process for each line, opens it as one rank does, plans the
-first window, and resumes at nine tenths of the epoch. Memory is what the process has at its peak
-beyond what it had after its imports, and then the tokens of two windows, of this rank's lanes, that
-a loader holds. Read are the bytes of an epoch over those of the dataset: of shards by nodes of 8
-ranks, of the index by every rank. Training is taken to run at --speed tokens a second on each rank.
+For each number of rows the script writes an index, with log-normal lengths (sigma 0.9, cut at 1,024
+tokens) but without the shards that the index refers to. For each number of ranks a fresh process
+then acts as one rank: it opens the index, plans the first window, and resumes at 90 % of the epoch.
+The columns:
+
+  start         time to open the index and plan the first window
+  resume        time to open the index and plan the window at 90 % of the epoch
+  plan          median time to plan one window
+  train         time to train on a window, at --speed tokens per second on each rank
+  ratio         train divided by plan
+  memory        peak memory of the process minus its memory after imports
+  tokens held   memory for the tokens of two windows in this rank's lanes, as a loader holds them
+  not padding   share of the tokens in a window's batches that are not padding
+  shards read   shard bytes that all nodes of 8 ranks read per epoch, divided by the dataset's size
+  index read    index bytes that all ranks read per epoch, divided by the dataset's size
 """
 
 import argparse
@@ -28,52 +37,52 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 ROWS_PER_BLOCK = 512
-LONGEST = 1024
-BYTES_A_TOKEN = 2
+MAX_LENGTH = 1024
+BYTES_PER_TOKEN = 2
 SALT = 7
-RANKS_A_NODE = 8
+RANKS_PER_NODE = 8
 WORLDS = {8: (24, 16), 64: (64, 16), 256: (256, 4), 1024: (1024, 2)}
-"""Ranks -> lanes, blocks of a lane in a window."""
+"""Number of ranks -> (lanes, blocks per lane in a window)."""
 
 
 def make_index(path: Path, rows: int) -> None:
-    """Write an index that says of every block what one of a real corpus would."""
+    """Write an index whose block records look like those of a real corpus."""
     import numpy as np
 
     from pipeline.corpus.dataset.index import checksums, record_dtype, write_header
 
     blocks = math.ceil(rows / ROWS_PER_BLOCK)
-    draw = np.random.default_rng(0)
-    lengths = np.clip(draw.lognormal(5.2, 0.9, 1 << 22), 1, LONGEST).astype(np.uint16)
+    rng = np.random.default_rng(0)
+    lengths = np.clip(rng.lognormal(5.2, 0.9, 1 << 22), 1, MAX_LENGTH).astype(np.uint16)
     with path.open("wb") as file:
         write_header(file, blocks, ROWS_PER_BLOCK)
         offset = 0
         for first in range(0, blocks, 1 << 12):
             count = min(1 << 12, blocks - first)
             records = np.zeros(count, record_dtype(ROWS_PER_BLOCK))
-            start = int(draw.integers(len(lengths)))
+            start = int(rng.integers(len(lengths)))
             records["lengths"] = np.roll(lengths, start)[: count * ROWS_PER_BLOCK].reshape(
                 count, -1
             )
             records["rows"] = ROWS_PER_BLOCK
             if first + count == blocks:
-                last = rows - (blocks - 1) * ROWS_PER_BLOCK
-                records["rows"][-1], records["lengths"][-1, last:] = last, 0
-            records["bytes"] = records["lengths"].sum(1, dtype=np.int64) * BYTES_A_TOKEN
+                last_rows = rows - (blocks - 1) * ROWS_PER_BLOCK
+                records["rows"][-1], records["lengths"][-1, last_rows:] = last_rows, 0
+            records["bytes"] = records["lengths"].sum(1, dtype=np.int64) * BYTES_PER_TOKEN
             records["offset"] = offset + np.cumsum(records["bytes"]) - records["bytes"]
             offset += int(records["bytes"].sum())
             records["record_crc32"] = checksums(records, SALT, range(first, first + count))
             file.write(records.tobytes())
 
 
-def peak() -> float:
-    """The most memory that this process had at a time, MB."""
+def peak_memory() -> float:
+    """Return the peak resident memory of this process in MB."""
     status = Path("/proc/self/status").read_text()
     return int(status.split("VmHWM:")[1].split()[0]) / 1000
 
 
 def measure(path: Path, rows: int, world: int, budget: int) -> dict[str, float]:
-    """One rank: open, plan the first window, then in the middle of the last tenth of the epoch."""
+    """Measure the last rank: start, resume at 90 % of the epoch, and plan single windows."""
     import numpy as np
 
     from pipeline.storage.local import LocalStore
@@ -82,39 +91,39 @@ def measure(path: Path, rows: int, world: int, budget: int) -> dict[str, float]:
     from pipeline.stream.settings import StreamSettings
 
     lanes, window_blocks = WORLDS[world]
-    before = peak()
+    memory_before = peak_memory()
 
     def plan() -> Plan:
-        split: Any = SimpleNamespace(rows=rows, tokens=0, max_length=LONGEST, salt=SALT)
+        split: Any = SimpleNamespace(rows=rows, tokens=0, max_length=MAX_LENGTH, salt=SALT)
         index = Index(LocalStore(path.parent), path.name, split)
         settings = StreamSettings(
             lanes=lanes, shuffle_window=window_blocks, token_budget=budget * world
         )
         return Plan([PlanSource(index, "0" * 64)], settings, 0)
 
-    begun = time.perf_counter()
+    begin = time.perf_counter()
     opened = plan()
     opened.share(opened.window(0, 0), world - 1, world)
-    start = time.perf_counter() - begun
-    begun = time.perf_counter()
+    start = time.perf_counter() - begin
+    begin = time.perf_counter()
     resumed = plan()
     position = Position(0, int(resumed.windows(0) * 0.9), 1)
     window, _ = next(resumed.from_position(position))
     resumed.share(window, world - 1, world)
-    resume = time.perf_counter() - begun
+    resume = time.perf_counter() - begin
     times = []
     for number in range(3):
-        begun = time.perf_counter()
+        begin = time.perf_counter()
         window = resumed.window(0, number % resumed.windows(0))
         resumed.share(window, world - 1, world)
-        times.append(time.perf_counter() - begun)
-    nodes = max(1, world // RANKS_A_NODE)
+        times.append(time.perf_counter() - begin)
+    nodes = max(1, world // RANKS_PER_NODE)
     sizes = np.array([block.bytes for block in window.blocks])
     fetched = sum(
         sizes[np.unique(resumed.share(window, node, nodes).block)].sum() for node in range(nodes)
     )
     tokens = int(sum(block.lengths.sum(dtype=np.int64) for block in window.blocks))
-    record = 32 + 2 * ROWS_PER_BLOCK
+    record_bytes = 32 + 2 * ROWS_PER_BLOCK
     padded = sum(cut.padded_tokens for update in window.updates for cut in update)
     return {
         "windows": resumed.windows(0),
@@ -123,19 +132,21 @@ def measure(path: Path, rows: int, world: int, budget: int) -> dict[str, float]:
         "plan": sorted(times)[1],
         "tokens": tokens,
         "filled": tokens / padded,
-        "memory": peak() - before,
+        "memory": peak_memory() - memory_before,
         "fetched": fetched / sizes.sum(),
-        "index": len(window.blocks) * record * world / sizes.sum(),
-        "held": 2 * tokens * BYTES_A_TOKEN / world / 1e6,
+        "index": len(window.blocks) * record_bytes * world / sizes.sum(),
+        "held": 2 * tokens * BYTES_PER_TOKEN / world / 1e6,
     }
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rows", nargs="+", type=float, default=[1e6, 1e7, 1e8, 1e9])
-    parser.add_argument("--folder", type=Path, help="where the indices go [a temporary one]")
-    parser.add_argument("--budget", type=int, default=16384, help="padded tokens a rank and update")
-    parser.add_argument("--speed", type=float, default=60_000, help="tokens a second and rank")
+    parser.add_argument("--folder", type=Path, help="parent folder for index files [temporary]")
+    parser.add_argument("--budget", type=int, default=16384, help="token budget per rank [16384]")
+    parser.add_argument("--speed", type=float, default=60_000, help="tokens/s per rank [60000]")
     parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.one:
@@ -144,8 +155,8 @@ def main() -> None:
         return
     print(f"{datetime.now(UTC):%Y-%m-%d}, {platform.machine()}, {os.cpu_count()} cores")
     print(
-        "| rows | ranks | lanes x blocks | start | resume | window planned in | trained on for |"
-        " ratio | memory | tokens held | not padding | shards read | index read |"
+        "| rows | ranks | lanes x blocks | start | resume | plan | train | ratio | memory |"
+        " tokens held | not padding | shards read | index read |"
     )
     print("|" + "---|" * 13)
     with tempfile.TemporaryDirectory(dir=args.folder) as folder:
@@ -154,10 +165,10 @@ def main() -> None:
             make_index(path, rows)
             for world, (lanes, window) in WORLDS.items():
                 command = [sys.executable, __file__, "--budget", str(args.budget), "--one"]
-                done = subprocess.run(
+                process = subprocess.run(
                     [*command, path, str(rows), str(world)], check=True, capture_output=True
                 )
-                m = json.loads(done.stdout)
+                m = json.loads(process.stdout)
                 trained = m["tokens"] / world / args.speed
                 print(
                     f"| {rows:.0e} | {world} | {lanes} x {window} | {m['start']:.2f} s "

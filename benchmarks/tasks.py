@@ -1,22 +1,23 @@
-"""How fast each task trains, and how near that is to what the machine can multiply.
+"""Measure how fast each task trains, and how close that is to the machine's arithmetic limit.
 
     python benchmarks/tasks.py [CONFIG ...] [--made] [key=value ...]
     python benchmarks/tasks.py gnmt --made --processes 1      # on one GPU
 
-Each of configs/ that stands for a task is trained by launch/train.py as a user runs it, tracked in
-MLflow, a process a core (or GPU), `--repeats` times; overrides are of all of them. With --made the
-corpora are made: rows of random words, as long and of as many words as the real ones.
+Each selected config is trained `--repeats` times by launch/train.py as a user runs it: tracked in
+MLflow, with one process per core (or GPU). Overrides apply to all configs. --made trains on
+synthetic corpora: rows of random words with the lengths and vocabulary size of the real corpora.
 
-  tokens/s    tokens that are read (words, subwords, rows of pixels) and, of translations and
-              captions, those that are written too, padding left out, start-up not counted: median,
-              least to most
-  per token   floating-point operations of the matrix products and convolutions of an update,
-              forward and backward, over these tokens. Torch counts them over rows one at a time, so
-              that padding counts nothing, with layers that it takes apart into products
-              (model.native=false, no oneDNN)
-  limit       the share of the arithmetic limit: tokens/s times these operations, over the rate at
-              which as many processes at once multiply square matrices (1024 on a CPU, 8192 on a
-              GPU) in the run's precision, measured after each run; their median
+  tokens/s    non-padding tokens per second without start-up, median (min to max): input
+              tokens (words, subwords, rows of pixels) and, in translation and captioning, target
+              tokens
+  per token   floating-point operations of the matrix products and convolutions in an update,
+              forward and backward, divided by the number of these tokens. Torch's FLOP counter
+              counts them on single rows, so without padding, and on layers that consist of plain
+              matrix products (model.native=false, no oneDNN)
+  limit       achieved share of the arithmetic limit: tokens/s times operations per token, divided
+              by the rate at which the same number of processes multiply square matrices (1024 on a
+              CPU, 8192 on a GPU) in the run's precision. The rate is measured after each run; the
+              table shows the median share
 """
 
 import argparse
@@ -51,15 +52,15 @@ from pipeline.stream.plan import Position  # noqa: E402
 from pipeline.stream.reader import Reader  # noqa: E402
 from pipeline.stream.rows import Ragged, Rows, join  # noqa: E402
 
-BLOCKS = 8
-"""Of a dataset, spread evenly, by which the written tokens are counted."""
-COUNTED = 16
-"""Rows of these whose operations are counted."""
+SAMPLE_BLOCKS = 8
+"""Evenly spaced blocks of a dataset from which target tokens per input token are estimated."""
+FLOP_ROWS = 16
+"""Rows of these blocks on which operations are counted."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is trained of a config: so many updates, and what its corpus is like."""
+    """Number of updates to train a config for, and the shape of its corpus."""
 
     steps: int
     shape: Shape
@@ -75,118 +76,130 @@ PLANS = {
     "digit_strips": Plan(100, Shape(28, 0, words=10)),
     "wikitext2": Plan(100, Shape(105, 1.3)),
 }
-"""The shapes were measured on the real corpora, but for gnmt's, which follows what WMT16 is known
-to be: some 26 words a sentence, hence some 30 of 32,000 subwords."""
+"""Configs that can be measured.
+
+The shapes were measured on the real corpora, except for gnmt: WMT16 is known to have about 26 words
+per sentence, which makes about 30 subwords with a vocabulary of 32,000.
+"""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--made", action="store_true", help="on made rows")
-    parser.add_argument("--steps", type=int, help="updates of each run, at least 5 [by config]")
-    parser.add_argument("--repeats", type=int, default=3, help="runs of each config [3]")
-    parser.add_argument("--processes", type=int, default=torch.cuda.device_count() or _cores())
-    parser.add_argument("asked", nargs="*", metavar="CONFIG or key=value")
+    parser.add_argument("--made", action="store_true", help="train on synthetic corpora")
+    parser.add_argument("--steps", type=int, help="updates per run, at least 5 [by config]")
+    parser.add_argument("--repeats", type=int, default=3, help="runs per config [3]")
+    parser.add_argument("--processes", type=int, default=torch.cuda.device_count() or _cores(),
+                        help="processes per run [one per GPU or core]")  # fmt: skip
+    parser.add_argument("arguments", nargs="*", metavar="CONFIG or key=value")
     args = parser.parse_intermixed_args()
-    overrides = [text for text in args.asked if "=" in text]
-    names = [text for text in args.asked if "=" not in text] or list(PLANS)
+    overrides = [argument for argument in args.arguments if "=" in argument]
+    names = [argument for argument in args.arguments if "=" not in argument] or list(PLANS)
     if unknown := [name for name in names if name not in PLANS]:
-        parser.error(f"{unknown[0]}: is measured of {', '.join(PLANS)}")
+        parser.error(f"{unknown[0]}: not a config that this benchmark measures; "
+                     f"use {', '.join(PLANS)}")  # fmt: skip
     if args.steps is not None and args.steps < 5:
-        parser.error(f"--steps {args.steps}: the first fifth is start-up; give 5 or more")
-    rows = "made rows" if args.made else "real corpora"
-    print(f"{args.processes} process(es) on {machine.name()}; {rows}; "
+        parser.error(
+            f"--steps {args.steps}: too few, as the first fifth is start-up; use 5 or more"
+        )
+    corpora = "synthetic corpora" if args.made else "real corpora"
+    print(f"{args.processes} process(es) on {machine.name()}; {corpora}; "
           f"Python {platform.python_version()}, torch {torch.__version__}; "
           f"{datetime.date.today()}\n")  # fmt: skip
-    print("| config | precision | tokens/s, median (least to most) | per token | limit |")
+    print("| config | precision | tokens/s, median (min to max) | per token | limit |")
     print("|---|---|---|---|---|")
     for name in names:
         steps = args.steps or PLANS[name].steps
-        print(measured(name, overrides, steps, args.processes, args.repeats, of_made=args.made))
+        print(measure(name, overrides, steps, args.processes, args.repeats, synthetic=args.made))
 
 
-def measured(
-    name: str, overrides: list[str], steps: int, processes: int, repeats: int, *, of_made: bool
+def measure(
+    name: str, overrides: list[str], steps: int, processes: int, repeats: int, *, synthetic: bool
 ) -> str:
-    """The line of a config."""
+    """Train a config `repeats` times and return its line of the table."""
     path = REPOSITORY / "configs" / f"{name}.yaml"
     with tempfile.TemporaryDirectory() as folder:
-        if of_made:
+        if synthetic:
             config = config_file.load(path, overrides)
             shape = PLANS[name].shape
-            rows = rows_of(config, shape, steps)
+            rows = rows_needed(config, shape, steps)
             overrides = [*made.write(config, shape, Path(folder, "made"), rows), *overrides]
         runs.prepare(overrides, path)
         speeds, limits = [], []
         for number in range(repeats):
-            place = Path(folder, str(number))
-            place.mkdir()
-            speeds.append(runs.train(place, steps, processes, overrides, path))
-            latest = place / "run" / "checkpoints" / "latest"
+            run_folder = Path(folder, str(number))
+            run_folder.mkdir()
+            speeds.append(runs.train(run_folder, steps, processes, overrides, path))
+            latest = run_folder / "run" / "checkpoints" / "latest"
             precision = checkpoint.precision_of(latest.resolve())
             limits.append(machine.limit(precision, processes))
         config = config_file.load(path, [*overrides, "model.native=false"])
         manifest = open_dataset(config.corpus.shards)
-        sampled = sample(manifest)
-        written_too = tokens(manifest, sampled) / int(sampled.lengths.sum())
-        speeds = [speed * written_too for speed in speeds]
-        per_token = operations(config, manifest, sampled)
+        rows_sample = sample_rows(manifest)
+        input_tokens = int(rows_sample.lengths.sum())
+        # runs count input tokens only: add the target tokens
+        tokens_per_input = count_tokens(manifest, rows_sample) / input_tokens
+        speeds = [speed * tokens_per_input for speed in speeds]
+        per_token = operations_per_token(config, manifest, rows_sample)
     shares = [per_token * speed / limit for speed, limit in zip(speeds, limits, strict=True)]
     speed, share = statistics.median(speeds), statistics.median(shares)
     spread = f"{speed:,.0f} ({min(speeds):,.0f} to {max(speeds):,.0f})"
     return f"| {name} | {precision} | {spread} | {per_token / 1e6:,.1f}M | {share:.1%} |"
 
 
-def rows_of(config: Config, shape: Shape, steps: int) -> int:
-    """Rows that last for so many updates, or as many as name all words."""
+def rows_needed(config: Config, shape: Shape, steps: int) -> int:
+    """Return enough rows for `steps` updates and for every word of the vocabulary to occur."""
     stream = config.stream
     padded = stream.batch_rows * stream.bptt_length if stream.batch_rows else stream.token_budget
     return int(max(steps * padded, 2 * config.corpus.vocab_size) / shape.tokens) + 1
 
 
-def sample(manifest: Manifest) -> Rows:
-    """The rows of some blocks of the training split."""
+def sample_rows(manifest: Manifest) -> Rows:
+    """Read evenly spaced blocks of the training split."""
     reader = Reader(manifest, "train")
-    spread = np.linspace(0, reader.index.blocks - 1, min(reader.index.blocks, BLOCKS))
-    blocks = list(reader.index.read(spread.astype(np.int64)))
+    numbers = np.linspace(0, reader.index.blocks - 1, min(reader.index.blocks, SAMPLE_BLOCKS))
+    blocks = list(reader.index.read(numbers.astype(np.int64)))
     return join(reader.schema, blocks, reader.blocks(blocks), reader.index.max_length)
 
 
-def tokens(manifest: Manifest, rows: Rows) -> int:
-    """All that are read or written of some rows."""
-    told = [f.name for f in manifest.fields if f.tokenized or f.is_image]
-    lists = [rows.columns[name] for name in told]
-    return sum(int(column.lengths.sum()) for column in lists if isinstance(column, Ragged))
+def count_tokens(manifest: Manifest, rows: Rows) -> int:
+    """Count the input and target tokens of rows; each time step of an image counts as one."""
+    names = [field.name for field in manifest.fields if field.tokenized or field.is_image]
+    columns = [rows.columns[name] for name in names]
+    return sum(int(column.lengths.sum()) for column in columns if isinstance(column, Ragged))
 
 
-def operations(config: Config, manifest: Manifest, rows: Rows) -> float:
-    """Of matrix products, for each token of an update: forward, and backward to all weights."""
+def operations_per_token(config: Config, manifest: Manifest, rows: Rows) -> float:
+    """Return the matrix-product operations per token, forward and backward to all weights."""
     task = tasks.get(config.task.name)(config.task, config.model, manifest)
-    model, counted, done = task.build(), 0, 0
-    for batch, count in batches(config, manifest, rows):
+    model, tokens, operations = task.build(), 0, 0
+    for batch, batch_tokens in batches(config, manifest, rows):
         counter = FlopCounterMode(display=False)
-        plain = torch.backends.mkldnn.flags(enabled=False)
-        with warnings.catch_warnings(action="ignore"), plain, counter:  # of TF32 elsewhere
+        no_onednn = torch.backends.mkldnn.flags(enabled=False)
+        # hides a warning about TF32, which a CPU does not have
+        with warnings.catch_warnings(action="ignore"), no_onednn, counter:
             task.loss(model, batch)[0].backward()
-        counted, done = counted + count, done + counter.get_total_flops()
+        tokens, operations = tokens + batch_tokens, operations + counter.get_total_flops()
         model.zero_grad()
-    return done / counted
+    return operations / tokens
 
 
 def batches(config: Config, manifest: Manifest, rows: Rows) -> Iterator[tuple[Batch, int]]:
-    """Single rows without padding, each with its tokens; of texts that go on a stretch."""
+    """Yield batches of one row without padding, each with its number of tokens.
+
+    For a stateful task, yield one truncated BPTT segment of several rows instead.
+    """
     if tasks.get(config.task.name).stateful:
-        stream = config.stream.model_copy(update={"batch_rows": COUNTED})
+        stream = config.stream.model_copy(update={"batch_rows": FLOP_ROWS})
         update = next(open_bptt(manifest, stream, 0).epoch(Position()))
         yield update.batches[0], update.tokens
         return
     lengths = rows.lengths
-    for number in np.linspace(0, len(lengths) - 1, min(len(lengths), COUNTED)).astype(int):
-        own = slice(number, number + 1)
-        batch = collate(rows, own, size=1, length=int(lengths[number]))
-        place = np.array([number])
-        yield batch, tokens(manifest, rows.take(place, place))
+    for number in np.linspace(0, len(lengths) - 1, min(len(lengths), FLOP_ROWS)).astype(int):
+        batch = collate(rows, slice(number, number + 1), size=1, length=int(lengths[number]))
+        index = np.array([number])
+        yield batch, count_tokens(manifest, rows.take(index, index))
 
 
 def _cores() -> int:

@@ -1,19 +1,19 @@
-"""How fast this pipeline trains, beside what people write by hand, in one run on one machine.
+"""Compare this pipeline's training speed with hand-written training loops on the same machine.
 
     python benchmarks/training.py [--steps 75] [--repeats 3]
 
-The default corpus (16k BPE, cut at 400 tokens), embedding 128, 2-layer BiLSTM of 128 a direction.
-Each contender runs in processes of its own, in turn, `--repeats` times; the figures are medians of
-non-padding tokens per second, start-up not counted.
+All of them train on the default corpus (16k BPE, rows cut at 400 tokens), with an embedding of 128
+and a 2-layer BiLSTM with 128 hidden units per direction. They run in separate processes and take
+turns, `--repeats` times. The table shows median non-padding tokens per second, without start-up.
 
-  pipeline   launch/train.py as a user runs it, tracked in MLflow, a process a core (or GPU): with
-             about 64 rows a process in an update, and with about 64 rows an update
-  (a)        the tutorial's loop: DataLoader, pad_sequence, pack_padded_sequence, nn.LSTM, fp32,
-             batches of 64 rows
-  (b)        64 rows of similar length padded, nn.LSTM, bf16, one process; torch's default threads
-             and one thread, the better of the two counts
-  (c)        the pipeline's model alone: forward and backward on ready batches of the shapes of
-             either, as many processes, no loader, no optimizer, nothing between the processes
+  pipeline   launch/train.py as a user runs it: tracked in MLflow, one process per core (or GPU),
+             with about 64 rows per process in an update, and with about 64 rows per update
+  (a)        the loop of PyTorch tutorials: DataLoader, pad_sequence, pack_padded_sequence, nn.LSTM,
+             fp32, batches of 64 rows
+  (b)        nn.LSTM on padded batches of 64 rows of similar length, bf16, one process; with torch's
+             default number of threads and with one thread, of which the faster one counts
+  (c)        only the pipeline's model: forward and backward on prepared batches of both sizes, in
+             the same number of processes, without loader, optimizer and communication
 """
 
 import argparse
@@ -27,7 +27,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 REPOSITORY = Path(__file__).parents[1]
 sys.path.insert(0, str(REPOSITORY))
@@ -42,20 +42,20 @@ SETTINGS = [
 ]  # fmt: skip
 ROWS = 64
 TOKENS = 16384
-"""Padded tokens of about 64 rows."""
+"""Token budget that holds about 64 rows with padding."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--steps", type=int, default=75, help="updates of 64 rows a process [75]")
-    parser.add_argument("--repeats", type=int, default=3, help="runs of each contender [3]")
-    parser.add_argument("--contender", nargs=3, help=argparse.SUPPRESS)
+    parser.add_argument("--steps", type=int, default=75, help="updates of 64 rows per process [75]")
+    parser.add_argument("--repeats", type=int, default=3, help="runs of each training loop [3]")
+    parser.add_argument("--loop", nargs=3, help=argparse.SUPPRESS)
     args = parser.parse_args()
-    if args.contender:
-        name, rank, world = args.contender
-        print(CONTENDERS[name](args.steps, int(rank), int(world)))
+    if args.loop:
+        name, rank, world = args.loop
+        print(LOOPS[name](args.steps, int(rank), int(world)))
         return
 
     prepare(SETTINGS[:3])
@@ -63,56 +63,63 @@ def main() -> None:
 
     world = torch.cuda.device_count() or len(os.sched_getaffinity(0))
     runs: dict[str, Callable[[], float]] = {
-        "pipeline, 64 rows a process": lambda: pipeline(args.steps, world, TOKENS * world),
-        "pipeline, 64 rows an update": lambda: pipeline(args.steps * world, world, TOKENS),
-        "(a) tutorial": lambda: alone("tutorial", max(args.steps // 10, 3)),
-        "(b) bf16, default threads": lambda: alone("grouped", args.steps // 2),
-        "(b) bf16, one thread": lambda: alone("grouped", args.steps // 2, threads=1),
-        "(c) model alone, 64 rows a process": lambda: together("model", args.steps // 2, world),
-        "(c) model alone, 64 rows together": lambda: together("shared", args.steps, world),
+        "pipeline, 64 rows per process": lambda: pipeline(args.steps, world, TOKENS * world),
+        "pipeline, 64 rows per update": lambda: pipeline(args.steps * world, world, TOKENS),
+        "(a) tutorial": lambda: run_single("tutorial", max(args.steps // 10, 3)),
+        "(b) bf16, default threads": lambda: run_single("grouped", args.steps // 2),
+        "(b) bf16, one thread": lambda: run_single("grouped", args.steps // 2, threads=1),
+        "(c) model alone, 64 rows per process": lambda: run_parallel(
+            "model", args.steps // 2, world
+        ),
+        "(c) model alone, 64 rows per update": lambda: run_parallel("shared", args.steps, world),
     }
-    found: dict[str, list[float]] = {name: [] for name in runs}
+    speeds: dict[str, list[float]] = {name: [] for name in runs}
     for repeat in range(args.repeats):
         for name, run in runs.items():
-            found[name].append(run())
-            print(f"{repeat + 1}/{args.repeats} {name}: {found[name][-1]:,.0f}", file=sys.stderr)
-    report(found, world)
+            speeds[name].append(run())
+            print(f"{repeat + 1}/{args.repeats} {name}: {speeds[name][-1]:,.0f}", file=sys.stderr)
+    report(speeds, world)
 
 
-def report(found: dict[str, list[float]], world: int) -> None:
+def report(speeds_by_name: dict[str, list[float]], world: int) -> None:
+    """Print the table, with the pipeline's speedup over each loop in the two right columns."""
     import torch
 
-    median = {name: statistics.median(speeds) for name, speeds in found.items()}
-    ours, shared = (speed for name, speed in median.items() if name.startswith("pipeline"))
+    median = {name: statistics.median(speeds) for name, speeds in speeds_by_name.items()}
+    per_process, per_update = (
+        speed for name, speed in median.items() if name.startswith("pipeline")
+    )
     print(f"\n{world} process(es) on {machine.name()}; Python {platform.python_version()}, "
           f"torch {torch.__version__}; {datetime.date.today()}\n")  # fmt: skip
-    print("| | tokens/s, median (least to most) | 64 rows a process | 64 rows an update |")
+    print("| | tokens/s, median (min to max) | 64 rows per process | 64 rows per update |")
     print("|---|---|---|---|")
-    for name, speeds in found.items():
+    for name, speeds in speeds_by_name.items():
         spread = f"{median[name]:,.0f} ({min(speeds):,.0f} to {max(speeds):,.0f})"
-        print(f"| {name} | {spread} | {ours / median[name]:.2f}x | {shared / median[name]:.2f}x |")
+        ratios = f"{per_process / median[name]:.2f}x | {per_update / median[name]:.2f}x"
+        print(f"| {name} | {spread} | {ratios} |")
 
 
 def pipeline(steps: int, world: int, budget: int) -> float:
-    """By torchrun in a folder of its own."""
+    """Train with launch/train.py in a temporary folder and return the tokens per second."""
     with tempfile.TemporaryDirectory() as folder:
         return train(
             Path(folder), max(steps, 5), world, [*SETTINGS, f"stream.token_budget={budget}"]
         )
 
 
-def alone(name: str, steps: int, threads: int = 0) -> float:
-    return together(name, steps, 1, threads)
+def run_single(name: str, steps: int, threads: int = 0) -> float:
+    """Run a training loop in one process; 0 threads: torch's default."""
+    return run_parallel(name, steps, 1, threads)
 
 
-def together(name: str, steps: int, world: int, threads: int = 0) -> float:
-    """Start a contender in `world` processes at once and add up their speeds."""
+def run_parallel(name: str, steps: int, world: int, threads: int = 0) -> float:
+    """Run a training loop in `world` simultaneous processes and return their summed speed."""
     if world > 1:
         threads = 1
     env = os.environ | ({"OMP_NUM_THREADS": str(threads)} if threads else {})
     if not threads:
         env.pop("OMP_NUM_THREADS", None)
-    command = [sys.executable, __file__, "--steps", str(steps), "--contender", name]
+    command = [sys.executable, __file__, "--steps", str(steps), "--loop", name]
     processes = [
         subprocess.Popen([*command, str(rank), str(world)], env=env, stdout=subprocess.PIPE)
         for rank in range(world)
@@ -121,6 +128,7 @@ def together(name: str, steps: int, world: int, threads: int = 0) -> float:
 
 
 def tutorial(steps: int, rank: int, world: int) -> float:
+    """Loop (a): packed sequences in random order."""
     import torch
     from torch import nn
     from torch.nn.utils.rnn import pack_padded_sequence, pad_sequence
@@ -153,7 +161,8 @@ def tutorial(steps: int, rank: int, world: int) -> float:
     optimizer = torch.optim.Adam(model.parameters())
 
     def batches() -> Iterator[tuple[int, Callable[[], None]]]:
-        for x, lengths, y in DataLoader(rows, ROWS, shuffle=True, collate_fn=collate):
+        dataset: Any = rows  # a list works as a map-style dataset
+        for x, lengths, y in DataLoader(dataset, ROWS, shuffle=True, collate_fn=collate):
 
             def step(x: Any = x, lengths: Any = lengths, y: Any = y) -> None:
                 loss = nn.functional.cross_entropy(model(x.to(device), lengths), y.to(device))
@@ -167,6 +176,7 @@ def tutorial(steps: int, rank: int, world: int) -> float:
 
 
 def grouped(steps: int, rank: int, world: int) -> float:
+    """Loop (b): padded batches of rows with similar length."""
     import numpy as np
     import torch
     from torch import nn
@@ -179,10 +189,10 @@ def grouped(steps: int, rank: int, world: int) -> float:
     scores = nn.Linear(512, 2).to(device)
     parameters = [p for m in (embedding, lstm, scores) for p in m.parameters()]
     optimizer = torch.optim.Adam(parameters)
-    draw = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     by_length = np.argsort([len(row) for row in tokens], kind="stable")
     groups = np.array_split(by_length, len(by_length) // ROWS)
-    draw.shuffle(groups)
+    rng.shuffle(groups)
 
     def batches() -> Iterator[tuple[int, Callable[[], None]]]:
         for group in groups:
@@ -191,8 +201,8 @@ def grouped(steps: int, rank: int, world: int) -> float:
                 x = pad_sequence([torch.as_tensor(tokens[i]) for i in group])  # [T, B]
                 y = torch.as_tensor([labels[i] for i in group])
                 with torch.autocast(device.type, torch.bfloat16):
-                    states = lstm(embedding(x.to(device)))[0]
-                    pooled = torch.cat([states.amax(0), states.mean(0)], -1)
+                    states = lstm(embedding(x.to(device)))[0]  # [T, B, 256]
+                    pooled = torch.cat([states.amax(0), states.mean(0)], -1)  # [B, 512]
                     loss = nn.functional.cross_entropy(scores(pooled).float(), y.to(device))
                 optimizer.zero_grad()
                 loss.backward()
@@ -204,14 +214,17 @@ def grouped(steps: int, rank: int, world: int) -> float:
 
 
 def model(steps: int, rank: int, world: int) -> float:
-    return model_alone(steps, rank, world, TOKENS * world)
+    """Loop (c) with about 64 rows per process."""
+    return run_model(steps, rank, world, TOKENS * world)
 
 
 def shared(steps: int, rank: int, world: int) -> float:
-    return model_alone(steps, rank, world, TOKENS)
+    """Loop (c) with about 64 rows over all processes."""
+    return run_model(steps, rank, world, TOKENS)
 
 
-def model_alone(steps: int, rank: int, world: int, budget: int) -> float:
+def run_model(steps: int, rank: int, world: int, budget: int) -> float:
+    """Run the pipeline's model forward and backward on this rank's prepared batches."""
     from pipeline import config
     from pipeline.corpus.dataset.manifest import open_dataset
     from pipeline.runtime.precision import choose
@@ -227,16 +240,16 @@ def model_alone(steps: int, rank: int, world: int, budget: int) -> float:
     device = _device()
     if device.type == "cpu":
         use_one_core()
-    precision = choose("auto", device, settings.model, print)
+    precision = choose("auto", device, settings.model)
     net = task.build().to(device)
-    ready = [
+    prepared = [
         (int((b.lengths * b.weights).sum()), b.to(device))
         for update, _ in zip(loader.epoch(Position()), range(steps + 5), strict=False)
         for b in update.batches
     ]
 
     def batches() -> Iterator[tuple[int, Callable[[], None]]]:
-        for tokens, batch in ready:
+        for tokens, batch in prepared:
 
             def step(batch: Any = batch) -> None:
                 with precision.autocast():
@@ -249,28 +262,28 @@ def model_alone(steps: int, rank: int, world: int, budget: int) -> float:
     return speed(batches(), steps)
 
 
-CONTENDERS = {"tutorial": tutorial, "grouped": grouped, "model": model, "shared": shared}
+LOOPS = {"tutorial": tutorial, "grouped": grouped, "model": model, "shared": shared}
 
 
 def speed(batches: Iterator[tuple[int, Callable[[], None]]], steps: int) -> float:
-    """Tokens per second over `steps` steps after two to warm up."""
+    """Return the tokens per second over `steps` steps, after two warm-up steps."""
     import torch
 
-    done, start = 0, 0.0
+    total, start = 0, 0.0
     for number, (tokens, step) in enumerate(batches):
         if number == 2:
-            start, done = time.perf_counter(), 0
+            start, total = time.perf_counter(), 0
         step()
-        done += tokens
+        total += tokens
         if number == steps + 1:
             break
     if torch.cuda.is_available():
         torch.cuda.synchronize()
-    return done / (time.perf_counter() - start)
+    return total / (time.perf_counter() - start)
 
 
 def corpus() -> tuple[list[Any], list[int], int]:
-    """The rows of the prepared corpus in memory, and the size of the vocabulary."""
+    """Load the prepared training rows; return token ids, labels and the vocabulary size."""
     import numpy as np
 
     from pipeline import config
@@ -285,7 +298,7 @@ def corpus() -> tuple[list[Any], list[int], int]:
         assert block is not None
         lists: Any = block.column("tokens")
         tokens += np.split(np.asarray(lists.values, np.int64), np.asarray(lists.offsets)[1:-1])
-        labels += block.column("label").to_pylist()
+        labels += cast(list[int], block.column("label").to_pylist())
     return tokens, labels, manifest.vocabularies["tokenizer"]
 
 

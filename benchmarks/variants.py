@@ -1,11 +1,12 @@
-"""The default config beside variants of it: accuracy seed by seed, speed, padding, memory.
+"""Compare variants of the default config: accuracy per seed, speed, padding and memory.
 
     python benchmarks/variants.py cells|bucketing [key=value ...] [--seeds 0 1 2] [--jobs 1]
 
-Trains configs/imdb.yaml, or what the overrides make of it, in one process a run.
+Trains configs/imdb.yaml, with the given overrides, in one process per run.
 
-  bucketing  batches of rows of similar length, and of rows at random
-  cells      every cell, as wide as lets its layers have about as many parameters as the default's
+  bucketing  batches of rows with similar lengths, and batches of random rows
+  cells      each recurrent cell, with a hidden size that gives its layers about the same number of
+             parameters as the default config's
 """
 
 import argparse
@@ -28,7 +29,7 @@ ROOT = Path(__file__).parents[1]
 VARIANTS = {
     "bucketing": {
         "similar lengths (default)": [],
-        "rows at random": ["stream.bucketing=false"],
+        "random rows": ["stream.bucketing=false"],
     },
     "cells": {
         "lstm 128": [],
@@ -41,31 +42,33 @@ VARIANTS = {
 
 
 def train(folder: Path, name: str, seed: int, overrides: list[str]) -> dict[str, float]:
-    """The last figures of one run."""
+    """Train a variant and return its final accuracy, speed, padding, memory and time."""
     run = folder / f"{name}-{seed}"
     command = [
         sys.executable, str(ROOT / "launch" / "train.py"), f"train.seed={seed}",
         "track.enabled=false", f"run.dir={run}", *overrides,
     ]  # fmt: skip
     env = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, env=env, capture_output=True, cwd=ROOT, text=True)
-    if done.returncode:
-        raise SystemExit(f"{' '.join(command)}\n{done.stdout}{done.stderr}")
+    process = subprocess.run(command, env=env, capture_output=True, cwd=ROOT, text=True)
+    if process.returncode:
+        raise SystemExit(
+            f"error: command failed: {' '.join(command)}\n{process.stdout}{process.stderr}"
+        )
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
 
     def logged(key: str) -> list[float]:
         return [line[key] for line in lines if key in line]
 
     summary: dict[str, Any] = json.loads((run / "summary.json").read_text())
-    figures = {
+    metrics = {
         "accuracy": summary["validation"]["accuracy"],
         "tokens_per_s": summary["tokens_per_s"],
         "padding": statistics.mean(logged("perf/padding_fraction")),
         "memory": max(logged("perf/memory_mb")),
         "seconds": summary["seconds"],
     }
-    print(name, f"seed {seed}:", figures, file=sys.stderr)
-    return figures
+    print(name, f"seed {seed}:", metrics, file=sys.stderr)
+    return metrics
 
 
 def main() -> None:
@@ -74,7 +77,7 @@ def main() -> None:
     )
     parser.add_argument("variants", choices=VARIANTS)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--jobs", type=int, default=1, help="runs at a time, each on one core")
+    parser.add_argument("--jobs", type=int, default=1, help="simultaneous runs, each on one core")
     parser.add_argument("overrides", nargs="*", metavar="key=value")
     args = parser.parse_intermixed_args()
     variants = VARIANTS[args.variants]
@@ -84,15 +87,18 @@ def main() -> None:
             pool.submit(train, Path(folder), name, seed, [*variants[name], *args.overrides])
             for seed, name in runs
         ]
-        found = {run: job.result() for run, job in zip(runs, jobs, strict=True)}
+        results = {run: job.result() for run, job in zip(runs, jobs, strict=True)}
     print(f"{datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} cores, torch {torch.__version__}, "
           f"Python {platform.python_version()}, {args.jobs} run(s) at a time")  # fmt: skip
     print("| | " + " | ".join(f"seed {seed}" for seed in args.seeds), end=" |")
     print(" mean | tokens/s | padding | MB | seconds |\n|" + "---|" * (len(args.seeds) + 6))
     for name in variants:
-        own = [found[seed, name] for seed in args.seeds]
-        median = {key: statistics.median(figures[key] for figures in own) for key in own[0]}
-        accuracy = [figures["accuracy"] for figures in own]
+        runs_of_variant = [results[seed, name] for seed in args.seeds]
+        median = {
+            key: statistics.median(metrics[key] for metrics in runs_of_variant)
+            for key in runs_of_variant[0]
+        }
+        accuracy = [metrics["accuracy"] for metrics in runs_of_variant]
         print(
             f"| {name} | "
             + " | ".join(f"{value:.4f}" for value in accuracy)

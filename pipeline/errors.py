@@ -1,16 +1,16 @@
-"""The errors that a user can mend. Each line says what, which value, why it matters, what to do.
+"""User-fixable errors. Each line gives the key or file, the value, what is wrong and what to do.
 
-Anything else that is raised is a defect of Headrace and keeps its traceback.
+Any other exception is a defect of Headrace and keeps its traceback.
 """
 
 from collections.abc import Iterable
 
 
 class HeadraceError(Exception):
-    """A mistake or a circumstance outside the program; `launch/` prints it and exits with 2.
+    """A user's mistake, or a condition outside the program; the CLI prints it and exits with 2.
 
-    All ranks of a run meet most of them, and the first of each node prints the lines; `local` is
-    set on one that this rank may have met alone.
+    Most of them occur on all ranks, and the first rank of each node prints the lines. `local` marks
+    an error that may have occurred on this rank only.
     """
 
     local = False
@@ -21,20 +21,20 @@ class HeadraceError(Exception):
 
 
 class ConfigError(HeadraceError):
-    """A setting that is misspelt, of the wrong type, out of range or at odds with another."""
+    """A setting that is misspelled, of the wrong type, out of range or in conflict with another."""
 
 
 class InputError(HeadraceError):
-    """Raw data that cannot be read or does not hold what the config says."""
+    """Raw data that cannot be read or does not contain what the config names."""
 
 
 class DatasetError(HeadraceError):
-    """Prepared shards that are missing, damaged or made by other settings."""
+    """Prepared shards that are missing, damaged or made with other settings."""
 
 
 class RunError(HeadraceError):
-    """A run folder that is in use, belongs to another config or holds no usable checkpoint."""
+    """A run folder that is in use, belongs to another config or has no usable checkpoint."""
 
 
 class TrainingError(HeadraceError):
-    """A run that cannot go on: a non-finite loss, a precision or world size out of reach."""
+    """Training that cannot continue: a non-finite loss, an unsupported precision or world size."""

@@ -1,7 +1,7 @@
-"""What every settings class shares: typed, frozen, no unknown keys, a line of help a key.
+"""Base of all settings classes: typed, frozen, no unknown keys, one line of help for each key.
 
-Settings are declared beside what they configure (`pipeline/*/settings.py`) and assembled in
-`pipeline/config/`.
+Settings are declared beside the code that they configure (`pipeline/*/settings.py`) and assembled
+in `pipeline/config/`.
 """
 
 from typing import Any
@@ -18,16 +18,15 @@ class Section(BaseModel):
 
 
 def setting(default: Any, text: str, *, may_change: bool = False, **bounds: Any) -> Any:
-    """A key with its default and its line of help; `bounds` are pydantic's (`ge`, `lt`, ...).
+    """Declare a key with its default and its line of help; `bounds` are pydantic's (`ge`, `lt`).
 
-    `may_change` marks a key that may differ when a run is resumed: it does not bear on the
-    weights that come out.
+    `may_change` marks a key that may differ when a run resumes: it does not affect the weights.
     """
     return Field(default, description=text, json_schema_extra={"may_change": may_change}, **bounds)
 
 
 def changed_keys(old: Section, new: Section, prefix: str = "") -> dict[str, tuple[Any, Any]]:
-    """The dotted keys that differ and must not, each with its old and its new value."""
+    """Return the dotted keys that differ but must not, each with its old and its new value."""
     changed: dict[str, tuple[Any, Any]] = {}
     for name, field in type(new).model_fields.items():
         before, after = getattr(old, name), getattr(new, name)
@@ -39,4 +38,5 @@ def changed_keys(old: Section, new: Section, prefix: str = "") -> dict[str, tupl
 
 
 def may_change(extra: Any) -> bool:
+    """Return whether a field's `json_schema_extra` marks a key that may change."""
     return isinstance(extra, dict) and bool(extra.get("may_change"))

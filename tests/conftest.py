@@ -29,7 +29,7 @@ def corpora(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
             made[task] = folder = tmp_path_factory.mktemp(task)
             CASES[task].write(folder / CASES[task].file, CASES[task].rows)
             settings = config.load(None, small(folder, task)).corpus
-            prepare(settings, tasks.get(task).fields(settings), lambda line: None)
+            prepare(settings, tasks.get(task).fields(settings))
         return made[task]
 
     return corpus

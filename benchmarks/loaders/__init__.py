@@ -1,4 +1,4 @@
-"""The contenders of `benchmarks/loader.py`, a module each: its `convert` and its `Loader`."""
+"""Systems compared by `benchmarks/loader.py`: one module each, with `convert` and a `Loader`."""
 
 HEADRACE = "headrace"
 ARRAYS = "arrays"

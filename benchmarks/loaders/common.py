@@ -1,26 +1,28 @@
-"""What the contenders share: the rows they are given, the batches they deliver, the collate."""
+"""Shared by all systems: the input rows, the batches, the collate functions and base classes."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import torch
 
 ROWS = 64
-"""Rows of a batch of the systems that do not batch by a token budget."""
+"""Batch size of the systems that do not batch by a token budget."""
 SEED = 42
 
 Array = np.ndarray[Any, Any]
 Batch = dict[str, torch.Tensor]
-"""tokens [B, T] int64 padded with 0, lengths [B] and labels [B]."""
+"""`tokens` [B, T] int64 padded with 0, `lengths` [B] and `labels` [B]."""
 
 
 @dataclass(frozen=True)
 class Rows:
-    """A tokenized corpus: row i is tokens[i], uint16 ids, and labels[i]."""
+    """A tokenized corpus: row i has the uint16 token ids `tokens[i]` and the label `labels[i]`."""
+
+    FILES: ClassVar = ("tokens", "lengths", "labels")
 
     tokens: list[Array]
     labels: Array
@@ -38,30 +40,28 @@ class Rows:
         ):
             np.save(folder / f"{name}.npy", array)
 
-    FILES = ("tokens", "lengths", "labels")
-
 
 class Loader(Protocol):
-    """Shuffled training batches out of the folder that `convert` of the same module wrote."""
+    """Yields shuffled training batches from the folder that the module's `convert` wrote."""
 
     settings: str
-    """How it is set, for the table."""
+    """The loader's configuration, for the table."""
     resuming: str
-    """What it does to resume, for the table."""
+    """How the loader resumes, for the table."""
 
     def __init__(self, folder: Path) -> None: ...
 
     def epoch(self, number: int) -> Iterator[Batch]: ...
 
     def state(self) -> Any:
-        """What a checkpoint would keep, as JSON, after the batch that was yielded last."""
+        """Return a JSON-serializable checkpoint of the position after the last yielded batch."""
 
     def resume(self, state: Any) -> Iterator[Batch]:
-        """In a fresh process: the batches after `state`."""
+        """Yield the batches after `state`, in a fresh process."""
 
 
 class Counting(ABC):
-    """A loader of a system that keeps no state: it counts the rows that it delivered itself."""
+    """Base for systems without resumable state: counts the delivered rows itself."""
 
     _epoch = _rows = 0
 
@@ -79,11 +79,11 @@ class Counting(ABC):
 
     @abstractmethod
     def _batches(self) -> Iterator[Batch]:
-        """Those of the epoch after the rows that are done."""
+        """Yield the epoch's batches after the first `_rows` rows."""
 
 
 class Stateful:
-    """A loader of a system whose own loader keeps its state."""
+    """Base for systems whose loader has `state_dict` and `load_state_dict`."""
 
     _loader: Any
 
@@ -99,13 +99,16 @@ class Stateful:
 
 
 def collate_dicts(rows: list[dict[str, Any]]) -> Batch:
-    """Samples as these systems keep them, a dict a row."""
+    """Collate samples that are dicts with `tokens` and `label`."""
     return collate([row["tokens"] for row in rows], [row["label"] for row in rows])
 
 
 def collate(tokens: Sequence[Array], labels: Any) -> Batch:
-    """Rows padded to the longest: a copy of memory a row, several times as fast as torch's
-    pad_sequence, which wants a tensor a row."""
+    """Pad rows to the longest.
+
+    Copies each row once in numpy, which is several times as fast as torch's `pad_sequence`, which
+    needs a tensor per row.
+    """
     lengths = [len(row) for row in tokens]
     padded = np.zeros((len(lengths), max(lengths)), np.int64)
     for target, row, length in zip(padded, tokens, lengths, strict=True):

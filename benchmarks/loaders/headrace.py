@@ -1,4 +1,4 @@
-"""This project's loader, at its defaults."""
+"""This project's loader with default settings."""
 
 import json
 import shutil
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from loaders.common import SEED, Batch, Rows
+from benchmarks.loaders.common import SEED, Batch, Rows
 from pipeline.corpus.dataset.blocks import batch, schema
 from pipeline.corpus.dataset.index import compute_salt, write_index
 from pipeline.corpus.dataset.manifest import (
@@ -19,54 +19,53 @@ from pipeline.corpus.dataset.manifest import (
     Manifest,
     Split,
     TokenizerFacts,
-    file_sha256,
     open_dataset,
 )
 from pipeline.corpus.field_spec import FieldSpec
 from pipeline.corpus.prepare.shard_writer import plan_shards, write_shard
 from pipeline.corpus.prepare.work_dir import TRAIN, Job, Part, Totals
 from pipeline.corpus.settings import CorpusSettings
-from pipeline.corpus.skip_reason import Tally
+from pipeline.storage.atomic import sha256_of
 from pipeline.stream.opening import open_loader
 from pipeline.stream.plan import Position
 from pipeline.stream.settings import StreamSettings
 
-VOCABULARY = 1 << 16
-PART_ROWS = 1024
+VOCAB_SIZE = 1 << 16
+BATCH_ROWS = 1024
 
 
 def convert(rows: Rows, folder: Path) -> None:
-    """The last stage of preparing: a part of tokenized rows packed into shards and their index."""
+    """Run the last stage of preparation: write tokenized rows as shards and an index."""
     fields = (FieldSpec("tokens", "text", "text"), FieldSpec("label", "label", "label"))
     job = Job(
         folder.with_suffix(".partial"), CorpusSettings(input="rows", shards=str(folder)), fields
     )
     job.out.mkdir(parents=True)
-    job.tokenizer("tokenizer").write_text("{}")  # the rows come tokenized
+    job.tokenizer("tokenizer").write_text("{}")  # placeholder, as the rows are already tokenized
     lengths = np.array([len(row) for row in rows.tokens], np.int32)
     tokens = int(lengths.sum())
     totals = Totals(len(lengths), tokens, int(lengths.max()), tokens * 2 + len(lengths) * 8)
-    part = Part(0, "rows", {TRAIN: totals}, Tally(0, 0))
+    part = Part(0, "rows", {TRAIN: totals})
     path = job.part(0, f"{TRAIN}.arrow")
     path.parent.mkdir()
-    columns = schema(fields, {"tokenizer": VOCABULARY})
-    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, columns) as writer:
-        for start in range(0, len(lengths), PART_ROWS):
-            some = slice(start, start + PART_ROWS)
-            cells = list(zip(rows.tokens[some], rows.labels[some].tolist(), strict=True))
-            writer.write_batch(batch(columns, cells))
+    arrow_schema = schema(fields, {"tokenizer": VOCAB_SIZE})
+    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, arrow_schema) as writer:
+        for start in range(0, len(lengths), BATCH_ROWS):
+            selected = slice(start, start + BATCH_ROWS)
+            cells = list(zip(rows.tokens[selected], rows.labels[selected].tolist(), strict=True))
+            writer.write_batch(batch(arrow_schema, cells))
     salt = compute_salt(totals)
     plans = plan_shards(job, TRAIN, totals, [part], salt)
     shards = tuple(write_shard(job, plan) for plan in plans)
-    index, size = job.out / TRAIN / INDEX, job.settings.rows_per_block
+    index, rows_per_block = job.out / TRAIN / INDEX, job.settings.rows_per_block
     records = (job.packed(TRAIN, plan.number, "index") for plan in plans)
-    write_index(index, records, -(-totals.rows // size), size)
+    write_index(index, records, -(-totals.rows // rows_per_block), rows_per_block)
     split = Split(
         rows=totals.rows,
         tokens=totals.tokens,
         max_length=totals.max_length,
         salt=salt,
-        index_sha256=file_sha256(index),
+        index_sha256=sha256_of(index),
         shards=shards,
     )
     manifest = Manifest(
@@ -76,9 +75,7 @@ def convert(rows: Rows, folder: Path) -> None:
         fields=fields,
         names={},
         counts={},
-        tokenizers={
-            "tokenizer": TokenizerFacts(file_sha256(job.tokenizer("tokenizer")), VOCABULARY)
-        },
+        tokenizers={"tokenizer": TokenizerFacts(sha256_of(job.tokenizer("tokenizer")), VOCAB_SIZE)},
         inputs=(),
         splits={TRAIN: split},
         report={},
@@ -93,7 +90,7 @@ class Loader:
     resuming = "Loader.epoch(position)"
 
     def __init__(self, folder: Path) -> None:
-        self._stream = open_loader(open_dataset(folder), StreamSettings(), SEED)
+        self._loader = open_loader(open_dataset(folder), StreamSettings(), SEED)
         self._position = Position()
 
     def epoch(self, number: int) -> Iterator[Batch]:
@@ -106,11 +103,11 @@ class Loader:
         return self._batches(Position(**state))
 
     def _batches(self, start: Position) -> Iterator[Batch]:
-        for update in self._stream.epoch(start):
+        for update in self._loader.epoch(start):
             self._position = update.after
-            for made in update.batches:
+            for prepared in update.batches:
                 yield {
-                    "tokens": made.columns["tokens"],
-                    "lengths": made.lengths,
-                    "labels": made.columns["label"],
+                    "tokens": prepared.columns["tokens"],
+                    "lengths": prepared.lengths,
+                    "labels": prepared.columns["label"],
                 }

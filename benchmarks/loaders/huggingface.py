@@ -1,20 +1,22 @@
-"""Hugging Face datasets, as the page "Stream" of its documentation advises for local data: a
-Dataset made iterable in 64 shards, which it calls faster than load_dataset(streaming=True), and
-shuffled by a buffer of 10,000 rows.
+"""Hugging Face datasets, used as its documentation recommends for local data (page "Stream").
 
-Its state_dict leaves out the rows in the buffer, so that they are lost to a run that resumes; the
-same page has skip(rows), which is exact and is what is timed.
+The dataset is a `Dataset` converted to an iterable one with 64 shards, which the page calls faster
+than `load_dataset(streaming=True)`, and shuffled with a buffer of 10,000 rows.
+
+Its `state_dict` does not contain the rows in the shuffle buffer, so a resumed run would lose them.
+This benchmark resumes with `skip(rows)` instead, which the same page describes and which is exact.
 """
 
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import datasets
 import numpy as np
 import pyarrow as pa
 
-from loaders.common import ROWS, SEED, Batch, Counting, Rows, collate
+from benchmarks.loaders.common import ROWS, SEED, Batch, Counting, Rows, collate
 
 BUFFER = 10_000
 SHARDS = 64
@@ -22,7 +24,8 @@ SHARDS = 64
 
 def convert(rows: Rows, folder: Path) -> None:
     offsets = np.cumsum([0, *map(len, rows.tokens)], dtype=np.int32)
-    tokens = pa.ListArray.from_arrays(offsets, np.concatenate(rows.tokens))
+    list_array: Any = pa.ListArray  # its stubs do not know numpy arrays
+    tokens = list_array.from_arrays(offsets, np.concatenate(rows.tokens))
     table = pa.table({"tokens": tokens, "label": rows.labels.astype(np.int32)})
     datasets.Dataset(table).save_to_disk(folder)
 
@@ -32,7 +35,7 @@ class Loader(Counting):
         f"Arrow; to_iterable_dataset(num_shards={SHARDS}).shuffle(buffer_size={BUFFER:,})"
         f'.with_format("arrow").iter({ROWS})'
     )
-    resuming = "skip(rows), as state_dict loses the shuffle buffer"
+    resuming = "skip(rows), because state_dict loses the shuffle buffer"
 
     def __init__(self, folder: Path) -> None:
         rows = datasets.load_from_disk(folder).to_iterable_dataset(num_shards=SHARDS)
@@ -40,8 +43,8 @@ class Loader(Counting):
 
     def _batches(self) -> Iterator[Batch]:
         self._dataset.set_epoch(self._epoch)
-        rest = self._dataset.skip(self._rows) if self._rows else self._dataset
-        for table in rest.with_format("arrow").iter(ROWS):
+        remaining = self._dataset.skip(self._rows) if self._rows else self._dataset
+        for table in remaining.with_format("arrow").iter(ROWS):
             tokens = table.column("tokens").combine_chunks()
             values, offsets = tokens.values.to_numpy(), tokens.offsets.to_numpy()
             rows = [values[a:b] for a, b in pairwise(offsets)]

@@ -1,7 +1,8 @@
-"""LitData, as its README advises ("Speed up model training", "Shuffle, seed, and drop_last").
+"""LitData, used as its README recommends ("Speed up model training", "Shuffle, seed, drop_last").
 
-Rows of unequal length are samples of their own: its TokensLoader cuts one long stream of tokens
-into blocks of equal size, and knows no rows. A one-dimensional array is stored without a header.
+Each row is a separate sample, because rows differ in length: `TokensLoader` cuts one long token
+stream into blocks of equal size and has no notion of rows. LitData stores one-dimensional arrays
+without a header.
 """
 
 from collections.abc import Iterator
@@ -11,11 +12,13 @@ from typing import Any
 
 import litdata
 
-from loaders.common import ROWS, SEED, Rows, Stateful, collate_dicts
+from benchmarks.loaders.common import ROWS, SEED, Rows, Stateful, collate_dicts
+
+INPUT_ROWS = 1024
 
 
 def convert(rows: Rows, folder: Path) -> None:
-    starts = list(range(0, len(rows.tokens), 1024))
+    starts = list(range(0, len(rows.tokens), INPUT_ROWS))
     litdata.optimize(
         fn=partial(_samples, rows),
         inputs=starts,
@@ -28,13 +31,14 @@ def convert(rows: Rows, folder: Path) -> None:
 
 
 def _samples(rows: Rows, start: int) -> Iterator[dict[str, Any]]:
-    for i in range(start, min(start + 1024, len(rows.tokens))):
+    """Yield the samples of the rows from `start` on, `INPUT_ROWS` of them."""
+    for i in range(start, min(start + INPUT_ROWS, len(rows.tokens))):
         yield {"tokens": rows.tokens[i], "label": int(rows.labels[i])}
 
 
 class Loader(Stateful):
     settings = (
-        f"optimize in chunks of 64 MB, a uint16 array a row; StreamingDataLoader, {ROWS} rows, "
+        f"optimize in chunks of 64 MB, one uint16 array per row; StreamingDataLoader, {ROWS} rows, "
         "shuffle, no workers"
     )
     resuming = "StreamingDataLoader.load_state_dict"

@@ -1,20 +1,27 @@
-"""MosaicML Streaming, as its documentation advises ("Dataset Format", "Shuffling", "Performance
-Tuning", "Fast Resumption")."""
+"""MosaicML Streaming, used as its documentation recommends.
+
+See its pages "Dataset Format", "Shuffling", "Performance Tuning" and "Fast Resumption".
+"""
 
 import sys
 from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
-from loaders.common import ROWS, SEED, Rows, Stateful, collate_dicts
+from benchmarks.loaders.common import ROWS, SEED, Rows, Stateful, collate_dicts
 
-if find_spec("torchvision") is None:  # only its image datasets need it; not built for every torch
+# Streaming imports torchvision, which does not exist for every torch build, but only its image
+# datasets use it: stub modules are enough here.
+if find_spec("torchvision") is None:
+    stubs: dict[str, Any] = {}
     for name in ("torchvision", "torchvision.datasets", "torchvision.transforms.functional"):
-        sys.modules[name] = ModuleType(name)
-        sys.modules[name].__spec__ = ModuleSpec(name, None)
-    sys.modules["torchvision.datasets"].VisionDataset = object
-    sys.modules["torchvision.transforms.functional"].to_tensor = None
+        stubs[name] = ModuleType(name)
+        stubs[name].__spec__ = ModuleSpec(name, None)
+    stubs["torchvision.datasets"].VisionDataset = object
+    stubs["torchvision.transforms.functional"].to_tensor = None
+    sys.modules.update(stubs)
 
 import streaming
 from streaming.base.util import clean_stale_shared_memory
@@ -22,14 +29,14 @@ from streaming.base.util import clean_stale_shared_memory
 
 def convert(rows: Rows, folder: Path) -> None:
     columns = {"tokens": "ndarray:uint16", "label": "int"}
-    with streaming.MDSWriter(out=str(folder), columns=columns) as out:
+    with streaming.MDSWriter(out=str(folder), columns=columns) as writer:
         for tokens, label in zip(rows.tokens, rows.labels.tolist(), strict=True):
-            out.write({"tokens": tokens, "label": label})
+            writer.write({"tokens": tokens, "label": label})
 
 
 class Loader(Stateful):
     settings = (
-        f"MDS, ndarray:uint16 a row, shards of 64 MB; StreamingDataset and StreamingDataLoader, "
+        f"MDS, one ndarray:uint16 per row, shards of 64 MB; StreamingDataset, StreamingDataLoader, "
         f"{ROWS} rows, shuffle py1e, no workers"
     )
     resuming = "StreamingDataLoader.load_state_dict"

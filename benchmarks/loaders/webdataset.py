@@ -1,8 +1,10 @@
-"""webdataset in the layout that its author advises for small samples (issue 433): rows stored in
-small batches, unbatched on load, then shuffled and batched anew.
+"""webdataset, in the layout that its author recommends for small samples (issue 433).
 
-For resuming he advises `resampled=True` and to start afresh (issues 177, 271), which keeps the
-statistics and gives up the epoch; or to slice a seeded stream oneself, which is what is timed.
+Rows are stored in groups, unbatched on load, then shuffled and batched again.
+
+To resume, the author recommends either `resampled=True` and a fresh start (issues 177, 271), which
+keeps the sampling statistics but no epoch, or slicing a seeded stream. This benchmark times the
+latter.
 """
 
 import random
@@ -13,7 +15,7 @@ from typing import Any
 import numpy as np
 import webdataset as wds
 
-from loaders.common import ROWS, SEED, Array, Batch, Counting, Rows, collate
+from benchmarks.loaders.common import ROWS, SEED, Array, Batch, Counting, Rows, collate
 
 BUFFER = 1000
 MEMBER_ROWS = 512
@@ -39,7 +41,7 @@ class Loader(Counting):
         f"tar, .npy members of {MEMBER_ROWS} rows, unbatched; shuffle({BUFFER:,}), "
         f"batched({ROWS}), no workers"
     )
-    resuming = "no state; the seeded stream is read again and sliced"
+    resuming = "no state; reads the seeded stream again and slices it"
 
     def __init__(self, folder: Path) -> None:
         self._shards = sorted(map(str, folder.glob("*.tar")))
@@ -48,7 +50,7 @@ class Loader(Counting):
         yield from (
             wds.WebDataset(self._shards, shardshuffle=100, detshuffle=True, seed=SEED + self._epoch)
             .decode()
-            .map(_rows)
+            .map(_split_member)
             .unbatched()
             .shuffle(BUFFER, rng=random.Random(SEED + self._epoch))
             .slice(self._rows, None)
@@ -56,8 +58,8 @@ class Loader(Counting):
         )
 
 
-def _rows(member: dict[str, Any]) -> tuple[list[Array], list[int]]:
-    """A member's rows: views of its tokens, and labels."""
+def _split_member(member: dict[str, Any]) -> tuple[list[Array], list[int]]:
+    """Split a member into rows: views of its tokens, and the labels."""
     ends = np.cumsum(member["lengths.npy"], dtype=np.int64)
     return np.split(member["tokens.npy"], ends[:-1]), member["labels.npy"].tolist()
 

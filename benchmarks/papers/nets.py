@@ -1,4 +1,7 @@
-"""What the problems are given to: this project's layers below a linear one."""
+"""Networks for the benchmark problems: this project's recurrent layers with an output layer.
+
+Shapes: T steps, B sequences, R rows and C columns of an image, F input features, H hidden units.
+"""
 
 from typing import Any
 
@@ -10,8 +13,8 @@ from pipeline.models.layers.grid_image import GridImage
 from pipeline.models.settings import ModelSettings
 
 
-class Steps(nn.Module):
-    """Recurrent layers with a linear layer at each step."""
+class StepwiseNet(nn.Module):
+    """Recurrent layers with a linear output layer at each step."""
 
     def __init__(self, features: int, outputs: int, settings: ModelSettings) -> None:
         super().__init__()
@@ -19,12 +22,12 @@ class Steps(nn.Module):
         self.head = nn.Linear(self.stack.outputs, outputs)
 
     def forward(self, batch: Any) -> Tensor:
-        """[T, B, outputs]"""
+        """Return [T, B, outputs]."""
         return self.head(self.stack(batch.x, batch.lengths, torch.zeros_like(batch.lengths))[0])
 
 
-class Plane(nn.Module):
-    """Grid-LSTM over the places of square images, then one hidden layer over the states of all."""
+class GridImageNet(nn.Module):
+    """Grid-LSTM over the positions of square images, then an MLP over all hidden states."""
 
     def __init__(self, features: int, outputs: int, settings: ModelSettings) -> None:
         super().__init__()
@@ -34,8 +37,8 @@ class Plane(nn.Module):
         )
 
     def forward(self, batch: Any) -> Tensor:
-        """[1, B, outputs]"""
+        """Return [1, B, outputs]."""
         side = int(len(batch.x) ** 0.5)
-        places = batch.x.unflatten(0, (side, side))
-        states = self.grid(places, torch.zeros_like(batch.lengths))  # [R, C, B, H]
+        image = batch.x.unflatten(0, (side, side))  # [R, C, B, F]
+        states = self.grid(image, torch.zeros_like(batch.lengths))  # [R, C, B, H]
         return self.head(states.flatten(0, 1).transpose(0, 1).flatten(1))[None]

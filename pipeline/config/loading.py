@@ -1,8 +1,9 @@
-"""A config's YAML file and its overrides: read, checked, written."""
+"""Reads a config from its YAML file and overrides, checks it, and writes it."""
 
 import difflib
 import re
 from collections.abc import Iterable, Iterator
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +11,18 @@ import yaml
 from pydantic import ValidationError
 
 from pipeline.config.conflicts import conflicts
+from pipeline.config.messages import describe, keys, suggestion
 from pipeline.config.schema import Config
-from pipeline.errors import ConfigError
-from pipeline.settings import Section
+from pipeline.errors import ConfigError, RunError
 
-DEFAULT = Path(__file__).parents[2] / "configs" / "imdb.yaml"
+FOLDERS = (Path(__file__).parents[2] / "configs", Path(__file__).parents[1] / "configs")
+"""The bundled configs: in a clone, and in an installed package."""
+BUNDLED = next((folder for folder in FOLDERS if (folder / "imdb.yaml").is_file()), FOLDERS[0])
+DEFAULT = BUNDLED / "imdb.yaml"
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.1 wants `1.0e-3`; people write `1e-3` and mean a number, as YAML 1.2 does."""
+    """Reads `1e-3` as a number, as YAML 1.2 does; YAML 1.1 would require `1.0e-3`."""
 
 
 _Loader.add_implicit_resolver(
@@ -29,18 +33,19 @@ _Loader.add_implicit_resolver(
 
 
 def load(path: Path | None = None, overrides: Iterable[str] = ()) -> Config:
-    """Read `path` (the default config if None), apply `key=value` overrides and check the whole.
+    """Read a config file, apply `key=value` overrides, and check the result.
 
+    `path` may also be the name of a bundled config, such as `chunking`; None is the default config.
     Raises ConfigError with one line for each mistake.
     """
-    path = path or DEFAULT
+    path = find(path) if path else DEFAULT
     values = _read(path)
     mistakes = list(_apply(values, overrides))
     _fill_defaults(values, path.stem)
     try:
         config = Config.model_validate(values)
     except ValidationError as error:
-        mistakes += [_line(dict(detail)) for detail in error.errors()]
+        mistakes += [describe(dict(detail)) for detail in error.errors()]
     else:
         mistakes += conflicts(config)
     if mistakes:
@@ -48,36 +53,44 @@ def load(path: Path | None = None, overrides: Iterable[str] = ()) -> Config:
     return config
 
 
+def load_run_config(path: Path, overrides: Iterable[str] = ()) -> Config:
+    """Read the `config.yaml` of a run. Raises RunError if there is none or it cannot be used."""
+    if not path.exists():
+        raise RunError(f"{path.parent}: is not the folder of a run, it has no config.yaml")
+    try:
+        config = load(path)
+    except ConfigError as error:
+        lines = [f"{path}: {line} (was it written by another version?)" for line in error.lines]
+        raise RunError(lines) from None
+    return load(path, overrides) if overrides else config
+
+
 def dump(config: Config) -> str:
-    """The resolved config as YAML, which `load` reads back unchanged."""
+    """Return the resolved config as YAML, which `load` reads back unchanged."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
-def keys(section: type[Section] = Config, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Every dotted key with its pydantic field, in the order of declaration."""
-    for name, field in section.model_fields.items():
-        kind = field.annotation
-        if isinstance(kind, type) and issubclass(kind, Section):
-            yield from keys(kind, f"{prefix}{name}.")
-        else:
-            yield prefix + name, field
+def flatten(config: Config) -> dict[str, Any]:
+    """Return the config's values by dotted key, in the order of declaration."""
+    values: dict[str, Any] = {}
+    for key, _ in keys():
+        values[key] = reduce(getattr, key.split("."), config)
+    return values
 
 
-def help_text() -> str:
-    """The table of all keys for `--help`."""
-    lines = []
-    for key, field in keys():
-        default = "" if field.is_required() else f" [{field.default!r}]"
-        lines.append(f"  {key:28} {field.description}{default}")
-    return "\n".join(lines)
+def find(path: Path) -> Path:
+    """Return the path of a config file that is given by path or, bundled, by name."""
+    bundled = BUNDLED / f"{path.name.removesuffix('.yaml')}.yaml"
+    return bundled if not path.exists() and path.parent == Path() and bundled.is_file() else path
 
 
 def _read(path: Path) -> dict[str, Any]:
     try:
         values = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except FileNotFoundError:
-        near = difflib.get_close_matches(path.name, [p.name for p in path.parent.glob("*.yaml")], 1)
-        hint = f"; did you mean {path.parent / near[0]}?" if near else ""
+        folder = path.parent if path.parent.is_dir() and path.parent != Path() else BUNDLED
+        near = difflib.get_close_matches(path.name, [p.name for p in folder.glob("*.yaml")], 1)
+        hint = f"; did you mean {folder / near[0]}?" if near else ""
         raise ConfigError(f"--config {path}: no such file{hint}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"--config {path}: cannot be read: {error}") from None
@@ -94,19 +107,19 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _apply(values: dict[str, Any], overrides: Iterable[str]) -> Iterator[str]:
-    """Set each override in `values`; yield a line for each that cannot be."""
+    """Set each override in `values`; yield an error line for each that cannot be set."""
     for override in overrides:
         key, equals, text = override.partition("=")
         parts = key.split(".")
         if not equals:
-            yield f"{override!r}: an override reads key=value, such as train.lr=1e-3"
+            yield f"{override!r}: an override has the form key=value, such as train.lr=1e-3"
             continue
         if len(parts) == 1:
-            yield f"{key}={text}: an override names its section{_suggestion(key)}"
+            yield f"{key}={text}: an override names its section{suggestion(key)}"
             continue
         try:
             value = yaml.load(text, _Loader)
-        except (yaml.YAMLError, ValueError):  # a date that is none is a ValueError
+        except (yaml.YAMLError, ValueError):  # an impossible date is a ValueError
             value = text
         target: Any = values
         for part in parts[:-1]:
@@ -118,8 +131,7 @@ def _apply(values: dict[str, Any], overrides: Iterable[str]) -> Iterator[str]:
 
 
 def _fill_defaults(values: dict[str, Any], stem: str) -> None:
-    """The defaults that hang on the config's name, and the tokenizer of the run that it begins
-    with."""
+    """Set the defaults that depend on the config's name, and the tokenizer of `model.init_from`."""
     for section in ("run", "corpus"):
         if not isinstance(values.get(section), dict):
             return
@@ -130,31 +142,3 @@ def _fill_defaults(values: dict[str, Any], stem: str) -> None:
     if isinstance(model, dict) and isinstance(model.get("init_from"), str) and model["init_from"]:
         tokenizer = f"{model['init_from']}/dataset/tokenizer.json"
         values["corpus"].setdefault("tokenizer", tokenizer)
-
-
-def _line(detail: dict[str, Any]) -> str:
-    key = ".".join(str(part) for part in detail["loc"])
-    if detail["type"] == "extra_forbidden":
-        return f"{key}={detail['input']!r}: no such key{_suggestion(key)}"
-    if detail["type"] == "missing":
-        return f"{key}: missing; it has no default"
-    if key.startswith("corpus.validation"):
-        return f"corpus.validation={detail['input']!r}: needs a share between 0 and 1, or a file"
-    line = f"{key}={detail['input']!r}: {detail['msg'][0].lower()}{detail['msg'][1:]}"
-    if detail["type"] == "string_type":
-        line += (
-            "; YAML takes bare numbers, dates, yes, no, on and off for other than text: quote it"
-        )
-    return line
-
-
-def _suggestion(key: str) -> str:
-    """The nearest key: one of the same last name in another section, else the nearest spelling."""
-    known = [name for name, _ in keys()] + list(Config.model_fields)
-    last = key.rpartition(".")[2]
-    same = [name for name in known if name.rpartition(".")[2] == last]
-    near = same or difflib.get_close_matches(key, known, 1, 0.6)
-    if not near:
-        lasts = {name.rpartition(".")[2]: name for name in known}
-        near = [lasts[n] for n in difflib.get_close_matches(last, lasts, 1, 0.7)]
-    return f"; did you mean {near[0]}?" if near else "; --help lists them all"

@@ -58,3 +58,10 @@ class Tally:
     row: int
     value: str = ""
     """Value of the first row, if it helps to find the cause."""
+
+
+def count_skip(
+    skips: dict[SkipReason, Tally], reason: SkipReason, row: int, value: str = ""
+) -> None:
+    """Count a skipped row; the first one of each reason is kept with its number and value."""
+    skips.setdefault(reason, Tally(0, row, value)).count += 1

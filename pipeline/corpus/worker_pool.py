@@ -1,5 +1,6 @@
-"""The processes that prepare, and what they show of their progress."""
+"""The worker processes of preparing, and their progress."""
 
+import logging
 import multiprocessing
 import os
 import signal
@@ -15,73 +16,81 @@ from typing import Any, TypeVar
 from tqdm import tqdm
 
 from pipeline.errors import DatasetError
-from pipeline.storage.atomic import MB
 
+logger = logging.getLogger(__name__)
+
+MB = 1_000_000
 LOG_SECONDS = 5.0
 POLL_SECONDS = 0.2
 
-U = TypeVar("U")
-R = TypeVar("R")
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
-_advance: Callable[[int], None] = lambda done: None  # noqa: E731  set while units run
+_advance: Callable[[int], None] = lambda count: None  # noqa: E731  replaced while items run
 
 
-def advance(done: int) -> None:
-    """Called by a unit: so many more bytes are done."""
-    _advance(done)
+def advance(count: int) -> None:
+    """Report that `count` more bytes are done. Called while a work item runs."""
+    _advance(count)
 
 
 class WorkerPool:
-    """Runs units of work over processes; in this one if one is enough.
+    """Runs a function on work items, in worker processes or, if one is enough, in this process.
 
-    Results come in the order of the units. After an error nothing goes on in the background.
+    Results come in the order of the items. After an error nothing keeps running in the background.
     """
 
-    def __init__(self, workers: int, log: Callable[[str], None]) -> None:
+    def __init__(self, workers: int) -> None:
+        """`workers` is the number of processes, 0 for one per core."""
         self.workers = workers or len(os.sched_getaffinity(0))
-        self._log = log
         self._pool: ProcessPoolExecutor | None = None
-        self._others = set(multiprocessing.active_children())
+        self._other_children = set(multiprocessing.active_children())
 
-    def run(self, what: str, do: Callable[[U], R], units: Sequence[U], size: int) -> list[R]:
-        """`do` of each unit; `size` is the bytes that the units will say they have done."""
-        with WorkProgress(what, size, self._log) as progress:
-            if self.workers == 1 or len(units) <= 1:
-                return self._run_here(do, units, progress)
+    def run(
+        self, stage: str, function: Callable[[Item], Result], items: Sequence[Item], size: int
+    ) -> list[Result]:
+        """Return the function's results; `size` is the number of bytes that it will report.
+
+        Raises DatasetError if a worker process dies.
+        """
+        with WorkProgress(stage, size) as progress:
+            if self.workers == 1 or len(items) <= 1:
+                return self._run_here(function, items, progress)
             try:
-                return self._run_in_pool(do, units, progress)
+                return self._run_in_pool(function, items, progress)
             except BrokenProcessPool:
-                time.sleep(0.5)  # a Ctrl-C ends the workers too, and is about to be raised here
+                time.sleep(0.5)  # Ctrl-C ends the workers too, and is about to be raised here
                 raise DatasetError(
-                    f"{what}: a worker process died, killed perhaps for want of memory; lower "
-                    "corpus.workers or corpus.chunk_mb; preparing again goes on from what is done"
+                    f"{stage}: a worker process died, possibly for lack of memory; lower "
+                    "corpus.workers or corpus.chunk_mb; preparing again resumes from the work that "
+                    "is done"
                 ) from None
 
     def _run_here(
-        self, do: Callable[[U], R], units: Sequence[U], progress: "WorkProgress"
-    ) -> list[R]:
+        self, function: Callable[[Item], Result], items: Sequence[Item], progress: "WorkProgress"
+    ) -> list[Result]:
         global _advance
         before, _advance = _advance, progress.add
         try:
-            return [do(unit) for unit in units]
+            return [function(item) for item in items]
         finally:
             _advance = before
 
     def _run_in_pool(
-        self, do: Callable[[U], R], units: Sequence[U], progress: "WorkProgress"
-    ) -> list[R]:
+        self, function: Callable[[Item], Result], items: Sequence[Item], progress: "WorkProgress"
+    ) -> list[Result]:
         if self._pool is None:
             context = multiprocessing.get_context("spawn")
             self._done = context.Value("Q", 0)
-            self._pool = ProcessPoolExecutor(self.workers, context, _start, (self._done,))
+            self._pool = ProcessPoolExecutor(self.workers, context, _initialize, (self._done,))
         self._done.value = 0
-        futures = [self._pool.submit(do, unit) for unit in units]
+        futures = [self._pool.submit(function, item) for item in items]
         waiting = set(futures)
         while waiting:
             finished, waiting = wait(waiting, POLL_SECONDS, FIRST_EXCEPTION)
             for future in finished:
                 future.result()
-            progress.to(self._done.value)
+            progress.set(self._done.value)
         return [future.result() for future in futures]
 
     def __enter__(self) -> "WorkerPool":
@@ -93,36 +102,38 @@ class WorkerPool:
         if self._pool is None:
             return
         if kind is not None:
-            for process in set(multiprocessing.active_children()) - self._others:
+            for process in set(multiprocessing.active_children()) - self._other_children:
                 process.terminate()
         self._pool.shutdown(cancel_futures=True)
 
 
 class WorkProgress:
-    """A bar on a terminal, a line every few seconds elsewhere."""
+    """A progress bar on a terminal; elsewhere a log line every few seconds."""
 
-    def __init__(self, what: str, total: int, log: Callable[[str], None]) -> None:
-        self._what, self._total, self._log = what, total, log
-        self._done = 0
-        self._begun = self._logged = time.monotonic()
+    def __init__(self, stage: str, total: int) -> None:
+        """`total` is in bytes."""
+        self._stage, self._total, self._done = stage, total, 0
+        self._started = self._logged = time.monotonic()
         self._bar = tqdm(
-            total=total, desc=what, unit="B", unit_scale=True, leave=False,
+            total=total, desc=stage, unit="B", unit_scale=True, leave=False,
             disable=not sys.stderr.isatty(),
         )  # fmt: skip
 
-    def add(self, done: int) -> None:
-        self.to(self._done + done)
+    def add(self, count: int) -> None:
+        """Count more bytes as done."""
+        self.set(self._done + count)
 
-    def to(self, done: int) -> None:
-        """So many bytes are done in all."""
+    def set(self, done: int) -> None:
+        """Set the number of bytes done."""
         self._bar.update(done - self._done)
         self._done = done
         now = time.monotonic()
         if self._bar.disable and now - self._logged >= LOG_SECONDS:
             self._logged = now
-            rate = done / MB / (now - self._begun)
-            share = f"{done / MB:.0f} of {self._total / MB:.0f} MB"
-            self._log(f"{self._what}: {share}, {rate:.1f} MB/s")
+            rate = done / MB / (now - self._started)
+            logger.info(
+                "%s: %.0f of %.0f MB, %.1f MB/s", self._stage, done / MB, self._total / MB, rate
+            )
 
     def __enter__(self) -> "WorkProgress":
         return self
@@ -131,8 +142,8 @@ class WorkProgress:
         self._bar.close()
 
 
-def _start(done: Any) -> None:
-    """In a new worker: one tokenizer thread, a silent end by Ctrl-C, an end with the parent."""
+def _initialize(done: Any) -> None:
+    """Set up a new worker: one tokenizer thread, a silent end on Ctrl-C, an end with its parent."""
     global _advance
 
     def add(count: int) -> None:
@@ -141,9 +152,7 @@ def _start(done: Any) -> None:
 
     _advance = add
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    if (
-        signal.getsignal(signal.SIGINT) is not signal.SIG_IGN
-    ):  # as a shell's background jobs have it
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # ignored in a shell's background job
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 

@@ -1,4 +1,4 @@
-"""Evaluation on every rank, its counts exact over all of them."""
+"""Evaluation over all ranks, with exact counts."""
 
 from collections.abc import Iterable
 
@@ -9,28 +9,38 @@ from pipeline.runtime.process_group import World
 from pipeline.stream.batch import Batch
 from pipeline.tasks.task import Evaluation, Mistake, Task
 
-MISTAKES = 50
-"""Documents that are kept of those that the model gets most wrong."""
+MAX_MISTAKES = 50
+"""Worst mistakes that an evaluation keeps."""
 
 
 def evaluate(
     task: Task, documents: Iterable[tuple[Tensor, Batch]], world: World
 ) -> tuple[Evaluation, list[Mistake]]:
-    """Figures over all documents of all ranks, and the worst mistakes. Every rank must call it."""
+    """Compute the metrics over the documents of all ranks, and the worst mistakes.
+
+    Collective: every rank must call it. Raises TrainingError if there are no documents.
+
+    Args:
+        task: Task that scores the outputs.
+        documents: This rank's task outputs and batches, as `document_outputs` yields them.
+        world: Process group.
+    """
     total: Tensor | None = None
     mistakes: list[Mistake] = []
     texts: list[tuple[str, ...]] = []
     for outputs, batch in documents:
-        tally, wrong = task.evaluate(outputs, batch)
-        texts += task.texts(outputs, batch)
-        total = tally if total is None else total + tally
-        mistakes = _worst(mistakes + wrong)
+        counts, batch_mistakes = task.evaluate(outputs, batch)
+        texts += task.texts_to_score(outputs, batch)
+        total = counts if total is None else total + counts
+        mistakes = _worst(mistakes + batch_mistakes)
     if total is None:
-        raise TrainingError("the validation split has no row that can be read; prepare it anew")
-    everyones = [text for part in world.gather(texts) for text in part]
-    evaluation = task.evaluation(world.sum(total).cpu(), everyones)
-    return evaluation, _worst([m for part in world.gather(mistakes) for m in part])
+        raise TrainingError("the validation split has no readable row; prepare the dataset again")
+    all_texts = [text for rank_texts in world.gather(texts) for text in rank_texts]
+    evaluation = task.summarize(world.sum(total).cpu(), all_texts)
+    all_mistakes = [m for rank_mistakes in world.gather(mistakes) for m in rank_mistakes]
+    return evaluation, _worst(all_mistakes)
 
 
 def _worst(mistakes: list[Mistake]) -> list[Mistake]:
-    return sorted(mistakes, key=lambda m: (-m.loss, m.tokens))[:MISTAKES]
+    """The mistakes with the highest loss; ties are broken by their tokens, not by rank."""
+    return sorted(mistakes, key=lambda m: (-m.loss, m.tokens))[:MAX_MISTAKES]

@@ -1,11 +1,11 @@
-"""Batches of rows to whole documents, each with what the model says of it.
+"""Turns batches of rows into whole documents with the task's outputs for each.
 
-A long document may have been split into several rows, its segments (`corpus.overflow`), which
-fall into any batches of any ranks. They are put aside until all rows are through; then those of
-one document are brought to one rank and made one row, as `Task.outputs` says.
+A long document may be split into several rows, its segments (`corpus.overflow`), which may be in
+any batch of any rank. Segments are buffered until all rows have passed through the model. Then all
+segments of a document are sent to one rank and merged into one row, as `Task.outputs` describes.
 
-Legend: B rows of a batch, T tokens of its longest row, F figures that the task says of a row or of
-a token; S segments, N tokens of all of them, D documents.
+Shapes: B rows of a batch, T tokens of its longest row, F values that the task outputs per row or
+per token; S segments, N tokens of all segments, D documents.
 """
 
 from collections import defaultdict
@@ -28,9 +28,9 @@ from pipeline.stream.rows import Columns, Ragged
 from pipeline.tasks.task import Task
 
 LENGTHS, OUTPUTS = ".lengths", ".outputs"
-"""Columns beside those of the shards."""
-BATCH_TOKENS = 1 << 18
-"""Padded tokens of a batch of documents that were put together."""
+"""Columns of the buffer that are not columns of the shards."""
+MAX_BATCH_TOKENS = 1 << 18
+"""Tokens, with padding, of a batch of merged documents."""
 
 Values = NDArray[Any]
 
@@ -39,95 +39,98 @@ Values = NDArray[Any]
 def document_outputs(
     task: Task, model: nn.Module, batches: Iterable[Batch], precision: Precision, world: World
 ) -> Iterator[tuple[Tensor, Batch]]:
-    """The task's outputs and the rows that they are of. Each row is a document, or has weight 0.
+    """Yield the task's outputs, [B, F] or [B, T, F], with the batch of the rows they belong to.
 
-    A document that is one row comes with its batch, the others at the end. Every rank must ask for
-    all, and do so in step.
+    Each row is a whole document, or has weight 0. Documents of one row come with their own batch;
+    documents of several segments follow at the end.
+
+    Collective: every rank must consume the iterator to its end, because the ranks exchange
+    segments there. The model is in evaluation mode meanwhile.
     """
     training = model.training
     model.eval()
-    segments = _Segments(task.per_row_fields)
+    buffer = _SegmentBuffer(task.per_row_fields)
     for batch in batches:
-        rows = _of_several(batch)
-        whole = replace(batch, weights=batch.weights * ~rows).to(world.device)
+        is_segment = _is_segment(batch)
+        documents = replace(batch, weights=batch.weights * ~is_segment).to(world.device)
         with precision.autocast():
-            outputs = task.outputs(model, whole)
-        segments.put_aside(batch, outputs, rows)
-        yield outputs, whole
-    for batch in segments.put_together(world):
+            outputs = task.outputs(model, documents)
+        buffer.add(batch, outputs, is_segment)
+        yield outputs, documents
+    for batch in buffer.merge(world):
         yield batch.columns.pop(OUTPUTS), batch
     model.train(training)
 
 
-def _of_several(batch: Batch) -> Tensor:
-    """[B] whether a row is one of several of its document."""
+def _is_segment(batch: Batch) -> Tensor:
+    """Return [B] bool: whether a row is one of several segments of its document."""
     if SEGMENTS not in batch.columns:
         return torch.zeros(len(batch.weights), dtype=torch.bool)
     return batch.columns[SEGMENTS] > 1
 
 
-class _Segments:
-    """Rows put aside, in the memory of the CPU."""
+class _SegmentBuffer:
+    """Segments and their outputs, in CPU memory."""
 
     def __init__(self, per_row_fields: Sequence[str]) -> None:
-        self._of_rows = set(per_row_fields)
-        self._rows: dict[str, list[Tensor]] = defaultdict(list)
-        """By column, what there is one of a row: [S] or [S, F]; lists [S, their longest]."""
-        self._tokens: dict[str, list[Tensor]] = defaultdict(list)
-        """What there is one of a token, row after row: [N] or [N, F]."""
+        self._per_row_fields = set(per_row_fields)
+        self._per_row: dict[str, list[Tensor]] = defaultdict(list)
+        """Values per row, by column: [S] or [S, F]; lists are [S, longest list]."""
+        self._per_token: dict[str, list[Tensor]] = defaultdict(list)
+        """Values per token, by column, row after row: [N] or [N, F]."""
 
-    def put_aside(self, batch: Batch, outputs: Tensor, rows: Tensor) -> None:
-        """Take the `rows` [B] of a batch."""
-        if self._rows and not rows.any():  # the first batch counts: it shows what columns there are
+    def add(self, batch: Batch, outputs: Tensor, selected: Tensor) -> None:
+        """Add the `selected` [B] rows of a batch and their outputs."""
+        if self._per_row and not selected.any():  # the first batch is added to learn the columns
             return
-        lengths = batch.lengths[rows]
-        self._rows[LENGTHS].append(lengths)
+        lengths = batch.lengths[selected]
+        self._per_row[LENGTHS].append(lengths)
         for name, column in batch.columns.items():
-            lists = column.dim() > 1 and name not in self._of_rows
-            self._take(name, column[rows], lengths, lists=lists)
-        outputs = outputs[rows.to(outputs.device)].cpu()
-        self._take(OUTPUTS, outputs, lengths, lists=outputs.dim() == 3)
+            per_token = column.dim() > 1 and name not in self._per_row_fields
+            self._append(name, column[selected], lengths, per_token=per_token)
+        outputs = outputs[selected.to(outputs.device)].cpu()
+        self._append(OUTPUTS, outputs, lengths, per_token=outputs.dim() == 3)
 
-    def _take(self, name: str, values: Tensor, lengths: Tensor, *, lists: bool) -> None:
-        if lists:
+    def _append(self, name: str, values: Tensor, lengths: Tensor, *, per_token: bool) -> None:
+        if per_token:
             valid = torch.arange(values.shape[1]) < lengths[:, None]  # [S, T]
-            self._tokens[name].append(values[valid])
+            self._per_token[name].append(values[valid])
         else:
-            self._rows[name].append(values)
+            self._per_row[name].append(values)
 
-    def put_together(self, world: World) -> Iterator[Batch]:
-        """The documents of this rank's share, with their outputs as a column."""
-        if DOCUMENT not in self._rows:
+    def merge(self, world: World) -> Iterator[Batch]:
+        """Yield batches of this rank's share of the merged documents; outputs are a column."""
+        if DOCUMENT not in self._per_row:
             return
-        for name in sorted(self._of_rows & self._rows.keys()):
-            parts = self._rows[name]
+        for name in sorted(self._per_row_fields & self._per_row.keys()):
+            parts = self._per_row[name]
             width = max(world.gather(max(part.shape[1] for part in parts)))
-            self._rows[name] = [pad(part, (0, width - part.shape[1])) for part in parts]
-        rows, tokens = _in_one(self._rows), _in_one(self._tokens)
-        owner = rows[DOCUMENT] % world.size  # [S]
-        token_owner = owner.repeat_interleave(rows[LENGTHS])  # [N]
-        own_rows = {n: world.exchange(values, owner).numpy() for n, values in rows.items()}
-        own_tokens = {n: world.exchange(v, token_owner).numpy() for n, v in tokens.items()}
-        if len(own_rows[DOCUMENT]):
-            for batch in buckets(_whole(own_rows, own_tokens), BATCH_TOKENS):
+            self._per_row[name] = [pad(part, (0, width - part.shape[1])) for part in parts]
+        rows, tokens = _concatenate(self._per_row), _concatenate(self._per_token)
+        row_rank = rows[DOCUMENT] % world.size  # [S]
+        token_rank = row_rank.repeat_interleave(rows[LENGTHS])  # [N]
+        rank_rows = {n: world.exchange(values, row_rank).numpy() for n, values in rows.items()}
+        rank_tokens = {n: world.exchange(v, token_rank).numpy() for n, v in tokens.items()}
+        if len(rank_rows[DOCUMENT]):
+            for batch in buckets(_merge_segments(rank_rows, rank_tokens), MAX_BATCH_TOKENS):
                 yield batch.to(world.device)
 
 
-def _in_one(columns: dict[str, list[Tensor]]) -> dict[str, Tensor]:
-    """Each column in one, and let go of its parts."""
+def _concatenate(columns: dict[str, list[Tensor]]) -> dict[str, Tensor]:
+    """Concatenate the parts of each column and remove them from `columns` to free their memory."""
     return {name: torch.cat(columns.pop(name)) for name in list(columns)}
 
 
-def _whole(rows: Mapping[str, Values], tokens: Mapping[str, Values]) -> Columns:
-    """Whole documents of their segments, which come in any order.
+def _merge_segments(rows: Mapping[str, Values], tokens: Mapping[str, Values]) -> Columns:
+    """Merge segments, given in any order, into documents.
 
-    What there is one of a token is put end to end. Of what there is one of a row, floats are
-    averaged over the tokens; whole numbers are those of the first segment.
+    Values per token are concatenated. Of the values per row, floats are averaged, weighted by the
+    segments' tokens; integers are taken from the first segment.
     """
     order = np.lexsort((rows[SEGMENT], rows[DOCUMENT]))  # [S]
     weights = rows[LENGTHS][order]  # [S]
-    moved = np.cumsum(rows[LENGTHS])[order] - np.cumsum(weights)  # [S] by how far, for its tokens
-    token_order = np.repeat(moved, weights)  # [N]
+    shift = np.cumsum(rows[LENGTHS])[order] - np.cumsum(weights)  # [S] from new to old token index
+    token_order = np.repeat(shift, weights)  # [N]
     token_order += np.arange(len(token_order))
     _, first = np.unique(rows[DOCUMENT][order], return_index=True)  # [D]
     lengths = np.add.reduceat(weights, first)  # [D]

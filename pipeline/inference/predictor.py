@@ -1,10 +1,11 @@
-"""A trained run at work on raw texts: evaluation of labeled files, prediction of lines.
+"""A trained run applied to raw input: evaluation of labeled files, prediction of lines.
 
-A run folder holds all that this needs: config, weights, tokenizer and the names of the labels.
+A run folder contains all that this needs: config, weights, tokenizers and the names of labels.
 """
 
+import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain, islice
 from pathlib import Path
@@ -15,18 +16,18 @@ import torch
 from torch import Tensor
 
 from pipeline import tasks
-from pipeline.config import Config
+from pipeline.config import Config, load_run_config
 from pipeline.corpus.dataset.blocks import schema
 from pipeline.corpus.dataset.manifest import read_manifest
 from pipeline.corpus.field_spec import DOCUMENT, SEGMENT_COLUMNS, FieldSpec
-from pipeline.corpus.fields.encoding import EncodedExample, ExampleEncoder
-from pipeline.corpus.fields.example import Example, RowChecker
+from pipeline.corpus.fields.encoding import EncodedExample
+from pipeline.corpus.fields.example import Example
+from pipeline.corpus.fields.row_pipeline import RowPipeline
 from pipeline.corpus.readers.inputs import Inputs, InputSource, resolve
-from pipeline.corpus.readers.materialize import each_row
-from pipeline.corpus.readers.opening import form
+from pipeline.corpus.readers.materialize import open_rows
+from pipeline.corpus.readers.opening import detect_format
 from pipeline.corpus.row import Row
 from pipeline.corpus.skip_reason import SKIP_DESCRIPTIONS, SkipReason
-from pipeline.corpus.tokenization.tokenizer import TextEncoder
 from pipeline.errors import InputError, RunError, TrainingError
 from pipeline.evaluation.evaluate import evaluate
 from pipeline.evaluation.segment_merging import document_outputs
@@ -40,244 +41,236 @@ from pipeline.stream.bptt import BpttStream, InMemoryTokens
 from pipeline.stream.bucket import buckets
 from pipeline.stream.plan import Position
 from pipeline.stream.rows import Columns, columns_of
+from pipeline.train.checkpointer import load_weights
 
-TEXTS, IMAGES = 4096, 256
+logger = logging.getLogger(__name__)
+
+TEXTS_PER_CHUNK, IMAGES_PER_CHUNK = 4096, 256
 """Rows that are sorted by length and batched together."""
-TRAINED_ON = ("image_size", "channels", "step", "patch", "features", "word_bytes")
-"""Keys of the corpus that the shape of a model's weights hangs on."""
+WEIGHT_SHAPING_KEYS = ("image_size", "channels", "step", "patch", "features", "word_bytes")
+"""Keys of the corpus on which the shapes of a model's weights depend."""
+
+Outputs = Iterator[tuple[Tensor, Batch]]
+"""A task's outputs, each with the batch that they belong to."""
 
 
 class Predictor:
-    """A run's best checkpoint, or another, with its tokenizer."""
+    """A run's best checkpoint, or another, with its tokenizers."""
 
-    def __init__(
-        self, run: Path, config: Config, say: Callable[[str], None], weights: Path | None = None
-    ) -> None:
+    def __init__(self, run: Path, config: Config, weights: Path | None = None) -> None:
+        """Load a run; `config` is its config with overrides, `weights` another checkpoint.
+
+        Raises RunError if the checkpoint is missing or damaged, or an override contradicts the
+        weights.
+        """
         folder = RunFolder(run)
-        _check_overrides(folder.read_config(), config)
+        _check_overrides(load_run_config(folder.config), config)
         self.config = config
         self.manifest = read_manifest(folder.dataset)
         self._dataset = folder.dataset
-        pictured = any(field.is_image for field in self.manifest.fields)
-        self.chunk = IMAGES if pictured else TEXTS
+        reads_images = any(field.is_image for field in self.manifest.fields)
+        self.chunk_rows = IMAGES_PER_CHUNK if reads_images else TEXTS_PER_CHUNK
         self.task = tasks.get(config.task.name)(config.task, config.model, self.manifest)
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         if device.type == "cpu":
             use_one_core()
         self.world = World(0, 1, device)
         self.model = self.task.build()
-        path = weights or folder.best()
+        path = weights or folder.best_checkpoint()
         if reason := checkpoint.damage(path):
-            raise RunError(f"{path}: not a whole checkpoint: {reason}; use another one")
-        checkpoint.load(path, self.model)
+            raise RunError(f"{path}: not a complete checkpoint: {reason}; use another one")
+        load_weights(path, self.model)
         self.model.to(device).eval()
-        self.precision = self._precision(checkpoint.precision_of(path), say)
-
-    def _precision(self, name: str, say: Callable[[str], None]) -> precision.Precision:
-        """The one that the run was trained in, or fp32 where that does not run."""
-        device = self.world.device
-        try:
-            return precision.choose(name, device, self.config.model, say)
-        except TrainingError:
-            say(f"the run was trained in {name}, which does not run here; computing in fp32")
-            return precision.Precision("fp32", device)
+        self.precision = self._precision(checkpoint.precision_of(path))
 
     def predict(self, texts: Sequence[str]) -> list[dict[str, Any]]:
-        """What the task says of each text, in their order; `error` for one that has no row."""
+        """Return the task's prediction for each text, in order; `error` for one without a row."""
         fields = [replace(f, append_end=False) for f in self.manifest.fields if f.is_input]
-        encoding = self._encoding(fields, **self.task.prediction_overrides)
-        given = [self.task.parse(text) for text in texts]
-        found: list[dict[str, Any]] = [{} for _ in texts]
-        places, examples = [], []
-        for place, values in enumerate(given):
+        pipeline = self._pipeline(fields, **self.task.prediction_overrides)
+        inputs = [self.task.parse(text) for text in texts]
+        results: list[dict[str, Any]] = [{} for _ in texts]
+        examples: list[Example] = []
+        for number, values in enumerate(inputs, 1):
+            row = Row(number, {field.column: values[field.name] for field in fields})
             try:
-                example = encoding.checker.check(Row(place + 1, _by_column(fields, values)), "line")
+                example = pipeline.checker.check(row, "line")
             except InputError as error:
-                found[place] = {"error": str(error)}
+                results[number - 1] = {"error": str(error)}
                 continue
             if isinstance(example, SkipReason):
-                found[place] = _error(example)
+                results[number - 1] = _error(example)
             else:
-                places.append(place)
-                examples.append(example.values)
-        encoded = encoding.encode(examples)
-        for place, text in zip(places, encoded, strict=True):
-            if text.skip:
-                found[place] = _error(text.skip)
-        for outputs, batch in self._documents(fields, encoded):
-            whole = batch.weights > 0
-            of = [places[place] for place in batch.columns[DOCUMENT][whole].tolist()]
-            told = self.task.predict(outputs[whole], [given[place] for place in of])
-            for place, prediction in zip(of, told, strict=True):
-                found[place] = prediction
-        return found
+                examples.append(example)
+        encoded = pipeline.encode(examples)
+        for example, result in zip(examples, encoded, strict=True):
+            if result.skip:
+                results[example.row - 1] = _error(result.skip)
+        for outputs, batch in self._outputs(fields, encoded):
+            real = batch.weights > 0
+            rows = [examples[n].row - 1 for n in batch.columns[DOCUMENT][real].tolist()]
+            predictions = self.task.predict(outputs[real], [inputs[row] for row in rows])
+            for row, prediction in zip(rows, predictions, strict=True):
+                results[row] = prediction
+        return results
 
     def evaluate(self, given: str) -> tuple[dict[str, Any], dict[SkipReason, int]]:
-        """Metrics over the labeled rows of a file (or of several, by glob), duplicates too, and
-        how many rows were skipped as they hold no text or no label, or are too long. Beside the
-        metrics stand the signatures of those that have one. Files that lie side by side are given
-        as COLUMN=FILE,COLUMN=FILE; images may be given as a folder.
+        """Return the metrics over the labeled rows of a file, and the numbers of skipped rows.
 
+        `given` is a file, a glob, a folder of images, or parallel files as
+        COLUMN=FILE,COLUMN=FILE. Duplicates count. Metrics that have a signature come with it.
         Raises InputError for a label that the run does not know.
         """
         self.task.check_libraries()
         fields = self.task.fields(self.config.corpus)
-        encoding = self._encoding(fields)
+        pipeline = self._pipeline(fields)
         skips: Counter[SkipReason] = Counter()
-        files = self._inputs(given, encoding.checker.columns)
+        files = self._inputs(given, pipeline.checker.columns)
         sources = resolve(files, images=self.config.task.name == "images")
 
         def chunks() -> Iterator[list[EncodedExample]]:
-            examples = self._examples(sources, encoding, skips)
-            for chunk in _chunks(examples, self.chunk):
-                encoded = encoding.encode(chunk)
-                skips.update(text.skip for text in encoded if text.skip)
+            examples = self._examples(sources, pipeline, skips)
+            for chunk in batched(examples, self.chunk_rows):
+                encoded = pipeline.encode(chunk)
+                skips.update(result.skip for result in encoded if result.skip)
                 yield encoded
 
         if self.task.stateful:
-            judged = self._running(chain.from_iterable(chunks()))
+            outputs = self._running_text(chain.from_iterable(chunks()))
         else:
-            judged = (found for chunk in chunks() for found in self._documents(fields, chunk))
-        evaluation, _ = evaluate(self.task, self._some(judged, given, skips), self.world)
+            outputs = (pair for chunk in chunks() for pair in self._outputs(fields, chunk))
+        outputs = self._check_any(outputs, given, skips)
+        evaluation, _ = evaluate(self.task, outputs, self.world)
         signatures = {f"{name}_signature": s for name, s in evaluation.signatures.items()}
         return {**evaluation.metrics, **signatures}, skips
 
+    def _precision(self, name: str) -> precision.Precision:
+        """Return the precision that the run was trained in, or fp32 where it does not run."""
+        device = self.world.device
+        try:
+            return precision.choose(name, device, self.config.model)
+        except TrainingError:
+            logger.info(
+                "the run was trained in %s, which does not run here; computing in fp32", name
+            )
+            return precision.Precision("fp32", device)
+
     @staticmethod
-    def _some(
-        judged: Iterable[tuple[Tensor, Batch]], given: str, skips: Counter[SkipReason]
-    ) -> Iterator[tuple[Tensor, Batch]]:
-        """The same. Raises InputError if there is nothing."""
+    def _check_any(outputs: Outputs, given: str, skips: Counter[SkipReason]) -> Outputs:
+        """Yield the outputs. Raises InputError if there are none."""
         first = None
-        for first in judged:
+        for first in outputs:
             yield first
         if first is None:
-            why = "; ".join(describe_skips(skips)) or "it has none"
+            reason = "; ".join(describe_skips(skips)) or "it has no rows"
             raise InputError(
-                f"no row is left to evaluate of {given}: {why}; give a file that has one"
+                f"no row is left to evaluate of {given}: {reason}; give a file with usable rows"
             )
 
     def _inputs(self, given: str, columns: Sequence[str]) -> Inputs:
-        """The files that a person names."""
+        """Return the files that the command line names."""
         pairs = [part.partition("=") for part in given.split(",")]
         files = {column: [file] for column, _, file in pairs if file}
         if len(files) == len(pairs) and set(files) == set(columns):
             return files
         if isinstance(self.config.corpus.input, dict) and not Path(given).is_dir():
             try:
-                form(Path(given), given, self.config.corpus.format)
+                detect_format(Path(given), given, self.config.corpus.format)
             except InputError:
-                wanted = ",".join(f"{column}=FILE" for column in columns)
+                form = ",".join(f"{column}=FILE" for column in columns)
                 raise InputError(
-                    f"--input {given}: is no file of rows, as the columns of this run lie side by "
-                    f"side; give {wanted}"
+                    f"--input {given}: is not a file of rows, and the columns of this run are in "
+                    f"parallel files; give {form}"
                 ) from None
         return [given]
 
-    def _encoding(self, fields: Sequence[FieldSpec], **changes: str) -> ExampleEncoder:
-        """For some of the run's fields, by its settings but for `changes`; no row is filtered."""
-        corpus = self.config.corpus.model_copy(update={"filters": {}, **changes})
-        encoders = {
-            name: TextEncoder(
-                self._dataset / f"{name}.json",
-                corpus.max_tokens,
-                corpus.truncation_side,
-                corpus.overflow,
-            )
-            for name in self.manifest.tokenizers
-        }
-        return ExampleEncoder(RowChecker.of(corpus, fields), encoders, self.manifest.names)
+    def _pipeline(self, fields: Sequence[FieldSpec], **overrides: str) -> RowPipeline:
+        """Return the row pipeline of some of the run's fields; no row is filtered."""
+        corpus = self.config.corpus.model_copy(update={"filters": {}, **overrides})
+        return RowPipeline(
+            corpus, fields, lambda name: self._dataset / f"{name}.json", self.manifest.names
+        )
 
-    def _running(self, encoded: Iterable[EncodedExample]) -> Iterator[tuple[Tensor, Batch]]:
-        """The task's outputs of examples that are one text, all of whose tokens are held, for a
-        task that carries its state along."""
-        rows = [np.asarray(cells[0], np.int64) for text in encoded for cells in text.rows]
+    def _running_text(self, encoded: Iterable[EncodedExample]) -> Outputs:
+        """Yield the outputs of a stateful task for all tokens, as one text in memory."""
+        rows = [np.asarray(cells[0], np.int64) for result in encoded for cells in result.rows]
         if not rows:
             return
         settings = self.config.stream.model_copy(update={"batch_rows": 1})
-        turned = self.config.model.reversed_directions
-        text = BpttStream(
-            InMemoryTokens("--input", np.concatenate(rows)), settings, 0, turned=turned
-        )
-        batches = (batch for update in text.epoch(Position()) for batch in update.batches)
+        reverse = self.config.model.reversed_directions
+        source = InMemoryTokens("--input", np.concatenate(rows))
+        stream = BpttStream(source, settings, 0, reverse=reverse)
+        batches = (batch for update in stream.epoch(Position()) for batch in update.batches)
         yield from document_outputs(self.task, self.model, batches, self.precision, self.world)
 
     def _examples(
-        self, sources: Sequence[InputSource], encoding: ExampleEncoder, skips: Counter[SkipReason]
-    ) -> Iterator[tuple[Any, ...]]:
-        """The values of usable rows, whose names are known."""
-        wanted = encoding.checker
+        self, sources: Sequence[InputSource], pipeline: RowPipeline, skips: Counter[SkipReason]
+    ) -> Iterator[Example]:
+        """Yield the usable rows of all files, whose names are known."""
         for source in sources:
-            with each_row(self.config.corpus, source, wanted.columns) as rows:
-                for row in rows:
-                    example = wanted.check(row, source.name)
-                    if isinstance(example, Example):
-                        encoding.check_names(example.values, f"{source.name}:{row.number}")
-                        yield example.values
-                    else:
-                        skips[example] += 1
+            with open_rows(self.config.corpus, source, pipeline.checker.columns) as rows:
+                yield from pipeline.examples(
+                    rows, source.name, lambda reason, row: skips.update([reason])
+                )
 
-    def _documents(
-        self, fields: Sequence[FieldSpec], encoded: Sequence[EncodedExample]
-    ) -> Iterator[tuple[Tensor, Batch]]:
-        """The task's outputs of those examples that have a row."""
-        rows_of = [row for text in encoded for row in text.rows]
-        if not rows_of:
+    def _outputs(self, fields: Sequence[FieldSpec], encoded: Sequence[EncodedExample]) -> Outputs:
+        """Yield the task's outputs for the examples that have a row."""
+        cells = [row for result in encoded for row in result.rows]
+        if not cells:
             return
-        segments = np.array([len(text.rows) for text in encoded])
+        segments = np.array([len(result.rows) for result in encoded])
         document = np.repeat(np.arange(len(encoded)), segments)
         segment = np.concatenate([np.arange(count) for count in segments])
-        places = (document, segment, segments[document])
+        positions = (document, segment, segments[document])
         rows: Columns = {
-            **columns_of(schema(fields, self.manifest.vocabularies), rows_of),
-            **dict(zip(SEGMENT_COLUMNS, places, strict=True)),
+            **columns_of(schema(fields, self.manifest.vocabularies), cells),
+            **dict(zip(SEGMENT_COLUMNS, positions, strict=True)),
         }
         batches = buckets(rows, self.config.stream.token_budget)
         yield from document_outputs(self.task, self.model, batches, self.precision, self.world)
 
 
+def predict_lines(
+    lines: Iterable[str], predictor: Predictor, chunk_rows: int
+) -> Iterator[dict[str, Any]]:
+    """Yield a prediction for each line, in order."""
+    for texts in batched((line.rstrip("\r\n") for line in lines), chunk_rows):
+        yield from predictor.predict(texts)
+
+
+def describe_skips(skips: Mapping[SkipReason, int]) -> list[str]:
+    """Return a line for each reason for which rows were skipped."""
+    return [f"skipped {n:,} row(s): {SKIP_DESCRIPTIONS[reason]}" for reason, n in skips.items()]
+
+
+def batched(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
+    """Yield lists of `size` items; the last may be shorter."""
+    iterator = iter(items)
+    while chunk := list(islice(iterator, size)):
+        yield chunk
+
+
 def _check_overrides(trained: Config, given: Config) -> None:
-    """Raises RunError for a setting that is not the one that the weights were trained with."""
+    """Raise RunError for each override that contradicts the weights."""
     changed = changed_keys(trained.model, given.model, "model.")
     changed |= changed_keys(trained.corpus, given.corpus, "corpus.")
-    shaping = {f"corpus.{key}" for key in TRAINED_ON} | {
+    fixed = {f"corpus.{key}" for key in WEIGHT_SHAPING_KEYS} | {
         f"model.{key}" for key in type(given.model).model_fields if key != "native"
     }
     if mistakes := [
         f"{key}={new}: the weights of this run were trained with {old}; leave it out"
         for key, (old, new) in changed.items()
-        if key in shaping
+        if key in fixed
     ]:
         raise RunError(mistakes)
 
 
-def _by_column(fields: Sequence[FieldSpec], values: Mapping[str, Any]) -> dict[str, Any]:
-    """What `Task.parse` says of fields, as it would stand in a file."""
-    return {field.column: values[field.name] for field in fields}
-
-
-def _error(skip: SkipReason) -> dict[str, Any]:
-    if skip in (SkipReason.NO_TEXT, SkipReason.NO_WORDS, SkipReason.NO_TOKENS):
+def _error(reason: SkipReason) -> dict[str, Any]:
+    if reason in (SkipReason.NO_TEXT, SkipReason.NO_WORDS, SkipReason.NO_TOKENS):
         return {"error": "the text is empty"}
-    if skip is SkipReason.NO_FILE:
+    if reason is SkipReason.NO_FILE:
         return {"error": "no such file"}
-    if skip is SkipReason.NO_IMAGE:
+    if reason is SkipReason.NO_IMAGE:
         return {"error": "no PNG or JPEG that can be read"}
-    if skip is SkipReason.NO_FEATURES:
+    if reason is SkipReason.NO_FEATURES:
         return {"error": "no .npy of features that can be read"}
-    return {"error": f"the text has {SKIP_DESCRIPTIONS[skip]}"}
-
-
-def lines(source: Iterable[str], predictor: Predictor, chunk: int) -> Iterator[dict[str, Any]]:
-    """A prediction for each line, in order."""
-    for texts in _chunks((line.rstrip("\r\n") for line in source), chunk):
-        yield from predictor.predict(texts)
-
-
-def describe_skips(skips: dict[SkipReason, int]) -> list[str]:
-    return [f"skipped {count:,} row(s): {SKIP_DESCRIPTIONS[skip]}" for skip, count in skips.items()]
-
-
-def _chunks(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
-    iterator = iter(items)
-    while chunk := list(islice(iterator, size)):
-        yield chunk
+    return {"error": f"the text has {SKIP_DESCRIPTIONS[reason]}"}

@@ -1,7 +1,7 @@
-"""Loops over the tokens for recurrent layers: in C++ on a CPU, in Triton on a GPU."""
+"""Token loops of recurrent layers: C++ on a CPU, Triton on a GPU."""
 
 from pipeline.kernels.build import library
-from pipeline.kernels.loops import described, runs, scan
+from pipeline.kernels.loops import describe, scan, should_use
 from pipeline.kernels.tensors import Weights, Zones
 
-__all__ = ["Weights", "Zones", "described", "library", "runs", "scan"]
+__all__ = ["Weights", "Zones", "describe", "library", "scan", "should_use"]

@@ -1,8 +1,8 @@
-"""Compiles the C++ loops on the machine they run on, once, and loads them.
+"""Compiles the C++ loops on first use, caches the library on disk and loads it.
 
-Wants a C++17 compiler with GCC's vector extensions (g++ or clang++; CXX names another). Without
-one, or where the compiled library does not load, there is a reason instead of a library, and
-callers go by torch's own operations.
+This needs a C++17 compiler with GCC's vector extensions: g++, clang++ or the one that CXX names. If
+there is no compiler, or the compiled library does not load, `library()` returns the reason and
+callers fall back to PyTorch operations.
 """
 
 import ctypes
@@ -19,97 +19,101 @@ from pathlib import Path
 import torch
 from filelock import FileLock
 
-SOURCES = Path(__file__).parent
+SOURCE_DIR = Path(__file__).parent
 FLAGS = ("-std=c++17", "-O3", "-march=native", "-fPIC", "-shared")
-TYPES = (torch.float64, torch.float32, torch.bfloat16)
-"""In the order of scan.cpp."""
-SECONDS = 120
-"""A compiler that takes longer is given up."""
+DTYPES = (torch.float64, torch.float32, torch.bfloat16)
+"""Data types in the order of their numbers in scan.cpp."""
+COMPILER_TIMEOUT = 120
+"""Seconds after which the compiler is stopped and compilation counts as failed."""
 
 
 @dataclass(frozen=True)
 class Library:
-    """The compiled loops, or why there are none."""
+    """The loaded C++ library, or the reason why there is none."""
 
     loaded: ctypes.CDLL | None
     reason: str = ""
 
     @property
     def vector_bytes(self) -> int:
-        """Bytes of the vector registers in use."""
+        """Size in bytes of the vector registers that the library uses; 0 without a library."""
         return self.loaded.vector_bytes() if self.loaded else 0
 
     @property
     def bf16(self) -> bool:
-        """Whether the machine multiplies in bf16."""
+        """Whether the CPU has bf16 multiplication."""
         return bool(self.loaded and self.loaded.multiplies_bf16())
 
-    def runs(self, dtype: torch.dtype) -> bool:
-        """Whether there is a loop for this type on this machine."""
-        return self.loaded is not None and dtype in TYPES[: 2 + self.bf16]
+    def supports(self, dtype: torch.dtype) -> bool:
+        """Return whether this machine has a C++ loop for a data type."""
+        return self.loaded is not None and dtype in DTYPES[: 2 + self.bf16]
 
-    def described(self, dtype: torch.dtype) -> str:
-        """What recurrent layers run by in this type."""
-        if self.runs(dtype):
-            return f"native loops of {8 * self.vector_bytes} bits"
-        return f"torch's own loops ({self.reason or f'no native ones for {dtype} here'})"
+    def describe(self, dtype: torch.dtype) -> str:
+        """Describe, for the log, how recurrent layers run in a data type."""
+        if self.supports(dtype):
+            return f"C++ loops ({8 * self.vector_bytes}-bit vectors)"
+        return f"PyTorch layers ({self.reason or f'this CPU has no C++ loop for {dtype}'})"
 
 
 @cache
 def library() -> Library:
-    """Compiled at the first call on a machine, by one of its processes, and cached on disk."""
-    named = shlex.split(os.environ.get("CXX", ""))
-    compiler = named or [next((c for c in ("c++", "g++", "clang++") if shutil.which(c)), "")]
+    """Return the C++ library; the first process to need it on a machine compiles it."""
+    cxx = shlex.split(os.environ.get("CXX", ""))
+    compiler = cxx or [next((c for c in ("c++", "g++", "clang++") if shutil.which(c)), "")]
     if not shutil.which(compiler[0]):
-        missing = f"CXX={' '.join(named)} is not found" if named else "no C++ compiler"
-        return Library(None, f"{missing}; install g++ for faster ones")
+        missing = f"CXX={' '.join(cxx)} not found" if cxx else "no C++ compiler found"
+        return Library(None, f"{missing}; install g++ for faster layers")
     try:
-        path = _folder() / f"scan-{_key(compiler)}.so"
+        path = _cache_dir() / f"scan-{_cache_key(compiler)}.so"
         with FileLock(path.with_suffix(".lock")):
             if path.exists():
                 try:
                     return Library(ctypes.CDLL(str(path)))
-                except OSError:  # damaged
+                except OSError:  # damaged file
                     path.unlink()
             _compile(compiler, path)
             return Library(ctypes.CDLL(str(path)))
     except (OSError, RuntimeError, subprocess.SubprocessError) as error:
-        return Library(None, f"{compiler[0]}: {_told(error)}")
+        return Library(None, f"{compiler[0]}: {_summarize(error)}")
 
 
 def _compile(compiler: list[str], path: Path) -> None:
-    number, partial = tempfile.mkstemp(dir=path.parent, suffix=".partial")
-    os.close(number)
+    """Compile to a temporary file, then move it to `path`."""
+    descriptor, partial = tempfile.mkstemp(dir=path.parent, suffix=".partial")
+    os.close(descriptor)
     try:
-        _run(*compiler, *FLAGS, "-o", partial, str(SOURCES / "scan.cpp"))
+        _run(*compiler, *FLAGS, "-o", partial, str(SOURCE_DIR / "scan.cpp"))
         Path(partial).replace(path)
     finally:
         Path(partial).unlink(missing_ok=True)
 
 
-def _told(error: Exception) -> str:
-    """The line of a failure that says most."""
-    told = getattr(error, "stderr", None) or ""
-    lines = (told.decode(errors="replace") if isinstance(told, bytes) else told).splitlines()
-    lines = [line.strip() for line in lines if line.strip()] or str(error).splitlines()
+def _summarize(error: Exception) -> str:
+    """Return the most informative line of an error: the compiler's first line with "error"."""
+    stderr = getattr(error, "stderr", None) or ""
+    text = stderr.decode(errors="replace") if isinstance(stderr, bytes) else stderr
+    lines = [line.strip() for line in text.splitlines() if line.strip()] or str(error).splitlines()
     return next((line for line in lines if "error" in line), lines[0] if lines else repr(error))
 
 
-def _key(compiler: list[str]) -> str:
-    """Changes with the source, the compiler and the instructions that this machine has."""
+def _cache_key(compiler: list[str]) -> str:
+    """Hash the flags, the sources, and the compiler with this machine's instruction set."""
     digest = hashlib.sha256(" ".join(FLAGS).encode())
-    for source in sorted(SOURCES.glob("*.[ch]*")):
+    for source in sorted(SOURCE_DIR.glob("*.[ch]*")):
         digest.update(source.read_bytes())
     digest.update(_run(*compiler, *FLAGS, "-x", "c++", "-dM", "-E", os.devnull).encode())
     return digest.hexdigest()[:20]
 
 
-def _folder() -> Path:
-    """The user's cache, or one in the temporary folder where that cannot be written."""
+def _cache_dir() -> Path:
+    """Return the user's cache folder, or one in the temporary folder if that is not writable.
+
+    Raises OSError if neither is a writable folder of this user.
+    """
     folders = [Path(tempfile.gettempdir()) / f"headrace-{os.getuid()}"]
     if home := os.environ.get("XDG_CACHE_HOME") or os.environ.get("HOME"):
-        own = Path(home) if "XDG_CACHE_HOME" in os.environ else Path(home) / ".cache"
-        folders.insert(0, own / "headrace")
+        user_cache = Path(home) if "XDG_CACHE_HOME" in os.environ else Path(home) / ".cache"
+        folders.insert(0, user_cache / "headrace")
     for folder in folders:
         try:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -117,9 +121,12 @@ def _folder() -> Path:
                 return folder
         except OSError:
             continue
-    raise OSError(f"none of {', '.join(map(str, folders))} can be written")
+    raise OSError(f"cannot write to {' or '.join(map(str, folders))}")
 
 
 def _run(*command: str) -> str:
-    done = subprocess.run(command, check=True, capture_output=True, timeout=SECONDS, text=True)
-    return done.stdout
+    """Run a command and return its standard output."""
+    completed = subprocess.run(
+        command, check=True, capture_output=True, timeout=COMPILER_TIMEOUT, text=True
+    )
+    return completed.stdout

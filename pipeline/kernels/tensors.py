@@ -1,6 +1,9 @@
-"""What the loops over the tokens read and write.
+"""The tensors that the token loops read and write.
 
-Legend: T tokens of the longest row, B rows, H hidden units, G gates of the cell, D directions (the
+Tensors called wide are float32, or float64 if the layer runs in float64; the others have the data
+type of the layer.
+
+Shapes: T tokens of the longest row, B rows, H hidden units, G gates of the cell, D directions (the
 second reads each row from its end).
 """
 
@@ -10,21 +13,22 @@ from torch import Tensor
 
 
 class Weights(NamedTuple):
-    """Those of a layer, all directions; the gates in the order of the cell's equations."""
+    """A layer's weights in all directions, with the gates in the order of the cell's equations."""
 
     input: Tensor
-    """[D, G*H, I], I features that the layer reads"""
+    """[D, G*H, I], I input features of the layer."""
     hidden: Tensor
     """[D, G*H, H]"""
     bias: Tensor
     """[D, G*H], added to the input's product."""
-    apart: Tensor
-    """[D, H]: GRU's bias of the candidate's h' U, GORU's of modReLU; not used by others."""
+    candidate_bias: Tensor
+    """[D, H]: GRU's bias of the candidate's product U h', GORU's bias of modReLU; other cells
+    ignore it."""
 
 
 class Zones(NamedTuple):
-    """Zoneout (Krueger et al. 2017): how much of its last value each unit keeps at a token, 0 or 1
-    in training, their mean in evaluation."""
+    """Zoneout (Krueger et al. 2017): the share of its previous value that each unit keeps at each
+    token. In training it is 0 or 1, in evaluation the probability."""
 
     h: Tensor
     """[T, B, D*H]"""
@@ -32,39 +36,40 @@ class Zones(NamedTuple):
     """[T, B, D*H]"""
 
 
-class Forward(NamedTuple):
-    """Of one layer; `gates`, `y` and `side` are filled in."""
+class ForwardTensors(NamedTuple):
+    """Tensors of one layer's forward pass; the loop fills `gates`, `y` and `aux`."""
 
     lengths: Tensor
     """[B]"""
     hidden: Tensor
     """[D, G*H, H]: as in `Weights`."""
-    apart: Tensor
+    candidate_bias: Tensor
     """[D, H], wide: as in `Weights`."""
     h0: Tensor
-    """[D, B, H]: the state before the first token."""
+    """[D, B, H]: the hidden state before the first token."""
     c0: Tensor
-    """[D, B, H], wide"""
+    """[D, B, H], wide: LSTM's memory before the first token."""
     gates: Tensor
-    """[T, B, D*G*H]: what comes into the gates, which become the gates."""
+    """[T, B, D*G*H]: the input's part of the gates, which the loop overwrites with the gates."""
     y: Tensor
-    """[T, B, D*H]: the states, 0 past a row's length."""
-    side: Tensor
-    """[D, T, B, H]: LSTM's c (wide), GRU's and GORU's q; Elman's new h where there is zoneout."""
+    """[T, B, D*H]: the hidden states, 0 past a row's length."""
+    aux: Tensor
+    """[D, T, B, H]: LSTM's memory c (wide); for GRU and GORU q, the candidate's product U h' (with
+    GRU's bias); for Elman with zoneout, the new h before zoneout."""
     zones: Tensor | None
-    """[T, B, 2*D*H]: both of `Zones`."""
+    """[T, B, 2*D*H]: both tensors of `Zones`, concatenated."""
 
 
-class Backward(NamedTuple):
-    """Gradients; all but `dy` are filled in. Wide is float32 at least."""
+class BackwardTensors(NamedTuple):
+    """Gradients of one layer; the loop reads `dy` and fills the others."""
 
     dy: Tensor
     """[T, B, D*H]"""
     d_gates: Tensor
-    """[T, B, D*G*H]: of what came into the gates, 0 past a row's length."""
+    """[T, B, D*G*H]: gradient of the input's part of the gates, 0 past a row's length."""
     dq: Tensor
-    """[D, T, B, H]: of GRU's and GORU's q, 0 past a row's length."""
+    """[D, T, B, H]: gradient of q for GRU and GORU, 0 past a row's length."""
     dh: Tensor
-    """[D, B, H], wide: 0; afterwards that of h0."""
+    """[D, B, H], wide: 0 at first; afterwards the gradient of h0."""
     dc: Tensor
-    """[D, B, H], wide: that of the last c; afterwards that of c0."""
+    """[D, B, H], wide: the gradient of the last c at first; afterwards that of c0."""

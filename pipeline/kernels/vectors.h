@@ -1,4 +1,5 @@
-// Vectors of the widest registers that the machine has, and products of few rows with a matrix.
+// Vectors as wide as the machine's registers, functions of them, and the product of a few rows with
+// a matrix.
 #pragma once
 
 #include <cmath>
@@ -12,7 +13,7 @@
 #define UNROLL _Pragma("GCC unroll 8")
 
 #if defined(__AVX512F__)
-constexpr int BYTES = 64, REGISTERS = 24;  // of a vector; of these, for accumulators
+constexpr int BYTES = 64, REGISTERS = 24;  // per vector; vector registers for accumulators
 #elif defined(__AVX__)
 constexpr int BYTES = 32, REGISTERS = 12;
 #elif defined(__aarch64__)
@@ -25,7 +26,7 @@ struct bf16 {
     uint16_t bits;
 };
 
-// What a stored type is computed in.
+// The type in which values of a stored type are computed.
 template <class S> struct wide { using type = S; };
 template <> struct wide<bf16> { using type = float; };
 template <class S> using Wide = typename wide<S>::type;
@@ -59,9 +60,9 @@ template <> inline void store<bf16>(bf16* to, Vec<bf16> v) {
     std::memcpy(to, &halves, sizeof halves);
 }
 
-// acc[r][n] += sum over k of rows[r][k] * packed[k][n], packed as [K, N, lanes]; for bf16, whose
-// products are taken in pairs, as [K / 2, N, lanes, 2]. The sums are kept in an array of its own, as
-// a compiler holds in registers only what no pointer leads to.
+// acc[r][n] += sum over k of rows[r][k] * packed[k][n], where packed is [K, N, lanes], or for bf16,
+// which is multiplied in pairs, [K / 2, N, lanes, 2]. The sums are in a local array, because a
+// compiler keeps in registers only arrays that no pointer refers to.
 template <class S, int R, int N>
 inline void add_product(const S* const* rows, const S* packed, long K, Vec<S> (&acc)[R][N]) {
     Vec<S> sum[R][N];
@@ -98,18 +99,19 @@ typedef float Floats __attribute__((vector_size(BYTES)));
 typedef double Doubles __attribute__((vector_size(BYTES)));
 typedef int32_t Ints __attribute__((vector_size(BYTES)));
 
-// 2^x to 2e-7 of it, for |x| < 126: the integer part into the exponent, a polynomial for the rest.
+// 2^x with a relative error of 2e-7, for |x| < 126: the integer part is added to the exponent, a
+// polynomial approximates the fraction.
 inline Floats power_of_two(Floats x) {
     const float magic = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer
-    Floats whole = (x + magic) - magic, r = x - whole;
+    Floats integer = (x + magic) - magic, r = x - integer;
     Floats p = r * 1.3276470e-3f + 9.6755410e-3f;  // a minimax fit on [-1/2, 1/2]
     p = p * r + 5.5507131e-2f;
     p = p * r + 2.4022120e-1f;
     p = p * r + 6.9314694e-1f;
     p = p * r + 1.0000001f;
-    return (Floats)((Ints)p + (__builtin_convertvector(whole, Ints) << 23));
+    return (Floats)((Ints)p + (__builtin_convertvector(integer, Ints) << 23));
 }
-inline Doubles power_of_two(Doubles x) {  // for tests, where speed is nothing
+inline Doubles power_of_two(Doubles x) {  // for tests, where speed does not matter
     for (int i = 0; i < BYTES / 8; i++) x[i] = std::exp2(x[i]);
     return x;
 }
@@ -124,12 +126,13 @@ inline Floats reciprocal(Floats x) {
 #endif
 }
 
-// 1 / (1 + exp(-x)) and 2 / (1 + exp(-2x)) - 1, to 3e-7 in float; of not-a-numbers too.
+// sigmoid(x) = 1 / (1 + exp(-x)) and tanh(x) = 2 / (1 + exp(-2x)) - 1, with an error of 3e-7 in
+// float; NaN gives NaN.
 template <class V> inline V logistic(V x, double rate) {
     V exponent = x * (decltype(x[0] + 0))(-1.4426950408889634 * rate);
-    V most = V{} + 80;
-    exponent = exponent > most ? most : exponent;
-    exponent = exponent < -most ? -most : exponent;
+    V limit = V{} + 80;
+    exponent = exponent > limit ? limit : exponent;
+    exponent = exponent < -limit ? -limit : exponent;
     return reciprocal(1 + power_of_two(exponent));
 }
 template <class V> inline V sigmoid(V x) { return logistic(x, 1); }

@@ -1,8 +1,9 @@
-"""Images to texts: features of an image's regions, and a decoder that attends to them (Xu et al.
+"""Image captioning model: an encoder of image regions and a decoder that attends to them (Xu et al.
 2015).
 
-Legend: B images, H rows and W columns of pixels, K channels of a pixel, F features of a region that
-are given; S regions, H' rows and W' columns of them, C channels, M features that the decoder sees.
+Shapes: B images, H rows and W columns of pixels, K channels of a pixel, F precomputed features of a
+region; S regions in H' rows and W' columns, C channels, M features of a region that the decoder
+attends to.
 """
 
 from itertools import pairwise
@@ -16,64 +17,71 @@ from pipeline.models.dropout import LockedDropout
 from pipeline.models.layers.pooling import valid
 from pipeline.models.settings import ModelSettings
 
-GROUP = 8
-"""Channels that are normalized together."""
-MIDDLE = 127.5
-"""Of a pixel's figures, which go from 0 to 255."""
-DECODER = 1
-"""Places of the decoder's dropouts, behind that of the encoder."""
+CHANNELS_PER_GROUP = 8
+"""Channels that group normalization normalizes together."""
+PIXEL_MIDPOINT = 127.5
+"""Midpoint of the range of pixel values, 0 to 255."""
+DECODER_SITE = 1
+"""First dropout site of the decoder, after the site of the encoder."""
 
 
-class Stage(nn.Module):
-    """A basic block of a residual network (He et al. 2016) that halves rows and columns, normalized
-    by groups (Wu and He 2018): an image's features hang on no other image of its batch."""
+class ResidualStage(nn.Module):
+    """A basic block of a residual network (He et al. 2016) that halves rows and columns.
+
+    It uses group normalization (Wu and He 2018), so the features of an image do not depend on the
+    other images of its batch.
+    """
 
     def __init__(self, inputs: int, channels: int) -> None:
         super().__init__()
         self.first = nn.Conv2d(inputs, channels, 3, stride=2, padding=1, bias=False)
         self.second = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
         self.past = nn.Conv2d(inputs, channels, 1, stride=2, bias=False)
-        groups = channels // GROUP
+        groups = channels // CHANNELS_PER_GROUP
         self.norms = nn.ModuleList(nn.GroupNorm(groups, channels) for _ in range(3))
         for convolution in (self.first, self.second, self.past):
             nn.init.kaiming_normal_(convolution.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, H, W] -> [B, C', H / 2, W / 2], rounded up."""
-        first, second, past = self.norms
-        inner = second(self.second(torch.relu(first(self.first(x)))))
-        return torch.relu(inner + past(self.past(x)))
+        first_norm, second_norm, shortcut_norm = self.norms
+        residual = second_norm(self.second(torch.relu(first_norm(self.first(x)))))
+        return torch.relu(residual + shortcut_norm(self.past(x)))
 
 
-class Pixels(nn.Module):
-    """A convolutional network over the pixels of images of one size. To what it says of a region is
-    added where that is: a vector for its row and one for its column, which are learnt."""
+class PixelEncoder(nn.Module):
+    """A convolutional network over the pixels of images of one size.
+
+    It adds a learned embedding of the row and one of the column to the features of each region.
+    """
 
     def __init__(self, width: int, plane: tuple[int, int], settings: ModelSettings) -> None:
-        """`plane` says how many rows and columns of pixels there are, `width` how many figures a
-        row of pixels has."""
+        """`plane` is the number of rows and columns of pixels; `width` is the number of values in a
+        row of pixels, columns times channels."""
         super().__init__()
         self.plane = plane
-        widths = [width // plane[1], *settings.convolutions]
-        stages = (Stage(inputs, channels) for inputs, channels in pairwise(widths))
+        channels = [width // plane[1], *settings.convolutions]
+        stages = (ResidualStage(inputs, outputs) for inputs, outputs in pairwise(channels))
         self.stages = nn.Sequential(*stages)
-        down, across = (-(-size // 2 ** len(settings.convolutions)) for size in plane)
-        self.outputs = widths[-1]
-        self.rows = nn.Parameter(0.1 * torch.randn(self.outputs, down, 1))
-        self.columns = nn.Parameter(0.1 * torch.randn(self.outputs, 1, across))
+        rows, columns = (-(-size // 2 ** len(settings.convolutions)) for size in plane)
+        self.outputs = channels[-1]
+        self.rows = nn.Parameter(0.1 * torch.randn(self.outputs, rows, 1))
+        self.columns = nn.Parameter(0.1 * torch.randn(self.outputs, 1, columns))
 
     def forward(self, source: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """Bytes [B, H, W * K] -> [S, B, M], and how many regions each image has [B]: all S."""
+        """Pixel values [B, H, W * K] as bytes -> features [S, B, M] and the number of regions of
+        each image [B], which is S for all of them."""
         pixels = source.unflatten(2, (self.plane[1], -1)).permute(0, 3, 1, 2)  # [B, K, H, W]
-        # Not channels last, as the bytes lie: of such, oneDNN's fp32 gradients write out of bounds.
-        x = pixels.to(self.rows.dtype, memory_format=torch.contiguous_format) / MIDDLE - 1
+        # The input is laid out channels last. Convert it, because oneDNN's fp32 gradients write out
+        # of bounds in that layout.
+        x = pixels.to(self.rows.dtype, memory_format=torch.contiguous_format) / PIXEL_MIDPOINT - 1
         x = self.stages(x) + self.rows + self.columns  # [B, M, H', W']
         states = x.flatten(2).permute(2, 0, 1)
         return states, torch.full_like(lengths, len(states))
 
 
-class Regions(nn.Module):
-    """A linear layer over features that are given."""
+class RegionEncoder(nn.Module):
+    """A linear layer over precomputed features of image regions."""
 
     def __init__(self, width: int, settings: ModelSettings) -> None:
         super().__init__()
@@ -81,24 +89,26 @@ class Regions(nn.Module):
         self.outputs = settings.hidden
 
     def forward(self, source: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """[B, S, F], lengths [B] -> [S, B, M] and the same lengths."""
+        """Features [B, S, F], lengths [B] -> [S, B, M] and the unchanged lengths."""
         return torch.relu(self.linear(source)).transpose(0, 1), lengths
 
 
 class Captioner(EncoderDecoder):
-    """Attention goes over the regions, and the decoder begins with their mean."""
+    """An image encoder, and a decoder that attends to the regions and starts from their mean."""
 
-    def __init__(self, settings: ModelSettings, encoder: Pixels | Regions, vocabulary: int) -> None:
+    def __init__(
+        self, settings: ModelSettings, encoder: PixelEncoder | RegionEncoder, vocab_size: int
+    ) -> None:
         super().__init__()
         self.encoder = encoder
         self.memory_dropout = LockedDropout(settings.dropout, site=0)
-        width = encoder.outputs
-        self.decoder = Decoder(settings, vocabulary, width, width, DECODER)
+        features = encoder.outputs
+        self.decoder = Decoder(settings, vocab_size, features, features, DECODER_SITE)
 
     def encode(self, source: Tensor, lengths: Tensor, keys: Tensor) -> Memory:
-        """source of the encoder [B, ...], lengths [B] and keys [B]."""
+        """Encode source [B, ...], the input of the image encoder; lengths [B]; dropout keys [B]."""
         states, lengths = self.encoder(source, lengths)  # [S, B, M]
         states = self.memory_dropout(states, keys)
-        known = valid(lengths, len(states))[..., None]  # [S, B, 1]
-        summary = torch.where(known, states, 0).sum(0) / lengths[:, None]  # [B, M]
-        return self.decoder.remember(states, lengths, summary)
+        mask = valid(lengths, len(states))[..., None]  # [S, B, 1]
+        summary = torch.where(mask, states, 0).sum(0) / lengths[:, None]  # [B, M]
+        return self.decoder.build_memory(states, lengths, summary)

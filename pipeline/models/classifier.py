@@ -1,7 +1,7 @@
-"""Tokens or steps of images to the scores of classes: embedding, recurrent stack, pooling, one
-linear layer.
+"""Recurrent classifier: embedding, recurrent stack, pooling and a linear layer.
 
-Legend: T tokens of the longest row, B rows, E embedding, H hidden, D directions, C classes.
+Shapes: T tokens of the longest row, B rows, F input features of an image step, E embedding width,
+H hidden units, D directions, C classes.
 """
 
 import torch
@@ -14,24 +14,27 @@ from pipeline.models.settings import ModelSettings
 
 
 class Classifier(nn.Module):
-    """A many-to-one recurrent network. `reads` says how many tokens there are, or embeds what is no
-    token; `plane` is of `encoder`."""
+    """A many-to-one recurrent network over tokens or image steps.
+
+    `embedding` is the vocabulary size, or a module that embeds inputs other than tokens. `plane`
+    is passed on to `encoder`.
+    """
 
     def __init__(
         self,
         settings: ModelSettings,
-        reads: int | nn.Module,
+        embedding: int | nn.Module,
         classes: int,
         plane: tuple[int, int] = (0, 0),
     ) -> None:
         super().__init__()
         s = settings
         self.embedding: nn.Module
-        if isinstance(reads, int):
-            self.embedding = nn.Embedding(reads, s.embedding)
+        if isinstance(embedding, int):
+            self.embedding = nn.Embedding(embedding, s.embedding)
             nn.init.normal_(self.embedding.weight, std=0.1)
         else:
-            self.embedding = reads
+            self.embedding = embedding
         self.token_dropout = TokenDropout(s.embedding_dropout, site=0)
         self.input_dropout = LockedDropout(s.dropout, site=1)
         self.stack = encoder(s.embedding, s, site=2, plane=plane)
@@ -40,8 +43,11 @@ class Classifier(nn.Module):
         self.scores = nn.Linear(self.pooling.outputs, classes)
 
     def forward(self, tokens: Tensor, lengths: Tensor, keys: Tensor) -> Tensor:
-        """tokens [B, T], or what else is embedded [B, T, F], lengths [B] in 1..T, keys [B] (of
-        dropout) -> scores [B, C]."""
+        """Return the class scores [B, C].
+
+        tokens [B, T], or other inputs of the embedding [B, T, F]; lengths [B] in 1..T; dropout
+        keys [B].
+        """
         x = self.embedding(tokens.transpose(0, 1))  # [T, B, E]
         x = self.input_dropout(self.token_dropout(x, keys), keys)
         states, _ = self.stack(x, lengths, keys)  # [T, B, D*H]

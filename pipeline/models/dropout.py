@@ -1,10 +1,11 @@
-"""Dropout whose masks are a function of the row, not of a generator's state.
+"""Dropout with masks that are computed from a key for each row, not from a generator's state.
 
-A row's mask depends on the row's key (seed, epoch, row) and on the place in the network, so it is
-the same on whichever rank and in whichever batch the row is worked on, and a resumed run needs no
-saved state.
+The mask of a row depends on the row's key, which is computed from the seed, the epoch and the row,
+and on the dropout's `site`, a number that identifies its place in the network. The mask is
+therefore the same on every rank and in every batch, and a resumed run needs no saved generator
+state.
 
-Legend: T tokens, B rows, F features.
+Shapes: T tokens of the longest row, B rows, F features, H hidden units, D directions.
 """
 
 import torch
@@ -12,39 +13,45 @@ from torch import Tensor, nn
 
 from pipeline.kernels import Zones
 
+GOLDEN_GAMMA = -0x61C8864680B583EB
+"""SplitMix64's increment 0x9E3779B97F4A7C15, as a signed 64-bit integer."""
+
 
 def keyed_uniform(keys: Tensor, site: int, width: int) -> Tensor:
-    """Uniform numbers in [0, 1) [B, width], from keys [B] int64, by SplitMix64's finalizer."""
+    """Return uniform numbers in [0, 1) [B, width], computed from keys [B] int64 by SplitMix64."""
     counters = torch.arange(1, width + 1, device=keys.device) + (site << 32)
     return _uniform(keys[:, None], counters)
 
 
-def keys_of(tokens: Tensor, lengths: Tensor) -> Tensor:
-    """Keys [B] of texts, tokens [B, T] of lengths [B]: a function of each text alone."""
-    places = torch.arange(tokens.shape[1], device=tokens.device)
-    mixed = _mixed((places + 1) * -0x61C8864680B583EB + _mixed(tokens))
-    return mixed.masked_fill(places >= lengths[:, None], 0).sum(1)
+def hash_texts(tokens: Tensor, lengths: Tensor) -> Tensor:
+    """Hash texts to keys [B]; tokens [B, T], lengths [B].
+
+    The key of a text depends on its own tokens only, not on its padding or on other texts.
+    """
+    positions = torch.arange(tokens.shape[1], device=tokens.device)
+    hashes = _mix_bits((positions + 1) * GOLDEN_GAMMA + _mix_bits(tokens))
+    return hashes.masked_fill(positions >= lengths[:, None], 0).sum(1)
 
 
 def _uniform(keys: Tensor, counters: Tensor) -> Tensor:
-    """Uniform numbers in [0, 1), by key and counter, of the shape that both broadcast to."""
-    return _shift(_mixed(keys + counters * -0x61C8864680B583EB), 40).float() / 2**24
+    """Return a uniform number in [0, 1) for each pair of the broadcast keys and counters."""
+    return _shift_right(_mix_bits(keys + counters * GOLDEN_GAMMA), 40).float() / 2**24
 
 
-def _mixed(x: Tensor) -> Tensor:
-    """SplitMix64's finalizer of int64, which wraps around: a bijection that scatters bits."""
-    x = (x ^ _shift(x, 30)) * -0x40A7B892E31B1A47
-    x = (x ^ _shift(x, 27)) * -0x6B2FB644ECCEEE15
-    return x ^ _shift(x, 31)
+def _mix_bits(x: Tensor) -> Tensor:
+    """Apply SplitMix64's finalizer, a bijection of int64 (with wraparound) that scatters bits."""
+    x = (x ^ _shift_right(x, 30)) * -0x40A7B892E31B1A47
+    x = (x ^ _shift_right(x, 27)) * -0x6B2FB644ECCEEE15
+    return x ^ _shift_right(x, 31)
 
 
-def _shift(x: Tensor, bits: int) -> Tensor:
-    """Logical shift to the right: int64's own keeps the sign."""
+def _shift_right(x: Tensor, bits: int) -> Tensor:
+    """Logical right shift; int64's own operator is arithmetic and keeps the sign."""
     return (x >> bits) & ((1 << (64 - bits)) - 1)
 
 
 class LockedDropout(nn.Module):
-    """One mask over the features of a row, the same at all its tokens (Gal and Ghahramani 2016)."""
+    """Dropout with one feature mask per row, shared by all its tokens (Gal and Ghahramani 2016)."""
 
     def __init__(self, p: float, site: int) -> None:
         super().__init__()
@@ -59,7 +66,7 @@ class LockedDropout(nn.Module):
 
 
 class TokenDropout(nn.Module):
-    """Zero the embedding of single tokens, all features at once, and scale up the others."""
+    """Zero whole embeddings of single tokens and scale up the others."""
 
     def __init__(self, p: float, site: int) -> None:
         super().__init__()
@@ -74,15 +81,16 @@ class TokenDropout(nn.Module):
 
 
 class TypeDropout(nn.Module):
-    """Zero the embedding of a token wherever it stands in a row, and scale up the others (Gal and
-    Ghahramani 2016; AWD-LSTM does, with one draw for all rows of an update)."""
+    """Zero the embeddings of vocabulary entries, at all their positions in a row, and scale up the
+    others (Gal and Ghahramani 2016). AWD-LSTM does the same with one draw for all rows of an
+    update."""
 
     def __init__(self, p: float, site: int) -> None:
         super().__init__()
         self.p, self.site = p, site
 
     def forward(self, x: Tensor, tokens: Tensor, keys: Tensor) -> Tensor:
-        """x [T, B, F]; tokens [T, B], keys [B]."""
+        """x [T, B, F]; tokens [T, B]; keys [B]."""
         if not self.training or self.p == 0:
             return x
         kept = _uniform(keys, tokens + 1 + (self.site << 32)) >= self.p  # [T, B]
@@ -90,15 +98,15 @@ class TypeDropout(nn.Module):
 
 
 class WeightDrop(nn.Module):
-    """Dropout of recurrent weights (Merity et al. 2018), one mask an update for all rows and
-    tokens; `draw_weight_masks` says which."""
+    """Dropout of recurrent weights (Merity et al. 2018), with one mask per update for all rows and
+    tokens. `draw_weight_masks` selects the mask."""
 
     def __init__(self, p: float) -> None:
         super().__init__()
         self.p, self.key, self.site = p, 0, 0
 
     def forward(self, weight: Tensor) -> Tensor:
-        """A weight of any shape."""
+        """weight of any shape."""
         if not self.training or self.p == 0:
             return weight
         key = torch.tensor([self.key], device=weight.device)
@@ -107,33 +115,39 @@ class WeightDrop(nn.Module):
 
 
 def draw_weight_masks(model: nn.Module, seed: int, step: int) -> None:
-    """Key the masks of all `WeightDrop` by the seed, the update and the place in the network: the
-    same on every rank, and again after a resume."""
+    """Select new masks in every `WeightDrop` of the model.
+
+    A mask depends on the seed, the update and the module's place in the network, so it is the same
+    on every rank and after a resume.
+    """
     drops = (module for module in model.modules() if isinstance(module, WeightDrop))
     for site, drop in enumerate(drops):
         drop.key, drop.site = ((seed << 32) + step) % 2**63, site
 
 
 class Zoneout(nn.Module):
-    """Units that keep their last state at a token (Krueger et al. 2017); `h` and `c` are the shares
-    of hidden states and, of LSTM, of memories that do."""
+    """Draws the units that keep their previous state at a token (Krueger et al. 2017).
+
+    `h` is the probability for hidden states, `c` for LSTM's memory cells.
+    """
 
     def __init__(self, h: float, c: float, site: int) -> None:
         super().__init__()
         self.h, self.c, self.site = h, c, site
 
     def forward(self, keys: Tensor, steps: int, units: int) -> Zones | None:
-        """keys [B] -> of T = `steps` tokens and D*H = `units`, or None where nothing is kept."""
+        """Return masks [T, B, D*H] for T = `steps` and D*H = `units`, or in evaluation the
+        probabilities themselves; None if both are 0. keys [B]."""
         if not self.h and not self.c:
             return None
         shape = (steps, len(keys), units)
         if not self.training:
             return Zones(*(torch.full(shape, p, device=keys.device) for p in (self.h, self.c)))
         masks = []
-        for number, p in enumerate((self.h, self.c)):
+        for offset, p in enumerate((self.h, self.c)):
             if not p:
                 masks.append(torch.zeros(shape, device=keys.device))
                 continue
-            draws = keyed_uniform(keys, self.site + number, steps * units)  # [B, T*D*H]
+            draws = keyed_uniform(keys, self.site + offset, steps * units)  # [B, T*D*H]
             masks.append((draws < p).float().view(len(keys), steps, units).transpose(0, 1))
         return Zones(*masks)

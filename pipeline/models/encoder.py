@@ -1,4 +1,4 @@
-"""The recurrent network that a config names."""
+"""Construction of the recurrent encoder, and grouping of parameters by depth."""
 
 from torch import nn
 
@@ -12,8 +12,12 @@ from pipeline.models.settings import ModelSettings
 def encoder(
     inputs: int, settings: ModelSettings, site: int = 0, plane: tuple[int, int] = (0, 0)
 ) -> Stack | IndependentDirections | GridStack | ImageStack:
-    """`inputs` features a token; its dropouts have the places `site` and following. A grid of three
-    dimensions takes tokens that are the places of a `plane` of so many rows and columns."""
+    """Build the recurrent stack that the settings select.
+
+    `inputs` is the number of features per token. `site` is the first dropout site that the stack
+    may use; see `dropout.py`. A three-dimensional grid also needs `plane`, the number of rows and
+    columns of an image, whose positions are the tokens.
+    """
     if settings.independent_directions or settings.reverse:
         return IndependentDirections(inputs, settings, site)
     if settings.cell != "grid_lstm":
@@ -23,17 +27,20 @@ def encoder(
     return GridStack(inputs, settings, site)
 
 
-def from_the_top(model: nn.Module) -> list[list[nn.Parameter]]:
-    """A model's parameters by their depth: what reads its recurrent layers, these from the last to
-    the first, and what they read."""
+def parameters_by_depth(model: nn.Module) -> list[list[nn.Parameter]]:
+    """Group a model's parameters by depth, from the output to the input.
+
+    The first group holds everything above the recurrent layers. One group per recurrent layer
+    follows, the top layer first. The last group holds the embeddings below them.
+    """
     stack = model.get_submodule("stack")
     assert isinstance(stack, Stack | IndependentDirections), (
-        "the layers of a grid may share weights"
+        "layers of a grid may share weights and cannot be grouped by depth"
     )
-    head, below = [], []
+    head, embeddings = [], []
     for name, parameter in model.named_parameters():
         if name.startswith(("embedding.", "characters.")):
-            below.append(parameter)
+            embeddings.append(parameter)
         elif not name.startswith("stack."):
             head.append(parameter)
-    return [head, *reversed(stack.parts()), below]
+    return [head, *reversed(stack.parameters_by_layer()), embeddings]

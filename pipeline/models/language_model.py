@@ -1,6 +1,7 @@
-"""Tokens to the likelihood of those that follow: embedding, recurrent stack, softmax.
+"""Recurrent language model: embedding, recurrent stack and softmax over the next token.
 
-Legend: T tokens of a stretch, B rows, E embedding, H hidden, D directions, V vocabulary.
+Shapes: T tokens of a truncated BPTT segment, B rows, N tokens, E embedding width, H hidden units, D
+directions, V vocabulary size.
 """
 
 from collections.abc import Sequence
@@ -16,52 +17,57 @@ from pipeline.models.layers.independent_directions import IndependentDirections
 from pipeline.models.layers.recurrent import LayerState, Stack
 from pipeline.models.settings import ModelSettings
 
-AT_ONCE = 1 << 12
-"""Tokens that are scored over the vocabulary at once."""
-ROWS = 128
-"""A group of adaptive softmax is scored for a multiple of so many tokens, some for nothing: of
-buffers of ever other sizes memory would be full of gaps."""
+TOKENS_PER_CHUNK = 1 << 12
+"""Number of tokens whose vocabulary scores are computed at a time, to bound memory."""
+TAIL_ROWS_MULTIPLE = 128
+"""The tokens of each tail cluster of the adaptive softmax are padded to a multiple of this number.
+Buffers of ever-changing sizes would fragment memory."""
 
 
-class Predicted(NamedTuple):
-    """What the model says of a stretch."""
+class LanguageModelOutput(NamedTuple):
+    """Losses and recurrent state of one segment."""
 
     losses: Tensor
-    """[T, B] minus the log-likelihood of each target, 0 where there is none."""
+    """[T, B], negative log-likelihood of each target, 0 where there is no target."""
     penalty: Tensor
-    """What the regularisers of the states add to the sum of the losses."""
-    carried: list[LayerState]
-    """The states of all layers after the stretch."""
+    """Activation regularization, to be added to the sum of the losses."""
+    final_state: list[LayerState]
+    """Recurrent state of all layers after the segment."""
 
 
 class LanguageModel(nn.Module):
-    """A recurrent language model (Mikolov et al. 2010) with regularisers of AWD-LSTM (Merity et al.
-    2018). Of two directions each has a stack of its own; they share embedding and softmax (Peters
-    et al. 2018). The rows of a batch are dealt evenly to them: the first half is read forward, and
-    those of the second half come in the order that they are read in, from their end.
+    """A recurrent language model (Mikolov et al. 2010) with AWD-LSTM's regularization (Merity et
+    al. 2018).
 
-    With `tie_embeddings` a token is scored by the vector that embeds it (Press and Wolf 2017), and
-    states of another width than that go through a linear layer first. With `softmax=adaptive` rare
-    tokens, those of high ids, are scored in fewer dimensions and in groups (Grave et al. 2017).
+    A bidirectional model has an independent stack for each direction; the stacks share embedding
+    and softmax (Peters et al. 2018). The first half of a batch's rows goes to the forward stack,
+    the second half to the backward stack. Rows of the second half are already reversed, so their
+    tokens are in reading order.
+
+    With `tie_embeddings` the embedding also is the output layer (Press and Wolf 2017); a linear
+    layer projects states of another width to the embedding's. With `softmax=adaptive` rare tokens,
+    those with high ids, are scored in clusters with fewer dimensions (Grave et al. 2017).
     """
 
-    def __init__(self, settings: ModelSettings, vocabulary: int) -> None:
+    def __init__(self, settings: ModelSettings, vocab_size: int) -> None:
         super().__init__()
         s = self.settings = settings
-        self.embedding = nn.Embedding(vocabulary, s.embedding)
+        self.embedding = nn.Embedding(vocab_size, s.embedding)
         nn.init.normal_(self.embedding.weight, std=0.1)
         self.token_dropout = TypeDropout(s.embedding_dropout, site=0)
         self.input_dropout = LockedDropout(s.dropout, site=1)
         stack = encoder(s.embedding, s, site=2)
-        assert isinstance(stack, Stack | IndependentDirections), "grid_lstm carries no state"
+        assert isinstance(stack, Stack | IndependentDirections), (
+            "grid_lstm keeps no recurrent state between segments"
+        )
         self.stack = stack
         self.output_dropout = LockedDropout(s.dropout, site=1000)
         width = s.embedding if s.tie_embeddings else s.hidden
         self.project = nn.Identity() if width == s.hidden else nn.Linear(s.hidden, width)
         if s.softmax == "adaptive":
-            self.scores: nn.Module = Adaptive(width, vocabulary)
+            self.scores: nn.Module = AdaptiveSoftmax(width, vocab_size)
         else:
-            self.scores = Scores(width, vocabulary, tied=s.tie_embeddings)
+            self.scores = OutputLayer(width, vocab_size, tied=s.tie_embeddings)
 
     def forward(
         self,
@@ -69,117 +75,141 @@ class LanguageModel(nn.Module):
         targets: Tensor,
         lengths: Tensor,
         keys: Tensor,
-        before: Sequence[LayerState] = (),
-    ) -> Predicted:
-        """tokens and targets [B, T] (0: none), lengths [B] in 1..T, keys [B] (of dropout), the
-        states before or none for 0."""
-        states, carried = self.states(tokens, lengths, keys, before)
+        initial_state: Sequence[LayerState] = (),
+    ) -> LanguageModelOutput:
+        """Return the losses of a segment and the state after it.
+
+        tokens and targets [B, T], where target 0 means none; lengths [B] in 1..T; dropout keys [B];
+        the recurrent state of all layers before the segment, zeros if empty.
+        """
+        states, final_state = self.states(tokens, lengths, keys, initial_state)
         dropped = self.output_dropout(states, keys)
-        wanted = targets.t()  # [T, B]
-        losses = self._losses(self.project(dropped).flatten(0, 1), wanted.flatten())
+        targets = targets.t()  # [T, B]
+        losses = self._losses(self.project(dropped).flatten(0, 1), targets.flatten())
         s = self.settings
         penalty = losses.new_zeros(())
-        counts = wanted > 0
+        has_target = targets > 0
         if self.training and s.ar_alpha:
-            squares = dropped.float().square().mean(-1) * counts  # [T, B]
+            squares = dropped.float().square().mean(-1) * has_target  # [T, B]
             penalty = penalty + s.ar_alpha * squares.sum()
         if self.training and s.tar_beta:
-            squares = (states[1:] - states[:-1]).float().square().mean(-1) * counts[1:]
+            squares = (states[1:] - states[:-1]).float().square().mean(-1) * has_target[1:]
             penalty = penalty + s.tar_beta * squares.sum()
-        return Predicted(losses.view_as(wanted) * counts, penalty, carried)
+        return LanguageModelOutput(losses.view_as(targets) * has_target, penalty, final_state)
 
     def states(
-        self, tokens: Tensor, lengths: Tensor, keys: Tensor, before: Sequence[LayerState] = ()
+        self,
+        tokens: Tensor,
+        lengths: Tensor,
+        keys: Tensor,
+        initial_state: Sequence[LayerState] = (),
     ) -> tuple[Tensor, list[LayerState]]:
-        """tokens [B, T], lengths [B], keys [B], the states before -> the top states [T, B, H], and
-        those of all layers after."""
+        """Return the top states [T, B, H] and the final state of all layers.
+
+        tokens [B, T]; lengths [B]; dropout keys [B]; the initial state of all layers, zeros if
+        empty.
+        """
         x = self.token_dropout(self.embedding(tokens.t()), tokens.t(), keys)  # [T, B, E]
         x = self.input_dropout(x, keys)
-        read: list[tuple[Tensor, list[LayerState]]] = []
-        for stack, rows in zip(self.stacks, _dealt(x.shape[1], len(self.stacks)), strict=True):
-            own = [LayerState(*(part[:, rows] for part in state)) for state in before]
-            read.append(stack(x[:, rows], lengths[rows], keys[rows], own))
-        if len(read) == 1:
-            return read[0]
-        states, carried = zip(*read, strict=True)
-        layers = zip(*carried, strict=True)  # of each layer its states in all directions
+        outputs: list[tuple[Tensor, list[LayerState]]] = []
+        row_ranges = _split_rows(x.shape[1], len(self.stacks))
+        for stack, rows in zip(self.stacks, row_ranges, strict=True):
+            state = [LayerState(*(part[:, rows] for part in layer)) for layer in initial_state]
+            outputs.append(stack(x[:, rows], lengths[rows], keys[rows], state))
+        if len(outputs) == 1:
+            return outputs[0]
+        states, final_states = zip(*outputs, strict=True)
+        layers = zip(*final_states, strict=True)  # for each layer, its state in all directions
         return torch.cat(states, 1), [
-            LayerState(*(torch.cat(parts, 1) for parts in zip(*of, strict=True))) for of in layers
+            LayerState(*(torch.cat(parts, 1) for parts in zip(*layer, strict=True)))
+            for layer in layers
         ]
 
     @property
     def stacks(self) -> list[Stack]:
-        """One a direction."""
+        """The stack of each direction."""
         return [self.stack] if isinstance(self.stack, Stack) else list(self.stack.stacks)  # type: ignore[arg-type]
 
-    def likelihoods(self, states: Tensor) -> Tensor:
-        """Top states [..., H] -> the log-likelihood of each token to follow [..., V]."""
+    def log_probs(self, states: Tensor) -> Tensor:
+        """Top states [..., H] -> log-probabilities of the next token [..., V]."""
         x = self.project(states)
         with torch.autocast(x.device.type, enabled=False):
-            if isinstance(self.scores, Adaptive):
+            if isinstance(self.scores, AdaptiveSoftmax):
                 flat = x.flatten(0, -2).to(self.embedding.weight.dtype)
                 return self.scores.log_prob(flat).view(*x.shape[:-1], -1)
-            return self._scored(x.to(self.embedding.weight.dtype)).log_softmax(-1)
+            return self._logits(x.to(self.embedding.weight.dtype)).log_softmax(-1)
 
     def _losses(self, x: Tensor, targets: Tensor) -> Tensor:
-        """x [N, E], targets [N] -> minus the log-likelihood of each [N], in full precision but for
-        the products, whose precision is that of the autocast."""
-        parts = zip(x.split(AT_ONCE), targets.split(AT_ONCE), strict=True)
-        if isinstance(self.scores, Adaptive):
-            return torch.cat([self.scores.losses(some, of) for some, of in parts])
-        return torch.cat([_cross_entropy(self._scored(some), of) for some, of in parts])
+        """x [N, E], targets [N] -> negative log-likelihoods [N].
 
-    def _scored(self, x: Tensor) -> Tensor:
-        """[..., E] -> [..., V], before the softmax."""
-        scored: Tensor = self.scores(x, self.embedding.weight)
-        return scored
+        All is computed in full precision, except for the matrix products, which follow autocast.
+        """
+        chunks = zip(x.split(TOKENS_PER_CHUNK), targets.split(TOKENS_PER_CHUNK), strict=True)
+        if isinstance(self.scores, AdaptiveSoftmax):
+            return torch.cat([self.scores.losses(*chunk) for chunk in chunks])
+        return torch.cat(
+            [
+                _cross_entropy(self._logits(inputs), chunk_targets)
+                for inputs, chunk_targets in chunks
+            ]
+        )
+
+    def _logits(self, x: Tensor) -> Tensor:
+        """[..., E] -> scores before the softmax [..., V]."""
+        logits: Tensor = self.scores(x, self.embedding.weight)
+        return logits
 
 
-def _dealt(rows: int, stacks: int) -> list[slice]:
-    """Which rows each of the stacks reads."""
-    of_each = rows // stacks
-    return [slice(number * of_each, (number + 1) * of_each) for number in range(stacks)]
+def _split_rows(rows: int, stacks: int) -> list[slice]:
+    """Split the rows of a batch evenly between the stacks."""
+    rows_per_stack = rows // stacks
+    return [slice(i * rows_per_stack, (i + 1) * rows_per_stack) for i in range(stacks)]
 
 
-class Adaptive(nn.AdaptiveLogSoftmaxWithLoss):
-    """torch's adaptive softmax in groups of the likeliest sixteenth of all tokens, three more, and
-    the rest. Its own `forward` takes its products and its softmax in one precision, and leaves a
-    group without a target out, for whose gradient DDP would wait."""
+class AdaptiveSoftmax(nn.AdaptiveLogSoftmaxWithLoss):
+    """PyTorch's adaptive softmax with cutoffs at 1/16 and 1/4 of the vocabulary.
 
-    def __init__(self, inputs: int, vocabulary: int) -> None:
-        super().__init__(inputs, vocabulary, [max(vocabulary // 16, 1), max(vocabulary // 4, 2)])
+    `losses` replaces PyTorch's `forward`, which computes products and softmax in the same precision
+    and skips clusters without a target, whose gradients DDP would then wait for.
+    """
+
+    def __init__(self, inputs: int, vocab_size: int) -> None:
+        super().__init__(inputs, vocab_size, [max(vocab_size // 16, 1), max(vocab_size // 4, 2)])
 
     def losses(self, x: Tensor, targets: Tensor) -> Tensor:
-        """x [N, E], targets [N] -> minus the log-likelihood of each [N]. A GPU is waited for."""
-        first = self.cutoffs[0]
-        group = torch.bucketize(targets, targets.new_tensor(self.cutoffs[:-1]), right=True)
-        losses = _cross_entropy(self.head(x), torch.where(group > 0, first + group - 1, targets))
-        for number, tail in enumerate(self.tail):
-            rows = torch.nonzero(group == number + 1)[:, 0]
-            low = self.cutoffs[number]
-            filled = functional.pad(rows, (0, -len(rows) % ROWS))  # with the first token
-            within = (targets[filled] - low).clamp(min=0, max=self.cutoffs[number + 1] - low - 1)
-            own = _cross_entropy(tail(x[filled]), within)[: len(rows)]
-            losses = losses.index_add(0, rows, own)
+        """x [N, E], targets [N] -> negative log-likelihoods [N]. Synchronizes with a GPU."""
+        head_size = self.cutoffs[0]
+        # Cluster 0 is the head, cluster i + 1 is tail i.
+        clusters = torch.bucketize(targets, targets.new_tensor(self.cutoffs[:-1]), right=True)
+        head_targets = torch.where(clusters > 0, head_size + clusters - 1, targets)
+        losses = _cross_entropy(self.head(x), head_targets)
+        for i, tail in enumerate(self.tail):
+            rows = torch.nonzero(clusters == i + 1)[:, 0]
+            low, high = self.cutoffs[i], self.cutoffs[i + 1]
+            padding = -len(rows) % TAIL_ROWS_MULTIPLE
+            padded_rows = functional.pad(rows, (0, padding))  # with row 0
+            tail_targets = (targets[padded_rows] - low).clamp(min=0, max=high - low - 1)
+            tail_losses = _cross_entropy(tail(x[padded_rows]), tail_targets)[: len(rows)]
+            losses = losses.index_add(0, rows, tail_losses)
         return losses
 
 
-def _cross_entropy(scores: Tensor, targets: Tensor) -> Tensor:
-    """scores [N, V], targets [N] -> [N], in at least float32."""
-    wide = torch.promote_types(scores.dtype, torch.float32)
-    return functional.cross_entropy(scores.to(wide), targets, reduction="none")
+def _cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    """logits [N, V], targets [N] -> [N], computed in at least float32."""
+    dtype = torch.promote_types(logits.dtype, torch.float32)
+    return functional.cross_entropy(logits.to(dtype), targets, reduction="none")
 
 
-class Scores(nn.Module):
-    """A score of each token, by its own weights, or if `tied` by those that are handed in."""
+class OutputLayer(nn.Module):
+    """A linear layer over the vocabulary; if `tied`, it uses the embedding's weights."""
 
-    def __init__(self, inputs: int, vocabulary: int, *, tied: bool) -> None:
+    def __init__(self, inputs: int, vocab_size: int, *, tied: bool) -> None:
         super().__init__()
-        self.weight = None if tied else nn.Parameter(torch.empty(vocabulary, inputs))
+        self.weight = None if tied else nn.Parameter(torch.empty(vocab_size, inputs))
         if self.weight is not None:
             nn.init.normal_(self.weight, std=0.1)
-        self.bias = nn.Parameter(torch.zeros(vocabulary))
+        self.bias = nn.Parameter(torch.zeros(vocab_size))
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        """x [..., E], the embedding [V, E] -> [..., V]."""
+        """x [..., E], embedding weights [V, E] -> logits [..., V]."""
         return functional.linear(x, embedding if self.weight is None else self.weight, self.bias)

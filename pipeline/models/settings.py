@@ -1,4 +1,4 @@
-"""Settings of the model."""
+"""Model settings."""
 
 from typing import Annotated, Literal
 
@@ -7,7 +7,7 @@ from pydantic import Field
 from pipeline.settings import Section, setting
 
 Channels = Annotated[int, Field(ge=8, multiple_of=8)]
-"""Normalized in groups of 8 (`captioner.py`)."""
+"""Number of convolution channels; group normalization uses groups of 8 (`captioner.py`)."""
 
 KEY_CELLS = {
     "activation": ("elman",),
@@ -21,20 +21,20 @@ KEY_CELLS = {
     "grid_tied": ("grid_lstm",),
     "grid_priority": ("grid_lstm",),
 }
-"""Keys that not all cells have."""
+"""Settings that apply to some cells only, each with its cells."""
 
 IGNORED_BY_IMAGE_GRID = (
     "bidirectional", "grid_priority", "layer_norm", "zoneout", "zoneout_memory", "permute",
 )  # fmt: skip
-"""Keys that a grid of three dimensions does not heed."""
+"""Settings that a three-dimensional grid ignores."""
 
-READERS = (
+ENCODER_TASKS = (
     "classification", "multilabel", "tagging", "translation", "images", "language_modeling",
 )  # fmt: skip
-"""Tasks whose layers read a sequence; captioning's only write one."""
+"""Tasks with a recurrent encoder; captioning has a recurrent decoder only."""
 
 KEY_TASKS = {
-    "bidirectional": READERS,
+    "bidirectional": ENCODER_TASKS,
     "pooling": ("classification", "multilabel", "images"),
     "permute": ("images",),
     "convolutions": ("captioning",),
@@ -53,121 +53,141 @@ KEY_TASKS = {
     "ar_alpha": ("language_modeling",),
     "tar_beta": ("language_modeling",),
 }
-"""Keys that not all tasks have."""
+"""Settings that apply to some tasks only, each with its tasks."""
 
 
 class ModelSettings(Section):
-    embedding: int = setting(128, "width of the token embedding, or of a step of an image", ge=1)
+    """The `model` section of a config file."""
+
+    embedding: int = setting(128, "embedding width of a token or of an image step", ge=1)
     cell: Literal["elman", "lstm", "gru", "grid_lstm", "goru"] = setting("lstm", "recurrent cell")
-    layers: int = setting(2, "recurrent layers, one on the other", ge=1)
-    hidden: int = setting(128, "units of one layer in one direction", ge=1)
-    bidirectional: bool = setting(True, "read in both directions")
+    layers: int = setting(2, "number of stacked recurrent layers", ge=1)
+    hidden: int = setting(128, "hidden units per layer and direction", ge=1)
+    bidirectional: bool = setting(True, "read the input in both directions")
     independent_directions: bool = setting(
         False,
-        "bidirectional: each direction is a stack of its own; else a layer sees both of the last",
+        "bidirectional: a separate stack for each direction, instead of layers that read both "
+        "directions of the layer below",
     )
-    reverse: bool = setting(False, "read from the end, if in one direction")
+    reverse: bool = setting(False, "unidirectional: read from the end to the start")
     init_from: str = setting(
         "",
-        "folder of a run, such as a language model's, whose tokenizer this one takes and whose "
-        "embedding and recurrent layers it begins with; empty: random weights",
+        "run folder, for example of a language model, that provides the tokenizer and the initial "
+        "weights of the embedding and the recurrent layers; empty: random weights",
     )
-    activation: Literal["tanh", "relu"] = setting("tanh", "elman: what bounds its states")
+    activation: Literal["tanh", "relu"] = setting("tanh", "elman: activation of the hidden state")
     recurrent_init: Literal["orthogonal", "identity"] = setting(
-        "orthogonal", "elman: its recurrent weights at first"
+        "orthogonal", "elman: initialization of the recurrent weights"
     )
-    forget_bias: float = setting(1.0, "lstm, grid_lstm: bias of the forget gate at first")
+    forget_bias: float = setting(1.0, "lstm, grid_lstm: initial bias of the forget gate")
     goru_capacity: int = setting(
         0,
-        "goru: layers of rotations between neighbors, an even number; 0: FFT style, for which "
-        "hidden is a power of two",
+        "goru: number of rotation layers between neighboring units, must be even; 0: FFT style, "
+        "where hidden must be a power of two",
         ge=0,
     )
     grid_dimensions: int = setting(
         2,
-        "grid_lstm: 2 is depth and time, 1 depth alone, which joins no tokens, 3 (images) depth, "
-        "rows and columns of an image",
+        "grid_lstm: 1 is depth only, so tokens do not interact; 2 is depth and time; 3 (images) is "
+        "depth, rows and columns of an image",
         ge=1,
         le=3,
     )
-    grid_tied: bool = setting(False, "grid_lstm: the same weights in all layers")
+    grid_tied: bool = setting(False, "grid_lstm: share the weights between layers")
     grid_priority: bool = setting(
-        True, "grid_lstm: depth sees what time has reached at its token, not at the one before"
+        True,
+        "grid_lstm: depth reads the states of the time dimension at the current token, not at the "
+        "previous one",
     )
-    layer_norm: bool = setting(False, "normalize what each layer reads")
+    layer_norm: bool = setting(False, "apply layer normalization to the input of each layer")
     skip: Literal["none", "residual", "highway"] = setting(
-        "none", "connection past each layer but the first"
+        "none", "skip connection around each layer except the first"
     )
     native: bool = setting(
         True,
-        "loop over the tokens in C++ on a CPU, if there is a compiler, in Triton on a GPU (goru)",
+        "run the loop over tokens in C++ on CPU, if a compiler is available, and in Triton on GPU "
+        "(goru)",
     )
     permute: int = setting(
         0,
-        "images: the steps come in one fixed random order, of which this is the seed; 0: no",
+        "images: seed of a fixed random order of the steps; 0: keep their order",
         ge=0,
     )
     characters: int = setting(
-        32, "tagging: units a direction of the layer over each word's characters; 0: none", ge=0
+        32,
+        "tagging: hidden units per direction of the layer over each word's characters; 0: no such "
+        "layer",
+        ge=0,
     )
-    crf: bool = setting(True, "tagging: judge whole sequences of tags, not each for itself")
+    crf: bool = setting(
+        True, "tagging: score whole tag sequences with a CRF, instead of each tag independently"
+    )
     word_vectors: str = setting(
         "",
-        "tagging: a file of word vectors in word2vec's or GloVe's text format to begin with, as "
-        "wide as model.embedding; empty: none",
+        "tagging: file of word vectors to initialize the embedding, in the text format of word2vec "
+        "or GloVe; their width must equal model.embedding; empty: none",
     )
     convolutions: list[Channels] = setting(
         [64, 128, 256, 512],
-        "captioning: channels of each stage of the encoder, which halves rows and columns",
+        "captioning: channels of each encoder stage; a stage halves rows and columns",
         min_length=1,
     )
     pooling: Literal["max_mean", "last", "attention"] = setting(
-        "max_mean", "classification, multilabel, images: how the states of a row become one vector"
+        "max_mean",
+        "classification, multilabel, images: how the hidden states of a row become one vector",
     )
     attention: Literal["additive", "dot"] = setting(
         "additive",
-        "translation, captioning: how the decoder's states are compared with those of the encoder",
+        "translation, captioning: how attention scores decoder states against encoder states",
     )
     attention_size: int = setting(
-        0,
-        "translation, captioning: units that additive attention compares by; 0: as many as hidden",
-        ge=0,
+        0, "translation, captioning: units of additive attention; 0: same as hidden", ge=0
     )
     decoder_layers: int = setting(
-        0, "translation: layers of the decoder; 0: as many as the encoder's", ge=0
+        0, "translation: number of decoder layers; 0: same as the encoder", ge=0
     )
     bridge: bool = setting(
         True,
-        "translation, captioning: the decoder begins with a summary of what was read, else with "
+        "translation, captioning: initialize the decoder from a summary of the source, instead of "
         "zeros",
     )
     tie_embeddings: bool = setting(
         False,
-        "translation, captioning, language modeling: a token is scored by the weights that embed "
-        "it",
+        "translation, captioning, language_modeling: share weights between the embedding and the "
+        "output layer",
     )
     softmax: Literal["full", "adaptive"] = setting(
-        "full", "language modeling: over all tokens, or rare ones in groups and fewer dimensions"
+        "full",
+        "language_modeling: softmax over all tokens, or adaptive with rare tokens in groups of "
+        "fewer dimensions",
     )
     ar_alpha: float = setting(
-        0.0, "language modeling: what the squares of the top states cost (AWD-LSTM: 2)", ge=0
+        0.0,
+        "language_modeling: weight of activation regularization of the top states (AWD-LSTM: 2)",
+        ge=0,
     )
     tar_beta: float = setting(
-        0.0, "language modeling: what the squares of their changes cost (AWD-LSTM: 1)", ge=0
+        0.0,
+        "language_modeling: weight of temporal activation regularization (AWD-LSTM: 1)",
+        ge=0,
     )
     embedding_dropout: float = setting(
         0.0,
-        "share of tokens whose embedding is zeroed; language_modeling: of words, wherever they "
-        "stand in a row",
+        "probability of zeroing the embedding of a token; language_modeling: of all its "
+        "occurrences in a row",
         ge=0,
         lt=1,
     )
-    weight_drop: float = setting(0.0, "share of recurrent weights that is zeroed", ge=0, lt=1)
-    zoneout: float = setting(0.0, "share of units that keep their state at a token", ge=0, lt=1)
-    zoneout_memory: float = setting(0.0, "lstm, grid_lstm: the same of the memory", ge=0, lt=1)
+    weight_drop: float = setting(0.0, "probability of zeroing a recurrent weight", ge=0, lt=1)
+    zoneout: float = setting(
+        0.0, "probability that a hidden unit keeps its state at a token", ge=0, lt=1
+    )
+    zoneout_memory: float = setting(
+        0.0, "lstm, grid_lstm: the same probability for the memory cell", ge=0, lt=1
+    )
     dropout: float = setting(0.0, "locked dropout before, between and after the layers", ge=0, lt=1)
 
     @property
     def reversed_directions(self) -> tuple[bool, ...]:
-        """Of each direction whether it reads from the end."""
+        """For each direction, whether it reads from the end of the text."""
         return (False, True) if self.bidirectional else (self.reverse,)

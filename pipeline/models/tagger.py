@@ -1,8 +1,8 @@
-"""Words to a tag each: embeddings and characters, recurrent stack, one linear layer, and what
-scores whole sequences.
+"""Sequence tagger: word embeddings and character features, recurrent stack, linear layer, and a CRF
+or independent tag losses.
 
-Legend: T words of the longest row, B rows, E embedding, F bytes of a word, D directions, H hidden,
-C tags.
+Shapes: T words of the longest row, B rows, E embedding width, F bytes of the longest word, D
+directions, H hidden units, C tags.
 """
 
 import torch
@@ -15,42 +15,45 @@ from pipeline.models.layers.crf import CRF
 from pipeline.models.layers.pooling import Last, valid
 from pipeline.models.settings import ModelSettings
 
-BYTES = 256
-CHARACTERS = 2000
-"""The place of their dropouts, behind those of the stack."""
+BYTE_VALUES = 256
+CHARACTER_SITE = 2000
+"""First dropout site of the character layer, after the sites of the main stack."""
 
 
 class Tagger(nn.Module):
-    """A many-to-many recurrent network, step by step (Huang et al. 2015, Lample et al. 2016).
+    """A many-to-many recurrent network with one tag per word (Huang et al. 2015, Lample et al.
+    2016).
 
-    `allowed` is the CRF's; it has no use without one.
+    `allowed` is the CRF's mask of permitted tag pairs; it is ignored without a CRF.
     """
 
     def __init__(
-        self, settings: ModelSettings, vocabulary: int, tags: int, allowed: Tensor | None = None
+        self, settings: ModelSettings, vocab_size: int, tags: int, allowed: Tensor | None = None
     ) -> None:
         super().__init__()
         s = settings
-        self.embedding = nn.Embedding(vocabulary, s.embedding)
+        self.embedding = nn.Embedding(vocab_size, s.embedding)
         nn.init.normal_(self.embedding.weight, std=0.1)
         self.token_dropout = TokenDropout(s.embedding_dropout, site=0)
-        self.characters = Characters(s) if s.characters else None
+        self.characters = CharacterEncoder(s) if s.characters else None
         width = s.embedding + (self.characters.outputs if self.characters else 0)
         self.input_dropout = LockedDropout(s.dropout, site=1)
         self.stack = encoder(width, s, site=2)
         self.output_dropout = LockedDropout(s.dropout, site=1000)
         self.scores = nn.Linear(self.stack.outputs, tags)
-        self.scorer: CRF | Independent = CRF(tags, allowed) if s.crf else Independent()
+        self.scorer: CRF | IndependentTags = CRF(tags, allowed) if s.crf else IndependentTags()
 
     def forward(
         self, words: Tensor, characters: Tensor, lengths: Tensor, keys: Tensor, tags: Tensor
     ) -> Tensor:
-        """What `emissions` reads, and tags [B, T] -> minus their log-probability [B]."""
+        """Return the negative log-likelihood [B] of tags [B, T]; other inputs as in `emissions`."""
         return self.scorer.nll(self.emissions(words, characters, lengths, keys), tags.t(), lengths)
 
     def emissions(self, words: Tensor, characters: Tensor, lengths: Tensor, keys: Tensor) -> Tensor:
-        """words [B, T], characters [B, T, F], lengths [B] in 1..T, keys [B] (of dropout) -> scores
-        [T, B, C]."""
+        """Return the tag scores [T, B, C].
+
+        words [B, T]; characters [B, T, F]; lengths [B] in 1..T; dropout keys [B].
+        """
         x = self.token_dropout(self.embedding(words.t()), keys)  # [T, B, E]
         if self.characters:
             x = torch.cat([x, self.characters(characters.transpose(0, 1))], -1)
@@ -60,44 +63,45 @@ class Tagger(nn.Module):
             return self.scores(states.to(self.scores.weight.dtype))
 
 
-class Characters(nn.Module):
-    """The last states of a recurrent layer over the bytes of each word, in both directions."""
+class CharacterEncoder(nn.Module):
+    """The final states of a bidirectional recurrent layer over the bytes of each word."""
 
     def __init__(self, settings: ModelSettings) -> None:
         super().__init__()
         units = settings.characters
-        self.embedding = nn.Embedding(BYTES, units)
+        self.embedding = nn.Embedding(BYTE_VALUES, units)
         nn.init.normal_(self.embedding.weight, std=0.1)
-        own = {
+        overrides = {
             "hidden": units, "layers": 1, "bidirectional": True, "dropout": 0.0, "zoneout": 0.0,
-            "zoneout_memory": 0.0, "layer_norm": False, "independent_directions": False, "reverse": False,
+            "zoneout_memory": 0.0, "layer_norm": False, "independent_directions": False,
+            "reverse": False,
         }  # fmt: skip
-        self.stack = encoder(units, settings.model_copy(update=own), CHARACTERS)
+        self.stack = encoder(units, settings.model_copy(update=overrides), CHARACTER_SITE)
         self.last = Last(self.stack.outputs, units)
         self.outputs = self.stack.outputs
 
     def forward(self, characters: Tensor) -> Tensor:
-        """characters [T, B, F], 0 behind the end of a word -> [T, B, 2*H]."""
-        steps, rows, width = characters.shape
-        flat = characters.reshape(-1, width)  # [T*B, F]
+        """characters [T, B, F], zero-padded after the end of each word -> [T, B, 2*H]."""
+        steps, rows, word_bytes = characters.shape
+        flat = characters.reshape(-1, word_bytes)  # [T*B, F]
         lengths = (flat > 0).sum(1).clamp(min=1)  # padding counts as a word of one byte
-        if flat.device.type == "cpu":  # on another device this would wait for it
+        if flat.device.type == "cpu":  # on other devices, reading the length would synchronize
             flat = flat[:, : int(lengths.max())]
-        keys = torch.zeros_like(lengths)  # nothing is dropped
+        keys = torch.zeros_like(lengths)  # this layer has no dropout
         states, _ = self.stack(self.embedding(flat.t().long()), lengths, keys)  # [F, T*B, 2*H]
         return self.last(states, lengths).view(steps, rows, -1)
 
 
-class Independent(nn.Module):
-    """Each tag for itself, in place of a CRF."""
+class IndependentTags(nn.Module):
+    """A replacement for the CRF that predicts each tag independently."""
 
     def nll(self, emissions: Tensor, tags: Tensor, lengths: Tensor) -> Tensor:
-        """emissions [T, B, C], tags [T, B], lengths [B] -> [B], as `CRF.nll`."""
+        """emissions [T, B, C], tags [T, B], lengths [B] -> [B], as in `CRF.nll`."""
         losses = functional.cross_entropy(
             emissions.flatten(0, 1), tags.flatten(), reduction="none"
         ).view_as(tags)
         return (losses * valid(lengths, len(tags))).sum(0)
 
     def decode(self, emissions: Tensor, lengths: Tensor) -> Tensor:
-        """emissions [T, B, C], lengths [B] -> the likeliest tags [B, T], 0 past a length."""
+        """emissions [T, B, C], lengths [B] -> the most likely tags [B, T], 0 on padding."""
         return (emissions.argmax(-1) * valid(lengths, len(emissions))).t()

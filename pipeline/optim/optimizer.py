@@ -1,22 +1,23 @@
-"""AdamW, its learning rate as a function of rows, and the step with its clipping.
-
-AdamW: Loshchilov and Hutter 2019. Warm-up and cosine: Loshchilov and Hutter 2017.
-"""
+"""AdamW (Loshchilov and Hutter 2019) and the optimizer step with gradient clipping."""
 
 import torch
 from torch import Tensor, nn
 
-from pipeline.models.encoder import from_the_top
+from pipeline.models.encoder import parameters_by_depth
 from pipeline.optim.settings import OptimizerSettings
 
 
 def build(model: nn.Module, settings: OptimizerSettings) -> torch.optim.AdamW:
-    """AdamW with weight decay on matrices, with their own on embeddings, with none on vectors.
-    Groups know their depth in the model, if that matters."""
+    """Build AdamW with one parameter group per weight decay and depth.
+
+    Matrices use `weight_decay`, embeddings `embedding_decay`; vectors, such as biases, are not
+    decayed. Each group has a `depth`, counted from the top of the model (0 if neither `layer_decay`
+    nor `unfreeze` is used), and a flag `frozen`.
+    """
     embeddings = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
     depths: dict[int, int] = {}
     if settings.layer_decay < 1 or settings.unfreeze:
-        depths = {id(p): depth for depth, ps in enumerate(from_the_top(model)) for p in ps}
+        depths = {id(p): depth for depth, ps in enumerate(parameters_by_depth(model)) for p in ps}
     groups: dict[tuple[int, float], list[Tensor]] = {}
     for parameter in model.parameters():
         decay = settings.weight_decay if parameter.ndim > 1 else 0.0
@@ -38,13 +39,14 @@ def step(
     optimizer: torch.optim.Optimizer,
     scaler: torch.amp.GradScaler,
     factor: Tensor,
-    clip: float,
+    max_norm: float,
 ) -> Tensor:
-    """Multiply the gradients by `factor`, clip their norm to `clip` (0: do not) and step. What is
-    frozen has none, and no moments yet.
+    """Multiply the gradients by `factor`, clip them to `max_norm` (0: no clipping) and step.
 
-    Returns the norm before clipping, on the device: nothing here waits for it. In fp16 a step
-    whose gradients overflowed is skipped by the scaler.
+    Gradients of frozen groups are dropped first: they do not count in the norm, and the optimizer
+    creates no state for them. In fp16, the scaler skips a step whose gradients overflowed.
+
+    Returns the gradient norm before clipping, on the device and without synchronizing with it.
     """
     for group in optimizer.param_groups:
         for parameter in group["params"] if group["frozen"] else ():
@@ -52,8 +54,8 @@ def step(
     scaler.unscale_(optimizer)
     gradients = [p.grad for p in model.parameters() if p.grad is not None]
     norm = torch.nn.utils.get_total_norm(gradients) * factor
-    if clip:
-        factor = factor * (clip / (norm + 1e-6)).clamp(max=1.0)
+    if max_norm:
+        factor = factor * (max_norm / (norm + 1e-6)).clamp(max=1.0)
     torch._foreach_mul_(gradients, factor)
     scaler.step(optimizer)
     scaler.update()

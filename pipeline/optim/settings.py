@@ -5,27 +5,25 @@ from pipeline.settings import Section, setting
 
 class OptimizerSettings(Section):
     lr: float = setting(1e-3, "peak learning rate", gt=0)
-    warmup: float = setting(0.05, "share of all rows over which the rate rises", ge=0, lt=1)
+    warmup: float = setting(0.05, "share of all rows used for linear warm-up", ge=0, lt=1)
     min_lr_ratio: float = setting(
-        0.0, "learning rate at the end of the cosine decay, as a share of the peak", ge=0, le=1
+        0.0, "final learning rate of the cosine decay, relative to the peak", ge=0, le=1
     )
-    weight_decay: float = setting(
-        0.01, "AdamW weight decay of matrices other than embeddings", ge=0
-    )
+    weight_decay: float = setting(0.01, "AdamW weight decay of matrices, except embeddings", ge=0)
     embedding_decay: float = setting(
-        0.0, "AdamW weight decay of embeddings: forgets rare tokens", ge=0
+        0.0, "AdamW weight decay of embeddings; makes the model forget rare tokens", ge=0
     )
     layer_decay: float = setting(
         1.0,
-        "learning rate of each recurrent layer, and of the embedding below it, as a share of that "
-        "of the layer above (ULMFiT: 0.38)",
+        "learning rate of each recurrent layer relative to the layer above; the embedding counts "
+        "as the lowest layer (ULMFiT: 0.38)",
         gt=0,
         le=1,
     )
     unfreeze: float = setting(
         0.0,
-        "epochs after which one more layer, from the top down, starts to train, the embedding "
-        "last; 0: all layers train from the start",
+        "epochs between unfreezing one layer and the next, from the top down, the embedding last; "
+        "0: all layers train from the start",
         ge=0,
     )
     max_grad_norm: float = setting(

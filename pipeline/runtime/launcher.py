@@ -1,5 +1,4 @@
-"""The tie between a process and the torchrun that started it. Needs no torch, so that it is made
-before torch is loaded."""
+"""Ends workers whose torchrun is gone. Imports no torch, so that it can run before torch loads."""
 
 import os
 import threading
@@ -7,9 +6,10 @@ import time
 
 
 def end_with_launcher(every: float = 0.5) -> None:
-    """End this process when torchrun dies, even by kill -9, which leaves its workers running.
+    """Start a thread that ends this process when torchrun dies, even by kill -9.
 
-    Else they would go on writing into the run folder beside the restarted run.
+    Otherwise the workers would keep writing to the run folder beside the restarted run. Checks
+    `every` seconds. Does nothing in a process that torchrun did not start.
     """
     if "TORCHELASTIC_RUN_ID" not in os.environ:
         return

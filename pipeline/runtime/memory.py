@@ -1,4 +1,4 @@
-"""Memory of a CPU process: keep what was freed, as the next update needs it again."""
+"""Allocator settings of a CPU process: freed memory is kept for the next update."""
 
 import ctypes
 import sys
@@ -7,11 +7,12 @@ _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4  # of glibc's malloc.h
 
 
 def keep_freed_memory() -> bool:
-    """Make glibc's malloc keep large buffers instead of returning them to the system at once.
+    """Make glibc's malloc keep large freed buffers instead of returning them to the system.
 
-    By default each tensor of more than a few MB is a fresh mapping, whose every page costs a
-    fault when it is first written: with a recurrent layer's buffers a third of the time of an
-    update. It costs up to about twice the resident memory. Returns whether the C library has it.
+    By default every tensor of more than a few MB is a new memory mapping, and the first write to
+    each of its pages costs a page fault: a third of an update's time with the buffers of recurrent
+    layers. Keeping them up to about doubles the resident memory. Returns False where the C library
+    has no such setting.
     """
     if not sys.platform.startswith("linux"):
         return False

@@ -1,7 +1,7 @@
-"""Which floating-point type the model computes in; weights and optimizer stay in float32."""
+"""Floating-point precision of the model's computation; weights and optimizer stay in float32."""
 
+import logging
 import time
-from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
@@ -11,12 +11,14 @@ from pipeline.errors import TrainingError
 from pipeline.models.encoder import encoder
 from pipeline.models.settings import ModelSettings
 
+logger = logging.getLogger(__name__)
+
 TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True)
 class Precision:
-    """A type of `TYPES` by name, on a device."""
+    """A precision, by its name in `TYPES`, on a device."""
 
     name: str
     device: torch.device
@@ -25,49 +27,49 @@ class Precision:
         return torch.autocast(self.device.type, TYPES[self.name], enabled=self.name != "fp32")
 
     def scaler(self) -> torch.amp.GradScaler:
-        """Scales the loss in fp16, whose small gradients would else be 0; idle otherwise."""
+        """Return the loss scaler: enabled in fp16, where small gradients would underflow."""
         return torch.amp.GradScaler(self.device.type, enabled=self.name == "fp16")
 
 
-def choose(
-    asked: str, device: torch.device, model: ModelSettings, say: Callable[[str], None]
-) -> Precision:
-    """The precision to use: what was asked for if a recurrent step runs in it; for "auto" the
-    faster of bf16 (on a GPU without it fp16) and fp32.
+def choose(requested: str, device: torch.device, model: ModelSettings) -> Precision:
+    """Return the requested precision if a recurrent step runs in it.
 
-    Raises TrainingError if what was asked for does not run here.
+    "auto" times a step and returns the faster of bf16 (fp16 on a GPU without bf16) and fp32. Raises
+    TrainingError if the requested precision does not run on the device.
     """
-    if asked == "fp32":
+    if requested == "fp32":
         return Precision("fp32", device)
-    if asked != "auto":
-        reason = "" if asked == "bf16" or device.type == "cuda" else "a CPU trains in fp32 or bf16"
+    if requested != "auto":
+        reason = (
+            "" if requested == "bf16" or device.type == "cuda" else "a CPU trains in fp32 or bf16"
+        )
         try:
             if not reason:
-                _step_seconds(Precision(asked, device), model)
+                _step_seconds(Precision(requested, device), model)
         except RuntimeError as error:
             reason = str(error).splitlines()[0]
         if reason:
             raise TrainingError(
-                f"train.precision={asked}: a {model.cell} step fails on this {device.type} "
+                f"train.precision={requested}: a {model.cell} step fails on this {device.type} "
                 f"({reason}); use train.precision=auto or fp32"
             )
-        return Precision(asked, device)
+        return Precision(requested, device)
 
     full = _step_seconds(Precision("fp32", device), model)
     for name in ("bf16", "fp16") if device.type == "cuda" else ("bf16",):
         try:
             seconds = _step_seconds(Precision(name, device), model)
         except RuntimeError as error:
-            say(f"precision: {name} does not run here ({str(error).splitlines()[0]})")
+            logger.info("precision: %s does not run here (%s)", name, str(error).splitlines()[0])
             continue
         if seconds < full:
             return Precision(name, device)
-        say(f"precision: {name} runs here but is no faster than fp32")
+        logger.info("precision: %s runs here but is not faster than fp32", name)
     return Precision("fp32", device)
 
 
 def _step_seconds(precision: Precision, model: ModelSettings) -> float:
-    """The best of three forward and backward passes of one layer, in seconds."""
+    """Return the time of a forward and backward pass of one layer: the best of three, in seconds."""
     if precision.name == "bf16" and precision.device.type == "cuda":
         major, minor = torch.cuda.get_device_capability(precision.device)
         if major < 8:

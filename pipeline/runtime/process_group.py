@@ -1,9 +1,11 @@
-"""The ranks of a run: who this process is, and the few things that ranks tell each other.
+"""The process group of a run: this process's rank, and the collectives that ranks use.
 
-Everything else in the package works on one device and knows no rank.
+Everything below this package works on one device and knows no rank.
 """
 
+import logging
 import os
+import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,12 +23,15 @@ from torch.nn.parallel import DistributedDataParallel
 from pipeline.errors import TrainingError
 from pipeline.runtime.memory import keep_freed_memory
 
+logger = logging.getLogger(__name__)
+
 START_TIMEOUT = timedelta(seconds=300)
+LOOPBACK, LOOPBACK_INTERFACE = "127.0.0.1", "lo"
 
 
 @dataclass(frozen=True)
 class RankInfo:
-    """Where torchrun has put this process; a lone process is rank 0 of 1."""
+    """Rank of this process, as torchrun's environment gives it; a single process is rank 0 of 1."""
 
     rank: int
     local_rank: int
@@ -42,7 +47,7 @@ class RankInfo:
 
 @dataclass(frozen=True)
 class World:
-    """The process group; without one (a lone process) each method does the obvious."""
+    """Collectives over the process group; trivial for a single process, which has no group."""
 
     rank: int
     size: int
@@ -53,21 +58,21 @@ class World:
         return self.rank == 0
 
     def sum(self, values: Tensor) -> Tensor:
-        """Add up over all ranks, in place."""
+        """Sum a tensor over all ranks, in place, and return it."""
         if self.size > 1:
             dist.all_reduce(values)
         return values
 
     def from_first(self, value: Any) -> Any:
-        """Rank 0's value on every rank."""
+        """Return rank 0's value, on every rank."""
         if self.size == 1:
             return value
-        box = [value]
-        dist.broadcast_object_list(box, src=0, device=self.device)
-        return box[0]
+        values = [value]
+        dist.broadcast_object_list(values, src=0, device=self.device)
+        return values[0]
 
     def gather(self, value: Any) -> list[Any]:
-        """Every rank's value, on every rank."""
+        """Return the values of all ranks in rank order, on every rank."""
         if self.size == 1:
             return [value]
         values: list[Any] = [None] * self.size
@@ -75,9 +80,9 @@ class World:
         return values
 
     def exchange(self, values: Tensor, ranks: Tensor) -> Tensor:
-        """Send each of the `values` [n, ...], on the CPU, to the rank that `ranks` [n] names.
+        """Send each row of `values` [n, ...], a CPU tensor, to the rank that `ranks` [n] names.
 
-        Returns those sent here, by the rank that they come from and then in its order.
+        Returns the rows sent to this rank, ordered by sending rank, then in the sender's order.
         """
         if self.size == 1:
             return values
@@ -85,12 +90,12 @@ class World:
         received = torch.empty_like(sent)
         dist.all_to_all_single(received, sent)
         values = values[ranks.argsort(stable=True)].to(self.device)
-        found = values.new_empty(int(received.sum()), *values.shape[1:])
-        dist.all_to_all_single(found, values, received.tolist(), sent.tolist())
-        return found.cpu()
+        arrived = values.new_empty(int(received.sum()), *values.shape[1:])
+        dist.all_to_all_single(arrived, values, received.tolist(), sent.tolist())
+        return arrived.cpu()
 
     def wrap(self, model: nn.Module) -> nn.Module:
-        """The model with gradients averaged over the ranks."""
+        """Return the model with gradients averaged over the ranks."""
         if self.size == 1:
             return model
         return DistributedDataParallel(
@@ -101,8 +106,11 @@ class World:
 
 
 @contextmanager
-def connect(place: RankInfo) -> Iterator[World]:
-    """Join the process group that torchrun's environment describes, if there is one."""
+def connect(info: RankInfo) -> Iterator[World]:
+    """Join the process group that torchrun's environment describes, if there is one.
+
+    Raises TrainingError if this machine has fewer GPUs than processes.
+    """
     if torch.cuda.is_available():
         gpus, processes = torch.cuda.device_count(), int(os.environ.get("LOCAL_WORLD_SIZE", 1))
         if processes > gpus:
@@ -110,16 +118,17 @@ def connect(place: RankInfo) -> Iterator[World]:
                 f"--nproc_per_node={processes}: this machine has {gpus} GPU(s), and each process "
                 f"needs its own; start {gpus}, or set CUDA_VISIBLE_DEVICES= to use CPU cores"
             )
-        device = torch.device("cuda", place.local_rank)
+        device = torch.device("cuda", info.local_rank)
         torch.cuda.set_device(device)
     else:
         device = torch.device("cpu")
         use_one_core()
-    if place.size == 1:
+    if info.size == 1:
         yield World(0, 1, device)
         return
-    # After a restart by torchrun the old attempt's addresses are still in its store; a prefix an
-    # attempt keeps workers from reading them.
+    _use_loopback_if_unresolvable(info)
+    # After a restart by torchrun its store still holds the previous attempt's addresses. A prefix
+    # for each attempt keeps workers from reading them.
     store, rank, size = next(rendezvous("env://", timeout=START_TIMEOUT))
     attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
     dist.init_process_group(
@@ -133,17 +142,41 @@ def connect(place: RankInfo) -> Iterator[World]:
     try:
         yield World(rank, size, device)
     finally:
-        # A failed rank must not wait here for the others, nor they for it.
+        # After an error neither this rank nor the others may wait for each other here.
         if sys.exc_info()[0] is None:
             dist.destroy_process_group()
 
 
 def use_one_core() -> None:
-    """Set up a process that computes on one CPU core."""
-    torch.set_num_threads(1)  # oneDNN's LSTM on two threads can be 50 times slower than on one
+    """Configure a process to compute on one CPU core."""
+    torch.set_num_threads(1)  # oneDNN's LSTM can be 50 times slower with two threads
     keep_freed_memory()
 
 
-def lost_peer(error: RuntimeError) -> bool:
-    """Whether a collective failed because another rank is gone."""
+def is_lost_peer(error: RuntimeError) -> bool:
+    """Return whether a collective failed because another rank has ended."""
     return isinstance(error, dist.DistError) or "gloo" in str(error)
+
+
+def _use_loopback_if_unresolvable(info: RankInfo) -> None:
+    """Rendezvous over the loopback if all ranks are on this machine and its name does not resolve.
+
+    That is so on laptops with a VPN and in minimal machines and containers, where c10d would retry
+    for minutes.
+    """
+    env = os.environ
+    host = env.get("MASTER_ADDR", "")
+    if int(env.get("LOCAL_WORLD_SIZE", 0)) != info.size or _resolves(host):
+        return
+    env["MASTER_ADDR"] = LOOPBACK
+    if sys.platform.startswith("linux"):
+        env.setdefault("GLOO_SOCKET_IFNAME", LOOPBACK_INTERFACE)
+    logger.info("the host name %s does not resolve; using %s", host, LOOPBACK)
+
+
+def _resolves(host: str) -> bool:
+    try:
+        socket.getaddrinfo(host, None)
+    except OSError:
+        return False
+    return True

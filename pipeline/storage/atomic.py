@@ -1,46 +1,99 @@
-"""The work folder: every unit's result lands whole or not at all, and is not made twice."""
+"""Files and folders that appear under their name complete, or not at all.
+
+A result is written under a temporary name beside its own, flushed to disk and renamed, so that a
+crash or a power cut leaves either the old content or the new one.
+"""
 
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from hashlib import file_digest
 from io import BufferedWriter
 from pathlib import Path
 
 from pipeline.errors import DatasetError
 
-MB = 1_000_000
-
 
 @contextmanager
-def disk_errors(path: Path) -> Iterator[None]:
-    """Turn what the file system refuses into a DatasetError. Only writes belong inside."""
+def replaced(path: Path, *, sync: bool = True) -> Iterator[Path]:
+    """Yield a temporary path; what is written there takes the name `path` at the end.
+
+    The temporary path may become a file or a folder of files. It is removed if the block raises; a
+    killed process leaves it, and the next writer of `path` overwrites it. Only one process at a
+    time may write `path`. `sync=False` leaves out the flush to disk, for content whose readers
+    verify a checksum. Raises OSError.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp")
+    _remove(temporary)
     try:
-        yield
-    except OSError as error:
-        raise DatasetError(
-            f"{path}: cannot be written: {error.strerror or error}; nothing half-written will be "
-            "taken for whole, and preparing again goes on from what is done"
-        ) from None
+        yield temporary
+        if temporary.is_dir():
+            for file in temporary.iterdir():
+                sync_path(file)
+            sync_path(temporary)
+            _remove(path)  # a folder that is not empty cannot be replaced
+            temporary.rename(path)
+            sync_path(path.parent)
+        else:
+            if sync:
+                sync_path(temporary)
+            temporary.replace(path)
+    except BaseException:
+        _remove(temporary)
+        raise
+
+
+def write_file(path: Path, content: str | bytes, *, sync: bool = True) -> None:
+    """Replace a file's content at once. Raises OSError."""
+    data = content.encode() if isinstance(content, str) else content
+    with replaced(path, sync=sync) as temporary:
+        temporary.write_bytes(data)
+
+
+def replace_link(link: Path, target: str) -> None:
+    """Make `link` a symbolic link to `target`, at once. Raises OSError."""
+    with replaced(link, sync=False) as temporary:
+        temporary.symlink_to(target)
 
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[BufferedWriter]:
-    """A file to write that appears under its name once it is whole and on the disk."""
-    passing = path.with_name(path.name + ".tmp")
-    with disk_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with passing.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        passing.replace(path)
+    """Yield a binary file that appears as `path` at the end. Raises DatasetError if the disk fails."""
+    with disk_errors(path), replaced(path) as temporary, temporary.open("wb") as file:
+        yield file
 
 
-def sync_folder(path: Path) -> None:
-    """Make the names in a folder outlast a power cut."""
-    with disk_errors(path):
-        handle = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+@contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Raise an OSError of the block, which may contain only writes, as DatasetError."""
+    try:
+        yield
+    except OSError as error:
+        raise DatasetError(
+            f"{path}: cannot be written: {error.strerror or error}; nothing incomplete is kept "
+            "under a final name, and the same command resumes from the work that is done"
+        ) from None
+
+
+def sync_path(path: Path) -> None:
+    """Flush a file's content, or a folder's list of names, to disk. Raises OSError."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file's content, in hexadecimal. Raises OSError."""
+    with path.open("rb") as file:
+        return file_digest(file, "sha256").hexdigest()
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)

@@ -1,6 +1,6 @@
-"""Bytes by name out of a folder or a URL, a few ranges of a few files at a time.
+"""The `Store` interface: byte ranges of named files in a folder or at a URL.
 
-A store knows nothing of what the bytes mean; whoever asks for them checks their checksum.
+A store does not interpret the bytes that it reads; its callers verify checksums.
 """
 
 from collections.abc import Sequence
@@ -19,22 +19,22 @@ class Range(NamedTuple):
 
 
 class Store(Protocol):
-    """Files under one location."""
+    """Read access to the files below one location."""
 
     location: str
 
     def read(self, ranges: Sequence[Range], *, fresh: bool = False) -> list[bytes | DatasetError]:
-        """The bytes of each range, or in their place why they are not there: the file is missing
-        or too short. `fresh` passes by what is kept from an earlier read.
+        """Read byte ranges.
 
-        Raises DatasetError if nothing can be said, as the store is out of reach.
+        Returns for each range its bytes, or a DatasetError if the file is missing or too short.
+        `fresh=True` bypasses any cache. Raises DatasetError if the store cannot be reached.
         """
 
-    def whole(self, name: str) -> bytes:
-        """A small file. Raises DatasetError if it is not there."""
+    def read_file(self, name: str) -> bytes:
+        """Return the content of a small file. Raises DatasetError if it is missing."""
 
     def size(self, name: str) -> int | None:
-        """Bytes of a file; None if it is not there."""
+        """Return a file's size in bytes, or None if it is missing."""
 
 
 def is_url(location: str | Path) -> bool:

@@ -1,44 +1,47 @@
-"""What a node has read from a URL, kept in a folder that its ranks share, at most so many bytes.
+"""Size-bounded, node-local read cache for stores at a URL, shared by the ranks of a node.
 
-An entry is a file, written beside its name and renamed, so that a process killed at any time
-leaves no half of one. The file `bytes` counts what is taken: it is raised before an entry is made
-and counted anew when entries are evicted, those used least recently first. A disk that cannot be
-written to costs the cache, never the run. Whoever reads checks the checksum, and asks again with
-`fresh` where it fails.
+Each entry is a file that is written under a temporary name and then renamed, so a process that is
+killed at any time leaves no partial entry. The file `bytes` holds the cache's total size: it is
+raised before an entry is added, and recounted when the least recently used entries are evicted. If
+the disk cannot be written to, only caching stops, never the run. Readers verify checksums and read
+again with `fresh=True` if one fails.
 """
 
+import logging
 import os
 import time
-import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from filelock import FileLock
 
 from pipeline.errors import DatasetError
+from pipeline.storage.atomic import write_file
 from pipeline.storage.base import Range, Store
 from pipeline.storage.local import LocalStore
 
-LEFT_BY_EVICTION = 0.9
-"""Share of the bound that may still be taken when entries had to go, so that they go in bulk."""
-ABANDONED = 3600
-"""Seconds after which an unfinished entry is taken for that of a killed process."""
-OWN = "headrace-cache"
-"""The folder in the folder: nothing beside it is counted or evicted."""
-LARGEST = 0.1
-"""Share of the bound that one entry may take."""
-PART = 8 << 20
-"""Bytes of a whole file that one request asks for."""
+CACHE_SUBFOLDER = "headrace-cache"
+"""Subfolder that holds the cache; other files in the user's folder are not counted or evicted."""
+MAX_ENTRY_FRACTION = 0.1
+"""Largest entry, as a fraction of the size limit."""
+FRACTION_AFTER_EVICTION = 0.9
+"""Size after an eviction, as a fraction of the limit: entries are evicted in bulk."""
+ABANDONED_AFTER = 3600
+"""Seconds after which a temporary file is taken to be left by a killed process."""
+REQUEST_BYTES = 8 << 20
+"""Bytes per request when a whole file is fetched."""
 
-Read = bytes | DatasetError
+logger = logging.getLogger(__name__)
+
+ReadResult = bytes | DatasetError
 
 
 class CachedStore:
-    """A store whose ranges, or with `whole_files` the files they lie in, are kept in `folder`.
+    """Caches ranges of a store, or with `whole_files` the files that contain them, in `folder`.
 
-    `space` tells what lies in this store from what other stores keep in the same folder. `limit`
-    bounds the bytes of the folder over all spaces and processes.
+    `namespace` separates this store's entries from those of other stores in the same folder.
+    `limit` bounds the folder's size in bytes, over all namespaces and processes.
     """
 
     def __init__(
@@ -47,151 +50,143 @@ class CachedStore:
         folder: Path,
         limit: int,
         *,
-        space: str,
+        namespace: str,
         whole_files: bool = False,
-        say: Callable[[str], None] = print,
     ) -> None:
         self.location = store.location
-        self._store, self._folder, self._limit = store, folder / OWN, limit
-        self._local = LocalStore(folder / OWN / space)
-        self._whole_files, self._say = whole_files, say
-        self._sizes: dict[str, int] = {}
-        self._writes = True
+        self._store, self._folder, self._limit = store, folder / CACHE_SUBFOLDER, limit
+        self._entries = LocalStore(folder / CACHE_SUBFOLDER / namespace)
+        self._whole_files = whole_files
+        self._file_sizes: dict[str, int] = {}
+        self._writable = True
 
-    def whole(self, name: str) -> bytes:
-        return self._store.whole(name)
+    def read_file(self, name: str) -> bytes:
+        return self._store.read_file(name)
 
     def size(self, name: str) -> int | None:
         return self._store.size(name)
 
-    def read(self, ranges: Sequence[Range], *, fresh: bool = False) -> list[Read]:
-        units = list(ranges) if fresh else [self._unit(r) for r in ranges]
-        inside = [
-            Range(_entry(unit), r.start - unit.start, r.stop - unit.start)
-            for r, unit in zip(ranges, units, strict=True)
+    def read(self, ranges: Sequence[Range], *, fresh: bool = False) -> list[ReadResult]:
+        extents = list(ranges) if fresh else [self._extent(r) for r in ranges]
+        in_entry = [
+            Range(_entry_name(extent), r.start - extent.start, r.stop - extent.start)
+            for r, extent in zip(ranges, extents, strict=True)
         ]
-        found: list[Read | None] = [None] * len(ranges)
+        results: list[ReadResult | None] = [None] * len(ranges)
         if fresh:
-            self._forget([*inside, *(Range(_entry(self._unit(r)), 0, 0) for r in ranges)])
+            in_whole_files = [_entry_name(self._extent(r)) for r in ranges]
+            self._remove([*(r.name for r in in_entry), *in_whole_files])
         else:
-            for i, data in enumerate(self._local.read(inside)):
+            for i, data in enumerate(self._entries.read(in_entry)):
                 if isinstance(data, bytes):
-                    self._touch(inside[i].name)
-                    found[i] = data
-        missing = [i for i, data in enumerate(found) if data is None]
-        for group in self._groups({units[i] for i in missing}):
+                    self._mark_used(in_entry[i].name)
+                    results[i] = data
+        missing = [i for i, data in enumerate(results) if data is None]
+        for group in self._fetch_groups({extents[i] for i in missing}):
             fetched = self._fetch(group)
             for i in missing:
-                if units[i] in fetched:
-                    found[i] = self._part(fetched[units[i]], inside[i])
-            for unit, data in fetched.items():
+                if extents[i] in fetched:
+                    results[i] = self._slice(fetched[extents[i]], in_entry[i])
+            for extent, data in fetched.items():
                 if isinstance(data, bytes):
-                    self._keep(_entry(unit), data)
-        return [data for data in found if data is not None]
+                    self._add_entry(_entry_name(extent), data)
+        return [data for data in results if data is not None]
 
-    def _unit(self, wanted: Range) -> Range:
-        """What is fetched and kept for the sake of a range."""
+    def _extent(self, requested: Range) -> Range:
+        """Return the range to fetch and cache for a requested range."""
         if not self._whole_files:
-            return wanted
-        if wanted.name not in self._sizes:
-            size = self._store.size(wanted.name)
-            if size is None:  # what it lacks will be said of the range
-                return wanted
-            self._sizes[wanted.name] = size
-        size = self._sizes[wanted.name]
-        return Range(wanted.name, 0, size) if size <= self._limit * LARGEST else wanted
+            return requested
+        if requested.name not in self._file_sizes:
+            size = self._store.size(requested.name)
+            if size is None:  # reading the range will report the missing file
+                return requested
+            self._file_sizes[requested.name] = size
+        size = self._file_sizes[requested.name]
+        is_cacheable = size <= self._limit * MAX_ENTRY_FRACTION
+        return Range(requested.name, 0, size) if is_cacheable else requested
 
-    def _groups(self, units: set[Range]) -> Iterable[list[Range]]:
-        """Units to hold in memory together."""
-        return [[unit] for unit in sorted(units)] if self._whole_files else [sorted(units)]
+    def _fetch_groups(self, extents: set[Range]) -> Iterable[list[Range]]:
+        """Split extents into groups that are held in memory together."""
+        return [[extent] for extent in sorted(extents)] if self._whole_files else [sorted(extents)]
 
-    def _fetch(self, units: Sequence[Range]) -> dict[Range, Read]:
-        parts = [
-            Range(unit.name, start, min(start + PART, unit.stop))
-            for unit in units
-            for start in range(unit.start, unit.stop, PART)
+    def _fetch(self, extents: Sequence[Range]) -> dict[Range, ReadResult]:
+        requests = [
+            Range(extent.name, start, min(start + REQUEST_BYTES, extent.stop))
+            for extent in extents
+            for start in range(extent.start, extent.stop, REQUEST_BYTES)
         ]
-        coming = iter(self._store.read(parts))
-        fetched: dict[Range, Read] = {}
-        for unit in units:
-            read = [next(coming) for _ in range(unit.start, unit.stop, PART)]
-            whole = [data for data in read if isinstance(data, bytes)]
-            broken = [data for data in read if isinstance(data, DatasetError)]
-            fetched[unit] = broken[0] if broken else b"".join(whole)
+        responses = iter(self._store.read(requests))
+        fetched: dict[Range, ReadResult] = {}
+        for extent in extents:
+            parts = [next(responses) for _ in range(extent.start, extent.stop, REQUEST_BYTES)]
+            errors = [part for part in parts if isinstance(part, DatasetError)]
+            data = [part for part in parts if isinstance(part, bytes)]
+            fetched[extent] = errors[0] if errors else b"".join(data)
         return fetched
 
-    def _forget(self, entries: Iterable[Range]) -> None:
-        for entry in entries:
-            (self._local.folder / entry.name).unlink(missing_ok=True)
+    def _remove(self, names: Iterable[str]) -> None:
+        for name in names:
+            (self._entries.folder / name).unlink(missing_ok=True)
 
-    def _part(self, data: Read, inside: Range) -> Read:
-        if isinstance(data, DatasetError) or len(data) >= inside.stop:
-            return data if isinstance(data, DatasetError) else data[inside.start : inside.stop]
-        return DatasetError(f"{self.location}/{inside.name}: is truncated")
+    def _slice(self, data: ReadResult, in_entry: Range) -> ReadResult:
+        if isinstance(data, DatasetError) or len(data) >= in_entry.stop:
+            return data if isinstance(data, DatasetError) else data[in_entry.start : in_entry.stop]
+        return DatasetError(f"{self.location}/{in_entry.name}: is truncated")
 
-    def _touch(self, name: str) -> None:
-        with suppress(OSError):  # another process may just have evicted it
-            os.utime(self._local.folder / name)
+    def _mark_used(self, name: str) -> None:
+        with suppress(OSError):  # another process may have evicted the entry just now
+            os.utime(self._entries.folder / name)
 
-    def _keep(self, name: str, data: bytes) -> None:
-        """Write an entry, unless it is too large to be one."""
-        if not self._writes or len(data) > self._limit * LARGEST:
+    def _add_entry(self, name: str, data: bytes) -> None:
+        """Write an entry unless it is too large to be cached."""
+        if not self._writable or len(data) > self._limit * MAX_ENTRY_FRACTION:
             return
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             with FileLock(self._folder / "lock"):
                 self._reserve(len(data))
-                _write(self._local.folder / name, data)
+                # Not synced: checksums detect an entry that a power failure has damaged.
+                write_file(self._entries.folder / name, data, sync=False)
         except OSError as error:
-            self._writes = False
-            self._say(
-                f"{self._folder}: cannot be written ({error.strerror}); what is kept there is "
-                "still used, the rest is read from its source each time"
+            self._writable = False
+            logger.warning(
+                "%s: cannot be written (%s); existing cache entries are still used, all other "
+                "data is read from its source each time",
+                self._folder,
+                error.strerror,
             )
 
     def _reserve(self, size: int) -> None:
-        """Count `size` more bytes as taken; entries are evicted if that passes the bound."""
-        count = self._folder / "bytes"
+        """Add `size` bytes to the total; evict entries if that would exceed the limit."""
+        total_file = self._folder / "bytes"
         try:
-            taken = int(count.read_text())
+            total = int(total_file.read_text())
         except (OSError, ValueError):
-            taken = self._limit  # unknown: count anew
-        if taken + size > self._limit:
-            taken = self._evict(int(self._limit * LEFT_BY_EVICTION) - size)
-        _write(count, str(taken + size).encode())
+            total = self._limit  # unknown: makes the eviction below recount it
+        if total + size > self._limit:
+            total = self._evict(int(self._limit * FRACTION_AFTER_EVICTION) - size)
+        write_file(total_file, str(total + size), sync=False)
 
-    def _evict(self, room: int) -> int:
-        """Remove entries until the others take at most `room` bytes; returns what they take."""
-        entries, taken = [], 0
+    def _evict(self, target: int) -> int:
+        """Remove entries until they take at most `target` bytes; return the bytes they take."""
+        entries, total = [], 0
         for path in self._folder.rglob("*-*"):
             with suppress(OSError):
-                facts = path.stat()
-                age = time.time() - facts.st_mtime
-                if path.suffix == ".tmp" and age > ABANDONED:
+                stat = path.stat()
+                age = time.time() - stat.st_mtime
+                if path.suffix == ".tmp" and age > ABANDONED_AFTER:
                     path.unlink()
                 elif path.is_file():
-                    taken += facts.st_size
+                    total += stat.st_size
                     if path.suffix != ".tmp":
-                        entries.append((facts.st_mtime_ns, facts.st_size, path))
+                        entries.append((stat.st_mtime_ns, stat.st_size, path))
         for _, size, path in sorted(entries):
-            if taken <= room:
+            if total <= target:
                 break
             path.unlink(missing_ok=True)
-            taken -= size
-        return taken
+            total -= size
+        return total
 
 
-def _entry(unit: Range) -> str:
-    return f"{unit.name}/{unit.start}-{unit.stop}"
-
-
-def _write(path: Path, data: bytes) -> None:
-    """Write a file that appears whole. Not synced: what a power cut damages fails its checksum."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    passing = path.with_name(f"{path.name}-{uuid.uuid4().hex}.tmp")
-    try:
-        passing.write_bytes(data)
-        passing.replace(path)
-    except OSError:
-        passing.unlink(missing_ok=True)
-        raise
+def _entry_name(extent: Range) -> str:
+    return f"{extent.name}/{extent.start}-{extent.stop}"

@@ -1,4 +1,7 @@
-"""A folder. Ranges are read, not mapped: mapped pages would count as memory of the process."""
+"""Store for a local folder.
+
+Ranges are read, not memory-mapped: mapped pages would count as memory of the process.
+"""
 
 import os
 from collections.abc import Sequence
@@ -9,13 +12,18 @@ from pipeline.storage.base import Range
 
 
 class LocalStore:
+    """Read access to the files in a local folder."""
+
     def __init__(self, folder: Path) -> None:
         self.location = str(folder)
         self.folder = folder
 
     def read(self, ranges: Sequence[Range], *, fresh: bool = False) -> list[bytes | DatasetError]:
-        """As `Store.read`; a file is opened once, and what the disk refuses counts as missing."""
-        found: list[bytes | DatasetError] = [b""] * len(ranges)
+        """Read byte ranges, as `Store.read`.
+
+        Each file is opened once. An OSError is returned in place of the bytes, as a DatasetError.
+        """
+        results: list[bytes | DatasetError] = [b""] * len(ranges)
         order = sorted(range(len(ranges)), key=lambda i: ranges[i])
         handle, opened = -1, ""
         try:
@@ -27,20 +35,21 @@ class LocalStore:
                             os.close(handle)
                         handle, opened = -1, ""
                         handle, opened = os.open(self.folder / name, os.O_RDONLY), name
-                    found[i] = data = os.pread(handle, stop - start, start)
+                    results[i] = data = os.pread(handle, stop - start, start)
                 except OSError as error:
-                    found[i] = DatasetError(f"{self.folder / name}: {error.strerror}")
+                    results[i] = DatasetError(f"{self.folder / name}: {error.strerror}")
                 else:
                     if len(data) < stop - start:
-                        found[i] = DatasetError(
-                            f"{self.folder / name}: ends before byte {stop:,}, it is truncated"
+                        results[i] = DatasetError(
+                            f"{self.folder / name}: ends before byte {stop:,}, the file is "
+                            "truncated"
                         )
         finally:
             if handle >= 0:
                 os.close(handle)
-        return found
+        return results
 
-    def whole(self, name: str) -> bytes:
+    def read_file(self, name: str) -> bytes:
         try:
             return (self.folder / name).read_bytes()
         except OSError as error:

@@ -1,4 +1,4 @@
-"""Opens the store of a location: a folder or a URL."""
+"""Open a store for a folder or a URL."""
 
 from pathlib import Path
 
@@ -7,9 +7,10 @@ from pipeline.storage.local import LocalStore
 
 
 def open_store(location: str | Path, *, attempts: int = 6, timeout: float = 60.0) -> Store:
-    """The store of a folder or of a URL that fsspec knows: s3, gs, http and others.
+    """Return the store for a folder, or for a URL that fsspec supports (s3, gs, http, ...).
 
-    `attempts` and `timeout`, in seconds, are of each range of a URL.
+    `attempts` and `timeout` (seconds per attempt) apply to each range read from a URL. Raises
+    DatasetError if fsspec does not know the URL's protocol.
     """
     if is_url(location):
         from pipeline.storage.remote import RemoteStore

@@ -1,4 +1,4 @@
-"""Where a sequence of rows is cut into batches, and the lengths that these are padded to."""
+"""Splits a sequence of rows into batches, and rounds row lengths up to a few padded lengths."""
 
 from dataclasses import dataclass
 
@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
-class Cut:
-    """One batch: the rows [start, stop) of its window's sequence, padded to `length` tokens."""
+class BatchSpan:
+    """One batch: rows [start, stop) of a window's sequence, padded to `length` tokens."""
 
     start: int
     stop: int
@@ -19,38 +19,49 @@ class Cut:
         return (self.stop - self.start) * self.length
 
 
-def cut(padded: NDArray[np.int64], budget: int) -> list[Cut]:
-    """Cut a sequence of rows where rows times the greatest padded length would pass the budget.
+def split_by_tokens(padded_lengths: NDArray[np.int64], budget: int) -> list[BatchSpan]:
+    """Split a sequence of rows into batches of at most `budget` padded tokens.
 
-    `padded` [n] is the length that each row would be padded to alone, none above the budget.
+    `padded_lengths` [n] is the length that each row would be padded to on its own; none may exceed
+    the budget. A batch is padded to the largest of its rows' padded lengths.
     """
-    cuts: list[Cut] = []
-    start, n = 0, len(padded)
+    spans: list[BatchSpan] = []
+    start, n = 0, len(padded_lengths)
     while start < n:
-        head = np.maximum.accumulate(padded[start : start + budget // int(padded[start])])
-        fitting = int(np.count_nonzero(head * np.arange(1, len(head) + 1) <= budget))
-        if fitting >= 32 and start + fitting < n:  # even shares for the usual world sizes
-            fitting -= fitting % 8
-        cuts.append(Cut(start, start + fitting, int(head[fitting - 1])))
-        start += fitting
-    if len(cuts) > 1:  # the last two share their rows, lest a handful make an update
-        first, stop = cuts[-2].start, cuts[-1].stop
+        candidates = padded_lengths[start : start + budget // int(padded_lengths[start])]
+        max_lengths = np.maximum.accumulate(candidates)
+        padded_tokens = max_lengths * np.arange(1, len(max_lengths) + 1)
+        size = int(np.count_nonzero(padded_tokens <= budget))
+        if size >= 32 and start + size < n:  # common world sizes divide a multiple of 8 evenly
+            size -= size % 8
+        spans.append(BatchSpan(start, start + size, int(max_lengths[size - 1])))
+        start += size
+    if len(spans) > 1:  # balance the last two batches, so that the last update is not tiny
+        first, stop = spans[-2].start, spans[-1].stop
         middle = (first + stop + 1) // 2
-        halves = [Cut(a, b, int(padded[a:b].max())) for a, b in ((first, middle), (middle, stop))]
+        halves = [
+            BatchSpan(a, b, int(padded_lengths[a:b].max()))
+            for a, b in ((first, middle), (middle, stop))
+        ]
         if all(half.padded_tokens <= budget for half in halves):
-            cuts[-2:] = halves
-    return cuts
+            spans[-2:] = halves
+    return spans
 
 
-def cut_rows(padded: NDArray[np.int64], rows: int) -> list[Cut]:
-    """Cut a sequence into batches of exactly `rows`; only the last may be smaller."""
-    starts = range(0, len(padded), rows)
-    ends = (min(start + rows, len(padded)) for start in starts)
-    return [Cut(a, b, int(padded[a:b].max())) for a, b in zip(starts, ends, strict=True)]
+def split_by_rows(padded_lengths: NDArray[np.int64], rows: int) -> list[BatchSpan]:
+    """Split a sequence into batches of exactly `rows` rows; only the last may be smaller."""
+    starts = range(0, len(padded_lengths), rows)
+    stops = (min(start + rows, len(padded_lengths)) for start in starts)
+    return [
+        BatchSpan(a, b, int(padded_lengths[a:b].max())) for a, b in zip(starts, stops, strict=True)
+    ]
 
 
 def bin_edges(longest: int) -> NDArray[np.int64]:
-    """Lengths that rows are padded to, each at most one token or 6 % past the one before."""
+    """Return the lengths that rows are padded to, up to `longest`.
+
+    Each is at most one token or 6 % above the previous one.
+    """
     edges = [1]
     while edges[-1] < longest:
         edges.append(min(edges[-1] + max(1, int(edges[-1] * 0.06)), longest))

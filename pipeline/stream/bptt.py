@@ -1,18 +1,18 @@
-"""Texts that go on from one update to the next, for models that carry their state along.
+"""Segments of a running text for truncated BPTT, in which the recurrent state is kept.
 
-The tokens of a split, row after row in the order of the input, are one long text of N tokens. It is
-dealt to as many lanes as an update has rows, each a span of it: lane v has the tokens from
-v * N // lanes on. An update takes the next `stretch` tokens of every lane. Rank r of a world of n
-owns the lanes from lanes * r // n on. So what a lane reads in an update hangs on neither ranks nor
-interruptions, and every token but the very first is predicted once an epoch. A lane can be read
-from its end too, or in both directions, as two rows of the batch: then each token but the very last
-is predicted from those behind it.
+The tokens of a split, row after row in the order of the input, are one text of N tokens. It is
+divided into as many lanes as an update has rows; lane v begins at token v * N // lanes. An update
+takes the next segment, `bptt_length` tokens, of each lane. Rank r of a world of n owns the lanes
+from lanes * r // n on. So the segments depend neither on the number of ranks nor on interruptions,
+and every token but the very first is predicted once per epoch. A lane can be read in reverse too,
+or in both directions as two rows of the batch: in reverse, each token but the very last is
+predicted from the tokens behind it.
 
-Legend: D directions, B rows of this rank (D times its lanes: those of one direction, then those of
-the other), T tokens of a stretch, N tokens of the split.
+Shapes: D directions; B rows of this rank (D times its lanes: first those of one direction, then
+those of the other); T tokens of a segment; N tokens of the split.
 """
 
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from itertools import pairwise
 from typing import Any, Protocol
 
@@ -23,47 +23,54 @@ from numpy.typing import NDArray
 from pipeline.corpus.dataset.manifest import Manifest
 from pipeline.corpus.tokenization.special_tokens import PAD
 from pipeline.errors import DatasetError, TrainingError
-from pipeline.stream.batch import Batch
+from pipeline.stream.batch import Batch, RecurrentState
 from pipeline.stream.hashing import draw, key
-from pipeline.stream.loader import Update, prefetch
 from pipeline.stream.opening import open_reader
 from pipeline.stream.plan import Position
+from pipeline.stream.prefetch import prefetch
 from pipeline.stream.reader import Reader
+from pipeline.stream.resumable import ResumableStream, Update
 from pipeline.stream.settings import StreamSettings
 
-AT_ONCE = 1 << 14
-"""Blocks whose records are read at once when the split is measured."""
+BLOCKS_PER_READ = 1 << 14
+"""Index records to read at once when the lengths of a split are summed."""
+RECURRENT = "recurrent"
+"""Name of the recurrent state among the tensors of the stream's state."""
 
 TOKENS, TARGETS, SEGMENT_INDEX = "tokens", "targets", "segment_index"
-"""Columns: tokens [B, T] and those that follow each of them [B, T], PAD where there is none or it
-does not count; the number of the stretch in the epoch [B], where at 0 no state is carried."""
+"""Columns of a batch: tokens [B, T]; the token that follows each of them [B, T], PAD where there is
+none or it does not count; the segment's number in the epoch [B], where 0 starts from zero states."""
+
+Tokens = NDArray[np.int64]
 
 
 class TokenSource(Protocol):
     """A long text in blocks."""
 
     name: str
-    """For messages."""
-    before: NDArray[np.int64]
-    """[blocks + 1] the tokens before each block, and all."""
+    """Name in messages."""
+    before: Tokens
+    """[blocks + 1] the number of tokens before each block; the last entry is the total."""
 
-    def block(self, number: int) -> tuple[NDArray[np.int64], bool]:
-        """The tokens of a block, PAD for those of a damaged one, and whether it is whole."""
+    def block(self, number: int) -> tuple[Tokens, bool]:
+        """Return a block's tokens, PAD if it is damaged, and whether it is intact."""
 
 
 class ShardTokens:
-    """The tokens of a prepared split. All of its index is read once, two bytes a row, and eight
-    bytes a block are kept."""
+    """The tokens of a prepared split.
+
+    The whole index is read once, two bytes per row; eight bytes per block are kept.
+    """
 
     def __init__(self, reader: Reader) -> None:
         self._reader, self.name, index = reader, reader.index.place, reader.index
         counts = [0]
-        for start in range(0, index.blocks, AT_ONCE):
-            blocks = index.read(np.arange(start, min(start + AT_ONCE, index.blocks)))
+        for start in range(0, index.blocks, BLOCKS_PER_READ):
+            blocks = index.read(np.arange(start, min(start + BLOCKS_PER_READ, index.blocks)))
             counts += [int(block.lengths.sum(dtype=np.int64)) for block in blocks]
         self.before = np.cumsum(counts)
 
-    def block(self, number: int) -> tuple[NDArray[np.int64], bool]:
+    def block(self, number: int) -> tuple[Tokens, bool]:
         (entry,) = self._reader.index.read(np.array([number]))
         (rows,) = self._reader.blocks([entry])
         if rows is None:
@@ -73,17 +80,17 @@ class ShardTokens:
 
 
 class InMemoryTokens:
-    """TokenSource in memory."""
+    """Tokens in memory, as one block."""
 
-    def __init__(self, name: str, tokens: NDArray[np.int64]) -> None:
+    def __init__(self, name: str, tokens: Tokens) -> None:
         self.name, self.before, self._tokens = name, np.array([0, len(tokens)]), tokens
 
-    def block(self, number: int) -> tuple[NDArray[np.int64], bool]:
+    def block(self, number: int) -> tuple[Tokens, bool]:
         return self._tokens, True
 
 
-class BpttStream:
-    """Updates of one rank, from any position, to the end of the epoch."""
+class BpttStream(ResumableStream):
+    """Segments of one rank's lanes, with the recurrent state at the end of the last one."""
 
     def __init__(
         self,
@@ -92,9 +99,13 @@ class BpttStream:
         seed: int,
         rank: int = 0,
         world: int = 1,
-        turned: Sequence[bool] = (False,),
+        reverse: Sequence[bool] = (False,),
     ) -> None:
-        """`turned` says of each direction whether it reads from the end of a lane."""
+        """`reverse` says for each direction whether it reads a lane from its end.
+
+        Raises TrainingError if there are more ranks than lanes, DatasetError if there are fewer
+        tokens than lanes.
+        """
         lanes = settings.batch_rows
         if world > lanes:
             raise TrainingError(
@@ -111,42 +122,31 @@ class BpttStream:
         starts = [lane * tokens // lanes for lane in range(lanes + 1)]
         first, stop = lanes * rank // world, lanes * (rank + 1) // world
         self.lanes = stop - first
-        """How many this rank owns, the first rows of each direction."""
-        self._size = -(-lanes // world)  # on each rank as many rows as on that with most
-        self._first, self._directions = first, len(turned)
+        """Number of lanes that this rank owns: the first rows of each direction."""
+        self._size = -(-lanes // world)  # every rank has as many rows as the one with most lanes
+        self._first, self._directions = first, len(reverse)
         self._rows = {
             direction * self._size + lane - first: _Lane(
-                self, direction * lanes + lane, starts[lane], starts[lane + 1], tokens, back
+                self, direction * lanes + lane, starts[lane], starts[lane + 1], tokens, backward
             )
-            for direction, back in enumerate(turned)
+            for direction, backward in enumerate(reverse)
             for lane in range(first, stop)
         }
+        self._recurrent_state = RecurrentState()
         self._longest = max(b - a for a, b in pairwise(starts))
         self._key = key(seed, 4)
         self.updates = -(-self._longest // settings.bptt_length)
-        """Of an epoch."""
+        """Updates per epoch."""
 
     def rows_before(self, epoch: int) -> int:
-        """Rows of all epochs before this one, a stretch of a lane each."""
+        """Count each segment of a lane as a row."""
         return epoch * self.updates * self.settings.batch_rows * self._directions
 
     def prefetched(self, position: Position) -> Generator[Update, None, None]:
         return prefetch(self.epoch(position), self.settings.prefetch)
 
-    def by_lane(self, values: torch.Tensor) -> torch.Tensor:
-        """Of values of the rows [B, ...] those of this rank's lanes [lanes * D, ...]."""
-        of_lanes = values.unflatten(0, (self._directions, self._size))[:, : self.lanes]
-        return of_lanes.transpose(0, 1).flatten(0, 1)
-
-    def own(self, values: torch.Tensor) -> torch.Tensor:
-        """Of what `by_lane` gave on all ranks, one behind the other, the values of this rank's
-        rows [B, ...], 0 for filling ones."""
-        of_lanes = values.unflatten(0, (-1, self._directions))[self._first :][: self.lanes]
-        found = values.new_zeros(self._directions, self._size, *values.shape[1:])
-        found[:, : self.lanes] = of_lanes.transpose(0, 1)
-        return found.flatten(0, 1)
-
     def epoch(self, position: Position) -> Iterator[Update]:
+        """Yield the updates from `position` to the end of its epoch."""
         for number in range(position.update, self.updates):
             last = number + 1 == self.updates
             after = (
@@ -154,80 +154,121 @@ class BpttStream:
             )
             yield self._update(position.epoch, number, after)
 
-    def _update(self, epoch: int, number: int, after: Position) -> Update:
-        stretch = self.settings.bptt_length
-        width = min(stretch, self._longest - number * stretch)
-        rows = self._size * self._directions
-        tokens = np.full((rows, width + 1), PAD, np.int64)
-        lengths, ids = np.ones(rows, np.int64), np.zeros(rows, np.int64)
-        weights = np.zeros(rows, np.float32)
-        skipped = own = 0
-        for row, lane in self._rows.items():
-            ids[row], weights[row] = lane.number, 1
-            found, whole = lane.read(number * stretch, width)
-            tokens[row, : len(found)] = found
-            left = max(min(width, lane.length - number * stretch), 0)
-            own, lengths[row] = own + left, max(left, 1)
-            skipped += not whole
-        x, y = tokens[:, :-1], tokens[:, 1:].copy()
-        y[np.arange(width) >= lengths[:, None]] = PAD
-        keys = draw(key(self._key, epoch, number), ids).view(np.int64)
-        columns = {
-            TOKENS: torch.from_numpy(np.ascontiguousarray(x)),
-            TARGETS: torch.from_numpy(y),
-            SEGMENT_INDEX: torch.full((rows,), number),
-        }
-        batch = Batch(
-            columns, torch.from_numpy(lengths), torch.from_numpy(weights), torch.from_numpy(keys)
-        )
-        return Update(
-            [batch],
-            rows=self.settings.batch_rows * self._directions,
-            padded_tokens=rows * width,
-            tokens=own,
-            skipped=skipped,
-            after=after,
-        )
+    def state_dict(self) -> dict[str, Any]:
+        """The recurrent state of this rank's lanes is the tensor [lanes * D, tensors, H], if any."""
+        state = super().state_dict()
+        if tensors := self._recurrent_state.tensors:
+            rows = torch.stack([tensor.float().cpu() for tensor in tensors], 1)
+            state["tensors"] = {RECURRENT: self._rows_to_lanes(rows)}
+        return state
+
+    def merge_states(self, states: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """Concatenate the recurrent states of all lanes, in the order of the lanes."""
+        parts = [state["tensors"][RECURRENT] for state in states if state["tensors"]]
+        return {**states[0], "tensors": {RECURRENT: torch.cat(parts)} if parts else {}}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        super().load_state_dict(state)
+        if state["tensors"]:
+            rows = self._lanes_to_rows(state["tensors"][RECURRENT])
+            self._recurrent_state.tensors = list(rows.unbind(1))
 
     def blocks_of(self, start: int, stop: int) -> Iterator[tuple[int, int]]:
-        """The blocks that hold the tokens [start, stop), each with the place of its first token."""
+        """Yield the blocks with the tokens [start, stop), each with its first token's position."""
         before = self.source.before
         first = int(np.searchsorted(before, start, side="right")) - 1
         stop_block = int(np.searchsorted(before, stop, side="left"))
         yield from zip(range(first, stop_block), before[first:stop_block].tolist(), strict=True)
 
+    def _rows_to_lanes(self, values: torch.Tensor) -> torch.Tensor:
+        """Values of this rank's rows [B, ...] -> of its lanes, without fillers [lanes * D, ...]."""
+        by_direction = values.unflatten(0, (self._directions, self._size))[:, : self.lanes]
+        return by_direction.transpose(0, 1).flatten(0, 1)
+
+    def _lanes_to_rows(self, values: torch.Tensor) -> torch.Tensor:
+        """Values of all ranks' lanes, concatenated -> of this rank's rows [B, ...], fillers 0."""
+        lanes = values.unflatten(0, (-1, self._directions))[self._first :][: self.lanes]
+        rows = values.new_zeros(self._directions, self._size, *values.shape[1:])
+        rows[:, : self.lanes] = lanes.transpose(0, 1)
+        return rows.flatten(0, 1)
+
+    def _update(self, epoch: int, number: int, after: Position) -> Update:
+        start = number * self.settings.bptt_length
+        width = min(self.settings.bptt_length, self._longest - start)
+        rows = self._size * self._directions
+        tokens = np.full((rows, width + 1), PAD, np.int64)
+        lengths, ids = np.ones(rows, np.int64), np.zeros(rows, np.int64)
+        weights = np.zeros(rows, np.float32)
+        skipped = count = 0
+        for row, lane in self._rows.items():
+            ids[row], weights[row] = lane.number, 1
+            segment, intact = lane.read(start, width)
+            tokens[row, : len(segment)] = segment
+            length = max(min(width, lane.length - start), 0)
+            count, lengths[row] = count + length, max(length, 1)
+            skipped += not intact
+        inputs, targets = tokens[:, :-1], tokens[:, 1:].copy()
+        targets[np.arange(width) >= lengths[:, None]] = PAD
+        keys = draw(key(self._key, epoch, number), ids).view(np.int64)
+        columns = {
+            TOKENS: torch.from_numpy(np.ascontiguousarray(inputs)),
+            TARGETS: torch.from_numpy(targets),
+            SEGMENT_INDEX: torch.full((rows,), number),
+        }
+        batch = Batch(
+            columns,
+            torch.from_numpy(lengths),
+            torch.from_numpy(weights),
+            torch.from_numpy(keys),
+            self._recurrent_state,
+        )
+        return Update(
+            [batch],
+            rows=self.settings.batch_rows * self._directions,
+            padded_tokens=rows * width,
+            tokens=count,
+            skipped=skipped,
+            after=after,
+        )
+
 
 class _Lane:
-    """The tokens [start, stop) of a split and one more to predict, if there is one: that after
-    them, or before them if they are read from their end."""
+    """The tokens [start, stop) of a split, and the token to predict beyond them if there is one.
+
+    That is the token after them, or the one before them in a lane that is read in reverse.
+    """
 
     def __init__(
-        self, of: BpttStream, number: int, start: int, stop: int, tokens: int, back: bool
+        self, stream: BpttStream, number: int, start: int, stop: int, tokens: int, reverse: bool
     ) -> None:
         self.number, self.length = number, stop - start
-        self._of, self._back, self._start, self._stop = of, back, start, stop
-        self._least, self._most = (start - 1, stop) if back else (start, stop + 1)
-        self._least, self._most = max(self._least, 0), min(self._most, tokens)
-        self._held: dict[int, tuple[NDArray[np.int64], bool]] = {}
+        self._stream, self._reverse, self._start, self._stop = stream, reverse, start, stop
+        least, most = (start - 1, stop) if reverse else (start, stop + 1)
+        self._least, self._most = max(least, 0), min(most, tokens)
+        self._blocks: dict[int, tuple[Tokens, bool]] = {}
+        """Blocks of the last segment, which the next one may share."""
 
-    def read(self, place: int, count: int) -> tuple[NDArray[np.int64], bool]:
-        """Up to `count` tokens from a place of the lane on, in the order that it is read in, and
-        the one after them, and whether none of them is damaged."""
-        if self._back:
-            stop = self._stop - place
+    def read(self, offset: int, count: int) -> tuple[Tokens, bool]:
+        """Return up to `count` tokens from an offset in the lane, and the one that follows them.
+
+        Tokens are in reading order. The second value tells whether all blocks are intact.
+        """
+        if self._reverse:
+            stop = self._stop - offset
             start = max(stop - count - 1, self._least)
         else:
-            start = self._start + place
+            start = self._start + offset
             stop = min(start + count + 1, self._most)
-        parts: list[NDArray[np.int64]] = [np.zeros(0, np.int64)]
-        held: dict[int, tuple[NDArray[np.int64], bool]] = {}
+        parts: list[Tokens] = [np.zeros(0, np.int64)]
+        blocks: dict[int, tuple[Tokens, bool]] = {}
         if start < stop:
-            for number, first in self._of.blocks_of(start, stop):
-                held[number] = self._held.get(number) or self._of.source.block(number)
-                parts.append(held[number][0][max(start - first, 0) : stop - first])
-        self._held = held
+            for number, first in self._stream.blocks_of(start, stop):
+                blocks[number] = self._blocks.get(number) or self._stream.source.block(number)
+                parts.append(blocks[number][0][max(start - first, 0) : stop - first])
+        self._blocks = blocks
         tokens = np.concatenate(parts)
-        return tokens[::-1] if self._back else tokens, all(whole for _, whole in held.values())
+        intact = all(whole for _, whole in blocks.values())
+        return tokens[::-1] if self._reverse else tokens, intact
 
 
 def open_bptt(
@@ -238,9 +279,8 @@ def open_bptt(
     split: str = "train",
     rank: int = 0,
     world: int = 1,
-    turned: Sequence[bool] = (False,),
-    say: Callable[[str], None] = print,
+    reverse: Sequence[bool] = (False,),
 ) -> BpttStream:
-    """Updates of a split for one rank."""
-    source = ShardTokens(open_reader(manifest, settings, split, say))
-    return BpttStream(source, settings, seed, rank, world, turned)
+    """Open the segments of a split for one rank."""
+    source = ShardTokens(open_reader(manifest, settings, split))
+    return BpttStream(source, settings, seed, rank, world, reverse)

@@ -1,23 +1,27 @@
-"""Rows that are all at hand to batches of similar length, without a plan."""
+"""Batches of similar length from rows that are already in memory, without a plan."""
 
 from collections.abc import Iterator
 
 import numpy as np
 
 from pipeline.stream.batch import Batch, collate
-from pipeline.stream.batching import bin_edges, cut
+from pipeline.stream.batching import bin_edges, split_by_tokens
 from pipeline.stream.rows import Columns, Ragged, Rows
 
 
 def buckets(columns: Columns, budget: int) -> Iterator[Batch]:
-    """Batches of at most `budget` padded tokens, or of one longer row. The first column is ragged
-    and says how long the rows are."""
-    first = next(iter(columns.values()))
-    assert isinstance(first, Ragged)
-    order = np.argsort(-first.lengths, kind="stable")
-    rows = Rows.of(columns, len(order)).take(order, np.zeros_like(order))  # dropout is off
-    edges = bin_edges(int(first.lengths.max()))
-    padded = edges[np.searchsorted(edges, rows.lengths)]
-    for piece in cut(padded, max(budget, int(padded[0]))):
-        own = slice(piece.start, piece.stop)
-        yield collate(rows, own, size=piece.stop - piece.start, length=piece.length)
+    """Yield batches of at most `budget` padded tokens, longest rows first.
+
+    The first column must be Ragged; it defines the rows' lengths. If a row is longer than
+    `budget`, the longest row's length is used as the budget.
+    """
+    first_column = next(iter(columns.values()))
+    assert isinstance(first_column, Ragged)
+    order = np.argsort(-first_column.lengths, kind="stable")
+    keys = np.zeros_like(order)  # unused: dropout is off
+    rows = Rows.of(columns, len(order)).take(order, keys)
+    edges = bin_edges(int(first_column.lengths.max()))
+    padded_lengths = edges[np.searchsorted(edges, rows.lengths)]
+    for span in split_by_tokens(padded_lengths, max(budget, int(padded_lengths[0]))):
+        row_slice = slice(span.start, span.stop)
+        yield collate(rows, row_slice, size=span.stop - span.start, length=span.length)

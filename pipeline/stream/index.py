@@ -1,4 +1,4 @@
-"""The index of a split: where each block lies and how long its rows are, read as it is asked."""
+"""Index of a split: the location of each block and the lengths of its rows, read on demand."""
 
 import io
 from dataclasses import dataclass, field
@@ -15,11 +15,11 @@ from pipeline.storage.base import Range, Store
 
 @dataclass(frozen=True)
 class Block:
-    """What the index says of a block."""
+    """A block's record in the index."""
 
     number: int
     first_row: int
-    """Its number in the split."""
+    """Row number in the split of the block's first row."""
     shard: int
     offset: int
     bytes: int
@@ -28,35 +28,39 @@ class Block:
     """[rows] tokens of each row."""
 
 
-HEADER = 4096
-"""Bytes that hold the header of any index."""
-HELD = 16_000_000
-"""An index up to so many bytes is read once and held."""
+MAX_HEADER_BYTES = 4096
+"""Upper bound on the size of an index file's header."""
+MAX_IN_MEMORY_BYTES = 16_000_000
+"""An index up to this size is read once and kept in memory."""
 
 
 class Index:
-    """Blocks of a split and the lengths of their rows (see `corpus.dataset.index.record_dtype`).
+    """Reads the blocks of a split and the lengths of their rows.
 
     Every block has `rows_per_block` rows; only the last may be shorter. Row `i` of the split is
-    row `i % rows_per_block` of block `i // rows_per_block`.
+    row `i % rows_per_block` of block `i // rows_per_block`. `corpus.dataset.index.record` describes
+    the file format. Raises DatasetError if the index is missing, damaged or of another size than
+    the split.
     """
 
     def __init__(self, store: Store, name: str, split: Split) -> None:
         self.rows, self.tokens, self.max_length = split.rows, split.tokens, split.max_length
         self._store, self._name, self._salt = store, name, split.salt
         self.place = f"{store.location}/{name}"
-        """Where the index lies, for messages."""
-        self._start, self.blocks, self.rows_per_block = self._header()
+        """Path or URL of the index, for messages."""
+        self._header_bytes, self.blocks, self.rows_per_block = self._read_header()
         self._record = record_dtype(self.rows_per_block)
-        self._held: bytes | None = None
-        if self.blocks * self._record.itemsize <= HELD:
-            self._held = store.whole(name)[self._start :]
-        if self.blocks != -(-self.rows // self.rows_per_block):
-            raise self._wrong(f"has {self.blocks:,} blocks, not as many as {self.rows:,} rows take")
+        self._in_memory: bytes | None = None
+        if self.blocks * self._record.itemsize <= MAX_IN_MEMORY_BYTES:
+            self._in_memory = store.read_file(name)[self._header_bytes :]
+        if (expected := -(-self.rows // self.rows_per_block)) != self.blocks:
+            raise self._error(
+                f"has {self.blocks:,} blocks, but {self.rows:,} rows make {expected:,}"
+            )
 
     def read(self, numbers: NDArray[np.int64]) -> list[Block]:
-        """Some blocks. Raises DatasetError if a record is not what was written."""
-        records = self._records(numbers)
+        """Return the blocks `numbers`. Raises DatasetError if a record fails its checksum."""
+        records = self._read_records(numbers)
         return [
             Block(
                 number,
@@ -70,48 +74,48 @@ class Index:
             for number, entry in zip(numbers.tolist(), records, strict=True)
         ]
 
-    def _records(self, blocks: NDArray[np.int64]) -> Records:
+    def _read_records(self, blocks: NDArray[np.int64]) -> Records:
         size = self._record.itemsize
-        if self._held is None:
-            starts = (self._start + blocks * size).tolist()
-            data = self._store.read([Range(self._name, s, s + size) for s in starts])
+        if self._in_memory is None:
+            starts = (self._header_bytes + blocks * size).tolist()
+            results = self._store.read([Range(self._name, s, s + size) for s in starts])
         else:
-            data = [self._held[b * size : (b + 1) * size] for b in blocks.tolist()]
-        for found in data:
-            if isinstance(found, DatasetError):
-                raise found
-        records = np.frombuffer(b"".join(data), self._record)  # type: ignore[arg-type]
-        expected = checksums(records, self._salt, blocks.tolist())
-        wrong = np.flatnonzero(records["record_crc32"] != expected)
-        if len(wrong):
-            at = int(wrong[0])
-            raise self._wrong(
-                f"the record of block {blocks[at]} has checksum "
-                f"{expected[at]:08x} but says "
-                f"{records['record_crc32'][at]:08x}; it is damaged or another dataset's"
+            results = [self._in_memory[b * size : (b + 1) * size] for b in blocks.tolist()]
+        for result in results:
+            if isinstance(result, DatasetError):
+                raise result
+        records = np.frombuffer(b"".join(results), self._record)  # type: ignore[arg-type]
+        computed = checksums(records, self._salt, blocks.tolist())
+        damaged = np.flatnonzero(records["record_crc32"] != computed)
+        if len(damaged):
+            i = int(damaged[0])
+            raise self._error(
+                f"the record of block {blocks[i]} has checksum {computed[i]:08x}, but the checksum "
+                f"stored in it is {records['record_crc32'][i]:08x}: it is damaged or belongs to "
+                "another dataset"
             )
         return records
 
-    def _header(self) -> tuple[int, int, int]:
-        """Bytes of the header, blocks, rows a block."""
+    def _read_header(self) -> tuple[int, int, int]:
+        """Return the header's bytes, the number of blocks and the rows per block."""
         size = self._store.size(self._name)
         if size is None:
-            raise DatasetError(f"{self.place}: is missing; copy it again, or prepare anew")
-        (head,) = self._store.read([Range(self._name, 0, min(size, HEADER))])
-        if isinstance(head, DatasetError):
-            raise head
-        file = io.BytesIO(head)
+            raise self._error("is missing")
+        (header,) = self._store.read([Range(self._name, 0, min(size, MAX_HEADER_BYTES))])
+        if isinstance(header, DatasetError):
+            raise header
+        file = io.BytesIO(header)
         try:
             npy.read_magic(file)
-            shape, _, found = npy.read_array_header_1_0(file)
-            (blocks,), rows = shape, found["lengths"].shape[0]
+            shape, _, dtype = npy.read_array_header_1_0(file)
+            (blocks,), rows = shape, dtype["lengths"].shape[0]
         except (ValueError, KeyError, IndexError, TypeError) as error:
-            raise self._wrong(f"is not a readable index ({error})") from None
-        if found != record_dtype(rows):
-            raise self._wrong("has records of another form")
-        if size != file.tell() + blocks * found.itemsize:
-            raise self._wrong(f"has {size:,} bytes, not as many as {blocks:,} blocks take")
+            raise self._error(f"is not a readable index ({error})") from None
+        if dtype != record_dtype(rows):
+            raise self._error("has records of another format")
+        if size != (expected := file.tell() + blocks * dtype.itemsize):
+            raise self._error(f"has {size:,} bytes, but {blocks:,} blocks take {expected:,}")
         return file.tell(), blocks, rows
 
-    def _wrong(self, what: str) -> DatasetError:
-        return DatasetError(f"{self.place}: {what}; copy it again, or prepare anew")
+    def _error(self, problem: str) -> DatasetError:
+        return DatasetError(f"{self.place}: {problem}; copy it again, or prepare the dataset again")

@@ -1,59 +1,21 @@
 """The updates of one rank, made ahead by a thread."""
 
-import queue
-import threading
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from itertools import islice
-from typing import Protocol, TypeVar
 
 import numpy as np
 
-from pipeline.stream.batch import Batch, collate
+from pipeline.stream.batch import collate
 from pipeline.stream.hashing import draw, key
 from pipeline.stream.plan import Plan, Position, Window
+from pipeline.stream.prefetch import prefetch
 from pipeline.stream.reader import Reader
+from pipeline.stream.resumable import ResumableStream, Update
 from pipeline.stream.rows import Rows, join
-from pipeline.stream.settings import StreamSettings
-
-T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class Update:
-    """The batches between two steps of the optimizer, of one rank, and what all ranks share."""
-
-    batches: list[Batch]
-    rows: int
-    """Rows of the update over all ranks."""
-    padded_tokens: int
-    """Tokens that this rank computes, padding counted."""
-    tokens: int
-    """Tokens of the rows of this rank, padding not counted."""
-    skipped: int
-    """Rows of this rank that have weight 0 as their block is damaged."""
-    after: Position
-    """Where the run stands when the update is done."""
-
-
-class Updates(Protocol):
-    """Updates of one rank, equally many on all."""
-
-    def prefetched(self, position: Position) -> Generator[Update, None, None]:
-        """Those from a position to the end of its epoch, made ahead by a thread."""
-
-
-class Stream(Updates, Protocol):
-    """What a run trains on."""
-
-    settings: StreamSettings
-
-    def rows_before(self, epoch: int) -> int:
-        """Rows of all epochs before this one, over all ranks."""
-
-
-class Loader:
+class Loader(ResumableStream):
     """Updates of rank `rank` out of `world`, from any position, to the end of the epoch.
 
     `readers` are of the plan's sources, in their order.
@@ -63,8 +25,12 @@ class Loader:
         self, readers: Sequence[Reader], plan: Plan, rank: int = 0, world: int = 1
     ) -> None:
         plan.check_world(world)
-        self.readers, self.plan, self.rank, self.world = readers, plan, rank, world
-        self.settings, self.rows_before = plan.settings, plan.rows_before
+        self.readers, self.rank, self.world = readers, rank, world
+        self.plan: Plan = plan
+        self.settings = plan.settings
+
+    def rows_before(self, epoch: int) -> int:
+        return self.plan.rows_before(epoch)
 
     def epoch(self, position: Position) -> Iterator[Update]:
         """Updates from `position` on; the last one's `after` is the start of the next epoch."""
@@ -126,36 +92,3 @@ class Loader:
         if window.number + 1 < self.plan.windows(window.epoch):
             return Position(window.epoch, window.number + 1, 0)
         return Position(window.epoch + 1, 0, 0)
-
-
-def prefetch(items: Iterator[T], depth: int) -> Generator[T, None, None]:
-    """Run an iterator in a thread, at most `depth` items ahead of the one in use."""
-    ready: queue.SimpleQueue[tuple[T | None, BaseException | None]] = queue.SimpleQueue()
-    room = threading.Semaphore(depth)
-    left = threading.Event()
-
-    def work() -> None:
-        try:
-            while not left.is_set():
-                if room.acquire(timeout=0.1):
-                    ready.put((next(items), None))
-        except BaseException as error:  # its end is a StopIteration
-            ready.put((None, error))
-        finally:
-            if isinstance(items, Generator):
-                items.close()
-
-    thread = threading.Thread(target=work, name="headrace-prefetch", daemon=True)
-    thread.start()
-    try:
-        while True:
-            item, error = ready.get()
-            room.release()
-            if isinstance(error, StopIteration):
-                return
-            if error is not None:
-                raise error
-            yield item  # type: ignore[misc]
-    finally:
-        left.set()
-        thread.join()

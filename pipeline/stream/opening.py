@@ -1,6 +1,6 @@
-"""The loader that the settings ask for: where bytes come from, what is mixed, how it is planned."""
+"""Build the loader that the settings describe: its stores, its datasets and its batch plan."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -25,73 +25,78 @@ def open_loader(
     mixed: Sequence[Manifest] = (),
     rank: int = 0,
     world: int = 1,
-    say: Callable[[str], None] = print,
 ) -> Loader:
-    """Updates of a split for one rank: of "train" shuffled and repeated, of others in order.
+    """Return a loader of one rank's updates: "train" is shuffled and repeated, other splits are
+    read once, in order.
 
-    `mixed` are the datasets of `settings.mix` as `open_mixed` opened them. `say` is told of damaged
-    blocks that are skipped and of a cache that cannot be written.
+    `mixed` are the datasets of `settings.mix`, as returned by `open_mixed`. Raises DatasetError if
+    an epoch would take less than a block of a dataset, or if the longest row exceeds the budget.
     """
     training = split == "train"
     manifests = [manifest, *mixed]
     passes = [settings.repeat, *settings.mix.values()] if mixed else [settings.repeat]
     if not training:
         manifests, passes = [manifest], [1.0]
-    readers = [open_reader(dataset, settings, split, say) for dataset in manifests]
+    readers = [open_reader(dataset, settings, split) for dataset in manifests]
     sources = [
-        PlanSource(reader.index, dataset.fingerprint, Fraction(str(share)))
-        for reader, dataset, share in zip(readers, manifests, passes, strict=True)
+        PlanSource(reader.index, dataset.fingerprint, Fraction(str(count)))
+        for reader, dataset, count in zip(readers, manifests, passes, strict=True)
     ]
-    for source, dataset, share in zip(sources, manifests, passes, strict=True):
+    for source, dataset, count in zip(sources, manifests, passes, strict=True):
         if training and not source.blocks_before(1):
             raise DatasetError(
-                f"{share} passes over {dataset.location} an epoch are less than one of its "
-                f"{source.index.blocks} blocks; raise stream.repeat or its share in stream.mix"
+                f"{dataset.location}: {count} passes per epoch take less than one of its "
+                f"{source.index.blocks} blocks; raise stream.repeat or its value in stream.mix"
             )
     plan = Plan(sources, settings, seed, shuffle=training)
-    budget = settings.token_budget // settings.accumulation_steps
-    if plan.longest > budget and not settings.batch_rows:
+    batch_budget = settings.token_budget // settings.accumulation_steps
+    if plan.longest > batch_budget and not settings.batch_rows:
         raise DatasetError(
-            f"stream.token_budget={settings.token_budget}: leaves {budget} tokens for a batch, but "
-            f"the longest row of {' + '.join(m.location for m in manifests)} has {plan.longest}; "
-            "raise it"
+            f"stream.token_budget={settings.token_budget}: leaves {batch_budget} tokens per batch, "
+            f"but the longest row of {' + '.join(m.location for m in manifests)} has "
+            f"{plan.longest}; raise it"
         )
     return Loader(readers, plan, rank, world)
 
 
-def open_reader(
-    manifest: Manifest, settings: StreamSettings, split: str, say: Callable[[str], None]
-) -> Reader:
-    """The blocks of a split, wherever it lies."""
+def open_reader(manifest: Manifest, settings: StreamSettings, split: str) -> Reader:
+    """Return a reader of a split's blocks, from a folder or a URL."""
     store = open_store(manifest.location, attempts=settings.attempts, timeout=settings.timeout)
-    report = say if settings.on_corrupt == "skip" else None
-    return Reader(manifest, split, store, _kept(store, manifest, settings, say), report)
+    return Reader(
+        manifest,
+        split,
+        store,
+        _with_cache(store, manifest, settings),
+        skip_damaged=settings.on_corrupt == "skip",
+    )
 
 
 def open_mixed(manifest: Manifest, settings: StreamSettings) -> list[Manifest]:
-    """The datasets of `settings.mix`. Raises DatasetError if one does not fit the main one."""
-    found = []
+    """Open the datasets of `settings.mix`.
+
+    Raises DatasetError if one has other tokenizers, labels, columns or `corpus.overflow` than the
+    main dataset.
+    """
+    mixed = []
     for location in settings.mix:
         other = open_dataset(location, whole=settings.on_corrupt == "stop")
         compared = {
             "tokenizers": "another tokenizer", "names": "other labels",
             "fields": "other columns", "segments": "another corpus.overflow",
         }  # fmt: skip
-        for what, meaning in compared.items():
-            if getattr(other, what) != getattr(manifest, what):
+        for attribute, difference in compared.items():
+            if getattr(other, attribute) != getattr(manifest, attribute):
                 raise DatasetError(
-                    f"stream.mix: {location} has {meaning} than {manifest.location}, so its "
-                    "rows mean something else; prepare it with corpus.tokenizer and "
-                    "corpus.label_names of that one"
+                    f"stream.mix: {location} has {difference} than {manifest.location}, so its "
+                    "rows have another meaning; prepare it with the same corpus.tokenizer and "
+                    "corpus.label_names as that dataset"
                 )
-        found.append(other)
-    return found
+        mixed.append(other)
+    return mixed
 
 
-def _kept(
-    store: Store, manifest: Manifest, settings: StreamSettings, say: Callable[[str], None]
-) -> Store:
-    """The store of a dataset, what is read of it kept if that is asked for."""
+def _with_cache(store: Store, manifest: Manifest, settings: StreamSettings) -> Store:
+    """Wrap a dataset's store in a read cache if it is a URL and `settings.cache` is set."""
     if not settings.cache or not is_url(manifest.location):
         return store
     from pipeline.storage.cache import CachedStore
@@ -100,7 +105,6 @@ def _kept(
         store,
         Path(settings.cache).expanduser(),
         int(settings.cache_gb * GB),
-        space=manifest.fingerprint[:16],
+        namespace=manifest.fingerprint[:16],
         whole_files=settings.cache_shards,
-        say=say,
     )

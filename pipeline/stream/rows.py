@@ -1,4 +1,7 @@
-"""Rows of several blocks in one piece of memory a column, to gather batches from."""
+"""Rows of several blocks, concatenated to one array per column, from which batches are gathered.
+
+Shapes: F features of a token.
+"""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,49 +20,49 @@ from pipeline.stream.index import Block
 class Ragged:
     """Rows of unequal length in one array: row i is values[starts[i] :][: lengths[i]].
 
-    `values` goes on past the last row for as many tokens as a row may be padded to.
+    `values` extends past the last row by the number of tokens that a row may be padded to.
     """
 
     values: NDArray[Any]
-    """[tokens], or [tokens, F] where there are F figures for each."""
+    """[tokens], or [tokens, F] if each token has F features."""
     starts: NDArray[np.int64]
     lengths: NDArray[np.int64]
 
     @classmethod
     def of(cls, values: NDArray[Any], lengths: NDArray[np.int64], longest: int = 0) -> "Ragged":
-        """Rows that come one after the other and are padded to `longest`, or to the longest of
-        them, at most."""
-        room = max(longest, int(lengths.max(initial=0)))
-        beyond = np.zeros((room, *values.shape[1:]), values.dtype)
-        return cls(np.concatenate([values, beyond]), np.cumsum(lengths) - lengths, lengths)
+        """Build from consecutive rows, to be padded to at most `longest` tokens or, if that is
+        larger, to the longest row."""
+        max_width = max(longest, int(lengths.max(initial=0)))
+        tail = np.zeros((max_width, *values.shape[1:]), values.dtype)
+        return cls(np.concatenate([values, tail]), np.cumsum(lengths) - lengths, lengths)
 
 
 Columns = Mapping[str, Ragged | NDArray[Any]]
-"""The columns of some rows by name: Ragged where a row holds a list, else an array [rows]."""
+"""Columns by name: Ragged if a row holds a list, otherwise an array [rows]."""
 
 
 @dataclass(frozen=True)
 class Rows:
-    """Some rows and what goes with each."""
+    """Columns of rows, with a weight and a key for each row."""
 
     columns: Columns
     weights: NDArray[np.float32]
-    """[rows] 1, or 0 for a row that was skipped."""
+    """[rows] 1, or 0 for a skipped row."""
     keys: NDArray[np.int64]
-    """[rows] what randomness on a row is keyed by."""
+    """[rows] seed of each row's randomness."""
 
     @classmethod
     def of(cls, columns: Columns, count: int) -> "Rows":
-        """Rows that all count, where nothing is random."""
+        """Build rows of weight 1, for use without randomness."""
         return cls(columns, np.ones(count, np.float32), np.zeros(count, np.int64))
 
     @property
     def lengths(self) -> NDArray[np.int64]:
-        """[rows] tokens of each, of the first ragged column."""
+        """[rows] tokens of each row in the first ragged column."""
         return next(c.lengths for c in self.columns.values() if isinstance(c, Ragged))
 
     def take(self, order: NDArray[np.int64], keys: NDArray[np.int64]) -> "Rows":
-        """The rows `order`, under new keys. Their tokens stay where they are."""
+        """Return the rows at `order`, with new keys. The tokens of lists are not copied."""
         columns = {
             name: Ragged(column.values, column.starts[order], column.lengths[order])
             if isinstance(column, Ragged)
@@ -70,85 +73,89 @@ class Rows:
 
 
 def columns_of(schema: pa.Schema, rows: Sequence[Sequence[Cell]]) -> Columns:
-    """Rows that are at hand, a cell a column."""
-    found: dict[str, Ragged | NDArray[Any]] = {}
-    for place, column in enumerate(schema):
-        cells: list[Any] = [row[place] for row in rows]
-        kind: Any = column.type
-        if pa.types.is_list(kind):
+    """Convert rows in memory, each with one cell per column of the schema, to columns."""
+    columns: dict[str, Ragged | NDArray[Any]] = {}
+    for i, field in enumerate(schema):
+        cells: list[Any] = [row[i] for row in rows]
+        arrow_type: Any = field.type
+        if pa.types.is_list(arrow_type):
             lengths = np.array([len(cell) for cell in cells], np.int64)
-            none = _zeros(kind.value_type, 0)
-            values = np.concatenate([none, *cells], dtype=none.dtype, casting="unsafe")
-            found[column.name] = Ragged.of(values, lengths)
-        elif pa.types.is_fixed_size_list(kind):
-            found[column.name] = np.array([*cells], _of(kind)).reshape(-1, kind.list_size)
+            empty = _zeros(arrow_type.value_type, 0)
+            values = np.concatenate([empty, *cells], dtype=empty.dtype, casting="unsafe")
+            columns[field.name] = Ragged.of(values, lengths)
+        elif pa.types.is_fixed_size_list(arrow_type):
+            array = np.array([*cells], _numpy_dtype(arrow_type))
+            columns[field.name] = array.reshape(-1, arrow_type.list_size)
         else:
-            found[column.name] = np.array(cells, np.int64)
-    return found
+            columns[field.name] = np.array(cells, np.int64)
+    return columns
 
 
 def join(
-    columns: pa.Schema,
+    schema: pa.Schema,
     blocks: Sequence[Block],
     batches: Iterable[pa.RecordBatch | None],
     longest: int,
 ) -> Rows:
-    """The rows of all blocks, one after the other, padded to at most `longest` tokens later.
+    """Concatenate the rows of all blocks, to be padded to at most `longest` tokens.
 
-    A batch that is None leaves zeros of weight 0. Tokens go to their place as each batch comes, so
-    that the bytes that it was read from can go.
+    A batch that is None becomes rows of zeros with weight 0. The first column is copied as each
+    batch arrives, so that the bytes it was read from can be freed.
     """
     lengths = np.concatenate([block.lengths for block in blocks]).astype(np.int64)
-    name, *others = columns.names
-    kind: Any = columns.field(name).type
-    values = _zeros(kind.value_type, int(lengths.sum()) + longest)
+    first_name, *other_names = schema.names
+    first_type: Any = schema.field(first_name).type
+    values = _zeros(first_type.value_type, int(lengths.sum()) + longest)
     weights = np.ones(len(lengths), np.float32)
-    parts: list[pa.RecordBatch] = []
+    other_columns: list[pa.RecordBatch] = []
     row = token = 0
     for block, batch in zip(blocks, batches, strict=True):
         size = len(block.lengths)
         if batch is None:
             weights[row : row + size] = 0
-            batch = _blank(columns, block.lengths)
-        first: Any = batch.column(0)
-        items = to_numpy(first.values)
-        values[token : token + len(items)] = items
-        token += len(items)
+            batch = _zero_batch(schema, block.lengths)
+        first_column: Any = batch.column(0)
+        block_values = to_numpy(first_column.values)
+        values[token : token + len(block_values)] = block_values
+        token += len(block_values)
         row += size
-        parts.append(batch.select(others))
-    joined: dict[str, Ragged | NDArray[Any]] = {
-        name: Ragged(values, np.cumsum(lengths) - lengths, lengths)
+        other_columns.append(batch.select(other_names))
+    columns: dict[str, Ragged | NDArray[Any]] = {
+        first_name: Ragged(values, np.cumsum(lengths) - lengths, lengths)
     }
-    for other in others:
-        joined[other] = _joined([part.column(other) for part in parts], longest)
-    return Rows(joined, weights, np.zeros(len(lengths), np.int64))
+    for name in other_names:
+        columns[name] = _concatenate([batch.column(name) for batch in other_columns], longest)
+    return Rows(columns, weights, np.zeros(len(lengths), np.int64))
 
 
-def _blank(columns: pa.Schema, lengths: NDArray[np.uint16]) -> pa.RecordBatch:
-    """Rows of these lengths, in all columns of lists, that hold zeros."""
+def _zero_batch(schema: pa.Schema, lengths: NDArray[np.uint16]) -> pa.RecordBatch:
+    """Return rows of zeros that have these lengths in all list columns."""
     arrays: list[Any] = []
-    for column in columns:
-        kind: Any = column.type
-        if pa.types.is_list(kind):
-            arrays.append(list_array(kind, lengths, _zeros(kind.value_type, int(lengths.sum()))))
+    for field in schema:
+        arrow_type: Any = field.type
+        if pa.types.is_list(arrow_type):
+            values = _zeros(arrow_type.value_type, int(lengths.sum()))
+            arrays.append(list_array(arrow_type, lengths, values))
         else:
-            arrays.append(value_array(kind, _zeros(kind, len(lengths))))
-    return pa.record_batch(arrays, schema=columns)
+            arrays.append(value_array(arrow_type, _zeros(arrow_type, len(lengths))))
+    return pa.record_batch(arrays, schema=schema)
 
 
-def _zeros(kind: Any, count: int) -> NDArray[Any]:
-    """[count] values of a type, or [count, F]."""
-    shape = (count, kind.list_size) if pa.types.is_fixed_size_list(kind) else (count,)
-    return np.zeros(shape, _of(kind))
+def _zeros(arrow_type: Any, count: int) -> NDArray[Any]:
+    """Return [count] zeros of a type, or [count, F] for fixed-size lists of F items."""
+    is_fixed_size_list = pa.types.is_fixed_size_list(arrow_type)
+    shape = (count, arrow_type.list_size) if is_fixed_size_list else (count,)
+    return np.zeros(shape, _numpy_dtype(arrow_type))
 
 
-def _of(kind: Any) -> Any:
-    """The type of an array's items, or of those of its lists."""
-    items: Any = kind.value_type if pa.types.is_fixed_size_list(kind) else kind
-    return items.to_pandas_dtype()
+def _numpy_dtype(arrow_type: Any) -> Any:
+    """Return the NumPy dtype of an Arrow type, or of its items if it is a fixed-size list."""
+    is_fixed_size_list = pa.types.is_fixed_size_list(arrow_type)
+    item_type: Any = arrow_type.value_type if is_fixed_size_list else arrow_type
+    return item_type.to_pandas_dtype()
 
 
-def _joined(columns: list[Any], longest: int) -> Ragged | NDArray[Any]:
+def _concatenate(columns: list[Any], longest: int) -> Ragged | NDArray[Any]:
     if not pa.types.is_list(columns[0].type):
         values = np.concatenate([to_numpy(column) for column in columns])
         return values if values.ndim > 1 else values.astype(np.int64)

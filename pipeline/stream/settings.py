@@ -1,4 +1,4 @@
-"""Settings of the stream: how rows become batches, and where their bytes come from."""
+"""Settings of the stream: how rows are batched, and where shards are read from."""
 
 from typing import Annotated, Literal
 
@@ -6,73 +6,75 @@ from pydantic import Field
 
 from pipeline.settings import Section, setting
 
-MOST_LANES = 4096
+MAX_LANES = 4096
 
 Passes = Annotated[float, Field(gt=0, le=1000)]
 
 
 class StreamSettings(Section):
-    token_budget: int = setting(16384, "padded tokens of one update over all ranks", ge=1)
+    token_budget: int = setting(16384, "padded tokens per update, over all ranks", ge=1)
     batch_rows: int = setting(
         0,
-        "rows of one update, whatever their lengths, instead of a budget; 0: the budget",
+        "rows per update, whatever their lengths, instead of token_budget; 0: use token_budget",
         ge=0,
     )
     bptt_length: int = setting(
         70,
-        "language modeling: tokens of each lane in an update, past which no gradient goes back",
+        "language modeling: tokens per lane and update; gradients stop there (truncated BPTT)",
         ge=1,
     )
     accumulation_steps: int = setting(
-        1, "batches of different lengths that one update accumulates; the budget is split", ge=1
+        1, "batches of different lengths accumulated per update; they share token_budget", ge=1
     )
     bucketing: bool = setting(
-        True, "batch rows of similar length; off: far more padding, but batches drawn evenly"
+        True, "batch rows of similar length; off: far more padding, but uniformly sampled batches"
     )
     lanes: int = setting(
         24,
-        "independent substreams; the greatest world size, and best a multiple of it",
+        "independent substreams; the maximum world size, ideally a multiple of the one in use",
         ge=1,
-        le=MOST_LANES,
+        le=MAX_LANES,
     )
     shuffle_window: int = setting(
-        16, "blocks of a lane shuffled together: more mix better, in more memory", ge=1
+        16, "blocks per lane shuffled together; more mix better but take more memory", ge=1
     )
-    repeat: Passes = setting(1.0, "passes over the corpus in an epoch, such as 3 or 0.25")
+    repeat: Passes = setting(1.0, "passes through the corpus per epoch, such as 3 or 0.25")
     mix: dict[str, Passes] = setting(
         {},
-        "further prepared folders or URLs to train on, each with its passes in an epoch; made "
-        "with the same corpus.tokenizer and labels",
+        "more prepared folders or URLs to train on, each with its passes per epoch; they need the "
+        "same corpus.tokenizer and labels",
     )
     unprepared_rows: int = setting(
         0,
-        "train on the files of corpus.input, such as WebDataset tars, without preparing them: so "
-        "many rows an epoch, shuffled and resumed in part only; 0: prepare",
+        "rows per epoch when training on the files of corpus.input, such as WebDataset tars, "
+        "without preparing them (approximate shuffling and resuming); 0: prepare",
         ge=0,
     )
-    prefetch: int = setting(4, "batches made ahead by a thread", ge=1, may_change=True)
+    prefetch: int = setting(
+        4, "updates that a background thread prepares in advance", ge=1, may_change=True
+    )
     on_corrupt: Literal["stop", "skip"] = setting(
         "stop",
-        "at a damaged or missing block; skip: its rows get weight 0 and are counted",
+        "response to a damaged or missing block; skip: its rows get weight 0 and are counted",
         may_change=True,
     )
     max_corrupt_ratio: float = setting(
         0.01,
-        "share of the rows, an epoch's at least, that may be skipped before the run stops",
+        "fraction of rows (of at least an epoch's rows) that may be skipped before the run stops",
         ge=0,
         le=1,
         may_change=True,
     )
     cache: str = setting(
         "",
-        "folder in which the ranks of a node keep what they read of shards at a URL; empty: none",
+        "folder where a node's ranks cache data read from shards at a URL; empty: no cache",
         may_change=True,
     )
-    cache_gb: float = setting(20.0, "GB that the folder may take", gt=0, may_change=True)
+    cache_gb: float = setting(20.0, "maximum size of the cache in GB", gt=0, may_change=True)
     cache_shards: bool = setting(
-        False, "keep whole shards, not only blocks: fewer requests, more bytes", may_change=True
+        False, "cache whole shards, not only blocks: fewer requests, more bytes", may_change=True
     )
     attempts: int = setting(
-        6, "times that a range at a URL is asked for, with ever longer waits", ge=1, may_change=True
+        6, "attempts to read a range from a URL, with exponential backoff", ge=1, may_change=True
     )
     timeout: float = setting(60.0, "seconds that one attempt may take", gt=0, may_change=True)

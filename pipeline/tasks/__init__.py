@@ -1,4 +1,4 @@
-"""One file a task."""
+"""Tasks, one module each."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING
@@ -7,7 +7,7 @@ if TYPE_CHECKING:
     from pipeline.tasks.task import Task
 
 
-WHERE = {
+TASK_CLASSES = {
     "captioning": ("captioning", "Captioning"),
     "classification": ("classification", "Classification"),
     "images": ("images", "Images"),
@@ -16,11 +16,11 @@ WHERE = {
     "tagging": ("tagging", "Tagging"),
     "translation": ("translation", "Translation"),
 }
-"""The module and the class of each task."""
+"""Module and class of each `task.name`."""
 
 
 def get(name: str) -> "type[Task]":
-    """The task of a config's `task.name`, imported when asked for."""
-    module, kind = WHERE[name]
-    found: type[Task] = getattr(import_module(f"pipeline.tasks.{module}"), kind)
-    return found
+    """Return the class of the task `name`, importing its module on first use."""
+    module, class_name = TASK_CLASSES[name]
+    task_class: type[Task] = getattr(import_module(f"pipeline.tasks.{module}"), class_name)
+    return task_class

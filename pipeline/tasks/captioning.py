@@ -1,4 +1,4 @@
-"""Captioning: an image to a text that says what it shows (one-to-many, encoder and decoder)."""
+"""Captioning: generate a text that describes an image (one-to-many, encoder-decoder)."""
 
 from collections.abc import Sequence
 from importlib.util import find_spec
@@ -10,22 +10,22 @@ from torch import Tensor, nn
 
 from pipeline.corpus.field_spec import FieldSpec
 from pipeline.corpus.settings import CorpusSettings
-from pipeline.models.captioner import Captioner, Pixels, Regions
+from pipeline.models.captioner import Captioner, PixelEncoder, RegionEncoder
 from pipeline.stream.batch import Batch
 from pipeline.tasks.sample import ImageData
-from pipeline.tasks.seq2seq import Seq2SeqTask, streams
+from pipeline.tasks.seq2seq import Seq2SeqTask, reference_streams
 
-ORDERS = {"bleu1": 1, "bleu2": 2, "bleu3": 3, "bleu": 4}
-"""Of BLEU: up to how many words in a row are compared."""
+BLEU_ORDERS = {"bleu1": 1, "bleu2": 2, "bleu3": 3, "bleu": 4}
+"""Maximum n-gram order of each BLEU metric."""
 
 
 class Captioning(Seq2SeqTask):
-    """Each caption of an image counts as much as it has tokens. What is written of an image is
-    judged by all of them: BLEU-1 to BLEU-4 as sacrebleu counts them, the share that is one of them
-    word for word (`exact`), and CIDEr where pycocoevalcap is installed.
+    """Trained on each caption of an image, weighted by its tokens. The generated caption is scored
+    against all of them: BLEU-1 to BLEU-4 as computed by sacrebleu, the share of exact matches
+    (`exact`), and CIDEr if pycocoevalcap is installed.
     """
 
-    reads, writes = "image", "caption"
+    input_field, output_name = "image", "caption"
 
     @staticmethod
     def fields(corpus: CorpusSettings) -> tuple[FieldSpec, ...]:
@@ -40,48 +40,52 @@ class Captioning(Seq2SeqTask):
 
     def build(self) -> nn.Module:
         field = self.data.fields[0]
-        encoder: Pixels | Regions
+        encoder: PixelEncoder | RegionEncoder
         if field.kind == "features":
-            encoder = Regions(field.width, self.model)
+            encoder = RegionEncoder(field.width, self.model)
         else:
-            encoder = Pixels(field.width, field.plane, self.model)
+            encoder = PixelEncoder(field.width, field.plane, self.model)
         return Captioner(self.model, encoder, self.data.vocabularies[self.vocabulary])
 
-    def limits(self, lengths: Tensor) -> Tensor:
+    def max_lengths(self, lengths: Tensor) -> Tensor:
         return torch.full_like(lengths, self.settings.max_length + 1)
 
-    def shown(self, batch: Batch, row: int) -> dict[str, Any]:
+    def input_details(self, batch: Batch, row: int) -> dict[str, Any]:
         return {}
 
-    def read(self, batch: Batch, row: int) -> dict[str, Any]:
-        field, halved = self.data.fields[0], 2 ** len(self.model.convolutions)
+    def attention_inputs(self, batch: Batch, row: int) -> dict[str, Any]:
+        field, stride = self.data.fields[0], 2 ** len(self.model.convolutions)
         if field.kind == "pixels":
-            return {"plane": tuple(-(-size // halved) for size in field.plane)}
+            return {"plane": tuple(-(-size // stride) for size in field.plane)}
         return {"read": [f"region {number}" for number in range(1, int(batch.lengths[row]) + 1)]}
 
-    def picture(self, batch: Batch, row: int) -> ImageData | None:
+    def input_image(self, batch: Batch, row: int) -> ImageData | None:
         field = self.data.fields[0]
         if field.kind != "pixels":
             return None
         return ImageData.of(batch.columns["image"][row].cpu().numpy().reshape(*field.plane, -1))
 
-    def figures(
-        self, written: Sequence[str], references: Sequence[Sequence[str]]
+    def text_metrics(
+        self, generated: Sequence[str], references: Sequence[Sequence[str]]
     ) -> tuple[dict[str, float], dict[str, str]]:
         from sacrebleu import BLEU
 
-        right, tokenizer = streams(references), self.settings.bleu_tokenizer
-        counts = {
-            n: BLEU(tokenize=tokenizer, max_ngram_order=k, force=True) for n, k in ORDERS.items()
+        streams, tokenizer = reference_streams(references), self.settings.bleu_tokenizer
+        scorers = {
+            name: BLEU(tokenize=tokenizer, max_ngram_order=order, force=True)
+            for name, order in BLEU_ORDERS.items()
         }
-        metrics = {name: count.corpus_score(written, right).score for name, count in counts.items()}
-        signatures = {"bleu": str(counts["bleu"].get_signature())}
-        same = sum(text in of_row for text, of_row in zip(written, references, strict=True))
-        metrics["exact"] = same / len(written)
+        metrics = {
+            name: scorer.corpus_score(generated, streams).score for name, scorer in scorers.items()
+        }
+        signatures = {"bleu": str(scorers["bleu"].get_signature())}
+        exact = sum(text in texts for text, texts in zip(generated, references, strict=True))
+        metrics["exact"] = exact / len(generated)
         if find_spec("pycocoevalcap"):
-            cut = counts["bleu"].tokenizer
+            tokenize = scorers["bleu"].tokenizer
             metrics["cider"] = cider(
-                [cut(text) for text in written], [[cut(r) for r in of] for of in references]
+                [tokenize(text) for text in generated],
+                [[tokenize(text) for text in texts] for texts in references],
             )
         return metrics, signatures
 
@@ -90,13 +94,15 @@ class Captioning(Seq2SeqTask):
         return {"image": Path(line.strip())}
 
 
-def cider(written: Sequence[str], references: Sequence[Sequence[str]]) -> float:
-    """CIDEr-D of texts whose words stand between blanks (Vedantam et al. 2015), as pycocoevalcap
-    counts it, at most 10. It weighs words by how few of these references have them."""
+def cider(generated: Sequence[str], references: Sequence[Sequence[str]]) -> float:
+    """Return CIDEr-D, at most 10, of texts with space-separated words (Vedantam et al. 2015).
+
+    Computed by pycocoevalcap, which weights an n-gram by its rarity in these references.
+    """
     from pycocoevalcap.cider.cider import Cider
 
-    found, _ = Cider().compute_score(
-        {n: list(of_row) for n, of_row in enumerate(references)},
-        {n: [text] for n, text in enumerate(written)},
+    score, _ = Cider().compute_score(
+        {i: list(texts) for i, texts in enumerate(references)},
+        {i: [text] for i, text in enumerate(generated)},
     )
-    return float(found)
+    return float(score)

@@ -1,4 +1,4 @@
-"""Classification of texts: one label a row (many-to-one)."""
+"""Text classification: one label per text (many-to-one)."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,30 +15,30 @@ from pipeline.models.settings import ModelSettings
 from pipeline.stream.batch import Batch
 from pipeline.tasks.sample import ImageData
 from pipeline.tasks.settings import TaskSettings
-from pipeline.tasks.task import Contents, Evaluation, Mistake, Task
+from pipeline.tasks.task import DatasetInfo, Evaluation, Mistake, Task
 
-MIN_PROBABILITY = torch.finfo(
-    torch.float64
-).tiny  # that a likelihood counts as, lest its log be infinite
+MIN_PROBABILITY = torch.finfo(torch.float64).tiny
+"""Lower bound of probabilities, so that their logarithm is finite."""
 
 
 class Classification(Task):
-    """Cross entropy over the labels; accuracy and macro-averaged F1.
+    """Trained with cross entropy; evaluated by accuracy and macro-averaged F1.
 
-    A document of several rows has the mean of their probabilities, weighted by tokens.
+    The probabilities of a document that was split into several rows are the rows' mean, weighted
+    by their tokens.
 
-    Legend: B rows of a batch, C labels.
+    Shapes: B rows of a batch, C labels.
     """
 
-    sums = ("loss", "weight", "correct", "rows")
-    best = "accuracy"
-    reads = "tokens"
-    """The column that the model reads."""
+    sum_names = ("loss", "weight", "correct", "rows")
+    best_metric = "accuracy"
+    input_field = "tokens"
+    """The field that the model reads."""
 
-    def __init__(self, settings: TaskSettings, model: ModelSettings, data: Contents) -> None:
+    def __init__(self, settings: TaskSettings, model: ModelSettings, data: DatasetInfo) -> None:
         self.settings, self.model, self.data = settings, model, data
         self.labels = data.names["label"]
-        self.class_weights = torch.tensor(_weights(settings, self.labels, data))  # [C]
+        self.class_weights = torch.tensor(_class_weights(settings, self.labels, data))  # [C]
 
     @staticmethod
     def fields(corpus: CorpusSettings) -> tuple[FieldSpec, ...]:
@@ -48,14 +48,14 @@ class Classification(Task):
         return Classifier(self.model, self.data.vocabularies["tokenizer"], len(self.labels))
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
-        scores, label = self._scores(model, batch), batch.columns["label"]
-        class_weights = self.class_weights.to(scores.device)
+        logits, label = self._logits(model, batch), batch.columns["label"]
+        class_weights = self.class_weights.to(logits.device)
         losses = functional.cross_entropy(
-            scores, label, class_weights, reduction="none",
+            logits, label, class_weights, reduction="none",
             label_smoothing=self.settings.label_smoothing,
         ) * batch.weights  # fmt: skip
         weight = (class_weights[label] * batch.weights).sum()
-        correct = ((scores.argmax(-1) == label) * batch.weights).sum()
+        correct = ((logits.argmax(-1) == label) * batch.weights).sum()
         return torch.stack([losses.sum(), weight, correct, batch.weights.sum()])
 
     def metrics(self, sums: Sequence[float]) -> dict[str, float]:
@@ -63,46 +63,46 @@ class Classification(Task):
         return {"loss": loss / weight, "accuracy": correct / rows}
 
     def outputs(self, model: nn.Module, batch: Batch) -> Tensor:
-        """The probabilities of the labels [B, C]."""
-        return self._scores(model, batch).double().softmax(-1)
+        """Return the probability of each label [B, C]."""
+        return self._logits(model, batch).double().softmax(-1)
 
     def evaluate(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, list[Mistake]]:
-        """The tally is [C * C + 1]: the confusion matrix (true, predicted), then the loss."""
+        """The counts are [C * C + 1]: the confusion matrix (true, predicted), then the loss."""
         label, predicted = batch.columns["label"], outputs.argmax(-1)
-        likelihood = outputs.gather(-1, label[:, None])[:, 0].clamp_min(MIN_PROBABILITY)  # [B]
-        losses = -likelihood.log() * batch.weights
+        probability = outputs.gather(-1, label[:, None])[:, 0].clamp_min(MIN_PROBABILITY)  # [B]
+        losses = -probability.log() * batch.weights
         cells = label * len(self.labels) + predicted  # [B]
-        counts = torch.bincount(cells, batch.weights.double(), len(self.labels) ** 2)
+        confusion = torch.bincount(cells, batch.weights.double(), len(self.labels) ** 2)
         wrong = torch.nonzero((label != predicted) & (batch.weights > 0)).flatten().tolist()
         mistakes = [
             Mistake(
                 losses[i].item(),
-                self._text(batch, i),
+                self._text_tokens(batch, i),
                 {
                     "label": self.labels[int(label[i])],
                     "predicted": self.labels[int(predicted[i])],
                     "probability": outputs[i, predicted[i]].item(),
                 },
-                self._picture(batch, i),
+                self._image(batch, i),
             )
             for i in wrong
         ]
-        return torch.cat([counts, losses.sum()[None]]), mistakes
+        return torch.cat([confusion, losses.sum()[None]]), mistakes
 
-    def evaluation(self, tally: Tensor, texts: Sequence[tuple[str, ...]] = ()) -> Evaluation:
+    def summarize(self, counts: Tensor, texts: Sequence[tuple[str, ...]] = ()) -> Evaluation:
         size = len(self.labels)
-        table = tally[:-1].view(size, size)  # [C, C]
-        rows, hits = table.sum(), table.diagonal()
-        in_either = table.sum(0) + table.sum(1)  # [C] 2 tp + fp + fn
-        seen = in_either > 0  # as usual, a label neither true nor predicted has no F1
-        f1 = (2 * hits[seen] / in_either[seen]).mean()
+        confusion = counts[:-1].view(size, size)  # [C, C]
+        rows, correct = confusion.sum(), confusion.diagonal()
+        denominators = confusion.sum(0) + confusion.sum(1)  # [C] 2 tp + fp + fn
+        defined = denominators > 0  # by convention, macro F1 skips labels never true nor predicted
+        f1 = (2 * correct[defined] / denominators[defined]).mean()
         metrics = {
             "examples": int(rows),
-            "loss": (tally[-1] / rows).item(),
-            "accuracy": (hits.sum() / rows).item(),
+            "loss": (counts[-1] / rows).item(),
+            "accuracy": (correct.sum() / rows).item(),
             "macro_f1": f1.item(),
         }
-        return Evaluation(metrics, table.long().tolist(), self.labels)
+        return Evaluation(metrics, confusion.long().tolist(), self.labels)
 
     @staticmethod
     def parse(line: str) -> dict[str, Any]:
@@ -119,39 +119,40 @@ class Classification(Task):
             for k, row in zip(best, outputs.tolist(), strict=True)
         ]
 
-    def _text(self, batch: Batch, row: int) -> list[int]:
-        """The tokens of a row, by which a person knows it."""
+    def _text_tokens(self, batch: Batch, row: int) -> list[int]:
+        """Return the row's text, to display with a mistake; empty if the input is an image."""
         return batch.columns["tokens"][row, : batch.lengths[row]].tolist()
 
-    def _picture(self, batch: Batch, row: int) -> ImageData | None:
-        """The same of an image."""
+    def _image(self, batch: Batch, row: int) -> ImageData | None:
+        """Return the row's image, to display with a mistake; None if the input is a text."""
         return None
 
-    def _scores(self, model: nn.Module, batch: Batch) -> Tensor:
-        """[B, C], before the softmax."""
-        scores: Tensor = model(batch.columns[self.reads], batch.lengths, batch.keys)
-        return scores.float()
+    def _logits(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Return [B, C]."""
+        logits: Tensor = model(batch.columns[self.input_field], batch.lengths, batch.keys)
+        return logits.float()
 
 
-def _weights(settings: TaskSettings, labels: Sequence[str], data: Contents) -> list[float]:
-    """What a row of each label counts in the loss, 1 on average over the rows if balanced.
+def _class_weights(settings: TaskSettings, labels: Sequence[str], data: DatasetInfo) -> list[float]:
+    """Return the loss weight of each label. Balanced weights are 1 on average over the rows.
 
-    Raises ConfigError for a label that there is not.
+    Raises ConfigError for weights of unknown labels, and if balanced weights are requested of a
+    dataset that does not know its label counts.
     """
-    asked = settings.class_weights
-    if asked == "none":
+    weights = settings.class_weights
+    if weights == "none":
         return [1.0] * len(labels)
-    if asked == "balanced":
+    if weights == "balanced":
         counts = data.counts.get("label", ())
         if not counts:
             raise ConfigError(
-                "task.class_weights=balanced: wants the numbers of rows of each label, which only "
-                "a prepared dataset has; set stream.unprepared_rows=0, or give a weight for each label"
+                "task.class_weights=balanced: needs the number of rows of each label, which only a "
+                "prepared dataset has; set stream.unprepared_rows=0, or a weight for each label"
             )
         return [sum(counts) / (len(counts) * max(count, 1)) for count in counts]
-    if unknown := [name for name in asked if name not in labels]:
+    if unknown := [name for name in weights if name not in labels]:
         raise ConfigError(
-            f"task.class_weights={asked}: the corpus has no label {unknown[0]!r}, it has "
-            f"{', '.join(labels)}; mend the name"
+            f"task.class_weights={weights}: the corpus has no label {unknown[0]!r}, it has "
+            f"{', '.join(labels)}; fix the name"
         )
-    return [asked.get(label, 1.0) for label in labels]
+    return [weights.get(label, 1.0) for label in labels]

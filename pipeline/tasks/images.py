@@ -1,4 +1,4 @@
-"""Classification of images, read a step after the other (one-to-one: an image, one label)."""
+"""Image classification: one label per image, which is read as a sequence of steps (many-to-one)."""
 
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,10 @@ from pipeline.tasks.sample import ImageData
 
 
 class Images(Classification):
-    """The loss and the figures of classification. All images have equally many steps: rows of
+    """Loss and metrics of `Classification`. All images have the same number of steps: rows of
     pixels, single pixels or patches."""
 
-    reads = "steps"
+    input_field = "steps"
 
     @staticmethod
     def fields(corpus: CorpusSettings) -> tuple[FieldSpec, ...]:
@@ -31,19 +31,19 @@ class Images(Classification):
 
     def build(self) -> nn.Module:
         field = self.data.fields[0]
-        down, across = field.plane
-        embedding = ImageSteps(field.width, down * across, self.model)
+        rows, columns = field.plane
+        embedding = ImageSteps(field.width, rows * columns, self.model)
         return Classifier(self.model, embedding, len(self.labels), field.plane)
 
     @staticmethod
     def parse(line: str) -> dict[str, Any]:
         return {"steps": Path(line.strip())}
 
-    def _text(self, batch: Batch, row: int) -> list[int]:
+    def _text_tokens(self, batch: Batch, row: int) -> list[int]:
         return []
 
-    def _picture(self, batch: Batch, row: int) -> ImageData:
-        made = self.data.settings
-        side = made["patch"] if made["step"] == "patch" else 0
+    def _image(self, batch: Batch, row: int) -> ImageData:
+        corpus = self.data.settings
+        patch = corpus["patch"] if corpus["step"] == "patch" else 0
         steps = batch.columns["steps"][row].cpu().numpy()
-        return ImageData.of(images.pixels(steps, made["image_size"], side))
+        return ImageData.of(images.pixels(steps, corpus["image_size"], patch))

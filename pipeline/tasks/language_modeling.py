@@ -1,4 +1,4 @@
-"""Language modeling: what comes next, over texts without labels (many-to-many, step by step)."""
+"""Language modeling: predict each next token of unlabeled text (many-to-many, aligned)."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ from torch.nn.utils.rnn import pad_sequence
 from pipeline.corpus.field_spec import FieldSpec
 from pipeline.corpus.settings import CorpusSettings
 from pipeline.corpus.tokenization.special_tokens import END
-from pipeline.models.dropout import keyed_uniform, keys_of
+from pipeline.models.dropout import hash_texts, keyed_uniform
 from pipeline.models.language_model import LanguageModel
 from pipeline.models.layers.recurrent import LayerState
 from pipeline.models.settings import ModelSettings
@@ -19,42 +19,50 @@ from pipeline.stream.batch import Batch
 from pipeline.stream.bptt import SEGMENT_INDEX, TARGETS, TOKENS
 from pipeline.tasks.sample import Sample
 from pipeline.tasks.settings import TaskSettings
-from pipeline.tasks.task import Contents, Evaluation, Mistake, Task
+from pipeline.tasks.task import DatasetInfo, Evaluation, Mistake, Task
 
 FORGET = 3000
-"""Place of the draws by which states are forgotten, behind those of dropout."""
-PROMPT = 20  # tokens of a text that is shown being gone on with
-NO_TOKEN = -1  # the token past the end of what was written
+"""Site of the random numbers that select states to reset, past all sites of dropout."""
+PROMPT_TOKENS = 20
+"""Maximum tokens of a sample's prompt."""
+NO_TOKEN = -1
+"""Padding of generated tokens in `outputs`."""
 
 
 class LanguageModeling(Task):
-    """The likelihood of each token after those before it. The states at the end of an update are
-    those that the next begins with, and no gradient goes back past it (truncated back-propagation,
-    Williams and Peng 1990).
+    """Trained with the negative log-likelihood of each token given those before it.
 
-    A model that reads from the end learns what stands before; of two directions each is judged, and
-    the forward one writes.
+    Each update starts from the recurrent state at the end of the last one, and gradients stop at
+    the boundary (truncated back-propagation through time, Williams and Peng 1990).
 
-    Legend: B rows, a lane of this rank in one direction each, T tokens of a stretch, L layers, G
-    tokens that are written.
+    A model that reads backward predicts each token from those after it. With two independent
+    directions both are evaluated, and the forward one generates text.
+
+    Shapes:
+        B  rows: a lane of this rank in one direction each
+        T  tokens of a segment
+        L  layers
+        H  hidden units
+        G  generated tokens
+        D  directions
+        V  vocabulary
     """
 
-    sums = ("loss", "tokens", "nll")
-    best = "perplexity"
+    sum_names = ("loss", "tokens", "nll")
+    best_metric = "perplexity"
     lower_is_better = True
     stateful = True
 
-    def __init__(self, settings: TaskSettings, model: ModelSettings, data: Contents) -> None:
+    def __init__(self, settings: TaskSettings, model: ModelSettings, data: DatasetInfo) -> None:
         self.settings, self.model, self._data = settings, model, data
         self.vocabulary = data.vocabularies["tokenizer"]
-        # What is gone on with is the end of a text, or its start.
+        # Generation continues the end of a text; a backward model precedes its start.
         self.prediction_overrides = {
             "overflow": "truncate",
             "truncation_side": "start" if model.reversed_directions[0] else "end",
         }
-        self._bytes = torch.tensor(data.token_byte_lengths("tokenizer"), dtype=torch.float64)  # [V]
-        self._carried: dict[bool, list[LayerState]] = {}
-        """Of training and of evaluation, which do not meet."""
+        byte_lengths = data.token_byte_lengths("tokenizer")
+        self._byte_lengths = torch.tensor(byte_lengths, dtype=torch.float64)  # [V]
 
     @staticmethod
     def fields(corpus: CorpusSettings) -> tuple[FieldSpec, ...]:
@@ -62,17 +70,6 @@ class LanguageModeling(Task):
 
     def build(self) -> nn.Module:
         return LanguageModel(self.model, self.vocabulary)
-
-    def carried(self) -> Tensor | None:
-        """[B, L, 2, H]: h and c of all layers."""
-        if True not in self._carried:
-            return None
-        layers = [torch.stack([s.h[0], s.c[0]], 1) for s in self._carried[True]]  # [B, 2, H] each
-        return torch.stack(layers, 1)
-
-    def carry(self, values: Tensor) -> None:
-        layers = (layer.unbind(1) for layer in values.unbind(1))
-        self._carried[True] = [LayerState(h[None], c[None]) for h, c in layers]
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         losses, penalty = self._predict(model, batch)
@@ -82,56 +79,66 @@ class LanguageModeling(Task):
 
     def metrics(self, sums: Sequence[float]) -> dict[str, float]:
         _, tokens, nll = sums
-        return _figures(nll, tokens)
+        return _loss_and_perplexity(nll, tokens)
 
     def outputs(self, model: nn.Module, batch: Batch) -> Tensor:
-        """[B, T, 1] minus the log-likelihood of each target; without targets [B, G, 1], the tokens
-        that go on with each text, NO_TOKEN past its end."""
+        """Return the negative log-likelihood of each target [B, T, 1].
+
+        Without targets, return the tokens [B, G, 1] generated for each text, padded with NO_TOKEN.
+        """
         assert isinstance(model, LanguageModel)
         if TARGETS not in batch.columns:
-            return self._write(model, batch)
+            return self._generate(model, batch)
         losses, _ = self._predict(model, batch)
         return losses.t()[..., None].double()
 
     def evaluate(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, list[Mistake]]:
-        """The tally is [4 + 2 D]: the loss, its tokens, their bytes (NaN if those of one cannot be
-        told), the stretches; the loss of each of D directions, their tokens."""
+        """The counts are [4 + 2 D]: the loss, tokens, bytes (NaN if a token's are unknown) and
+        segments; then the loss of each direction, and its tokens."""
         targets = batch.columns[TARGETS]
-        counts = targets > 0
-        spelt = torch.where(counts, self._bytes.to(targets.device)[targets], 0).sum()
-        told = [outputs.sum(), counts.sum(), spelt, batch.weights.sum()]
-        by_direction = [x for half in (outputs[..., 0], counts) for x in self._by_direction(half)]
-        return torch.stack([value.double() for value in told + by_direction]), []
+        is_target = targets > 0
+        byte_lengths = torch.where(is_target, self._byte_lengths.to(targets.device)[targets], 0)
+        totals = [outputs.sum(), is_target.sum(), byte_lengths.sum(), batch.weights.sum()]
+        by_direction = [
+            *self._sum_by_direction(outputs[..., 0]),
+            *self._sum_by_direction(is_target),
+        ]
+        return torch.stack([value.double() for value in totals + by_direction]), []
 
-    def evaluation(self, tally: Tensor, texts: Sequence[tuple[str, ...]] = ()) -> Evaluation:
-        nll, tokens, spelt, stretches, *by_direction = tally.tolist()
-        figures: dict[str, float] = {"examples": int(stretches), **_figures(nll, tokens)}
-        if not math.isnan(spelt):
-            figures["bits_per_byte"] = nll / math.log(2) / max(spelt, 1)
+    def summarize(self, counts: Tensor, texts: Sequence[tuple[str, ...]] = ()) -> Evaluation:
+        nll, tokens, text_bytes, segments, *by_direction = counts.tolist()
+        metrics: dict[str, float] = {"examples": int(segments), **_loss_and_perplexity(nll, tokens)}
+        if not math.isnan(text_bytes):
+            metrics["bits_per_byte"] = nll / math.log(2) / max(text_bytes, 1)
         if len(self.model.reversed_directions) > 1:
-            each = zip(("forward", "backward"), by_direction[:2], by_direction[2:], strict=True)
-            for name, own, of in each:
-                figures[f"perplexity_{name}"] = _figures(own, of)["perplexity"]
-        return Evaluation(figures)
+            directions = ("forward", "backward")
+            pairs = zip(by_direction[:2], by_direction[2:], strict=True)
+            for name, pair in zip(directions, pairs, strict=True):
+                metrics[f"perplexity_{name}"] = _loss_and_perplexity(*pair)["perplexity"]
+        return Evaluation(metrics)
 
-    def showable(self, batch: Batch) -> Tensor:
-        """Those of the direction that writes."""
+    def displayable(self, batch: Batch) -> Tensor:
+        """Return a mask [B] of the rows in the direction that generates text."""
         first = len(batch.weights) // len(self.model.reversed_directions)
         return (batch.weights > 0) & (torch.arange(len(batch.weights)) < first)
 
-    def show(self, model: nn.Module, batch: Batch) -> list[Sample]:
-        """What is written from some places on, and from nothing."""
-        lanes = zip(batch.columns[TOKENS].tolist(), batch.lengths.tolist(), strict=True)
-        read = [[END], *(row[: min(length, PROMPT)] for row, length in lanes)]
-        texts = [row[::-1] if self._from_the_end else row for row in read]
-        lengths = torch.tensor([len(text) for text in texts])
-        tokens = pad_sequence([torch.tensor(text) for text in texts], batch_first=True)
-        ones = torch.ones(len(texts))
-        given = Batch({"tokens": tokens}, lengths, ones, lengths).to(batch.lengths.device)
+    def samples(self, model: nn.Module, batch: Batch) -> list[Sample]:
+        """Return a text generated from nothing, and one from the first tokens of each row."""
+        rows = zip(batch.columns[TOKENS].tolist(), batch.lengths.tolist(), strict=True)
+        prompts = [[END], *(row[: min(length, PROMPT_TOKENS)] for row, length in rows)]
+        if self._generates_backward:
+            prompts = [prompt[::-1] for prompt in prompts]
+        lengths = torch.tensor([len(prompt) for prompt in prompts])
+        tokens = pad_sequence([torch.tensor(prompt) for prompt in prompts], batch_first=True)
+        weights = torch.ones(len(prompts))
+        inputs = Batch({"tokens": tokens}, lengths, weights, lengths).to(batch.lengths.device)
         samples = []
-        for text, told in zip(texts, self.predict(self.outputs(model, given), []), strict=True):
-            shown = {"given": self._data.decode("tokenizer", text)}
-            samples.append(Sample(told | shown if self._from_the_end else shown | told))
+        predictions = self.predict(self.outputs(model, inputs), [])
+        for prompt, generated in zip(prompts, predictions, strict=True):
+            given = {"given": self._data.decode("tokenizer", prompt)}
+            samples.append(
+                Sample(generated | given if self._generates_backward else given | generated)
+            )
         return samples
 
     @staticmethod
@@ -139,89 +146,107 @@ class LanguageModeling(Task):
         return {"tokens": line}
 
     def predict(self, outputs: Tensor, given: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """Return each text's `continuation`, or from a backward model its `beginning`."""
         rows = outputs[..., 0].long().tolist()
-        written = [[token for token in row if token != NO_TOKEN] for row in rows]
-        if self._from_the_end:
-            return [{"beginning": self._data.decode("tokenizer", row[::-1])} for row in written]
-        return [{"continuation": self._data.decode("tokenizer", row)} for row in written]
+        generated = [[token for token in row if token != NO_TOKEN] for row in rows]
+        if self._generates_backward:
+            return [{"beginning": self._data.decode("tokenizer", row[::-1])} for row in generated]
+        return [{"continuation": self._data.decode("tokenizer", row)} for row in generated]
 
     @property
-    def _from_the_end(self) -> bool:
-        """Whether what is written stands before a text."""
+    def _generates_backward(self) -> bool:
+        """Whether generated tokens precede the prompt, last one first."""
         return self.model.reversed_directions[0]
 
-    def _by_direction(self, values: Tensor) -> list[Tensor]:
-        """Sums of [B, T] over the rows of each direction."""
-        return [half.sum() for half in values.chunk(len(self.model.reversed_directions))]
+    def _sum_by_direction(self, values: Tensor) -> list[Tensor]:
+        """Sum values [B, T] over the rows of each direction."""
+        return [rows.sum() for rows in values.chunk(len(self.model.reversed_directions))]
 
     def _predict(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
-        """The losses [T, B] of a stretch and the penalty, and carry the states along."""
+        """Return the losses [T, B] of a segment and the penalty; update the recurrent state."""
         columns = batch.columns
-        before = self._before(model, batch)
+        before = self._initial_states(model, batch)
         predicted = model(columns[TOKENS], columns[TARGETS], batch.lengths, batch.keys, before)
-        self._carried[model.training] = [
-            LayerState(state.h.detach(), state.c.detach()) for state in predicted.carried
+        assert batch.recurrent_state is not None, "not a batch of a BPTT stream"
+        batch.recurrent_state.tensors = [
+            tensor.detach()[0] for state in predicted.final_state for tensor in state
         ]
         return predicted.losses, predicted.penalty
 
-    def _before(self, model: nn.Module, batch: Batch) -> list[LayerState]:
-        """The states that a stretch begins with: 0 at the first of an epoch, and in training at a
-        few others: a model that met its own states alone may be lost in those of a new text."""
-        rows, units = len(batch.lengths), self.model.hidden
-        held = self._carried.get(model.training)
-        if held is None or held[0].h.shape[1] != rows:
-            zero = torch.zeros(1, rows, units, device=batch.lengths.device)
-            return [LayerState(zero, zero)] * self.model.layers
-        # What fills up the shape may come with a memory that is not a number.
-        begins = (batch.columns[SEGMENT_INDEX] == 0) | (batch.weights == 0)  # [B]
-        if model.training:
-            begins |= keyed_uniform(batch.keys, FORGET, 1)[:, 0] < self.settings.state_reset_prob
-        return [LayerState(*(x.masked_fill(begins[:, None], 0.0) for x in state)) for state in held]
+    def _initial_states(self, model: nn.Module, batch: Batch) -> list[LayerState]:
+        """Return each layer's state at the start of a segment.
 
-    def _write(self, model: LanguageModel, batch: Batch) -> Tensor:
-        """Draw `task.max_new_tokens` tokens for each text at `task.temperature`, the likeliest at 0. What is
-        drawn for a text hangs on it and on `task.seed` alone."""
-        keys = keys_of(batch.columns["tokens"], batch.lengths) + self.settings.seed
-        top, carried = self._read(model, batch)
+        It is zero at the start of an epoch and, in training, with probability
+        `task.state_reset_prob`: a model that has only met its own states may be lost in a new text.
+        """
+        assert batch.recurrent_state is not None, "not a batch of a BPTT stream"
+        tensors = batch.recurrent_state.tensors
+        if not tensors:
+            zero = torch.zeros(
+                1, len(batch.lengths), self.model.hidden, device=batch.lengths.device
+            )
+            return [LayerState(zero, zero)] * self.model.layers
+        # The memory cell of a row that only fills up the shape may be not-a-number.
+        resets = (batch.columns[SEGMENT_INDEX] == 0) | (batch.weights == 0)  # [B]
+        if model.training:
+            resets |= keyed_uniform(batch.keys, FORGET, 1)[:, 0] < self.settings.state_reset_prob
+        kept = [
+            tensor.to(resets.device).masked_fill(resets[:, None], 0.0)[None] for tensor in tensors
+        ]
+        return [LayerState(h, c) for h, c in zip(kept[::2], kept[1::2], strict=True)]
+
+    def _generate(self, model: LanguageModel, batch: Batch) -> Tensor:
+        """Sample up to `task.max_new_tokens` tokens [B, G, 1] per text at `task.temperature`.
+
+        At temperature 0 the most likely token is taken. A text's tokens depend only on the text and
+        on `task.seed`.
+        """
+        keys = hash_texts(batch.columns["tokens"], batch.lengths) + self.settings.seed
+        top, states = self._read_prompts(model, batch)
         ended = torch.zeros_like(batch.lengths, dtype=torch.bool)
-        written: list[Tensor] = []
+        generated: list[Tensor] = []
         for _ in range(self.settings.max_new_tokens):
-            scores = model.likelihoods(top).float()  # [B, V]
-            scores[:, :END] = -math.inf  # nothing but text and its end
-            if self.settings.temperature:  # Gumbel's way to draw by the softmax
-                uniform = keyed_uniform(keys, len(written), scores.shape[1]).clamp(1e-9, 1 - 1e-7)
-                scores = scores - self.settings.temperature * (-uniform.log()).log()
+            scores = model.log_probs(top).float()  # [B, V]
+            scores[:, :END] = -math.inf  # only text and </s>
+            if self.settings.temperature:  # Gumbel-max sampling from the softmax
+                uniform = keyed_uniform(keys, len(generated), scores.shape[1])
+                gumbel = -(-uniform.clamp(1e-9, 1 - 1e-7).log()).log()
+                scores = scores + self.settings.temperature * gumbel
             token = scores.argmax(-1)
             ended = ended | (token == END)
-            written.append(token.masked_fill(ended, NO_TOKEN))
+            generated.append(token.masked_fill(ended, NO_TOKEN))
             if bool(ended.all()):
                 break
             ones = torch.ones_like(batch.lengths)
             x = model.embedding(token[None])  # [1, B, E]
-            states, carried = model.stacks[0](x, ones, batch.keys, carried)
-            top = states[0]
-        return torch.stack(written, 1)[..., None].double()
+            outputs, states = model.stacks[0](x, ones, batch.keys, states)
+            top = outputs[0]
+        return torch.stack(generated, 1)[..., None].double()
 
-    def _read(self, model: LanguageModel, batch: Batch) -> tuple[Tensor, list[LayerState]]:
-        """The top states [B, H] and those of all layers at the end of each text. Texts of one
-        length are read together, as a layer need not know the memory of a row that is shorter."""
-        rows, units, device = len(batch.lengths), self.model.hidden, batch.lengths.device
-        top = torch.zeros(rows, units, device=device)
-        carried = [
-            LayerState(*(torch.zeros(1, rows, units, device=device) for _ in LayerState._fields))
+    def _read_prompts(self, model: LanguageModel, batch: Batch) -> tuple[Tensor, list[LayerState]]:
+        """Return the top layer's output [B, H] and all layers' states at the end of each text.
+
+        Texts of the same length are read together: with padding, a layer's final state is not
+        defined for the shorter ones.
+        """
+        count, hidden, device = len(batch.lengths), self.model.hidden, batch.lengths.device
+        top = torch.zeros(count, hidden, device=device)
+        states = [
+            LayerState(*(torch.zeros(1, count, hidden, device=device) for _ in LayerState._fields))
             for _ in range(self.model.layers)
         ]
         for length in batch.lengths.unique().tolist():
-            own = (batch.lengths == length).nonzero()[:, 0]
-            tokens = batch.columns["tokens"][own, :length]
-            x = model.embedding((tokens.flip(1) if self._from_the_end else tokens).t())
-            states, after = model.stacks[0](x, batch.lengths[own], batch.keys[own])
-            top[own] = states[-1].float()
-            for all_rows, some in zip(carried, after, strict=True):
-                all_rows.h[:, own], all_rows.c[:, own] = some.h.float(), some.c.float()
-        return top, carried
+            rows = (batch.lengths == length).nonzero()[:, 0]
+            tokens = batch.columns["tokens"][rows, :length]
+            x = model.embedding((tokens.flip(1) if self._generates_backward else tokens).t())
+            outputs, final_states = model.stacks[0](x, batch.lengths[rows], batch.keys[rows])
+            top[rows] = outputs[-1].float()
+            for state, final_state in zip(states, final_states, strict=True):
+                state.h[:, rows] = final_state.h.float()
+                state.c[:, rows] = final_state.c.float()
+        return top, states
 
 
-def _figures(nll: float, tokens: float) -> dict[str, float]:
-    loss = nll / max(tokens, 1)  # none where all was skipped, which stops the run
+def _loss_and_perplexity(nll: float, tokens: float) -> dict[str, float]:
+    loss = nll / max(tokens, 1)  # without tokens the run stops: all rows were skipped
     return {"loss": loss, "perplexity": math.exp(min(loss, 700.0))}

@@ -1,4 +1,4 @@
-"""Classification of texts into any number of labels: each is there or not (many-to-one)."""
+"""Multi-label classification: any number of labels per text (many-to-one)."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,25 +13,27 @@ from pipeline.models.classifier import Classifier
 from pipeline.models.settings import ModelSettings
 from pipeline.stream.batch import Batch
 from pipeline.tasks.settings import TaskSettings
-from pipeline.tasks.task import Contents, Evaluation, Mistake, Task
+from pipeline.tasks.task import DatasetInfo, Evaluation, Mistake, Task
 
-MIN_PROBABILITY = 1e-12  # that a likelihood counts as, lest its log be infinite
+MIN_PROBABILITY = 1e-12
+"""Lower bound of probabilities, so that their logarithm is finite."""
 
 
 class MultiLabel(Task):
-    """Binary cross entropy of each label, added up; F1 over all (row, label) and averaged over the
-    labels, and the share of rows of which every label is right. A label is said from 0.5 on.
+    """Trained with the sum of the labels' binary cross entropies; evaluated by micro- and
+    macro-averaged F1 and the share of rows with all labels correct.
 
-    A document of several rows has the mean of their probabilities, weighted by tokens.
+    A label is predicted from a probability of 0.5. The probabilities of a document that was split
+    into several rows are the rows' mean, weighted by their tokens.
 
-    Legend: B rows of a batch, C labels.
+    Shapes: B rows of a batch, C labels.
     """
 
-    sums = ("loss", "rows", "correct")
-    best = "micro_f1"
+    sum_names = ("loss", "rows", "correct")
+    best_metric = "micro_f1"
     per_row_fields = ("labels",)
 
-    def __init__(self, settings: TaskSettings, model: ModelSettings, data: Contents) -> None:
+    def __init__(self, settings: TaskSettings, model: ModelSettings, data: DatasetInfo) -> None:
         self.model = model
         self.vocabulary, self.labels = data.vocabularies["tokenizer"], data.names["labels"]
 
@@ -46,9 +48,9 @@ class MultiLabel(Task):
         return Classifier(self.model, self.vocabulary, len(self.labels))
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
-        scores, true = self._scores(model, batch), self._true(batch)
-        losses = functional.binary_cross_entropy_with_logits(scores, true, reduction="none").sum(-1)
-        correct = ((scores >= 0) == (true > 0)).all(-1)
+        logits, true = self._logits(model, batch), self._multi_hot(batch)
+        losses = functional.binary_cross_entropy_with_logits(logits, true, reduction="none").sum(-1)
+        correct = ((logits >= 0) == (true > 0)).all(-1)
         return torch.stack(
             [(losses * batch.weights).sum(), batch.weights.sum(), (correct * batch.weights).sum()]
         )
@@ -58,40 +60,40 @@ class MultiLabel(Task):
         return {"loss": loss / rows, "accuracy": correct / rows}
 
     def outputs(self, model: nn.Module, batch: Batch) -> Tensor:
-        """The probability of each label [B, C]."""
-        return self._scores(model, batch).double().sigmoid()
+        """Return the probability of each label [B, C]."""
+        return self._logits(model, batch).double().sigmoid()
 
     def evaluate(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, list[Mistake]]:
-        """The tally is [3 * C + 3]: of each label how many rows have it, are said to and do both;
-        then the loss, the rows that are wholly right, and the rows."""
-        true, said = self._true(batch).double(), (outputs >= 0.5).double()  # [B, C]
+        """The counts are [3 * C + 3]: the rows that have each label, the rows that are predicted
+        to have it, and those in both; then the loss, rows with all labels correct, and rows."""
+        true, predicted = self._multi_hot(batch).double(), (outputs >= 0.5).double()  # [B, C]
         weights = batch.weights.double()
-        likelihood = torch.where(true > 0, outputs, 1 - outputs).clamp_min(MIN_PROBABILITY)
-        losses = -likelihood.log().sum(-1) * weights  # [B]
-        right = (true == said).all(-1).double()
-        counts = torch.stack([true, said, true * said]) * weights[:, None]  # [3, B, C]
-        rest = torch.stack([losses.sum(), (right * weights).sum(), weights.sum()])
-        wrong = torch.nonzero((right == 0) & (weights > 0)).flatten().tolist()
+        probability = torch.where(true > 0, outputs, 1 - outputs).clamp_min(MIN_PROBABILITY)
+        losses = -probability.log().sum(-1) * weights  # [B]
+        correct = (true == predicted).all(-1).double()
+        per_label = torch.stack([true, predicted, true * predicted]) * weights[:, None]  # [3, B, C]
+        totals = torch.stack([losses.sum(), (correct * weights).sum(), weights.sum()])
+        wrong = torch.nonzero((correct == 0) & (weights > 0)).flatten().tolist()
         mistakes = [
             Mistake(
                 losses[i].item(),
                 batch.columns["tokens"][i, : batch.lengths[i]].tolist(),
-                {"labels": self._named(true[i]), "predicted": self._named(said[i])},
+                {"labels": self._join_names(true[i]), "predicted": self._join_names(predicted[i])},
             )
             for i in wrong
         ]
-        return torch.cat([counts.sum(1).flatten(), rest]), mistakes
+        return torch.cat([per_label.sum(1).flatten(), totals]), mistakes
 
-    def evaluation(self, tally: Tensor, texts: Sequence[tuple[str, ...]] = ()) -> Evaluation:
-        true, said, both = tally[:-3].view(3, -1)  # [C] each
-        loss, right, rows = tally[-3:].tolist()
-        seen = true + said > 0  # as usual, a label neither true nor said has no F1
-        f1 = 2 * both[seen] / (true + said)[seen]
+    def summarize(self, counts: Tensor, texts: Sequence[tuple[str, ...]] = ()) -> Evaluation:
+        true, predicted, both = counts[:-3].view(3, -1)  # [C] each
+        loss, correct, rows = counts[-3:].tolist()
+        defined = true + predicted > 0  # by convention, skip labels never true nor predicted
+        f1 = 2 * both[defined] / (true + predicted)[defined]
         metrics = {
             "examples": int(rows),
             "loss": loss / rows,
-            "accuracy": right / rows,
-            "micro_f1": (2 * both.sum() / (true + said).sum().clamp_min(1)).item(),
+            "accuracy": correct / rows,
+            "micro_f1": (2 * both.sum() / (true + predicted).sum().clamp_min(1)).item(),
             "macro_f1": f1.mean().item() if len(f1) else 0.0,
         }
         return Evaluation(metrics)
@@ -109,17 +111,17 @@ class MultiLabel(Task):
             for row in outputs.tolist()
         ]
 
-    def _scores(self, model: nn.Module, batch: Batch) -> Tensor:
-        """[B, C], before the sigmoid."""
-        scores: Tensor = model(batch.columns["tokens"], batch.lengths, batch.keys)
-        return scores.float()
+    def _logits(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Return [B, C]."""
+        logits: Tensor = model(batch.columns["tokens"], batch.lengths, batch.keys)
+        return logits.float()
 
-    def _true(self, batch: Batch) -> Tensor:
-        """[B, C]: 1 where a row has a label."""
-        ids = batch.columns["labels"]  # [B, most labels of a row], from 1
-        found = torch.zeros(len(ids), len(self.labels) + 1, device=ids.device)
-        return found.scatter_(1, ids, 1.0)[:, 1:]
+    def _multi_hot(self, batch: Batch) -> Tensor:
+        """Return [B, C]: 1 where a row has a label."""
+        ids = batch.columns["labels"]  # [B, most labels of a row], counted from 1; 0 is padding
+        multi_hot = torch.zeros(len(ids), len(self.labels) + 1, device=ids.device)
+        return multi_hot.scatter_(1, ids, 1.0)[:, 1:]
 
-    def _named(self, row: Tensor) -> str:
-        names = [name for name, is_there in zip(self.labels, row.tolist(), strict=True) if is_there]
-        return ", ".join(names)
+    def _join_names(self, multi_hot: Tensor) -> str:
+        flags = zip(self.labels, multi_hot.tolist(), strict=True)
+        return ", ".join(name for name, has_label in flags if has_label)

@@ -1,5 +1,8 @@
-"""What a person is shown of a document and of what the model makes of it: plain data, which nothing
-here draws."""
+"""Samples to display: a document and the model's prediction, as plain data.
+
+Drawing is left to `pipeline.tracking`. The names of the fields are keys of the reports in the run
+folder.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,33 +15,33 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class TextSpan:
-    """Some words of a text."""
+    """One or more words of a text."""
 
     text: str
     label: str = ""
-    """What they are marked as, if they are."""
+    """The span's label, empty if it has none."""
     wrong: bool = False
-    """Whether that is so in this version alone, the true or the predicted one."""
+    """Whether the other version of the text, true or predicted, lacks this labeled span."""
 
 
-MOST_PIXELS = 128
-"""Of a side of a picture; of a larger image every second pixel is shown, or every third, ..."""
+MAX_SIDE_PIXELS = 128
+"""Maximum height and width of a displayed image. Of a larger one only every n-th pixel is kept."""
 
 
 @dataclass(frozen=True)
 class ImageData:
-    """An image of bytes."""
+    """An 8-bit image."""
 
     shape: tuple[int, int, int]
-    """Rows and columns of pixels, and the channels of each: 1 or 3."""
+    """Height, width and channels (1 or 3)."""
     data: Base64Bytes
-    """Pixel after pixel, row after row; base64 where it is written down."""
+    """Bytes of the pixels, row by row; base64 in JSON."""
 
     @classmethod
     def of(cls, pixels: Any) -> "ImageData":
-        """Of [H, W, K]."""
+        """Convert pixels [H, W, channels], downsampled to at most MAX_SIDE_PIXELS a side."""
         array = np.asarray(pixels, np.uint8)
-        step = -(-max(array.shape[:2]) // MOST_PIXELS)
+        step = -(-max(array.shape[:2]) // MAX_SIDE_PIXELS)
         array = array[::step, ::step]
         height, width, channels = array.shape
         return cls((height, width, channels), array.tobytes())
@@ -46,32 +49,33 @@ class ImageData:
 
 @dataclass(frozen=True)
 class AttentionMap:
-    """Where a decoder looked while it wrote each of n tokens."""
+    """A decoder's attention weights at each of n generated tokens over S inputs."""
 
     written: list[str]
-    """[n]"""
+    """Generated tokens [n]."""
     weights: list[list[float]]
-    """[n, S], a distribution over what was read for each."""
+    """Attention weights [n, S]; each row sums to 1."""
     read: list[str] = field(default_factory=list)
-    """[S] the tokens that were read; none of a picture."""
+    """Input tokens or names of given regions [S]; empty if the input is pixels."""
     plane: tuple[int, int] = (0, 0)
-    """Of a picture: the S regions are so many down and across."""
+    """Rows and columns of the S regions of pixels; (0, 0) otherwise."""
 
     @classmethod
-    def of(cls, written: Sequence[str], weights: Tensor, **read: Any) -> "AttentionMap":
-        """Of weights [n, S], to three places."""
+    def of(cls, written: Sequence[str], weights: Tensor, **inputs: Any) -> "AttentionMap":
+        """Round weights [n, S] to three decimals; `inputs` are the fields `read` and `plane`."""
         rounded = [[round(w, 3) for w in row] for row in weights.float().tolist()]
-        return cls(list(written), rounded, **read)
+        return cls(list(written), rounded, **inputs)
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One document. Its texts have names, such as source, reference and translation."""
+    """One document to display."""
 
     texts: Mapping[str, str | list[TextSpan]]
+    """Texts by name, such as source, reference and translation."""
     picture: ImageData | None = None
     attention: AttentionMap | None = None
 
 
 SAMPLES = TypeAdapter(list[Sample])
-"""To JSON and back."""
+"""Converts samples to JSON and back."""

@@ -1,11 +1,19 @@
-"""Tasks that end in a text of the model's own: what it learns of, searches for and is judged by.
+"""Sequence-to-sequence tasks: loss, decoding and metrics.
 
-A row may have several texts that would be right, such as the captions of an image. Its target is
-all their tokens in one list, in which </s> ends each.
+A row may have several reference texts, such as the captions of an image. Its target is the
+concatenation of their tokens, each text ended by </s>.
 
-Legend: B rows of a batch, G tokens of the longest target, K texts of the row that has most, N = K *
-B texts (the first of all rows, the second of all rows, ...), T' tokens of the longest text (</s> is
-one), n tokens of all texts, V vocabulary; Q texts that a row is told, L tokens of the longest.
+Shapes:
+    B   rows of a batch
+    G   tokens of the longest target
+    K   maximum number of reference texts per row
+    N   K * B texts: the first of each row, then the second of each row, ...
+    T'  tokens of the longest text, including </s>
+    n   target tokens of all texts, without padding
+    P   features of the decoder
+    V   vocabulary
+    Q   hypotheses returned per row (`task.n_best`)
+    L   tokens of the longest hypothesis
 """
 
 import math
@@ -26,74 +34,82 @@ from pipeline.models.settings import ModelSettings
 from pipeline.stream.batch import Batch
 from pipeline.tasks.sample import AttentionMap, ImageData, Sample
 from pipeline.tasks.settings import TaskSettings
-from pipeline.tasks.task import Contents, Evaluation, Mistake, Task
+from pipeline.tasks.task import DatasetInfo, Evaluation, Mistake, Task
 
-NO_TOKEN = -1.0  # in the place of a token past the end of a text
-NO_SCORE = float("-inf")  # in the place of the score of a text that there is not
+NO_TOKEN = -1.0  # padding of a hypothesis in `outputs`
+NO_SCORE = float("-inf")  # score of a missing hypothesis in `outputs`
 UNKNOWN_WORD = "\N{REPLACEMENT CHARACTER}"
-NEVER = (PAD, UNK, BEGIN)
+NEVER_GENERATED = (PAD, UNK, BEGIN)
 
 
 class Seq2SeqTask(Task):
-    """Cross entropy over each token of the target given those before it; figures of what beam
-    search finds.
+    """Trained with the cross entropy of each target token given those before it; evaluated on the
+    result of beam search.
 
-    A text is judged as its tokens spell it: byte-level BPE gives back what it was given, but for
-    what `corpus.replace` and Unicode's composition (NFC) change. Where tokens are whole words, one
-    that is not known stands in a reference as a word that nothing equals.
+    Scores are computed on decoded tokens. Byte-level BPE restores the reference, except for the
+    changes made by `corpus.replace` and Unicode composition (NFC). If tokens are whole words, an
+    unknown word of a reference decodes to a word that no generated word equals.
     """
 
-    sums = ("loss", "tokens", "nll", "correct", "padded")
-    best = "bleu"
+    sum_names = ("loss", "tokens", "nll", "correct", "padded")
+    best_metric = "bleu"
     libraries = ("sacrebleu", "tokenizers")
-    reads: ClassVar[str]
-    """The field that is read."""
-    writes: ClassVar[str]
-    """What a person calls the text that is written."""
+    input_field: ClassVar[str]
+    """The field that the encoder reads."""
+    output_name: ClassVar[str]
+    """Name of the generated text in predictions and samples."""
     vocabulary = "tokenizer"
-    """That of the target."""
+    """Name of the target's vocabulary."""
 
-    def __init__(self, settings: TaskSettings, model: ModelSettings, data: Contents) -> None:
+    def __init__(self, settings: TaskSettings, model: ModelSettings, data: DatasetInfo) -> None:
         self.settings, self.model, self.data = settings, model, data
 
     @abstractmethod
-    def limits(self, lengths: Tensor) -> Tensor:
-        """Lengths [B] of what is read -> how many tokens a text of it may have [B], </s> too."""
+    def max_lengths(self, lengths: Tensor) -> Tensor:
+        """Return the maximum tokens to generate [B], with </s>, from the inputs' lengths [B]."""
 
     @abstractmethod
-    def shown(self, batch: Batch, row: int) -> dict[str, Any]:
-        """What a person wants to see of what was read."""
+    def input_details(self, batch: Batch, row: int) -> dict[str, Any]:
+        """Return the row's input as texts to display, by name."""
 
     @abstractmethod
-    def read(self, batch: Batch, row: int) -> dict[str, Any]:
-        """Of `AttentionMap`, what says where the decoder looked."""
+    def attention_inputs(self, batch: Batch, row: int) -> dict[str, Any]:
+        """Return the row's attended inputs: the field `read` or `plane` of an `AttentionMap`."""
 
-    def picture(self, batch: Batch, row: int) -> ImageData | None:
-        """What was read, if it is an image."""
+    def input_image(self, batch: Batch, row: int) -> ImageData | None:
+        """Return the row's input if it is an image of pixels."""
         return None
 
     @abstractmethod
-    def figures(
-        self, written: Sequence[str], references: Sequence[Sequence[str]]
+    def text_metrics(
+        self, generated: Sequence[str], references: Sequence[Sequence[str]]
     ) -> tuple[dict[str, float], dict[str, str]]:
-        """Metrics of texts, each beside all that would be right, and the signatures of some."""
+        """Score generated texts, each against all its references.
+
+        Returns metrics by name, and the signatures of those that have one.
+        """
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
-        target = _texts(_target(batch))  # [N, T']
-        rows = torch.arange(len(target), device=target.device) % len(batch.weights)  # [N]
-        wanted = ((target != PAD) & (batch.weights > 0)[rows, None]).t()  # [T', N]
-        answers = target.t()[wanted]  # [n]
-        read = batch.columns[self.reads]
-        scores = model(read, batch.lengths, *_fed(target), batch.keys, wanted)  # [n, V]
-        log_p, of_answers, correct = _judged(scores, answers)
-        nll, share = -of_answers.sum(), self.settings.label_smoothing
-        loss = (1 - share) * nll - share / scores.shape[1] * log_p.sum() if share else nll
-        told = (wanted.sum(), nll.detach(), correct.sum(), loss.new_full((), target.numel()))
-        return torch.stack([loss, *(x.to(loss) for x in told)])
+        texts = _split_texts(_target(batch))  # [N, T']
+        rows = torch.arange(len(texts), device=texts.device) % len(batch.weights)  # [N]
+        is_target = ((texts != PAD) & (batch.weights > 0)[rows, None]).t()  # [T', N]
+        targets = texts.t()[is_target]  # [n]
+        inputs = batch.columns[self.input_field]
+        scores = model(
+            inputs, batch.lengths, *_decoder_inputs(texts), batch.keys, is_target
+        )  # [n, V]
+        log_p, target_log_p, correct = _score_targets(scores, targets)
+        nll, smoothing = -target_log_p.sum(), self.settings.label_smoothing
+        loss = nll
+        if smoothing:
+            loss = (1 - smoothing) * nll - smoothing / scores.shape[1] * log_p.sum()
+        padded = loss.new_full((), texts.numel())
+        others = (is_target.sum(), nll.detach(), correct.sum(), padded)
+        return torch.stack([loss, *(x.to(loss) for x in others)])
 
     def metrics(self, sums: Sequence[float]) -> dict[str, float]:
-        """`target_padding` is the share of the decoder's steps that are padding; the stream counts
-        what is read."""
+        """`target_padding` is the padded share of the decoder's steps; the encoder's padding is
+        measured by the stream."""
         loss, tokens, nll, correct, padded = sums
         return {
             "loss": loss / tokens,
@@ -103,76 +119,80 @@ class Seq2SeqTask(Task):
         }
 
     def outputs(self, model: nn.Module, batch: Batch) -> Tensor:
-        """[B, 2 + Q * (1 + L)]: of the target, where it is known, minus the log-probability and
-        the tokens that are the likeliest where they stand; then of each text that was found, the
-        best first, its score and its tokens, NO_TOKEN past their end. Rows of weight 0 have none."""
+        """Return [B, 2 + Q * (1 + L)].
+
+        First the target's negative log-likelihood and the number of its tokens that are predicted
+        correctly given those before them; both 0 without a target. Then the score and the tokens of
+        each hypothesis, best first, padded with NO_TOKEN. Rows of weight 0 have no hypotheses.
+        """
         assert isinstance(model, EncoderDecoder)
         rows = torch.nonzero(batch.weights > 0).flatten()
-        found: list[list[Hypothesis]] = []
-        told = torch.zeros(len(batch.weights), 2, dtype=torch.float64)
+        hypotheses: list[list[Hypothesis]] = []
+        target_scores = torch.zeros(len(batch.weights), 2, dtype=torch.float64)
         if len(rows):
-            read, lengths, keys = (
-                x[rows] for x in (batch.columns[self.reads], batch.lengths, batch.keys)
+            inputs, lengths, keys = (
+                x[rows] for x in (batch.columns[self.input_field], batch.lengths, batch.keys)
             )
-            memory = model.encode(read, lengths, keys)
+            memory = model.encode(inputs, lengths, keys)
             if "target" in batch.columns:
-                target = _texts(_target(batch)[rows])  # [N, T']
-                features = model.decoder(*_fed(target), keys, memory)  # [T', N, P]
-                wanted = (target != PAD).t()
-                _, log_p, correct = _judged(
-                    model.decoder.scores(features[wanted]), target.t()[wanted]
+                texts = _split_texts(_target(batch)[rows])  # [N, T']
+                features = model.decoder(*_decoder_inputs(texts), keys, memory)  # [T', N, P]
+                is_target = (texts != PAD).t()
+                _, log_p, correct = _score_targets(
+                    model.decoder.scores(features[is_target]), texts.t()[is_target]
                 )
-                figures = torch.stack([-log_p.double(), correct.double()], 1)  # [n, 2]
-                summed = figures.new_zeros(len(rows), 2).index_add_(
-                    0, wanted.nonzero()[:, 1] % len(rows), figures
+                token_scores = torch.stack([-log_p.double(), correct.double()], 1)  # [n, 2]
+                row_scores = token_scores.new_zeros(len(rows), 2).index_add_(
+                    0, is_target.nonzero()[:, 1] % len(rows), token_scores
                 )
-                told[rows.cpu()] = summed.cpu()
-            found = self._search(model, memory, lengths)
-        longest = max((len(h.tokens) for of_row in found for h in of_row), default=0)
-        written = torch.full(
-            (len(told), self.settings.n_best, 1 + longest), NO_TOKEN, dtype=told.dtype
+                target_scores[rows.cpu()] = row_scores.cpu()
+            hypotheses = self._search(model, memory, lengths)
+        longest = max((len(h.tokens) for row in hypotheses for h in row), default=0)
+        generated = torch.full(
+            (len(batch.weights), self.settings.n_best, 1 + longest), NO_TOKEN, dtype=torch.float64
         )
-        written[..., 0] = NO_SCORE
-        for row, of_row in zip(rows.tolist(), found, strict=True):
-            for k, h in enumerate(of_row):
-                written[row, k, : 1 + len(h.tokens)] = torch.tensor(
-                    [h.score, *h.tokens], dtype=told.dtype
+        generated[..., 0] = NO_SCORE
+        for row, row_hypotheses in zip(rows.tolist(), hypotheses, strict=True):
+            for rank, h in enumerate(row_hypotheses):
+                generated[row, rank, : 1 + len(h.tokens)] = torch.tensor(
+                    [h.score, *h.tokens], dtype=torch.float64
                 )
-        return torch.cat([told, written.flatten(1)], 1).to(batch.weights.device)
+        return torch.cat([target_scores, generated.flatten(1)], 1).to(batch.weights.device)
 
     def evaluate(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, list[Mistake]]:
-        """The tally is [4]: the loss and the right tokens, if what stands before is the target;
-        how many tokens and rows there are."""
+        """The counts are [4]: the loss, the tokens predicted correctly given the target's tokens
+        before them, all tokens, and rows."""
         weights = batch.weights.double()
         lengths = (_target(batch) != PAD).sum(1)
-        figures = torch.cat([outputs[:, :2], lengths[:, None], torch.ones_like(outputs[:, :1])], 1)
-        tally = weights @ figures
+        values = torch.cat([outputs[:, :2], lengths[:, None], torch.ones_like(outputs[:, :1])], 1)
+        counts = weights @ values
         mistakes: list[Mistake] = []
         rows = torch.nonzero(batch.weights > 0).flatten().tolist()
-        for row, (written, *references) in zip(rows, self.texts(outputs, batch), strict=True):
-            if written not in references:
-                shown = {
-                    **self.shown(batch, row),
-                    self.writes: written,
+        texts = self.texts_to_score(outputs, batch)
+        for row, (generated, *references) in zip(rows, texts, strict=True):
+            if generated not in references:
+                details = {
+                    **self.input_details(batch, row),
+                    self.output_name: generated,
                     "reference": "\n".join(references),
                 }
                 loss = (outputs[row, 0] / lengths[row]).item()
-                mistakes.append(Mistake(loss, [], shown, self.picture(batch, row)))
-        return tally, mistakes
+                mistakes.append(Mistake(loss, [], details, self.input_image(batch, row)))
+        return counts, mistakes
 
-    def texts(self, outputs: Tensor, batch: Batch) -> list[tuple[str, ...]]:
-        whole = batch.weights > 0
+    def texts_to_score(self, outputs: Tensor, batch: Batch) -> list[tuple[str, ...]]:
+        valid = batch.weights > 0
         return [
-            (found[0][1] if found else "", *self._each(target))
-            for found, target in zip(
-                self._found(outputs[whole]), _target(batch)[whole].tolist(), strict=True
+            (hypotheses[0][1] if hypotheses else "", *self._references(target))
+            for hypotheses, target in zip(
+                self._scored_texts(outputs[valid]), _target(batch)[valid].tolist(), strict=True
             )
         ]
 
-    def evaluation(self, tally: Tensor, texts: Sequence[tuple[str, ...]] = ()) -> Evaluation:
-        loss, correct, tokens, rows = tally.tolist()
-        written, references = [w for w, *_ in texts], [r for _, *r in texts]
-        metrics, signatures = self.figures(written, references) if texts else ({}, {})
+    def summarize(self, counts: Tensor, texts: Sequence[tuple[str, ...]] = ()) -> Evaluation:
+        loss, correct, tokens, rows = counts.tolist()
+        generated, references = [text for text, *_ in texts], [refs for _, *refs in texts]
+        metrics, signatures = self.text_metrics(generated, references) if texts else ({}, {})
         return Evaluation(
             {
                 "examples": int(rows),
@@ -185,33 +205,37 @@ class Seq2SeqTask(Task):
         )
 
     def predict(self, outputs: Tensor, given: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-        """The best text; if more are asked for, all of them."""
-        found = []
-        for texts in self._found(outputs):
-            told = [{self.writes: text, "score": round(score, 6)} for score, text in texts]
-            if told:
-                found.append(told[0] | ({"best": told} if self.settings.n_best > 1 else {}))
-            else:  # no score was finite
-                found.append({"error": "the model makes no number of it"})
-        return found
+        """Return each document's best text and its score; with `task.n_best` > 1 also the list
+        `best` of all returned hypotheses."""
+        predictions: list[dict[str, Any]] = []
+        for hypotheses in self._scored_texts(outputs):
+            best = [{self.output_name: text, "score": round(s, 6)} for s, text in hypotheses]
+            if best:
+                predictions.append(best[0] | ({"best": best} if self.settings.n_best > 1 else {}))
+            else:
+                predictions.append({"error": "the model gives no text a finite score"})
+        return predictions
 
-    def show(self, model: nn.Module, batch: Batch) -> list[Sample]:
-        """The best text of each row, and what of it was looked at for each token."""
+    def samples(self, model: nn.Module, batch: Batch) -> list[Sample]:
+        """Return each row's best text with the attention weights of its tokens."""
         assert isinstance(model, EncoderDecoder)
-        memory = model.encode(batch.columns[self.reads], batch.lengths, batch.keys)
+        memory = model.encode(batch.columns[self.input_field], batch.lengths, batch.keys)
         samples = []
-        for row, of_row in enumerate(self._search(model, memory, batch.lengths)):
-            if not of_row:  # as its scores were not finite
+        for row, hypotheses in enumerate(self._search(model, memory, batch.lengths)):
+            if not hypotheses:  # no score was finite
                 continue
-            best, references = of_row[0], self._each(batch.columns["target"][row].tolist())
+            best, references = (
+                hypotheses[0],
+                self._references(batch.columns["target"][row].tolist()),
+            )
             texts = {
-                **self.shown(batch, row),
-                self.writes: self._text(best.tokens),
+                **self.input_details(batch, row),
+                self.output_name: self._decode(best.tokens),
                 "reference": "\n".join(references),
             }
-            written = [self._text([token]).strip() for token in best.tokens]
-            attention = AttentionMap.of(written, best.weights, **self.read(batch, row))
-            samples.append(Sample(texts, self.picture(batch, row), attention))
+            tokens = [self._decode([token]).strip() for token in best.tokens]
+            attention = AttentionMap.of(tokens, best.weights, **self.attention_inputs(batch, row))
+            samples.append(Sample(texts, self.input_image(batch, row), attention))
         return samples
 
     def _search(
@@ -219,74 +243,76 @@ class Seq2SeqTask(Task):
     ) -> list[list[Hypothesis]]:
         s = self.settings
         return beam_search(
-            model.step, memory, self.limits(lengths), begin=BEGIN, end=END, never=NEVER,
-            beam_size=s.beam_size, n_best=s.n_best, alpha=s.length_penalty,
+            model.step, memory, self.max_lengths(lengths), begin=BEGIN, end=END,
+            suppress_tokens=NEVER_GENERATED, beam_size=s.beam_size, n_best=s.n_best, alpha=s.length_penalty,
         )  # fmt: skip
 
-    def _found(self, outputs: Tensor) -> list[list[tuple[float, str]]]:
-        """The score and the text of each hypothesis of some rows."""
-        written = outputs[:, 2:].unflatten(1, (self.settings.n_best, -1)).tolist()
+    def _scored_texts(self, outputs: Tensor) -> list[list[tuple[float, str]]]:
+        """Return the score and text of each row's hypotheses, best first."""
+        rows = outputs[:, 2:].unflatten(1, (self.settings.n_best, -1)).tolist()
         return [
-            [(score, self._text(map(int, ids))) for score, *ids in of_row if score != NO_SCORE]
-            for of_row in written
+            [(score, self._decode(map(int, ids))) for score, *ids in row if score != NO_SCORE]
+            for row in rows
         ]
 
-    def _each(self, target: Sequence[int]) -> list[str]:
-        """The texts of a target."""
-        ends = [place for place, token in enumerate(target) if token == END]
+    def _references(self, target: Sequence[int]) -> list[str]:
+        """Decode the texts of a target."""
+        ends = [i for i, token in enumerate(target) if token == END]
         starts = [0, *(end + 1 for end in ends)]
-        return [self._text(target[a:b]) for a, b in zip(starts, ends, strict=False)]
+        return [self._decode(target[a:b]) for a, b in zip(starts, ends, strict=False)]
 
-    def _text(self, ids: Iterable[int]) -> str:
-        """Of target tokens and what fills them up."""
-        known: list[list[int]] = [[]]
+    def _decode(self, ids: Iterable[int]) -> str:
+        """Decode target tokens, skipping </s> and padding."""
+        known: list[list[int]] = [[]]  # runs of tokens between unknown words
         for token in ids:
             if token == UNK:
                 known.append([])
             elif token not in (NO_TOKEN, PAD, END):
                 known[-1].append(token)
-        parts = [self.data.decode(self.vocabulary, some) for some in known]
+        parts = [self.data.decode(self.vocabulary, tokens) for tokens in known]
         return parts[0] if len(parts) == 1 else f" {UNKNOWN_WORD} ".join(parts).strip()
 
 
-def streams(references: Sequence[Sequence[str]]) -> list[Any]:
-    """The references of each text -> the first of all, the second of all, ..., as sacrebleu takes
-    them; None where a text has fewer."""
+def reference_streams(references: Sequence[Sequence[str]]) -> list[Any]:
+    """Transpose references to sacrebleu's format: the first of each text, the second of each text,
+    ...; None where a text has fewer."""
     return [list(stream) for stream in zip_longest(*references)]
 
 
 def _target(batch: Batch) -> Tensor:
-    """[B, G], a column at least, even where all rows only fill up the shape."""
+    """Return the target [B, G] with at least one column, even if all rows are padding."""
     target = batch.columns["target"]
     return target if target.shape[1] else functional.pad(target, (0, 1), value=PAD)
 
 
-def _texts(target: Tensor) -> Tensor:
-    """The texts [N, T'] of targets [B, G]; a row that has fewer than others has empty ones."""
-    known, ends = target != PAD, target == END
-    number = ends.cumsum(1) - ends.long()  # [B, G] which of the row's texts a token is of
-    place = torch.arange(target.shape[1], device=target.device).expand_as(target)
-    start = functional.pad(torch.where(ends, place + 1, 0), (1, 0))[:, :-1].cummax(1).values
-    place = place - start  # [B, G] in that text
-    count, longest = (int(x[known].max()) + 1 if known.any() else 1 for x in (number, place))
+def _split_texts(target: Tensor) -> Tensor:
+    """Split targets [B, G] into their texts [N, T']; rows with fewer texts get empty ones."""
+    valid, ends = target != PAD, target == END
+    text = ends.cumsum(1) - ends.long()  # [B, G] index of the token's text in the row
+    position = torch.arange(target.shape[1], device=target.device).expand_as(target)
+    starts = functional.pad(torch.where(ends, position + 1, 0), (1, 0))[:, :-1].cummax(1).values
+    position = position - starts  # [B, G] in the text
+    count, longest = (int(x[valid].max()) + 1 if valid.any() else 1 for x in (text, position))
     texts = target.new_full((count, len(target), longest), PAD)  # [K, B, T']
-    texts[number[known], known.nonzero()[:, 0], place[known]] = target[known]
+    texts[text[valid], valid.nonzero()[:, 0], position[valid]] = target[valid]
     return texts.flatten(0, 1)
 
 
-def _fed(target: Tensor) -> tuple[Tensor, Tensor]:
-    """What the decoder reads for texts [N, T']: the token before each, <s> before the first, and
-    how many there are."""
-    return functional.pad(target[:, :-1], (1, 0), value=BEGIN), (target != PAD).sum(1).clamp(min=1)
+def _decoder_inputs(texts: Tensor) -> tuple[Tensor, Tensor]:
+    """Shift texts [N, T'] right, beginning with <s>; return them with their lengths [N]."""
+    return functional.pad(texts[:, :-1], (1, 0), value=BEGIN), (texts != PAD).sum(1).clamp(min=1)
 
 
-def _judged(scores: Tensor, answers: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Scores [n, V] of what the answers [n] ought to be -> the log-probabilities [n, V], those of
-    the answers [n], and whether none is greater [n], which is far quicker to say than which one."""
+def _score_targets(scores: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Compare scores [n, V] with targets [n].
+
+    Returns all log-probabilities [n, V], those of the targets [n], and whether each target is
+    correct [n]: no token is more likely. Comparing with the maximum is much faster than an argmax.
+    """
     log_p = scores.log_softmax(1, dtype=torch.promote_types(scores.dtype, torch.float32))
-    of_answers = log_p.gather(1, answers[:, None])[:, 0]
-    return log_p, of_answers, of_answers.detach() >= log_p.detach().amax(1)
+    target_log_p = log_p.gather(1, targets[:, None])[:, 0]
+    return log_p, target_log_p, target_log_p.detach() >= log_p.detach().amax(1)
 
 
 def _perplexity(loss: float) -> float:
-    return math.exp(min(loss, 700.0))  # beyond that no float is large enough
+    return math.exp(min(loss, 700.0))  # a larger exponent overflows a float

@@ -1,4 +1,4 @@
-"""Settings of the task."""
+"""Task settings."""
 
 from typing import Annotated, Literal
 
@@ -11,7 +11,7 @@ TaskName = Literal[
     "captioning",
 ]  # fmt: skip
 IMAGE_TASKS = ("images", "captioning")
-"""Tasks that read images."""
+"""Tasks whose input is an image."""
 Weight = Annotated[float, Field(gt=0)]
 
 KEY_TASKS = {
@@ -28,73 +28,71 @@ KEY_TASKS = {
     "max_length": ("captioning",),
     "bleu_tokenizer": ("translation", "captioning"),
 }
-"""Keys that not all tasks have."""
+"""Tasks that each key applies to; a key that is not listed applies to all."""
 
 
 class TaskSettings(Section):
     name: TaskName = setting(
         "classification",
-        "what is learnt: a label of each text (classification) or image (images), any number of "
-        "labels (multilabel), a tag of each word (tagging), a text of another language "
-        "(translation), captions of an image (captioning), what comes next (language_modeling)",
+        "what to learn: one label per text (classification) or per image (images), any number of "
+        "labels per text (multilabel), a tag per word (tagging), a text in another language "
+        "(translation), captions of an image (captioning), the next token (language_modeling)",
     )
     state_reset_prob: float = setting(
         0.02,
-        "language_modeling: share of stretches of training that begin with states of zeros, as "
-        "evaluation and any other use of the model do; without them it may forget how",
+        "language_modeling: probability that a training segment starts from a zero state, as "
+        "evaluation and prediction do; at 0 the model may unlearn to start from zeros",
         ge=0,
         le=1,
     )
     max_new_tokens: int = setting(
-        50, "language_modeling: tokens that prediction goes on with", ge=1, may_change=True
+        50, "language_modeling: maximum tokens to generate per text", ge=1, may_change=True
     )
     temperature: float = setting(
         0.8,
-        "language_modeling: how freely it draws them; 0: always the likeliest",
+        "language_modeling: sampling temperature; 0: always take the most likely token",
         ge=0,
         le=1000,
         may_change=True,
     )
-    seed: int = setting(0, "language_modeling: of these draws", ge=0, lt=2**31, may_change=True)
+    seed: int = setting(0, "language_modeling: sampling seed", ge=0, lt=2**31, may_change=True)
     label_smoothing: float = setting(
         0.0,
-        "classification, images, translation, captioning: share of the weight of each row or token "
-        "that all labels or tokens have alike",
+        "classification, images, translation, captioning: share of the target probability spread "
+        "evenly over all labels or tokens",
         ge=0,
         lt=1,
     )
     beam_size: int = setting(
         4,
-        "translation, captioning: hypotheses that are followed; 1: greedy",
+        "translation, captioning: number of hypotheses in beam search; 1: greedy",
         ge=1,
         le=100,
         may_change=True,
     )
     n_best: int = setting(
-        1, "translation, captioning: how many prediction tells", ge=1, may_change=True
+        1, "translation, captioning: number of hypotheses to return", ge=1, may_change=True
     )
     length_penalty: float = setting(
         0.6,
-        "translation, captioning: alpha of GNMT, by which long ones are favoured; 0: not at all",
+        "translation, captioning: alpha of GNMT's length penalty; larger favors longer texts",
         ge=0,
         may_change=True,
     )
     max_length_ratio: float = setting(
         3.0,
-        "translation: tokens that one may have for each of its source's, and ten more",
+        "translation: maximum target tokens per source token, plus 10",
         gt=0,
         may_change=True,
     )
-    max_length: int = setting(
-        50, "captioning: tokens that a caption may have", ge=1, may_change=True
-    )
+    max_length: int = setting(50, "captioning: maximum tokens of a caption", ge=1, may_change=True)
     bleu_tokenizer: Literal["13a", "intl", "char", "zh", "none"] = setting(
         "13a",
-        "translation, captioning: what BLEU counts as words, by sacrebleu's names",
+        "translation, captioning: sacrebleu's tokenizer for BLEU",
         may_change=True,
     )
     class_weights: Literal["none", "balanced"] | dict[str, Weight] = setting(
         "none",
-        "classification, images: what the loss of a row of each label counts; balanced: rare ones "
-        "more, so that all labels together count alike",
+        "classification, images: loss weight per label; balanced: inverse to the label's "
+        "frequency, so that all labels contribute equally",
     )

@@ -1,4 +1,4 @@
-"""Tagging of words: entities, chunks, parts of speech (many-to-many, step by step)."""
+"""Tagging: one tag per word, e.g. for entities or parts of speech (many-to-many, aligned)."""
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
@@ -16,27 +16,29 @@ from pipeline.stream.batch import Batch
 from pipeline.tasks.metrics import entity_f1
 from pipeline.tasks.sample import Sample, TextSpan
 from pipeline.tasks.settings import TaskSettings
-from pipeline.tasks.task import Contents, Evaluation, Mistake, Task
+from pipeline.tasks.task import DatasetInfo, Evaluation, Mistake, Task
 
-NO_TAG = 0  # in `outputs`, past the end of a row; there the tags count from 1
+NO_TAG = 0
+"""Padding in `outputs`, where tags are counted from 1."""
 
 
 class Tagging(Task):
-    """The likelihood of a row's tags; where they are BIO or BIOES, F1 over the entities that they
-    mark, as seqeval and conlleval count them, else the share of right tags.
+    """Trained with the negative log-likelihood of a row's tags. If the tags are BIO or BIOES,
+    evaluated by F1 over entities, as seqeval and conlleval compute it; else by accuracy over words.
 
-    Legend: B rows of a batch, T words of the longest, C tags, L labels of entities.
+    Shapes: B rows of a batch, T words of the longest row, W bytes kept of a word, C tags, L entity
+    labels.
     """
 
-    sums = ("loss", "words")
-    prediction_overrides = MappingProxyType({"overflow": "split"})  # every word is asked for
+    sum_names = ("loss", "words")
+    prediction_overrides = MappingProxyType({"overflow": "split"})  # so that every word gets a tag
 
-    def __init__(self, settings: TaskSettings, model: ModelSettings, data: Contents) -> None:
+    def __init__(self, settings: TaskSettings, model: ModelSettings, data: DatasetInfo) -> None:
         self.settings, self.model = settings, model
         self.vocabulary, self.tags = data.vocabularies["tokenizer"], list(data.names["tags"])
         self.scheme = bio_spans.scheme(self.tags)
         self.labels = bio_spans.labels(self.tags) if self.scheme else []
-        self.best = "f1" if self.scheme else "accuracy"
+        self.best_metric = "f1" if self.scheme else "accuracy"
 
     @staticmethod
     def fields(corpus: CorpusSettings) -> tuple[FieldSpec, ...]:
@@ -51,7 +53,7 @@ class Tagging(Task):
         return Tagger(self.model, self.vocabulary, len(self.tags), allowed)
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
-        losses = model(*_given(batch), batch.columns["tags"]) * batch.weights
+        losses = model(*_model_inputs(batch), batch.columns["tags"]) * batch.weights
         return torch.stack([losses.sum(), (batch.lengths * batch.weights).sum()])
 
     def metrics(self, sums: Sequence[float]) -> dict[str, float]:
@@ -59,79 +61,79 @@ class Tagging(Task):
         return {"loss": loss / words}
 
     def outputs(self, model: nn.Module, batch: Batch) -> Tensor:
-        """[B, T, 2]: the likeliest tag of each word, from 1 on, NO_TAG past the end, and its share of
-        the row's loss, where the tags are known."""
+        """Return [B, T, 2]: the best tag of each word, counted from 1 and padded with NO_TAG, and
+        the word's share of the row's loss, 0 without true tags."""
         assert isinstance(model, Tagger)
-        emissions = model.emissions(*_given(batch))  # [T, B, C]
+        emissions = model.emissions(*_model_inputs(batch))  # [T, B, C]
         tags = model.scorer.decode(emissions, batch.lengths)  # [B, T]
-        inside = torch.arange(tags.shape[1], device=tags.device) < batch.lengths[:, None]
+        valid = torch.arange(tags.shape[1], device=tags.device) < batch.lengths[:, None]
         losses = torch.zeros(len(tags), device=tags.device)
         if "tags" in batch.columns:
             losses = model.scorer.nll(emissions, batch.columns["tags"].t(), batch.lengths)
-        shares = (losses / batch.lengths)[:, None] * inside
-        return torch.stack([(tags + 1).masked_fill(~inside, NO_TAG).double(), shares.double()], -1)
+        shares = (losses / batch.lengths)[:, None] * valid
+        return torch.stack([(tags + 1).masked_fill(~valid, NO_TAG).double(), shares.double()], -1)
 
     def evaluate(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, list[Mistake]]:
-        """The tally is [C * C + 3 * L + 2]: the confusion matrix of words (true, predicted); of
-        each label how many entities there are, are predicted and are right; the loss and the rows.
-        """
-        counts = torch.zeros(len(self.tags) ** 2, dtype=torch.float64)
+        """The counts are [C * C + 3 * L + 2]: the confusion matrix of words (true, predicted); the
+        true, predicted and correct entities of each label; the loss and the rows."""
+        confusion = torch.zeros(len(self.tags) ** 2, dtype=torch.float64)
         entities = {label: entity_f1.Counts() for label in self.labels}
         mistakes: list[Mistake] = []
         loss = rows = 0.0
         weights, lengths = batch.weights.tolist(), batch.lengths.tolist()
-        truths, outputs = batch.columns["tags"].cpu(), outputs.cpu()
+        true_tags, outputs = batch.columns["tags"].cpu(), outputs.cpu()
         for i, (weight, length) in enumerate(zip(weights, lengths, strict=True)):
             if not weight:
                 continue
-            true, predicted = truths[i, :length], outputs[i, :length, 0].long() - 1
-            lost = outputs[i, :length, 1].sum().item()
-            loss, rows = loss + lost, rows + 1
-            counts += torch.bincount(true * len(self.tags) + predicted, minlength=len(counts))
-            pair = self._named(true.tolist()), self._named(predicted.tolist())
+            true, predicted = true_tags[i, :length], outputs[i, :length, 0].long() - 1
+            row_loss = outputs[i, :length, 1].sum().item()
+            loss, rows = loss + row_loss, rows + 1
+            cells = true * len(self.tags) + predicted
+            confusion += torch.bincount(cells, minlength=len(confusion))
+            pair = self._tag_names(true.tolist()), self._tag_names(predicted.tolist())
             if self.scheme:
-                for label, found in entity_f1.count([pair]).items():
-                    entities[label] += found
+                for label, label_counts in entity_f1.count([pair]).items():
+                    entities[label] += label_counts
             if pair[0] != pair[1]:
                 words = _words(batch.columns["characters"][i, :length])
-                shown = (self._marked(words, tags) for tags in pair)
-                mistakes.append(
-                    Mistake(lost, [], dict(zip(("true", "predicted"), shown, strict=True)))
-                )
-        told = [x for c in entities.values() for x in (c.true, c.predicted, c.correct)]
-        rest = torch.tensor([*told, loss, rows], dtype=torch.float64)
-        return torch.cat([counts, rest]).to(batch.weights.device), mistakes
+                formatted = (self._format(words, tags) for tags in pair)
+                details = dict(zip(("true", "predicted"), formatted, strict=True))
+                mistakes.append(Mistake(row_loss, [], details))
+        per_label = [x for c in entities.values() for x in (c.true, c.predicted, c.correct)]
+        rest = torch.tensor([*per_label, loss, rows], dtype=torch.float64)
+        return torch.cat([confusion, rest]).to(batch.weights.device), mistakes
 
-    def evaluation(self, tally: Tensor, texts: Sequence[tuple[str, ...]] = ()) -> Evaluation:
+    def summarize(self, counts: Tensor, texts: Sequence[tuple[str, ...]] = ()) -> Evaluation:
         size = len(self.tags) ** 2
-        table = tally[:size].view(len(self.tags), -1)
-        *told, loss, rows = tally[size:].tolist()
-        words = table.sum().item()
+        confusion = counts[:size].view(len(self.tags), -1)
+        *per_label, loss, rows = counts[size:].tolist()
+        words = confusion.sum().item()
         metrics = {
             "examples": int(rows),
             "loss": loss / words,
-            "accuracy": table.diagonal().sum().item() / words,
+            "accuracy": confusion.diagonal().sum().item() / words,
         }
         if self.scheme:
-            triples = zip(told[::3], told[1::3], told[2::3], strict=True)
-            counts = (entity_f1.Counts(*map(int, triple)) for triple in triples)
-            scores = entity_f1.f1(dict(zip(self.labels, counts, strict=True)))
+            triples = zip(per_label[::3], per_label[1::3], per_label[2::3], strict=True)
+            entities = (entity_f1.Counts(*map(int, triple)) for triple in triples)
+            scores = entity_f1.f1(dict(zip(self.labels, entities, strict=True)))
             metrics |= {"precision": scores.precision, "recall": scores.recall, "f1": scores.f1}
-        return Evaluation(metrics, table.long().tolist(), self.tags, counted="words")
+        return Evaluation(metrics, confusion.long().tolist(), self.tags, confusion_unit="words")
 
-    def show(self, model: nn.Module, batch: Batch) -> list[Sample]:
-        found = self.outputs(model, batch)[..., 0].long() - 1  # [B, T]
+    def samples(self, model: nn.Module, batch: Batch) -> list[Sample]:
+        predicted_tags = self.outputs(model, batch)[..., 0].long() - 1  # [B, T]
         samples = []
         for i, length in enumerate(batch.lengths.tolist()):
             words = _words(batch.columns["characters"][i, :length])
             true, predicted = (
-                self._named(tags[i, :length].tolist()) for tags in (batch.columns["tags"], found)
+                self._tag_names(tags[i, :length].tolist())
+                for tags in (batch.columns["tags"], predicted_tags)
             )
             samples.append(
                 Sample(
                     {
-                        "true": self._pieces(words, true, predicted),
-                        "predicted": self._pieces(words, predicted, true),
+                        "true": self._text_spans(words, true, predicted),
+                        "predicted": self._text_spans(words, predicted, true),
                     }
                 )
             )
@@ -143,56 +145,58 @@ class Tagging(Task):
         return {"tokens": words, "characters": words}
 
     def predict(self, outputs: Tensor, given: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = []
+        """Return the entities of each document as `spans`; if the tags mark none, return `tags`:
+        pairs of a word and its tag."""
+        predictions: list[dict[str, Any]] = []
         for row, values in zip(outputs[..., 0].long().tolist(), given, strict=True):
-            tags = self._named([tag - 1 for tag in row if tag != NO_TAG])
+            tags = self._tag_names([tag - 1 for tag in row if tag != NO_TAG])
             words = values["tokens"]
             if self.scheme:
                 entities = [
-                    {"label": s.label, "text": " ".join(words[s.start : s.stop]), **_places(s)}
-                    for s in bio_spans.spans(tags)
+                    {
+                        "label": span.label,
+                        "text": " ".join(words[span.start : span.stop]),
+                        "start": span.start,
+                        "stop": span.stop,
+                    }
+                    for span in bio_spans.spans(tags)
                 ]
-                found.append({"spans": entities})
+                predictions.append({"spans": entities})
             else:
-                found.append({"tags": [list(pair) for pair in zip(words, tags, strict=True)]})
-        return found
+                predictions.append({"tags": [list(pair) for pair in zip(words, tags, strict=True)]})
+        return predictions
 
-    def _named(self, tags: Sequence[int]) -> list[str]:
+    def _tag_names(self, tags: Sequence[int]) -> list[str]:
         return [self.tags[tag] for tag in tags]
 
-    def _marked(self, words: Sequence[str], tags: Sequence[str]) -> str:
-        """Words as a person reads them: [NP The film] is good, or The/DET film/NOUN."""
-        form = "[{0.label} {0.text}]" if self.scheme else "{0.text}/{0.label}"
-        pieces = self._pieces(words, tags, tags)
-        return " ".join(form.format(piece) if piece.label else piece.text for piece in pieces)
+    def _format(self, words: Sequence[str], tags: Sequence[str]) -> str:
+        """Format tagged words as text: [NP The film] is good, or The/DET film/NOUN."""
+        template = "[{0.label} {0.text}]" if self.scheme else "{0.text}/{0.label}"
+        spans = self._text_spans(words, tags, tags)
+        return " ".join(template.format(span) if span.label else span.text for span in spans)
 
-    def _pieces(
-        self, words: Sequence[str], tags: Sequence[str], others: Sequence[str]
+    def _text_spans(
+        self, words: Sequence[str], tags: Sequence[str], other_tags: Sequence[str]
     ) -> list[TextSpan]:
-        """Words marked by their tags, wrong where the other tags of the same words disagree."""
+        """Group words into labeled spans by their tags. A span that `other_tags` lack is wrong."""
         if not self.scheme:
-            pairs = zip(words, tags, others, strict=True)
-            return [TextSpan(word, tag, tag != other) for word, tag, other in pairs]
-        stop, right = 0, set(bio_spans.spans(others))
-        pieces: list[TextSpan] = []
+            triples = zip(words, tags, other_tags, strict=True)
+            return [TextSpan(word, tag, tag != other) for word, tag, other in triples]
+        stop, correct = 0, set(bio_spans.spans(other_tags))
+        text_spans: list[TextSpan] = []
         for span in bio_spans.spans(tags):
-            pieces += [TextSpan(word) for word in words[stop : span.start]]
-            marked = " ".join(words[span.start : span.stop])
-            pieces.append(TextSpan(marked, span.label, span not in right))
+            text_spans += [TextSpan(word) for word in words[stop : span.start]]
+            text = " ".join(words[span.start : span.stop])
+            text_spans.append(TextSpan(text, span.label, span not in correct))
             stop = span.stop
-        return [*pieces, *(TextSpan(word) for word in words[stop:])]
+        return [*text_spans, *(TextSpan(word) for word in words[stop:])]
 
 
-def _given(batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """What the model reads."""
+def _model_inputs(batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     columns = batch.columns
     return columns["tokens"], columns["characters"], batch.lengths, batch.keys
 
 
 def _words(characters: Tensor) -> list[str]:
-    """[T, F] -> the words that the bytes spell, as far as they were kept."""
+    """Decode the bytes of words [T, W]. Long words were truncated to W bytes."""
     return [bytes(word).rstrip(b"\0").decode("utf-8", "replace") for word in characters.tolist()]
-
-
-def _places(span: bio_spans.Span) -> dict[str, int]:
-    return {"start": span.start, "stop": span.stop}

@@ -1,7 +1,9 @@
-"""What the training loop asks of a task. A task knows no rank and no file.
+"""The interface between tasks and the code that trains, evaluates and predicts.
 
-Sums, not means, leave a task: the loop adds them up over batches and ranks, so that every figure
-is exact whatever the number of ranks.
+A task does not know its rank and does not access files. It returns sums, not means: the training
+loop adds them up over batches and ranks, so that metrics are exact for any number of ranks.
+
+Shapes: B rows of a batch, T tokens of the longest row, F features.
 """
 
 from abc import ABC, abstractmethod
@@ -24,155 +26,153 @@ from pipeline.tasks.settings import TaskSettings
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What came out of an evaluation."""
+    """The result of an evaluation."""
 
     metrics: dict[str, float]
-    """By name; `examples` counts the documents, `loss` is a mean."""
-    table: list[list[int]] = field(default_factory=list)
-    """Counts of pairs, for a confusion matrix: table[true][predicted]."""
+    """Metrics by name. `examples` is the number of documents, `loss` is a mean."""
+    confusion: list[list[int]] = field(default_factory=list)
+    """Confusion matrix: confusion[true][predicted] is a count. Empty if there is none."""
     labels: Sequence[str] = ()
-    """What the rows and columns of the table stand for."""
-    counted: str = "rows"
-    """What is counted in it."""
+    """Labels of the confusion matrix's rows and columns."""
+    confusion_unit: str = "rows"
+    """The unit that the confusion matrix counts."""
     signatures: Mapping[str, str] = field(default_factory=dict)
-    """How some of the metrics were counted, by their names, for those who compare them."""
+    """Signatures by metric name: how the metric was computed, to compare published scores."""
 
 
 @dataclass(frozen=True)
 class Mistake:
-    """A document that the model gets wrong."""
+    """A document for which the model's prediction is wrong."""
 
     loss: float
     tokens: list[int]
-    """The text, or nothing if `shown` has it."""
-    shown: dict[str, Any]
-    """What a person wants to see beside it."""
-    picture: ImageData | None = None
+    """Tokens of the text; empty if `details` has the text."""
+    details: dict[str, Any]
+    """Values to display next to the text, by name."""
+    image: ImageData | None = None
     """The document, if it is an image."""
 
 
-class Contents(Protocol):
-    """What a task knows of its dataset."""
+class DatasetInfo(Protocol):
+    """The properties of a dataset that tasks use."""
 
     @property
     def fields(self) -> Sequence[FieldSpec]:
-        """What the columns of its shards are."""
+        """Specs of the shards' columns."""
 
     @property
     def settings(self) -> Mapping[str, Any]:
-        """The settings of the corpus that it was made by."""
+        """The corpus settings that the dataset was prepared with."""
 
     @property
     def vocabularies(self) -> Mapping[str, int]:
-        """How many tokens each vocabulary has."""
+        """Size of each vocabulary."""
 
     @property
     def names(self) -> Mapping[str, Sequence[str]]:
-        """What the indices in a field of labels or tags stand for."""
-
-    def token_byte_lengths(self, vocabulary: str) -> Sequence[float]:
-        """How many bytes of text each token of a vocabulary stands for, NaN where that cannot be
-        told."""
-
-    def decode(self, vocabulary: str, ids: Sequence[int]) -> str:
-        """The text of some tokens of a vocabulary."""
+        """Label names by field; a label's or tag's index points into its field's names."""
 
     @property
     def counts(self) -> Mapping[str, Sequence[int]]:
-        """In how many rows each of them stands, where that is known."""
+        """Number of rows per label name, by field, if known."""
+
+    def token_byte_lengths(self, vocabulary: str) -> Sequence[float]:
+        """Return each token's length in bytes of text, NaN where it is unknown."""
+
+    def decode(self, vocabulary: str, ids: Sequence[int]) -> str:
+        """Return the text of token ids."""
 
 
 class Task(ABC):
-    """One kind of input-output relation."""
+    """A kind of input-output relation to learn."""
 
-    sums: ClassVar[tuple[str, ...]]
-    """Names of the sums that `loss` returns: the loss first, then what it is divided by."""
-    best: str
-    """The metric by which the best checkpoint is chosen."""
+    sum_names: ClassVar[tuple[str, ...]]
+    """Names of the sums that `loss` returns: the loss, its divisor, then any others."""
+    best_metric: str
+    """The metric that selects the best checkpoint."""
     lower_is_better = False
-    """Whether that is the least, else the greatest."""
+    """Whether a lower value of `best_metric` is better."""
     prediction_overrides: Mapping[str, str] = MappingProxyType({})
-    """Settings of the corpus that are others in prediction than in training."""
+    """Corpus settings that prediction overrides."""
     libraries: ClassVar[tuple[str, ...]] = ()
-    """What evaluation imports that not every installation has."""
+    """Optional libraries that evaluation imports."""
     settings: TaskSettings
     per_row_fields: tuple[str, ...] = ()
-    """Fields whose lists are of a whole text, such as its labels, with no item for each token."""
+    """Fields that hold a list per row, such as its labels, and not an item per token."""
     stateful = False
-    """Whether texts go on from one update to the next, and the task carries a state along."""
+    """Whether texts continue from one update to the next, with a recurrent state kept between."""
 
     @abstractmethod
-    def __init__(self, settings: TaskSettings, model: ModelSettings, data: Contents) -> None: ...
+    def __init__(self, settings: TaskSettings, model: ModelSettings, data: DatasetInfo) -> None: ...
 
     def check_libraries(self) -> None:
-        """Raises ConfigError if one is missing that evaluation imports."""
+        """Raise ConfigError if a library that evaluation imports is not installed."""
         if missing := [name for name in self.libraries if find_spec(name) is None]:
             raise ConfigError(
-                f"task.name={self.settings.name}: is judged by {self.best}, which needs "
-                f"{' and '.join(missing)}, not installed here; pip install {' '.join(missing)}"
+                f"task.name={self.settings.name}: computing {self.best_metric} needs "
+                f"{' and '.join(missing)} (not installed); pip install {' '.join(missing)}"
             )
 
     @staticmethod
     @abstractmethod
     def fields(corpus: CorpusSettings) -> tuple[FieldSpec, ...]:
-        """The columns of the raw data that the task needs, in the order of the shards' columns."""
+        """Return the raw columns that the task needs, in the order of the shards' columns."""
 
     @abstractmethod
     def build(self) -> nn.Module:
-        """The model, its weights drawn from torch's global generator."""
+        """Build the model. Its weights are drawn from torch's global generator."""
 
     @abstractmethod
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
-        """The sums [len(self.sums)] of a batch; the first, the loss, carries the gradient."""
+        """Return a batch's sums [len(self.sum_names)]; only the first, the loss, has a gradient."""
 
     @abstractmethod
     def metrics(self, sums: Sequence[float]) -> dict[str, float]:
-        """Figures by name from sums over any number of batches."""
+        """Compute training metrics from sums over any number of batches."""
 
     @abstractmethod
     def outputs(self, model: nn.Module, batch: Batch) -> Tensor:
-        """What the model says of each row [B, F], or of each token [B, T, F], in float64: all that
-        `evaluate` and `predict` need of it.
+        """Return float64 outputs per row [B, F] or per token [B, T, F].
 
-        The shape says how a document that is several rows becomes one: what is said of rows is
-        averaged, a row weighing as much as it has tokens; what is said of tokens is put end to end.
+        `evaluate` and `predict` need nothing else from the model. The number of dimensions
+        determines how the rows of a document that was split into several are merged: outputs per
+        row are averaged, weighted by the rows' tokens; outputs per token are concatenated.
         """
 
     @abstractmethod
     def evaluate(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, list[Mistake]]:
-        """What evaluation adds up over batches and ranks, one float64 tensor of a fixed size, and
-        the documents that the model gets wrong. Each row is a whole document."""
+        """Return counts and mistakes of a batch, in which each row is a whole document.
 
-    def texts(self, outputs: Tensor, batch: Batch) -> list[tuple[str, ...]]:
-        """What is judged as a whole, not added up: of each document what the model wrote, and all
-        that would have been right."""
+        The counts are a float64 tensor of fixed size, to be added up over batches and ranks.
+        """
+
+    def texts_to_score(self, outputs: Tensor, batch: Batch) -> list[tuple[str, ...]]:
+        """Return (generated text, reference, ...) per document, for corpus-level metrics.
+
+        Such metrics, BLEU for one, cannot be computed from counts that are added up.
+        """
         return []
 
     @abstractmethod
-    def evaluation(self, tally: Tensor, texts: Sequence[tuple[str, ...]] = ()) -> Evaluation:
-        """The figures of an evaluation from its added-up tally and all its texts."""
+    def summarize(self, counts: Tensor, texts: Sequence[tuple[str, ...]] = ()) -> Evaluation:
+        """Compute an evaluation's metrics from the summed counts and all texts to score."""
 
-    def showable(self, batch: Batch) -> Tensor:
-        """Which rows [B] of a batch may be among those that `show` is given."""
+    def displayable(self, batch: Batch) -> Tensor:
+        """Return a mask [B] of the rows that may be selected for `samples`."""
         return batch.weights > 0
 
-    def show(self, model: nn.Module, batch: Batch) -> list[Sample]:
-        """What a person is shown of some rows, the same after each evaluation."""
+    def samples(self, model: nn.Module, batch: Batch) -> list[Sample]:
+        """Return samples to display of the batch's rows, the same ones after each evaluation."""
         return []
-
-    def carried(self) -> Tensor | None:
-        """What training carries along, [rows of this rank, ...], if there is anything yet."""
-        return None
-
-    def carry(self, values: Tensor) -> None:
-        """Go on with what `carried` returned."""
-        raise TypeError(f"{type(self).__name__} carries nothing along")
 
     @staticmethod
     @abstractmethod
     def parse(line: str) -> dict[str, Any]:
-        """A line that a person types, as values of the fields that prediction has, by name."""
+        """Parse a line of user input into values of the input fields, by name."""
 
     @abstractmethod
     def predict(self, outputs: Tensor, given: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-        """What a person wants to know of each document, `given` as `parse` left it."""
+        """Return a prediction for each document, in a form to print as JSON.
+
+        `given` are the documents' field values, as `parse` returned them.
+        """

@@ -1,4 +1,4 @@
-"""Translation: texts to texts of another length (many-to-many, encoder and decoder)."""
+"""Translation of a text into another language (many-to-many, encoder-decoder)."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,61 +10,68 @@ from pipeline.corpus.settings import CorpusSettings
 from pipeline.models.settings import ModelSettings
 from pipeline.models.translator import Translator
 from pipeline.stream.batch import Batch
-from pipeline.tasks.seq2seq import Seq2SeqTask, streams
+from pipeline.tasks.seq2seq import Seq2SeqTask, reference_streams
 from pipeline.tasks.settings import TaskSettings
-from pipeline.tasks.task import Contents
+from pipeline.tasks.task import DatasetInfo
 
-MORE = 10  # tokens that a translation may have beside those that its source allows it
+EXTRA_TOKENS = 10
+"""Target tokens allowed on top of `task.max_length_ratio` times the source's."""
 
 
 class Translation(Seq2SeqTask):
-    """Judged by BLEU and chrF, as sacrebleu counts them."""
+    """Evaluated by BLEU and chrF, as computed by sacrebleu."""
 
-    reads, writes = "source", "translation"
+    input_field, output_name = "source", "translation"
 
-    def __init__(self, settings: TaskSettings, model: ModelSettings, data: Contents) -> None:
+    def __init__(self, settings: TaskSettings, model: ModelSettings, data: DatasetInfo) -> None:
         super().__init__(settings, model, data)
-        self.joint = "tokenizer" in data.vocabularies
-        self.source, self.vocabulary = _vocabularies(self.joint)
+        self.shared_vocab = "tokenizer" in data.vocabularies
+        self.source_vocabulary, self.vocabulary = _vocabulary_names(self.shared_vocab)
 
     @staticmethod
     def fields(corpus: CorpusSettings) -> tuple[FieldSpec, ...]:
-        source, target = _vocabularies(corpus.shared_vocab)
+        source, target = _vocabulary_names(corpus.shared_vocab)
         return (
             FieldSpec("source", corpus.text, "text", vocabulary=source),
             FieldSpec("target", corpus.target, "target", vocabulary=target),
         )
 
     def build(self) -> nn.Module:
-        source, target = (self.data.vocabularies[name] for name in (self.source, self.vocabulary))
-        return Translator(self.model, source, None if self.joint else target)
+        sizes = self.data.vocabularies
+        target_size = None if self.shared_vocab else sizes[self.vocabulary]
+        return Translator(self.model, sizes[self.source_vocabulary], target_size)
 
-    def limits(self, lengths: Tensor) -> Tensor:
-        return (lengths * self.settings.max_length_ratio).long() + MORE
+    def max_lengths(self, lengths: Tensor) -> Tensor:
+        return (lengths * self.settings.max_length_ratio).long() + EXTRA_TOKENS
 
-    def shown(self, batch: Batch, row: int) -> dict[str, Any]:
-        source = batch.columns["source"][row, : batch.lengths[row]].tolist()
-        return {"source": self.data.decode(self.source, source)}
+    def input_details(self, batch: Batch, row: int) -> dict[str, Any]:
+        return {"source": self.data.decode(self.source_vocabulary, _source_tokens(batch, row))}
 
-    def read(self, batch: Batch, row: int) -> dict[str, Any]:
-        source = batch.columns["source"][row, : batch.lengths[row]].tolist()
-        return {"read": [self.data.decode(self.source, [token]).strip() for token in source]}
+    def attention_inputs(self, batch: Batch, row: int) -> dict[str, Any]:
+        tokens = _source_tokens(batch, row)
+        return {"read": [self.data.decode(self.source_vocabulary, [t]).strip() for t in tokens]}
 
-    def figures(
-        self, written: Sequence[str], references: Sequence[Sequence[str]]
+    def text_metrics(
+        self, generated: Sequence[str], references: Sequence[Sequence[str]]
     ) -> tuple[dict[str, float], dict[str, str]]:
         from sacrebleu import BLEU, CHRF
 
-        counts = {"bleu": BLEU(tokenize=self.settings.bleu_tokenizer, force=True), "chrf": CHRF()}
-        right = streams(references)
-        metrics = {name: count.corpus_score(written, right).score for name, count in counts.items()}
-        return metrics, {name: str(count.get_signature()) for name, count in counts.items()}
+        scorers = {"bleu": BLEU(tokenize=self.settings.bleu_tokenizer, force=True), "chrf": CHRF()}
+        streams = reference_streams(references)
+        metrics = {
+            name: scorer.corpus_score(generated, streams).score for name, scorer in scorers.items()
+        }
+        return metrics, {name: str(scorer.get_signature()) for name, scorer in scorers.items()}
 
     @staticmethod
     def parse(line: str) -> dict[str, Any]:
         return {"source": line}
 
 
-def _vocabularies(joint: bool) -> tuple[str, str]:
-    """The names of the source's and the target's."""
-    return ("tokenizer", "tokenizer") if joint else ("source", "target")
+def _source_tokens(batch: Batch, row: int) -> list[int]:
+    return batch.columns["source"][row, : batch.lengths[row]].tolist()
+
+
+def _vocabulary_names(shared: bool) -> tuple[str, str]:
+    """Return the names of the source's and the target's vocabulary."""
+    return ("tokenizer", "tokenizer") if shared else ("source", "target")

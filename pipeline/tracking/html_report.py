@@ -1,6 +1,6 @@
-"""Samples as a page of HTML that stands alone, with its pictures and figures in it.
+"""Self-contained HTML pages of samples; images and plots are embedded as PNG.
 
-Nothing of a corpus reaches the page unescaped.
+All text that comes from a corpus is escaped.
 """
 
 import base64
@@ -20,8 +20,8 @@ STYLE = """
 body { font: 14px/1.6 system-ui, sans-serif; color: #222; margin: 1em; }
 main { display: flex; flex-wrap: wrap; gap: 1em; align-items: flex-start; }
 article { border: 1px solid #ddd; border-radius: 6px; padding: .6em .9em; max-width: 60em; }
-article.picture:not(.attention) { max-width: 15em; }
-article.picture dl { display: grid; grid-template-columns: auto 1fr; column-gap: .6em; }
+article.image:not(.attention) { max-width: 15em; }
+article.image dl { display: grid; grid-template-columns: auto 1fr; column-gap: .6em; }
 dl { margin: 0; }
 dt { color: #777; font-size: 12px; }
 dd { margin: 0 0 .2em; white-space: pre-wrap; overflow-wrap: anywhere; }
@@ -33,8 +33,9 @@ img.pixels { min-width: 8em; image-rendering: pixelated; }
 """
 
 
-def page(title: str, samples: Sequence[Sample]) -> str:
-    articles = "\n".join(map(_article, samples))
+def render_page(title: str, samples: Sequence[Sample]) -> str:
+    """Render one article per sample: its image, its named texts and its attention map."""
+    articles = "\n".join(map(_render_sample, samples))
     return (
         f"<!doctype html>\n<html><head><meta charset='utf-8'><title>{escape(title)}</title>"
         f"<style>{STYLE}</style></head>\n"
@@ -42,42 +43,44 @@ def page(title: str, samples: Sequence[Sample]) -> str:
     )
 
 
-def _article(sample: Sample) -> str:
-    parts = [_picture(sample.picture)] if sample.picture else []
+def _render_sample(sample: Sample) -> str:
+    image = sample.picture
+    parts = [_render_image(image)] if image else []
     parts.append("<dl>")
     for name, text in sample.texts.items():
-        marked = escape(text) if isinstance(text, str) else _pieces(text)
-        parts.append(f"<dt>{escape(name)}</dt><dd>{marked}</dd>")
+        html = escape(text) if isinstance(text, str) else _render_spans(text)
+        parts.append(f"<dt>{escape(name)}</dt><dd>{html}</dd>")
     parts.append("</dl>")
     if sample.attention and sample.attention.written:
-        parts.append(_figure(plots.attention(sample.attention, sample.picture)))
-    kinds = [name for name in ("picture", "attention") if getattr(sample, name)]
-    return f"<article class='{' '.join(kinds)}'>{''.join(parts)}</article>"
+        parts.append(_render_plot(plots.attention(sample.attention, image)))
+    css_classes = ["image"] * bool(image) + ["attention"] * bool(sample.attention)
+    return f"<article class='{' '.join(css_classes)}'>{''.join(parts)}</article>"
 
 
-def _pieces(pieces: Iterable[TextSpan]) -> str:
-    return " ".join(map(_piece, pieces))
+def _render_spans(spans: Iterable[TextSpan]) -> str:
+    return " ".join(map(_render_span, spans))
 
 
-def _piece(piece: TextSpan) -> str:
-    text, kind = escape(piece.text), " class='wrong'" * piece.wrong
-    return f"<mark{kind}>{text}<b>{escape(piece.label)}</b></mark>" if piece.label else text
+def _render_span(span: TextSpan) -> str:
+    text, css_class = escape(span.text), " class='wrong'" * span.wrong
+    return f"<mark{css_class}>{text}<b>{escape(span.label)}</b></mark>" if span.label else text
 
 
-def _picture(picture: ImageData) -> str:
+def _render_image(image: ImageData) -> str:
     from PIL import Image
 
-    image, file = Image.fromarray(plots.pixels(picture)), io.BytesIO()
-    image.save(file, "PNG")
-    return _image(file.getvalue(), "pixels")
-
-
-def _figure(figure: "Figure") -> str:
     file = io.BytesIO()
-    warnings.filterwarnings("ignore", "Glyph .* missing")  # a box stands in its place
+    Image.fromarray(plots.pixels(image)).save(file, "PNG")
+    return _img_tag(file.getvalue(), "pixels")
+
+
+def _render_plot(figure: "Figure") -> str:
+    file = io.BytesIO()
+    warnings.filterwarnings("ignore", "Glyph .* missing")  # matplotlib draws a box instead
     figure.savefig(file, format="png")
-    return _image(file.getvalue(), "figure")
+    return _img_tag(file.getvalue(), "plot")
 
 
-def _image(png: bytes, kind: str) -> str:
-    return f"<img class='{kind}' src='data:image/png;base64,{base64.b64encode(png).decode()}'>"
+def _img_tag(png: bytes, css_class: str) -> str:
+    data = base64.b64encode(png).decode()
+    return f"<img class='{css_class}' src='data:image/png;base64,{data}'>"

@@ -1,7 +1,7 @@
-"""`metrics.jsonl`: the truth about a run's metrics, one JSON object a line.
+"""`metrics.jsonl`: the authoritative record of a run's metrics, one JSON object per line.
 
-Each line has `step`, `time` (unix seconds) and metrics by name; a value that is not finite is
-null, as JSON has no other word for it.
+Each line has `step`, `time` (Unix seconds) and metrics by name. A value that is not finite is
+null, because JSON cannot represent it.
 """
 
 import json
@@ -13,21 +13,25 @@ from pathlib import Path
 
 
 class JsonlWriter:
-    """The file, opened to go on after `step`: later lines, of updates that are done again, go."""
+    """Appends lines to a metrics file after removing the lines past `step`.
+
+    A run that is resumed from `step` repeats the later updates and logs them again.
+    """
 
     def __init__(self, path: Path, step: int) -> None:
         if path.exists():
-            _keep_until(path, step)
+            _truncate_after(path, step)
         self._file = path.open("a", encoding="utf-8")
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Append one line and flush it to the operating system."""
         values = {k: v if math.isfinite(v) else None for k, v in metrics.items()}
         line = {"step": step, "time": round(time.time(), 3), **values}
         self._file.write(json.dumps(line) + "\n")
         self._file.flush()
 
     def sync(self) -> None:
-        """Make sure that what was logged outlives a power cut."""
+        """Force all logged lines to disk, so that they survive a power failure."""
         os.fsync(self._file.fileno())
 
     def close(self) -> None:
@@ -35,7 +39,7 @@ class JsonlWriter:
 
 
 def read(path: Path) -> list[dict[str, float]]:
-    """The whole lines of the file; one torn by a crash is left out."""
+    """Return the file's complete lines; a line cut short by a crash is skipped."""
     lines = []
     for line in path.read_text(encoding="utf-8").splitlines():
         try:
@@ -45,7 +49,8 @@ def read(path: Path) -> list[dict[str, float]]:
     return lines
 
 
-def _keep_until(path: Path, step: int) -> None:
+def _truncate_after(path: Path, step: int) -> None:
+    """Atomically replace the file by its lines up to and including `step`."""
     temporary = path.with_name(f".tmp-{path.name}")
     with temporary.open("w", encoding="utf-8") as file:
         for line in read(path):

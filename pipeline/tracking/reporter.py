@@ -1,11 +1,10 @@
-"""What rank 0 tells of a run: `metrics.jsonl`, MLflow, and the person at the terminal."""
+"""Reports of a run by rank 0: to `metrics.jsonl`, to MLflow and to the console."""
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from types import TracebackType
 from typing import Any, TypeVar
 
-from pipeline.config import Config
 from pipeline.corpus.dataset.manifest import Manifest
 from pipeline.run.checkpoint import TrainingState
 from pipeline.run.folder import RunFolder
@@ -14,37 +13,52 @@ from pipeline.tasks.sample import Sample
 from pipeline.tasks.task import Evaluation, Mistake
 from pipeline.tracking.console import ConsoleProgress
 from pipeline.tracking.jsonl_writer import JsonlWriter
+from pipeline.tracking.settings import TrackSettings
 from pipeline.tracking.tracker import Tracker
 
 T = TypeVar("T")
 
 
 class Reporter:
-    """The loop's listener, of a run of `rows` over all epochs that has a `plan` if it is exact.
+    """The training loop's listener on rank 0.
 
-    As a context it closes the MLflow run with the right status.
+    Use it as a context manager: on exit it closes the MLflow run with the right status. Set
+    `killed` if a signal stopped the run.
+
+    Args:
+        settings: Tracking settings.
+        run_name: Name of the run in MLflow.
+        params: Config values by dotted key.
+        manifest: Manifest of the training dataset.
+        folder: Run folder.
+        total_rows: Rows that the run consumes over all epochs.
+        state: State that the run starts or resumes from.
+        facts: Properties of this start, such as world size and device.
+        plan: Plan of the training split, if there is one; a new run reports its row lengths.
     """
 
     def __init__(
         self,
-        config: Config,
+        settings: TrackSettings,
+        run_name: str,
+        params: Mapping[str, Any],
         manifest: Manifest,
         folder: RunFolder,
-        rows: int,
+        total_rows: int,
         state: TrainingState,
         facts: Mapping[str, Any],
         plan: Plan | None = None,
     ) -> None:
-        self.progress = ConsoleProgress(rows, state.rows, shown=True)
-        self.record = JsonlWriter(folder.metrics, state.step)
+        self.progress = ConsoleProgress(total_rows, state.rows, enabled=True)
+        self.metrics_file = JsonlWriter(folder.metrics, state.step)
         self.killed = False
         self._manifest = manifest
-        self._speed: dict[str, float] = {}
+        self._throughput: dict[str, float] = {}
         self.tracker = None
-        if config.track.enabled:
-            self.tracker = Tracker(config.track, folder.path, config, manifest, dict(facts))
+        if settings.enabled:
+            self.tracker = Tracker(settings, folder.path, run_name, params, manifest, dict(facts))
             if plan and not state.step:
-                self.tracker.histogram(plan)
+                self.tracker.log_length_histogram(plan)
 
     def __enter__(self) -> "Reporter":
         return self
@@ -56,20 +70,20 @@ class Reporter:
         trace: TracebackType | None,
     ) -> None:
         self.progress.close()
-        with suppress(OSError):  # a full disk; whatever ends the run says so
-            self.record.close()
+        with suppress(OSError):  # a full disk; the error that ends the run reports it
+            self.metrics_file.close()
         if self.tracker:
             failed = kind is not None and not issubclass(kind, (KeyboardInterrupt, SystemExit))
             killed = self.killed or (kind is not None and not failed)
             self.tracker.close("FAILED" if failed else "KILLED" if killed else "FINISHED")
 
     def update(self, step: int, rows: int, metrics: Mapping[str, float]) -> None:
-        self.progress.update(step, rows, {**metrics, **self._speed})
+        self.progress.update(step, rows, {**metrics, **self._throughput})
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         if "perf/tokens_per_s" in metrics:
-            self._speed = {"tokens_per_s": metrics["perf/tokens_per_s"]}
-        self.record.log(step, metrics)  # the tracker follows the file
+            self._throughput = {"tokens_per_s": metrics["perf/tokens_per_s"]}
+        self.metrics_file.log(step, metrics)  # the tracker follows this file
 
     def evaluated(
         self,
@@ -78,36 +92,44 @@ class Reporter:
         mistakes: list[Mistake],
         samples: Callable[[], list[Sample]],
     ) -> None:
-        figures = "  ".join(f"{k} {v:.4g}" for k, v in evaluation.metrics.items())
-        self.progress.say(f"step {step}  validation: {figures}")
+        metrics = "  ".join(f"{k} {v:.4g}" for k, v in evaluation.metrics.items())
+        self.progress.say(f"step {step}  validation: {metrics}")
         if self.tracker:
-            told = self._or_none("table of mistakes", lambda: [self._told(m) for m in mistakes])
-            pictured = [
-                Sample({name: _brief(value) for name, value in row.items()}, mistake.picture)
-                for row, mistake in zip(told, mistakes, strict=False)
-                if mistake.picture
+            rows = self._make_optional(
+                "table of mistakes", lambda: [self._table_row(mistake) for mistake in mistakes]
+            )
+            mistaken_images = [
+                Sample({name: _format(value) for name, value in row.items()}, mistake.image)
+                for row, mistake in zip(rows, mistakes, strict=False)
+                if mistake.image
             ]
-            pages = {"samples": self._or_none("samples", samples), "mistakes": pictured}
-            self.tracker.evaluation(step, evaluation, told, pages)
+            pages = {
+                "samples": self._make_optional("samples", samples),
+                "mistakes": mistaken_images,
+            }
+            self.tracker.log_evaluation(step, evaluation, rows, pages)
 
     def saving(self) -> None:
-        self.record.sync()
+        self.metrics_file.sync()
 
-    def _or_none(self, what: str, make: Callable[[], list[T]]) -> list[T]:
-        """What is made to be looked at, or nothing: a run does not end for want of it."""
+    def _make_optional(self, name: str, make: Callable[[], list[T]]) -> list[T]:
+        """Return `make()`, or print a line and return an empty list if it fails.
+
+        Reports for people to look at must never end a run.
+        """
         try:
             return make()
         except ModuleNotFoundError as error:
-            self.progress.say(f"no {what} in MLflow: reading them needs `{error.name}`")
+            self.progress.say(f"no {name} in MLflow: package `{error.name}` is not installed")
         except Exception as error:
-            self.progress.say(f"no {what} in MLflow: {type(error).__name__}: {error}")
+            self.progress.say(f"no {name} in MLflow: {type(error).__name__}: {error}")
         return []
 
-    def _told(self, mistake: Mistake) -> dict[str, Any]:
+    def _table_row(self, mistake: Mistake) -> dict[str, Any]:
         tokens = mistake.tokens
         text = {"text": self._manifest.decode("tokenizer", tokens)} if tokens else {}
-        return {**text, **mistake.shown, "loss": mistake.loss}
+        return {**text, **mistake.details, "loss": mistake.loss}
 
 
-def _brief(value: Any) -> str:
+def _format(value: Any) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)

@@ -1,4 +1,4 @@
-"""The speed and the shape of the updates, on one rank's clock."""
+"""Speed of training and share of padding, measured on one rank."""
 
 import resource
 import sys
@@ -8,11 +8,11 @@ from contextlib import contextmanager
 
 import torch
 
-from pipeline.stream.loader import Update
+from pipeline.stream.resumable import Update
 
 
 class Meter:
-    """Counts since the last reading, and the seconds of training so far without pauses."""
+    """Counts since the last reading, and the training time so far, pauses excluded."""
 
     def __init__(self, seconds: float = 0.0) -> None:
         self._before = seconds
@@ -21,12 +21,12 @@ class Meter:
 
     @property
     def seconds(self) -> float:
-        """Seconds of training, those of earlier sessions included."""
+        """Training time in seconds, earlier sessions of the run included."""
         return self._before + time.perf_counter() - self._since
 
     @contextmanager
     def pause(self) -> Iterator[None]:
-        """What happens inside is no training: evaluation, checkpoints."""
+        """Exclude the block from the training time: evaluation, checkpoints."""
         self._before = self.seconds
         try:
             yield
@@ -34,7 +34,7 @@ class Meter:
             self._since = time.perf_counter()
 
     def waits(self, updates: Iterator[Update]) -> Iterator[Update]:
-        """The same updates, the time spent waiting for them counted."""
+        """Yield the updates and measure the time spent waiting for them."""
         while True:
             start = time.perf_counter()
             update = next(updates, None)
@@ -44,13 +44,13 @@ class Meter:
             yield update
 
     def add(self, tokens: int, padded: int, norm: float) -> None:
-        """What an update did over all ranks: its tokens, without padding and with."""
+        """Add an update's counts over all ranks: tokens without padding, and with padding."""
         self._tokens += tokens
         self._padded += padded
         self._norm = norm
 
     def read(self, device: torch.device) -> dict[str, float]:
-        """The figures since the last reading, over all ranks where they can be known here."""
+        """Return the metrics since the last reading, over all ranks where this rank knows them."""
         seconds = max(self.seconds - self._start, 1e-9)
         metrics = {
             "optim/grad_norm": self._norm,
@@ -71,6 +71,6 @@ class Meter:
 
 
 def _peak_memory_mb() -> float:
-    """The greatest resident memory of this process so far (Linux counts in KiB, macOS in bytes)."""
+    """Return the peak resident memory of this process (Linux reports KiB, macOS bytes)."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 2**20 if sys.platform == "darwin" else peak / 2**10

@@ -1,4 +1,4 @@
-"""Which recurrent layers have states that are not finite."""
+"""Finds the recurrent layer whose states are not finite."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,10 +10,10 @@ from pipeline.models.layers.recurrent import Layer
 
 
 class NonfiniteDetector:
-    """Counts, layer by layer, the batches after which a state is not finite.
+    """Counts, for each recurrent layer, the batches after which a state is not finite.
 
-    It looks at the last states of the rows alone, a few numbers: not-a-number stays so to the end
-    of its row. Nothing here waits for the device.
+    Only the last state of each row is checked, a few numbers: not-a-number persists to the end of
+    its row. Nothing here waits for the device.
     """
 
     def __init__(self, model: nn.Module, device: torch.device) -> None:
@@ -24,13 +24,13 @@ class NonfiniteDetector:
             layer.register_forward_hook(self._count(number))
 
     def take(self) -> Tensor:
-        """[layers] the counts since it was last taken."""
+        """Return the counts [layers] since the last call."""
         counts = self._counts.clone()
         self._counts.zero_()
         return counts
 
     def first(self, counts: list[float]) -> str:
-        """The name of the first layer that was counted, or an empty string."""
+        """Return the name of the first layer with a count, or an empty string."""
         return next((name for name, n in zip(self.names, counts, strict=True) if n), "")
 
     def _count(self, number: int) -> Callable[..., None]:

@@ -1,14 +1,13 @@
-"""The training loop: updates until the epochs or the steps are done, or a signal comes."""
+"""The training loop: updates until the epochs or the steps are done, or a signal arrives."""
 
 import math
-import signal
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext
 from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -19,27 +18,28 @@ from pipeline.evaluation.evaluate import evaluate
 from pipeline.evaluation.sample_selection import SampleSelection
 from pipeline.evaluation.segment_merging import document_outputs
 from pipeline.models.dropout import draw_weight_masks
-from pipeline.optim import ema, optimizer, schedule
-from pipeline.run import checkpoint
+from pipeline.optim import optimizer, schedule
+from pipeline.optim.ema import update_average
 from pipeline.run.checkpoint import TrainingState
 from pipeline.runtime.precision import Precision
 from pipeline.runtime.process_group import World
 from pipeline.stream.batch import Batch
-from pipeline.stream.bptt import BpttStream
-from pipeline.stream.loader import Stream, Update, Updates
 from pipeline.stream.plan import Position
+from pipeline.stream.resumable import ResumableStream, Update, Updates
 from pipeline.tasks.sample import Sample
 from pipeline.tasks.task import Evaluation, Mistake, Task
+from pipeline.train.checkpointer import Checkpointer
 from pipeline.train.meter import Meter
 from pipeline.train.nonfinite import NonfiniteDetector
 from pipeline.train.settings import TrainSettings
+from pipeline.train.stop_signal import StopSignal
 
 
 class Listener(Protocol):
-    """What a run reports to, on rank 0."""
+    """Receives the events of a run, on rank 0."""
 
     def update(self, step: int, rows: int, metrics: Mapping[str, float]) -> None:
-        """After each update: rows consumed by the run, and the task's figures of this update."""
+        """After each update: rows that the run has consumed, and the metrics of this update."""
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         """Every `train.log_every` updates and after each evaluation."""
@@ -51,24 +51,24 @@ class Listener(Protocol):
         mistakes: list[Mistake],
         samples: Callable[[], list[Sample]],
     ) -> None:
-        """After each evaluation. `samples` asks the model, and takes its time."""
+        """After each evaluation. `samples` runs the model, which takes time."""
 
     def saving(self) -> None:
-        """Before a checkpoint is written: what was logged so far must outlive a crash."""
+        """Before a checkpoint is written: logged metrics must now survive a crash."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """What an update left on the device; reading it waits for the device."""
+    """Values that an update left on the device; reading them waits for the device."""
 
     step: int
     """The update's number; the run's first is 1."""
     rows: int
-    """Rows that the run has consumed with it."""
+    """Rows that the run has consumed, those of this update included."""
     update: Update
     values: Tensor
-    """Over all ranks: the task's sums, tokens, the same with padding, skipped rows, ranks that want
-    to stop, layers whose states are not finite; then the norm of the gradient."""
+    """Summed over all ranks: the task's sums, tokens, padded tokens, skipped rows, ranks that want
+    to stop, batches with non-finite states by layer; then the gradient norm."""
 
 
 class Trainer:
@@ -81,64 +81,57 @@ class Trainer:
         model: nn.Module,
         precision: Precision,
         world: World,
-        loader: Stream,
+        stream: ResumableStream,
         validation: Updates,
-        checkpoints: Path,
-        facts: Mapping[str, Any],
+        checkpointer: Checkpointer,
     ) -> None:
         self.settings, self.task, self.world, self.precision = settings, task, world, precision
-        self.loader, self.validation = loader, validation
-        self.checkpoints, self.facts = checkpoints, facts
+        self.stream, self.validation, self.checkpointer = stream, validation, checkpointer
         self.listener: Listener | None = None
-        """Set on rank 0 alone."""
-        self.watch = NonfiniteDetector(model, world.device)
-        self.model, self.wrapped = model, world.wrap(model)
-        self.average = deepcopy(model).requires_grad_(False) if settings.ema_decay else None
-        self.optimizer = optimizer.build(model, settings)
+        """Set on rank 0 only."""
+        self.nonfinite = NonfiniteDetector(model, world.device)
+        self.model, self.wrapped_model = model, world.wrap(model)
+        self.ema = deepcopy(model).requires_grad_(False) if settings.ema_decay else None
+        self.optimizer: torch.optim.Optimizer = optimizer.build(model, settings)
         self.scaler = precision.scaler()
         self.state = TrainingState(precision=precision.name)
-        self.total_rows = loader.rows_before(settings.epochs)
-        self.signal: int | None = None
-        self.rate = 0.0
-        """The last update's."""
+        self.total_rows = stream.rows_before(settings.epochs)
+        self.stop_signal = StopSignal()
+        self.learning_rate = 0.0
+        """Learning rate of the last update."""
         self._evaluation: tuple[int, Evaluation] | None = None
-        self._shown = SampleSelection(task)
+        self._samples = SampleSelection(task)
         self._pending: Result | None = None
         self._stop = False
-        self._saved = 0
         self._meter = Meter()
 
-    def restore(self, path: Path, state: TrainingState) -> None:
-        """Stand where the checkpoint stands; one of another run does not count as saved here."""
-        carried = checkpoint.load_all(path, self.model, self.optimizer, self.average)
-        if carried is not None and isinstance(self.loader, BpttStream):
-            self.task.carry(self.loader.own(carried).to(self.world.device))
-        self.scaler.load_state_dict(state.scaler)
-        self.state = state
-        self._saved = state.step if path.parent.resolve() == self.checkpoints.resolve() else 0
-        self._meter = Meter(state.seconds)
+    def restore(self, path: Path) -> None:
+        """Resume from a checkpoint."""
+        self.checkpointer.restore(path, self)
+        self._meter = Meter(self.state.seconds)
 
     @property
-    def used(self) -> nn.Module:
-        """The model to evaluate: that of the averaged weights if there are such."""
-        return self.model if self.average is None else self.average
+    def evaluated_model(self) -> nn.Module:
+        """The model to evaluate: the one with the EMA weights if there is one."""
+        return self.model if self.ema is None else self.ema
 
     @property
     def parameters(self) -> int:
+        """Number of parameters."""
         return sum(parameter.numel() for parameter in self.model.parameters())
 
     def train(self) -> str:
-        """Run until the end and return why it ended: epochs, max_steps, patience or signal."""
-        with self._signals():
-            while not (reason := self.ended()):
-                self._epoch()
-            self._save_the_last()
+        """Train to the end; return why it ended: epochs, max_steps, patience or signal."""
+        with self.stop_signal.handled():
+            while not (reason := self.end_reason()):
+                self._train_epoch()
+            self._save_if_needed()
         return reason
 
-    def ended(self) -> str:
-        """Why there is nothing more to do, or an empty string."""
+    def end_reason(self) -> str:
+        """Return why training has ended, or an empty string."""
         settings, state = self.settings, self.state
-        if state.position.epoch >= settings.epochs:
+        if self.stream.position.epoch >= settings.epochs:
             return "epochs"
         if settings.patience and state.stale >= settings.patience:
             return "patience"
@@ -146,108 +139,130 @@ class Trainer:
             return "max_steps"
         return "signal" if self._stop else ""
 
-    def _epoch(self) -> None:
-        """Updates to the end of the epoch, or of the run."""
-        epoch = self.state.position.epoch
-        with closing(self.loader.prefetched(self.state.position)) as updates:
+    def _train_epoch(self) -> None:
+        """Do the remaining updates of the epoch, or of the run."""
+        epoch = self.stream.position.epoch
+        with closing(self.stream.remaining()) as updates:
             for update in self._meter.waits(updates):
                 result = self._update(update)
                 self._settle()
                 self._pending = result
-                self._at_boundaries(epoch_ends=self.state.position.epoch > epoch)
-                if self.ended():  # save first: the stream may take its time to close
-                    self._save_the_last()
+                self._at_boundaries(epoch_ends=self.stream.position.epoch > epoch)
+                if self.end_reason():  # save first: closing the stream may take time
+                    self._save_if_needed()
                     break
 
     def _update(self, update: Update) -> Result:
-        """One step of the optimizer. Nothing in here waits for the device."""
-        state, settings = self.state, self.settings
-        share = update.rows / self.world.size
-        draw_weight_masks(self.model, settings.seed, state.step)
-        sums = torch.zeros(len(self.task.sums), dtype=torch.float64, device=self.world.device)
-        for i, batch in enumerate(update.batches, 1):
-            with self._unsynced(delays=i < len(update.batches)):
-                with self.precision.autocast():
-                    part = self.task.loss(self.wrapped, batch.to(self.world.device))
-                self.scaler.scale(part[0] / share).backward()
-            sums += part.detach()
+        """Do one optimizer step. Nothing here waits for the device."""
+        draw_weight_masks(self.model, self.settings.seed, self.state.step)
+        sums = self._accumulate_gradients(update)
+        counts = [
+            update.tokens,
+            update.padded_tokens,
+            update.skipped,
+            self.stop_signal.number is not None,
+        ]
+        local = torch.cat([sums, torch.tensor(counts).to(sums), self.nonfinite.take()])
+        values = self.world.sum(local)
+        norm = self._optimizer_step(update, values[1])
+        state = self.state
+        state.step += 1
+        if self.ema is not None:
+            update_average(self.ema, self.model, self.settings.ema_decay, state.step)
+        state.rows += update.rows
+        state.schedule_rows += update.rows
+        self.stream.advance(update)
+        return Result(state.step, state.rows, update, torch.cat([values, norm.double()[None]]))
 
-        told = [update.tokens, update.padded_tokens, update.skipped, self.signal is not None]
-        told_here = torch.tensor(told).to(sums)
-        values = self.world.sum(torch.cat([sums, told_here, self.watch.take()]))
+    def _accumulate_gradients(self, update: Update) -> Tensor:
+        """Run all batches of an update forward and backward; return the task's sums."""
+        rows_per_rank = update.rows / self.world.size
+        sums = torch.zeros(len(self.task.sum_names), dtype=torch.float64, device=self.world.device)
+        for i, batch in enumerate(update.batches, 1):
+            with self._gradient_sync(enabled=i == len(update.batches)):
+                with self.precision.autocast():
+                    batch_sums = self.task.loss(self.wrapped_model, batch.to(self.world.device))
+                self.scaler.scale(batch_sums[0] / rows_per_rank).backward()
+            sums += batch_sums.detach()
+        return sums
+
+    def _optimizer_step(self, update: Update, weight: Tensor) -> Tensor:
+        """Scale and clip the gradients and step; return their norm before clipping.
+
+        The gradients are a mean over ranks of sums / rows_per_rank; the loss's divisor is `weight`,
+        the task's second sum over all ranks.
+        """
+        state, settings = self.state, self.settings
         done = (state.schedule_rows + update.rows) / self.total_rows
-        epochs = state.rows / self.loader.rows_before(1)
-        self.rate = schedule.set_rates(self.optimizer, settings, done, epochs)
-        # The gradient is a mean over ranks of sums / share; its divisor must be the global count.
-        factor = (update.rows / values[1].clamp(min=1)).float()  # 0: every row was skipped
+        epochs = state.rows / self.stream.rows_before(1)
+        self.learning_rate = schedule.set_rates(self.optimizer, settings, done, epochs)
+        factor = (update.rows / weight.clamp(min=1)).float()  # 0 if every row was skipped
         norm = optimizer.step(
             self.model, self.optimizer, self.scaler, factor, settings.max_grad_norm
         )
         self.optimizer.zero_grad(set_to_none=True)
+        return norm
 
-        state.step += 1
-        if self.average is not None:
-            ema.update_average(self.average, self.model, settings.ema_decay, state.step)
-        state.rows += update.rows
-        state.schedule_rows += update.rows
-        state.position = update.after
-        return Result(state.step, state.rows, update, torch.cat([values, norm.double()[None]]))
-
-    def _unsynced(self, *, delays: bool) -> AbstractContextManager[None]:
-        """Where gradients add up on each rank, to be averaged with those of a later batch."""
-        if delays and isinstance(self.wrapped, DistributedDataParallel):
-            return self.wrapped.no_sync()
+    def _gradient_sync(self, *, enabled: bool) -> AbstractContextManager[None]:
+        """Average gradients over the ranks, or only add them up on each rank."""
+        if not enabled and isinstance(self.wrapped_model, DistributedDataParallel):
+            return self.wrapped_model.no_sync()
         return nullcontext()
 
     def _settle(self) -> None:
-        """Read the result of the update before, which the device has done by now."""
+        """Read the result of the previous update, which the device has finished by now."""
         if self._pending is None:
             return
         step, rows, update = self._pending.step, self._pending.rows, self._pending.update
-        *told, norm = self._pending.values.tolist()
-        split = len(self.task.sums)
-        sums, (tokens, padded, skipped, stops, *broken) = told[:split], told[split:]
+        *values, norm = self._pending.values.tolist()
+        split = len(self.task.sum_names)
+        sums, (tokens, padded, skipped, stops, *nonfinite) = values[:split], values[split:]
         self._pending = None
+        self._check_finite(step, sums[0], nonfinite, norm)
         state = self.state
-        if not math.isfinite(sums[0]):
-            layer = self.watch.first(broken)
-            where = f"the states of {layer} are not finite" if layer else f"the loss is {sums[0]}"
-            raise self._diverged(step, where)
         if not math.isfinite(norm):
-            if not self.scaler.is_enabled():
-                raise self._diverged(step, f"the norm of the gradient is {norm}")
-            state.schedule_rows -= update.rows  # the scaler skipped this one
+            state.schedule_rows -= update.rows  # the scaler skipped this update
         state.since_log = [
             a + b for a, b in zip(state.since_log or [0.0] * len(sums), sums, strict=True)
         ]
         self._stop = self._stop or stops > 0
         state.tokens += int(tokens)
         self._meter.add(int(tokens), int(padded), norm)
-        self._skip(int(skipped))
+        self._count_skipped(int(skipped))
         if self.listener:
             self.listener.update(step, rows, self.task.metrics(sums) if sums[1] else {})
 
-    def _skip(self, rows: int) -> None:
+    def _check_finite(self, step: int, loss: float, nonfinite: list[float], norm: float) -> None:
+        """Raise TrainingError if the loss is not finite, or the gradient norm without a scaler."""
+        if not math.isfinite(loss):
+            layer = self.nonfinite.first(nonfinite)
+            reason = f"the states of {layer} are not finite" if layer else f"the loss is {loss}"
+        elif not math.isfinite(norm) and not self.scaler.is_enabled():
+            reason = f"the gradient norm is {norm}"
+        else:
+            return
+        raise TrainingError(
+            f"step {step}: {reason}, so training cannot continue; start a new run in another "
+            f"run.dir with a lower train.lr or train.max_grad_norm, or with train.precision=fp32 "
+            f"(checkpoints up to step {self.checkpointer.saved_step} stay in "
+            f"{self.checkpointer.folder.checkpoints})"
+        )
+
+    def _count_skipped(self, rows: int) -> None:
         """Count rows of damaged blocks. Raises TrainingError when there are too many."""
         self.state.skipped += rows
         if rows:
-            of = max(self.state.rows, self.loader.rows_before(1))
-            self._check_skipped(self.state.skipped, of)
+            total = max(self.state.rows, self.stream.rows_before(1))
+            self._check_skipped(self.state.skipped, total)
 
-    def _check_skipped(self, rows: int, of: int) -> None:
-        limit = self.loader.settings.max_corrupt_ratio
-        if rows > limit * of:
+    def _check_skipped(self, rows: int, total: int) -> None:
+        limit = self.stream.settings.max_corrupt_ratio
+        if rows > limit * total:
             raise TrainingError(
-                f"stream.max_corrupt_ratio={limit}: {rows:,} rows of damaged blocks were skipped, of "
-                f"{of:,}; mend the shards that the warnings name, or raise stream.max_corrupt_ratio"
+                f"stream.max_corrupt_ratio={limit}: {rows:,} of {total:,} rows are in damaged "
+                f"blocks and were skipped; repair the shards that the warnings name, or raise "
+                f"stream.max_corrupt_ratio"
             )
-
-    def _diverged(self, step: int, what: str) -> TrainingError:
-        return TrainingError(
-            f"step {step}: {what}, training cannot go on; start anew in another run.dir with a "
-            f"lower train.lr or train.max_grad_norm, or with train.precision=fp32 (checkpoints up to step "
-            f"{self._saved} stay in {self.checkpoints})"
-        )
 
     def _at_boundaries(self, *, epoch_ends: bool) -> None:
         """Log, evaluate and save where they are due."""
@@ -263,12 +278,12 @@ class Trainer:
         if logs:
             self._log()
         if evaluates:
-            self._judge(self.evaluate())
+            self._update_best(self.evaluate())
         if saves:
             self._save()
 
     def evaluate(self) -> Evaluation:
-        """Figures on the validation split, logged under `val/`."""
+        """Evaluate the validation split and log the metrics under `val/`."""
         skipped = torch.zeros(1, dtype=torch.float64, device=self.world.device)
 
         def batches(updates: Iterable[Update]) -> Iterator[Batch]:
@@ -277,38 +292,45 @@ class Trainer:
                 yield from update.batches
 
         with self._meter.pause():
+            model = self.evaluated_model
             with closing(self.validation.prefetched(Position())) as updates:
-                given = batches(updates)
+                inputs = batches(updates)
                 if self.listener:
-                    given = self._shown.passing(given)
-                rows = document_outputs(self.task, self.used, given, self.precision, self.world)
-                evaluation, mistakes = evaluate(self.task, rows, self.world)
-            lost = int(self.world.sum(skipped))
-            self._check_skipped(lost, lost + int(evaluation.metrics["examples"]))
-            if not evaluation.metrics["examples"]:
-                raise TrainingError(
-                    f"none of the {lost:,} rows of the validation split can be read, so nothing "
-                    f"says how good the model is; prepare it anew"
-                )
+                    inputs = self._samples.observe(inputs)
+                outputs = document_outputs(self.task, model, inputs, self.precision, self.world)
+                evaluation, mistakes = evaluate(self.task, outputs, self.world)
+            self._check_validation(int(self.world.sum(skipped)), evaluation)
             step = self.state.step
             self._evaluation = (step, evaluation)
             if self.listener:
-                metrics = {f"val/{k}": v for k, v in evaluation.metrics.items()}
+                metrics = {f"val/{name}": value for name, value in evaluation.metrics.items()}
+                lost = int(skipped)
                 self.listener.log(step, metrics | ({"val/skipped_rows": lost} if lost else {}))
-                samples = partial(self._shown.samples, self.used, self.precision)
+                samples = partial(self._samples.samples, model, self.precision)
                 self.listener.evaluated(step, evaluation, mistakes, samples)
         return evaluation
 
+    def _check_validation(self, skipped: int, evaluation: Evaluation) -> None:
+        """Raise TrainingError if too many rows, or all of them, could not be read."""
+        self._check_skipped(skipped, skipped + int(evaluation.metrics["examples"]))
+        if not evaluation.metrics["examples"]:
+            raise TrainingError(
+                f"none of the {skipped:,} rows of the validation split can be read, so the model "
+                f"cannot be evaluated; prepare the dataset again"
+            )
+
     def last_evaluation(self) -> Evaluation:
-        """Figures on the validation split as the model stands now."""
+        """Return the evaluation of the current weights."""
         if self._evaluation and self._evaluation[0] == self.state.step:
             return self._evaluation[1]
         return self.evaluate()
 
-    def _judge(self, evaluation: Evaluation) -> None:
-        """Keep count of the best evaluation and of those since. Of equal ones that of less loss is
-        better: BLEU is 0 until four words in a row are right."""
-        state, value = self.state, evaluation.metrics[self.task.best]
+    def _update_best(self, evaluation: Evaluation) -> None:
+        """Compare an evaluation with the best one so far.
+
+        Among equal values the lower loss is better: BLEU is 0 until four words in a row are right.
+        """
+        state, value = self.state, evaluation.metrics[self.task.best_metric]
         loss, sign = evaluation.metrics["loss"], -1 if self.task.lower_is_better else 1
         if state.best is None or (sign * value, -loss) > (sign * state.best, -state.best_loss):
             state.best, state.best_loss = value, loss
@@ -321,8 +343,8 @@ class Trainer:
         metrics: dict[str, float] = {}
         if state.since_log[1]:  # else every row was skipped
             metrics = {f"train/{k}": v for k, v in self.task.metrics(state.since_log).items()}
-        metrics["optim/lr"] = self.rate
-        metrics["progress/epoch"] = state.rows / self.loader.rows_before(1)
+        metrics["optim/lr"] = self.learning_rate
+        metrics["progress/epoch"] = state.rows / self.stream.rows_before(1)
         metrics["progress/rows"] = state.rows
         metrics["progress/skipped_rows"] = state.skipped
         metrics |= self._meter.read(self.world.device)
@@ -330,53 +352,14 @@ class Trainer:
         if self.listener:
             self.listener.log(state.step, metrics)
 
-    def _save_the_last(self) -> None:
-        if self._saved != self.state.step:
+    def _save_if_needed(self) -> None:
+        if self.checkpointer.saved_step != self.state.step:
             self._save()
 
     def _save(self) -> None:
         self._settle()
-        state = self.state
-        state.seconds, state.scaler = self._meter.seconds, self.scaler.state_dict()
+        self.state.seconds = self._meter.seconds
         with self._meter.pause():
-            windows = self.world.gather(state.position.window)  # ranks may read shards of their own
-            carried = self._carried()
-            state.position = replace(state.position, window=min(windows))
-            if self.world.first:
-                if self.listener:
-                    self.listener.saving()
-                checkpoint.save(
-                    self.checkpoints,
-                    state,
-                    self.model,
-                    self.optimizer,
-                    self.average,
-                    carried,
-                    facts=self.facts,
-                    keep=self.settings.keep_checkpoints,
-                )
-        self._saved = state.step
-
-    def _carried(self) -> Tensor | None:
-        """What the task carries along, of the lanes of all ranks in their order."""
-        own = self.task.carried()
-        if own is None or not isinstance(self.loader, BpttStream):
-            return None
-        parts = self.world.gather(self.loader.by_lane(own).float().cpu())
-        return torch.cat(parts)
-
-    @contextmanager
-    def _signals(self) -> Iterator[None]:
-        """On the first of these signals end after an update; on a second one die at once."""
-
-        def note(number: int, frame: object) -> None:
-            self.signal = number
-            signal.signal(number, signal.SIG_DFL)
-
-        numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
-        before = [signal.signal(number, note) for number in numbers]
-        try:
-            yield
-        finally:
-            for number, handler in zip(numbers, before, strict=True):
-                signal.signal(number, handler)
+            if self.listener:
+                self.listener.saving()
+            self.checkpointer.save(self)

@@ -16,6 +16,6 @@ def make(tmp_path: Path) -> Callable[..., Manifest]:
     """Return a function that prepares a dataset in the test's folder."""
 
     def make(**changes: Any) -> Manifest:
-        return prepare(settings_in(tmp_path, **changes), FIELDS, lambda line: None)
+        return prepare(settings_in(tmp_path, **changes), FIELDS)
 
     return make

@@ -1,4 +1,4 @@
-"""What a person is shown: the same few rows after each evaluation, at no cost to the run."""
+"""Samples show the same few rows after each evaluation and do not change the run's results."""
 
 import json
 from pathlib import Path
@@ -19,13 +19,13 @@ from tests.helpers.processes import command, finish, losses, start
 FP32 = Precision("fp32", torch.device("cpu"))
 
 
-class Told(Tagging):
-    """Says of each row its key and what it holds."""
+class EchoTask(Tagging):
+    """Shows each row's key and content."""
 
     def __init__(self) -> None:
         pass
 
-    def show(self, model: nn.Module, batch: Batch) -> list[Sample]:
+    def samples(self, model: nn.Module, batch: Batch) -> list[Sample]:
         assert not model.training
         assert not torch.is_grad_enabled()
         return [
@@ -37,40 +37,40 @@ class Told(Tagging):
         ]  # fmt: skip
 
 
-def batch(keys: list[int], length: int, filling: int = 0) -> Batch:
-    """Rows that hold their key, as many as it says and one more, and a table of twice as much."""
+def batch(keys: list[int], length: int, padding_rows: int = 0) -> Batch:
+    """Rows with key k that repeat k at most k + 1 times, and a table column with pairs (k, 2k)."""
     lengths = torch.tensor([min(abs(key) + 1, length) for key in keys])
-    inside = torch.arange(length) < lengths[:, None]
-    tokens = torch.tensor(keys)[:, None] * inside
+    valid = torch.arange(length) < lengths[:, None]
+    tokens = torch.tensor(keys)[:, None] * valid
     weights = torch.ones(len(keys))
-    weights[len(keys) - filling :] = 0
+    weights[len(keys) - padding_rows :] = 0
     table = torch.stack([tokens, 2 * tokens], -1)
     return Batch({"tokens": tokens, "table": table}, lengths, weights, torch.tensor(keys))
 
 
-def test_rows_of_the_least_keys_are_shown_whatever_batches_they_came_in() -> None:
-    shown, model = SampleSelection(Told(), rows=4), nn.Linear(1, 1).train()
-    first = [batch([5, 3], 6), batch([1, -9, 8, -30], 4, filling=1), batch([2], 3)]
-    assert shown.samples(model, FP32) == []
-    assert list(shown.passing(first)) == first
-    samples = shown.samples(model, FP32)
+def test_rows_with_the_smallest_keys_are_shown_regardless_of_their_batches() -> None:
+    selection, model = SampleSelection(EchoTask(), rows=4), nn.Linear(1, 1).train()
+    first = [batch([5, 3], 6), batch([1, -9, 8, -30], 4, padding_rows=1), batch([2], 3)]
+    assert selection.samples(model, FP32) == []
+    assert list(selection.observe(first)) == first
+    samples = selection.samples(model, FP32)
     assert [sample.texts["key"] for sample in samples] == ["-9", "1", "2", "3"]
-    assert samples[1].texts["row"] == "[1, 1, 0, 0, 0, 0]"  # as wide as the widest
+    assert samples[1].texts["row"] == "[1, 1, 0, 0, 0, 0]"  # padded to the longest row
     assert samples[2].texts["table"] == "[[2, 4], [2, 4], [2, 4]]"
     assert model.training
-    list(shown.passing([batch([-50], 1)]))  # a later evaluation
-    assert shown.samples(model, FP32) == samples
+    list(selection.observe([batch([-50], 1)]))  # a later evaluation
+    assert selection.samples(model, FP32) == samples
 
 
-def test_an_evaluation_that_was_cut_short_is_looked_through_anew() -> None:
-    shown = SampleSelection(Told(), rows=2)
-    next(shown.passing([batch([1], 1), batch([2], 1)]))
-    list(shown.passing([batch([4], 1), batch([3], 1)]))
-    samples = shown.samples(nn.Linear(1, 1), FP32)
+def test_selection_restarts_after_an_interrupted_evaluation() -> None:
+    selection = SampleSelection(EchoTask(), rows=2)
+    next(selection.observe([batch([1], 1), batch([2], 1)]))
+    list(selection.observe([batch([4], 1), batch([3], 1)]))
+    samples = selection.samples(nn.Linear(1, 1), FP32)
     assert [sample.texts["key"] for sample in samples] == ["3", "4"]
 
 
-KEYS = {
+TEXT_NAMES = {
     "tagging": {"true", "predicted"},
     "translation": {"source", "translation", "reference"},
     "language_modeling": {"given", "continuation"},
@@ -78,33 +78,35 @@ KEYS = {
 }
 
 
-@pytest.mark.parametrize("case", KEYS, indirect=True)
-def test_a_run_that_shows_samples_is_the_run_that_does_not(
+@pytest.mark.parametrize("case", TEXT_NAMES, indirect=True)
+def test_showing_samples_does_not_change_the_losses(
     case: list[str], tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
-    """Its losses are the same to the last bit, and each evaluation shows the same rows."""
-    few = ["train.max_steps=6", "train.evaluate_every=2", "train.log_every=1", "model.dropout=0.3"]
+    """The losses are bit-identical, and each evaluation shows the same rows."""
+    training = [
+        "train.max_steps=6", "train.evaluate_every=2", "train.log_every=1", "model.dropout=0.3",
+    ]  # fmt: skip
     for name, tracked in (("plain", "false"), ("tracked", "true")):
-        own = [f"run.dir={tmp_path}/{name}", f"track.enabled={tracked}"]
-        where = [f"track.uri=sqlite:///{tmp_path}/mlflow.db", "track.system_metrics=false"]
-        status, _, err = finish(start(command(*case, *few, *own, *where), cwd=tmp_path))
+        run = [f"run.dir={tmp_path}/{name}", f"track.enabled={tracked}"]
+        mlflow = [f"track.uri=sqlite:///{tmp_path}/mlflow.db", "track.system_metrics=false"]
+        status, _, err = finish(start(command(*case, *training, *run, *mlflow), cwd=tmp_path))
         assert status == 0, err
         assert "no samples" not in err
     assert losses(tmp_path / "plain") == losses(tmp_path / "tracked")
     paths = sorted((tmp_path / "tracked" / "reports").glob("step-*.json"))
     reports = [json.loads(path.read_text()) for path in paths]
     assert [report["step"] for report in reports] == [2, 4, 6]
-    found = [SAMPLES.validate_python(report["pages"]["samples"]) for report in reports]
-    expected = KEYS[request.node.callspec.params["case"]]
-    assert all(set(sample.texts) == expected for samples in found for sample in samples)
-    assert 4 <= len(found[0]) <= 9
-    given = sorted(expected - {"translation", "continuation", "caption", "predicted"})
+    shown = [SAMPLES.validate_python(report["pages"]["samples"]) for report in reports]
+    expected = TEXT_NAMES[request.node.callspec.params["case"]]
+    assert all(set(sample.texts) == expected for samples in shown for sample in samples)
+    assert 4 <= len(shown[0]) <= 9
+    input_names = sorted(expected - {"translation", "continuation", "caption", "predicted"})
 
-    def rows(samples: list[Sample]) -> list[str]:
-        return [_plain(sample.texts[name]) for sample in samples for name in given]
+    def inputs(samples: list[Sample]) -> list[str]:
+        return [_to_text(sample.texts[name]) for sample in samples for name in input_names]
 
-    assert rows(found[0]) == rows(found[1]) == rows(found[2])
+    assert inputs(shown[0]) == inputs(shown[1]) == inputs(shown[2])
 
 
-def _plain(text: str | list[TextSpan]) -> str:
-    return text if isinstance(text, str) else " ".join(piece.text for piece in text)
+def _to_text(text: str | list[TextSpan]) -> str:
+    return text if isinstance(text, str) else " ".join(span.text for span in text)

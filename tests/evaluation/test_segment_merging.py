@@ -1,4 +1,4 @@
-"""A document in segments is evaluated as one, wherever its segments fall."""
+"""Segments of a document are evaluated as one document, in whatever batches and ranks they are."""
 
 import json
 from collections.abc import Iterator
@@ -18,17 +18,17 @@ from pipeline.stream.batch import Batch
 from tests.helpers import segments
 from tests.helpers.processes import REPOSITORY, finish, start, torchrun
 
-ALONE = World(0, 1, torch.device("cpu"))
-FP32 = Precision("fp32", ALONE.device)
+SINGLE = World(0, 1, torch.device("cpu"))
+FP32 = Precision("fp32", SINGLE.device)
 
 
 @pytest.fixture(scope="module")
-def judged() -> dict[str, Any]:
-    return segments.judge(ALONE, seed=0)
+def evaluated() -> dict[str, Any]:
+    return segments.judge(SINGLE, seed=0)
 
 
 def probabilities() -> np.ndarray:
-    """[D, C] of the toy's documents, said again in the simplest way."""
+    """[documents, classes] expected for the toy corpus, computed in the simplest way."""
     scores = segments.ByFirstToken().scores.detach().double().softmax(-1).numpy()
     return np.array(
         [
@@ -38,63 +38,65 @@ def probabilities() -> np.ndarray:
     )
 
 
-def test_the_figures_are_of_documents(judged: dict[str, Any]) -> None:
+def test_metrics_count_documents_not_segments(evaluated: dict[str, Any]) -> None:
     label = [label for _, label in segments.corpus()]
     expected = probabilities()
     guess = expected.argmax(-1)
-    metrics = judged["metrics"]
+    metrics = evaluated["metrics"]
     assert metrics["examples"] == segments.DOCUMENTS
     assert metrics["loss"] == pytest.approx(log_loss(label, expected), rel=1e-9)
     assert metrics["accuracy"] == pytest.approx((guess == label).mean())
     assert metrics["macro_f1"] == pytest.approx(f1_score(label, guess, average="macro"))
-    assert judged["table"] == confusion_matrix(label, guess).tolist()
+    assert evaluated["confusion"] == confusion_matrix(label, guess).tolist()
 
 
-def test_a_wrong_average_would_show() -> None:
-    """The toy tells the mean by tokens from the plain mean and from the first segment."""
+def test_the_toy_corpus_reveals_a_wrong_average() -> None:
+    """Averaging by tokens differs from the unweighted mean and from the first segment."""
     scores = segments.ByFirstToken().scores.detach().softmax(-1).numpy()
-    plain = [np.mean([scores[s[0]] for s in d], axis=0).argmax() for d, _ in segments.corpus()]
+    unweighted = [np.mean([scores[s[0]] for s in d], axis=0).argmax() for d, _ in segments.corpus()]
     first = [scores[d[0][0]].argmax() for d, _ in segments.corpus()]
     guess = probabilities().argmax(-1)
-    assert (guess != plain).sum() > 3
+    assert (guess != unweighted).sum() > 3
     assert (guess != first).sum() > 3
 
 
-def test_mistakes_are_documents_with_all_their_tokens(judged: dict[str, Any]) -> None:
+def test_mistakes_hold_all_tokens_of_the_document(evaluated: dict[str, Any]) -> None:
     wrong = [
-        (-np.log(said[label]), [token for segment in document for token in segment])
-        for (document, label), said in zip(segments.corpus(), probabilities(), strict=True)
-        if said.argmax() != label
+        (-np.log(prediction[label]), [token for segment in document for token in segment])
+        for (document, label), prediction in zip(segments.corpus(), probabilities(), strict=True)
+        if prediction.argmax() != label
     ]
     worst = sorted(wrong, reverse=True)[:50]
-    assert [m["tokens"] for m in judged["mistakes"]] == [tokens for _, tokens in worst]
-    assert [m["loss"] for m in judged["mistakes"]] == pytest.approx([loss for loss, _ in worst])
+    assert [m["tokens"] for m in evaluated["mistakes"]] == [tokens for _, tokens in worst]
+    assert [m["loss"] for m in evaluated["mistakes"]] == pytest.approx([loss for loss, _ in worst])
 
 
 @pytest.mark.parametrize("seed", [1, 2])
-def test_the_order_of_rows_bears_on_nothing(judged: dict[str, Any], seed: int) -> None:
-    check_equal(segments.judge(ALONE, seed), judged)
+def test_results_do_not_depend_on_the_order_of_rows(evaluated: dict[str, Any], seed: int) -> None:
+    check_equal(segments.judge(SINGLE, seed), evaluated)
 
 
 @pytest.mark.parametrize("world", [2, 3])
-def test_the_world_size_bears_on_nothing(judged: dict[str, Any], world: int) -> None:
-    script = str(REPOSITORY / "tests" / "train" / "segments.py")
+def test_results_do_not_depend_on_the_number_of_ranks(
+    evaluated: dict[str, Any], world: int
+) -> None:
+    script = str(REPOSITORY / "tests" / "helpers" / "segments.py")
     status, out, err = finish(start(torchrun(script, "3", nproc=world)))
     assert status == 0, err
-    check_equal(json.loads(out), judged)
+    check_equal(json.loads(out), evaluated)
 
 
-def check_equal(found: dict[str, Any], expected: dict[str, Any]) -> None:
-    """All is equal but the loss, a sum whose order differs, and that to the last digits."""
-    losses = [part["metrics"]["loss"] for part in (found, expected)]
+def check_equal(actual: dict[str, Any], expected: dict[str, Any]) -> None:
+    """All is equal, except that the order of summation may change the last digits of the loss."""
+    losses = [part["metrics"]["loss"] for part in (actual, expected)]
     assert losses[0] == pytest.approx(losses[1], rel=1e-14)
-    assert found["metrics"] | {"loss": 0} == expected["metrics"] | {"loss": 0}
-    assert found["table"] == expected["table"]
-    assert found["mistakes"] == expected["mistakes"]
+    assert actual["metrics"] | {"loss": 0} == expected["metrics"] | {"loss": 0}
+    assert actual["confusion"] == expected["confusion"]
+    assert actual["mistakes"] == expected["mistakes"]
 
 
-class Tags:
-    """A task that says something of each token."""
+class TokenTask:
+    """A task whose outputs are per token."""
 
     per_row_fields = ()
 
@@ -102,45 +104,46 @@ class Tags:
         return torch.stack([batch.columns["tokens"], batch.columns["tokens"] % 5], -1).double()
 
 
-def test_what_is_said_of_tokens_is_put_end_to_end() -> None:
-    whole = {
+def test_outputs_per_token_are_concatenated() -> None:
+    documents = {
         7 * number: [token for segment in document for token in segment]
         for number, (document, _) in enumerate(segments.corpus())
     }
-    found = {}
+    merged = {}
     rows = segments.batches(0, 1, seed=0)
-    for outputs, batch in document_outputs(Tags(), nn.Identity(), rows, FP32, ALONE):
+    for outputs, batch in document_outputs(TokenTask(), nn.Identity(), rows, FP32, SINGLE):
         assert OUTPUTS not in batch.columns
         for row in torch.nonzero(batch.weights).flatten().tolist():
-            said = outputs[row, : batch.lengths[row]]
-            assert said[:, 0].tolist() == batch.columns["tokens"][row, : len(said)].tolist()
-            assert said[:, 1].tolist() == (said[:, 0] % 5).tolist()
-            found[int(batch.columns["document"][row])] = said[:, 0].int().tolist()
-    assert found == whole
+            values = outputs[row, : batch.lengths[row]]
+            assert values[:, 0].tolist() == batch.columns["tokens"][row, : len(values)].tolist()
+            assert values[:, 1].tolist() == (values[:, 0] % 5).tolist()
+            merged[int(batch.columns["document"][row])] = values[:, 0].int().tolist()
+    assert merged == documents
 
 
-def test_rows_of_a_corpus_that_was_not_split_pass_as_they_are() -> None:
+def test_batches_of_a_corpus_without_segments_are_unchanged() -> None:
     names = ("tokens", "label")
 
-    def plain() -> Iterator[Batch]:
+    def unsplit() -> Iterator[Batch]:
         for batch in segments.batches(0, 1, seed=0):
             yield replace(batch, columns={name: batch.columns[name] for name in names})
 
-    passed = [batch for _, batch in document_outputs(Tags(), nn.Identity(), plain(), FP32, ALONE)]
-    assert len(passed) == len(list(plain()))
-    for found, given in zip(passed, plain(), strict=True):
-        assert torch.equal(found.weights, given.weights)
-        assert torch.equal(found.columns["tokens"], given.columns["tokens"])
+    outputs = document_outputs(TokenTask(), nn.Identity(), unsplit(), FP32, SINGLE)
+    outcome = [batch for _, batch in outputs]
+    assert len(outcome) == len(list(unsplit()))
+    for batch, original in zip(outcome, unsplit(), strict=True):
+        assert torch.equal(batch.weights, original.weights)
+        assert torch.equal(batch.columns["tokens"], original.columns["tokens"])
 
 
-def test_the_model_is_left_as_it_was() -> None:
+def test_the_model_keeps_its_training_mode() -> None:
     for training in (True, False):
         model = nn.Linear(1, 1).train(training)
-        seen = [
+        modes = [
             (model.training, outputs.requires_grad)
             for outputs, _ in document_outputs(
-                Tags(), model, segments.batches(0, 1, 0), FP32, ALONE
+                TokenTask(), model, segments.batches(0, 1, 0), FP32, SINGLE
             )
         ]
-        assert set(seen) == {(False, False)}
+        assert set(modes) == {(False, False)}
         assert model.training == training

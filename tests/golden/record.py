@@ -39,7 +39,7 @@ def golden_values(task: str, folder: Path) -> dict[str, Any]:
     case.write(folder / case.file, case.rows)
     overrides = [*small(folder, task), *TRAINING, f"run.dir={folder}/run"]
     settings = config.load(None, overrides)
-    prepare(settings.corpus, tasks.get(task).fields(settings.corpus), lambda line: None)
+    prepare(settings.corpus, tasks.get(task).fields(settings.corpus))
     manifest = open_dataset(settings.corpus.shards)
     loader, _ = streams(settings, manifest, [], World(0, 1, torch.device("cpu")))
     train(settings)

@@ -1,4 +1,4 @@
-"""Raw files in every format, and the contents of the dataset that was prepared from them."""
+"""Writes raw files in every format, and reads the content of datasets prepared from them."""
 
 import csv
 import gzip
@@ -28,12 +28,12 @@ Rows = list[dict[str, Any]]
 
 
 def reviews(count: int, seed: int = 0) -> Rows:
-    """Rows of 1 to 40 words with everything in them that a format may stumble over."""
-    draw = random.Random(seed)
+    """Return rows of 1 to 40 words, including characters that file formats must escape."""
+    rng = random.Random(seed)
     return [
         {
-            "text": " ".join([*draw.choices(WORDS, k=draw.randint(1, 40)), f"n{seed}-{number}"]),
-            "label": draw.choice(["negative", "positive"]),
+            "text": " ".join([*rng.choices(WORDS, k=rng.randint(1, 40)), f"n{seed}-{number}"]),
+            "label": rng.choice(["negative", "positive"]),
             "source": "a",
         }
         for number in range(count)
@@ -41,25 +41,26 @@ def reviews(count: int, seed: int = 0) -> Rows:
 
 
 def write(path: Path, rows: Rows, row_group: int = 100) -> Path:
-    """Write rows in the format that the suffix says."""
+    """Write rows in the format of the path's suffix, and return the path."""
     if path.suffix == ".parquet":
         pq.write_table(pa.Table.from_pylist(rows), path, row_group_size=row_group)
         return path
-    plain = path.with_suffix("") if path.suffix == ".gz" else path
-    if plain.suffix == ".tar":
-        pack(plain, ((f"{n:06d}.json", json.dumps(row).encode()) for n, row in enumerate(rows)))
+    uncompressed = path.with_suffix("") if path.suffix == ".gz" else path
+    if uncompressed.suffix == ".tar":
+        members = ((f"{n:06d}.json", json.dumps(row).encode()) for n, row in enumerate(rows))
+        pack(uncompressed, members)
     else:
-        _write_text(plain, rows)
-    if plain != path:
-        path.write_bytes(gzip.compress(plain.read_bytes()))
-        plain.unlink()
+        _write_text(uncompressed, rows)
+    if uncompressed != path:
+        path.write_bytes(gzip.compress(uncompressed.read_bytes()))
+        uncompressed.unlink()
     return path
 
 
 def pack(
     path: Path, members: Iterable[tuple[str, bytes]], dialect: int = tarfile.USTAR_FORMAT
 ) -> Path:
-    """Write a tar of members, each a name and its content."""
+    """Write a tar archive of (name, content) members, and return its path."""
     with tarfile.open(path, "w", format=dialect) as archive:
         for name, data in members:
             member = tarfile.TarInfo(name)
@@ -81,7 +82,7 @@ def _write_text(path: Path, rows: Rows) -> None:
 
 
 def settings_in(folder: Path, **changes: Any) -> CorpusSettings:
-    """Settings of a small dataset in `folder`, of several shards, blocks and pieces."""
+    """Return settings of a small dataset with several shards, blocks and input chunks."""
     values: dict[str, Any] = {
         "input": "*.csv", "root": str(folder), "shards": str(folder / "shards"), "workers": 1,
         "vocab_size": 400, "max_tokens": 60, "lowercase": False, "rows_per_block": 32,
@@ -91,21 +92,21 @@ def settings_in(folder: Path, **changes: Any) -> CorpusSettings:
 
 
 def content(folder: Path) -> dict[str, bytes]:
-    """Every file below a folder."""
+    """Return the content of every file below a folder, by relative path."""
     files = (path for path in sorted(folder.rglob("*")) if path.is_file())
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
 def columns_of(manifest: Manifest, split: str) -> Rows:
-    """The rows of a split by column, in its order, read through the index."""
+    """Return the rows of a split, as dicts from column to value, in the order of its index."""
     rows: Rows = []
     for entry in np.load(manifest.index(split)):
-        data = manifest.shard(split, entry["shard"]).read_bytes()
-        member = data[int(entry["offset"]) :][: int(entry["bytes"])]
+        shard = manifest.shard(split, entry["shard"]).read_bytes()
+        member = shard[int(entry["offset"]) :][: int(entry["bytes"])]
         rows += pa.ipc.open_stream(member).read_all().to_pylist()
     return rows
 
 
 def rows_of(manifest: Manifest, split: str) -> list[tuple[list[int], int]]:
-    """(tokens, label) of a split in its order."""
+    """Return (tokens, label) of each row of a split, in the order of its index."""
     return [(row["tokens"], row["label"]) for row in columns_of(manifest, split)]

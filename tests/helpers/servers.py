@@ -1,4 +1,4 @@
-"""Servers on loopback that behave, dawdle and fail as they are told."""
+"""HTTP server on the loopback interface that can be slow, fail or hang up on request."""
 
 import threading
 import time
@@ -9,21 +9,22 @@ from pathlib import Path
 
 
 @dataclass
-class Files:
-    """Serves the files of a folder over HTTP, by ranges."""
+class FileServer:
+    """Serves the files of a folder over HTTP, with range requests."""
 
     folder: Path
     ranges: bool = True
-    """False: answers each request with the whole file."""
+    """False: ignore range requests and always send the whole file."""
     before: Callable[[str, int], int | None] = lambda path, count: None
-    """Called with the path and how often it was asked for; a number is the status to answer with
-    instead, 0 hangs up, and it may sleep."""
-    asked: dict[str, int] = field(default_factory=dict)
-    sent: dict[str, int] = field(default_factory=dict)
-    """Bytes of bodies, by path."""
+    """Called before each response with the path and the number of its requests so far. May sleep.
+    A returned number is the status to answer with; 0 closes the connection."""
+    requests: dict[str, int] = field(default_factory=dict)
+    """Number of requests, by path."""
+    bytes_sent: dict[str, int] = field(default_factory=dict)
+    """Bytes of response bodies, by path."""
 
-    def __enter__(self) -> "Files":
-        files, lock = self, threading.Lock()
+    def __enter__(self) -> "FileServer":
+        file_server, lock = self, threading.Lock()
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
@@ -37,10 +38,10 @@ class Files:
             def answer(self, *, body: bool) -> None:
                 name = self.path.lstrip("/")
                 with lock:
-                    files.asked[name] = files.asked.get(name, 0) + 1
-                    count = files.asked[name]
-                status = files.before(name, count)
-                path = files.folder / name
+                    file_server.requests[name] = file_server.requests.get(name, 0) + 1
+                    count = file_server.requests[name]
+                status = file_server.before(name, count)
+                path = file_server.folder / name
                 if status is None and not path.is_file():
                     status = 404
                 if status == 0:
@@ -48,26 +49,29 @@ class Files:
                     return None
                 if status is not None:
                     return self.reply(status, b"")
-                data, wanted = path.read_bytes(), self.headers.get("Range")
-                if wanted and files.ranges:
-                    first, last = wanted.removeprefix("bytes=").split("-")
+                data, byte_range = path.read_bytes(), self.headers.get("Range")
+                if byte_range and file_server.ranges:
+                    first, last = byte_range.removeprefix("bytes=").split("-")
                     if int(first) >= len(data):
                         return self.reply(416, b"")
                     part = data[int(first) : int(last) + 1]
                     return self.reply(206, part, f"bytes {first}-{int(first) + len(part) - 1}/*")
                 return self.reply(200, data, body=body)
 
-            def reply(self, status: int, data: bytes, part: str = "", body: bool = True) -> None:
+            def reply(
+                self, status: int, data: bytes, content_range: str = "", body: bool = True
+            ) -> None:
                 self.send_response(status)
                 self.send_header("Content-Length", str(len(data)))
-                self.send_header("Accept-Ranges", "bytes" if files.ranges else "none")
-                if part:
-                    self.send_header("Content-Range", part)
+                self.send_header("Accept-Ranges", "bytes" if file_server.ranges else "none")
+                if content_range:
+                    self.send_header("Content-Range", content_range)
                 self.end_headers()
                 if body:
                     with lock:
                         name = self.path.lstrip("/")
-                        files.sent[name] = files.sent.get(name, 0) + len(data)
+                        sent = file_server.bytes_sent.get(name, 0)
+                        file_server.bytes_sent[name] = sent + len(data)
                     self.wfile.write(data)
 
             def log_message(self, *args: object) -> None:
@@ -88,7 +92,7 @@ class Files:
 
 
 def sleep_first(seconds: float, times: int) -> Callable[[str, int], int | None]:
-    """Dawdle over the first requests for each file."""
+    """Return a `before` callback that delays the first `times` requests for each file."""
 
     def before(path: str, count: int) -> int | None:
         if count <= times:

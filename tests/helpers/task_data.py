@@ -1,4 +1,4 @@
-"""What a task is told of a dataset."""
+"""Dataset info for tests of tasks."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -11,6 +11,8 @@ from pipeline.corpus.tokenization.special_tokens import UNK
 
 @dataclass(frozen=True)
 class Data:
+    """A `DatasetInfo` without a dataset. Its text of token ids is the ids, separated by spaces."""
+
     vocabularies: Mapping[str, int]
     names: Mapping[str, Sequence[str]] = field(default_factory=dict)
     counts: Mapping[str, Sequence[int]] = field(default_factory=dict)
@@ -18,10 +20,10 @@ class Data:
     fields: Sequence[FieldSpec] = ()
 
     def token_byte_lengths(self, vocabulary: str) -> list[float]:
-        """Of <unk> it cannot be told."""
-        found = [3.0] * self.vocabularies[vocabulary]
-        found[UNK] = math.nan
-        return found
+        """Return 3 bytes for each token, NaN for <unk>."""
+        lengths = [3.0] * self.vocabularies[vocabulary]
+        lengths[UNK] = math.nan
+        return lengths
 
     def decode(self, vocabulary: str, ids: Sequence[int]) -> str:
         return " ".join(map(str, ids))

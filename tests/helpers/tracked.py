@@ -1,4 +1,4 @@
-"""Tracked runs without training, what MLflow stored of them, and a server of it."""
+"""Trackers without a training loop, a view of their MLflow runs, and an MLflow server."""
 
 import json
 import os
@@ -42,25 +42,30 @@ os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 
 
 def start(folder, uri, *overrides, **facts):
-    """A tracker as the training loop builds it; the experiment is the folder's own."""
-    settings = [
+    """Start a tracker as a training run does, in an experiment named after the folder.
+
+    `overrides` are of the config; `facts` are logged as tags.
+    """
+    defaults = [
         f"run.dir={folder}",
         f"track.uri='{uri}'",
         f"track.experiment={folder}",
         "track.system_metrics=false",
     ]
-    config = config_file.load(None, [*settings, *overrides])
-    split = SimpleNamespace(rows=90, tokens=4000)
+    config = config_file.load(None, [*defaults, *overrides])
+    train_split = SimpleNamespace(rows=90, tokens=4000)
     manifest = SimpleNamespace(
         location="data/shards/imdb",
         path=Path("data/shards/imdb"),
         fingerprint="0123456789abcdef" * 4,
-        splits={"train": split},
+        splits={"train": train_split},
     )
-    return Tracker(config.track, folder, config, manifest, facts)
+    params = config_file.flatten(config)
+    return Tracker(config.track, folder, config.run.name, params, manifest, facts)
 
 
 def log(folder, steps, **metrics):
+    """Append a line to `metrics.jsonl` for each step."""
     with (folder / "metrics.jsonl").open("a") as file:
         for step in steps:
             values = {"train/loss": 1 / step, "optim/lr": 0.001, **metrics}
@@ -68,14 +73,16 @@ def log(folder, steps, **metrics):
 
 
 class Stored:
-    """The runs of a folder's experiment, as MLflow has them."""
+    """The runs of an experiment as stored in MLflow."""
 
     def __init__(self, uri, experiment):
         from mlflow import MlflowClient
 
         self.client = MlflowClient(uri)
-        found = self.client.get_experiment_by_name(str(experiment))
-        self.runs = self.client.search_runs([found.experiment_id]) if found else []
+        self.experiment = self.client.get_experiment_by_name(str(experiment))
+        self.runs = (
+            self.client.search_runs([self.experiment.experiment_id]) if self.experiment else []
+        )
 
     @property
     def run(self):
@@ -94,9 +101,10 @@ class Stored:
 
 
 def eventually(check, seconds=30):
-    until = time.monotonic() + seconds
+    """Wait until `check()` is true; fail after `seconds`."""
+    deadline = time.monotonic() + seconds
     while not check():
-        assert time.monotonic() < until, "it never came true"
+        assert time.monotonic() < deadline, "the condition was never met"
         time.sleep(0.05)
 
 
@@ -112,7 +120,7 @@ def free_port():
 
 
 class Server:
-    """A plain `mlflow server`, as `mlflow ui` is one, in a folder."""
+    """A plain `mlflow server` (which `mlflow ui` also starts) with its store in a folder."""
 
     def __init__(self, folder):
         self.folder, self.port, self.process = folder, free_port(), None
@@ -135,8 +143,8 @@ class Server:
     def healthy(self):
         assert self.process.poll() is None, (self.folder / "server.log").read_text()[-2000:]
         try:
-            with urllib.request.urlopen(f"{self.address}/health", timeout=1) as answer:
-                return answer.status == 200
+            with urllib.request.urlopen(f"{self.address}/health", timeout=1) as response:
+                return response.status == 200
         except OSError:
             return False
 

@@ -1,4 +1,4 @@
-"""Masks keyed by row: their statistics, and what they may not depend on."""
+"""Keyed dropout masks: their statistics, and their independence of batch and padding."""
 
 import torch
 
@@ -8,8 +8,8 @@ from pipeline.models.dropout import (
     WeightDrop,
     Zoneout,
     draw_weight_masks,
+    hash_texts,
     keyed_uniform,
-    keys_of,
 )
 
 GOLDEN = [
@@ -21,52 +21,52 @@ GOLDEN = [
 KEYS = torch.randint(-(2**63), 2**63 - 1, (400,), generator=torch.Generator().manual_seed(0))
 
 
-def test_the_numbers_are_uniform_and_uncorrelated() -> None:
+def test_keyed_numbers_are_uniform_and_uncorrelated() -> None:
     u = keyed_uniform(KEYS, 3, 256).double()
     assert 0 <= u.min()
     assert u.max() < 1
     counts = torch.histc(u, 16, 0, 1)
     expected = u.numel() / 16
-    assert ((counts - expected) ** 2 / expected).sum() < 38  # chi-squared, 15 degrees: p = 0.001
+    assert ((counts - expected) ** 2 / expected).sum() < 38  # chi-squared, 15 dof: p = 0.001
     other = keyed_uniform(KEYS, 4, 256).double()
     for a, b in ((u, other), (u[:-1], u[1:]), (u[:, :-1], u[:, 1:])):
         assert abs(torch.corrcoef(torch.stack([a.flatten(), b.flatten()]))[0, 1]) < 0.02
 
 
-def test_a_text_has_a_key_of_its_own_whatever_stands_behind_it() -> None:
+def test_text_hash_is_unique_and_ignores_padding() -> None:
     texts = torch.tensor([[5, 6, 7], [5, 7, 6], [6, 5, 7], [5, 6, 0], [5, 6, 7], [7, 0, 0]])
     lengths = torch.tensor([3, 3, 3, 2, 2, 1])
-    keys = keys_of(texts, lengths)
+    keys = hash_texts(texts, lengths)
     assert keys[3] == keys[4]
     assert len(keys.unique()) == 5
-    assert torch.equal(keys_of(texts[3:, :2], lengths[3:]), keys[3:])
+    assert torch.equal(hash_texts(texts[3:, :2], lengths[3:]), keys[3:])
 
 
-def test_the_numbers_stay_what_they_are() -> None:
-    """A resumed run draws the masks of the version that wrote its checkpoint."""
-    found = keyed_uniform(torch.tensor([0, 1, -5, 2**62]), 7, 3) * 2**24
-    assert found.long().tolist() == GOLDEN
+def test_keyed_numbers_match_golden_values() -> None:
+    """A resumed run must draw the same masks as the version that wrote its checkpoint."""
+    actual = keyed_uniform(torch.tensor([0, 1, -5, 2**62]), 7, 3) * 2**24
+    assert actual.long().tolist() == GOLDEN
 
 
-def test_a_mask_is_the_rows_own() -> None:
+def test_locked_mask_depends_on_the_row_only() -> None:
     x, drop = torch.ones(5, 400, 32), LockedDropout(0.4, site=1)
     y = drop(x, KEYS)
     assert torch.equal(y[0], y[4])  # locked over time
-    assert torch.equal(y[:, 7:9], drop(x[:, 7:9], KEYS[7:9]))  # whoever else is in the batch
+    assert torch.equal(y[:, 7:9], drop(x[:, 7:9], KEYS[7:9]))  # whatever else is in the batch
     assert abs(y.mean() - 1) < 0.03
     assert sorted(y.unique().tolist()) == [0.0, torch.tensor(1 / 0.6).item()]
     assert torch.equal(drop.eval()(x, KEYS), x)
 
 
-def test_token_dropout_takes_whole_tokens() -> None:
+def test_token_dropout_zeroes_whole_tokens() -> None:
     x, drop = torch.ones(50, 400, 8), TokenDropout(0.25, site=0)
     y = drop(x, KEYS)
     assert torch.equal(y.amax(-1), y.amin(-1))
     assert abs((y == 0).float().mean() - 0.25) < 0.02
-    assert torch.equal(y[:9, :3], drop(x[:9, :3], KEYS[:3]))  # padding does not move the masks
+    assert torch.equal(y[:9, :3], drop(x[:9, :3], KEYS[:3]))  # padding does not change the masks
 
 
-def test_weights_are_dropped_by_seed_update_and_place() -> None:
+def test_weight_masks_depend_on_seed_update_and_site() -> None:
     net = torch.nn.ModuleList([WeightDrop(0.4), WeightDrop(0.4)])
 
     def masks(seed: int, step: int) -> list[torch.Tensor]:
@@ -83,7 +83,7 @@ def test_weights_are_dropped_by_seed_update_and_place() -> None:
     assert torch.equal(net.eval()[0](torch.ones(3, 3)), torch.ones(3, 3))
 
 
-def test_zoneout_is_the_rows_own_whatever_its_padding() -> None:
+def test_zoneout_masks_depend_on_the_row_only() -> None:
     zoneout = Zoneout(0.3, 0.1, site=9)
     short, long = zoneout(KEYS, 5, 12), zoneout(KEYS[3:9], 8, 12)
     assert short is not None

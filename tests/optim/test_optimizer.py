@@ -1,4 +1,4 @@
-"""The schedule hangs on rows, and clipping on the whole gradient."""
+"""Learning-rate schedule, parameter groups, gradient clipping, averaging and unfreezing."""
 
 import itertools
 import math
@@ -13,26 +13,26 @@ from pipeline.optim import ema, optimizer, schedule
 from pipeline.train.settings import TrainSettings
 
 
-def test_the_rate_rises_and_falls() -> None:
-    s = TrainSettings(lr=2.0, warmup=0.1, min_lr_ratio=0.25)
-    assert schedule.learning_rate(s, 0.05) == 1.0
-    assert schedule.learning_rate(s, 0.1) == 2.0
-    assert math.isclose(schedule.learning_rate(s, 0.55), 2.0 * (0.25 + 0.75 / 2))
-    assert math.isclose(schedule.learning_rate(s, 1.0), 0.5)
-    falling = [schedule.learning_rate(s, 0.1 + i / 100) for i in range(91)]
+def test_learning_rate_warms_up_then_decays_along_a_cosine() -> None:
+    settings = TrainSettings(lr=2.0, warmup=0.1, min_lr_ratio=0.25)
+    assert schedule.learning_rate(settings, 0.05) == 1.0
+    assert schedule.learning_rate(settings, 0.1) == 2.0
+    assert math.isclose(schedule.learning_rate(settings, 0.55), 2.0 * (0.25 + 0.75 / 2))
+    assert math.isclose(schedule.learning_rate(settings, 1.0), 0.5)
+    falling = [schedule.learning_rate(settings, 0.1 + i / 100) for i in range(91)]
     assert all(a > b for a, b in itertools.pairwise(falling))
 
 
-def test_matrices_embeddings_and_vectors_decay_each_their_own_way() -> None:
+def test_matrices_embeddings_and_vectors_have_different_weight_decay() -> None:
     model = nn.ModuleDict({"e": nn.Embedding(5, 4), "r": nn.LSTM(4, 3), "o": nn.Linear(3, 2)})
     settings = TrainSettings(weight_decay=0.3, embedding_decay=0.5)
     names = {id(p): name for name, p in model.named_parameters()}
-    found = {
+    decays = {
         names[id(p)]: group["weight_decay"]
         for group in optimizer.build(model, settings).param_groups
         for p in group["params"]
     }
-    assert found == {
+    assert decays == {
         "e.weight": 0.5,
         "r.weight_ih_l0": 0.3,
         "r.weight_hh_l0": 0.3,
@@ -43,20 +43,20 @@ def test_matrices_embeddings_and_vectors_decay_each_their_own_way() -> None:
     }
 
 
-@pytest.mark.parametrize("clip,expected", [(0.0, 10.0), (100.0, 10.0), (1.0, 1.0)])
-def test_clipping_is_of_the_gradient_after_its_factor(clip: float, expected: float) -> None:
-    """Gradient (3, 4) times factor 2 has the norm 10."""
+@pytest.mark.parametrize("max_norm,expected", [(0.0, 10.0), (100.0, 10.0), (1.0, 1.0)])
+def test_gradients_are_clipped_after_they_are_scaled(max_norm: float, expected: float) -> None:
+    """The gradient (3, 4) times the factor 2 has norm 10."""
     model = nn.Linear(2, 1, bias=False)
     model.weight.grad = torch.tensor([[3.0, 4.0]])
     sgd = torch.optim.SGD([{"params": model.parameters(), "frozen": False}], lr=1.0)
     before = model.weight.detach().clone()
     scaler = torch.amp.GradScaler("cpu", enabled=False)
-    norm = optimizer.step(model, sgd, scaler, torch.tensor(2.0), clip)
+    norm = optimizer.step(model, sgd, scaler, torch.tensor(2.0), max_norm)
     assert norm.item() == 10.0
     assert math.isclose((before - model.weight).norm().item(), expected, rel_tol=1e-5)
 
 
-def test_the_average_follows_ever_more_slowly() -> None:
+def test_averaged_weights_follow_faster_in_the_first_steps() -> None:
     model, average = nn.Linear(1, 1, bias=False), nn.Linear(1, 1, bias=False)
     nn.init.zeros_(average.weight)
     nn.init.ones_(model.weight)
@@ -67,28 +67,28 @@ def test_the_average_follows_ever_more_slowly() -> None:
     assert average.weight.item() == pytest.approx(0.1)
 
 
-def test_deeper_layers_learn_more_slowly_and_begin_later() -> None:
+def test_deeper_layers_have_lower_rates_and_unfreeze_later() -> None:
     settings = TrainSettings(lr=1.0, warmup=0.0, layer_decay=0.5, unfreeze=2.0)
     model = Classifier(ModelSettings(embedding=3, hidden=2, layers=2), 5, 2)
-    of = optimizer.build(model, settings)
+    adamw = optimizer.build(model, settings)
     names = {id(p): name for name, p in model.named_parameters()}
-    depth = {names[id(p)]: group["depth"] for group in of.param_groups for p in group["params"]}
+    depth = {names[id(p)]: group["depth"] for group in adamw.param_groups for p in group["params"]}
     assert {depth[name] for name in depth if name.startswith("scores.")} == {0}
     assert {depth[name] for name in depth if name.startswith("stack.layers.1.")} == {1}
     assert {depth[name] for name in depth if name.startswith("stack.layers.0.")} == {2}
     assert depth["embedding.weight"] == 3
-    assert schedule.set_rates(of, settings, done=0.0, epochs=4.0) == 1.0
-    found = {group["depth"]: (group["lr"], group["frozen"]) for group in of.param_groups}
-    assert found == {0: (1.0, False), 1: (0.5, False), 2: (0.25, False), 3: (0.125, True)}
+    assert schedule.set_rates(adamw, settings, progress=0.0, epochs=4.0) == 1.0
+    rates = {group["depth"]: (group["lr"], group["frozen"]) for group in adamw.param_groups}
+    assert rates == {0: (1.0, False), 1: (0.5, False), 2: (0.25, False), 3: (0.125, True)}
 
 
-def test_what_is_frozen_stays_and_has_no_part_in_the_norm() -> None:
+def test_frozen_parameters_do_not_move_and_do_not_count_in_the_norm() -> None:
     model = nn.ParameterList([torch.zeros(1), torch.zeros(1)])
     sgd = torch.optim.SGD(
         [{"params": [model[0]], "frozen": False}, {"params": [model[1]], "frozen": True}], lr=1.0
     )
-    for parameter, slope in zip(model, (3.0, 4.0), strict=True):
-        parameter.grad = torch.tensor([slope])
+    for parameter, gradient in zip(model, (3.0, 4.0), strict=True):
+        parameter.grad = torch.tensor([gradient])
     scaler = torch.amp.GradScaler("cpu", enabled=False)
     assert optimizer.step(model, sgd, scaler, torch.tensor(1.0), 0.0).item() == 3.0
     assert [parameter.item() for parameter in model] == [-3.0, 0.0]

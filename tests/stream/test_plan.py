@@ -1,4 +1,4 @@
-"""Laws of the plan: every row once, equal work, and nothing that hangs on who asks."""
+"""Properties of the plan: every row once, equal work per rank, no dependence on the world size."""
 
 import hashlib
 from fractions import Fraction
@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import TrainingError
-from pipeline.stream import plan as plans
+from pipeline.stream import plan as plan_module
+from pipeline.stream.batching import BatchSpan
 from pipeline.stream.index import Block
 from pipeline.stream.plan import Plan, PlanSource, Position, Window
 from pipeline.stream.settings import StreamSettings
@@ -20,13 +21,13 @@ FINGERPRINT = "0123456789abcdef" * 4
 
 
 def index(rows: int, block: int, longest: int = 60, seed: int = 0) -> Any:
-    """An index of lengths alone."""
+    """A fake index that holds only row lengths."""
     lengths = np.random.default_rng(seed).integers(1, longest + 1, rows).astype(np.uint16)
 
     def read(numbers: Any) -> list[Block]:
         return [
-            Block(b, b * block, 0, 0, 0, 0, lengths[b * block : (b + 1) * block])
-            for b in numbers.tolist()
+            Block(number, number * block, 0, 0, 0, 0, lengths[number * block :][:block])
+            for number in numbers.tolist()
         ]
 
     return SimpleNamespace(
@@ -39,36 +40,39 @@ def index(rows: int, block: int, longest: int = 60, seed: int = 0) -> Any:
     )
 
 
-def make(
-    rows: int = 500, block: int = 16, seed: int = 0, shuffle: bool = True, **keys: Any
+def make_plan(
+    rows: int = 500, block: int = 16, seed: int = 0, shuffle: bool = True, **options: Any
 ) -> Plan:
     sources = [PlanSource(index(rows, block), FINGERPRINT)]
-    return Plan(sources, stream(**keys), seed, shuffle=shuffle)
+    return Plan(sources, stream(**options), seed, shuffle=shuffle)
 
 
-def stream(**keys: Any) -> StreamSettings:
-    return StreamSettings(**({"lanes": 6, "shuffle_window": 2, "token_budget": 600} | keys))
+def stream(**options: Any) -> StreamSettings:
+    return StreamSettings(**({"lanes": 6, "shuffle_window": 2, "token_budget": 600} | options))
 
 
 def windows(plan: Plan, epoch: int = 0) -> list[Window]:
     return [plan.window(epoch, number) for number in range(plan.windows(epoch))]
 
 
-def batches(plan: Plan, epoch: int = 0) -> list[list[int]]:
-    """The numbers of the rows of each batch, in the order of training."""
+def row_ids_by_batch(plan: Plan, epoch: int = 0) -> list[list[int]]:
+    """Row ids of each batch, in the order of training."""
     return [
-        plan.share(window).ids[c.start : c.stop].tolist()
+        plan.share(window).ids[batch.start : batch.stop].tolist()
         for window in windows(plan, epoch)
-        for update in window.updates
-        for c in update
+        for batch in batches(window)
     ]
 
 
-def rows_of(plan: Plan, epoch: int) -> list[int]:
-    return [row for rows in batches(plan, epoch) for row in rows]
+def batches(window: Window) -> list[BatchSpan]:
+    return [batch for update in window.updates for batch in update]
 
 
-shapes = st.fixed_dictionaries(
+def row_ids(plan: Plan, epoch: int) -> list[int]:
+    return [row for batch_rows in row_ids_by_batch(plan, epoch) for row in batch_rows]
+
+
+plan_options = st.fixed_dictionaries(
     {
         "rows": st.integers(1, 400),
         "block": st.integers(1, 40),
@@ -83,115 +87,116 @@ shapes = st.fixed_dictionaries(
 
 
 @settings(max_examples=80, deadline=None)
-@given(shapes, st.integers(0, 3), st.integers(1, 24))
-def test_the_laws(shape: dict[str, Any], epoch: int, world: int) -> None:
-    plan = make(**shape)
-    rows = shape["rows"]
+@given(plan_options, st.integers(0, 3), st.integers(1, 24))
+def test_batches_cover_each_row_once_fit_the_budget_and_are_shared_by_the_ranks(
+    options: dict[str, Any], epoch: int, world: int
+) -> None:
+    plan = make_plan(**options)
+    rows = options["rows"]
     first = rows * epoch
-    assert sorted(rows_of(plan, epoch)) == list(range(first, first + rows))
+    assert sorted(row_ids(plan, epoch)) == list(range(first, first + rows))
     assert plan.rows_before(epoch) == first
     lengths = plan.sources[0].index.all_lengths
     for window in windows(plan, epoch):
         ids = plan.share(window).ids
-        cuts = [c for update in window.updates for c in update]
-        for c in cuts:
-            assert lengths[ids[c.start : c.stop] % rows].max() <= c.length
-            assert c.padded_tokens <= shape["token_budget"]
-        if world <= shape["lanes"]:
+        for batch in batches(window):
+            assert lengths[ids[batch.start : batch.stop] % rows].max() <= batch.length
+            assert batch.padded_tokens <= options["token_budget"]
+        if world <= options["lanes"]:
             shares = [plan.share(window, rank, world).ids for rank in range(world)]
-            for c in cuts:
-                begin, end = window.lanes.before(np.array([c.start, c.stop]), world)
-                parts = [share[a:b] for share, a, b in zip(shares, begin, end, strict=True)]
-                together = np.sort(np.concatenate(parts))
-                assert np.array_equal(together, np.sort(ids[c.start : c.stop]))
-    assert batches(make(**shape), epoch) == batches(plan, epoch)
+            for batch in batches(window):
+                starts, stops = window.lanes.before(np.array([batch.start, batch.stop]), world)
+                parts = [share[a:b] for share, a, b in zip(shares, starts, stops, strict=True)]
+                combined = np.sort(np.concatenate(parts))
+                assert np.array_equal(combined, np.sort(ids[batch.start : batch.stop]))
+    assert row_ids_by_batch(make_plan(**options), epoch) == row_ids_by_batch(plan, epoch)
 
 
 @pytest.mark.parametrize("world", [1, 2, 3, 4, 6, 12])
-def test_worlds_that_divide_the_lanes_share_evenly(world: int) -> None:
-    plan = make(rows=3000, block=64, lanes=12, shuffle_window=4, token_budget=4000)
-    computed = wanted = 0
+def test_world_sizes_that_divide_the_lanes_share_batches_evenly(world: int) -> None:
+    plan = make_plan(rows=3000, block=64, lanes=12, shuffle_window=4, token_budget=4000)
+    computed_rows = batch_rows = 0
     for window in windows(plan):
-        for update in window.updates:
-            for c in update:
-                begin, end = window.lanes.before(np.array([c.start, c.stop]), world)
-                computed += (end - begin).max() * world
-                wanted += c.stop - c.start
-    assert computed / wanted < 1.08
+        for batch in batches(window):
+            starts, stops = window.lanes.before(np.array([batch.start, batch.stop]), world)
+            computed_rows += (stops - starts).max() * world
+            batch_rows += batch.stop - batch.start
+    assert computed_rows / batch_rows < 1.08
 
 
 @pytest.mark.parametrize("world", [2, 3, 4])
-def test_a_rank_reads_the_blocks_of_its_lanes_and_at_most_one_more_a_neighbor(world: int) -> None:
-    plan = make(rows=6 * 8 * 16 * 3, lanes=12, shuffle_window=4)
+def test_neighboring_ranks_share_at_most_one_block(world: int) -> None:
+    plan = make_plan(rows=6 * 8 * 16 * 3, lanes=12, shuffle_window=4)
     for window in windows(plan):
-        read = sum(len(np.unique(plan.share(window, r, world).block)) for r in range(world))
-        assert len(window.blocks) <= read <= len(window.blocks) + world - 1
+        reads = sum(len(np.unique(plan.share(window, r, world).block)) for r in range(world))
+        assert len(window.blocks) <= reads <= len(window.blocks) + world - 1
 
 
-def test_seeds_epochs_and_datasets_differ() -> None:
-    first = batches(make())
-    assert batches(make(), epoch=1) != first
-    assert batches(make(seed=1)) != first
-    other = Plan([PlanSource(make().sources[0].index, "f" * 64)], stream(), 0)
-    assert batches(other) != first
+def test_seed_epoch_and_dataset_change_the_batches() -> None:
+    first = row_ids_by_batch(make_plan())
+    assert row_ids_by_batch(make_plan(), epoch=1) != first
+    assert row_ids_by_batch(make_plan(seed=1)) != first
+    other = Plan([PlanSource(make_plan().sources[0].index, "f" * 64)], stream(), 0)
+    assert row_ids_by_batch(other) != first
 
 
-def test_rows_meet_others_in_each_epoch() -> None:
-    """Bucketing must not make the same batches again."""
-    plan = make(rows=2000, block=64, shuffle_window=8, token_budget=2000)
+def test_no_batch_is_repeated_in_the_next_epoch() -> None:
+    """Bucketing must not group the same rows again."""
+    plan = make_plan(rows=2000, block=64, shuffle_window=8, token_budget=2000)
     first, second = (
-        {frozenset(row % 2000 for row in rows) for rows in batches(plan, epoch)} for epoch in (0, 1)
+        {frozenset(row % 2000 for row in rows) for rows in row_ids_by_batch(plan, epoch)}
+        for epoch in (0, 1)
     )
     assert not first & second
 
 
-def test_bucketing_saves_padding() -> None:
-    def share(**keys: Any) -> float:
-        plan = make(rows=4000, block=64, shuffle_window=8, token_budget=4000, **keys)
-        padded = sum(c.padded_tokens for w in windows(plan) for update in w.updates for c in update)
+def test_bucketing_reduces_padding() -> None:
+    def token_share(**options: Any) -> float:
+        plan = make_plan(rows=4000, block=64, shuffle_window=8, token_budget=4000, **options)
+        padded = sum(batch.padded_tokens for w in windows(plan) for batch in batches(w))
         return float(plan.sources[0].index.all_lengths.sum() / padded)
 
-    assert share() > 0.85
-    assert share(bucketing=False) < 0.6
+    assert token_share() > 0.85
+    assert token_share(bucketing=False) < 0.6
 
 
-def test_without_shuffling_the_order_is_the_same_in_each_epoch() -> None:
-    plan = make(shuffle=False)
-    later = [[row - 5 * 500 for row in rows] for rows in batches(plan, 5)]
-    assert batches(plan, 0) == later
+def test_without_shuffling_every_epoch_has_the_same_order() -> None:
+    plan = make_plan(shuffle=False)
+    later = [[row - 5 * 500 for row in rows] for rows in row_ids_by_batch(plan, 5)]
+    assert row_ids_by_batch(plan, 0) == later
 
 
-def test_the_largest_batch_comes_first_in_the_run() -> None:
-    window = make(rows=2000).window(0, 0)
-    sizes = [c.padded_tokens for update in window.updates for c in update]
+def test_the_first_batch_of_a_run_is_the_largest_of_its_window() -> None:
+    window = make_plan(rows=2000).window(0, 0)
+    sizes = [batch.padded_tokens for batch in batches(window)]
     assert sizes[0] == max(sizes)
 
 
-def test_micro_batches_of_an_update_share_the_budget() -> None:
-    plan = make(rows=2000, block=64, accumulation_steps=3, token_budget=1800, shuffle_window=8)
+def test_accumulated_batches_of_an_update_share_the_token_budget() -> None:
+    plan = make_plan(rows=2000, block=64, accumulation_steps=3, token_budget=1800, shuffle_window=8)
     window = plan.window(0, 0)
     assert all(len(update) == 3 for update in window.updates[:-1])
-    assert all(c.padded_tokens <= 600 for update in window.updates for c in update)
-    assert any(len({c.length for c in update}) > 1 for update in window.updates)
+    assert all(batch.padded_tokens <= 600 for batch in batches(window))
+    assert any(len({batch.length for batch in update}) > 1 for update in window.updates)
 
 
 @pytest.mark.parametrize("stop", [0, 1, 5, 11])
-def test_from_a_position_on_the_rest_is_the_same(stop: int) -> None:
-    plan = make(rows=700)
-    whole = [(w.number, n) for w in windows(plan, 2) for n in range(len(w.updates))]
-    number, update = whole[stop]
-    rest = [
+def test_a_plan_resumed_at_a_position_yields_the_remaining_updates(stop: int) -> None:
+    plan = make_plan(rows=700)
+    updates = [(w.number, n) for w in windows(plan, 2) for n in range(len(w.updates))]
+    number, update = updates[stop]
+    remaining = [
         (window.number, n)
-        for window, first in plan.from_position(Position(2, number, update))
-        for n in range(first, len(window.updates))
+        for window, completed in plan.from_position(Position(2, number, update))
+        for n in range(completed, len(window.updates))
     ]
-    assert rest == whole[stop:]
+    assert remaining == updates[stop:]
 
 
-def test_a_world_past_the_lanes_is_refused_with_what_fits() -> None:
-    make(lanes=6).check_world(6)
+def test_a_world_size_above_the_lanes_is_refused_and_the_maximum_reported() -> None:
+    make_plan(lanes=6).check_world(6)
     with pytest.raises(TrainingError, match=r"world size 7: .*at most 6 ranks.*start 6"):
-        make(lanes=6).check_world(7)
+        make_plan(lanes=6).check_world(7)
 
 
 @settings(max_examples=60, deadline=None)
@@ -205,70 +210,70 @@ def test_a_world_past_the_lanes_is_refused_with_what_fits() -> None:
     ),
     st.integers(1, 8),
 )
-def test_mixed_datasets_are_passed_over_as_often_as_asked(
-    shapes: list[tuple[int, int, Fraction]], lanes: int
+def test_mixed_datasets_get_their_passes_per_epoch(
+    datasets: list[tuple[int, int, Fraction]], lanes: int
 ) -> None:
-    """After any number of epochs no row was taken twice more often than another of its dataset."""
+    """After any epoch, the use counts of a dataset's rows differ by at most one."""
     sources = [
         PlanSource(index(rows, block, seed=i), FINGERPRINT, passes)
-        for i, (rows, block, passes) in enumerate(shapes)
+        for i, (rows, block, passes) in enumerate(datasets)
     ]
     if not any(source.blocks_before(1) for source in sources):
         return
     plan = Plan(sources, stream(lanes=lanes), 0)
-    total = sum(rows for rows, *_ in shapes)
+    total = sum(rows for rows, *_ in datasets)
     taken: list[int] = []
     for epoch in range(4):
         if not plan.windows(epoch):
             continue
-        taken += rows_of(plan, epoch)
+        taken += row_ids(plan, epoch)
         assert len(taken) == plan.rows_before(epoch + 1)
         assert len(set(taken)) == len(taken)
-        times = np.bincount(np.array(taken) % total, minlength=total)
+        uses = np.bincount(np.array(taken) % total, minlength=total)
         base = 0
-        for rows, _, passes in shapes:
-            own = times[base : base + rows]
-            assert own.max() - own.min() <= 1
-            assert abs(own.mean() - (epoch + 1) * passes) <= 1
+        for rows, _, passes in datasets:
+            dataset_uses = uses[base : base + rows]
+            assert dataset_uses.max() - dataset_uses.min() <= 1
+            assert abs(dataset_uses.mean() - (epoch + 1) * passes) <= 1
             base += rows
 
 
-def test_each_window_has_its_share_of_each_dataset() -> None:
+def test_each_window_mixes_its_share_of_every_dataset() -> None:
     sources = [PlanSource(index(1600, 16), FINGERPRINT), PlanSource(index(800, 16), FINGERPRINT)]
     plan = Plan(sources, stream(), 0)
     for window in windows(plan):
-        first = int((window.sources == 0).sum())
-        assert abs(first - 2 * (len(window.sources) - first)) <= 3
-        for lane_blocks in np.array_split(window.sources, 3):
-            assert set(lane_blocks.tolist()) == {0, 1}
+        from_first = int((window.sources == 0).sum())
+        assert abs(from_first - 2 * (len(window.sources) - from_first)) <= 3
+        for part_sources in np.array_split(window.sources, 3):
+            assert set(part_sources.tolist()) == {0, 1}
 
 
-def test_a_fixed_number_of_rows_a_batch() -> None:
-    plan = make(rows=500, batch_rows=32, accumulation_steps=2)
+def test_batch_rows_fixes_the_rows_per_batch() -> None:
+    plan = make_plan(rows=500, batch_rows=32, accumulation_steps=2)
     for window in windows(plan):
-        sizes = sorted(c.stop - c.start for update in window.updates for c in update)
+        sizes = sorted(batch.stop - batch.start for batch in batches(window))
         assert set(sizes[1:]) == {16}
-    assert sorted(rows_of(plan, 0)) == list(range(500))
+    assert sorted(row_ids(plan, 0)) == list(range(500))
 
 
-def test_sorted_input_is_mixed_in_every_batch() -> None:
-    """Rows in the order of their labels: a batch holds both kinds, as of shuffled rows."""
-    plan = make(rows=20000, block=64, shuffle_window=16, token_budget=2000)
-    shares = [np.mean([row < 10000 for row in rows]) for rows in batches(plan)]
-    sizes = [len(rows) for rows in batches(plan)]
+def test_input_sorted_by_label_is_mixed_in_every_batch() -> None:
+    """The first half of the rows has one label; batches mix both like uniformly shuffled rows."""
+    plan = make_plan(rows=20000, block=64, shuffle_window=16, token_budget=2000)
+    shares = [np.mean([row < 10000 for row in rows]) for rows in row_ids_by_batch(plan)]
+    sizes = [len(rows) for rows in row_ids_by_batch(plan)]
     assert np.std(shares) < 1.3 * np.sqrt(np.mean([0.25 / size for size in sizes]))
 
 
-def test_the_plan_stays_what_it_is() -> None:
-    """Change `plan.VERSION` with these hashes: a checkpoint holds a position in the plan."""
+def test_batches_match_the_golden_hashes_of_the_plan_version() -> None:
+    """Increase `plan.VERSION` when these hashes change: checkpoints hold positions in the plan."""
 
-    def golden(*plans: Plan) -> str:
-        text = repr([batches(plan, epoch) for plan in plans for epoch in range(3)])
+    def digest(*plans: Plan) -> str:
+        text = repr([row_ids_by_batch(plan, epoch) for plan in plans for epoch in range(3)])
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     mixed = [
         PlanSource(index(300, 16), FINGERPRINT),
         PlanSource(index(90, 8), "ab" * 32, Fraction(3, 2)),
     ]
-    found = golden(make(rows=900, accumulation_steps=2)), golden(Plan(mixed, stream(), 7))
-    assert (plans.VERSION, *found) == (2, "3dfd52ec90c0c834", "5dfa8775b3286387")
+    digests = digest(make_plan(rows=900, accumulation_steps=2)), digest(Plan(mixed, stream(), 7))
+    assert (plan_module.VERSION, *digests) == (2, "3dfd52ec90c0c834", "5dfa8775b3286387")

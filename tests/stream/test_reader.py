@@ -1,4 +1,4 @@
-"""Damage to a dataset is noticed at the block and named; nothing else of it is given out."""
+"""Damage to a dataset is detected, reported with its block, and never returned as rows."""
 
 import re
 import shutil
@@ -21,7 +21,7 @@ from pipeline.stream.reader import Reader
 from pipeline.stream.settings import StreamSettings
 
 BLOCK = 3
-"""The one that is damaged; the shards of the corpus have some fifty."""
+"""Number of the damaged block; the corpus has about fifty blocks."""
 
 
 @pytest.fixture
@@ -29,8 +29,8 @@ def copy(manifest: Manifest, tmp_path: Path) -> Path:
     return shutil.copytree(manifest.path, tmp_path / "shards")
 
 
-def block_at(folder: Path, number: int) -> tuple[Path, int, int]:
-    """Shard, first byte and end of a block."""
+def locate_block(folder: Path, number: int) -> tuple[Path, int, int]:
+    """Return a block's shard, first byte and end."""
     manifest = open_dataset(folder, whole=False)
     record = np.load(manifest.index("train"))[number]
     start = int(record["offset"])
@@ -38,26 +38,26 @@ def block_at(folder: Path, number: int) -> tuple[Path, int, int]:
 
 
 def flip(folder: Path) -> None:
-    shard, start, _ = block_at(folder, BLOCK)
+    shard, start, _ = locate_block(folder, BLOCK)
     data = bytearray(shard.read_bytes())
     data[start + 100] ^= 4
     shard.write_bytes(data)
 
 
 def truncate(folder: Path) -> None:
-    shard, start, _ = block_at(folder, BLOCK)
+    shard, start, _ = locate_block(folder, BLOCK)
     shard.write_bytes(shard.read_bytes()[: start + 10])
 
 
 def remove(folder: Path) -> None:
-    block_at(folder, BLOCK)[0].unlink()
+    locate_block(folder, BLOCK)[0].unlink()
 
 
 def rewrite(folder: Path, change: Callable[[pa.RecordBatch], pa.RecordBatch]) -> None:
-    """Other content under right checksums, as a hostile dataset may have it."""
+    """Change a block's content and update all checksums, as in a malicious dataset."""
     manifest = open_dataset(folder, whole=False)
     records = np.load(manifest.index("train"))
-    shard, start, stop = block_at(folder, BLOCK)
+    shard, start, stop = locate_block(folder, BLOCK)
     rows = pa.ipc.open_stream(shard.read_bytes()[start:stop]).read_next_batch()
     data = to_bytes(change(rows)).to_pybytes()
     content = shard.read_bytes()
@@ -68,24 +68,24 @@ def rewrite(folder: Path, change: Callable[[pa.RecordBatch], pa.RecordBatch]) ->
     np.save(manifest.index("train"), records)
 
 
-def wider(rows: pa.RecordBatch) -> pa.RecordBatch:
+def with_wider_tokens(rows: pa.RecordBatch) -> pa.RecordBatch:
     return rows.set_column(0, "tokens", rows.column(0).cast(pa.list_(pa.uint32())))
 
 
-def without_a_label(rows: pa.RecordBatch) -> pa.RecordBatch:
+def with_a_null_label(rows: pa.RecordBatch) -> pa.RecordBatch:
     labels = pa.array([None, *rows.column(1).to_pylist()[1:]], pa.int32())
     return rows.set_column(1, "label", labels)
 
 
-@pytest.mark.parametrize("change", [wider, without_a_label])
-def test_checksums_do_not_vouch_for_the_content(copy: Path, change: Any) -> None:
+@pytest.mark.parametrize("change", [with_wider_tokens, with_a_null_label])
+def test_wrong_content_with_valid_checksums_is_detected(copy: Path, change: Any) -> None:
     rewrite(copy, change)
     reader = Reader(open_dataset(copy, whole=False), "train")
     with pytest.raises(DatasetError, match=r"block 3 at byte \d+ does not"):
         list(reader.blocks(reader.index.read(np.array([BLOCK]))))
 
 
-def test_records_that_changed_places_are_noticed(copy: Path) -> None:
+def test_swapped_index_records_are_detected(copy: Path) -> None:
     path = copy / "train" / "index.npy"
     records = np.load(path)
     np.save(path, records[[1, 0, *range(2, len(records))]])
@@ -94,12 +94,15 @@ def test_records_that_changed_places_are_noticed(copy: Path) -> None:
 
 
 def swap(folder: Path) -> None:
-    """Another shard under this name."""
+    """Replace a shard by one of another split."""
     shutil.copy(folder / "validation" / "00000.tar", folder / "train" / "00000.tar")
 
 
 DAMAGE: dict[str, tuple[Callable[[Path], None], str]] = {
-    "flipped": (flip, r"00000\.tar: block 3 at byte \d+ has checksum \w{8}, the index says \w{8}"),
+    "flipped": (
+        flip,
+        r"00000\.tar: block 3 at byte \d+ has checksum \w{8}, but the index has \w{8}",
+    ),
     "truncated": (truncate, r"block 3 at byte \d+ cannot be read .*ends before byte"),
     "missing": (remove, r"block 3 at byte \d+ cannot be read .*No such file"),
     "swapped": (swap, r"00000\.tar: block 3 at byte \d+"),
@@ -107,7 +110,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], None], str]] = {
 
 
 @pytest.mark.parametrize("case", DAMAGE)
-def test_a_damaged_block_is_named(copy: Path, case: str) -> None:
+def test_an_error_names_the_damaged_block(copy: Path, case: str) -> None:
     damage, message = DAMAGE[case]
     damage(copy)
     reader = Reader(open_dataset(copy, whole=False), "train")
@@ -116,39 +119,39 @@ def test_a_damaged_block_is_named(copy: Path, case: str) -> None:
 
 
 @pytest.mark.parametrize("case", DAMAGE)
-def test_skipped_blocks_leave_the_plan_as_it_is(copy: Path, manifest: Manifest, case: str) -> None:
+def test_skipped_blocks_do_not_change_the_plan(
+    copy: Path, manifest: Manifest, case: str, caplog: pytest.LogCaptureFixture
+) -> None:
     stream = StreamSettings(lanes=12, shuffle_window=1, token_budget=768, on_corrupt="skip")
-    whole = list(open_loader(manifest, stream).epoch(Position()))
+    expected = list(open_loader(manifest, stream).epoch(Position()))
     DAMAGE[case][0](copy)
-    said: list[str] = []
-    damaged = list(
-        open_loader(open_dataset(copy, whole=False), stream, say=said.append).epoch(Position())
-    )
-    assert [u.after for u in damaged] == [u.after for u in whole]
-    for a, b in zip(damaged, whole, strict=True):
+    damaged = list(open_loader(open_dataset(copy, whole=False), stream).epoch(Position()))
+    assert [u.after for u in damaged] == [u.after for u in expected]
+    for a, b in zip(damaged, expected, strict=True):
         (x,), (y,) = a.batches, b.batches
         assert (a.rows, a.tokens, a.padded_tokens) == (b.rows, b.tokens, b.padded_tokens)
         assert x.lengths.equal(y.lengths)
         assert x.keys.equal(y.keys)
-        kept = x.weights > 0
-        assert a.skipped == int((~kept).sum())
-        assert x.columns["tokens"][kept].equal(y.columns["tokens"][kept])
-        assert not x.columns["tokens"][~kept].any()
+        intact = x.weights > 0
+        assert a.skipped == int((~intact).sum())
+        assert x.columns["tokens"][intact].equal(y.columns["tokens"][intact])
+        assert not x.columns["tokens"][~intact].any()
     skipped = sum(u.skipped for u in damaged)
-    told = [
-        re.search(r"block (\d+) at byte .*; its (\d+) rows are skipped$", line) for line in said
+    warnings = [
+        re.search(r"block (\d+) at byte .*; its (\d+) rows are skipped$", message)
+        for message in caplog.messages
     ]
-    numbers, rows = zip(*(map(int, match.groups()) for match in told if match), strict=True)
+    numbers, rows = zip(*(map(int, match.groups()) for match in warnings if match), strict=True)
     assert BLOCK in numbers
-    assert len(set(numbers)) == len(said)
+    assert len(set(numbers)) == len(caplog.messages)
     assert skipped == sum(rows) > 0
 
 
-def test_an_index_of_another_dataset_is_noticed_at_the_record(copy: Path) -> None:
-    """Also where shards and index were both put there."""
+def test_the_index_of_another_split_is_detected(copy: Path) -> None:
+    """Even if the shard was replaced with it, and if the number of blocks matches."""
     for name in ("index.npy", "00000.tar"):
         shutil.copy(copy / "validation" / name, copy / "train" / name)
-    with pytest.raises(DatasetError, match=r"index\.npy: has .* blocks, not as many as"):
+    with pytest.raises(DatasetError, match=r"index\.npy: has .* blocks, but"):
         Reader(open_dataset(copy, whole=False), "train")
     records = np.load(copy / "train" / "index.npy")
     blocks = -(-open_dataset(copy, whole=False).splits["train"].rows // 16)
@@ -163,10 +166,10 @@ def test_an_index_of_another_dataset_is_noticed_at_the_record(copy: Path) -> Non
     [
         (b"nothing", "is not a readable index"),
         (None, r"index\.npy: is missing"),
-        ("short", "bytes, not as many as"),
+        ("truncated", "bytes, but .* blocks take"),
     ],
 )
-def test_what_is_no_index_is_one_clear_line(
+def test_an_unreadable_index_raises_one_clear_error(
     copy: Path, content: bytes | str | None, message: str
 ) -> None:
     path = copy / "train" / "index.npy"
@@ -178,7 +181,7 @@ def test_what_is_no_index_is_one_clear_line(
         Reader(open_dataset(copy, whole=False), "train")
 
 
-def test_a_flipped_bit_in_the_index_names_its_block(copy: Path) -> None:
+def test_an_error_names_the_block_of_a_damaged_index_record(copy: Path) -> None:
     path = copy / "train" / "index.npy"
     data = bytearray(path.read_bytes())
     size = np.load(path).dtype.itemsize
@@ -190,12 +193,13 @@ def test_a_flipped_bit_in_the_index_names_its_block(copy: Path) -> None:
         index.read(np.arange(index.blocks))
 
 
-@pytest.mark.parametrize("held", [True, False])
-def test_the_index_knows_every_row(
-    manifest: Manifest, held: bool, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_the_index_lists_the_length_of_every_row(
+    manifest: Manifest, in_memory: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whether it is held in memory or read a record at a time."""
-    monkeypatch.setattr("pipeline.stream.index.HELD", 1 << 20 if held else 0)
+    """Whether the index is kept in memory or read record by record."""
+    limit = 1 << 20 if in_memory else 0
+    monkeypatch.setattr("pipeline.stream.index.MAX_IN_MEMORY_BYTES", limit)
     index = Reader(manifest, "train").index
     blocks = index.read(np.arange(index.blocks))
     lengths = np.concatenate([block.lengths for block in blocks])
@@ -204,13 +208,13 @@ def test_the_index_knows_every_row(
     assert [block.first_row for block in blocks] == list(range(0, index.rows, 16))
 
 
-def test_where_a_block_is_skipped_its_words_characters_and_tags_are_padded_alike(
+def test_all_columns_of_a_skipped_block_are_padded_to_the_same_shape(
     corpora: Callable[[str], Path], tmp_path: Path
 ) -> None:
     copy = shutil.copytree(corpora("tagging") / "shards", tmp_path / "shards")
     flip(copy)
     stream = StreamSettings(lanes=12, shuffle_window=1, token_budget=24, on_corrupt="skip")
-    loader = open_loader(open_dataset(copy, whole=False), stream, say=lambda line: None)
+    loader = open_loader(open_dataset(copy, whole=False), stream)
     updates = list(loader.epoch(Position()))
     assert sum(update.skipped for update in updates) == 16
     for update in updates:

@@ -1,5 +1,5 @@
-"""Any number of labels a text: figures against a library's, rows that only fill up, the way from a
-file to predictions."""
+"""Multi-label classification: metrics against scikit-learn, padding rows, a run from a file to
+predictions."""
 
 import json
 import random
@@ -27,74 +27,75 @@ from tests.helpers.task_data import Data
 LABELS = ["fun", "sad", "war", "never"]
 
 
-class Fixed(nn.Module):
-    """A model whose scores are given."""
+class FixedLogits(nn.Module):
+    """A model with given logits."""
 
-    def __init__(self, scores: Tensor) -> None:
+    def __init__(self, logits: Tensor) -> None:
         super().__init__()
-        self.scores = nn.Parameter(scores)
+        self.logits = nn.Parameter(logits)
 
     def forward(self, tokens: Tensor, lengths: Tensor, keys: Tensor) -> Tensor:
-        return self.scores[tokens[:, 0]]
+        return self.logits[tokens[:, 0]]
 
 
-def task() -> MultiLabel:
+def make_task() -> MultiLabel:
     return MultiLabel(TaskSettings(), ModelSettings(), Data({"tokenizer": 50}, {"labels": LABELS}))
 
 
 @pytest.fixture
-def case() -> tuple[Fixed, Batch, np.ndarray, np.ndarray]:
-    """Forty rows of three labels in any number, the last ten without weight."""
+def case() -> tuple[FixedLogits, Batch, np.ndarray, np.ndarray]:
+    """Return a model, a batch of 40 rows whose last 10 are padding, and the real rows' logits and
+    labels [30, 4]."""
     draw = torch.Generator().manual_seed(0)
-    scores = torch.randn(40, 4, generator=draw)
-    scores[:, 3] = -9  # neither true nor predicted
+    logits = torch.randn(40, 4, generator=draw)
+    logits[:, 3] = -9  # neither true nor predicted
     true = torch.rand(40, 4, generator=draw) < 0.4
     true[:, 3] = False
-    ids = torch.where(true, torch.arange(1, 5), 0).sort(1, descending=True).values  # 0 fills up
+    ids = torch.where(true, torch.arange(1, 5), 0).sort(1, descending=True).values  # 0 is padding
     columns = {"tokens": torch.arange(40)[:, None].expand(40, 5), "labels": ids}
     weights = (torch.arange(40) < 30).float()
     batch = Batch(columns, torch.full((40,), 3), weights, torch.zeros(40, dtype=torch.int64))
-    return Fixed(scores), batch, scores[:30].numpy(), true[:30].numpy()
+    return FixedLogits(logits), batch, logits[:30].numpy(), true[:30].numpy()
 
 
-def test_the_figures_are_a_librarys(case) -> None:
-    model, batch, scores, true = case
-    tally, mistakes = task().evaluate(task().outputs(model, batch), batch)
-    found = task().evaluation(tally).metrics
-    said = scores > 0
-    probability = 1 / (1 + np.exp(-scores.astype(float)))
+def test_metrics_match_scikit_learn(case) -> None:
+    model, batch, logits, true = case
+    counts, mistakes = make_task().evaluate(make_task().outputs(model, batch), batch)
+    metrics = make_task().summarize(counts).metrics
+    predicted = logits > 0
+    probability = 1 / (1 + np.exp(-logits.astype(float)))
     loss = sum(log_loss(true[:, k], probability[:, k], labels=[False, True]) for k in range(4))
-    assert found == pytest.approx(
+    assert metrics == pytest.approx(
         {
             "examples": 30,
             "loss": loss,
-            "accuracy": accuracy_score(true, said),
-            "micro_f1": f1_score(true, said, average="micro"),
-            "macro_f1": f1_score(true[:, :3], said[:, :3], average="macro"),
+            "accuracy": accuracy_score(true, predicted),
+            "micro_f1": f1_score(true, predicted, average="micro"),
+            "macro_f1": f1_score(true[:, :3], predicted[:, :3], average="macro"),
         },
         rel=1e-6,
     )
-    assert len(mistakes) == round(30 * (1 - found["accuracy"]))
-    sums = task().loss(model, batch)
-    assert task().metrics(sums.tolist()) == pytest.approx(
-        {"loss": loss, "accuracy": found["accuracy"]}, rel=1e-5
+    assert len(mistakes) == round(30 * (1 - metrics["accuracy"]))
+    sums = make_task().loss(model, batch)
+    assert make_task().metrics(sums.tolist()) == pytest.approx(
+        {"loss": loss, "accuracy": metrics["accuracy"]}, rel=1e-5
     )
 
 
-def test_tallies_of_parts_add_up(case) -> None:
+def test_counts_of_partial_batches_add_up(case) -> None:
     model, batch, *_ = case
-    outputs = task().outputs(model, batch)
-    whole, _ = task().evaluate(outputs, batch)
+    outputs = make_task().outputs(model, batch)
+    whole, _ = make_task().evaluate(outputs, batch)
     parts = []
-    for own in (slice(0, 13), slice(13, 40)):
-        columns = {name: column[own] for name, column in batch.columns.items()}
-        part = Batch(columns, batch.lengths[own], batch.weights[own], batch.keys[own])
-        parts.append(task().evaluate(outputs[own], part)[0])
+    for rows in (slice(0, 13), slice(13, 40)):
+        columns = {name: column[rows] for name, column in batch.columns.items()}
+        part = Batch(columns, batch.lengths[rows], batch.weights[rows], batch.keys[rows])
+        parts.append(make_task().evaluate(outputs[rows], part)[0])
     assert torch.allclose(sum(parts), whole)
 
 
-def test_labels_are_learnt_evaluated_and_predicted(tmp_path: Path) -> None:
-    """Each label has a word that gives it away; a row has none, one or both of them."""
+def test_a_run_learns_evaluates_and_predicts_labels(tmp_path: Path) -> None:
+    """A row has none, one or both of two labels, and for each label a word that implies it."""
     draw = random.Random(0)
     with (tmp_path / "rows.jsonl").open("w") as file:
         for number in range(600):
@@ -116,8 +117,8 @@ def test_labels_are_learnt_evaluated_and_predicted(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     predictor = Predictor(folder, RunFolder(folder).read_config(), print)
     texts = ["the plot", "funny plot", "warny the funny"]
-    found = predictor.predict(texts)
-    assert [each["labels"] for each in found] == [[], ["fun"], ["fun", "war"]]
+    predictions = predictor.predict(texts)
+    assert [prediction["labels"] for prediction in predictions] == [[], ["fun"], ["fun", "war"]]
     metrics, skips = predictor.evaluate(f"{tmp_path}/rows.jsonl")
     assert metrics["examples"] == 600
     assert metrics["micro_f1"] > 0.98
@@ -125,15 +126,15 @@ def test_labels_are_learnt_evaluated_and_predicted(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("size", [2, 60])
-def test_a_text_in_several_rows_counts_once_with_its_labels(case, size: int) -> None:
-    """Whichever batches its rows fall into, whose longest lists of labels are as long or not."""
+def test_a_document_split_into_rows_is_evaluated_once(case, size: int) -> None:
+    """Its rows may be in different batches, whose labels may be padded to different lengths."""
     model, batch, _, true = case
-    places = np.repeat(np.arange(30), 2)
-    labels = [np.flatnonzero(true[place]) + 1 for place in places]
+    documents = np.repeat(np.arange(30), 2)
+    labels = [np.flatnonzero(true[document]) + 1 for document in documents]
     columns = {
-        "tokens": Ragged.of(np.repeat(places, 3), np.full(60, 3)),
+        "tokens": Ragged.of(np.repeat(documents, 3), np.full(60, 3)),
         "labels": Ragged.of(np.concatenate(labels), np.array(list(map(len, labels)))),
-        "document": places,
+        "document": documents,
         "segment": np.tile([0, 1], 30),
         "segments": np.full(60, 2),
     }
@@ -142,9 +143,9 @@ def test_a_text_in_several_rows_counts_once_with_its_labels(case, size: int) -> 
     starts = range(0, 60, size)
     batches = [collate(rows, slice(a, min(a + size, 60)), size=size, length=3) for a in starts]
     assert (len({part.columns["labels"].shape for part in batches}) > 1) == (size == 2)
-    alone = World(0, 1, torch.device("cpu"))
-    parts = document_outputs(task(), model, batches, Precision("fp32", alone.device), alone)
-    found, mistakes = evaluate(task(), parts, alone)
-    tally, expected = task().evaluate(task().outputs(model, batch), batch)
-    assert found.metrics == pytest.approx(task().evaluation(tally).metrics)
+    world = World(0, 1, torch.device("cpu"))
+    parts = document_outputs(make_task(), model, batches, Precision("fp32", world.device), world)
+    evaluation, mistakes = evaluate(make_task(), parts, world)
+    counts, expected = make_task().evaluate(make_task().outputs(model, batch), batch)
+    assert evaluation.metrics == pytest.approx(make_task().summarize(counts).metrics)
     assert len(mistakes) == len(expected)

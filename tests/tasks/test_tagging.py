@@ -1,4 +1,4 @@
-"""The figures of tagging against a library's, on emissions that are given."""
+"""Tagging: metrics against seqeval, mistakes, samples and predictions, from given emissions."""
 
 from typing import Any
 
@@ -23,111 +23,120 @@ from pipeline.tasks.tagging import Tagging
 from tests.helpers.task_data import Data
 
 ENTITIES = ["O", "B-PER", "I-PER", "B-LOC", "I-LOC"]
-PARTS = ["DET", "NOUN", "VERB"]
-ROWS, FILLING, LONGEST, WIDTH = 40, 5, 9, 8
-ALONE = World(0, 1, torch.device("cpu"))
-FP32 = Precision("fp32", ALONE.device)
+PARTS_OF_SPEECH = ["DET", "NOUN", "VERB"]
+ROWS, PADDING, LONGEST, WIDTH = 40, 5, 9, 8
+WORLD = World(0, 1, torch.device("cpu"))
+FP32 = Precision("fp32", WORLD.device)
 
-both_kinds = pytest.mark.parametrize("names", [ENTITIES, PARTS], ids=["entities", "parts"])
+both_tag_sets = pytest.mark.parametrize(
+    "names", [ENTITIES, PARTS_OF_SPEECH], ids=["entities", "parts_of_speech"]
+)
 
 
-class Fixed(Tagger):
-    """A tagger whose emissions are given: word w has the w-th of them."""
+class FixedTagger(Tagger):
+    """A tagger with given emissions: the w-th row is the emission of word w."""
 
     def __init__(self, scores: Tensor, allowed: Tensor | None, *, crf: bool) -> None:
         settings = ModelSettings(embedding=1, hidden=1, characters=0, layers=1, crf=crf)
         super().__init__(settings, 1, scores.shape[1], allowed)
-        self.given = torch.nn.Parameter(scores)
+        self.scores = torch.nn.Parameter(scores)
 
     def emissions(self, words: Tensor, characters: Tensor, lengths: Tensor, keys: Tensor) -> Tensor:
-        return self.given[words.t()]
+        return self.scores[words.t()]
 
 
-def task(names: list[str]) -> Tagging:
+def make_task(names: list[str]) -> Tagging:
     return Tagging(TaskSettings(), ModelSettings(), Data({"tokenizer": 1}, {"tags": names}))
 
 
-def model(names: list[str], *, crf: bool = False) -> Fixed:
-    """Emissions that say the right tag more often than not."""
+def make_model(names: list[str], *, crf: bool = False) -> FixedTagger:
+    """Return a tagger whose best tags are mostly correct."""
     draw = torch.Generator().manual_seed(0)
     scores = torch.randn(ROWS * LONGEST, len(names), generator=draw)
     words = torch.arange(len(scores))
-    scores[words, truth(names)] += 1.5
-    fixed = Fixed(scores, None, crf=crf)
+    scores[words, true_tags(names)] += 1.5
+    model = FixedTagger(scores, None, crf=crf)
     if crf:
-        for weight in fixed.scorer.parameters():
+        for weight in model.scorer.parameters():
             torch.nn.init.normal_(weight, generator=draw)
-    return fixed
+    return model
 
 
-def truth(names: list[str]) -> Tensor:
-    """The tag of each word [ROWS * LONGEST]; the entities are well formed in every row."""
+def true_tags(names: list[str]) -> Tensor:
+    """Return the tag of each word [ROWS * LONGEST]; the entities of each row are valid BIO."""
     draw = np.random.default_rng(2)
-    if names is PARTS:
-        return torch.from_numpy(draw.integers(0, len(PARTS), ROWS * LONGEST))
+    if names is PARTS_OF_SPEECH:
+        return torch.from_numpy(draw.integers(0, len(PARTS_OF_SPEECH), ROWS * LONGEST))
     tags: list[int] = []
     while len(tags) < ROWS * LONGEST:
-        begin = len(tags) % LONGEST == 0
+        is_row_start = len(tags) % LONGEST == 0
         label = int(draw.choice([0, 1, 3]))
-        goes_on = not begin and tags[-1] and draw.random() < 0.5
-        tags.append((tags[-1] + 1) // 2 * 2 if goes_on else label)
+        continues = not is_row_start and tags[-1] and draw.random() < 0.5
+        tags.append((tags[-1] + 1) // 2 * 2 if continues else label)
     return torch.tensor(tags)
 
 
-def lengths() -> list[int]:
+def row_lengths() -> list[int]:
     return np.random.default_rng(1).integers(1, LONGEST + 1, ROWS).tolist()
 
 
-def batch(names: list[str]) -> Batch:
-    """Rows of words 0, 1, 2, ...; the last of them only fill up."""
+def make_batch(names: list[str]) -> Batch:
+    """Return rows of words 0, 1, 2, ...; the last PADDING rows have weight 0."""
     words = torch.arange(ROWS * LONGEST).view(ROWS, LONGEST)
-    inside = torch.arange(LONGEST) < torch.tensor(lengths())[:, None]
+    valid = torch.arange(LONGEST) < torch.tensor(row_lengths())[:, None]
     columns = {
-        "tokens": words * inside,
-        "characters": spelt(words) * inside[..., None],
-        "tags": truth(names).view(ROWS, LONGEST) * inside,
+        "tokens": words * valid,
+        "characters": word_bytes(words) * valid[..., None],
+        "tags": true_tags(names).view(ROWS, LONGEST) * valid,
     }
-    weights = (torch.arange(ROWS) < ROWS - FILLING).float()
-    return Batch(columns, torch.tensor(lengths()), weights, torch.zeros(ROWS, dtype=torch.int64))
+    weights = (torch.arange(ROWS) < ROWS - PADDING).float()
+    return Batch(
+        columns, torch.tensor(row_lengths()), weights, torch.zeros(ROWS, dtype=torch.int64)
+    )
 
 
-def spelt(words: Tensor) -> Tensor:
-    """[...] -> the bytes of w0, w1, w2, ... [..., WIDTH]."""
+def word_bytes(words: Tensor) -> Tensor:
+    """Return the bytes [..., WIDTH] of the words [...], spelled w0, w1, w2, ..."""
     data = b"".join(f"w{word}".encode().ljust(WIDTH, b"\0") for word in words.flatten().tolist())
     return torch.frombuffer(bytearray(data), dtype=torch.uint8).long().view(*words.shape, WIDTH)
 
 
-def named(names: list[str], tags: Tensor) -> list[list[str]]:
-    """[ROWS, T] -> the tags of the rows that count."""
-    rows = zip(tags.tolist(), lengths(), strict=True)
-    return [[names[tag] for tag in row[:n]] for row, n in rows][: ROWS - FILLING]
+def tag_names(names: list[str], tags: Tensor) -> list[list[str]]:
+    """Return the names of tags [ROWS, T] without padding."""
+    rows = zip(tags.tolist(), row_lengths(), strict=True)
+    return [[names[tag] for tag in row[:n]] for row, n in rows][: ROWS - PADDING]
 
 
-def judge(names: list[str], rows: Batch, *, crf: bool = False) -> tuple[dict[str, float], Any]:
-    own = task(names)
-    tally, mistakes = own.evaluate(own.outputs(model(names, crf=crf), rows), rows)
-    return own.evaluation(tally).metrics, mistakes
+def evaluate_batch(
+    names: list[str], batch: Batch, *, crf: bool = False
+) -> tuple[dict[str, float], Any]:
+    """Return the metrics and mistakes of `make_model`."""
+    task = make_task(names)
+    counts, mistakes = task.evaluate(task.outputs(make_model(names, crf=crf), batch), batch)
+    return task.summarize(counts).metrics, mistakes
 
 
-def guessed(names: list[str]) -> list[list[str]]:
-    """The likeliest tags, each for itself."""
-    return named(names, model(names).given.argmax(-1).view(ROWS, LONGEST))
+def best_tags(names: list[str]) -> list[list[str]]:
+    """Return the tag with the highest emission of each word."""
+    return tag_names(names, make_model(names).scores.argmax(-1).view(ROWS, LONGEST))
 
 
-@both_kinds
-def test_the_figures_are_a_librarys(names: list[str]) -> None:
-    rows = batch(names)
-    found, _ = judge(names, rows)
-    true, predicted = named(names, rows.columns["tags"]), guessed(names)
+@both_tag_sets
+def test_metrics_match_seqeval(names: list[str]) -> None:
+    batch = make_batch(names)
+    metrics, _ = evaluate_batch(names, batch)
+    true, predicted = tag_names(names, batch.columns["tags"]), best_tags(names)
     pairs = [pair for row in zip(true, predicted, strict=True) for pair in zip(*row, strict=True)]
-    right = sum(a == b for a, b in pairs) / len(pairs)
+    accuracy = sum(a == b for a, b in pairs) / len(pairs)
     with torch.no_grad():
-        scores = model(names).given.double().log_softmax(-1)
-    kept = torch.cat([torch.arange(n) + i * LONGEST for i, n in enumerate(lengths()[:-FILLING])])
+        scores = make_model(names).scores.double().log_softmax(-1)
+    words = torch.cat(
+        [torch.arange(n) + i * LONGEST for i, n in enumerate(row_lengths()[:-PADDING])]
+    )
     expected = {
-        "examples": ROWS - FILLING,
-        "loss": -scores[kept, truth(names)[kept]].mean().item(),
-        "accuracy": right,
+        "examples": ROWS - PADDING,
+        "loss": -scores[words, true_tags(names)[words]].mean().item(),
+        "accuracy": accuracy,
     }
     if names is ENTITIES:
         expected |= {
@@ -136,128 +145,128 @@ def test_the_figures_are_a_librarys(names: list[str]) -> None:
             "f1": f1_score(true, predicted),
         }
         assert 0.2 < expected["f1"] < 0.9
-    assert found == pytest.approx(expected, rel=1e-5)
-    assert task(names).best in found
+    assert metrics == pytest.approx(expected, rel=1e-5)
+    assert make_task(names).best_metric in metrics
 
 
-@both_kinds
-def test_with_a_crf_the_loss_and_the_tags_are_its_own(names: list[str]) -> None:
-    rows, fixed = batch(names), model(names, crf=True)
-    outputs = task(names).outputs(fixed, rows)
-    assert isinstance(fixed.scorer, CRF)
-    emissions = fixed.given[rows.columns["tokens"].t()]
-    tags = fixed.scorer.decode(emissions, rows.lengths)
-    losses = fixed.scorer.nll(emissions, rows.columns["tags"].t(), rows.lengths)
-    found, _ = judge(names, rows, crf=True)
-    count = rows.weights > 0
-    words = (rows.lengths * count).sum().item()
-    assert found["loss"] == pytest.approx((losses * count).sum().item() / words, rel=1e-6)
-    for row, n, expected in zip(outputs, lengths(), tags, strict=True):
+@both_tag_sets
+def test_with_a_crf_its_loss_and_best_path_are_used(names: list[str]) -> None:
+    batch, model = make_batch(names), make_model(names, crf=True)
+    outputs = make_task(names).outputs(model, batch)
+    assert isinstance(model.scorer, CRF)
+    emissions = model.scores[batch.columns["tokens"].t()]
+    tags = model.scorer.decode(emissions, batch.lengths)
+    losses = model.scorer.nll(emissions, batch.columns["tags"].t(), batch.lengths)
+    metrics, _ = evaluate_batch(names, batch, crf=True)
+    is_real = batch.weights > 0
+    words = (batch.lengths * is_real).sum().item()
+    assert metrics["loss"] == pytest.approx((losses * is_real).sum().item() / words, rel=1e-6)
+    for row, n, expected in zip(outputs, row_lengths(), tags, strict=True):
         assert row[:n, 0].tolist() == (expected[:n] + 1).tolist()
         assert not row[n:].any()
 
 
-@both_kinds
-def test_the_tally_is_of_words(names: list[str]) -> None:
-    own, rows = task(names), batch(names)
-    tally, _ = own.evaluate(own.outputs(model(names), rows), rows)
-    table = np.zeros((len(names), len(names)), int)
-    for row in zip(named(names, rows.columns["tags"]), guessed(names), strict=True):
+@both_tag_sets
+def test_the_confusion_matrix_counts_words(names: list[str]) -> None:
+    task, batch = make_task(names), make_batch(names)
+    counts, _ = task.evaluate(task.outputs(make_model(names), batch), batch)
+    confusion = np.zeros((len(names), len(names)), int)
+    for row in zip(tag_names(names, batch.columns["tags"]), best_tags(names), strict=True):
         for true, predicted in zip(*row, strict=True):
-            table[names.index(true), names.index(predicted)] += 1
-    evaluation = own.evaluation(tally)
-    assert evaluation.table == table.tolist()
+            confusion[names.index(true), names.index(predicted)] += 1
+    evaluation = task.summarize(counts)
+    assert evaluation.confusion == confusion.tolist()
     assert evaluation.labels == names
 
 
-def part(rows: Batch, own: slice) -> Batch:
-    columns = {name: column[own] for name, column in rows.columns.items()}
-    return Batch(columns, rows.lengths[own], rows.weights[own], rows.keys[own])
+def take_rows(batch: Batch, part: slice) -> Batch:
+    columns = {name: column[part] for name, column in batch.columns.items()}
+    return Batch(columns, batch.lengths[part], batch.weights[part], batch.keys[part])
 
 
-@both_kinds
-def test_tallies_of_parts_add_up(names: list[str]) -> None:
-    own, rows = task(names), batch(names)
-    outputs = own.outputs(model(names), rows)
-    whole, mistakes = own.evaluate(outputs, rows)
-    parts = [own.evaluate(outputs[s], part(rows, s)) for s in (slice(0, 7), slice(7, ROWS))]
-    assert torch.allclose(sum(tally for tally, _ in parts), whole)
-    assert [m for _, found in parts for m in found] == mistakes
+@both_tag_sets
+def test_counts_of_partial_batches_add_up(names: list[str]) -> None:
+    task, batch = make_task(names), make_batch(names)
+    outputs = task.outputs(make_model(names), batch)
+    whole, mistakes = task.evaluate(outputs, batch)
+    parts = [task.evaluate(outputs[s], take_rows(batch, s)) for s in (slice(0, 7), slice(7, ROWS))]
+    assert torch.allclose(sum(counts for counts, _ in parts), whole)
+    assert [m for _, part_mistakes in parts for m in part_mistakes] == mistakes
 
 
-@both_kinds
-def test_training_sums_leave_filling_rows_out(names: list[str]) -> None:
-    fixed, rows = model(names), batch(names)
-    sums = task(names).loss(fixed, rows)
+@both_tag_sets
+def test_training_sums_exclude_padding_rows(names: list[str]) -> None:
+    model, batch = make_model(names), make_batch(names)
+    sums = make_task(names).loss(model, batch)
     sums[0].backward()
-    assert fixed.given.grad is not None
-    touched = fixed.given.grad.abs().sum(-1).view(ROWS, LONGEST) > 0
-    inside = torch.arange(LONGEST) < rows.lengths[:, None]
-    assert torch.equal(touched, inside & (rows.weights > 0)[:, None])
-    assert sums[1] == sum(lengths()[:-FILLING])
-    found, _ = judge(names, rows)
-    metrics = task(names).metrics(sums.tolist())
-    assert metrics == {"loss": pytest.approx(found["loss"], rel=1e-5)}
+    assert model.scores.grad is not None
+    has_gradient = model.scores.grad.abs().sum(-1).view(ROWS, LONGEST) > 0
+    valid = torch.arange(LONGEST) < batch.lengths[:, None]
+    assert torch.equal(has_gradient, valid & (batch.weights > 0)[:, None])
+    assert sums[1] == sum(row_lengths()[:-PADDING])
+    metrics, _ = evaluate_batch(names, batch)
+    expected = pytest.approx(metrics["loss"], rel=1e-5)
+    assert make_task(names).metrics(sums.tolist()) == {"loss": expected}
 
 
-@both_kinds
-def test_mistakes_are_sentences_with_a_wrong_tag(names: list[str]) -> None:
-    rows = batch(names)
-    _, mistakes = judge(names, rows)
-    true, predicted = named(names, rows.columns["tags"]), guessed(names)
+@both_tag_sets
+def test_mistakes_are_the_sentences_with_a_wrong_tag(names: list[str]) -> None:
+    batch = make_batch(names)
+    _, mistakes = evaluate_batch(names, batch)
+    true, predicted = tag_names(names, batch.columns["tags"]), best_tags(names)
     wrong = [i for i, (a, b) in enumerate(zip(true, predicted, strict=True)) if a != b]
     assert len(mistakes) == len(wrong) > 5
-    words = [f"w{i * LONGEST + t}" for i in wrong for t in range(lengths()[i])]
-    for shown in ("true", "predicted"):
-        text = " ".join(m.shown[shown] for m in mistakes)
+    words = [f"w{i * LONGEST + t}" for i in wrong for t in range(row_lengths()[i])]
+    for version in ("true", "predicted"):
+        text = " ".join(m.details[version] for m in mistakes)
         assert [w for w in text.replace("/", " ").replace("]", "").split() if w in words] == words
-    losses = model(names)(*(rows.columns[c] for c in ("tokens", "characters")), rows.lengths,
-                          rows.keys, rows.columns["tags"])  # fmt: skip
+    losses = make_model(names)(*(batch.columns[c] for c in ("tokens", "characters")), batch.lengths,
+                          batch.keys, batch.columns["tags"])  # fmt: skip
     assert [m.loss for m in mistakes] == pytest.approx(losses[wrong].tolist(), rel=1e-6)
 
 
 @pytest.mark.parametrize(
-    "names, tags, shown",
+    "names, tags, expected",
     [
         (ENTITIES, [1, 2, 0, 3, 3], "[PER w0 w1] w2 [LOC w3] [LOC w4]"),
         (ENTITIES, [0, 2, 4, 0, 0], "w0 [PER w1] [LOC w2] w3 w4"),
         (ENTITIES, [0, 0, 0, 0, 0], "w0 w1 w2 w3 w4"),
-        (PARTS, [0, 1, 2, 2, 1], "w0/DET w1/NOUN w2/VERB w3/VERB w4/NOUN"),
+        (PARTS_OF_SPEECH, [0, 1, 2, 2, 1], "w0/DET w1/NOUN w2/VERB w3/VERB w4/NOUN"),
         (["O", "B", "I"], [0, 1, 2, 0, 1], "w0 [_ w1 w2] w3 [_ w4]"),
     ],
 )
-def test_a_sentence_is_shown_as_a_person_reads_it(
-    names: list[str], tags: list[int], shown: str
+def test_mistakes_format_a_tagged_sentence(
+    names: list[str], tags: list[int], expected: str
 ) -> None:
     wrong = [(tag + 1) % len(names) for tag in tags]
     words = torch.arange(5)[None]
     one = torch.ones(1, dtype=torch.int64)
-    columns = {"tokens": words, "characters": spelt(words), "tags": torch.tensor([wrong])}
-    said = torch.stack([torch.tensor([tags]) + 1.0, torch.ones(1, 5)], -1).double()
-    _, (mistake,) = task(names).evaluate(said, Batch(columns, one * 5, one.float(), one))
-    assert mistake.shown["predicted"] == shown
+    columns = {"tokens": words, "characters": word_bytes(words), "tags": torch.tensor([wrong])}
+    outputs = torch.stack([torch.tensor([tags]) + 1.0, torch.ones(1, 5)], -1).double()
+    _, (mistake,) = make_task(names).evaluate(outputs, Batch(columns, one * 5, one.float(), one))
+    assert mistake.details["predicted"] == expected
     assert mistake.loss == 5
     assert mistake.tokens == []
 
 
-def test_samples_mark_what_is_true_and_what_is_predicted() -> None:
-    rows = batch(ENTITIES)
-    samples = task(ENTITIES).show(model(ENTITIES), rows)
-    assert len(samples) == len(rows.lengths)
+def test_samples_mark_true_and_predicted_spans() -> None:
+    batch = make_batch(ENTITIES)
+    samples = make_task(ENTITIES).samples(make_model(ENTITIES), batch)
+    assert len(samples) == len(batch.lengths)
     wrong = 0
-    for sample, length in zip(samples, lengths(), strict=False):
+    for sample, length in zip(samples, row_lengths(), strict=False):
         versions = [sample.texts["true"], sample.texts["predicted"]]
-        for pieces in versions:
-            assert sum(len(piece.text.split()) for piece in pieces) == length
-            assert all(piece.label in ("", "PER", "LOC") for piece in pieces)
-        right = [[(p.text, p.label) for p in v if p.label and not p.wrong] for v in versions]
-        assert right[0] == right[1]
-        wrong += sum(piece.wrong for pieces in versions for piece in pieces)
+        for spans in versions:
+            assert sum(len(span.text.split()) for span in spans) == length
+            assert all(span.label in ("", "PER", "LOC") for span in spans)
+        correct = [[(s.text, s.label) for s in v if s.label and not s.wrong] for v in versions]
+        assert correct[0] == correct[1]
+        wrong += sum(span.wrong for spans in versions for span in spans)
     assert wrong
 
 
 @pytest.mark.parametrize(
-    ("names", "tags", "others", "shown"),
+    ("names", "tags", "other_tags", "expected"),
     [
         (
             ENTITIES, [1, 2, 0, 3], [1, 2, 0, 1],
@@ -268,25 +277,25 @@ def test_samples_mark_what_is_true_and_what_is_predicted() -> None:
             [TextSpan("a b", "PER", wrong=True), TextSpan("c", "LOC"), TextSpan("d")],
         ),
         (
-            PARTS, [0, 1, 2, 2], [0, 1, 1, 2],
+            PARTS_OF_SPEECH, [0, 1, 2, 2], [0, 1, 1, 2],
             [TextSpan("a", "DET"), TextSpan("b", "NOUN"), TextSpan("c", "VERB", wrong=True),
              TextSpan("d", "VERB")],
         ),
     ],
 )  # fmt: skip
-def test_a_piece_is_wrong_where_the_other_tags_have_no_such_span(
-    names: list[str], tags: list[int], others: list[int], shown: list[TextSpan]
+def test_a_span_that_the_other_tags_lack_is_wrong(
+    names: list[str], tags: list[int], other_tags: list[int], expected: list[TextSpan]
 ) -> None:
-    of = [[names[tag] for tag in some] for some in (tags, others)]
-    assert task(names)._pieces(["a", "b", "c", "d"], *of) == shown
+    pair = [[names[tag] for tag in version] for version in (tags, other_tags)]
+    assert make_task(names)._text_spans(["a", "b", "c", "d"], *pair) == expected
 
 
-def test_predictions_are_spans_with_their_text_and_places() -> None:
-    own = task(ENTITIES)
-    given = [own.parse("Ada Lovelace saw  Paris"), own.parse("nothing\n")]
-    said = torch.tensor([[2, 3, 1, 4], [1, 0, 0, 0]]) + 0.0  # 0 past the end
-    found = own.predict(torch.stack([said, said], -1).double(), given)
-    assert found == [
+def test_predictions_of_entities_have_label_text_and_position() -> None:
+    task = make_task(ENTITIES)
+    given = [task.parse("Ada Lovelace saw  Paris"), task.parse("nothing\n")]
+    tags = torch.tensor([[2, 3, 1, 4], [1, 0, 0, 0]]) + 0.0  # 0 is padding
+    predictions = task.predict(torch.stack([tags, tags], -1).double(), given)
+    assert predictions == [
         {
             "spans": [
                 {"label": "PER", "text": "Ada Lovelace", "start": 0, "stop": 2},
@@ -297,63 +306,71 @@ def test_predictions_are_spans_with_their_text_and_places() -> None:
     ]
 
 
-def test_predictions_of_tags_of_single_words_are_pairs() -> None:
-    own = task(PARTS)
-    said = torch.tensor([[1, 2], [3, 0]]) + 0.0
-    found = own.predict(
-        torch.stack([said, said], -1).double(), [own.parse("the film"), own.parse("go")]
+def test_predictions_without_entities_are_pairs_of_word_and_tag() -> None:
+    task = make_task(PARTS_OF_SPEECH)
+    tags = torch.tensor([[1, 2], [3, 0]]) + 0.0
+    predictions = task.predict(
+        torch.stack([tags, tags], -1).double(), [task.parse("the film"), task.parse("go")]
     )
-    assert found == [{"tags": [["the", "DET"], ["film", "NOUN"]]}, {"tags": [["go", "VERB"]]}]
-
-
-def parts(names: list[str], *, seed: int) -> list[Batch]:
-    """The rows that count, cut into segments of at most 3 words that fall into any batches."""
-    words, tags = torch.arange(ROWS * LONGEST).view(ROWS, LONGEST), truth(names).view(ROWS, LONGEST)
-    cut = [
-        (row, place, -(-n // 3), list(range(n))[3 * place : 3 * place + 3])
-        for row, n in enumerate(lengths()[: ROWS - FILLING])
-        for place in range(-(-n // 3))
+    assert predictions == [
+        {"tags": [["the", "DET"], ["film", "NOUN"]]},
+        {"tags": [["go", "VERB"]]},
     ]
-    sizes = np.array([len(own) for *_, own in cut])
+
+
+def split_rows(names: list[str], *, seed: int) -> list[Batch]:
+    """Split the rows into segments of at most 3 words, shuffled into batches of 7."""
+    words = torch.arange(ROWS * LONGEST).view(ROWS, LONGEST)
+    tags = true_tags(names).view(ROWS, LONGEST)
+    segments = [  # row, index in the row, segments of the row, positions of its words
+        (row, index, -(-n // 3), list(range(n))[3 * index : 3 * index + 3])
+        for row, n in enumerate(row_lengths()[: ROWS - PADDING])
+        for index in range(-(-n // 3))
+    ]
+    sizes = np.array([len(positions) for *_, positions in segments])
 
     def ragged(values: Tensor) -> Ragged:
-        return Ragged.of(torch.cat([values[row, own] for row, *_, own in cut]).numpy(), sizes)
+        parts = [values[row, positions] for row, *_, positions in segments]
+        return Ragged.of(torch.cat(parts).numpy(), sizes)
 
     columns = {
-        "tokens": ragged(words), "characters": ragged(spelt(words)), "tags": ragged(tags),
-        "document": np.array([row for row, *_ in cut]),
-        "segment": np.array([place for _, place, *_ in cut]),
-        "segments": np.array([count for *_, count, _ in cut]),
+        "tokens": ragged(words), "characters": ragged(word_bytes(words)), "tags": ragged(tags),
+        "document": np.array([row for row, *_ in segments]),
+        "segment": np.array([index for _, index, *_ in segments]),
+        "segments": np.array([count for *_, count, _ in segments]),
     }  # fmt: skip
-    order = np.random.default_rng(seed).permutation(len(cut))
-    rows = Rows.of(columns, len(cut)).take(order, np.zeros_like(order))
-    starts = range(0, len(cut), 7)
-    return [collate(rows, slice(a, min(a + 7, len(cut))), size=8, length=4) for a in starts]
+    order = np.random.default_rng(seed).permutation(len(segments))
+    rows = Rows.of(columns, len(segments)).take(order, np.zeros_like(order))
+    slices = [slice(a, min(a + 7, len(segments))) for a in range(0, len(segments), 7)]
+    return [collate(rows, part, size=8, length=4) for part in slices]
 
 
-@both_kinds
+@both_tag_sets
 @pytest.mark.parametrize("seed", [0, 1])
-def test_a_sentence_in_several_rows_counts_as_one(names: list[str], seed: int) -> None:
-    """Without a CRF its tags do not hang on where it was cut."""
-    own = task(names)
-    found, mistakes = evaluate(
-        own, document_outputs(own, model(names), parts(names, seed=seed), FP32, ALONE), ALONE
+def test_a_sentence_split_into_rows_is_evaluated_once(names: list[str], seed: int) -> None:
+    """Without a CRF its tags do not depend on where it was split."""
+    task = make_task(names)
+    batches = split_rows(names, seed=seed)
+    documents = document_outputs(task, make_model(names), batches, FP32, WORLD)
+    evaluation, mistakes = evaluate(task, documents, WORLD)
+    expected, expected_mistakes = evaluate_batch(names, make_batch(names))
+    assert evaluation.metrics == pytest.approx(expected, rel=1e-7)
+    formatted = sorted(m.details["true"] + m.details["predicted"] for m in mistakes)
+    assert formatted == sorted(
+        m.details["true"] + m.details["predicted"] for m in expected_mistakes
     )
-    expected, of_whole = judge(names, batch(names))
-    assert found.metrics == pytest.approx(expected, rel=1e-7)
-    shown = sorted(m.shown["true"] + m.shown["predicted"] for m in mistakes)
-    assert shown == sorted(m.shown["true"] + m.shown["predicted"] for m in of_whole)
 
 
-@both_kinds
-def test_a_sentence_in_several_rows_has_one_prediction(names: list[str]) -> None:
-    own, found = task(names), {}
-    for outputs, rows in document_outputs(own, model(names), parts(names, seed=0), FP32, ALONE):
-        whole = rows.weights > 0
-        places = rows.columns["document"][whole].tolist()
-        given = [own.parse(" ".join(f"w{t}" for t in range(lengths()[row]))) for row in places]
-        found |= dict(zip(places, own.predict(outputs[whole], given), strict=True))
-    rows = batch(names)
-    given = [own.parse(" ".join(f"w{t}" for t in range(n))) for n in lengths()]
-    expected = own.predict(own.outputs(model(names), rows), given)
-    assert found == dict(enumerate(expected[: ROWS - FILLING]))
+@both_tag_sets
+def test_a_sentence_split_into_rows_has_one_prediction(names: list[str]) -> None:
+    task, batches = make_task(names), split_rows(names, seed=0)
+    predictions = {}
+    for outputs, batch in document_outputs(task, make_model(names), batches, FP32, WORLD):
+        is_document = batch.weights > 0
+        rows = batch.columns["document"][is_document].tolist()
+        given = [task.parse(" ".join(f"w{t}" for t in range(row_lengths()[row]))) for row in rows]
+        predictions |= dict(zip(rows, task.predict(outputs[is_document], given), strict=True))
+    batch = make_batch(names)
+    given = [task.parse(" ".join(f"w{t}" for t in range(n))) for n in row_lengths()]
+    expected = task.predict(task.outputs(make_model(names), batch), given)
+    assert predictions == dict(enumerate(expected[: ROWS - PADDING]))

@@ -1,5 +1,5 @@
-"""Translation: the loss against torch's, BLEU and chrF against sacrebleu's, rows that only fill up,
-texts that come back as they were, and the way from files to translations."""
+"""Translation: loss against torch, BLEU and chrF against sacrebleu, padding rows, config errors, a
+run from files to translations."""
 
 import json
 import math
@@ -28,123 +28,130 @@ from tests.launch.test_entry_points import launch
 
 V = 23
 TARGETS = [[7, 8, 9, END], [END], [4, 4, END], [11, 5, 6, 7, 8, END]]
-"""The last row has no weight."""
+"""The last row is padding (weight 0)."""
 
 
-def task(joint: bool = True, **settings: Any) -> Translation:
-    vocabularies = {"tokenizer": V} if joint else {"source": 31, "target": V}
+def make_task(shared_vocab: bool = True, **settings: Any) -> Translation:
+    vocabularies = {"tokenizer": V} if shared_vocab else {"source": 31, "target": V}
     small = ModelSettings(embedding=8, hidden=8, layers=1)
     return Translation(TaskSettings(name="translation", **settings), small, Data(vocabularies))
 
 
-def batch(rows: Sequence[int] = range(4)) -> Batch:
+def make_batch(rows: Sequence[int] = range(4)) -> Batch:
     draw = torch.Generator().manual_seed(0)
     source = torch.randint(4, V, (4, 5), generator=draw)
     target = torch.tensor([row + [0] * (6 - len(row)) for row in TARGETS])
     weights = torch.tensor([1.0, 1.0, 1.0, 0.0])
-    own = torch.tensor(rows)
-    columns = {"source": source[own], "target": target[own]}
-    return Batch(columns, torch.tensor([5, 1, 3, 2])[own], weights[own], torch.arange(4)[own])
+    index = torch.tensor(rows)
+    columns = {"source": source[index], "target": target[index]}
+    lengths = torch.tensor([5, 1, 3, 2])
+    return Batch(columns, lengths[index], weights[index], torch.arange(4)[index])
 
 
-def model(of: Translation) -> nn.Module:
+def make_model(task: Translation) -> nn.Module:
     torch.manual_seed(1)
-    made = of.build()
-    for parameter in made.parameters():
+    model = task.build()
+    for parameter in model.parameters():
         nn.init.normal_(parameter, std=0.5)
-    return made.eval()
+    return model.eval()
 
 
-def test_samples_are_what_evaluation_judges_and_where_the_decoder_looked() -> None:
-    of, rows = task(beam_size=3), batch(range(3))
-    net = model(of)
-    samples, texts = of.show(net, rows), of.texts(of.outputs(net, rows), rows)
-    for row, (sample, (written, reference)) in enumerate(zip(samples, texts, strict=True)):
-        source = list(map(str, rows.columns["source"][row, : rows.lengths[row]].tolist()))
+def test_samples_are_the_evaluated_texts_with_the_decoders_attention() -> None:
+    task, batch = make_task(beam_size=3), make_batch(range(3))
+    model = make_model(task)
+    samples = task.samples(model, batch)
+    texts = task.texts_to_score(task.outputs(model, batch), batch)
+    for row, (sample, (generated, reference)) in enumerate(zip(samples, texts, strict=True)):
+        source = list(map(str, batch.columns["source"][row, : batch.lengths[row]].tolist()))
         assert sample.texts == {
-            "source": " ".join(source), "translation": written, "reference": reference
+            "source": " ".join(source), "translation": generated, "reference": reference
         }  # fmt: skip
         assert sample.attention.read == source
-        assert sample.attention.written == written.split()
-        assert len(sample.attention.weights) == len(written.split())
+        assert sample.attention.written == generated.split()
+        assert len(sample.attention.weights) == len(generated.split())
         assert all(sum(w) == pytest.approx(1, abs=5e-3) for w in sample.attention.weights)
 
 
-@pytest.mark.parametrize("share", [0.0, 0.1])
-@pytest.mark.parametrize("joint", [True, False])
-def test_the_loss_is_torchs_token_by_token(joint: bool, share: float) -> None:
-    """A row at a time, each token given those before it, without the row that has no weight."""
-    of, rows = task(joint, label_smoothing=share), batch()
-    net = model(of)
-    loss, tokens, nll, correct, padded = of.loss(net, rows).tolist()
-    expected = plain = right = 0.0
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("shared_vocab", [True, False])
+def test_the_loss_matches_torch_row_by_row(shared_vocab: bool, smoothing: float) -> None:
+    """Each row alone, each token given those before it, without the padding row."""
+    task, batch = make_task(shared_vocab, label_smoothing=smoothing), make_batch()
+    model = make_model(task)
+    loss, tokens, nll, correct, padded = task.loss(model, batch).tolist()
+    expected_loss = expected_nll = expected_correct = 0.0
     for row, target in enumerate(TARGETS[:3]):
-        source = rows.columns["source"][row : row + 1, : rows.lengths[row]]
-        fed, length = torch.tensor([[BEGIN, *target[:-1]]]), torch.tensor([len(target)])
-        keys = rows.keys[row : row + 1]
-        scores = net(source, rows.lengths[row : row + 1], fed, length, keys)[:, 0]
+        source = batch.columns["source"][row : row + 1, : batch.lengths[row]]
+        inputs, length = torch.tensor([[BEGIN, *target[:-1]]]), torch.tensor([len(target)])
+        keys = batch.keys[row : row + 1]
+        scores = model(source, batch.lengths[row : row + 1], inputs, length, keys)[:, 0]
         answers = torch.tensor(target)
-        expected += functional.cross_entropy(
-            scores, answers, reduction="sum", label_smoothing=share
+        expected_loss += functional.cross_entropy(
+            scores, answers, reduction="sum", label_smoothing=smoothing
         ).item()
-        plain += functional.cross_entropy(scores, answers, reduction="sum").item()
-        right += (scores.argmax(1) == answers).sum().item()
-    assert (tokens, correct) == (8, right)
-    assert loss == pytest.approx(expected, rel=1e-5)
-    assert nll == pytest.approx(plain, rel=1e-5)
-    figures = of.metrics([loss, tokens, nll, correct, padded])
-    assert figures["perplexity"] == pytest.approx(math.exp(plain / 8), rel=1e-5)
-    assert figures["target_padding"] == pytest.approx(1 - 8 / (4 * 6))
-    tally, _ = of.evaluate(of.outputs(net, rows), rows)
-    found = of.evaluation(tally).metrics
-    assert found["examples"] == 3
-    assert found["loss"] == pytest.approx(plain / 8, rel=1e-5)
-    assert found["accuracy"] == pytest.approx(right / 8)
+        expected_nll += functional.cross_entropy(scores, answers, reduction="sum").item()
+        expected_correct += (scores.argmax(1) == answers).sum().item()
+    assert (tokens, correct) == (8, expected_correct)
+    assert loss == pytest.approx(expected_loss, rel=1e-5)
+    assert nll == pytest.approx(expected_nll, rel=1e-5)
+    metrics = task.metrics([loss, tokens, nll, correct, padded])
+    assert metrics["perplexity"] == pytest.approx(math.exp(expected_nll / 8), rel=1e-5)
+    assert metrics["target_padding"] == pytest.approx(1 - 8 / (4 * 6))
+    counts, _ = task.evaluate(task.outputs(model, batch), batch)
+    evaluated = task.summarize(counts).metrics
+    assert evaluated["examples"] == 3
+    assert evaluated["loss"] == pytest.approx(expected_nll / 8, rel=1e-5)
+    assert evaluated["accuracy"] == pytest.approx(expected_correct / 8)
 
 
-def test_rows_without_weight_have_no_part_in_the_gradient() -> None:
-    of = task(label_smoothing=0.1)
-    net = model(of)
+def test_padding_rows_do_not_change_the_gradient() -> None:
+    task = make_task(label_smoothing=0.1)
+    model = make_model(task)
     gradients = []
     for rows in (range(4), range(3)):
-        net.zero_grad()
-        of.loss(net, batch(rows))[0].backward()
-        gradients.append([p.grad.clone() for p in net.parameters() if p.grad is not None])
+        model.zero_grad()
+        task.loss(model, make_batch(rows))[0].backward()
+        gradients.append([p.grad.clone() for p in model.parameters() if p.grad is not None])
     for a, b in zip(*gradients, strict=True):
         assert torch.allclose(a, b, atol=1e-5)
 
 
-def test_a_rank_whose_rows_only_fill_up_takes_part() -> None:
-    """Of such rows not even a column of targets may be left."""
-    of = task(label_smoothing=0.1)
-    net, rows = model(of), batch([3])
-    empty = Batch({**rows.columns, "target": torch.zeros(1, 0, dtype=torch.int64)}, *(
-        (rows.lengths, rows.weights, rows.keys)
+def test_a_rank_with_only_padding_rows_takes_part() -> None:
+    """All its sums and gradients are 0, even if the target has no column at all."""
+    task = make_task(label_smoothing=0.1)
+    model, padding = make_model(task), make_batch([3])
+    empty = Batch({**padding.columns, "target": torch.zeros(1, 0, dtype=torch.int64)}, *(
+        (padding.lengths, padding.weights, padding.keys)
     ))  # fmt: skip
-    for each in (rows, empty):
-        sums = of.loss(net, each)
+    for batch in (padding, empty):
+        sums = task.loss(model, batch)
         sums[0].backward()
         assert sums[:4].tolist() == [0, 0, 0, 0]
-        assert all(p.grad is not None and not p.grad.any() for p in net.parameters())
-        outputs = of.outputs(net, each)
-        tally, mistakes = of.evaluate(outputs, each)
-        assert tally.tolist() == [0, 0, 0, 0]
+        assert all(p.grad is not None and not p.grad.any() for p in model.parameters())
+        outputs = task.outputs(model, batch)
+        counts, mistakes = task.evaluate(outputs, batch)
+        assert counts.tolist() == [0, 0, 0, 0]
         assert not mistakes
-        assert not of.texts(outputs, each)
+        assert not task.texts_to_score(outputs, batch)
 
 
-def test_tallies_and_texts_of_parts_add_up() -> None:
-    of, rows = task(beam_size=3), batch()
-    net = model(of)
-    outputs = of.outputs(net, rows)
-    whole, _ = of.evaluate(outputs, rows)
-    parts = [batch([0, 3]), batch([2]), batch([1])]
-    found = [of.outputs(net, part) for part in parts]
-    tallies = [of.evaluate(o, part)[0] for o, part in zip(found, parts, strict=True)]
-    assert torch.allclose(whole, sum(tallies, torch.zeros(4)), rtol=1e-5)
-    texts = [t for o, part in zip(found, parts, strict=True) for t in of.texts(o, part)]
-    assert sorted(texts) == sorted(of.texts(outputs, rows))
-    assert [reference for _, reference in of.texts(outputs, rows)] == ["7 8 9", "", "4 4"]
+def test_counts_and_texts_of_partial_batches_add_up() -> None:
+    task, batch = make_task(beam_size=3), make_batch()
+    model = make_model(task)
+    outputs = task.outputs(model, batch)
+    whole, _ = task.evaluate(outputs, batch)
+    parts = [make_batch([0, 3]), make_batch([2]), make_batch([1])]
+    part_outputs = [task.outputs(model, part) for part in parts]
+    counts = [task.evaluate(o, part)[0] for o, part in zip(part_outputs, parts, strict=True)]
+    assert torch.allclose(whole, sum(counts, torch.zeros(4)), rtol=1e-5)
+    texts = [
+        text
+        for o, part in zip(part_outputs, parts, strict=True)
+        for text in task.texts_to_score(o, part)
+    ]
+    assert sorted(texts) == sorted(task.texts_to_score(outputs, batch))
+    references = [reference for _, reference in task.texts_to_score(outputs, batch)]
+    assert references == ["7 8 9", "", "4 4"]
 
 
 PAIRS = [
@@ -155,33 +162,33 @@ PAIRS = [
 
 
 @pytest.mark.parametrize("tokenizer", ["13a", "char"])
-def test_bleu_and_chrf_are_sacrebleus(tokenizer: str) -> None:
-    tally = torch.tensor([4.0, 6.0, 8.0, 3.0], dtype=torch.float64)
-    found = task(bleu_tokenizer=tokenizer).evaluation(tally, PAIRS)
-    written, references = ([pair[k] for pair in PAIRS] for k in (0, 1))
-    bleu = sacrebleu.corpus_bleu(written, [references], tokenize=tokenizer)
-    assert found.metrics["bleu"] == bleu.score > 0
-    assert found.metrics["chrf"] == sacrebleu.corpus_chrf(written, [references]).score
-    assert f"case:mixed|eff:no|tok:{tokenizer}" in found.signatures["bleu"]
-    assert found.metrics["loss"] == 0.5
+def test_bleu_and_chrf_match_sacrebleu(tokenizer: str) -> None:
+    counts = torch.tensor([4.0, 6.0, 8.0, 3.0], dtype=torch.float64)
+    evaluation = make_task(bleu_tokenizer=tokenizer).summarize(counts, PAIRS)
+    generated, references = ([pair[k] for pair in PAIRS] for k in (0, 1))
+    bleu = sacrebleu.corpus_bleu(generated, [references], tokenize=tokenizer)
+    assert evaluation.metrics["bleu"] == bleu.score > 0
+    assert evaluation.metrics["chrf"] == sacrebleu.corpus_chrf(generated, [references]).score
+    assert f"case:mixed|eff:no|tok:{tokenizer}" in evaluation.signatures["bleu"]
+    assert evaluation.metrics["loss"] == 0.5
 
 
-def test_as_many_translations_as_asked_for_the_best_first() -> None:
-    of, rows = task(beam_size=4, n_best=3), batch()
-    told = of.predict(of.outputs(model(of), rows)[:3], [{}] * 3)
-    for each in told:
-        scores = [other["score"] for other in each["best"]]
+def test_prediction_returns_n_best_translations_best_first() -> None:
+    task, batch = make_task(beam_size=4, n_best=3), make_batch()
+    predictions = task.predict(task.outputs(make_model(task), batch)[:3], [{}] * 3)
+    for prediction in predictions:
+        scores = [hypothesis["score"] for hypothesis in prediction["best"]]
         assert len(scores) == 3
         assert scores == sorted(scores, reverse=True)
-        assert each["best"][0] == {k: each[k] for k in ("translation", "score")}
+        assert prediction["best"][0] == {k: prediction[k] for k in ("translation", "score")}
 
 
-def test_where_no_score_is_finite_that_row_alone_says_so() -> None:
-    of, rows = task(), batch()
-    outputs = of.outputs(model(of), rows)[:3]
+def test_a_row_without_a_finite_score_is_an_error_of_that_row_only() -> None:
+    task, batch = make_task(), make_batch()
+    outputs = task.outputs(make_model(task), batch)[:3]
     outputs[1, 2:] = NO_SCORE
-    first, none, last = of.predict(outputs, [{}] * 3)
-    assert none == {"error": "the model makes no number of it"}
+    first, missing, last = task.predict(outputs, [{}] * 3)
+    assert missing == {"error": "the model gives no text a finite score"}
     assert first.keys() == last.keys() == {"translation", "score"}
 
 
@@ -201,7 +208,7 @@ CONFLICTS = {
 
 
 @pytest.mark.parametrize("override, expected", CONFLICTS.items(), ids=CONFLICTS)
-def test_what_cannot_be_is_one_line(override: str, expected: str) -> None:
+def test_conflicting_settings_are_reported_in_one_line(override: str, expected: str) -> None:
     with pytest.raises(ConfigError) as caught:
         config.load(None, [*small(Path(), "translation"), override])
     assert any(expected in line for line in caught.value.lines)
@@ -210,13 +217,13 @@ def test_what_cannot_be_is_one_line(override: str, expected: str) -> None:
 @pytest.mark.parametrize(
     "override", ["model.bridge=false", "corpus.shared_vocab=false", "task.beam_size=2"]
 )
-def test_what_is_of_translation_alone_is_passed_over_by_no_other(override: str) -> None:
+def test_keys_of_translation_are_errors_in_other_tasks(override: str) -> None:
     line = r"is of task\.name=translation( or captioning)?, but the task is classification"
     with pytest.raises(ConfigError, match=line):
         config.load(None, [override])
 
 
-def test_two_vocabularies_are_not_one_tokenizer() -> None:
+def test_separate_vocabularies_exclude_a_given_tokenizer() -> None:
     overrides = [
         *small(Path(), "translation"),
         "corpus.shared_vocab=false",
@@ -226,12 +233,12 @@ def test_two_vocabularies_are_not_one_tokenizer() -> None:
         config.load(None, overrides)
 
 
-def test_what_evaluation_needs_is_asked_for_before_training(
+def test_libraries_missing_for_evaluation_are_reported_before_training(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(Translation, "libraries", ("tokenizers", "nobleu"))
-    with pytest.raises(ConfigError, match="needs nobleu, not installed here; pip install nobleu"):
-        task().check_libraries()
+    with pytest.raises(ConfigError, match=r"needs nobleu \(not installed\); pip install nobleu"):
+        make_task().check_libraries()
 
 
 LEARNING = [
@@ -242,12 +249,13 @@ LEARNING = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("joint", [True, False])
-def test_a_language_is_learnt_evaluated_and_written(joint: bool, tmp_path: Path) -> None:
-    where = f"{tmp_path}/run"
+@pytest.mark.parametrize("shared_vocab", [True, False])
+def test_a_run_learns_evaluates_and_translates(shared_vocab: bool, tmp_path: Path) -> None:
+    folder = f"{tmp_path}/run"
     write_pairs(tmp_path / "pairs.jsonl", 3000)
     status, _, err = run(
-        *small(tmp_path, "translation"), *LEARNING, f"corpus.shared_vocab={joint}", f"run.dir={where}"
+        *small(tmp_path, "translation"), *LEARNING, f"corpus.shared_vocab={shared_vocab}",
+        f"run.dir={folder}",
     )  # fmt: skip
     assert status == 0, err
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
@@ -255,19 +263,19 @@ def test_a_language_is_learnt_evaluated_and_written(joint: bool, tmp_path: Path)
     assert summary["best"] > 90
     assert summary["signatures"]["bleu"].startswith("nrefs:1|case:mixed")
     write_pairs(tmp_path / "new.jsonl", 40, seed=7)
-    status, out, err = launch("evaluate.py", "--run", where, "--input", f"{tmp_path}/new.jsonl")
+    status, out, err = launch("evaluate.py", "--run", folder, "--input", f"{tmp_path}/new.jsonl")
     assert status == 0, err
-    found = json.loads(out)
-    assert found["examples"] == 40
-    assert found["bleu"] > 90
-    assert "version:" in found["chrf_signature"]
+    metrics = json.loads(out)
+    assert metrics["examples"] == 40
+    assert metrics["bleu"] > 90
+    assert "version:" in metrics["chrf_signature"]
     texts = "the plot of it\n\n" + "film " * 60 + "\nmusic\n"
-    status, out, err = launch("predict.py", "--run", where, text=texts)
+    status, out, err = launch("predict.py", "--run", folder, text=texts)
     assert status == 0, err
-    told = [json.loads(line) for line in out.splitlines()]
-    assert told[0]["translation"] == "„je auf Mühe ein.“"
-    assert told[1] == {"error": "the text is empty"}
-    assert "more than corpus.max_tokens tokens" in told[2]["error"]
-    assert told[3]["translation"] == "„wie.“"
-    status, out, _ = launch("predict.py", "--run", where, "task.n_best=2", text=texts)
+    predictions = [json.loads(line) for line in out.splitlines()]
+    assert predictions[0]["translation"] == "„je auf Mühe ein.“"
+    assert predictions[1] == {"error": "the text is empty"}
+    assert "more than corpus.max_tokens tokens" in predictions[2]["error"]
+    assert predictions[3]["translation"] == "„wie.“"
+    status, out, _ = launch("predict.py", "--run", folder, "task.n_best=2", text=texts)
     assert len(json.loads(out.splitlines()[0])["best"]) == 2

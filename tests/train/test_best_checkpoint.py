@@ -22,7 +22,7 @@ from pipeline.train.trainer import Trainer
 def test_the_best_is_kept_and_what_came_since_is_counted(
     lower_is_better: bool, given: list[tuple[float, float]], best: int, stale: int
 ) -> None:
-    task = SimpleNamespace(best="figure", lower_is_better=lower_is_better)
+    task = SimpleNamespace(best_metric="figure", lower_is_better=lower_is_better)
     trainer: Any = SimpleNamespace(state=TrainingState(), task=task)
     for figure, loss in given:
         trainer.state.step += 1

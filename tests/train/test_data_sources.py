@@ -11,7 +11,7 @@ import pytest
 from pipeline.corpus.dataset.manifest import open_dataset
 from tests.helpers.corpora import small, write_reviews
 from tests.helpers.processes import losses, metrics, run, weights
-from tests.helpers.servers import Files
+from tests.helpers.servers import FileServer
 
 RUN = ["train.max_steps=10", "train.log_every=1"]
 
@@ -30,7 +30,7 @@ def test_shards_on_a_server_train_the_same_weights(corpus: Path, tmp_path: Path)
     status, _, err = run(*small(corpus), *RUN, f"run.dir={tmp_path}/local", nproc=2)
     assert status == 0, err
     shaky = lambda path, count: 503 if count % 5 == 3 else None  # noqa: E731
-    with Files(corpus / "shards", before=shaky) as files:
+    with FileServer(corpus / "shards", before=shaky) as files:
         remote = [
             *small(corpus), *RUN, f"corpus.shards={files.url}", f"run.dir={tmp_path}/remote",
             f"stream.cache={tmp_path}/cache", "stream.cache_gb=1",
@@ -38,12 +38,12 @@ def test_shards_on_a_server_train_the_same_weights(corpus: Path, tmp_path: Path)
         status, _, err = run(*remote, nproc=2)
         assert status == 0, err
         assert weights(tmp_path / "remote") == weights(tmp_path / "local")
-        sent = files.sent["train/00000.tar"]
+        sent = files.bytes_sent["train/00000.tar"]
         shutil.rmtree(tmp_path / "remote")
         status, _, err = run(*remote, nproc=2)
         assert status == 0, err
         assert weights(tmp_path / "remote") == weights(tmp_path / "local")
-        assert files.sent["train/00000.tar"] == sent  # all of it is kept
+        assert files.bytes_sent["train/00000.tar"] == sent  # all of it is kept
     status, _, err = run(*remote, "train.max_steps=12", "stream.attempts=2")
     assert status == 2
     (line,) = [line for line in err.splitlines() if line.startswith("error:")]

@@ -14,7 +14,7 @@ from pipeline.config import Config
 from pipeline.corpus.dataset.manifest import Manifest
 from pipeline.corpus.prepare.prepare import prepare
 from pipeline.errors import RunError
-from pipeline.optim.schedule import never_thawed
+from pipeline.optim.schedule import unfreeze_warning
 from pipeline.train import pretrained
 from tests.helpers.corpora import SMALL, small
 from tests.helpers.files import columns_of
@@ -52,10 +52,10 @@ def overrides(language_model: Path, corpus: Path, shards: Path) -> list[str]:
 def begun(settings: Config) -> tuple[nn.Module, Manifest]:
     """The model of a run that begins, and its dataset."""
     of = tasks.get(settings.task.name)
-    manifest = prepare(settings.corpus, of.fields(settings.corpus), lambda line: None)
+    manifest = prepare(settings.corpus, of.fields(settings.corpus))
     torch.manual_seed(1)
     model = of(settings.task, settings.model, manifest).build()
-    pretrained.weights(model, settings, manifest, lambda line: None)
+    pretrained.weights(model, settings, manifest)
     return model, manifest
 
 
@@ -65,7 +65,8 @@ def test_a_classifier_begins_with_a_language_models_layers_and_tokens(
     settings = config.load(None, overrides(language_model, corpus, tmp_path / "shards"))
     assert settings.corpus.tokenizer == f"{language_model}/dataset/tokenizer.json"
     model, manifest = begun(settings)
-    assert manifest.store.whole("tokenizer.json") == Path(settings.corpus.tokenizer).read_bytes()
+    tokenizer = manifest.store.read_file("tokenizer.json")
+    assert tokenizer == Path(settings.corpus.tokenizer).read_bytes()
     before = trained(language_model)
     taken = {name: value for name, value in model.state_dict().items() if name in before}
     assert all(value.equal(before[name]) for name, value in taken.items() if "scores" not in name)
@@ -116,7 +117,7 @@ def test_both_hold_out_the_same_texts(corpus: Path, tmp_path: Path) -> None:
         settings = config.load(
             None, [*small(corpus), "corpus.max_tokens=400", f"corpus.shards={tmp_path}/{task}"]
         ).corpus
-        manifest = prepare(settings, tasks.get(task).fields(settings), lambda line: None)
+        manifest = prepare(settings, tasks.get(task).fields(settings))
         rows = columns_of(manifest, "validation")
         texts = {manifest.decode("tokenizer", row["tokens"]) for row in rows}
         held.append(texts)
@@ -210,7 +211,7 @@ def test_layers_that_never_thaw_are_told() -> None:
     groups = [{"params": [nn.Parameter(torch.zeros(1))], "depth": depth} for depth in range(4)]
     for unfreeze, told in ((0.0, ""), (0.3, ""), (0.4, "1 of 4 parts"), (1.0, "3 of 4 parts")):
         optimizer = torch.optim.SGD(groups, lr=1.0)
-        line = never_thawed(
+        line = unfreeze_warning(
             optimizer, settings.model_copy(update={"unfreeze": unfreeze}), settings.epochs
         )
         assert told in line

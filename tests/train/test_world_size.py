@@ -71,7 +71,7 @@ def test_the_first_line_names_the_loops_that_run(
     settings = [*small(corpus), "train.max_steps=1", f"model.{zoneout}=0.1"]
     status, _, err = run(*settings, f"run.dir={tmp_path}")
     assert status == 0, err
-    assert "fp32, native loops of " in err
+    assert "fp32, C++ loops (" in err
 
 
 def test_more_ranks_than_lanes_is_one_line_of_rank_0(corpus: Path, tmp_path: Path) -> None:

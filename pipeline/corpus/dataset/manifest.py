@@ -19,7 +19,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from pipeline.corpus.field_spec import FieldSpec
-from pipeline.corpus.readers.inputs import file_version, is_remote, locate, named
+from pipeline.corpus.readers.inputs import file_version, input_patterns, is_remote, locate
 from pipeline.corpus.settings import CorpusSettings
 from pipeline.corpus.tokenization.byte_lengths import token_byte_lengths
 from pipeline.errors import DatasetError, InputError
@@ -118,12 +118,12 @@ class Manifest:
             # Imported here because training does not need the tokenizers library.
             from pipeline.corpus.tokenization.tokenizer import TextDecoder
 
-            self._decoders[vocabulary] = TextDecoder(self.store.whole(f"{vocabulary}.json"))
+            self._decoders[vocabulary] = TextDecoder(self.store.read_file(f"{vocabulary}.json"))
         return self._decoders[vocabulary].decode(ids)
 
     def token_byte_lengths(self, vocabulary: str) -> list[float]:
         """Return the number of text bytes that each token represents, by id; NaN where unknown."""
-        content = json.loads(self.store.whole(f"{vocabulary}.json"))
+        content = json.loads(self.store.read_file(f"{vocabulary}.json"))
         return token_byte_lengths(content, self.vocabularies[vocabulary])
 
     @cached_property
@@ -162,7 +162,7 @@ def open_dataset(location: str | Path, *, whole: bool = True) -> Manifest:
     """
     manifest = read_manifest(location)
     for name, tokenizer in manifest.tokenizers.items():
-        if hashlib.sha256(manifest.store.whole(f"{name}.json")).hexdigest() != tokenizer.sha256:
+        if hashlib.sha256(manifest.store.read_file(f"{name}.json")).hexdigest() != tokenizer.sha256:
             raise DatasetError(
                 f"{location}/{name}.json: is not the file that the dataset was prepared with (its "
                 "SHA-256 differs); copy it again, or prepare again"
@@ -234,9 +234,9 @@ def _local_inputs(settings: CorpusSettings) -> dict[str, tuple[Path, int]]:
     Missing and remote files are skipped: training needs neither the input nor a network.
     """
     validation = settings.validation
-    patterns = named(settings.input)
+    patterns = input_patterns(settings.input)
     if not isinstance(validation, float):
-        patterns += [validation] if isinstance(validation, str) else named(validation)
+        patterns += [validation] if isinstance(validation, str) else input_patterns(validation)
     inputs: dict[str, tuple[Path, int]] = {}
     for pattern in patterns:
         if is_remote(pattern):
@@ -256,7 +256,7 @@ def read_manifest(location: str | Path) -> Manifest:
     if not is_url(location) and not Path(location).is_dir():
         raise DatasetError(f"{location}: there is no such dataset; make it with launch/prepare.py")
     try:
-        data = open_store(location).whole("dataset.json")
+        data = open_store(location).read_file("dataset.json")
     except DatasetError as error:
         raise DatasetError(
             f"{error}; without it, {location} is not a complete dataset; make it with "
@@ -274,9 +274,3 @@ def read_manifest(location: str | Path) -> Manifest:
         raise DatasetError(
             f"{path}: is damaged ({type(error).__name__}); delete {location} and prepare again"
         ) from None
-
-
-def file_sha256(path: Path) -> str:
-    """Return the SHA-256 of a file in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,4 +1,4 @@
-"""Checked values to rows of the shards, the same in preparing, training on raw files and use."""
+"""Examples to the rows that shards store, by the tokenizers and the names of a dataset."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -11,52 +11,55 @@ from pipeline.corpus.tokenization.tokenizer import TextEncoder
 
 
 class EncodedExample(NamedTuple):
-    """What became of an example."""
+    """The stored form of an example."""
 
-    rows: list[tuple[Cell, ...]]  # a cell for each field; none of an example that is left out
-    long: bool  # more tokens than it may have
-    skip: SkipReason | None = None  # why there is no row
+    rows: list[tuple[Cell, ...]]
+    """Rows with a cell for each field: several if a long text is split, none if it is skipped."""
+    long: bool
+    """Whether the text has more tokens than a row may have."""
+    skip: SkipReason | None = None
+    """Why there is no row."""
 
 
 class ExampleEncoder:
-    """By the tokenizers and the names of a dataset."""
+    """Encodes checked values; the same in preparing, unprepared streaming and inference."""
 
     def __init__(
         self,
-        wanted: RowChecker,
+        checker: RowChecker,
         encoders: Mapping[str, TextEncoder],
         names: Mapping[str, Sequence[str]],
     ) -> None:
-        self.checker = wanted
-        fields = [column.field for column in wanted.fields]
-        self._names = [NameIndex(names.get(field.name, ())) for field in fields]
-        self._tools = [
-            EncodingContext(index, encoders.get(field.vocabulary))
-            for field, index in zip(fields, self._names, strict=True)
+        """`encoders` are keyed by vocabulary, `names` (of labels or tags) by field."""
+        self._kinds = checker.fields
+        specs = [kind.field for kind in self._kinds]
+        self._names = [NameIndex(names.get(spec.name, ())) for spec in specs]
+        self._contexts = [
+            EncodingContext(index, encoders.get(spec.vocabulary))
+            for spec, index in zip(specs, self._names, strict=True)
         ]
 
-    def check_names(self, values: Sequence[Any], where: str) -> None:
-        """Raises InputError if an example, which stands at `where`, has an unknown name."""
-        for column, index, value in zip(self.checker.fields, self._names, values, strict=True):
-            for name in column.names(value):
-                index.check(name, where)
+    def check_names(self, values: Sequence[Any], place: str) -> None:
+        """Raise InputError, with the example's place in the input, if it has an unknown name."""
+        for kind, index, value in zip(self._kinds, self._names, values, strict=True):
+            for name in kind.names(value):
+                index.check(name, place)
 
     def encode(self, examples: Sequence[Sequence[Any]]) -> list[EncodedExample]:
-        """The rows of each example, whose names are known."""
+        """Encode the values of examples, all of whose names are known."""
         if not examples:
             return []
-        values = zip(*examples, strict=True)
         columns = [
-            column.encode(of_column, tools)
-            for column, tools, of_column in zip(
-                self.checker.fields, self._tools, values, strict=True
+            kind.encode(values, context)
+            for kind, context, values in zip(
+                self._kinds, self._contexts, zip(*examples, strict=True), strict=True
             )
         ]
-        return [_joined(cells) for cells in zip(*columns, strict=True)]
+        return [_join(cells) for cells in zip(*columns, strict=True)]
 
 
-def _joined(cells: Sequence[Cells]) -> EncodedExample:
-    """What is one value of an example goes with all of its rows."""
+def _join(cells: Sequence[Cells]) -> EncodedExample:
+    """Combine the cells of all fields to rows; a field with one cell repeats it in every row."""
     long = any(cell.long for cell in cells)
     if skips := [cell.skip for cell in cells if cell.skip]:
         return EncodedExample([], long, skips[0])

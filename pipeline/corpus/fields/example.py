@@ -1,4 +1,4 @@
-"""One row of raw input, and what makes it usable."""
+"""Raw rows to examples: a checked value for each field, or the reason why a row is skipped."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,54 +14,60 @@ from pipeline.errors import InputError
 
 
 class Example(NamedTuple):
-    """A usable row: a checked value for each field, in their order."""
+    """A usable row."""
 
+    row: int
+    """Number of the row in its file, from 1."""
     values: tuple[Any, ...]
-    data: bytes  # of the first; equal ones are all in one split
-    whole: bytes  # of that and of what is to be written; rows are duplicates if it is equal
+    """A checked value for each field, in the order of the fields."""
+    identity: bytes
+    """Bytes of the first value. Examples with equal bytes are in the same split."""
+    identity_with_target: bytes
+    """Bytes of the first value and of the target. Examples with equal bytes are duplicates."""
 
 
 @dataclass(frozen=True)
 class RowChecker:
-    """What a corpus is made of."""
+    """The fields of a corpus, and the filters that its rows must pass."""
 
     fields: tuple[FieldKind, ...]
-    where: dict[str, str]
+    filters: dict[str, str]
 
     @classmethod
     def of(cls, settings: CorpusSettings, fields: Sequence[FieldSpec]) -> "RowChecker":
-        return cls(tuple(field_kind(field, settings) for field in fields), settings.filters)
+        return cls(tuple(field_kind(spec, settings) for spec in fields), settings.filters)
 
     @property
     def columns(self) -> list[str]:
-        """Of the raw input."""
-        return list(dict.fromkeys([*(each.field.column for each in self.fields), *self.where]))
+        """Columns of the raw files that are read."""
+        return list(dict.fromkeys([*(kind.field.column for kind in self.fields), *self.filters]))
 
-    def check(self, row: Row, name: str) -> Example | SkipReason:
-        """The example that the row is, or why it is none. Raises InputError, with the `name` of the
-        row's file, for a value that tells of a wrong setting."""
-        given = row.values
-        if given is None:
+    def check(self, row: Row, file: str) -> Example | SkipReason:
+        """Return the row's example, or the reason why it is skipped.
+
+        Raises InputError, with the file's name and the row's number, for a value that reveals a
+        wrong setting.
+        """
+        raw = row.values
+        if raw is None:
             return SkipReason.WRONG_FIELDS
-        if any(as_text(given[name]) != value for name, value in self.where.items()):
+        if any(as_text(raw[name]) != value for name, value in self.filters.items()):
             return SkipReason.FILTERED
         values: list[Any] = []
-        for each in self.fields:
+        for kind in self.fields:
             try:
-                value = each.check(given[each.field.column])
+                value = kind.check(raw[kind.field.column])
             except InputError as error:
-                raise InputError(f"{name}:{row.number}: {error}") from None
+                raise InputError(f"{file}:{row.number}: {error}") from None
             if isinstance(value, SkipReason):
                 return value
             values.append(value)
-        pairs = zip(self.fields, values, strict=True)
-        if len({len(value) for each, value in pairs if each.by_word}) > 1:
+        pairs = list(zip(self.fields, values, strict=True))
+        if len({len(value) for kind, value in pairs if kind.by_word}) > 1:
             return SkipReason.MISALIGNED
-        data = self.fields[0].data(values[0])
-        written = [
-            each.data(v)
-            for each, v in zip(self.fields, values, strict=True)
-            if each.field.is_target
-        ]
-        whole = b"\0".join([len(data).to_bytes(8), data, *written]) if written else data
-        return Example(tuple(values), data, whole)
+        identity = self.fields[0].data(values[0])
+        targets = [kind.data(value) for kind, value in pairs if kind.field.is_target]
+        with_target = identity
+        if targets:
+            with_target = b"\0".join([len(identity).to_bytes(8), identity, *targets])
+        return Example(row.number, tuple(values), identity, with_target)

@@ -56,7 +56,7 @@ class ImageField(FieldKind):
             path = Path(os.path.normpath(joined))
             if not path.is_relative_to(root):
                 return SkipReason.NO_FILE
-        data = folders.content(path)
+        data = folders.read_file(path)
         if data is None:
             return SkipReason.NO_FILE
         return data if data.startswith(self.magic) else self.broken

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.corpus.readers.idx import offset, shape_of
+from pipeline.corpus.readers.idx import image_shape, pixel_offset
 from pipeline.corpus.settings import CorpusSettings
 from pipeline.errors import InputError
 
@@ -71,7 +71,7 @@ def decode(data: bytes, settings: CorpusSettings) -> Pixels | None:
     is broken or in another format. Raises InputError if an image of an idx file has another size
     or another number of channels than configured.
     """
-    if shape := shape_of(data):
+    if shape := image_shape(data):
         return _decode_idx(data, shape, settings)
     return _decode_with_pillow(data, settings) if data.startswith(MAGIC) else None
 
@@ -84,7 +84,7 @@ def _decode_idx(data: bytes, shape: tuple[int, ...], settings: CorpusSettings) -
             f"idx file has images of {size[0]} x {size[1]} pixels and {channels} channel(s), which "
             f"are not resized; set corpus.image_size={size} and corpus.channels={channels}"
         )
-    return np.frombuffer(data, np.uint8, offset=offset(data)).reshape(*size, channels)
+    return np.frombuffer(data, np.uint8, offset=pixel_offset(data)).reshape(*size, channels)
 
 
 def _decode_with_pillow(data: bytes, settings: CorpusSettings) -> Pixels | None:

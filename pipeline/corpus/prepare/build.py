@@ -1,8 +1,9 @@
 """The stages of preparing, one after the other, in a work folder."""
 
+import logging
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 
 from pipeline.corpus.dataset.index import compute_salt, write_index
@@ -13,14 +14,13 @@ from pipeline.corpus.dataset.manifest import (
     Manifest,
     Split,
     TokenizerFacts,
-    file_sha256,
     relevant,
 )
 from pipeline.corpus.field_spec import vocabularies
 from pipeline.corpus.fields.label_names import name_labels
 from pipeline.corpus.prepare import report
 from pipeline.corpus.prepare.dedup_and_split import dedup_and_split
-from pipeline.corpus.prepare.encode import PieceTask, encode
+from pipeline.corpus.prepare.encode import ChunkTask, encode
 from pipeline.corpus.prepare.sample import TextSample
 from pipeline.corpus.prepare.scan import scan
 from pipeline.corpus.prepare.shard_writer import plan_shards, write_shard
@@ -32,23 +32,21 @@ from pipeline.corpus.tokenization.tokenizer import (
     read_tokenizer,
     train,
 )
-from pipeline.corpus.worker_pool import WorkerPool
+from pipeline.corpus.worker_pool import MB, WorkerPool
 from pipeline.errors import InputError
-from pipeline.storage.atomic import MB, atomic_file
+from pipeline.storage.atomic import atomic_file, sha256_of
 
-Log = Callable[[str], None]
+logger = logging.getLogger(__name__)
 
 
-def build(
-    job: Job, files: Sequence[InputFile], crew: WorkerPool, log: Log
-) -> tuple[Manifest, list[str]]:
+def build(job: Job, files: Sequence[InputFile], pool: WorkerPool) -> tuple[Manifest, list[str]]:
     """Make all of the dataset but its dataset.json; returns what that says, and a summary.
 
     Raises InputError, DatasetError.
     """
     begun = time.monotonic()
     settings = job.settings
-    scans = crew.run("scan", partial(scan, job), files, sum(file.bytes for file in files))
+    scans = pool.run("scan", partial(scan, job), files, sum(file.bytes for file in files))
     report.check_skips(settings, scans)
     names = {
         f.name: name_labels(settings, [(s.file.name, s.labels.get(f.name, {})) for s in scans], f)
@@ -56,11 +54,11 @@ def build(
         if f.has_names
     }
     chosen = dedup_and_split(job, scans, names[job.label.name] if job.label else None)
-    tokenizers = {name: _make_tokenizer(job, name, scans, log) for name in vocabularies(job.fields)}
-    tasks = _piece_tasks(scans)
-    raw_bytes = sum(task.piece.bytes for task in tasks)
+    tokenizers = {name: _make_tokenizer(job, name, scans) for name in vocabularies(job.fields)}
+    tasks = _chunk_tasks(scans)
+    raw_bytes = sum(task.chunk.bytes for task in tasks)
     named = {field: labels.names for field, labels in names.items()}
-    parts = crew.run("encode", partial(encode, job, named), tasks, raw_bytes)
+    parts = pool.run("encode", partial(encode, job, named), tasks, raw_bytes)
     _check_unchanged(files)
     report.check_skips(settings, scans, parts)
     counts = report.count(scans, chosen, parts)
@@ -75,16 +73,14 @@ def build(
         counts={field: tuple(labels.counts) for field, labels in names.items()},
         tokenizers=tokenizers,
         inputs=tuple(InputFacts(f.name, f.bytes) for whole in files for f in whole.files),
-        splits={s: _pack(job, crew, s, totals[s], parts, tokenizers) for s in SPLITS},
+        splits={s: _pack(job, pool, s, totals[s], parts, tokenizers) for s in SPLITS},
         report=counts,
     )
     seconds = time.monotonic() - begun
     return manifest, list(report.summary(manifest, names, raw_bytes, seconds))
 
 
-def _make_tokenizer(
-    job: Job, vocabulary: str, scans: Iterable[Scanned], log: Log
-) -> TokenizerFacts:
+def _make_tokenizer(job: Job, vocabulary: str, scans: Iterable[Scanned]) -> TokenizerFacts:
     """Copy the one that is given, or train one on the sample of all files, unless that is done."""
     path = job.tokenizer(vocabulary)
     if job.settings.tokenizer:
@@ -96,12 +92,12 @@ def _make_tokenizer(
     if not path.exists():
         sample = _sample(job, vocabulary, scans)
         kind = "tokenizer" if vocabulary == "tokenizer" else f"{vocabulary} tokenizer"
-        log(f"training the {kind} on {sample.bytes / MB:.1f} MB of text")
+        logger.info("training the %s on %.1f MB of text", kind, sample.bytes / MB)
         words = any(f.kind == "words" for f in job.fields if f.vocabulary == vocabulary)
         with atomic_file(path) as file:
             texts = (text for _, text in sample)
             file.write(train(texts, job.settings, words=words).encode())
-    return TokenizerFacts(file_sha256(path), TextEncoder(path, job.settings.max_tokens).vocab_size)
+    return TokenizerFacts(sha256_of(path), TextEncoder(path, job.settings.max_tokens).vocab_size)
 
 
 def _sample(job: Job, vocabulary: str, scans: Iterable[Scanned]) -> TextSample:
@@ -112,14 +108,14 @@ def _sample(job: Job, vocabulary: str, scans: Iterable[Scanned]) -> TextSample:
     return sample
 
 
-def _piece_tasks(scans: Sequence[Scanned]) -> list[PieceTask]:
+def _chunk_tasks(scans: Sequence[Scanned]) -> list[ChunkTask]:
     """All pieces in the order of the input."""
-    tasks: list[PieceTask] = []
+    tasks: list[ChunkTask] = []
     first = 0  # example of the file, in the corpus
     for scanned in scans:
-        for piece in scanned.pieces:
-            place = first + piece.example
-            tasks.append(PieceTask(len(tasks), piece, scanned.file.name, scanned.path, place))
+        for chunk in scanned.chunks:
+            place = first + chunk.example
+            tasks.append(ChunkTask(len(tasks), chunk, scanned.file.name, scanned.path, place))
         first += scanned.examples
     return tasks
 
@@ -133,7 +129,7 @@ def _total(split: str, parts: Iterable[Part]) -> Totals:
 
 def _pack(
     job: Job,
-    crew: WorkerPool,
+    pool: WorkerPool,
     split: str,
     totals: Totals,
     parts: Sequence[Part],
@@ -143,7 +139,7 @@ def _pack(
     hashes = [tokenizer.sha256 for tokenizer in tokenizers.values()]
     salt = compute_salt(split, *hashes, totals.rows, totals.tokens)
     plans = plan_shards(job, split, totals, parts, salt)
-    shards = crew.run(f"write shards {split}", partial(write_shard, job), plans, totals.bytes)
+    shards = pool.run(f"write shards {split}", partial(write_shard, job), plans, totals.bytes)
     index = job.out / split / INDEX
     rows = job.settings.rows_per_block
     records = (job.packed(split, plan.number, "index") for plan in plans)
@@ -153,7 +149,7 @@ def _pack(
         tokens=totals.tokens,
         max_length=totals.max_length,
         salt=salt,
-        index_sha256=file_sha256(index),
+        index_sha256=sha256_of(index),
         shards=tuple(shards),
     )
 

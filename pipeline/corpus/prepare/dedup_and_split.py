@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.corpus.fields.label_names import LabelTable
-from pipeline.corpus.prepare.scan import held_below
+from pipeline.corpus.prepare.scan import validation_threshold
 from pipeline.corpus.prepare.work_dir import Job, Scanned, load_or_compute
 from pipeline.storage.atomic import disk_errors
 
@@ -47,14 +47,14 @@ class _Choosing:
     def __init__(self, job: Job, scans: list[Scanned], labels: LabelTable | None) -> None:
         self._job, self._scans, self._labels = job, scans, labels
         self._total = sum(scanned.examples for scanned in scans)
-        self._held_below = held_below(job.settings.validation)
+        self._validation_threshold = validation_threshold(job.settings.validation)
         self._choice = _disk_array(job.choice, np.uint8, self._total)
         self._label_ids = _disk_array(job.label_ids, np.int16, self._total)
         self._chosen = SplitCounts()
 
     def run(self) -> SplitCounts:
         for start, hashes, ids, held_out in self._chunks("hashes"):
-            held = held_out | (hashes < self._held_below)
+            held = held_out | (hashes < self._validation_threshold)
             split = np.where(held, IN_VALIDATION, IN_TRAIN)
             self._label_ids[start : start + len(ids)] = ids
             self._choice[start : start + len(ids)] = np.where(ids < 0, DROPPED, split)
@@ -112,7 +112,9 @@ class _Choosing:
 
     def _drop_duplicates(self, low: int, high: int) -> None:
         """Keep the first of equal rows, but all that are of a file for validation."""
-        hashes, places = self._between("wholes" if self._job.writes else "hashes", low, high)
+        hashes, places = self._between(
+            "target_hashes" if self._job.has_target else "hashes", low, high
+        )
         if not isinstance(self._job.settings.validation, float):
             train = self._choice[places] == IN_TRAIN
             hashes, places = hashes[train], places[train]

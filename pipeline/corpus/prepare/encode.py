@@ -1,4 +1,4 @@
-"""Stage 2, a unit a piece of an input file: its chosen examples become rows of tokens."""
+"""Stage 2, one work item for each chunk of an input file: its examples become rows of tokens."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -10,140 +10,132 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.corpus.dataset.blocks import batch, schema, size
-from pipeline.corpus.field_spec import vocabularies
 from pipeline.corpus.fields.base import Cell
-from pipeline.corpus.fields.encoding import EncodedExample, ExampleEncoder
+from pipeline.corpus.fields.encoding import EncodedExample
 from pipeline.corpus.fields.example import Example
+from pipeline.corpus.fields.row_pipeline import RowPipeline
 from pipeline.corpus.prepare.dedup_and_split import DROPPED, IN_TRAIN, IN_VALIDATION
 from pipeline.corpus.prepare.work_dir import (
     TRAIN,
     VALIDATION,
+    Chunk,
     Job,
     Part,
-    Piece,
     Totals,
     load_or_compute,
 )
-from pipeline.corpus.readers.opening import opened
-from pipeline.corpus.skip_reason import Tally
-from pipeline.corpus.tokenization.tokenizer import TextEncoder
+from pipeline.corpus.skip_reason import count_skip
 from pipeline.corpus.worker_pool import advance
 from pipeline.errors import InputError
 from pipeline.storage.atomic import atomic_file
 
-BATCH_ROWS = 1024
-BATCH_BYTES = 1 << 22
+GROUP_ROWS = 1024
+GROUP_BYTES = 1 << 22
 Names = Mapping[str, Sequence[str]]
-CHOSEN = {TRAIN: IN_TRAIN, VALIDATION: IN_VALIDATION}
+SPLIT_CODES = {TRAIN: IN_TRAIN, VALIDATION: IN_VALIDATION}
 
 
 @dataclass(frozen=True)
-class PieceTask:
-    """A piece to encode."""
+class ChunkTask:
+    """A chunk to encode."""
 
-    number: int  # of the piece in the corpus
-    piece: Piece
-    name: str  # of its file
+    number: int
+    """Number of the chunk in the corpus."""
+    chunk: Chunk
+    file: str
     path: Path
-    place: int  # of its first example in the corpus
+    first_example: int
+    """Number of its first example in the corpus."""
 
 
-class SelectedExample(NamedTuple):
-    """An example that a split takes."""
+class SplitExample(NamedTuple):
+    """An example that belongs to a split."""
 
-    row: int
-    document: int  # its number in the corpus
-    values: tuple[Any, ...]
-    size: int  # of its first value, in bytes
+    document: int
+    """Its number in the corpus."""
+    example: Example
     split: int
 
 
-def encode(job: Job, names: Names, task: PieceTask) -> Part:
-    """Write the rows of a piece, one file a split; `names` are those of each field."""
+def encode(job: Job, names: Names, task: ChunkTask) -> Part:
+    """Write the rows of a chunk, one file for each split; `names` are keyed by field."""
     return load_or_compute(job.part(task.number, "json"), Part, lambda: _encode(job, names, task))
 
 
-def _encode(job: Job, names: Names, task: PieceTask) -> Part:
-    s = job.settings
-    encoders = {
-        name: TextEncoder(job.tokenizer(name), s.max_tokens, s.truncation_side, s.overflow)
-        for name in vocabularies(job.fields)
-    }
-    encoding = ExampleEncoder(job.checker, encoders, names)
-    sizes = {name: encoder.vocab_size for name, encoder in encoders.items()}
-    columns = schema(job.fields, sizes, segments=s.overflow == "split")
-    part = Part(task.number, task.name, {split: Totals() for split in CHOSEN})
+def _encode(job: Job, names: Names, task: ChunkTask) -> Part:
+    pipeline = RowPipeline(job.settings, job.fields, job.tokenizer, names)
+    sizes = {name: encoder.vocab_size for name, encoder in pipeline.encoders.items()}
+    columns = schema(job.fields, sizes, segments=job.splits_texts)
+    part = Part(task.number, task.file, {split: Totals() for split in SPLIT_CODES})
     with ExitStack() as stack:
         writers = {}
-        for split in CHOSEN:
+        for split in SPLIT_CODES:
             file = stack.enter_context(atomic_file(job.part(task.number, f"{split}.arrow")))
             writers[split] = stack.enter_context(pa.ipc.new_file(file, columns))
-        for group in _groups(_chosen(job, task)):
-            encoded = encoding.encode([example.values for example in group])
-            for found, example in zip(encoded, group, strict=True):
-                _count(part, found, example.row)
-            for split, number in CHOSEN.items():
+        for group in _groups(_split_examples(job, pipeline, task)):
+            encoded = pipeline.encode([member.example for member in group])
+            for result, member in zip(encoded, group, strict=True):
+                _count(part, result, member.example.row)
+            for split, code in SPLIT_CODES.items():
                 rows = [
                     row
-                    for found, example in zip(encoded, group, strict=True)
-                    if example.split == number
-                    for row in _rows(job, found, example)
+                    for result, member in zip(encoded, group, strict=True)
+                    if member.split == code
+                    for row in _stored_rows(job, result, member.document)
                 ]
                 if rows:
                     writers[split].write_batch(batch(columns, rows))
                     lengths = [len(first) for first, *_ in rows]
-                    taken = sum(size(columns, row) for row in rows)
-                    part.splits[split].add(Totals(len(rows), sum(lengths), max(lengths), taken))
-            advance(task.piece.bytes * len(group) // task.piece.examples)
+                    stored_bytes = sum(size(columns, row) for row in rows)
+                    part.splits[split].add(
+                        Totals(len(rows), sum(lengths), max(lengths), stored_bytes)
+                    )
+            advance(task.chunk.bytes * len(group) // task.chunk.examples)
     return part
 
 
-def _rows(job: Job, found: EncodedExample, example: SelectedExample) -> Iterator[tuple[Any, ...]]:
-    """The rows of an example, their cells in the order of the columns."""
-    for segment, cells in enumerate(found.rows):
-        place: tuple[Cell, ...] = (example.document, segment, len(found.rows))
-        yield (*cells, *(place if job.settings.overflow == "split" else ()))
+def _stored_rows(job: Job, encoded: EncodedExample, document: int) -> Iterator[tuple[Any, ...]]:
+    """Yield an example's rows, their cells in the order of the columns."""
+    for segment, cells in enumerate(encoded.rows):
+        position: tuple[Cell, ...] = (document, segment, len(encoded.rows))
+        yield (*cells, *(position if job.splits_texts else ()))
 
 
-def _count(part: Part, found: EncodedExample, row: int) -> None:
-    """Note what is not one whole row of an example."""
-    if found.skip:
-        part.skips.setdefault(found.skip, Tally(0, row)).count += 1
-    elif len(found.rows) > 1:
+def _count(part: Part, encoded: EncodedExample, row: int) -> None:
+    """Count an example if it is skipped, split or truncated."""
+    if encoded.skip:
+        count_skip(part.skips, encoded.skip, row)
+    elif len(encoded.rows) > 1:
         part.split += 1
-        part.segments += len(found.rows)
+        part.segments += len(encoded.rows)
     else:
-        part.truncated += found.long
+        part.truncated += encoded.long
 
 
-def _chosen(job: Job, task: PieceTask) -> Iterator[SelectedExample]:
-    """Read a piece again and leave out what was decided."""
-    piece, count = task.piece, 0
-    splits = np.fromfile(job.choice, np.uint8, piece.examples, offset=task.place)
-    with opened(job.settings, task.path, job.checker.columns, task.name) as reader:
-        reader.seek(piece.start, piece.stop, piece.row)
-        for row in reader:
-            example = job.checker.check(row, task.name)
-            if isinstance(example, Example):
-                if count < piece.examples and splits[count] != DROPPED:
-                    place, split = task.place + count, int(splits[count])
-                    yield SelectedExample(
-                        row.number, place, example.values, len(example.data), split
-                    )
-                count += 1
-    if count != piece.examples:
-        raise InputError(f"{task.name}: changed while it was being prepared; prepare again")
+def _split_examples(job: Job, pipeline: RowPipeline, task: ChunkTask) -> Iterator[SplitExample]:
+    """Read a chunk again and yield the examples that a split takes."""
+    chunk, count = task.chunk, 0
+    splits = np.fromfile(job.choice, np.uint8, chunk.examples, offset=task.first_example)
+    with pipeline.open(task.path, task.file) as reader:
+        reader.seek(chunk.start, chunk.stop, chunk.row)
+        rows = pipeline.examples(reader, task.file, lambda reason, row: None, check_names=False)
+        for example in rows:
+            if count < chunk.examples and splits[count] != DROPPED:
+                yield SplitExample(task.first_example + count, example, int(splits[count]))
+            count += 1
+    if count != chunk.examples:
+        raise InputError(f"{task.file}: changed while it was being prepared; prepare again")
 
 
-def _groups(examples: Iterable[SelectedExample]) -> Iterator[list[SelectedExample]]:
-    """Examples to encode at once: enough to be quick, few enough to be held."""
-    group: list[SelectedExample] = []
-    held = 0
-    for example in examples:
-        group.append(example)
-        held += example.size
-        if len(group) == BATCH_ROWS or held >= BATCH_BYTES:
+def _groups(examples: Iterable[SplitExample]) -> Iterator[list[SplitExample]]:
+    """Group examples to encode at once: enough to be fast, few enough to fit in memory."""
+    group: list[SplitExample] = []
+    group_bytes = 0
+    for member in examples:
+        group.append(member)
+        group_bytes += len(member.example.identity)
+        if len(group) == GROUP_ROWS or group_bytes >= GROUP_BYTES:
             yield group
-            group, held = [], 0
+            group, group_bytes = [], 0
     if group:
         yield group

@@ -13,6 +13,7 @@ settings give the same bytes, whatever the number of processes and the size of p
 
 import hashlib
 import json
+import logging
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -30,18 +31,20 @@ from pipeline.corpus.dataset.manifest import (
     relevant,
 )
 from pipeline.corpus.field_spec import FieldSpec
-from pipeline.corpus.prepare.build import Log, build
+from pipeline.corpus.prepare.build import build
 from pipeline.corpus.prepare.work_dir import SPLITS, Job
-from pipeline.corpus.readers.inputs import InputFile, InputSource, divide, file_version
+from pipeline.corpus.readers.inputs import InputFile, InputSource, file_version, locate_splits
 from pipeline.corpus.settings import CorpusSettings
 from pipeline.corpus.worker_pool import WorkerPool
 from pipeline.errors import DatasetError
-from pipeline.storage.atomic import atomic_file, disk_errors, sync_folder
+from pipeline.storage.atomic import atomic_file, disk_errors, sync_path
+
+logger = logging.getLogger(__name__)
 
 ASKING = 16  # threads that ask for the sizes of files; a remote one takes a while to answer
 
 
-def prepare(settings: CorpusSettings, fields: tuple[FieldSpec, ...], log: Log = print) -> Manifest:
+def prepare(settings: CorpusSettings, fields: tuple[FieldSpec, ...]) -> Manifest:
     """The dataset of `settings`, made unless it is there already.
 
     Raises InputError for raw data that cannot be used, DatasetError if the folder holds something
@@ -50,7 +53,7 @@ def prepare(settings: CorpusSettings, fields: tuple[FieldSpec, ...], log: Log = 
     folder = Path(settings.shards)
     if _is_dataset(folder):
         return _ready(folder, settings, fields)
-    with _lock(folder, log):
+    with _lock(folder):
         if _is_dataset(folder):  # another process has made it meanwhile
             return _ready(folder, settings, fields)
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -59,12 +62,12 @@ def prepare(settings: CorpusSettings, fields: tuple[FieldSpec, ...], log: Log = 
                 "set another corpus.shards, or remove it"
             )
         files = input_files(settings)
-        job = Job(_work_folder(settings, fields, files, log), settings, fields)
-        with WorkerPool(settings.workers, log) as crew:
-            manifest, summary = build(job, files, crew, log)
+        job = Job(_work_folder(settings, fields, files), settings, fields)
+        with WorkerPool(settings.workers) as pool:
+            manifest, summary = build(job, files, pool)
         manifest = _publish(job, manifest, folder)
         for line in summary:
-            log(line)
+            logger.info(line)
         return manifest
 
 
@@ -100,7 +103,7 @@ def _tokenizer_hash(settings: CorpusSettings) -> str:
 
 
 @contextmanager
-def _lock(folder: Path, log: Log) -> Iterator[None]:
+def _lock(folder: Path) -> Iterator[None]:
     """Only one process prepares a dataset; the others wait. A killed one lets go."""
     path = folder.with_name(folder.name + ".lock")
     with disk_errors(path):
@@ -109,7 +112,7 @@ def _lock(folder: Path, log: Log) -> Iterator[None]:
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            log(f"{folder}: another process is preparing it; waiting")
+            logger.info("%s: another process is preparing it; waiting", folder)
             lock.acquire()
     try:
         yield
@@ -120,7 +123,9 @@ def _lock(folder: Path, log: Log) -> Iterator[None]:
 def input_files(settings: CorpusSettings) -> list[InputFile]:
     """All files, those of the validation split last."""
     images = settings.format == "images"
-    training, held_out = divide(settings.input, settings.validation, settings.root, images=images)
+    training, held_out = locate_splits(
+        settings.input, settings.validation, settings.root, images=images
+    )
     held = [False] * len(training) + [True] * len(held_out)
     with ThreadPoolExecutor(ASKING) as pool:
         return list(pool.map(_input_file, range(len(held)), [*training, *held_out], held))
@@ -137,7 +142,7 @@ def _input_file(number: int, source: InputSource, held_out: bool) -> InputFile:
 
 
 def _work_folder(
-    settings: CorpusSettings, fields: tuple[FieldSpec, ...], files: list[InputFile], log: Log
+    settings: CorpusSettings, fields: tuple[FieldSpec, ...], files: list[InputFile]
 ) -> Path:
     """The folder to work in; emptied if it was begun for anything else."""
     work = _partial(Path(settings.shards))
@@ -156,10 +161,10 @@ def _work_folder(
     ).encode()
     begun = work / "identity.json"
     if begun.is_file() and begun.read_bytes() == identity:
-        log(f"{work}: going on from what is done")
+        logger.info("%s: resuming from the work that is done", work)
         return work
     if work.exists():
-        log(f"{work}: was begun with other settings or input; beginning anew")
+        logger.info("%s: was started with other settings or input; starting again", work)
     with disk_errors(work):
         if work.exists():
             shutil.rmtree(work)
@@ -175,10 +180,11 @@ def _publish(job: Job, manifest: Manifest, folder: Path) -> Manifest:
     with atomic_file(job.out / "dataset.json") as file:
         file.write(manifest.to_text().encode())
     for made in (*(job.out / split for split in SPLITS), job.out):
-        sync_folder(made)
+        with disk_errors(made):
+            sync_path(made)
     with disk_errors(folder):
         job.out.rename(folder)
-    sync_folder(folder.absolute().parent)
+        sync_path(folder.absolute().parent)
     shutil.rmtree(job.work, ignore_errors=True)
     return replace(manifest, location=str(folder))
 

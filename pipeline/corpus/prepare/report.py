@@ -8,8 +8,8 @@ from pipeline.corpus.prepare.dedup_and_split import SplitCounts
 from pipeline.corpus.prepare.work_dir import Part, Scanned
 from pipeline.corpus.settings import CorpusSettings
 from pipeline.corpus.skip_reason import SKIP_DESCRIPTIONS, SkipReason, Tally
+from pipeline.corpus.worker_pool import MB
 from pipeline.errors import InputError
-from pipeline.storage.atomic import MB
 
 OF_LONG_TEXTS = ("truncated", "split", "segments")
 
@@ -136,7 +136,7 @@ def _skips(scans: Sequence[Scanned], parts: Sequence[Part]) -> dict[SkipReason, 
             add(skip, tally, scanned.file.name)
     for part in parts:
         for skip, tally in part.skips.items():
-            add(skip, tally, part.name)
+            add(skip, tally, part.file)
     return found
 
 

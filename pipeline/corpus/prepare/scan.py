@@ -1,4 +1,4 @@
-"""Stage 1, a unit an input file: cut it into pieces and take stock of its rows."""
+"""Stage 1, one work item for each input file: divide it into chunks and summarize its rows."""
 
 from contextlib import ExitStack
 from hashlib import blake2b
@@ -9,18 +9,21 @@ from pipeline.corpus.fields.base import FieldKind, as_text
 from pipeline.corpus.fields.example import Example
 from pipeline.corpus.fields.label_names import MAX_LABELS
 from pipeline.corpus.prepare.sample import TextSample
-from pipeline.corpus.prepare.work_dir import Job, Piece, Scanned, load_or_compute
+from pipeline.corpus.prepare.work_dir import Chunk, Job, Scanned, load_or_compute
 from pipeline.corpus.readers.inputs import InputFile
-from pipeline.corpus.readers.materialize import source
-from pipeline.corpus.readers.opening import Reader, opened
+from pipeline.corpus.readers.materialize import materialize
+from pipeline.corpus.readers.opening import Reader, open_corpus_file
 from pipeline.corpus.row import Row
-from pipeline.corpus.skip_reason import SkipReason, Tally
-from pipeline.corpus.worker_pool import advance
+from pipeline.corpus.skip_reason import SkipReason, Tally, count_skip
+from pipeline.corpus.worker_pool import MB, advance
 from pipeline.errors import InputError
-from pipeline.storage.atomic import MB, atomic_file
+from pipeline.storage.atomic import atomic_file
 
-SHOWN_CHARACTERS = 200  # of a path
-SHOWN_VALUES = 5  # of a filtered column, for the error when nothing is left
+MAX_PATH_CHARACTERS = 200
+"""Characters of a path in an error."""
+MAX_FILTERED_VALUES = 5
+"""Values of a filtered column in the error when no row is left."""
+FILE_REASONS = (SkipReason.NO_FILE, SkipReason.NO_IMAGE, SkipReason.NO_FEATURES)
 
 
 def scan(job: Job, file: InputFile) -> Scanned:
@@ -31,18 +34,18 @@ def scan(job: Job, file: InputFile) -> Scanned:
 
 
 def digest(data: bytes) -> tuple[bytes, int]:
-    """Two independent 64-bit hashes of a text: one tells texts apart and splits, one samples."""
+    """Return two independent 64-bit hashes of a text: its identity, and its order in samples."""
     both = blake2b(data, digest_size=16).digest()
     return both[:8], int.from_bytes(both[8:], "little")
 
 
-def held_below(validation: object) -> int:
-    """Texts whose first hash is smaller are for validation."""
+def validation_threshold(validation: object) -> int:
+    """Return the bound below which a text's first hash puts it into the validation split."""
     return int(validation * 2**64) if isinstance(validation, float) else 0
 
 
-class _Place(NamedTuple):
-    """A mark of a reader, and what came before it."""
+class _Position(NamedTuple):
+    """A mark of a reader, and what was read before it."""
 
     mark: int
     position: int
@@ -50,11 +53,11 @@ class _Place(NamedTuple):
     examples: int
 
 
-class _Files(NamedTuple):
-    """What an example leaves an entry in, as `Job.scanned` says."""
+class _Outputs(NamedTuple):
+    """Files with an entry for each example, as `Job.scanned` describes them."""
 
     hashes: IO[bytes]
-    wholes: IO[bytes]
+    target_hashes: IO[bytes]
     codes: IO[bytes]
 
 
@@ -62,55 +65,60 @@ class _Scan:
     """One pass over one file."""
 
     def __init__(self, job: Job, file: InputFile) -> None:
-        self._job, self._file, self._checker = job, file, job.checker
-        self._found = Scanned(file, source(job, file))
+        self._job, self._file = job, file
+        path = materialize(file, job.settings, lambda what: job.scanned(file.number, what))
+        self._result = Scanned(file, path)
+        # The tokenizers do not exist yet: only checking is used.
+        self._checker = job.checker
         budget = int(job.settings.tokenizer_sample_mb * MB)
-        # One that is given is only tried, on what is to be written.
+        # A given tokenizer is only tested, on the targets.
         given = bool(job.settings.tokenizer)
         self._sampled = [f for f in job.fields if (f.is_target if given else f.tokenized)]
         self._samples = {name: TextSample(budget) for name in vocabularies(job.fields)}
         self._codes: dict[str, int] = {}
-        self._held_below = held_below(job.settings.validation)
+        self._threshold = validation_threshold(job.settings.validation)
 
     def run(self) -> Scanned:
-        file, path = self._file, self._found.path
+        file, path = self._file, self._result.path
         with ExitStack() as stack:
             reader = stack.enter_context(
-                opened(self._job.settings, path, self._checker.columns, file.name)
+                open_corpus_file(self._job.settings, path, self._checker.columns, file.name)
             )
-            kinds = ("hashes", "wholes", "codes")
-            files = [
-                stack.enter_context(atomic_file(self._job.scanned(file.number, k))) for k in kinds
+            kinds = ("hashes", "target_hashes", "codes")
+            outputs = [
+                stack.enter_context(atomic_file(self._job.scanned(file.number, kind)))
+                for kind in kinds
             ]
-            laid_out = path != file.path  # and that was the progress
-            self._read(reader, _Files(*files), 0 if laid_out else file.bytes / reader.size)
+            materialized = path != file.path  # and that was the progress
+            progress = 0 if materialized else file.bytes / reader.size
+            self._read(reader, _Outputs(*outputs), progress)
         for name, sample in self._samples.items():
             sample.save(self._job.scanned(file.number, f"{name}.sample"))
-        return self._found
+        return self._result
 
-    def _read(self, reader: Reader, files: _Files, progress: float) -> None:
-        found, piece_bytes = self._found, self._job.settings.chunk_mb * MB
-        begin = self._place(reader)
+    def _read(self, reader: Reader, outputs: _Outputs, progress: float) -> None:
+        result, chunk_bytes = self._result, self._job.settings.chunk_mb * MB
+        begin = self._position(reader)
         for row in reader:
-            found.rows += 1
+            result.rows += 1
             example = self._checker.check(row, self._file.name)
             if isinstance(example, Example):
-                found.examples += 1
-                self._take(row.number, example, files)
+                result.examples += 1
+                self._add(example, outputs)
             else:
-                self._skip(row, example)
-            if reader.mark is not None and reader.position - begin.position >= piece_bytes:
-                begin = self._cut(begin, self._place(reader), progress)
-        if found.rows > begin.rows:
-            self._cut(begin, self._place(reader), progress)
+                self._skip(example, row)
+            if reader.mark is not None and reader.position - begin.position >= chunk_bytes:
+                begin = self._end_chunk(begin, self._position(reader), progress)
+        if result.rows > begin.rows:
+            self._end_chunk(begin, self._position(reader), progress)
 
-    def _place(self, reader: Reader) -> _Place:
+    def _position(self, reader: Reader) -> _Position:
         assert reader.mark is not None, "inside a row group"
-        return _Place(reader.mark, reader.position, self._found.rows, self._found.examples)
+        return _Position(reader.mark, reader.position, self._result.rows, self._result.examples)
 
-    def _cut(self, begin: _Place, end: _Place, progress: float) -> _Place:
-        """Note the piece from `begin` to `end`, where the next begins."""
-        piece = Piece(
+    def _end_chunk(self, begin: _Position, end: _Position, progress: float) -> _Position:
+        """Record the chunk from `begin` to `end`, where the next one begins."""
+        chunk = Chunk(
             file=self._file.number,
             start=begin.mark,
             stop=end.mark,
@@ -119,62 +127,58 @@ class _Scan:
             example=begin.examples,
             examples=end.examples - begin.examples,
         )
-        self._found.pieces.append(piece)
-        advance(int(piece.bytes * progress))
+        self._result.chunks.append(chunk)
+        advance(int(chunk.bytes * progress))
         return end
 
-    def _take(self, row: int, example: Example, files: _Files) -> None:
-        identity, order = digest(example.data)
-        files.hashes.write(identity)
-        if self._job.writes:
-            files.wholes.write(digest(example.whole)[0])
-        held_out = self._file.held_out or int.from_bytes(identity, "little") < self._held_below
+    def _add(self, example: Example, outputs: _Outputs) -> None:
+        """Write an example's hashes, sample its texts and count its names."""
+        identity, order = digest(example.identity)
+        outputs.hashes.write(identity)
+        if self._job.has_target:
+            outputs.target_hashes.write(digest(example.identity_with_target)[0])
+        held_out = self._file.held_out or int.from_bytes(identity, "little") < self._threshold
         first = self._checker.fields[0]
-        for column, value in zip(self._checker.fields, example.values, strict=True):
-            if column.field in self._sampled and not held_out:
-                for text in column.texts(value):
-                    sample = self._samples[column.field.vocabulary]
-                    known = column is first and text is value
+        for kind, value in zip(self._checker.fields, example.values, strict=True):
+            if kind.field in self._sampled and not held_out:
+                for text in kind.texts(value):
+                    sample = self._samples[kind.field.vocabulary]
+                    known = kind is first and text is value
                     sample.add(order if known else digest(text.encode())[1], text)
-            for name in column.names(value):
-                self._name(column, name, row)
-            if column.field == self._job.label:
-                files.codes.write(self._codes[value].to_bytes(2, "little"))
+            for name in kind.names(value):
+                self._count_name(kind, name, example.row)
+            if kind.field == self._job.label:
+                outputs.codes.write(self._codes[value].to_bytes(2, "little"))
 
-    def _name(self, column: FieldKind, name: str, row: int) -> None:
-        """Count a name that a row has."""
-        known = self._found.labels.setdefault(column.field.name, {})
+    def _count_name(self, kind: FieldKind, name: str, row: int) -> None:
+        """Count a label or tag of a row. Raises InputError when there are too many."""
+        known = self._result.labels.setdefault(kind.field.name, {})
         if name not in known:
             if len(known) == MAX_LABELS:
-                some = ", ".join(map(repr, list(known)[:3]))
+                examples = ", ".join(map(repr, list(known)[:3]))
                 raise InputError(
-                    f"{self._file.name}:{row}: column {column.field.column!r} has more than "
-                    f"{MAX_LABELS:,} different labels ({some}, ...); name the right column as "
+                    f"{self._file.name}:{row}: column {kind.field.column!r} has more than "
+                    f"{MAX_LABELS:,} different labels ({examples}, ...); name the right column as "
                     "corpus.label"
                 )
-            if column.field == self._job.label:
+            if kind.field == self._job.label:
                 self._codes[name] = len(known)
             known[name] = Tally(0, row)
         known[name].count += 1
 
-    def _named(self, row: Row, why: SkipReason) -> str:
-        """The path that a row without an image has in its place."""
-        if row.values is None or why not in (
-            SkipReason.NO_FILE,
-            SkipReason.NO_IMAGE,
-            SkipReason.NO_FEATURES,
-        ):
+    def _skip(self, reason: SkipReason, row: Row) -> None:
+        """Count a skipped row; record the path of a missing image, and filtered values."""
+        count_skip(self._result.skips, reason, row.number, self._path_of(row, reason))
+        if reason is SkipReason.FILTERED and row.values is not None:
+            for column in self._checker.filters:
+                values = self._result.filtered.setdefault(column, [])
+                value = as_text(row.values[column])
+                if len(values) < MAX_FILTERED_VALUES and value not in values:
+                    values.append(value)
+
+    def _path_of(self, row: Row, reason: SkipReason) -> str:
+        """Return the path in a row whose image cannot be read, shortened; else an empty string."""
+        if row.values is None or reason not in FILE_REASONS:
             return ""
         value = row.values[next(f for f in self._job.fields if f.is_image).column]
-        return repr(value[:SHOWN_CHARACTERS]) if isinstance(value, str) else ""
-
-    def _skip(self, row: Row, why: SkipReason) -> None:
-        if why not in self._found.skips:
-            self._found.skips[why] = Tally(0, row.number, self._named(row, why))
-        self._found.skips[why].count += 1
-        if why is SkipReason.FILTERED and row.values is not None:
-            for column in self._checker.where:
-                some = self._found.filtered.setdefault(column, [])
-                value = as_text(row.values[column])
-                if len(some) < SHOWN_VALUES and value not in some:
-                    some.append(value)
+        return repr(value[:MAX_PATH_CHARACTERS]) if isinstance(value, str) else ""

@@ -14,8 +14,8 @@ from pipeline.corpus.dataset.blocks import Slice, blocks, to_bytes
 from pipeline.corpus.dataset.index import write_records
 from pipeline.corpus.dataset.manifest import Shard
 from pipeline.corpus.prepare.work_dir import Job, Part, Totals, load_or_compute
-from pipeline.corpus.worker_pool import advance
-from pipeline.storage.atomic import MB, atomic_file
+from pipeline.corpus.worker_pool import MB, advance
+from pipeline.storage.atomic import atomic_file
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def plan_shards(
         slices = []
         for place in range(bisect_right(ends, first * rows), bisect_left(ends, stop) + 1):
             begin = ends[place] - parts[place].splits[split].rows  # of the part's rows in the split
-            path = job.part(parts[place].piece, f"{split}.arrow")
+            path = job.part(parts[place].chunk, f"{split}.arrow")
             slices.append(Slice(path, max(first * rows - begin, 0), min(stop, ends[place]) - begin))
         plans.append(ShardPlan(split, number, first, tuple(slices), salt))
     return plans

@@ -1,4 +1,4 @@
-"""What the stages of preparing hand to each other, and where it lies in the work folder."""
+"""The work folder of preparing: which files the stages leave for each other, and their results."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -15,14 +15,14 @@ from pipeline.corpus.settings import CorpusSettings
 from pipeline.corpus.skip_reason import SkipReason, Tally
 from pipeline.storage.atomic import atomic_file
 
-T = TypeVar("T")
+Result = TypeVar("Result")
 
 TRAIN, VALIDATION = SPLITS = ("train", "validation")
 
 
 @dataclass(frozen=True)
 class Job:
-    """What every unit of work knows."""
+    """Settings and paths that every work item knows."""
 
     work: Path
     settings: CorpusSettings
@@ -34,17 +34,22 @@ class Job:
 
     @property
     def label(self) -> FieldSpec | None:
-        """The field that holds one label a row, by which rows can be told to contradict."""
+        """The field with one label for each row, by which duplicates can contradict each other."""
         return next((field for field in self.fields if field.kind == "label"), None)
 
     @property
-    def writes(self) -> bool:
-        """Whether something is to be written of a row's text."""
+    def has_target(self) -> bool:
+        """Whether rows have a target text."""
         return any(field.is_target for field in self.fields)
 
     @property
+    def splits_texts(self) -> bool:
+        """Whether long texts are split into several rows."""
+        return self.settings.overflow == "split"
+
+    @property
     def out(self) -> Path:
-        """The dataset in the making."""
+        """The unfinished dataset."""
         return self.work / "out"
 
     def tokenizer(self, vocabulary: str) -> Path:
@@ -52,68 +57,77 @@ class Job:
 
     @property
     def choice(self) -> Path:
-        """uint8 of every example of the corpus: which split takes it, if any."""
+        """uint8 for each example of the corpus: the split that takes it, if any."""
         return self.work / "choice"
 
     @property
     def label_ids(self) -> Path:
-        """int16 of every example of the corpus: the index of its label's name."""
+        """int16 for each example of the corpus: the index of its label's name."""
         return self.work / "label_ids"
 
-    def scanned(self, file: int, what: str) -> Path:
-        """What scanning left of a file: `json`; `hashes`, uint64 an example, equal for equal texts;
-        `wholes`, the same of a text and what is to be written of it, if anything is; `codes`,
-        uint16 an example, its label's place in `Scanned.labels`; a sample of texts for each
-        vocabulary, `NAME.sample`."""
-        return self.work / "scan" / f"{file:06d}.{what}"
+    def scanned(self, file: int, kind: str) -> Path:
+        """Return the path of a file that scanning left of an input file.
 
-    def part(self, piece: int, what: str) -> Path:
-        """What encoding left of a piece: `json` and an Arrow file a split."""
-        return self.work / "parts" / f"{piece:08d}.{what}"
+        `json` holds the `Scanned`; `hashes` a uint64 for each example, equal for equal texts;
+        `target_hashes` the same of text and target, if there is a target; `codes` a uint16 for each
+        example, its label's position in `Scanned.labels`; `NAME.sample` a sample of texts for each
+        vocabulary. Other kinds are suffixes of materialized content.
+        """
+        return self.work / "scan" / f"{file:06d}.{kind}"
+
+    def part(self, chunk: int, kind: str) -> Path:
+        """Return the path of what encoding left of a chunk: `json`, and an Arrow file per split."""
+        return self.work / "parts" / f"{chunk:08d}.{kind}"
 
     def shard(self, split: str, number: int) -> Path:
         return self.out / split / f"{number:05d}.tar"
 
-    def packed(self, split: str, number: int, what: str) -> Path:
-        """What packing left beside a shard: `json` and its blocks' rows of the `index`."""
-        return self.work / "packed" / f"{split}-{number:05d}.{what}"
+    def packed(self, split: str, number: int, kind: str) -> Path:
+        """Return the path of a shard's `json`, or of the `index` records of its blocks."""
+        return self.work / "packed" / f"{split}-{number:05d}.{kind}"
 
 
 @dataclass(frozen=True)
-class Piece:
-    """Rows of a file that one unit of encoding takes, between two marks of its reader."""
+class Chunk:
+    """Rows of a file that one work item encodes, between two marks of its reader."""
 
     file: int
     start: int
     stop: int
     bytes: int
-    row: int  # number of the first
-    example: int  # number of the first, from 0, in the file
+    row: int
+    """Number of the first row in the file, from 1."""
+    example: int
+    """Number of the first example in the file, from 0."""
     examples: int
 
 
 @dataclass
 class Scanned:
-    """What a file holds."""
+    """Content of a file."""
 
     file: InputFile
-    path: Path  # that its pieces are read from
+    path: Path
+    """Where its chunks are read from."""
     rows: int = 0
     examples: int = 0
-    pieces: list[Piece] = field(default_factory=list)
+    chunks: list[Chunk] = field(default_factory=list)
     skips: dict[SkipReason, Tally] = field(default_factory=dict)
-    labels: dict[str, dict[str, Tally]] = field(default_factory=dict)  # field -> name
-    filtered: dict[str, list[str]] = field(default_factory=dict)  # column -> some of its values
+    labels: dict[str, dict[str, Tally]] = field(default_factory=dict)
+    """Names of labels or tags, by field."""
+    filtered: dict[str, list[str]] = field(default_factory=dict)
+    """Some values of the filtered columns."""
 
 
 @dataclass
 class Totals:
-    """Rows of one split, in a part or in all of them."""
+    """Rows of one split, in a part or in all parts."""
 
     rows: int = 0
     tokens: int = 0
     max_length: int = 0
-    bytes: int = 0  # about what they take in shards, the same however they are cut into parts
+    bytes: int = 0
+    """Approximate size in shards, the same however the rows are divided into parts."""
 
     def add(self, other: "Totals") -> None:
         self.rows += other.rows
@@ -124,23 +138,26 @@ class Totals:
 
 @dataclass
 class Part:
-    """What encoding made of a piece."""
+    """The encoded rows of a chunk."""
 
-    piece: int
-    name: str  # of its file
+    chunk: int
+    file: str
     splits: dict[str, Totals]
     skips: dict[SkipReason, Tally] = field(default_factory=dict)
-    truncated: int = 0  # texts
-    split: int = 0  # texts
-    segments: int = 0  # rows that they were split into
+    truncated: int = 0
+    """Truncated texts."""
+    split: int = 0
+    """Texts that were split."""
+    segments: int = 0
+    """Rows that they were split into."""
 
 
-def load_or_compute(path: Path, kind: type[T], make: Callable[[], T]) -> T:
-    """The result that a unit left at `path` as JSON; made, and left there, if there is none."""
+def load_or_compute(path: Path, kind: type[Result], compute: Callable[[], Result]) -> Result:
+    """Return the result that an earlier run left at `path` as JSON, or compute and store it."""
     adapter = TypeAdapter(kind)
     if path.exists():
         return adapter.validate_json(path.read_bytes())
-    result = make()
+    result = compute()
     with atomic_file(path) as file:
         file.write(adapter.dump_json(result))
     return result

@@ -1,19 +1,20 @@
-"""Caption files: lines that each name an image and say one caption of it. A row is an image with
-the captions of all neighboring lines that name it.
+"""Caption files: each line names an image and has one caption. Consecutive lines that name the same
+image form one row: the image with all of these captions.
 
-The lines are Flickr8k's (Hodosh et al. 2013), NAME#NUMBER, a tab and the caption, or CSV with a
-header.
+A file has either Flickr8k's token format (Hodosh et al. 2013), which is NAME#NUMBER, a tab and the
+caption, or is CSV with a header.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from pipeline.corpus.readers.text import Lines, check_columns, csv_header, csv_records
+from pipeline.corpus.readers.text import LineReader, check_columns, csv_header, csv_records
 from pipeline.errors import InputError
 
-COLUMNS = IMAGE, CAPTION = ("image", "caption")
-"""Those of a token file, which has no header."""
-MOST = 10_000  # captions of one image
+TOKEN_FILE_COLUMNS = IMAGE, CAPTION = ("image", "caption")
+"""Columns of a token file, which has no header."""
+MAX_CAPTIONS = 10_000
+"""Captions of one image."""
 
 Record = dict[str, Any]
 
@@ -21,58 +22,64 @@ Record = dict[str, Any]
 class Captions:
     """The rows of a caption file."""
 
-    def __init__(self, lines: Lines, columns: Sequence[str]) -> None:
-        """Raises InputError unless the file has the `columns`: of the image, of its captions, and
-        any others, whose values are those of the image's first line."""
+    def __init__(self, lines: LineReader, columns: Sequence[str]) -> None:
+        """`columns` are the image's column, the captions' column and any others, which take their
+        values from the image's first line. Raises InputError if the file lacks one of them."""
         self._lines, self._columns = lines, columns
-        self._header: list[str] = []
-        if "\t" in lines.first():
-            check_columns(columns, COLUMNS, lines.name, ": a token file has no others")
+        self._csv_header: list[str] = []
+        if "\t" in lines.peek_first():
+            note = " (a token file has no others)"
+            check_columns(columns, TOKEN_FILE_COLUMNS, lines.name, note)
         else:
-            self._header = csv_header(lines, ",")
-            why = " (no tab stands in its first line, so that is the header of CSV)"
-            check_columns(columns, self._header, lines.name, why)
+            self._csv_header = csv_header(lines, ",")
+            note = " (its first line has no tab, so it is read as a CSV header)"
+            check_columns(columns, self._csv_header, lines.name, note)
 
     def records(self) -> Iterator[Record | None]:
-        """Column -> value of each image, None for a line with more or fewer fields. `lines.ahead`
-        counts the bytes that were read of the image that follows."""
+        """Yield a dict from column to value for each image, whose captions are a list; None for a
+        line with more or fewer fields than columns.
+
+        An image ends where the next begins, so one line more has been read; `lines.lookahead` is
+        that line's size in bytes.
+        """
         lines = self._lines
         image, caption, *_ = self._columns
         row: dict[str, Any] = {}
-        before = lines.offset
-        for record in self._lined():
+        record_start = lines.offset
+        for record in self._line_records():
             if row and (record is None or record[image] != row[image]):
-                lines.ahead = lines.offset - before
+                lines.lookahead = lines.offset - record_start
                 yield row
-                lines.ahead, row = 0, {}
-            before = lines.offset
+                lines.lookahead, row = 0, {}
+            record_start = lines.offset
             if record is None:
                 yield None
                 continue
             row = row or {**record, caption: []}
             row[caption].append(record[caption])
-            if len(row[caption]) > MOST:
+            if len(row[caption]) > MAX_CAPTIONS:
                 raise InputError(
-                    f"{lines.name}, line {lines.number}: more than {MOST:,} lines running name the "
-                    f"image {row[image]!r}; mend the file, or name another column as corpus.image"
+                    f"{lines.name}, line {lines.line_number}: more than {MAX_CAPTIONS:,} "
+                    f"consecutive lines name the image {row[image]!r}; fix the file, or set "
+                    "corpus.image to another column"
                 )
         if row:
             yield row
 
-    def _lined(self) -> Iterable[Record | None]:
-        """Column -> value of each line."""
-        if self._header:
-            return csv_records(self._lines, ",", self._header, self._columns)
+    def _line_records(self) -> Iterable[Record | None]:
+        """Return a dict from column to value for each line."""
+        if self._csv_header:
+            return csv_records(self._lines, ",", self._csv_header, self._columns)
         return _token_records(self._lines)
 
 
-def _token_records(lines: Lines) -> Iterator[Record | None]:
-    """An image and a caption of each line that is not blank; None of one without a tab."""
+def _token_records(lines: LineReader) -> Iterator[Record | None]:
+    """Yield the image and caption of each line that is not blank; None if it has no tab."""
     for line in lines:
         lines.record.clear()
         if line.isspace():
             continue
         name, tab, caption = line.rstrip("\r\n").partition("\t")
-        stem, mark, number = name.rpartition("#")
-        image = stem if mark and number.isdigit() else name
+        stem, hash_sign, number = name.rpartition("#")
+        image = stem if hash_sign and number.isdigit() else name
         yield {IMAGE: image, CAPTION: caption} if tab else None

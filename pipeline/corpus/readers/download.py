@@ -1,4 +1,4 @@
-"""Files on object stores and web servers, which preparing fetches whole before it reads them."""
+"""Remote files on object stores and web servers, which are downloaded completely before reading."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,53 +8,60 @@ from pipeline.errors import InputError
 
 SCHEMES = ("s3", "gs", "http", "https", "memory")
 VERSION_KEYS = ("ETag", "etag", "LastModified", "Last-Modified", "mtime", "created")
-CHUNK = 1 << 22  # bytes
+CHUNK_BYTES = 1 << 22
 
 
 class FileVersion(NamedTuple):
-    """What tells one state of a file from another."""
+    """Identifies a file's content: if the content changes, the version changes."""
 
     bytes: int
     version: str
 
 
-def matching(url: str) -> list[str]:
-    """The URLs that the pattern `url` matches, sorted."""
-    with _reaching(url):
-        files = _filesystem(url)
-        names = sorted(files.unstrip_protocol(path) for path in files.glob(url))
-    if not names:
+def expand_pattern(url: str) -> list[str]:
+    """Return the URLs that match a glob pattern, sorted. Raises InputError if there are none."""
+    with _store_errors(url):
+        filesystem = _filesystem(url)
+        urls = sorted(filesystem.unstrip_protocol(path) for path in filesystem.glob(url))
+    if not urls:
         raise InputError(f"{url}: no file matches this pattern")
-    return names
+    return urls
 
 
 def remote_version(url: str) -> FileVersion:
-    """The size of a file and its etag, or else when it was last changed."""
-    with _reaching(url):
+    """Return a file's size, and its ETag or else the time of its last change.
+
+    Raises InputError if the file cannot be reached, is a folder or has no known size.
+    """
+    with _store_errors(url):
         info = _filesystem(url).info(url)
     if info["type"] != "file":
         raise InputError(f"{url}: is a folder; name its files, such as {url.rstrip('/')}/*.tar")
     if info["size"] is None:
-        raise InputError(f"{url}: the server does not say how large it is; fetch it by hand")
+        raise InputError(f"{url}: the server does not report its size; download it yourself")
     version = next((info[key] for key in VERSION_KEYS if info.get(key)), "")
     return FileVersion(info["size"], str(version))
 
 
 def fetch(url: str, expected: FileVersion) -> Iterator[bytes]:
-    """The content of a file in chunks. Raises InputError at the end if it was not as expected."""
+    """Yield a file's content in chunks.
+
+    Raises InputError after the last chunk if the file's size or version is not the expected one.
+    """
     size = 0
-    with _reaching(url):
-        files = _filesystem(url)
-        whole = {"block_size": 0} if url.startswith("http") else {}  # by one request, not by ranges
-        with files.open(url, "rb", **whole) as file:
-            while chunk := file.read(CHUNK):
+    with _store_errors(url):
+        filesystem = _filesystem(url)
+        # one request for the whole file instead of a request per range
+        options = {"block_size": 0} if url.startswith("http") else {}
+        with filesystem.open(url, "rb", **options) as file:
+            while chunk := file.read(CHUNK_BYTES):
                 size += len(chunk)
                 yield chunk
-        files.invalidate_cache()
+        filesystem.invalidate_cache()
     if size != expected.bytes or remote_version(url) != expected:
         raise InputError(
-            f"{url}: changed while it was being fetched, or came in part ({size:,} bytes of "
-            f"{expected.bytes:,}); prepare again"
+            f"{url}: changed while it was being downloaded, or arrived incomplete ({size:,} of "
+            f"{expected.bytes:,} bytes); prepare again"
         )
 
 
@@ -64,14 +71,14 @@ def _filesystem(url: str) -> Any:
     scheme = url.partition("://")[0]
     if scheme not in SCHEMES:
         raise InputError(
-            f"{url}: {scheme}:// is not read; give a path, or {'://, '.join(SCHEMES[:4])}://"
+            f"{url}: {scheme}:// is not supported; give a path, or {'://, '.join(SCHEMES[:4])}://"
         )
     return fsspec.filesystem(scheme)
 
 
 @contextmanager
-def _reaching(url: str) -> Iterator[None]:
-    """Turn what a store refuses into an InputError; each store has its own kinds of error."""
+def _store_errors(url: str) -> Iterator[None]:
+    """Convert a store's errors, whose types differ from store to store, to InputError."""
     try:
         yield
     except InputError:
@@ -79,7 +86,7 @@ def _reaching(url: str) -> Iterator[None]:
     except ImportError as error:
         raise InputError(f"{url}: {error}; pip install headrace[remote]") from None
     except Exception as error:
-        # fsspec calls whatever a web server answers a missing file, caused by the answer
+        # fsspec reports any error response of a web server as FileNotFoundError, caused by it
         reason = (isinstance(error, FileNotFoundError) and error.__cause__) or error
-        what = " ".join(str(reason).split())
-        raise InputError(f"{url}: cannot be read: {type(reason).__name__}: {what}") from None
+        message = " ".join(str(reason).split())
+        raise InputError(f"{url}: cannot be read: {type(reason).__name__}: {message}") from None

@@ -1,77 +1,102 @@
-"""A folder of images, in it a sub-folder for each label."""
+"""Folders of images, with one subfolder for each label."""
 
 import os
 from collections.abc import Iterator
 from hashlib import blake2b
 from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
 
 from pipeline.corpus.readers.download import FileVersion
 from pipeline.errors import InputError
 
-SUFFIXES = (".png", ".jpg", ".jpeg")
-FILE_LIMIT = 1 << 26  # bytes of a file that is read
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
+MAX_FILE_BYTES = 1 << 26
 
 
-def images(folder: Path, name: str) -> list[str]:
-    """The paths inside a folder, sorted, each of which begins with its label. What has another
-    suffix is passed over, and so is what is hidden, its name beginning with a dot, such as
-    .ipynb_checkpoints, and links to folders inside the sub-folders.
+class ImageFolder:
+    """The images of a folder as rows, in the order of their paths.
 
-    Raises InputError if there is no image, or one that lies in no sub-folder.
+    Columns: `image`, a file's bytes (None if it cannot be read), and `label`, its subfolder's name.
+    `types` are the columns' Arrow types. Raises InputError as `image_paths` does.
     """
-    found: list[str] = []
+
+    def __init__(self, path: Path, name: str) -> None:
+        self._path, self._images = path, image_paths(path, name)
+        self.types: dict[str, Any] = {"image": pa.binary(), "label": pa.string()}
+        self.position = 0
+        """Bytes read so far."""
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        for image in self._images:
+            data = read_file(self._path / image)
+            self.position += len(data or b"")
+            yield {"image": data, "label": image.partition("/")[0]}
+
+
+def image_paths(folder: Path, name: str) -> list[str]:
+    """Return the sorted paths of all images, relative to the folder; each begins with its label.
+
+    Skips files with other suffixes, hidden files and folders (their names begin with a dot, such as
+    .ipynb_checkpoints), and links to folders inside the subfolders.
+
+    Raises InputError if there is no image, or if an image is not in a subfolder.
+    """
+    paths: list[str] = []
     try:
         for entry in folder.iterdir():
             if _is_hidden(entry.name):
                 continue
             if entry.is_dir():
-                found += (path.relative_to(folder).as_posix() for path in _below(entry))
+                paths += (path.relative_to(folder).as_posix() for path in _walk_images(entry))
             elif _is_image(entry.name):
                 raise InputError(
-                    f"{name}: the image {entry.name} lies in no sub-folder, whose name would be "
+                    f"{name}: the image {entry.name} is not in a subfolder, whose name would be "
                     "its label; move it into one"
                 )
     except OSError as error:
         raise InputError(f"{error.filename}: cannot be read: {error.strerror}") from None
-    if not found:
+    if not paths:
         raise InputError(
-            f"{name}: holds no image; needs a sub-folder for each label, with files "
-            f"{', '.join('*' + suffix for suffix in SUFFIXES)} in it"
+            f"{name}: contains no images; needs a subfolder for each label, with files named "
+            f"{', '.join('*' + suffix for suffix in IMAGE_SUFFIXES)}"
         )
-    return sorted(found)
+    return sorted(paths)
 
 
 def folder_version(name: str, folder: Path) -> FileVersion:
-    """The size of all images, and a version that changes if one is changed, added or removed."""
+    """Return the total size of all images, and a version that changes if an image is changed,
+    added or removed."""
     size, version = 0, blake2b(digest_size=16)
-    for path in images(folder, name):
+    for path in image_paths(folder, name):
         status = (folder / path).stat()
         size += status.st_size
         version.update(os.fsencode(f"{path}\0{status.st_size}\0{status.st_mtime_ns}\0"))
     return FileVersion(size, version.hexdigest())
 
 
-def content(path: Path) -> bytes | None:
-    """The bytes of a file; None if there is none that can be read, or far too large a one."""
+def read_file(path: Path) -> bytes | None:
+    """Return a file's content; None if it is missing, unreadable or too large."""
     try:
-        if not path.is_file() or path.stat().st_size > FILE_LIMIT:
+        if not path.is_file() or path.stat().st_size > MAX_FILE_BYTES:
             return None
         return path.read_bytes()
-    except (OSError, ValueError):  # a path with a NUL in it
+    except (OSError, ValueError):  # ValueError: the path contains a NUL
         return None
 
 
-def _below(folder: Path) -> Iterator[Path]:
-    def stop(error: OSError) -> None:
+def _walk_images(folder: Path) -> Iterator[Path]:
+    def raise_error(error: OSError) -> None:
         raise error
 
-    for place, inside, names in os.walk(folder, onerror=stop):
-        inside[:] = [name for name in inside if not _is_hidden(name)]
-        yield from (Path(place, name) for name in names if _is_image(name))
+    for parent, subfolders, names in os.walk(folder, onerror=raise_error):
+        subfolders[:] = [name for name in subfolders if not _is_hidden(name)]
+        yield from (Path(parent, name) for name in names if _is_image(name))
 
 
 def _is_image(name: str) -> bool:
-    return name.lower().endswith(SUFFIXES) and not _is_hidden(name)
+    return name.lower().endswith(IMAGE_SUFFIXES) and not _is_hidden(name)
 
 
 def _is_hidden(name: str) -> bool:

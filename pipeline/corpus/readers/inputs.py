@@ -1,5 +1,5 @@
-"""Which files an input names: paths, globs, braces, files inside installed packages, and URLs;
-folders of images; and files that lie side by side, a column each."""
+"""Resolves `corpus.input` to files: paths, globs, braces, files in installed packages, and URLs;
+folders of images; and parallel files, one for each column."""
 
 import difflib
 import glob
@@ -17,23 +17,23 @@ from pipeline.errors import InputError
 PACKAGE = "package://"
 
 Inputs = Sequence[str] | Mapping[str, Sequence[str]]
-"""Files; or files by the column that they hold, the first of each column side by side, the second
-of each, and so on."""
+"""Patterns of files; or a dict from column to patterns, where the first files of all columns are
+parallel, then the second files, and so on."""
 
 
 @dataclass(frozen=True)
 class InputSource:
-    """What rows come from: a file, a folder of images, or files that lie side by side."""
+    """A source of rows: a file, a folder of images, or parallel files."""
 
     name: str
-    path: Path | None = None  # None: it is remote, and its name is its URL; or there are sides
-    sides: Mapping[str, "InputSource"] = field(
-        default_factory=dict
-    )  # by the column that each holds
+    path: Path | None = (
+        None  # None for a remote file, whose name is its URL, and if there are sides
+    )
+    sides: Mapping[str, "InputSource"] = field(default_factory=dict)  # parallel files by column
 
     @property
     def identity(self) -> Path | str | tuple[object, ...]:
-        """Equal for two names of one file."""
+        """A value that is equal for two names of the same file."""
         if self.sides:
             return tuple((column, side.identity) for column, side in self.sides.items())
         return self.path.resolve() if self.path else self.name
@@ -41,75 +41,83 @@ class InputSource:
 
 @dataclass(frozen=True)
 class InputFile:
-    """One file of raw input, a folder of images, or files that lie side by side."""
+    """A source of rows with its split, size and version."""
 
     number: int
     name: str
-    path: Path | None  # None: it is remote, and its name is its URL; or there are sides
-    held_out: bool  # all its rows are for validation
+    path: Path | None  # None for a remote file, whose name is its URL, and if there are sides
+    held_out: bool  # whether all of its rows are for validation
     bytes: int
-    version: str  # another one if its content is changed
-    sides: dict[str, "InputFile"] = field(default_factory=dict)  # by the column that each holds
+    version: str  # changes if the content changes
+    sides: dict[str, "InputFile"] = field(default_factory=dict)  # parallel files by column
 
     @property
     def files(self) -> "list[InputFile]":
-        """The files that there are."""
+        """The parallel files, or else this file."""
         return list(self.sides.values()) or [self]
 
 
 def resolve(inputs: Inputs, root: str | Path = ".", *, images: bool = False) -> list[InputSource]:
-    """What `inputs` name here, in their order. Raises InputError if one names nothing, or is
-    remote."""
-    found = locate(inputs, root, images=images)
-    for source in found:
+    """Return the local sources that `inputs` name, as `locate` does. Raises InputError if a pattern
+    matches nothing, or for a remote file."""
+    sources = locate(inputs, root, images=images)
+    for source in sources:
         if source.path is None and not source.sides:
-            raise InputError(f"{source.name}: only preparing reads remote files; fetch it first")
-    return found
+            raise InputError(
+                f"{source.name}: only prepare reads remote files; download it and give its path"
+            )
+    return sources
 
 
 def locate(inputs: Inputs, root: str | Path, *, images: bool = False) -> list[InputSource]:
-    """What `inputs` name, in their order; nothing comes twice. A folder may be named if it is one
-    of `images`.
+    """Return the sources that `inputs` name, in order and without duplicates. Folders are allowed
+    only if `images` is true.
 
-    A name is the path as it was given, so relative to `root` unless it is absolute; the matches
-    of a glob are sorted by name. A remote file's name is its URL, and it has no path.
+    A source's name is its path as given: relative to `root` unless it is absolute. The matches of a
+    glob are sorted by name. The name of a remote file is its URL, and it has no path. Raises
+    InputError if a pattern matches nothing.
     """
     if isinstance(inputs, Mapping):
-        found = _side_by_side(inputs, Path(root))
+        sources = _parallel_sources(inputs, Path(root))
     else:
-        found = list(_each(inputs, Path(root), images=images))
-    once: dict[object, InputSource] = {}
-    for source in found:
-        once.setdefault(source.identity, source)
-    return list(once.values())
+        sources = list(_sources(inputs, Path(root), images=images))
+    unique: dict[object, InputSource] = {}
+    for source in sources:
+        unique.setdefault(source.identity, source)
+    return list(unique.values())
 
 
-def divide(
+def locate_splits(
     inputs: Inputs, validation: str | float | Inputs, root: str | Path, *, images: bool = False
 ) -> tuple[list[InputSource], list[InputSource]]:
-    """What to train on, and what is held out whole, as `locate` names it."""
+    """Return the sources to train on and those that are held out completely, as `locate` does.
+
+    A source that `validation` names is not trained on. If `validation` is a fraction, no source is
+    held out completely.
+    """
     held_out: list[InputSource] = []
     if not isinstance(validation, float):
-        whole = [validation] if isinstance(validation, str) else validation
-        held_out = locate(whole, root, images=images)
-    held = {source.identity for source in held_out}
-    found = locate(inputs, root, images=images)
-    return [source for source in found if source.identity not in held], held_out
+        patterns = [validation] if isinstance(validation, str) else validation
+        held_out = locate(patterns, root, images=images)
+    held_out_identities = {source.identity for source in held_out}
+    sources = locate(inputs, root, images=images)
+    return [source for source in sources if source.identity not in held_out_identities], held_out
 
 
-def named(inputs: Inputs) -> list[str]:
-    """All files, globs and URLs that an input is made of."""
+def input_patterns(inputs: Inputs) -> list[str]:
+    """Return all paths, globs and URLs of an input, whatever their column."""
     if isinstance(inputs, Mapping):
-        return [text for files in inputs.values() for text in files]
+        return [pattern for patterns in inputs.values() for pattern in patterns]
     return list(inputs)
 
 
-def is_remote(text: str) -> bool:
-    return "://" in text and not text.startswith(PACKAGE)
+def is_remote(pattern: str) -> bool:
+    return "://" in pattern and not pattern.startswith(PACKAGE)
 
 
 def file_version(name: str, path: Path | None) -> FileVersion:
-    """Raises InputError if a remote file is out of reach, or a folder holds no image."""
+    """Return the size and version of a file, of a remote file if `path` is None, or of a folder of
+    images. Raises InputError if a remote file cannot be reached or a folder has no images."""
     if path is None:
         return download.remote_version(name)
     if path.is_dir():
@@ -118,94 +126,97 @@ def file_version(name: str, path: Path | None) -> FileVersion:
     return FileVersion(status.st_size, str(status.st_mtime_ns))
 
 
-def _side_by_side(inputs: Mapping[str, Sequence[str]], root: Path) -> list[InputSource]:
-    """Raises InputError unless each column has equally many files, all of them here."""
-    sides = {column: list(_each(files, root)) for column, files in inputs.items()}
-    for files in sides.values():
+def _parallel_sources(inputs: Mapping[str, Sequence[str]], root: Path) -> list[InputSource]:
+    """Raises InputError unless all columns have the same number of files, all of them local."""
+    files_by_column = {column: list(_sources(files, root)) for column, files in inputs.items()}
+    for files in files_by_column.values():
         for file in files:
             if file.path is None:
-                raise InputError(
-                    f"{file.name}: only files that are here can lie side by side; fetch it first"
-                )
-    counts = {column: len(files) for column, files in sides.items()}
+                raise InputError(f"{file.name}: parallel files must be local; download it first")
+    counts = {column: len(files) for column, files in files_by_column.items()}
     if len(set(counts.values())) > 1:
-        told = ", ".join(f"{column} {count}" for column, count in counts.items())
+        counts_text = ", ".join(f"{column} {count}" for column, count in counts.items())
         raise InputError(
-            f"{_compound(dict(inputs))}: name unequal numbers of files ({told}), but these lie "
-            "side by side, the first of each column, the second of each, ...; name equally many"
+            f"{_parallel_name(dict(inputs))}: the columns have different numbers of files "
+            f"({counts_text}), but the first files of all columns are read in parallel, then the "
+            "second ones, ...; give the same number for each column"
         )
-    found = []
-    for row in zip(*sides.values(), strict=True):
-        together = dict(zip(sides, row, strict=True))
-        name = _compound({column: [file.name] for column, file in together.items()})
-        found.append(InputSource(name, None, together))
-    return found
+    sources = []
+    for parallel in zip(*files_by_column.values(), strict=True):
+        sides = dict(zip(files_by_column, parallel, strict=True))
+        name = _parallel_name({column: [file.name] for column, file in sides.items()})
+        sources.append(InputSource(name, None, sides))
+    return sources
 
 
-def _compound(inputs: Mapping[str, Sequence[str]]) -> str:
-    """As files that lie side by side are written on a command line."""
+def _parallel_name(inputs: Mapping[str, Sequence[str]]) -> str:
+    """Format parallel files as on a command line: COLUMN=FILE,COLUMN=FILE."""
     return ",".join(f"{column}={' '.join(files)}" for column, files in inputs.items())
 
 
-def _each(inputs: Iterable[str], root: Path, *, images: bool = False) -> Iterator[InputSource]:
-    for text in inputs:
-        for plain in _expanded(text, root):
-            for name, path in _matches(plain, root, images=images):
+def _sources(patterns: Iterable[str], root: Path, *, images: bool = False) -> Iterator[InputSource]:
+    for pattern in patterns:
+        for expanded in _expand_braces(pattern, root):
+            for name, path in _matches(expanded, root, images=images):
                 yield InputSource(name, path)
 
 
-def _expanded(text: str, root: Path) -> Iterable[str]:
-    """`text` for each of the choices in its braces."""
-    if "{" not in text or (root / text).is_file():
-        return [text]
+def _expand_braces(pattern: str, root: Path) -> Iterable[str]:
+    """Return `pattern` once for each alternative in its braces."""
+    if "{" not in pattern or (root / pattern).is_file():
+        return [pattern]
     try:
-        return braceexpand(text)
+        return braceexpand(pattern)
     except ValueError:
-        raise InputError(f"{text}: a brace is not closed, or not opened") from None
+        raise InputError(f"{pattern}: has an unbalanced brace; close or remove it") from None
 
 
-def _matches(text: str, root: Path, *, images: bool) -> Iterator[tuple[str, Path | None]]:
-    if text.startswith(PACKAGE):
-        yield text, _in_package(text)
-    elif is_remote(text):
-        yield from ((url, None) for url in (download.matching(text) if "*" in text else [text]))
-    elif (root / text).is_file():
-        yield text, root / text
-    elif (root / text).is_dir():
+def _matches(pattern: str, root: Path, *, images: bool) -> Iterator[tuple[str, Path | None]]:
+    """Yield the name and path of each file that a pattern without braces matches."""
+    if pattern.startswith(PACKAGE):
+        yield pattern, _path_in_package(pattern)
+    elif is_remote(pattern):
+        urls = download.expand_pattern(pattern) if "*" in pattern else [pattern]
+        yield from ((url, None) for url in urls)
+    elif (root / pattern).is_file():
+        yield pattern, root / pattern
+    elif (root / pattern).is_dir():
         if not images:
             raise InputError(
-                f"{root / text}: is a folder; name its files, such as {text.rstrip('/')}/*.csv, or "
-                "set corpus.format=images if it holds a sub-folder of images for each label"
+                f"{root / pattern}: is a folder; name its files, such as "
+                f"{pattern.rstrip('/')}/*.csv, or set corpus.format=images if it has a subfolder "
+                "of images for each label"
             )
-        yield text, root / text
-    elif glob.has_magic(text):
-        names = sorted(glob.glob(text, root_dir=root, recursive=True))  # noqa: PTH207  may be absolute
+        yield pattern, root / pattern
+    elif glob.has_magic(pattern):
+        names = sorted(glob.glob(pattern, root_dir=root, recursive=True))  # noqa: PTH207  may be absolute
         files = [n for n in names if (root / n).is_file() or (images and (root / n).is_dir())]
         if not files:
-            raise InputError(f"{root / text}: no file matches this pattern")
+            raise InputError(f"{root / pattern}: no file matches this pattern")
         yield from ((name, root / name) for name in files)
     else:
-        raise InputError(f"{root / text}: no such file{_nearest(root / text)}")
+        raise InputError(f"{root / pattern}: no such file{_suggestion(root / pattern)}")
 
 
-def _in_package(text: str) -> Path:
-    """The path of `package://NAME/PATH`, found without importing the package."""
-    package, _, inside = text.removeprefix(PACKAGE).partition("/")
-    if not package.isidentifier() or not inside:
-        raise InputError(f"{text}: needs the form {PACKAGE}NAME/PATH, such as {PACKAGE}pkg/a.csv")
+def _path_in_package(url: str) -> Path:
+    """Return the path of `package://NAME/PATH` without importing the package."""
+    package, _, inner_path = url.removeprefix(PACKAGE).partition("/")
+    if not package.isidentifier() or not inner_path:
+        raise InputError(f"{url}: needs the form {PACKAGE}NAME/PATH, such as {PACKAGE}pkg/a.csv")
     spec = importlib.util.find_spec(package)
     if spec is None:
-        raise InputError(f"{text}: no package {package} is installed here; install it with pip")
+        raise InputError(f"{url}: no package {package} is installed; install it with pip")
     for folder in spec.submodule_search_locations or ():
-        if (path := Path(folder) / inside).is_file():
+        if (path := Path(folder) / inner_path).is_file():
             return path
-    raise InputError(f"{text}: the package {package} holds no file {inside}")
+    raise InputError(f"{url}: the package {package} has no file {inner_path}")
 
 
-def _nearest(path: Path) -> str:
+def _suggestion(path: Path) -> str:
+    """Return the end of an error: a name similar to the missing file's, if there is one."""
     try:
         names = [sibling.name for sibling in path.parent.iterdir()]
     except OSError:
         return f": the folder {path.parent} is missing too"
-    near = difflib.get_close_matches(path.name, names, 1)
-    return f"; did you mean {path.parent / near[0]}?" if near else ""
+    matches = difflib.get_close_matches(path.name, names, 1)
+    return f"; did you mean {path.parent / matches[0]}?" if matches else ""

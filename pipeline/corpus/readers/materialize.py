@@ -1,78 +1,130 @@
-"""Where the rows of an input file are read: there, or where its content is laid out to be read."""
+"""Makes each input file readable from any mark, by a copy in the work folder if needed."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
+from typing import IO, Any
 
-from pipeline.corpus.prepare.work_dir import Job
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from pipeline.corpus.readers.download import FileVersion, fetch
+from pipeline.corpus.readers.folders import ImageFolder
 from pipeline.corpus.readers.inputs import InputFile, InputSource
-from pipeline.corpus.readers.opening import form, opened, unzip
-from pipeline.corpus.readers.parallel_files import Compound, Folder, open_compound, write
+from pipeline.corpus.readers.opening import detect_format, open_corpus_file, unzip
+from pipeline.corpus.readers.parallel_files import ParallelFiles, open_parallel_files
 from pipeline.corpus.readers.text import check_columns
 from pipeline.corpus.row import Row
 from pipeline.corpus.settings import CorpusSettings
 from pipeline.corpus.worker_pool import advance
 from pipeline.storage.atomic import atomic_file
 
+ROW_GROUP_ROWS = 1024
+ROW_GROUP_BYTES = 1 << 23
 
-def source(job: Job, file: InputFile) -> Path:
-    """The file itself if it can be read from its middle, which one that is remote or compressed
-    cannot, nor what is no file of rows; else its content in the work folder, put there unless it is
-    there already."""
-    if table := _table(file):
-        return _as_parquet(job.scanned(file.number, "parquet"), table)
+Table = ImageFolder | ParallelFiles
+
+
+def materialize(file: InputFile, settings: CorpusSettings, target: Callable[[str], Path]) -> Path:
+    """Return a path from which the rows of an input file can be read from any mark.
+
+    This is the file itself if possible. A remote file is downloaded, a gzipped file decompressed,
+    and parallel files or a folder of images are converted to Parquet, unless that is done already.
+    `target` returns the path in the work folder for content with a given suffix, such as "csv".
+    """
+    if table := _open_table(file):
+        return _convert_to_parquet(table, target("parquet"))
     path = file.path
-    named = path or Path(file.name.partition("?")[0])
-    kind, gzipped = form(named, file.name, job.settings.format)
-    plain = job.scanned(file.number, kind[1:])
+    named_path = path or Path(file.name.partition("?")[0])  # a URL without its query
+    kind, gzipped = detect_format(named_path, file.name, settings.format)
+    plain = target(kind[1:])
     if path is None:
         path = plain.with_suffix(f"{kind}.gz") if gzipped else plain
         chunks = fetch(file.name, FileVersion(file.bytes, file.version))
-        _lay_out(path, ((chunk, len(chunk)) for chunk in chunks))
+        _write_chunks(path, ((chunk, len(chunk)) for chunk in chunks))
     if gzipped:
-        local = file.path is not None
-        chunks_read = unzip(path, file.name)
-        _lay_out(plain, ((chunk, read * local) for chunk, read in chunks_read))
+        # The bytes of a remote file are counted when it is downloaded.
+        is_local = file.path is not None
+        unzipped = unzip(path, file.name)
+        _write_chunks(plain, ((chunk, compressed * is_local) for chunk, compressed in unzipped))
         path = plain
     return path
 
 
 @contextmanager
-def each_row(
+def open_rows(
     settings: CorpusSettings, source: InputSource, columns: Sequence[str]
 ) -> Iterator[Iterable[Row]]:
-    """The rows of what is here, from the first to the last, without a copy."""
-    if context := _table(source):
+    """Open a local source and yield an iterable over all of its rows, without making a copy."""
+    if context := _open_table(source):
         with context as table:
             check_columns(columns, list(table.types), source.name)
             yield (Row(number, values) for number, values in enumerate(table, 1))
     else:
         assert source.path is not None, "a remote file"
-        with opened(settings, source.path, columns) as reader:
+        with open_corpus_file(settings, source.path, columns) as reader:
             yield reader
 
 
-def _table(file: InputFile | InputSource) -> AbstractContextManager[Folder | Compound] | None:
-    """The rows of what is no file of rows; None if it is one."""
+def _open_table(file: InputFile | InputSource) -> AbstractContextManager[Table] | None:
+    """Open parallel files or a folder of images; None for a file of rows."""
     if file.sides:
-        return open_compound({c: (s.name, s.path) for c, s in file.sides.items() if s.path})
+        return open_parallel_files({c: (s.name, s.path) for c, s in file.sides.items() if s.path})
     if file.path and file.path.is_dir():
-        return nullcontext(Folder(file.path, file.name))
+        return nullcontext(ImageFolder(file.path, file.name))
     return None
 
 
-def _as_parquet(path: Path, context: AbstractContextManager[Folder | Compound]) -> Path:
+def _convert_to_parquet(context: AbstractContextManager[Table], path: Path) -> Path:
     if not path.exists():
-        with context as table, atomic_file(path) as out:
-            write(table, out)
+        with context as table, atomic_file(path) as file:
+            write_parquet(table, file)
     return path
 
 
-def _lay_out(path: Path, chunks: Iterable[tuple[bytes, int]]) -> None:
-    """Write chunks that each come with how many bytes of the input are done with them."""
+def write_parquet(table: Table, file: IO[bytes]) -> None:
+    """Write a table's rows as Parquet, in row groups that fit in memory."""
+    schema = pa.schema(table.types)
+    reported = 0
+    with pq.ParquetWriter(file, schema, use_dictionary=False, write_statistics=False) as writer:
+        for rows in _row_groups(table):
+            columns = [
+                _arrow_array([row[name] for row in rows], dtype)
+                for name, dtype in table.types.items()
+            ]
+            writer.write_batch(pa.record_batch(columns, schema=schema))
+            advance(table.position - reported)
+            reported = table.position
+
+
+def _row_groups(table: Table) -> Iterator[list[dict[str, Any]]]:
+    """Yield the rows in lists that are limited in rows and in bytes."""
+    group: list[dict[str, Any]] = []
+    size = 0
+    for row in table:
+        group.append(row)
+        size += sum(len(value) for value in row.values() if isinstance(value, (str, bytes)))
+        if len(group) == ROW_GROUP_ROWS or size >= ROW_GROUP_BYTES:
+            yield group
+            group, size = [], 0
+    if group:
+        yield group
+
+
+def _arrow_array(values: list[Any], dtype: Any) -> Any:
+    """Convert values to an Arrow array. Lone surrogates in strings, which represent bytes that are
+    not UTF-8, become these bytes again."""
+    if not pa.types.is_string(dtype):
+        return pa.array(values, dtype)
+    encoded = [value.encode("utf-8", "surrogateescape") for value in values]
+    return pa.array(encoded, pa.binary()).view(dtype)
+
+
+def _write_chunks(path: Path, chunks: Iterable[tuple[bytes, int]]) -> None:
+    """Write chunks to a file unless it exists. Each comes with the number of input bytes that it
+    completes, for the progress bar."""
     if not path.exists():
-        with atomic_file(path) as out:
-            for chunk, done in chunks:
-                out.write(chunk)
-                advance(done)
+        with atomic_file(path) as file:
+            for chunk, input_bytes in chunks:
+                file.write(chunk)
+                advance(input_bytes)

@@ -1,4 +1,4 @@
-"""Records of text files: lines that know their place, CSV with its quotes, JSON by the line."""
+"""Records of text files: a line reader that tracks its position, CSV, JSON lines and plain text."""
 
 import csv
 import difflib
@@ -9,33 +9,39 @@ from typing import IO, Any
 
 from pipeline.errors import InputError
 
-LINE_LIMIT = 1 << 28  # bytes
-FIELD_LIMIT = 1 << 26  # characters; the csv module holds four bytes for each
-COLUMNS_APPEAR_WITHIN = 1000  # records that may leave out a column where they have no value
-LINE = "text"  # the column of a plain text
-DECODER = json.JSONDecoder(strict=False)  # a control character spoils one row, no more
+MAX_LINE_BYTES = 1 << 28
+MAX_FIELD_CHARACTERS = 1 << 26  # the csv module takes four bytes for each
+COLUMN_CHECK_RECORDS = 1000
+"""Each column must appear in one of this many first records, if records may omit columns."""
+TEXT_COLUMN = "text"
+"""The only column of a plain text file."""
+JSON_DECODER = json.JSONDecoder(strict=False)  # accepts control characters; only their row is bad
 
 
-class Lines:
-    """The lines of a byte stream, decoded; bytes that are not UTF-8 become lone surrogates."""
+class LineReader:
+    """Iterates over the decoded lines of a byte stream and tracks the position.
+
+    Bytes that are not UTF-8 become lone surrogates. Raises InputError if the stream is damaged, is
+    UTF-16 or has a line that is too long.
+    """
 
     def __init__(self, stream: IO[bytes], name: str) -> None:
-        self.name = name
-        self.offset = 0  # byte after the last line
-        self.ahead = 0  # bytes before it that are of the record that follows
-        self.stop: int | None = None  # byte to end at
-        self.number = 0  # of the last line; 1 is the first
-        self.record: list[str] = []  # lines since it was last cleared
+        self.name = name  # of the file, in errors
+        self.offset = 0  # byte offset after the last line
+        self.lookahead = 0  # how many bytes before `offset` belong to the record that comes next
+        self.stop: int | None = None  # byte offset to stop at
+        self.line_number = 0  # of the last line; the first line is 1
+        self.record: list[str] = []  # lines read since the caller last cleared this list
         self._stream = stream
 
     def __iter__(self) -> Iterator[str]:
         return self
 
-    def first(self) -> str:
-        """The first line, to begin with which is to be read again."""
+    def peek_first(self) -> str:
+        """Return the file's first line, and rewind so that it is read again."""
         line = next(self, "")
         self._stream.seek(0)
-        self.offset = self.number = 0
+        self.offset = self.line_number = 0
         self.record.clear()
         return line
 
@@ -43,163 +49,180 @@ class Lines:
         if self.stop is not None and self.offset >= self.stop:
             raise StopIteration
         try:
-            data = self._stream.readline(LINE_LIMIT)
+            data = self._stream.readline(MAX_LINE_BYTES)
         except (OSError, EOFError, zlib.error) as error:
-            raise InputError(f"{self.name}: is not whole: {error}; fetch it anew") from None
+            raise InputError(
+                f"{self.name}: is damaged or truncated: {error}; download it again"
+            ) from None
         if not data:
             raise StopIteration
         self.offset += len(data)
-        self.number += 1
+        self.line_number += 1
         if self.offset == len(data):
-            data = _without_mark(data, self.name)
-        if len(data) == LINE_LIMIT:
-            raise InputError(f"{self.name}, line {self.number}: is longer than {LINE_LIMIT} bytes")
+            data = _strip_byte_order_mark(data, self.name)
+        if len(data) == MAX_LINE_BYTES:
+            raise InputError(
+                f"{self.name}, line {self.line_number}: is longer than {MAX_LINE_BYTES} bytes"
+            )
         line = data.decode("utf-8", "surrogateescape")
         self.record.append(line)
         return line
 
 
-def _without_mark(data: bytes, name: str) -> bytes:
-    """The first line without its byte order mark."""
-    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise InputError(f"{name}: is UTF-16, which is not read; save it as UTF-8")
-    return data.removeprefix(b"\xef\xbb\xbf")
+def _strip_byte_order_mark(first_line: bytes, name: str) -> bytes:
+    """Remove a UTF-8 byte order mark. Raises InputError for that of UTF-16."""
+    if first_line.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise InputError(f"{name}: is UTF-16, which is not supported; save it as UTF-8")
+    return first_line.removeprefix(b"\xef\xbb\xbf")
 
 
-def check_columns(columns: Sequence[str], found: Sequence[str], name: str, why: str = "") -> None:
-    """Raises InputError unless each of `columns` is found, once; `why` says how it was found."""
+def check_columns(
+    columns: Sequence[str], available: Sequence[str], name: str, note: str = ""
+) -> None:
+    """Raise InputError unless each of `columns` is available exactly once.
+
+    `note` is appended to the error; it explains where the available names come from.
+    """
     for column in columns:
-        if found.count(column) > 1:
-            raise InputError(f"{name}: names {found.count(column)} columns {column!r}; rename them")
-        if column not in found:
-            near = difflib.get_close_matches(column, found, 1)
-            hint = f" (did you mean {near[0]!r}?)" if near else ""
+        if available.count(column) > 1:
             raise InputError(
-                f"{name}: has no column {column!r}{hint}; it has {', '.join(map(repr, found))}{why}"
+                f"{name}: has {available.count(column)} columns {column!r}; rename them"
+            )
+        if column not in available:
+            matches = difflib.get_close_matches(column, available, 1)
+            hint = f" (did you mean {matches[0]!r}?)" if matches else ""
+            raise InputError(
+                f"{name}: has no column {column!r}{hint}; "
+                f"it has {', '.join(map(repr, available))}{note}"
             )
 
 
-def csv_header(lines: Lines, delimiter: str) -> list[str]:
-    """The first record."""
-    for fields in _csv(lines, delimiter):
+def csv_header(lines: LineReader, delimiter: str) -> list[str]:
+    """Return the first record of a CSV file. Raises InputError if there is none."""
+    for fields in _csv_rows(lines, delimiter):
         return fields
-    raise InputError(f"{lines.name}: holds no header; its first line must name the columns")
+    raise InputError(f"{lines.name}: has no header; its first line must name the columns")
 
 
 def csv_records(
-    lines: Lines, delimiter: str, header: Sequence[str], columns: Sequence[str]
+    lines: LineReader, delimiter: str, header: Sequence[str], columns: Sequence[str]
 ) -> Iterator[dict[str, Any] | None]:
-    """Column -> field of each record; None for one with more or fewer fields than the header."""
-    places = [(column, header.index(column)) for column in columns]
-    for fields in _csv(lines, delimiter):
+    """Yield a dict from column to field for each CSV record; None if it has more or fewer fields
+    than the header."""
+    indices = [(column, header.index(column)) for column in columns]
+    for fields in _csv_rows(lines, delimiter):
         if len(fields) == len(header):
-            yield {column: fields[place] for column, place in places}
+            yield {column: fields[index] for column, index in indices}
         else:
             yield None
 
 
-def plain_records(lines: Lines) -> Iterator[dict[str, Any]]:
-    """Each line that is not blank, as the column `LINE`."""
+def plain_records(lines: LineReader) -> Iterator[dict[str, Any]]:
+    """Yield each line that is not blank, as the column `TEXT_COLUMN`."""
     for line in lines:
         lines.record.clear()
         if not line.isspace():
-            yield {LINE: line.rstrip("\r\n")}
+            yield {TEXT_COLUMN: line.rstrip("\r\n")}
 
 
-def json_records(lines: Lines, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """Column -> value of each line that is not blank; a missing key has the value None.
+def json_records(lines: LineReader, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """Yield a dict from column to value for each line that is not blank. Missing keys become None.
 
-    Raises InputError if a column is in none of the first rows. Between two marks none is missed.
+    Raises InputError if a column is in none of the first records. This is not checked if the lines
+    are read only up to `lines.stop`.
     """
-    records = (({c: values.get(c) for c in columns}, values) for values in _json(lines))
-    return having(records, columns, lines.name) if lines.stop is None else (r for r, _ in records)
+    records = (({c: values.get(c) for c in columns}, values) for values in _json_objects(lines))
+    if lines.stop is None:
+        return require_columns(records, columns, lines.name)
+    return (record for record, _ in records)
 
 
-def having(
+def require_columns(
     records: Iterable[tuple[dict[str, Any], Iterable[str]]], columns: Sequence[str], name: str
 ) -> Iterator[dict[str, Any]]:
-    """Records that each come with the names of the columns they hold; these are taken off.
+    """Yield the records of (record, names of the columns that the file has for it) pairs.
 
-    Raises InputError if one of `columns` is in none of the first records.
+    Raises InputError if one of `columns` is in none of the first `COLUMN_CHECK_RECORDS` records.
     """
-    found: dict[str, None] = {}
-    rows = 0
+    available: dict[str, None] = {}
+    count = 0
     for record, names in records:
-        rows += 1
-        if rows <= COLUMNS_APPEAR_WITHIN:
-            found |= dict.fromkeys(names)
-            if rows == COLUMNS_APPEAR_WITHIN:
-                check_columns(columns, list(found), name)
+        count += 1
+        if count <= COLUMN_CHECK_RECORDS:
+            available |= dict.fromkeys(names)
+            if count == COLUMN_CHECK_RECORDS:
+                check_columns(columns, list(available), name)
         yield record
-    if 0 < rows < COLUMNS_APPEAR_WITHIN:
-        check_columns(columns, list(found), name)
+    if 0 < count < COLUMN_CHECK_RECORDS:
+        check_columns(columns, list(available), name)
 
 
-def json_object(text: str, place: str) -> dict[str, Any]:
-    """The JSON object that stands at `place`. Raises InputError if it is none."""
+def parse_json_object(text: str, where: str) -> dict[str, Any]:
+    """Parse a JSON object. Raises InputError, which begins with `where`, if it is not one."""
     try:
-        values = DECODER.decode(text)
+        values = JSON_DECODER.decode(text)
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{place}: is not JSON: {error}") from None
+        raise InputError(f"{where}: is not JSON: {error}") from None
     if not isinstance(values, dict):
         kind = type(values).__name__
-        raise InputError(f"{place}: is a JSON {kind}; needs an object, whose keys are columns")
+        raise InputError(f"{where}: is a JSON {kind}; needs an object, whose keys are columns")
     return values
 
 
-def _json(lines: Lines) -> Iterator[dict[str, Any]]:
-    """The object of each line that is not blank."""
+def _json_objects(lines: LineReader) -> Iterator[dict[str, Any]]:
+    """Yield the JSON object of each line that is not blank."""
     for line in lines:
         lines.record.clear()
         if not line.isspace():
-            yield json_object(line, f"{lines.name}, line {lines.number}")
+            yield parse_json_object(line, f"{lines.name}, line {lines.line_number}")
 
 
-def _csv(lines: Lines, delimiter: str) -> Iterator[list[str]]:
-    """The records that are not blank. Raises InputError where the quotes do not match."""
-    csv.field_size_limit(FIELD_LIMIT)
-    records = csv.reader(lines, delimiter=delimiter, strict=True)
+def _csv_rows(lines: LineReader, delimiter: str) -> Iterator[list[str]]:
+    """Yield the fields of each record that is not blank. Raises InputError for unmatched quotes."""
+    csv.field_size_limit(MAX_FIELD_CHARACTERS)
+    rows = csv.reader(lines, delimiter=delimiter, strict=True)
     while True:
         lines.record.clear()
         try:
-            fields = next(records)
+            fields = next(rows)
         except StopIteration:
             return
         except csv.Error as error:
-            raise InputError(_complaint(lines, delimiter, str(error))) from None
+            raise InputError(_csv_error_message(lines, delimiter, str(error))) from None
         if fields:
             yield fields
 
 
-def _complaint(lines: Lines, delimiter: str, error: str) -> str:
-    line = lines.number - len(lines.record) + 1 + _last_open_quote(lines.record, delimiter)
+def _csv_error_message(lines: LineReader, delimiter: str, error: str) -> str:
+    first_line = lines.line_number - len(lines.record) + 1
+    line = first_line + _last_open_quote(lines.record, delimiter)
     if "new-line" in error:
         return (
-            f"{lines.name}, line {lines.number}: a carriage return stands outside quotes; "
-            "save the file with line ends LF or CRLF"
+            f"{lines.name}, line {lines.line_number}: has a carriage return outside quotes; "
+            "save the file with LF or CRLF line endings"
         )
     if "expected after" in error:
         return (
-            f"{lines.name}, line {line}: the quote that opens here closes on line {lines.number} "
-            "in the middle of a field; write a quote inside a quoted field twice"
+            f"{lines.name}, line {line}: the quote that opens here closes on line "
+            f"{lines.line_number} in the middle of a field; double each quote inside a quoted field"
         )
     return (
         f"{lines.name}, line {line}: a quote opens here and never closes; "
-        "close it, or write a quote inside a quoted field twice"
+        "close it, or double each quote inside a quoted field"
     )
 
 
 def _last_open_quote(record: Sequence[str], delimiter: str) -> int:
-    """Which line of the record, from 0, holds the last quote that opens a field."""
-    opened, state = 0, "start"
+    """Return the index of the record's line that has the last quote that opens a field."""
+    opening_line, state = 0, "start"
     for number, line in enumerate(record):
         for character in line:
             if state == "quoted":
                 state = "closed" if character == '"' else "quoted"
             elif character == '"' and state == "start":
-                opened, state = number, "quoted"
-            elif character == '"' and state == "closed":  # a quote written twice
+                opening_line, state = number, "quoted"
+            elif character == '"' and state == "closed":  # a doubled quote
                 state = "quoted"
             else:
                 state = "start" if character == delimiter else "plain"
-    return opened
+    return opening_line

@@ -1,4 +1,4 @@
-"""Recurrent cells, one file each."""
+"""Recurrent cells, one per file."""
 
 from pipeline.models.cells.cell import Cell
 from pipeline.models.cells.elman import Elman
@@ -9,4 +9,4 @@ from pipeline.models.cells.lstm import Lstm
 __all__ = ["CELLS", "Cell"]
 
 CELLS: dict[str, type[Cell]] = {"elman": Elman, "lstm": Lstm, "gru": Gru, "goru": Goru}
-"""By the name in a config."""
+"""Cell classes by their name in a config."""

@@ -1,6 +1,6 @@
-"""What all recurrent cells have: their weights, and passes over the tokens in torch's operations.
+"""Base classes of recurrent cells: their weights, and their loop over the tokens in PyTorch.
 
-Legend: T tokens, B rows, I input features, H hidden units, G gates.
+Shapes: T tokens, B rows, I input features, H hidden units, G gates.
 """
 
 from abc import ABC, abstractmethod
@@ -16,10 +16,14 @@ from pipeline.models.settings import ModelSettings
 
 
 class Cell(nn.Module, ABC):
-    """The weights of one layer in one direction."""
+    """The weights and equations of one recurrent layer in one direction.
+
+    h is the hidden state, c LSTM's memory (other cells pass it through); h' and c' are those of the
+    previous token.
+    """
 
     gates: ClassVar[int]
-    """Products of the state that a step needs."""
+    """Number of products of h' in each step."""
 
     def __init__(self, inputs: int, settings: ModelSettings) -> None:
         super().__init__()
@@ -27,31 +31,31 @@ class Cell(nn.Module, ABC):
         self.settings = settings
         self.input = nn.Parameter(torch.empty(self.gates * self.units, inputs))  # [G*H, I]
         for gate in self.input.data.split(self.units) if inputs else ():
-            nn.init.xavier_uniform_(gate)  # each gate for itself
+            nn.init.xavier_uniform_(gate)  # each gate separately
         self.bias = nn.Parameter(torch.zeros(self.gates * self.units))  # [G*H]
         self.drop = WeightDrop(settings.weight_drop)
 
     @property
-    def kind(self) -> str:
-        """Its name among the native loops."""
+    def kernel_name(self) -> str:
+        """The cell's name in `pipeline.kernels`."""
         return type(self).__name__.lower()
 
     @abstractmethod
     def recurrent(self) -> Tensor:
-        """[G*H, H]: what the state before is multiplied by."""
+        """Return the weights that multiply h': [G*H, H]."""
 
-    def apart(self) -> Tensor:
-        """[H]: a bias that is not added to the input's; 0 where a cell has none."""
+    def candidate_bias(self) -> Tensor:
+        """Return the bias [H] that is not added to the input's product; 0 if the cell has none."""
         return self.bias.new_zeros(self.units)
 
     @abstractmethod
     def step(self, wx: Tensor, uh: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
-        """The equations: W x + b [B, G*H], U h' [B, G*H], h' and c' [B, H] -> h and c [B, H]."""
+        """Compute one token: W x + b [B, G*H], U h' [B, G*H], h' and c' [B, H] -> h, c [B, H]."""
 
     def loop(
         self, x: Tensor, h: Tensor, c: Tensor, zones: Zones | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Token by token: x [T, B, I], h and c [B, H] -> states [T, B, H], the last c [B, H]."""
+        """Run token by token: x [T, B, I], h', c' [B, H] -> states [T, B, H], last c [B, H]."""
         incoming = functional.linear(x, self.input, self.bias)  # [T, B, G*H]
         weight = self.recurrent().to(incoming.dtype)
         h, states = h.to(incoming.dtype), []
@@ -64,14 +68,14 @@ class Cell(nn.Module, ABC):
             states.append(h)
         return torch.stack(states), c
 
-    def layer(self, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
-        """The same as `loop`, by torch's own layer where there is one."""
+    def run(self, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+        """Do the same as `loop` without zoneout, by PyTorch's fused layer if it has one."""
         return self.loop(x, h, c)
 
 
 class Dense(Cell):
-    """A cell whose recurrent weights are plain matrices, orthogonal at first, each gate for
-    itself (Saxe et al. 2014)."""
+    """A cell whose recurrent weights are dense matrices, initialized as orthogonal ones, each gate
+    separately (Saxe et al. 2014)."""
 
     def __init__(self, inputs: int, settings: ModelSettings) -> None:
         super().__init__(inputs, settings)
@@ -82,6 +86,6 @@ class Dense(Cell):
     def recurrent(self) -> Tensor:
         return self.drop(self.hidden)
 
-    def params(self) -> list[Tensor]:
-        """As torch's functional layers want them: two biases, of which theirs adds the second."""
+    def torch_weights(self) -> list[Tensor]:
+        """Return the weights for PyTorch's functional layers, which add a second bias to U h'."""
         return [self.input, self.recurrent(), self.bias, torch.zeros_like(self.bias)]

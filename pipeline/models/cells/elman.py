@@ -8,9 +8,9 @@ from pipeline.models.settings import ModelSettings
 
 
 class Elman(Dense):
-    """h = f(W x + U h' + b), with f tanh or relu (Elman 1990).
+    """Elman network: h = f(W x + U h' + b), where f is tanh or ReLU (Elman 1990).
 
-    `recurrent_init: identity` with relu is the IRNN of Le et al. 2015.
+    `recurrent_init: identity` with ReLU is the IRNN of Le et al. 2015.
     """
 
     gates = 1
@@ -21,14 +21,14 @@ class Elman(Dense):
             nn.init.eye_(self.hidden)
 
     @property
-    def kind(self) -> str:
+    def kernel_name(self) -> str:
         return "elman" if self.settings.activation == "tanh" else "elman_relu"
 
     def step(self, wx: Tensor, uh: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
         return (torch.tanh if self.settings.activation == "tanh" else torch.relu)(wx + uh), c
 
-    def layer(self, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
-        layer = torch.rnn_tanh if self.settings.activation == "tanh" else torch.rnn_relu
-        trains = torch.is_grad_enabled()
-        y, _ = layer(x, h[None].to(x), self.params(), True, 1, 0.0, trains, False, False)
+    def run(self, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+        rnn = torch.rnn_tanh if self.settings.activation == "tanh" else torch.rnn_relu
+        train = torch.is_grad_enabled()
+        y, _ = rnn(x, h[None].to(x), self.torch_weights(), True, 1, 0.0, train, False, False)
         return y, c

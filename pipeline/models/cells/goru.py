@@ -1,6 +1,6 @@
-"""The gated orthogonal recurrent unit, and orthogonal matrices made of rotations.
+"""The gated orthogonal recurrent unit (GORU), and orthogonal matrices as products of rotations.
 
-Legend: T tokens, B rows, H units, L layers of rotations.
+Shapes: T tokens, B rows, H hidden units, L layers of rotations.
 """
 
 import math
@@ -12,18 +12,19 @@ from torch.nn import functional
 from pipeline.models.cells.cell import Cell
 from pipeline.models.settings import ModelSettings
 
-EPSILON = 1e-3
-"""Added to what modReLU thresholds, as in the authors' code."""
+MOD_RELU_EPSILON = 1e-3
+"""Added to |a| in modReLU, as in the authors' code."""
 
 
 class Goru(Cell):
-    """Jing et al. 2017 (arXiv 1706.02761), initialised as in the authors' code:
+    """GORU (Jing et al. 2017, arXiv 1706.02761), initialized as in the authors' code:
 
         r, g = sigmoid(W x + U h' + b) each
         n = modReLU(W_n x + r Q h'),  h = (1 - g) n + g h'
         modReLU(a) = sign(a) max(0, |a| + 0.001 + d)
 
-    Q is orthogonal: a product of rotations (`Rotations`), made once a pass, in float32 at least.
+    Q is orthogonal: a product of rotations (`Rotations`), computed once per forward pass, in at
+    least float32.
     """
 
     gates = 3  # r, g, n
@@ -40,7 +41,7 @@ class Goru(Cell):
     def recurrent(self) -> Tensor:
         return torch.cat([self.drop(self.hidden), self.rotations()])
 
-    def apart(self) -> Tensor:
+    def candidate_bias(self) -> Tensor:
         return self.threshold
 
     def step(self, wx: Tensor, uh: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
@@ -50,16 +51,17 @@ class Goru(Cell):
 
 
 def mod_relu(x: Tensor, threshold: Tensor) -> Tensor:
-    return x.sign() * functional.relu(x.abs() + EPSILON + threshold.to(x.dtype))
+    """Return sign(x) max(0, |x| + 0.001 + threshold)."""
+    return x.sign() * functional.relu(x.abs() + MOD_RELU_EPSILON + threshold.to(x.dtype))
 
 
 class Rotations(nn.Module):
-    """An orthogonal matrix of L layers of plane rotations (EUNN, Jing et al. 2017, arXiv
-    1612.05231), each layer one of every pair of coordinates.
+    """An orthogonal matrix, parametrized as L layers of plane rotations (EUNN, Jing et al. 2017,
+    arXiv 1612.05231). Each layer rotates disjoint pairs of coordinates.
 
-    `capacity` 0 is the FFT style, whose layer k pairs i with i XOR n / 2^(k+1): log2 n layers reach
-    from each coordinate to each. Otherwise it is L, and layers pair (0, 1), (2, 3), ... and
-    (1, 2), (3, 4), ... by turns.
+    With `capacity` 0, the FFT style, layer k pairs i with i XOR H / 2^(k+1), so log2 H layers
+    connect every coordinate with every other one; H must be a power of two. Otherwise L is
+    `capacity`, and layers pair (0, 1), (2, 3), ... and (1, 2), (3, 4), ... alternately.
     """
 
     sign: Tensor
@@ -76,19 +78,19 @@ class Rotations(nn.Module):
         else:
             halves = units >> torch.arange(1, int(math.log2(units)) + 1)  # [L]
             partner = i ^ halves[:, None]
-        # [L * H/2]; a vector, as decay would turn Q towards the identity
+        # [L * H/2]: a vector, so not subject to weight decay, which would pull Q to the identity
         self.angles = nn.Parameter(torch.empty(len(partner) * (units // 2)))
         nn.init.uniform_(self.angles, -3.14, 3.14)
-        lower = i < partner  # [L, H] the first of a pair
+        is_first = i < partner  # [L, H] of a pair
         first = torch.minimum(i, partner)
-        angle_of = (lower.cumsum(-1) - 1).gather(1, first).clamp(min=0)
-        sign = torch.where(lower, -1.0, 1.0) * (partner != i)  # 0 for a coordinate without partner
+        angle_of = (is_first.cumsum(-1) - 1).gather(1, first).clamp(min=0)
+        sign = torch.where(is_first, -1.0, 1.0) * (partner != i)  # 0 without a partner
         self.register_buffer("partner", partner, persistent=False)
         self.register_buffer("angle_of", angle_of, persistent=False)
         self.register_buffer("sign", sign, persistent=False)
 
     def forward(self) -> Tensor:
-        """[H, H]"""
+        """Return the matrix Q [H, H]."""
         angles = self.angles.view(len(self.partner), -1).gather(1, self.angle_of)  # [L, H]
         cosine = torch.where(self.sign == 0, 1.0, angles.cos())
         sine = angles.sin() * self.sign

@@ -8,12 +8,12 @@ from pipeline.models.settings import ModelSettings
 
 
 class Lstm(Dense):
-    """Hochreiter and Schmidhuber 1997, with the forget gate of Gers et al. 2000, no peepholes:
+    """LSTM (Hochreiter and Schmidhuber 1997) with a forget gate (Gers et al. 2000), no peepholes:
 
         i, f, o = sigmoid(W x + U h' + b) each,  g = tanh(W_g x + U_g h' + b_g)
         c = f c' + i g,  h = o tanh(c)
 
-    The forget gate's bias is `forget_bias` at first (Jozefowicz et al. 2015: 1).
+    The forget gate's bias is initialized to `forget_bias` (Jozefowicz et al. 2015: 1).
     """
 
     gates = 4  # i, f, g, o
@@ -27,7 +27,7 @@ class Lstm(Dense):
         c = f.sigmoid() * c + i.sigmoid() * g.tanh()
         return (o.sigmoid() * c.tanh()).to(wx.dtype), c
 
-    def layer(self, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
-        state, trains = (h[None].to(x), c[None].to(x)), torch.is_grad_enabled()
-        y, _, last = torch.lstm(x, state, self.params(), True, 1, 0.0, trains, False, False)
-        return y, last[0]
+    def run(self, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+        state, train = (h[None].to(x), c[None].to(x)), torch.is_grad_enabled()
+        y, _, last_c = torch.lstm(x, state, self.torch_weights(), True, 1, 0.0, train, False, False)
+        return y, last_c[0]

@@ -1,7 +1,7 @@
-"""Beam search for the likeliest texts, given what says how likely each next token is.
+"""Beam search over target texts, given a next-token scorer.
 
-Legend: B rows still searched, K hypotheses a row, N = K * B of them (the first of all rows, the
-second of all rows, ...), V vocabulary, C candidates to follow one hypothesis, S source steps.
+Shapes: B unfinished rows, K hypotheses per row, N = K * B hypotheses (the first of every row, then
+the second of every row, ...), V vocabulary size, C candidate tokens per hypothesis, S source steps.
 """
 
 from collections.abc import Sequence
@@ -11,129 +11,142 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from pipeline.models.decoding.decoder import Memory, select
+from pipeline.models.decoding.decoder import Memory, select_rows
 from pipeline.models.layers.recurrent import LayerState
 
 
-class Step(Protocol):
-    """What is known of the next token."""
+class NextTokenScorer(Protocol):
+    """Scores the next token of each hypothesis; `Decoder.step` is one."""
 
     def __call__(
         self, tokens: Tensor, state: Sequence[LayerState], memory: Memory
     ) -> tuple[Tensor, list[LayerState], Tensor]:
-        """The last token of each hypothesis [N], what it carries, and the memory of the B rows ->
-        log-probabilities [N, V], what it carries now, attention's weights [N, S]."""
+        """Return log-probabilities [N, V], the new recurrent state and attention weights [N, S].
+
+        tokens [N], the last token of each hypothesis; the hypotheses' recurrent state; the memory
+        of the B rows.
+        """
 
 
 @dataclass(frozen=True)
 class Hypothesis:
+    """A finished text that beam search found."""
+
     tokens: list[int]
-    """Without those that begin and end it."""
+    """Without the begin and end tokens."""
     score: float
-    """Its log-probability over its penalty."""
+    """Log-probability divided by the length penalty."""
     weights: Tensor
-    """[n, S], what each of the tokens attended to."""
+    """[n, S], attention weights of each token."""
 
 
-class Trace(NamedTuple):
-    """Where the hypotheses of one length came from."""
+class SearchStep(NamedTuple):
+    """Back pointers of the hypotheses at one step, to reconstruct them at the end."""
 
     columns: dict[int, int]
-    """By the row of the batch, where it stands in these."""
+    """From a row of the batch to its position among the unfinished rows."""
     parents: list[list[int]]
-    """[B, K], which of the row's hypotheses each prolongs."""
+    """[B, K], index of the hypothesis that each one extends, within its row."""
     tokens: list[list[int]]
-    """[B, K], by what."""
+    """[B, K], token by which it is extended."""
     weights: Tensor
-    """[K, B, S], of the parents."""
+    """[K, B, S], attention weights of the parents."""
 
 
 @torch.no_grad()
 def beam_search(
-    step: Step,
+    score_next: NextTokenScorer,
     memory: Memory,
     limits: Tensor,
     *,
     begin: int,
     end: int,
-    never: Sequence[int] = (),
+    suppress_tokens: Sequence[int] = (),
     beam_size: int = 4,
     n_best: int = 1,
     alpha: float = 0.6,
 ) -> list[list[Hypothesis]]:
-    """For each row of `memory` the hypotheses, at most `n_best`, that score most, the best first.
+    """Return the `n_best` or fewer top-scoring hypotheses of each row of `memory`, best first.
 
-    A score is log P / ((5 + n) / 6)^alpha (Wu et al. 2016), where n counts the tokens, `end`
-    included. Each step takes the `beam_size` likeliest ways to prolong a row's hypotheses by a token.
-    Those that end are set aside, the others go on: one beam is greedy. A hypothesis whose length
-    reaches its row's limit (limits [B], 1 or more, of n) has to end there; tokens in `never`,
-    <pad> and `begin` for instance, are passed over.
+    The score is log P / ((5 + n) / 6)^alpha (Wu et al. 2016), where n counts the tokens, including
+    `end`. Each step keeps the `beam_size` most likely one-token extensions of a row's hypotheses.
+    Those that end are set aside, the others are extended further; `beam_size=1` is greedy search.
+    `limits` [B], at least 1, bounds n: a hypothesis that reaches its row's limit must end there.
+    `suppress_tokens`, for example <pad> and `begin`, are never generated.
 
-    A row is done when none of its hypotheses can get among the `n_best` that have ended. No token
-    makes a hypothesis likelier, and the penalty grows with n (alpha is 0 or more), so whatever it
-    becomes scores at most log P / penalty(limit): a bound that costs no hypothesis. What is done
-    is dropped, and the others' results do not hang on it.
+    A row is finished when none of its hypotheses can enter its `n_best` any more. An extension
+    never has a higher log-probability, and the penalty grows with n (alpha is 0 or more), so no
+    extension of a hypothesis scores above log P / penalty(limit). Stopping at this bound loses no
+    hypothesis. Finished rows are dropped from the batch; the results of the others do not depend on
+    them.
     """
-    lengths, bounds = memory.lengths.tolist(), limits.tolist()
-    rows = list(range(len(lengths)))
-    ended: list[list[tuple[float, int, int]]] = [[] for _ in rows]  # (-score, n, number)
-    traces: list[Trace] = []
-    forbidden = torch.tensor(never, dtype=torch.int64, device=limits.device)
+    source_lengths, row_limits = memory.lengths.tolist(), limits.tolist()
+    rows = list(range(len(source_lengths)))
+    finished: list[list[tuple[float, int, int]]] = [[] for _ in rows]  # (-score, n, index)
+    steps: list[SearchStep] = []
+    suppressed = torch.tensor(suppress_tokens, dtype=torch.int64, device=limits.device)
     tokens = torch.full_like(limits, begin, dtype=torch.int64)  # [N]
     totals = torch.zeros(1, len(rows), dtype=torch.float64, device=limits.device)  # [K, B]
-    state: Sequence[LayerState] = memory.initial
+    state: Sequence[LayerState] = memory.initial_state
     while rows:
-        n = len(traces) + 1
-        following, state, weights = step(tokens, state, memory)
-        following = following.unflatten(0, totals.shape)  # [K, B, V]
-        values, ids = following.topk(min(beam_size + len(never), following.shape[2]))  # [K, B, C]
-        values = values.masked_fill(torch.isin(ids, forbidden), float("-inf"))
-        last = limits <= n  # [B]
-        values[:, last] = float("-inf")
-        values[:, last, 0], ids[:, last, 0] = following[:, last, end], end
+        n = len(steps) + 1
+        log_probs, state, weights = score_next(tokens, state, memory)
+        log_probs = log_probs.unflatten(0, totals.shape)  # [K, B, V]
+        candidates = min(beam_size + len(suppress_tokens), log_probs.shape[2])
+        values, ids = log_probs.topk(candidates)  # [K, B, C]
+        values = values.masked_fill(torch.isin(ids, suppressed), float("-inf"))
+        at_limit = limits <= n  # [B]
+        values[:, at_limit] = float("-inf")
+        values[:, at_limit, 0], ids[:, at_limit, 0] = log_probs[:, at_limit, end], end
         sums = (totals[..., None] + values).transpose(0, 1).flatten(1)  # [B, K * C]
         sums, picked = sums.topk(min(beam_size, sums.shape[1]))  # [B, K]
-        parents = picked // values.shape[2]
-        chosen = ids.transpose(0, 1).flatten(1).gather(1, picked)  # [B, K]
-        over = (chosen == end) & sums.isfinite()
-        alive = sums.masked_fill(over, float("-inf"))
+        parents = picked // candidates
+        next_tokens = ids.transpose(0, 1).flatten(1).gather(1, picked)  # [B, K]
+        ends = (next_tokens == end) & sums.isfinite()
+        open_sums = sums.masked_fill(ends, float("-inf"))
         columns = {row: column for column, row in enumerate(rows)}
-        attended = weights.unflatten(0, totals.shape)
-        traces.append(Trace(columns, parents.tolist(), chosen.tolist(), attended))
-        for column, number in over.nonzero().tolist():
-            score = sums[column, number].item() / penalty(n, alpha)
-            ended[rows[column]].append((-score, n, number))
-        going = []
-        for column, (row, most) in enumerate(zip(rows, alive.amax(1).tolist(), strict=True)):
-            ended[row] = sorted(ended[row])[:n_best]
-            bound = most / penalty(bounds[row], alpha)
-            if bound > (-ended[row][-1][0] if len(ended[row]) == n_best else float("-inf")):
-                going.append(column)
-        keep = torch.tensor(going, dtype=torch.int64, device=limits.device)
-        state = select(state, (parents[keep] * len(rows) + keep[:, None]).t().flatten())
-        if len(going) < len(rows):
+        parent_weights = weights.unflatten(0, totals.shape)
+        steps.append(SearchStep(columns, parents.tolist(), next_tokens.tolist(), parent_weights))
+        for column, index in ends.nonzero().tolist():
+            score = sums[column, index].item() / length_penalty(n, alpha)
+            finished[rows[column]].append((-score, n, index))
+        unfinished = []
+        best_open_sums = open_sums.amax(1).tolist()
+        for column, (row, best_sum) in enumerate(zip(rows, best_open_sums, strict=True)):
+            best = finished[row] = sorted(finished[row])[:n_best]
+            bound = best_sum / length_penalty(row_limits[row], alpha)
+            if bound > (-best[-1][0] if len(best) == n_best else float("-inf")):
+                unfinished.append(column)
+        keep = torch.tensor(unfinished, dtype=torch.int64, device=limits.device)
+        state = select_rows(state, (parents[keep] * len(rows) + keep[:, None]).t().flatten())
+        if len(unfinished) < len(rows):
             memory, limits = memory.select(keep), limits[keep]
-        tokens, totals = chosen[keep].t().flatten(), alive[keep].t()
-        rows = [rows[column] for column in going]
+        tokens, totals = next_tokens[keep].t().flatten(), open_sums[keep].t()
+        rows = [rows[column] for column in unfinished]
     return [
-        [_traced(traces, row, lengths[row], *found) for found in ended[row]]
-        for row in range(len(ended))
+        [_backtrack(steps, row, source_lengths[row], *entry) for entry in finished[row]]
+        for row in range(len(finished))
     ]
 
 
-def penalty(n: int, alpha: float) -> float:
-    """By what the log-probability of n tokens is divided."""
+def length_penalty(n: int, alpha: float) -> float:
+    """Return the divisor of the log-probability of a hypothesis of n tokens."""
     return ((5 + n) / 6) ** alpha
 
 
-def _traced(
-    traces: Sequence[Trace], row: int, length: int, score: float, n: int, number: int
+def _backtrack(
+    steps: Sequence[SearchStep],
+    row: int,
+    source_length: int,
+    negative_score: float,
+    n: int,
+    index: int,
 ) -> Hypothesis:
-    """The hypothesis of n tokens that is the row's `number`th of those, from its end on."""
+    """Reconstruct the hypothesis of n tokens that has the given index in its row at step n."""
     tokens, weights = [], []
-    for trace in reversed(traces[:n]):
-        column = trace.columns[row]
-        tokens.append(trace.tokens[column][number])
-        number = trace.parents[column][number]
-        weights.append(trace.weights[number, column, :length])
-    return Hypothesis(tokens[:0:-1], -score, torch.stack(weights[::-1])[:-1])
+    for step in reversed(steps[:n]):
+        column = step.columns[row]
+        tokens.append(step.tokens[column][index])
+        index = step.parents[column][index]
+        weights.append(step.weights[index, column, :source_length])
+    return Hypothesis(tokens[:0:-1], -negative_score, torch.stack(weights[::-1])[:-1])

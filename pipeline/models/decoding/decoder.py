@@ -1,8 +1,9 @@
-"""A recurrent network that writes a text by what it remembers of another, or of an image.
+"""Attentional recurrent decoder.
 
-Legend: T' target tokens of the longest text, S source steps, B rows, E embedding, H hidden units, M
-features of a source state, A of its key, P of the read-out, V vocabulary, N texts or hypotheses, K
-* B of them, each after the other the first of all rows, the second of all rows, ...
+Shapes: T' target tokens of the longest text, S source steps, B rows, E embedding width, H hidden
+units, M features of a source state, A features of its attention key, P output features, V
+vocabulary size, K target texts or hypotheses per row, N = K * B of them (the first of every row,
+then the second of every row, ...).
 """
 
 import math
@@ -19,138 +20,174 @@ from pipeline.models.layers.attention import ATTENTIONS
 from pipeline.models.layers.recurrent import SKIPS, Layer, LayerState
 from pipeline.models.settings import ModelSettings
 
-NEXT_TEXT = 0x5851F42D4C957F2D
-"""By how much the keys of a row's texts differ, lest its dropouts leave out the same of each."""
+TEXT_KEY_OFFSET = 0x5851F42D4C957F2D
+"""Difference between the dropout keys of a row's target texts, so that their masks differ."""
 
 
 class Memory(NamedTuple):
-    """All that a decoder knows of a batch of sources, computed once."""
+    """The encoded sources of a batch, computed once and read at every decoding step."""
 
     states: Tensor
-    """[S, B, M]"""
-    keys: Tensor
-    """[S, B, A], what attention compares its queries with."""
+    """[S, B, M], source states."""
+    attention_keys: Tensor
+    """[S, B, A], keys that attention compares with its queries."""
     lengths: Tensor
-    """[B] in 1..S, so many states a row."""
-    initial: list[LayerState]
-    """What each of the decoder's layers begins with."""
+    """[B] in 1..S, number of source states of each row."""
+    initial_state: list[LayerState]
+    """Initial state of each decoder layer."""
 
     def select(self, rows: Tensor) -> "Memory":
-        """Of these rows [B''] only."""
-        states, keys = self.states.index_select(1, rows), self.keys.index_select(1, rows)
-        return Memory(states, keys, self.lengths[rows], select(self.initial, rows))
+        """Return the memory of the given rows [B'']."""
+        return Memory(
+            self.states.index_select(1, rows),
+            self.attention_keys.index_select(1, rows),
+            self.lengths[rows],
+            select_rows(self.initial_state, rows),
+        )
 
 
-def select(state: Sequence[LayerState], rows: Tensor) -> list[LayerState]:
-    """What all layers carry, of these rows only, as often as they are named."""
+def select_rows(state: Sequence[LayerState], rows: Tensor) -> list[LayerState]:
+    """Gather the given rows of every layer's state; a row may be repeated."""
     return [LayerState(*(x.index_select(1, rows) for x in layer)) for layer in state]
 
 
 class Decoder(nn.Module):
-    """The layout of GNMT (Wu et al. 2016) as NVIDIA's implementation has it: the lowest layer reads
-    the tokens, attention goes from its states over the source's, and each layer above reads the
-    states below beside the context. What attention finds is not fed back into a layer below (no
-    input feeding), so that training takes a layer at a time through all tokens.
+    """Recurrent decoder with the layout of GNMT (Wu et al. 2016), as in NVIDIA's implementation.
 
-    The top is read out as tanh(W [state, context] + b) (Luong et al. 2015), and the scores of the
-    vocabulary are linear in that; with `tie_embeddings` by the embedding's own weights (Press and
-    Wolf 2017). With `bridge` a layer's state before the first token, and LSTM's memory, are
-    tanh(W s + b) of a summary s of the source (Bahdanau et al. 2015). `skip` goes past the layers
-    from the third on: past the second there is none, as in GNMT. Any cell but grid_lstm does.
+    The bottom layer reads the tokens, and its states are the queries of attention over the source
+    states. Each layer above reads the states below, concatenated with the context. The context is
+    not fed back into a layer below (no input feeding), so that training can run one layer at a time
+    over all tokens.
+
+    The output features are tanh(W [state, context] + b) of the top layer (Luong et al. 2015), and
+    the vocabulary scores are linear in them, with the embedding's weights if `tie_embeddings` is
+    set (Press and Wolf 2017). With `bridge`, the initial hidden state of each layer, and LSTM's
+    memory, are tanh(W s + b) of a summary s of the source (Bahdanau et al. 2015). `skip`
+    connections start at the third layer; as in GNMT, the second layer has none. All cells except
+    grid_lstm are supported.
     """
 
     def __init__(
-        self, settings: ModelSettings, vocabulary: int, memory: int, summary: int, site: int = 0
+        self,
+        settings: ModelSettings,
+        vocab_size: int,
+        memory_size: int,
+        summary_size: int,
+        site: int = 0,
     ) -> None:
-        """`memory` features a source state, `summary` features of a whole source; its dropouts have
-        the places `site` and following."""
+        """`memory_size` is the number of features of a source state, `summary_size` that of the
+        summary of a source, `site` the decoder's first dropout site. Raises ValueError for
+        grid_lstm."""
         super().__init__()
         s = settings.model_copy(update={"bidirectional": False})
         if s.cell not in CELLS:
-            raise ValueError(f"{s.cell}: no cell of a decoder; those are {', '.join(CELLS)}")
+            raise ValueError(
+                f"model.cell={s.cell}: not supported by the decoder; set one of {', '.join(CELLS)}"
+            )
         count = s.decoder_layers or s.layers
-        self.embedding = nn.Embedding(vocabulary, s.embedding)
+        self.embedding = nn.Embedding(vocab_size, s.embedding)
         nn.init.normal_(self.embedding.weight, std=0.1)
         self.token_dropout = TokenDropout(s.embedding_dropout, site)
         self.input_dropout = LockedDropout(s.dropout, site + 1)
-        widths = [s.embedding] + [s.hidden + memory] * (count - 1)
+        widths = [s.embedding] + [s.hidden + memory_size] * (count - 1)
         self.layers = nn.ModuleList(Layer(width, s, site + i) for i, width in enumerate(widths))
         self.norms = nn.ModuleList(
             nn.LayerNorm(width) if s.layer_norm else nn.Identity() for width in widths
         )
         skips = ["none", *[s.skip] * count][: count - 1]
         self.skips = nn.ModuleList(SKIPS[skip](s.hidden) for skip in skips)
-        self.attention = ATTENTIONS[s.attention](s.hidden, memory, s.attention_size or s.hidden)
+        self.attention = ATTENTIONS[s.attention](
+            s.hidden, memory_size, s.attention_size or s.hidden
+        )
         self.context_dropout = LockedDropout(s.dropout, site + 2)
         self.dropouts = nn.ModuleList(LockedDropout(s.dropout, site + 4 + i) for i in range(count))
         features = s.embedding if s.tie_embeddings else s.hidden
-        self.combine = nn.Linear(s.hidden + memory, features)
+        self.combine = nn.Linear(s.hidden + memory_size, features)
         self.output_dropout = LockedDropout(s.dropout, site + 3)
-        # Tied weights have one name, the embedding's, under which they are saved.
-        self.project = None if s.tie_embeddings else nn.Linear(features, vocabulary, bias=False)
-        self.bias = nn.Parameter(torch.zeros(vocabulary))  # [V]
-        self.begin = (count, 2 if s.cell == "lstm" else 1, s.hidden)  # h and, of LSTM, c
-        self.bridge = nn.Linear(summary, math.prod(self.begin)) if s.bridge else None
+        # Tied weights are registered and saved once, as the embedding's.
+        self.project = None if s.tie_embeddings else nn.Linear(features, vocab_size, bias=False)
+        self.bias = nn.Parameter(torch.zeros(vocab_size))  # [V]
+        self.state_shape = (count, 2 if s.cell == "lstm" else 1, s.hidden)  # h, and c for LSTM
+        self.bridge = nn.Linear(summary_size, math.prod(self.state_shape)) if s.bridge else None
 
-    def remember(self, states: Tensor, lengths: Tensor, summary: Tensor) -> Memory:
-        """Source states [S, B, M], lengths [B] in 1..S, a summary of each row [B, F]."""
+    def build_memory(self, states: Tensor, lengths: Tensor, summary: Tensor) -> Memory:
+        """Prepare source states for decoding.
+
+        states [S, B, M]; lengths [B] in 1..S; a summary of each row [B, F].
+        """
         if self.bridge is None:
-            begin = states.new_zeros(len(lengths), math.prod(self.begin))
+            initial = states.new_zeros(len(lengths), math.prod(self.state_shape))
         else:
-            begin = torch.tanh(self.bridge(summary))
-        layers = begin.view(1, len(lengths), *self.begin).unbind(2)  # [1, B, 2 or 1, H] each
-        initial = [LayerState(layer[:, :, 0], layer[:, :, -1]) for layer in layers]
-        return Memory(states, self.attention.keys(states), lengths, initial)
+            initial = torch.tanh(self.bridge(summary))
+        layers = initial.view(1, len(lengths), *self.state_shape).unbind(2)  # [1, B, 1 or 2, H]
+        initial_state = [LayerState(layer[:, :, 0], layer[:, :, -1]) for layer in layers]
+        return Memory(states, self.attention.keys(states), lengths, initial_state)
 
     def forward(self, tokens: Tensor, lengths: Tensor, keys: Tensor, memory: Memory) -> Tensor:
-        """tokens [N, T'] of K texts a row from <s> on, lengths [N] in 1..T', keys [B] (of dropout)
-        -> what is read out at each of them [T', N, P], of which `scores` are made: of those alone
-        that a loss asks for, as V is large. What stands past a length means nothing."""
+        """Return the output features at each token [T', N, P], the input of `scores`.
+
+        tokens [N, T'] of K texts per row, starting with <s>; lengths [N] in 1..T'; dropout keys
+        [B]. Features past a text's length are meaningless. V is large, so pass to `scores` only the
+        features that the loss needs.
+        """
         rows = len(memory.lengths)
-        number = torch.arange(len(tokens), device=tokens.device)
-        begin = select(memory.initial, number % rows)
-        keys = keys[number % rows] + number // rows * NEXT_TEXT
-        return self._run(tokens, lengths, keys, memory, begin)[0]
+        text_indices = torch.arange(len(tokens), device=tokens.device)  # [N]
+        initial_state = select_rows(memory.initial_state, text_indices % rows)
+        text_keys = keys[text_indices % rows] + text_indices // rows * TEXT_KEY_OFFSET
+        return self._run_layers(tokens, lengths, text_keys, memory, initial_state)[0]
 
     def scores(self, features: Tensor) -> Tensor:
-        """[..., P] -> [..., V]"""
+        """Output features [..., P] -> vocabulary scores [..., V]."""
         weight = self.embedding.weight if self.project is None else self.project.weight
         return functional.linear(features, weight, self.bias)
 
     def step(
         self, tokens: Tensor, state: Sequence[LayerState], memory: Memory
     ) -> tuple[Tensor, list[LayerState], Tensor]:
-        """The last tokens [N], what each hypothesis carries, and the memory of its row -> the
-        log-probabilities of its next token [N, V] in at least float32, what it carries now, and the
-        weights of the source's states [N, S]. There is no dropout in it: call `eval` before."""
-        ones = torch.ones_like(tokens)
-        features, weights, state = self._run(tokens[:, None], ones, ones, memory, state)
-        scores = self.scores(features[0])
-        wide = torch.promote_types(scores.dtype, torch.float32)
-        return scores.log_softmax(-1, dtype=wide), state, weights.flatten(0, 1)
+        """Decode one token.
 
-    def _run(
+        Takes the last token of each hypothesis [N], its recurrent state, and the memory of the
+        rows. Returns the log-probabilities of the next token [N, V], in at least float32, the new
+        recurrent state, and the attention weights [N, S]. Dropout must be off: call `eval` first.
+        """
+        ones = torch.ones_like(tokens)
+        features, weights, state = self._run_layers(tokens[:, None], ones, ones, memory, state)
+        scores = self.scores(features[0])
+        dtype = torch.promote_types(scores.dtype, torch.float32)
+        return scores.log_softmax(-1, dtype=dtype), state, weights.flatten(0, 1)
+
+    def _run_layers(
         self,
         tokens: Tensor,
         lengths: Tensor,
         keys: Tensor,
         memory: Memory,
-        before: Sequence[LayerState],
+        initial_state: Sequence[LayerState],
     ) -> tuple[Tensor, Tensor, list[LayerState]]:
-        """tokens [N, T'] -> what is read out [T', N, P], weights [T' * K, B, S], states after."""
+        """tokens [N, T'], lengths [N], keys [N] -> output features [T', N, P], attention weights
+        [T' * K, B, S], final state."""
         x = self.embedding(tokens.t())  # [T', N, E]
         x = self.norms[0](self.input_dropout(self.token_dropout(x, keys), keys))
-        x, after = self.layers[0](x, lengths, keys, before[0])
-        carried = [after]
-        queries = x.view(-1, len(memory.lengths), x.shape[2])  # hypotheses as if they were steps
-        context, weights = self.attention(queries, memory.states, memory.keys, memory.lengths)
+        x, layer_state = self.layers[0](x, lengths, keys, initial_state[0])
+        final_state = [layer_state]
+        # To attention, the K texts of a row are further target steps: [T' * K, B, H].
+        queries = x.view(-1, len(memory.lengths), x.shape[2])
+        context, weights = self.attention(
+            queries, memory.states, memory.attention_keys, memory.lengths
+        )
         context = self.context_dropout(context.reshape(*x.shape[:2], -1), keys)
-        between = self.dropouts[:-1]
-        above = zip(self.layers[1:], self.norms[1:], self.skips, between, before[1:], strict=True)
-        for layer, norm, skip, dropout, state in above:
+        upper_layers = zip(
+            self.layers[1:],
+            self.norms[1:],
+            self.skips,
+            self.dropouts[:-1],
+            initial_state[1:],
+            strict=True,
+        )
+        for layer, norm, skip, dropout, state in upper_layers:
             below = dropout(x, keys)
-            x, after = layer(norm(torch.cat([below, context], -1)), lengths, keys, state)
+            x, layer_state = layer(norm(torch.cat([below, context], -1)), lengths, keys, state)
             x = skip(below, x)
-            carried.append(after)
+            final_state.append(layer_state)
         top = torch.cat([self.dropouts[-1](x, keys), context], -1)
-        return self.output_dropout(torch.tanh(self.combine(top)), keys), weights, carried
+        return self.output_dropout(torch.tanh(self.combine(top)), keys), weights, final_state

@@ -1,8 +1,8 @@
-"""A network that reads something and writes texts of it.
+"""Base class of sequence-to-sequence models.
 
-Legend: S source steps of the longest row, T' target tokens of the longest text, B rows, K texts a
-row, N = K * B of them (the first of all rows, the second of all rows, ...), P features of the
-read-out, V vocabulary of the target.
+Shapes: S source steps of the longest row, T' target tokens of the longest text, B rows, K target
+texts per row, N = K * B target texts (the first of every row, then the second of every row, ...), P
+decoder output features, V target vocabulary size.
 """
 
 from abc import ABC, abstractmethod
@@ -15,13 +15,13 @@ from pipeline.models.layers.recurrent import LayerState
 
 
 class EncoderDecoder(nn.Module, ABC):
-    """An encoder, whose states a recurrent decoder attends to."""
+    """An encoder, and a recurrent decoder that attends to the encoder's states."""
 
     decoder: Decoder
 
     @abstractmethod
     def encode(self, source: Tensor, lengths: Tensor, keys: Tensor) -> Memory:
-        """source [B, S, ...], lengths [B] in 1..S, keys [B] (of dropout)."""
+        """Encode source [B, S, ...]; lengths [B] in 1..S; dropout keys [B]."""
 
     def forward(
         self,
@@ -30,18 +30,21 @@ class EncoderDecoder(nn.Module, ABC):
         target: Tensor,
         target_lengths: Tensor,
         keys: Tensor,
-        wanted: Tensor | None = None,
+        score_mask: Tensor | None = None,
     ) -> Tensor:
-        """source [B, S, ...], lengths [B] in 1..S, target [N, T'] from <s> on, target_lengths [N]
-        in 1..T', keys [B] (of dropout) -> the scores of what follows each target token [T', N, V],
-        or of the n places alone that are true in `wanted` [T', N]: [n, V], step by step. What
-        stands past a target's length means nothing."""
+        """Return the scores of the token after each target token [T', N, V].
+
+        source [B, S, ...]; lengths [B] in 1..S; target [N, T'], starting with <s>; target_lengths
+        [N] in 1..T'; dropout keys [B]. With `score_mask` [T', N] only the n positions where it is
+        true are scored, and the result is [n, V], in time-major order. Scores past a target's
+        length are meaningless.
+        """
         memory = self.encode(source, lengths, keys)
         features = self.decoder(target, target_lengths, keys, memory)  # [T', N, P]
-        return self.decoder.scores(features if wanted is None else features[wanted])
+        return self.decoder.scores(features if score_mask is None else features[score_mask])
 
     def step(
         self, tokens: Tensor, state: Sequence[LayerState], memory: Memory
     ) -> tuple[Tensor, list[LayerState], Tensor]:
-        """`Decoder.step`."""
+        """Decode one token; see `Decoder.step`."""
         return self.decoder.step(tokens, state, memory)

@@ -1,6 +1,6 @@
-"""Steps of an image to what a recurrent network reads.
+"""Embeds the steps of an image as the input of a recurrent network.
 
-Legend: T steps of an image, B images, F figures of a step, E embedding.
+Shapes: T steps of an image, B images, F values of a step, E embedding features.
 """
 
 import torch
@@ -9,28 +9,31 @@ from torch import Tensor, nn
 from pipeline.models.dropout import keyed_uniform
 from pipeline.models.settings import ModelSettings
 
-BRIGHTEST = 255
+MAX_PIXEL = 255
 
 
 class ImageSteps(nn.Module):
-    """A linear layer of `model.embedding` units for each step, whose figures go from 0 to 1. With
-    `model.permute` the steps come in an order of their own, the same for all images (Le et al.
-    2015)."""
+    """Linear map of each step's pixel values, scaled to 0..1 to `model.embedding` features.
+
+    With `model.permute` the steps are reordered by a random permutation, the same for all images
+    (Le et al. 2015).
+    """
 
     order: Tensor
 
-    def __init__(self, figures: int, steps: int, settings: ModelSettings) -> None:
+    def __init__(self, width: int, steps: int, settings: ModelSettings) -> None:
+        """`width` is F, the values of a step; `steps` is T."""
         super().__init__()
-        self.linear = nn.Linear(figures, settings.embedding)
+        self.linear = nn.Linear(width, settings.embedding)
         order = torch.arange(steps)
         if settings.permute:
             draws = keyed_uniform(torch.tensor([settings.permute]), 0, steps)[0]  # [T]
             order = draws.argsort(stable=True)
         self.permuted = bool(settings.permute)
-        self.register_buffer("order", order, persistent=False)  # the settings say it
+        self.register_buffer("order", order, persistent=False)  # follows from the settings
 
     def forward(self, steps: Tensor) -> Tensor:
-        """Whole numbers [T, B, F] -> [T, B, E]."""
+        """Embed integer pixel values [T, B, F] as [T, B, E]."""
         if self.permuted:
             steps = steps[self.order]
-        return self.linear(steps.to(self.linear.weight.dtype) / BRIGHTEST)
+        return self.linear(steps.to(self.linear.weight.dtype) / MAX_PIXEL)

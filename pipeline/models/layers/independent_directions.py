@@ -1,7 +1,7 @@
-"""Stacks of one direction each: one that reads from the end, or two side by side that never see
-each other's states, as a language model's must not.
+"""Stacks of one direction each: a single stack that reads from the end of a row, or two stacks, one
+per direction, that never see each other's states, as a bidirectional language model requires.
 
-Legend: T tokens of the longest row, B rows, I input features, H hidden units, D directions.
+Shapes: T tokens of the longest row, B rows, I input features, H hidden units, D directions.
 """
 
 from collections.abc import Sequence
@@ -12,50 +12,58 @@ from torch import Tensor, nn
 from pipeline.models.layers.recurrent import LayerState, Permute, Stack, reversal
 from pipeline.models.settings import ModelSettings
 
-SITES = 100
-"""Places of the dropouts of one stack."""
+SITES_PER_STACK = 100
+"""Dropout sites reserved for each stack."""
 
 
 class IndependentDirections(nn.Module):
-    """The states of stacks that read forward or from a row's end, side by side (Peters et al.
-    2018). Where a layer of a bidirectional `Stack` sees both directions of the one below, here it
-    sees its own alone."""
+    """Concatenated states of one stack per direction (Peters et al. 2018).
+
+    In a bidirectional `Stack`, a layer reads both directions of the layer below; here it reads only
+    its own direction.
+    """
 
     def __init__(self, inputs: int, settings: ModelSettings, site: int = 0) -> None:
         super().__init__()
-        self.turned = settings.reversed_directions
-        own = settings.model_copy(
+        self.is_reversed = settings.reversed_directions
+        stack_settings = settings.model_copy(
             update={"bidirectional": False, "reverse": False, "independent_directions": False}
         )
         self.stacks = nn.ModuleList(
-            Stack(inputs, own, site + SITES * number) for number in range(len(self.turned))
+            Stack(inputs, stack_settings, site + SITES_PER_STACK * d)
+            for d in range(len(self.is_reversed))
         )
         self.outputs = settings.hidden * len(self.stacks)
 
     def forward(
-        self, x: Tensor, lengths: Tensor, keys: Tensor, before: Sequence[LayerState | None] = ()
+        self, x: Tensor, lengths: Tensor, keys: Tensor, initial: Sequence[LayerState | None] = ()
     ) -> tuple[Tensor, list[LayerState]]:
-        """As `Stack`: x [T, B, I], lengths [B] in 1..T, keys [B], the states of all layers before,
-        if any -> states [T, B, D*H], 0 past a length, and the states of all layers after."""
+        """Run all stacks over a padded batch.
+
+        As in `Stack`, takes x [T, B, I], lengths [B] in 1..T, dropout keys [B] and each layer's
+        initial state (empty: zeros). Returns states [T, B, D*H], 0 past a row's length, and each
+        layer's final state.
+        """
         reverse = reversal(lengths, len(x))
-        states, carried = [], []
-        for number, (stack, turned) in enumerate(zip(self.stacks, self.turned, strict=True)):
-            own = [_direction(state, number) for state in before]
-            y, after = stack(Permute.apply(x, reverse) if turned else x, lengths, keys, own)
-            states.append(Permute.apply(y, reverse) if turned else y)
-            carried.append(after)
-        layers = zip(*carried, strict=True)  # of each layer its states in all directions
-        return torch.cat(states, -1), [
-            LayerState(*(torch.cat(parts) for parts in zip(*of, strict=True))) for of in layers
+        outputs, final_by_stack = [], []
+        for d, (stack, is_reversed) in enumerate(zip(self.stacks, self.is_reversed, strict=True)):
+            stack_initial = [_select_direction(state, d) for state in initial]
+            tokens = Permute.apply(x, reverse) if is_reversed else x
+            y, final = stack(tokens, lengths, keys, stack_initial)
+            outputs.append(Permute.apply(y, reverse) if is_reversed else y)
+            final_by_stack.append(final)
+        return torch.cat(outputs, -1), [
+            LayerState(*(torch.cat(parts) for parts in zip(*directions, strict=True)))
+            for directions in zip(*final_by_stack, strict=True)  # a layer's states of all stacks
         ]
 
-    def parts(self) -> list[list[nn.Parameter]]:
-        """As `Stack.parts`."""
+    def parameters_by_layer(self) -> list[list[nn.Parameter]]:
+        """Return each layer's parameters of all stacks, from the lowest layer to the highest."""
         stacks: list[Stack] = list(self.stacks)  # type: ignore[arg-type]
-        of_stacks = zip(*(stack.parts() for stack in stacks), strict=True)
-        return [[p for part in parts for p in part] for parts in of_stacks]
+        layers = zip(*(stack.parameters_by_layer() for stack in stacks), strict=True)
+        return [[p for parameters in layer for p in parameters] for layer in layers]
 
 
-def _direction(state: LayerState | None, number: int) -> LayerState | None:
-    """One direction's states."""
-    return state and LayerState(*(part[number : number + 1] for part in state))
+def _select_direction(state: LayerState | None, d: int) -> LayerState | None:
+    """Return one direction of a layer's state, or None."""
+    return state and LayerState(*(tensor[d : d + 1] for tensor in state))

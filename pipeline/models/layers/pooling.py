@@ -1,6 +1,8 @@
-"""The states of a row to one vector, whatever the padding, at which states are 0.
+"""Pooling of a row's states into one vector, independent of padding.
 
-Legend: T tokens of the longest row, B rows, D directions, H hidden units.
+The states that these modules take are 0 past a row's length.
+
+Shapes: T tokens of the longest row, B rows, D directions, H hidden units.
 """
 
 import torch
@@ -8,35 +10,38 @@ from torch import Tensor, nn
 
 
 def valid(lengths: Tensor, steps: int) -> Tensor:
-    """lengths [B] -> [T, B], true where there is a token."""
+    """Return the mask [T, B] of tokens that are not padding, for lengths [B] and T = `steps`."""
     return torch.arange(steps, device=lengths.device)[:, None] < lengths
 
 
 class MaxMean(nn.Module):
-    """The greatest and the mean state of each feature, side by side (Howard and Ruder 2018)."""
+    """Each feature's maximum and mean over the row, concatenated (Howard and Ruder 2018)."""
 
     def __init__(self, features: int, hidden: int, backward: bool = False) -> None:
         super().__init__()
         self.outputs = 2 * features
 
     def forward(self, states: Tensor, lengths: Tensor) -> Tensor:
-        """states [T, B, D*H], lengths [B] -> [B, 2*D*H]."""
+        """Pool states [T, B, D*H] of lengths [B] into [B, 2*D*H]."""
         mask = valid(lengths, len(states))[..., None]  # [T, B, 1]
-        # max, as the gradient of amax over a CPU's bf16 takes as long as a tenth of the network
-        greatest = states.masked_fill(~mask, float("-inf")).max(0).values  # [B, D*H]
-        mean = states.sum(0, dtype=_wide(states)) / lengths[:, None]
-        return torch.cat([greatest.to(mean.dtype), mean], -1)
+        # max, not amax: on a CPU amax's bf16 gradient takes a tenth of the network's time.
+        maximum = states.masked_fill(~mask, float("-inf")).max(0).values  # [B, D*H]
+        mean = states.sum(0, dtype=_wide_dtype(states)) / lengths[:, None]
+        return torch.cat([maximum.to(mean.dtype), mean], -1)
 
 
 class Last(nn.Module):
-    """Each direction's state after the last token that it reads; one alone may read `backward`."""
+    """Each direction's state after the last token that it reads.
+
+    `backward` means that the only direction reads from the end of the row.
+    """
 
     def __init__(self, features: int, hidden: int, backward: bool = False) -> None:
         super().__init__()
         self.outputs, self.hidden, self.backward = features, hidden, backward
 
     def forward(self, states: Tensor, lengths: Tensor) -> Tensor:
-        """states [T, B, D*H], lengths [B] -> [B, D*H]."""
+        """Pool states [T, B, D*H] of lengths [B] into [B, D*H]."""
         if self.backward:
             return states[0]
         rows = torch.arange(states.shape[1], device=states.device)
@@ -45,7 +50,8 @@ class Last(nn.Module):
 
 
 class AttentionPooling(nn.Module):
-    """A mean weighted by a learnt score of each state (Yang et al. 2016, with its tanh layer)."""
+    """Mean of the states, weighted by the softmax of a learned score of each state, with a tanh
+    layer (Yang et al. 2016)."""
 
     def __init__(self, features: int, hidden: int, backward: bool = False) -> None:
         super().__init__()
@@ -54,9 +60,10 @@ class AttentionPooling(nn.Module):
         self.score = nn.Linear(features, 1, bias=False)
 
     def forward(self, states: Tensor, lengths: Tensor) -> Tensor:
-        """states [T, B, D*H], lengths [B] -> [B, D*H]."""
+        """Pool states [T, B, D*H] of lengths [B] into [B, D*H]."""
         scores = self.score(torch.tanh(self.project(states))).squeeze(-1)  # [T, B]
-        scores = scores.to(_wide(scores)).masked_fill(~valid(lengths, len(states)), float("-inf"))
+        padding = ~valid(lengths, len(states))
+        scores = scores.to(_wide_dtype(scores)).masked_fill(padding, float("-inf"))
         return (scores.softmax(0)[..., None] * states).sum(0)  # [B, D*H]
 
 
@@ -65,8 +72,9 @@ POOLINGS: dict[str, type[MaxMean] | type[Last] | type[AttentionPooling]] = {
     "last": Last,
     "attention": AttentionPooling,
 }
+"""Poolings by their name in a config."""
 
 
-def _wide(x: Tensor) -> torch.dtype:
-    """The type to add up in: at least float32."""
+def _wide_dtype(x: Tensor) -> torch.dtype:
+    """Return the data type in which to accumulate: at least float32."""
     return torch.promote_types(x.dtype, torch.float32)

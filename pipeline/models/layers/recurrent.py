@@ -1,6 +1,6 @@
-"""Stacked recurrent layers that give each row of a padded batch what the row alone gives.
+"""Stacked recurrent layers whose outputs do not depend on padding.
 
-Legend: T tokens of the longest row, B rows, I input features, H hidden units, D directions.
+Shapes: T tokens of the longest row, B rows, I input features, H hidden units, D directions.
 """
 
 from collections.abc import Sequence
@@ -16,99 +16,106 @@ from pipeline.models.dropout import LockedDropout, Zoneout
 from pipeline.models.layers.pooling import valid
 from pipeline.models.settings import ModelSettings
 
-ZONES = 1 << 16
-"""Places of zoneout's draws, behind all others."""
+ZONEOUT_SITE = 1 << 16
+"""First site (random stream) of zoneout, above the sites of all other dropouts."""
 
 
 class LayerState(NamedTuple):
-    """What a layer carries from one stretch of its rows to the next."""
+    """A layer's recurrent state after each row's last token, with which it can resume."""
 
     h: Tensor
-    """[D, B, H], the states after each row's last token."""
+    """[D, B, H]: hidden states."""
     c: Tensor
-    """[D, B, H], LSTM's memory after the last token. Where the loop is torch's (not on a CPU from a
-    state before, if there is a compiler), that of a row shorter than T is not a number."""
+    """[D, B, H]: LSTM's memory. For rows shorter than T it is NaN if PyTorch operations ran. The
+    C++ loop computes it; on a CPU with a compiler it always runs if an initial state is given."""
 
 
 class Layer(nn.Module):
     """One recurrent layer in one or two directions."""
 
     def __init__(self, inputs: int, settings: ModelSettings, site: int = 0, cell: str = "") -> None:
+        """Build `cell`, or the settings' cell if it is empty; `site` selects zoneout's masks."""
         super().__init__()
         self.native = settings.native
-        self.zoneout = Zoneout(settings.zoneout, settings.zoneout_memory, ZONES + 2 * site)
+        self.zoneout = Zoneout(settings.zoneout, settings.zoneout_memory, ZONEOUT_SITE + 2 * site)
         self.directions = nn.ModuleList(
             CELLS[cell or settings.cell](inputs, settings)
             for _ in range(1 + settings.bidirectional)
         )
 
     def forward(
-        self, x: Tensor, lengths: Tensor, keys: Tensor, before: LayerState | None = None
+        self, x: Tensor, lengths: Tensor, keys: Tensor, initial: LayerState | None = None
     ) -> tuple[Tensor, LayerState]:
-        """x [T, B, I], lengths [B] in 1..T, keys [B], the state before or None for 0 -> states
-        [T, B, D*H], 0 past a row's length, and the state after."""
+        """Run over a padded batch.
+
+        Takes x [T, B, I], lengths [B] in 1..T, dropout keys [B] and the initial state (None:
+        zeros). Returns the hidden states [T, B, D*H], 0 past a row's length, and the final state.
+        """
         directions, units = len(self.directions), self.cells[0].units
-        carried = before is not None
-        if before is None:
+        has_initial = initial is not None
+        if initial is None:
             zero = x.new_zeros(directions, x.shape[1], units)
-            before = LayerState(zero, zero)
+            initial = LayerState(zero, zero)
         zones = self.zoneout(keys, len(x), directions * units)
         dtype = x.dtype
         if torch.is_autocast_enabled(x.device.type) and dtype != torch.float64:
             dtype = torch.get_autocast_dtype(x.device.type)
-        kind = self.cells[0].kind
-        if self.native and kernels.runs(
-            kind, x.device, dtype, zoned=zones is not None, carried=carried
+        name = self.cells[0].kernel_name
+        if self.native and kernels.should_use(
+            name, x.device, dtype, zoneout=zones is not None, initial_state=has_initial
         ):
-            parts = [(c.input, c.recurrent(), c.bias, c.apart()) for c in self.cells]
-            weights = kernels.Weights(*map(torch.stack, zip(*parts, strict=True)))
-            y, c = kernels.scan(kind, x.to(dtype), lengths, weights, *before, zones)
+            by_cell = [(c.input, c.recurrent(), c.bias, c.candidate_bias()) for c in self.cells]
+            weights = kernels.Weights(*map(torch.stack, zip(*by_cell, strict=True)))
+            y, c = kernels.scan(name, x.to(dtype), lengths, weights, *initial, zones)
         else:
-            y, c = self._in_torch(x, lengths, before, zones)
+            y, c = self._run_torch(x, lengths, initial, zones)
         rows = torch.arange(len(lengths), device=x.device)
         last = [y[lengths - 1, rows, :units], y[0, :, units:]][:directions]
         return y, LayerState(torch.stack(last), c)
 
     @property
     def cells(self) -> list[Cell]:
+        """The cells of all directions, as a typed list."""
         return list(self.directions)  # type: ignore[arg-type]
 
-    def _in_torch(
-        self, x: Tensor, lengths: Tensor, before: LayerState, zones: Zones | None
+    def _run_torch(
+        self, x: Tensor, lengths: Tensor, initial: LayerState, zones: Zones | None
     ) -> tuple[Tensor, Tensor]:
-        """The backward direction runs forward over a copy in which each row is reversed by its own
-        length. Padding thus always comes after the tokens, where it cannot reach them, and neither
-        direction needs packed sequences, which would leave the fast kernels.
+        """Run by PyTorch operations.
+
+        The backward direction runs forward over a copy in which each row is reversed within its own
+        length. Padding thus always comes after the tokens and cannot affect them, and neither
+        direction needs packed sequences, which would disable the fast kernels.
         """
         reverse = reversal(lengths, x.shape[0])
         states, memory = [], []
         for d, cell in enumerate(self.cells):
-            h, c, turned = before.h[d], before.c[d], x
+            h, c, tokens = initial.h[d], initial.c[d], x
             if d:
-                turned = Permute.apply(x, reverse)
+                tokens = Permute.apply(x, reverse)
             if zones is None:
-                y, c = cell.layer(turned, h, c)  # [T, B, H]
+                y, c = cell.run(tokens, h, c)  # [T, B, H]
             else:
-                own = [zone.chunk(len(self.cells), -1)[d] for zone in zones]
-                y, c = cell.loop(
-                    turned, h, c, Zones(*(Permute.apply(z, reverse) if d else z for z in own))
-                )
+                own_zones = [zone.chunk(len(self.cells), -1)[d] for zone in zones]
+                if d:
+                    own_zones = [Permute.apply(zone, reverse) for zone in own_zones]
+                y, c = cell.loop(tokens, h, c, Zones(*own_zones))
             states.append(Permute.apply(y, reverse) if d else y)
             memory.append(c)
         y = torch.cat(states, -1) if len(states) == 2 else states[0]
-        # Padding has moved the memory of a row that is shorter: better nothing than a wrong one.
-        whole = (lengths == len(x))[:, None]
-        c = torch.where(whole, torch.stack(memory), float("nan"))
+        # The memory of a shorter row was changed by padding: NaN is better than a wrong value.
+        has_full_length = (lengths == len(x))[:, None]
+        c = torch.where(has_full_length, torch.stack(memory), float("nan"))
         return y * valid(lengths, len(x))[..., None], c
 
 
 class Stack(nn.Module):
-    """`layers` recurrent layers, each reading the states of the one below (Graves 2013).
+    """`layers` recurrent layers, each reading the states of the layer below (Graves 2013).
 
     A bidirectional layer concatenates both directions (Schuster and Paliwal 1997), so the next
-    layer sees both. Locked dropout lies between the layers; `layer_norm` normalizes what each layer
-    reads (Ba et al. 2016); from the second layer on, `skip` adds what a layer reads to what it says
-    (residual: He et al. 2016) or has a gate choose between them (highway: Srivastava et al. 2015).
+    layer sees both. Locked dropout is applied between layers. `layer_norm` normalizes each layer's
+    input (Ba et al. 2016). From the second layer on, `skip` adds a layer's input to its output
+    (residual: He et al. 2016) or mixes them by a gate (highway: Srivastava et al. 2015).
     """
 
     def __init__(self, inputs: int, settings: ModelSettings, site: int = 0) -> None:
@@ -127,51 +134,57 @@ class Stack(nn.Module):
         )
 
     def forward(
-        self, x: Tensor, lengths: Tensor, keys: Tensor, before: Sequence[LayerState | None] = ()
+        self, x: Tensor, lengths: Tensor, keys: Tensor, initial: Sequence[LayerState | None] = ()
     ) -> tuple[Tensor, list[LayerState]]:
-        """x [T, B, I], lengths [B] in 1..T, keys [B], the states of all layers before, if any ->
-        states [T, B, D*H], 0 past a length, and the states of all layers after."""
-        states = list(before) or [None] * len(self.layers)
-        x, after = self.layers[0](self.norms[0](x), lengths, keys, states[0])
-        carried = [after]
-        above = zip(
-            self.layers[1:], self.norms[1:], self.skips, self.dropouts, states[1:], strict=True
-        )
-        for layer, norm, skip, dropout, state in above:
-            below = dropout(x, keys)
-            x, after = layer(norm(below), lengths, keys, state)
-            x = skip(below, x)
-            carried.append(after)
-        return x, carried
+        """Run all layers over a padded batch.
 
-    def parts(self) -> list[list[nn.Parameter]]:
-        """The parameters of each layer, the lowest first."""
+        Takes x [T, B, I], lengths [B] in 1..T, dropout keys [B] and each layer's initial state
+        (empty: zeros). Returns the top layer's states [T, B, D*H], 0 past a row's length, and each
+        layer's final state.
+        """
+        initial = list(initial) or [None] * len(self.layers)
+        x, state = self.layers[0](self.norms[0](x), lengths, keys, initial[0])
+        final = [state]
+        upper_layers = zip(
+            self.layers[1:], self.norms[1:], self.skips, self.dropouts, initial[1:], strict=True
+        )
+        for layer, norm, skip, dropout, layer_initial in upper_layers:
+            below = dropout(x, keys)
+            x, state = layer(norm(below), lengths, keys, layer_initial)
+            x = skip(below, x)
+            final.append(state)
+        return x, final
+
+    def parameters_by_layer(self) -> list[list[nn.Parameter]]:
+        """Return each layer's parameters, from the lowest layer to the highest."""
         skips = [nn.Identity(), *self.skips]
         layers = zip(self.layers, self.norms, skips, strict=True)
-        return [[p for module in of for p in module.parameters()] for of in layers]
+        return [[p for module in modules for p in module.parameters()] for modules in layers]
 
 
-class Plain(nn.Module):
-    """What the layer says."""
+class Skip(nn.Module):
+    """Connection between layers. This base class has none: the next layer reads `above` alone."""
 
     def __init__(self, features: int) -> None:
         super().__init__()
 
     def forward(self, below: Tensor, above: Tensor) -> Tensor:
-        """What a layer reads and what it says [T, B, D*H] -> what the next one reads."""
+        """Combine a layer's input and output, both [T, B, D*H], into the next layer's input."""
         return above
 
 
-class Residual(Plain):
-    """Their sum."""
+class Residual(Skip):
+    """Residual connection: below + above."""
 
     def forward(self, below: Tensor, above: Tensor) -> Tensor:
         return below + above
 
 
-class Highway(Plain):
-    """Some of each, by a gate g of what the layer reads: g above + (1 - g) below. The gate lets
-    one part in eight of the layer through at first (bias -2)."""
+class Highway(Skip):
+    """Highway connection: g above + (1 - g) below, with a gate g computed from `below`.
+
+    The gate's bias starts at -2, which lets about one eighth of `above` through.
+    """
 
     def __init__(self, features: int) -> None:
         super().__init__(features)
@@ -182,14 +195,15 @@ class Highway(Plain):
         return torch.lerp(below.to(above.dtype), above, self.gate(below).sigmoid().to(above.dtype))
 
 
-SKIPS = {"none": Plain, "residual": Residual, "highway": Highway}
+SKIPS = {"none": Skip, "residual": Residual, "highway": Highway}
+"""Skip connections by their name in a config."""
 
 
 def reversal(lengths: Tensor, steps: int) -> Tensor:
-    """Where each (t, b) of a [T, B] batch comes from when every row is reversed by its length.
+    """Return the permutation that reverses each row of a [T, B] batch within its own length.
 
-    lengths [B] -> [T*B] indices into the flattened batch; padding stays where it is. The
-    permutation is its own inverse.
+    Takes lengths [B] and T = `steps`. Returns [T*B] indices into the flattened batch; padding stays
+    where it is. The permutation is its own inverse.
     """
     t = torch.arange(steps, device=lengths.device)[:, None]  # [T, 1]
     source = torch.where(t < lengths, lengths - 1 - t, t)  # [T, B]
@@ -197,9 +211,9 @@ def reversal(lengths: Tensor, steps: int) -> Tensor:
 
 
 class Permute(torch.autograd.Function):
-    """Reorder the (t, b) of x [T, B, F] by a permutation that is its own inverse.
+    """Reorder the tokens of x [T, B, F] by a permutation [T*B] that is its own inverse.
 
-    So the gradient is a gather too, where autograd would scatter and add.
+    The gradient is thus a gather too, where autograd would use a slower scatter-add.
     """
 
     @staticmethod

@@ -1,28 +1,27 @@
-"""Rows out of raw files as they come: read, checked, tokenized. Nothing is kept of them.
+"""Rows of raw files, checked and tokenized while training; nothing is stored.
 
-A file is read as preparing reads it: of a tar nothing is unpacked, decoded by its extension or run,
-and one that is cut or damaged is an error, never an end.
+A file is read as preparing reads it: nothing of a tar is unpacked, decoded by its extension or
+executed, and a truncated or damaged tar is an error, never an early end.
 """
 
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, NamedTuple
 
 import numpy as np
 
 from pipeline.corpus.dataset.blocks import schema
 from pipeline.corpus.dataset.manifest import Manifest
-from pipeline.corpus.field_spec import vocabularies
 from pipeline.corpus.fields.base import Cell
-from pipeline.corpus.fields.encoding import ExampleEncoder
-from pipeline.corpus.fields.example import RowChecker
+from pipeline.corpus.fields.example import Example
+from pipeline.corpus.fields.row_pipeline import RowPipeline
 from pipeline.corpus.prepare.report import check_share
-from pipeline.corpus.readers.opening import Reader, form, opened
+from pipeline.corpus.readers.opening import Reader, detect_format
+from pipeline.corpus.row import Row
 from pipeline.corpus.settings import CorpusSettings
 from pipeline.corpus.skip_reason import SKIP_DESCRIPTIONS, SkipReason
-from pipeline.corpus.tokenization.tokenizer import TextEncoder
 from pipeline.errors import DatasetError, InputError
 from pipeline.storage.base import Range
 from pipeline.storage.opening import open_store
@@ -31,27 +30,31 @@ from pipeline.stream.hashing import draw
 from pipeline.stream.rows import Rows, columns_of
 from pipeline.stream.settings import StreamSettings
 
-JUDGED = 1000
-"""Rows that are read before the share of those that cannot be used is held against its limit."""
-IN_VAIN = 10_000
-"""Texts in a row that leave no row of tokens after which there is no hope of one."""
+MIN_ROWS_FOR_SHARE = 1000
+"""Rows to read before the share of skipped rows is compared with its limit."""
+MAX_TEXTS_WITHOUT_ROW = 10_000
+"""Consecutive texts without a row of tokens after which reading stops."""
 ROW_BITS = 32
-"""Of an id: the row's number in its file. The others are the file's."""
-FETCHED = 1 << 24
-"""Bytes of a remote file that are asked for at once."""
+"""Low bits of an id, which hold the row's number in its file; the high bits number the file."""
+FETCH_BYTES = 1 << 24
+"""Bytes of a remote file in one request."""
 
 
 class RawExample(NamedTuple):
     """A usable row of a file."""
 
     id: int
-    values: tuple[Any, ...]  # one a field
-    size: int  # of the first, in bytes
-    file: str  # its name
+    example: Example
+    file: str
+
+    @property
+    def size(self) -> int:
+        """Bytes of the text."""
+        return len(self.example.identity)
 
 
 class TokenizedRow(NamedTuple):
-    """The same, encoded."""
+    """An encoded example."""
 
     id: int
     cells: tuple[Cell, ...]
@@ -59,96 +62,96 @@ class TokenizedRow(NamedTuple):
 
 
 class UnpreparedRows:
-    """Reads raw files and counts what it leaves out. `files` is how many there are."""
+    """Reads raw files and counts the rows that it skips."""
 
     def __init__(
         self, manifest: Manifest, corpus: CorpusSettings, stream: StreamSettings, files: int
     ) -> None:
+        """`files` is the number of files."""
         self._corpus, self._stream, self._files = corpus, stream, files
-        self._checker = RowChecker.of(corpus, manifest.fields)
-        encoder = TextEncoder(
-            Path(corpus.tokenizer), corpus.max_tokens, corpus.truncation_side, corpus.overflow
+        tokenizer = Path(corpus.tokenizer)
+        self._pipeline = RowPipeline(
+            corpus, manifest.fields, lambda vocabulary: tokenizer, manifest.names
         )
-        encoders = dict.fromkeys(vocabularies(manifest.fields), encoder)
-        self._encoding = ExampleEncoder(self._checker, encoders, manifest.names)
         self._columns = schema(manifest.fields, manifest.vocabularies)
-        self._rows = self._barren = self._in_vain = 0
+        self._rows = self._files_without_row = self._texts_without_row = 0
         self._skips: dict[SkipReason, tuple[int, str]] = {}
 
-    def texts(self, number: int, name: str, path: Path | None) -> Iterator[RawExample]:
-        """The usable rows of a file, which stands in their ids as `number`.
+    def examples(self, number: int, file: str, path: Path | None) -> Iterator[RawExample]:
+        """Yield the usable rows of a file; `number` stands for the file in their ids.
 
-        Raises InputError or DatasetError if the file cannot be read, or too much of it be used.
+        Raises InputError or DatasetError if the file cannot be read, or too many rows are skipped.
         """
-        barren = self._barren + 1
-        with self._open(name, path) as reader:
-            for row in reader:
+        empty = True
+
+        def skip(reason: SkipReason, row: Row) -> None:
+            self._rows += 1
+            self._skip(reason, f"{file}:{row.number}")
+
+        with self._open(file, path) as reader:
+            for example in self._pipeline.examples(reader, file, skip):
                 self._rows += 1
-                example, where = self._checker.check(row, name), f"{name}:{row.number}"
-                if isinstance(example, SkipReason):
-                    self._skip(example, where)
-                    continue
-                self._encoding.check_names(example.values, where)
-                barren = 0
-                place = (number << ROW_BITS) + row.number
-                yield RawExample(place, example.values, len(example.data), name)
-        self._barren = barren
-        if self._barren == self._files:
-            kinds = ", ".join(f"{kind} {count:,}" for kind, (count, _) in self._skips.items())
+                empty = False
+                yield RawExample((number << ROW_BITS) + example.row, example, file)
+        self._files_without_row = self._files_without_row + 1 if empty else 0
+        if self._files_without_row == self._files:
+            reasons = ", ".join(f"{reason} {n:,}" for reason, (n, _) in self._skips.items())
             raise InputError(
-                f"{name}: nor has any other file before it a row that can be used ({kinds}), so "
-                "there is nothing to go on with; mend corpus.text, corpus.label or corpus.filters"
+                f"{file}: has no usable row, like all files before it ({reasons}), so there is "
+                "nothing to train on; correct corpus.text, corpus.label or corpus.filters"
             )
 
-    def encode(self, texts: Sequence[RawExample]) -> list[TokenizedRow]:
-        """The rows of some texts; a text without one is counted."""
+    def encode(self, examples: Sequence[RawExample]) -> list[TokenizedRow]:
+        """Return the rows of examples; an example without a row is counted as skipped."""
         rows = []
-        found = self._encoding.encode([text.values for text in texts])
-        for text, encoded in zip(texts, found, strict=True):
-            if encoded.skip:
-                self._in_vain += 1
-                where = f"{text.file}:{text.id % (1 << ROW_BITS)}"
-                self._skip(encoded.skip, where)
-                if self._in_vain == IN_VAIN:
+        encoded = self._pipeline.encode([raw.example for raw in examples])
+        for raw, result in zip(examples, encoded, strict=True):
+            if result.skip:
+                self._texts_without_row += 1
+                place = f"{raw.file}:{raw.example.row}"
+                self._skip(result.skip, place)
+                if self._texts_without_row == MAX_TEXTS_WITHOUT_ROW:
                     raise InputError(
-                        f"{where}: no row is left of this and {IN_VAIN - 1:,} texts before it "
-                        f"({SKIP_DESCRIPTIONS[encoded.skip]}); raise corpus.max_tokens, or mend corpus.text"
+                        f"{place}: no row is left of this text and the "
+                        f"{MAX_TEXTS_WITHOUT_ROW - 1:,} texts before it "
+                        f"({SKIP_DESCRIPTIONS[result.skip]}); raise corpus.max_tokens, or correct "
+                        "corpus.text"
                     )
             else:
-                self._in_vain = 0
-                (cells,) = encoded.rows  # no text is split
-                rows.append(TokenizedRow(text.id, cells, np.size(cells[0])))
+                self._texts_without_row = 0
+                (cells,) = result.rows  # no text is split
+                rows.append(TokenizedRow(raw.id, cells, np.size(cells[0])))
         return rows
 
     def batch(self, rows: Sequence[TokenizedRow], size: int, key: int) -> Batch:
-        """A batch of at most `size` rows, which are padded to the longest and filled up.
+        """Return a batch of at most `size` rows, padded to the longest and filled up to `size`.
 
-        What is random on a row hangs on its id and on `key`.
+        Randomness on a row depends on its id and on `key`.
         """
         columns = columns_of(self._columns, [row.cells for row in rows])
         keys = draw(key, np.array([row.id for row in rows], np.int64)).view(np.int64)
-        found = Rows(columns, np.ones(len(rows), np.float32), keys)
         longest = max((row.length for row in rows), default=1)
-        return collate(found, slice(0, size), size=size, length=longest)
+        batch_rows = Rows(columns, np.ones(len(rows), np.float32), keys)
+        return collate(batch_rows, slice(0, size), size=size, length=longest)
 
-    def _skip(self, why: SkipReason, where: str) -> None:
-        count, first = self._skips.get(why, (0, where))
-        self._skips[why] = (count + 1, first)
-        if self._rows >= JUDGED and why in SKIP_DESCRIPTIONS:
+    def _skip(self, reason: SkipReason, place: str) -> None:
+        count, first = self._skips.get(reason, (0, place))
+        self._skips[reason] = (count + 1, first)
+        if self._rows >= MIN_ROWS_FOR_SHARE and reason in SKIP_DESCRIPTIONS:
             check_share(self._corpus, self._rows, self._skips)
 
     @contextmanager
-    def _open(self, name: str, path: Path | None) -> Iterator[Reader]:
-        """A reader of a file. The copy of a remote one goes when it is closed, also by a crash."""
+    def _open(self, file: str, path: Path | None) -> Iterator[Reader]:
+        """Open a file. The copy of a remote one is removed when it is closed, also by a crash."""
         if path is not None:
-            with opened(self._corpus, path, self._checker.columns, name) as reader:
+            with self._pipeline.open(path, file) as reader:
                 yield reader
             return
-        kind, gzipped = form(Path(name.partition("?")[0]), name, self._corpus.format)
-        with tempfile.NamedTemporaryFile(suffix=kind + ".gz" * gzipped) as copy:
-            self._fetch(name, copy)
-            with opened(self._corpus, Path(copy.name), self._checker.columns, name) as reader:
-                copy.close()  # this removes its name, and leaves what the reader has open
+        suffix, gzipped = detect_format(Path(file.partition("?")[0]), file, self._corpus.format)
+        with tempfile.NamedTemporaryFile(suffix=suffix + ".gz" * gzipped) as copy:
+            self._fetch(file, copy)
+            with self._pipeline.open(Path(copy.name), file) as reader:
+                copy.close()  # removes the name; the reader keeps the file open
                 yield reader
 
     def _fetch(self, url: str, copy: IO[bytes]) -> None:
@@ -157,9 +160,9 @@ class UnpreparedRows:
         store = open_store(folder, attempts=attempts, timeout=timeout)
         size = store.size(name)
         if size is None:
-            raise DatasetError(f"{url}: is not there any more")
-        for start in range(0, size, FETCHED):
-            (data,) = store.read([Range(name, start, min(start + FETCHED, size))])
+            raise DatasetError(f"{url}: does not exist any more")
+        for start in range(0, size, FETCH_BYTES):
+            (data,) = store.read([Range(name, start, min(start + FETCH_BYTES, size))])
             if isinstance(data, DatasetError):
                 raise data
             copy.write(data)

@@ -132,7 +132,7 @@ def test_byte_lengths_of_tokens_add_up_to_the_corpus(level: str, tmp_path: Path)
     (tmp_path / "a.txt").write_text("\n".join(lines))
     fields = (FieldSpec("tokens", "text", "text", append_end=True),)
     settings = settings_in(tmp_path, input="a.txt", level=level, validation=0.5, max_tokens=200)
-    manifest = prepare(settings, fields, lambda line: None)
+    manifest = prepare(settings, fields)
     lengths = manifest.token_byte_lengths("tokenizer")
     rows = [*columns_of(manifest, "train"), *columns_of(manifest, "validation")]
     total = sum(lengths[token] for row in rows for token in row["tokens"])

@@ -43,7 +43,7 @@ def test_decoding_restores_any_text(codec: tuple[TextEncoder, TextDecoder], text
 
 def prepared(folder: Path, **changes: Any) -> Manifest:
     settings = settings_in(folder, **{"input": "*.jsonl", "overflow": "drop", **changes})
-    return prepare(settings, Translation.fields(settings), lambda line: None)
+    return prepare(settings, Translation.fields(settings))
 
 
 def pairs(count: int) -> list[dict[str, Any]]:

@@ -54,12 +54,12 @@ CASES = {
     "cr": (
         GOOD.replace(b"\n", b"\r"),
         {},
-        "a.csv, line 1: a carriage return stands outside quotes; save the file with line ends LF",
+        "a.csv, line 1: has a carriage return outside quotes; save the file with LF or",
     ),
-    "empty file": (b"", {}, "a.csv: is empty; take it out of the input, or fetch it anew"),
-    "only a header": (HEAD, {}, "a.csv: holds no row"),
-    "blank file": (b"\n\n", {}, "a.csv: holds no header"),
-    "utf-16": (GOOD.decode().encode("utf-16"), {}, "a.csv: is UTF-16, which is not read"),
+    "empty file": (b"", {}, "a.csv: is empty; remove it from the input, or download it again"),
+    "only a header": (HEAD, {}, "a.csv: has no rows"),
+    "blank file": (b"\n\n", {}, "a.csv: has no header"),
+    "utf-16": (GOOD.decode().encode("utf-16"), {}, "a.csv: is UTF-16, which is not supported"),
     "wrong column": (
         GOOD.replace(b"text,label", b"txt,label"),
         {},
@@ -128,15 +128,15 @@ CASES = {
     "no match": (GOOD, {"input": "*.jsonl"}, "no file matches this pattern"),
     "a folder": (GOOD, {"input": "."}, "is a folder; name its files"),
     "no such package": (GOOD, {"input": "package://nowhere_x/a.csv"}, "no package nowhere_x"),
-    "no such file inside": (GOOD, {"input": "package://numpy/a.csv"}, "numpy holds no file a.csv"),
+    "no such file inside": (GOOD, {"input": "package://numpy/a.csv"}, "numpy has no file a.csv"),
     "ill-formed package": (GOOD, {"input": "package://a.csv"}, "needs the form package://NAME"),
 }
 
 # name: file name, content, message
 FILES = {
-    "unknown kind": ("a.doc", GOOD, "a.doc: its name does not say what it is; needs .csv"),
-    "not gzip": ("a.csv.gz", GOOD, "a.csv.gz: is not a whole gzip file"),
-    "not parquet": ("a.parquet", GOOD, "a.parquet: is not a whole Parquet file"),
+    "unknown kind": ("a.doc", GOOD, "a.doc: its name does not show its format; needs .csv"),
+    "not gzip": ("a.csv.gz", GOOD, "a.csv.gz: is not a valid gzip file"),
+    "not parquet": ("a.parquet", GOOD, "a.parquet: is not a valid Parquet file"),
     "not json": (
         "a.jsonl",
         b'{"text": "a", "label": 1}\n{"text"\n',
@@ -186,7 +186,7 @@ def test_a_file_that_cannot_be_read_is_named(make, tmp_path: Path, case: str):
 def test_a_truncated_gzip_is_named(make, tmp_path: Path):
     path = write(tmp_path / "a.csv.gz", reviews(2000))
     path.write_bytes(path.read_bytes()[:-2000])
-    with pytest.raises(InputError, match=r"a.csv.gz: is not a whole gzip file"):
+    with pytest.raises(InputError, match=r"a.csv.gz: is not a valid gzip file"):
         make(input="a.csv.gz")
 
 

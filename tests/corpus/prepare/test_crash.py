@@ -61,7 +61,7 @@ def whole(tmp_path_factory) -> dict[str, bytes]:
 
     folder = tmp_path_factory.mktemp("whole")
     write(folder / "reviews.csv", ROWS)
-    return content(prepare(settings_in(folder), FIELDS, lambda line: None).path)
+    return content(prepare(settings_in(folder), FIELDS).path)
 
 
 def test_killed_again_and_again_it_gets_done(tmp_path: Path, whole):

@@ -97,7 +97,7 @@ def make(folder: Path, **changes: Any) -> Manifest:
         "chunk_mb": 0.001,
     }  # fmt: skip
     given = settings_in(folder, **(values | changes))
-    return prepare(given, Images.fields(given), lambda line: None)
+    return prepare(given, Images.fields(given))
 
 
 def rows(manifest: Manifest) -> list[tuple[str, Any, str]]:
@@ -184,10 +184,10 @@ def test_what_is_hidden_in_a_folder_is_no_label_and_no_image(tmp_path: Path):
 def test_a_folder_without_images_is_named(tmp_path: Path):
     (tmp_path / "digits" / "cat").mkdir(parents=True)
     (tmp_path / "digits" / "cat" / "a.txt").touch()
-    with pytest.raises(InputError, match=r"digits/: holds no image; needs a sub-folder for each"):
+    with pytest.raises(InputError, match=r"digits/: contains no images; needs a subfolder for "):
         make(tmp_path, input="digits/", format="images")
     (tmp_path / "digits" / "a.png").write_bytes(png(PIXELS[0]))
-    with pytest.raises(InputError, match=r"digits/: the image a\.png lies in no sub-folder"):
+    with pytest.raises(InputError, match=r"digits/: the image a\.png is not in a subfolder"):
         make(tmp_path, input="digits/", format="images")
     with pytest.raises(InputError, match=r"is a folder; .* or set corpus\.format=images"):
         make(tmp_path, input="digits/")

@@ -31,7 +31,7 @@ def made(tmp_path_factory):
 
     folder = tmp_path_factory.mktemp("made")
     write(folder / "reviews.csv", ROWS)
-    return folder, prepare(settings_in(folder), FIELDS, lambda line: None)
+    return folder, prepare(settings_in(folder), FIELDS)
 
 
 @pytest.mark.parametrize(("workers", "chunk_mb"), [(1, 8.0), (1, 0.003), (2, 0.05), (3, 0.011)])
@@ -51,7 +51,7 @@ def split_texts(tmp_path_factory):
     folder = tmp_path_factory.mktemp("split")
     write(folder / "reviews.csv", ROWS)
     settings = settings_in(folder, max_tokens=20, overflow="split")
-    return prepare(settings, FIELDS, lambda line: None)
+    return prepare(settings, FIELDS)
 
 
 @pytest.mark.parametrize(("workers", "chunk_mb"), [(1, 8.0), (2, 0.003)])

@@ -1,4 +1,4 @@
-"""Sentences of CoNLL and CoNLL-U come once, whole, from any mark on, whatever lies between them."""
+"""Tests of CoNLL and CoNLL-U: sentences and their numbers, reading between marks, errors."""
 
 import gzip
 from itertools import combinations
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.corpus.readers import conll
-from pipeline.corpus.readers.opening import form, open_reader, read
+from pipeline.corpus.readers.opening import detect_format, open_reader, read
 from pipeline.errors import InputError
 
 NAMES = ["words", "pos", "tags"]
@@ -62,29 +62,29 @@ both_formats = pytest.mark.parametrize(
 )
 
 
-def put(path: Path, text: str | bytes) -> Path:
+def write_file(path: Path, text: str | bytes) -> Path:
     data = text if isinstance(text, bytes) else text.encode()
     path.write_bytes(gzip.compress(data) if path.suffix == ".gz" else data)
     return path
 
 
 CHANGES = {
-    "as it is": lambda text: text,
-    "no line end at the end": lambda text: text.rstrip("\n"),
+    "unchanged": lambda text: text,
+    "no newline at the end": lambda text: text.rstrip("\n"),
     "a blank line at the end": lambda text: text + "\n",
     "CRLF": lambda text: text.replace("\n", "\r\n"),
     "several blank lines": lambda text: "\n\n" + text.replace("\n\n", "\n\n\n \n\t\n") + "\n\n",
-    "a mark of the byte order": lambda text: "\ufeff" + text,
+    "a byte order mark": lambda text: "\ufeff" + text,
 }
 
 
 @both_formats
 @pytest.mark.parametrize("change", CHANGES)
 @pytest.mark.parametrize("ending", ["", ".gz"])
-def test_every_sentence_comes_once_with_its_number(
+def test_every_sentence_is_read_once_with_its_number(
     tmp_path: Path, suffix, text, columns, expected, change: str, ending: str
 ):
-    path = put(tmp_path / f"a.{suffix}{ending}", CHANGES[change](text))
+    path = write_file(tmp_path / f"a.{suffix}{ending}", CHANGES[change](text))
     rows = list(read(path, columns, NAMES))
     assert [row.number for row in rows] == list(range(1, len(expected) + 1))
     assert [row.values for row in rows] == expected
@@ -92,42 +92,42 @@ def test_every_sentence_comes_once_with_its_number(
 
 @both_formats
 @pytest.mark.parametrize("name", ["a.txt", "a.txt.gz", "a", "a.csv"])
-def test_a_given_format_counts_whatever_the_name_says(
+def test_explicit_format_overrides_the_file_name(
     tmp_path: Path, suffix, text, columns, expected, name: str
 ):
-    path = put(tmp_path / name, text)
-    assert form(path, name, suffix) == (f".{suffix}", name.endswith(".gz"))
+    path = write_file(tmp_path / name, text)
+    assert detect_format(path, name, suffix) == (f".{suffix}", name.endswith(".gz"))
     assert [row.values for row in read(path, columns, NAMES, suffix)] == expected
 
 
 @both_formats
 @pytest.mark.parametrize("change", CHANGES)
-def test_between_any_two_marks_lie_the_sentences_that_were_there(
+def test_reading_between_any_two_marks_returns_the_same_sentences(
     tmp_path: Path, suffix, text, columns, expected, change: str
 ):
-    path = put(tmp_path / f"a.{suffix}", CHANGES[change]((text + "\n") * 3))
-    with open_reader(path, columns, names=NAMES) as reader:
-        marks, whole = [reader.mark], []
+    path = write_file(tmp_path / f"a.{suffix}", CHANGES[change]((text + "\n") * 3))
+    with open_reader(path, columns, column_names=NAMES) as reader:
+        marks, sentences = [reader.mark], []
         for row in reader:
-            whole.append(row)
+            sentences.append(row)
             marks.append(reader.mark)
         assert reader.position == reader.size
-    assert len(whole) == len(expected) * 3
+    assert len(sentences) == len(expected) * 3
     for first, end in combinations(range(len(marks)), 2):
-        with open_reader(path, columns, names=NAMES) as reader:
+        with open_reader(path, columns, column_names=NAMES) as reader:
             reader.seek(marks[first], marks[end], first + 1)
-            assert list(reader) == whole[first:end]
+            assert list(reader) == sentences[first:end]
             assert reader.mark == marks[end]
 
 
-def test_a_new_document_ends_a_sentence(tmp_path: Path):
-    path = put(tmp_path / "a.conll", "a\n-DOCSTART-\nb\n-DOCSTART- -X- O\n\nc\n")
+def test_document_start_ends_a_sentence(tmp_path: Path):
+    path = write_file(tmp_path / "a.conll", "a\n-DOCSTART-\nb\n-DOCSTART- -X- O\n\nc\n")
     rows = list(read(path, ["words"], ["words"]))
     assert [row.values for row in rows] == [{"words": ["a"]}, {"words": ["b"]}, {"words": ["c"]}]
 
 
-def test_tabs_part_fields_that_hold_blanks_or_nothing(tmp_path: Path):
-    path = put(tmp_path / "a.conll", "New York\tB-LOC\n\t O \n\nA  B-LOC\n")
+def test_tab_separated_fields_may_contain_spaces_or_be_empty(tmp_path: Path):
+    path = write_file(tmp_path / "a.conll", "New York\tB-LOC\n\t O \n\nA  B-LOC\n")
     assert [row.values for row in read(path, ["words", "tags"], ["words", "tags"])] == [
         {"words": ["New York", ""], "tags": ["B-LOC", "O"]},
         {"words": ["A"], "tags": ["B-LOC"]},
@@ -135,46 +135,48 @@ def test_tabs_part_fields_that_hold_blanks_or_nothing(tmp_path: Path):
 
 
 @pytest.mark.parametrize("line", ["b", "b X O O", "b\tO"])
-def test_a_line_of_more_or_fewer_fields_spoils_its_sentence_alone(tmp_path: Path, line: str):
-    path = put(tmp_path / "a.conll", f"a X O\n{line}\nc X O\n\nd X O\n")
+def test_line_with_wrong_field_count_invalidates_only_its_sentence(tmp_path: Path, line: str):
+    path = write_file(tmp_path / "a.conll", f"a X O\n{line}\nc X O\n\nd X O\n")
     rows = list(read(path, ["words"], NAMES))
     assert [row.values for row in rows] == [None, {"words": ["d"]}]
     assert [row.number for row in rows] == [1, 2]
 
 
-def test_a_tree_of_more_or_fewer_fields_is_spoilt_alone(tmp_path: Path):
-    path = put(tmp_path / "a.conllu", "1\ta\n\n" + CONLLU)
+def test_conllu_line_with_wrong_field_count_invalidates_only_its_sentence(tmp_path: Path):
+    path = write_file(tmp_path / "a.conllu", "1\ta\n\n" + CONLLU)
     assert [row.values for row in read(path, TREE_COLUMNS)] == [None, *TREES]
 
 
 @pytest.mark.parametrize("sentences", [3, 1500])
-def test_if_no_sentence_has_the_fields_it_is_said(tmp_path: Path, sentences: int):
-    path = put(tmp_path / "a.conll", "a X O\nb X O\n\n" * sentences)
-    says = r"has no sentence whose lines have 2 fields.* corpus.columns; before line \d+ one has 3;"
-    with pytest.raises(InputError, match=says):
+def test_error_if_no_sentence_has_the_right_field_count(tmp_path: Path, sentences: int):
+    path = write_file(tmp_path / "a.conll", "a X O\nb X O\n\n" * sentences)
+    message = r"no sentence .* lines have 2 fields.* corpus.columns; a line before line \d+ has 3;"
+    with pytest.raises(InputError, match=message):
         list(read(path, ["words"], ["words", "tags"]))
-    path = put(tmp_path / "a.conllu", "a X O\nb X O\n\n" * sentences)
-    with pytest.raises(InputError, match=r"no sentence of CoNLL-U.* 10 fields .* one has 1"):
+    path = write_file(tmp_path / "a.conllu", "a X O\nb X O\n\n" * sentences)
+    with pytest.raises(
+        InputError, match=r"no valid CoNLL-U sentence.* 10 fields .* line \d+ has 1"
+    ):
         list(read(path, ["form"]))
 
 
-def test_from_a_mark_on_that_is_not_asked(tmp_path: Path):
-    path = put(tmp_path / "a.conll", "a\n\nb O\n")
-    with open_reader(path, ["words"], names=["words", "tags"]) as reader:
+def test_field_count_is_not_checked_between_marks(tmp_path: Path):
+    path = write_file(tmp_path / "a.conll", "a\n\nb O\n")
+    with open_reader(path, ["words"], column_names=["words", "tags"]) as reader:
         reader.seek(0, 3, 1)
         assert [row.values for row in reader] == [None]
 
 
-def test_columns_must_be_named(tmp_path: Path):
-    path = put(tmp_path / "a.conll", CONLL)
-    with pytest.raises(InputError, match=r"a\.conll: CoNLL files do not say .*corpus\.columns=\["):
+def test_error_for_missing_or_duplicate_columns(tmp_path: Path):
+    path = write_file(tmp_path / "a.conll", CONLL)
+    with pytest.raises(InputError, match=r"a\.conll: CoNLL files do not name .*corpus\.columns=\["):
         list(read(path, ["words"]))
-    says = r"no column 'tgas' \(did you mean 'tags'\?\); it has .* by corpus\.columns"
-    with pytest.raises(InputError, match=says):
+    message = r"no column 'tgas' \(did you mean 'tags'\?\); it has .* \(from corpus\.columns"
+    with pytest.raises(InputError, match=message):
         list(read(path, ["tgas"], NAMES))
-    with pytest.raises(InputError, match="names 2 columns 'x'; rename them"):
+    with pytest.raises(InputError, match="has 2 columns 'x'; rename them"):
         list(read(path, ["x"], ["x", "x"]))
-    path = put(tmp_path / "a.conllu", CONLLU)
+    path = write_file(tmp_path / "a.conllu", CONLLU)
     with pytest.raises(
         InputError, match=r"no column 'from' \(did you mean 'form'\?\); it has 'id'"
     ):
@@ -182,33 +184,35 @@ def test_columns_must_be_named(tmp_path: Path):
 
 
 def test_bytes_that_are_not_utf8_become_surrogates(tmp_path: Path):
-    path = put(tmp_path / "a.conll", b"caf\xe9 X O\n")
+    path = write_file(tmp_path / "a.conll", b"caf\xe9 X O\n")
     assert [row.values for row in read(path, ["words"], NAMES)] == [{"words": ["caf\udce9"]}]
 
 
 @pytest.mark.parametrize(
-    "data, says",
+    "data, message",
     [
-        (b"", "is empty; take it out of the input, or fetch it anew"),
-        (b"\n\n", "holds no row; take it out of the input"),
-        (b"-DOCSTART- -X- O\n\n", "holds no row; take it out of the input"),
-        (CONLL.encode("utf-16"), "is UTF-16, which is not read; save it as UTF-8"),
+        (b"", "is empty; remove it from the input, or download it again"),
+        (b"\n\n", "has no rows; remove it from the input"),
+        (b"-DOCSTART- -X- O\n\n", "has no rows; remove it from the input"),
+        (CONLL.encode("utf-16"), "is UTF-16, which is not supported; save it as UTF-8"),
     ],
 )
-def test_a_file_without_sentences_is_named(tmp_path: Path, data: bytes, says: str):
-    with pytest.raises(InputError, match=rf"a\.conll: {says}"):
-        list(read(put(tmp_path / "a.conll", data), ["words"], NAMES))
+def test_error_names_a_file_without_sentences(tmp_path: Path, data: bytes, message: str):
+    with pytest.raises(InputError, match=rf"a\.conll: {message}"):
+        list(read(write_file(tmp_path / "a.conll", data), ["words"], NAMES))
 
 
-def test_half_a_gzip_file_is_named(tmp_path: Path):
+def test_error_names_a_truncated_gzip_file(tmp_path: Path):
     path = tmp_path / "a.conll.gz"
     path.write_bytes(gzip.compress(CONLL.encode())[:-20])
-    with pytest.raises(InputError, match=r"a\.conll\.gz: is not whole"):
+    with pytest.raises(InputError, match=r"a\.conll\.gz: is damaged or truncated"):
         list(read(path, ["words"], NAMES))
 
 
-def test_a_sentence_that_never_ends_is_named(tmp_path: Path, monkeypatch):
-    monkeypatch.setattr(conll, "SENTENCE_LIMIT", 100)
-    path = put(tmp_path / "a.conll", "a X O\n" * 101)
-    with pytest.raises(InputError, match="line 101: has no blank line in the 100 lines before it"):
+def test_error_for_a_sentence_that_never_ends(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(conll, "MAX_SENTENCE_TOKENS", 100)
+    path = write_file(tmp_path / "a.conll", "a X O\n" * 101)
+    with pytest.raises(
+        InputError, match="line 101: there is no blank line in the 100 lines before it"
+    ):
         list(read(path, ["words"], NAMES))

@@ -1,4 +1,4 @@
-"""Readers give every row once with its number, from any mark on, and know their inputs."""
+"""Tests of opening files: rows and their numbers, reading between marks, resolving inputs."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ SUFFIXES = ["csv", "tsv", "jsonl", "tar", "parquet"]
 
 
 @pytest.mark.parametrize("suffix", [*SUFFIXES, "csv.gz", "tsv.gz", "jsonl.gz", "tar.gz"])
-def test_every_row_comes_once_with_its_number(tmp_path: Path, suffix: str):
+def test_every_row_is_read_once_with_its_number(tmp_path: Path, suffix: str):
     path = write(tmp_path / f"a.{suffix}", ROWS)
     rows = list(read(path, ["label", "text"]))
     assert [row.number for row in rows] == list(range(1, 251))
@@ -24,13 +24,13 @@ def test_every_row_comes_once_with_its_number(tmp_path: Path, suffix: str):
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_between_two_marks_lie_the_rows_that_were_there(tmp_path: Path, suffix: str):
+def test_reading_between_two_marks_returns_the_same_rows(tmp_path: Path, suffix: str):
     path = write(tmp_path / f"a.{suffix}", ROWS, row_group=50)
     with open_reader(path, ["text"]) as reader:
         marks = [(reader.mark, 1)]
-        whole = []
+        all_rows = []
         for row in reader:
-            whole.append(row)
+            all_rows.append(row)
             if reader.mark is not None:
                 marks.append((reader.mark, row.number + 1))
         assert reader.position == reader.size
@@ -38,15 +38,15 @@ def test_between_two_marks_lie_the_rows_that_were_there(tmp_path: Path, suffix: 
     for (start, first), (stop, end) in [(marks[0], marks[2]), (marks[1], marks[-2])]:
         with open_reader(path, ["text"]) as reader:
             reader.seek(start, stop, first)
-            assert list(reader) == whole[first - 1 : end - 1]
+            assert list(reader) == all_rows[first - 1 : end - 1]
 
 
-def test_a_missing_file_is_named(tmp_path: Path):
+def test_error_names_a_missing_file(tmp_path: Path):
     with pytest.raises(InputError, match=r"a\.csv: cannot be read: No such file or directory"):
         list(read(tmp_path / "a.csv", ["text"]))
 
 
-def test_a_wrong_column_is_named(tmp_path: Path):
+def test_error_names_a_missing_column(tmp_path: Path):
     for suffix in SUFFIXES:
         path = write(tmp_path / f"a.{suffix}", ROWS)
         with pytest.raises(
@@ -55,7 +55,7 @@ def test_a_wrong_column_is_named(tmp_path: Path):
             list(read(path, ["labl"]))
 
 
-def test_json_may_leave_out_a_key_without_value(tmp_path: Path):
+def test_missing_json_key_is_none(tmp_path: Path):
     rows = [{"text": "a"}, {"text": "b", "label": 1}]
     path = write(tmp_path / "a.jsonl", rows)
     assert [row.values for row in read(path, ["text", "label"])] == [
@@ -64,26 +64,26 @@ def test_json_may_leave_out_a_key_without_value(tmp_path: Path):
     ]
 
 
-def test_inputs_come_in_order_and_once(tmp_path: Path):
+def test_inputs_are_in_order_without_duplicates(tmp_path: Path):
     for name in ("b.csv", "a.csv", "sub/c.csv", "d [1].csv"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("text\nx\n")
-    found = locate(["b.csv", "*.csv", str(tmp_path / "a.csv"), "**/c.csv", "d [1].csv"], tmp_path)
-    assert [source.name for source in found] == ["b.csv", "a.csv", "d [1].csv", "sub/c.csv"]
+    sources = locate(["b.csv", "*.csv", str(tmp_path / "a.csv"), "**/c.csv", "d [1].csv"], tmp_path)
+    assert [source.name for source in sources] == ["b.csv", "a.csv", "d [1].csv", "sub/c.csv"]
     (source,) = resolve([str(tmp_path / "a.csv")])
     assert source.path == tmp_path / "a.csv"
 
 
-def test_braces_name_files_in_their_order_and_each_must_be_there(tmp_path: Path):
+def test_braces_expand_in_order_and_every_file_must_exist(tmp_path: Path):
     for name in ("0009.csv", "0010.csv", "b.csv", "{a}.csv"):
         (tmp_path / name).write_text("text\nx\n")
-    found = locate(["{b,00{09..10}}.csv", "{a}.csv"], tmp_path)
-    assert [source.name for source in found] == ["b.csv", "0009.csv", "0010.csv", "{a}.csv"]
+    sources = locate(["{b,00{09..10}}.csv", "{a}.csv"], tmp_path)
+    assert [source.name for source in sources] == ["b.csv", "0009.csv", "0010.csv", "{a}.csv"]
     with pytest.raises(InputError, match=r"0011\.csv: no such file; did you mean"):
         locate(["{0009..0012}.csv"], tmp_path)
 
 
-def test_a_package_is_found_without_importing_it(tmp_path: Path, monkeypatch):
+def test_file_in_a_package_is_found_without_importing_the_package(tmp_path: Path, monkeypatch):
     package = tmp_path / "carrier"
     package.mkdir()
     (package / "__init__.py").write_text("raise RuntimeError")

@@ -1,4 +1,4 @@
-"""Files that lie side by side are read as one file of their columns would be, or refused."""
+"""Tests of parallel files: the same dataset as from one file with all columns, clear errors."""
 
 import gzip
 import lzma
@@ -13,9 +13,10 @@ import pytest
 
 from pipeline import config
 from pipeline.corpus.dataset.manifest import Manifest, check_settings, open_dataset
-from pipeline.corpus.readers import parallel_files
+from pipeline.corpus.readers import materialize
 from pipeline.corpus.readers.inputs import resolve
-from pipeline.corpus.readers.materialize import each_row
+from pipeline.corpus.readers.materialize import open_rows, write_parquet
+from pipeline.corpus.readers.parallel_files import open_parallel_files
 from pipeline.corpus.settings import CorpusSettings
 from pipeline.errors import ConfigError, DatasetError, InputError
 from tests.helpers.files import columns_of, content, reviews, settings_in, write
@@ -23,10 +24,10 @@ from tests.helpers.files import columns_of, content, reviews, settings_in, write
 IDS = {"negative": 0, "positive": 1}
 ROWS = [{"text": " ".join(row["text"].split()), "label": IDS[row["label"]]} for row in reviews(300)]
 TEXTS, LABELS = [row["text"] for row in ROWS], [row["label"] for row in ROWS]
-CODES = {"B": 0x08, "b": 0x09, "h": 0x0B, "i": 0x0C, "f": 0x0D, "d": 0x0E}
+TYPE_CODES = {"B": 0x08, "b": 0x09, "h": 0x0B, "i": 0x0C, "f": 0x0D, "d": 0x0E}
 
 
-def put(path: Path, data: bytes) -> Path:
+def write_file(path: Path, data: bytes) -> Path:
     path.write_bytes(gzip.compress(data) if path.suffix == ".gz" else data)
     return path
 
@@ -36,30 +37,31 @@ def lines(values: list[Any]) -> bytes:
 
 
 def idx(values: list[Any], kind: str = "B") -> bytes:
-    head = struct.pack(">BBBBI", 0, 0, CODES[kind], 1, len(values))
-    return head + struct.pack(f">{len(values)}{kind}", *values)
+    """Return an idx file of numbers; `kind` is their `struct` format."""
+    header = struct.pack(">BBBBI", 0, 0, TYPE_CODES[kind], 1, len(values))
+    return header + struct.pack(f">{len(values)}{kind}", *values)
 
 
 def read(folder: Path, inputs: Any, columns: list[str]) -> list[dict[str, Any] | None]:
     settings = CorpusSettings(input="x", shards="x")
     (source,) = resolve(inputs, folder)
-    with each_row(settings, source, columns) as rows:
+    with open_rows(settings, source, columns) as rows:
         return [row.values for row in rows]
 
 
 def shards(manifest: Manifest) -> dict[str, bytes]:
-    """All that a dataset holds, but what it says of its making."""
+    """Return all files of a dataset except its manifest."""
     return {n: data for n, data in content(manifest.path).items() if n != "dataset.json"}
 
 
-SIDES = {
+FILE_PAIRS = {
     "texts": ("t", lines(TEXTS), "l", lines(LABELS)),
     "gzipped": ("t.en.gz", lines(TEXTS), "l.gz", lines(LABELS)),
     "bytes": ("t.txt", lines(TEXTS), "l-ubyte", idx(LABELS)),
     "gzipped numbers": ("t", lines(TEXTS), "l.gz", idx(LABELS, "i")),
-    "no line end at the end": ("t", lines(TEXTS)[:-1], "l", lines(LABELS)[:-1]),
+    "no newline at the end": ("t", lines(TEXTS)[:-1], "l", lines(LABELS)[:-1]),
     "CRLF": ("t", lines(TEXTS).replace(b"\n", b"\r\n"), "l", idx(LABELS, "h")),
-    "a mark of the byte order": ("t", b"\xef\xbb\xbf" + lines(TEXTS), "l", lines(LABELS)),
+    "a byte order mark": ("t", b"\xef\xbb\xbf" + lines(TEXTS), "l", lines(LABELS)),
 }
 
 
@@ -70,138 +72,143 @@ def as_csv(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
 
     folder = tmp_path_factory.mktemp("csv")
     write(folder / "a.csv", ROWS)
-    return prepare(settings_in(folder), FIELDS, lambda line: None)
+    return prepare(settings_in(folder), FIELDS)
 
 
-@pytest.mark.parametrize("sides", SIDES.values(), ids=SIDES)
-def test_the_dataset_is_that_of_one_file(
-    tmp_path: Path, make: Callable[..., Manifest], as_csv: Manifest, sides: Any
+@pytest.mark.parametrize("file_pair", FILE_PAIRS.values(), ids=FILE_PAIRS)
+def test_dataset_is_the_same_as_from_one_file(
+    tmp_path: Path, make: Callable[..., Manifest], as_csv: Manifest, file_pair: Any
 ):
-    text, texts, label, labels = sides
-    put(tmp_path / text, texts)
-    put(tmp_path / label, labels)
-    made = make(input={"text": text, "label": label})
-    assert shards(made) == shards(as_csv)
-    assert made.names == as_csv.names
-    assert [entry.path for entry in made.inputs] == [text, label]
-    assert [e.bytes for e in made.inputs] == [(tmp_path / p).stat().st_size for p in (text, label)]
+    text, texts, label, labels = file_pair
+    write_file(tmp_path / text, texts)
+    write_file(tmp_path / label, labels)
+    manifest = make(input={"text": text, "label": label})
+    assert shards(manifest) == shards(as_csv)
+    assert manifest.names == as_csv.names
+    assert [entry.path for entry in manifest.inputs] == [text, label]
+    assert [e.bytes for e in manifest.inputs] == [
+        (tmp_path / p).stat().st_size for p in (text, label)
+    ]
 
 
-@pytest.mark.parametrize("kind", CODES)
-def test_numbers_of_every_type(tmp_path: Path, kind: str):
+@pytest.mark.parametrize("kind", TYPE_CODES)
+def test_idx_numbers_of_every_type(tmp_path: Path, kind: str):
     values = [0, 1, 100] + ([-5, 2.5] if kind in "fd" else [-5] if kind != "B" else [255])
-    put(tmp_path / "a", idx(values, kind))
-    found = read(tmp_path, {"x": ["a"]}, ["x"])
-    assert found == [{"x": value} for value in values]
-    assert all(type(row["x"]) is (float if kind in "fd" else int) for row in found if row)
+    write_file(tmp_path / "a", idx(values, kind))
+    rows = read(tmp_path, {"x": ["a"]}, ["x"])
+    assert rows == [{"x": value} for value in values]
+    assert all(type(row["x"]) is (float if kind in "fd" else int) for row in rows if row)
 
 
-def test_several_files_a_side_belong_together_in_their_order(
+def test_several_files_per_column_are_matched_in_order(
     tmp_path: Path, make: Callable[..., Manifest], as_csv: Manifest
 ):
     for number, start in enumerate((0, 70, 200)):
         stop = (70, 200, 300)[number]
-        put(tmp_path / f"t{number}.gz", lines(TEXTS[start:stop]))
-        put(tmp_path / f"l{2 - number}", idx(LABELS[start:stop]))
-    made = make(input={"text": "t*.gz", "label": ["l{2,1}", "l0"]})
-    assert made.splits["train"].rows == as_csv.splits["train"].rows
-    for split in made.splits:
-        assert columns_of(made, split) == columns_of(as_csv, split)
+        write_file(tmp_path / f"t{number}.gz", lines(TEXTS[start:stop]))
+        write_file(tmp_path / f"l{2 - number}", idx(LABELS[start:stop]))
+    manifest = make(input={"text": "t*.gz", "label": ["l{2,1}", "l0"]})
+    assert manifest.splits["train"].rows == as_csv.splits["train"].rows
+    for split in manifest.splits:
+        assert columns_of(manifest, split) == columns_of(as_csv, split)
 
 
-def test_files_side_by_side_are_held_out_whole(tmp_path: Path, make: Callable[..., Manifest]):
+def test_parallel_files_can_be_held_out_for_validation(
+    tmp_path: Path, make: Callable[..., Manifest]
+):
     for name, part in {"a": slice(0, 200), "b": slice(200, 300)}.items():
-        put(tmp_path / f"{name}.txt", lines(TEXTS[part]))
-        put(tmp_path / f"{name}.idx", idx(LABELS[part]))
+        write_file(tmp_path / f"{name}.txt", lines(TEXTS[part]))
+        write_file(tmp_path / f"{name}.idx", idx(LABELS[part]))
     held_out = {"text": "b.txt", "label": "b.idx"}
-    made = make(input={"text": "?.txt", "label": "?.idx"}, validation=held_out)
-    assert {name: split.rows for name, split in made.splits.items()} == {
+    manifest = make(input={"text": "?.txt", "label": "?.idx"}, validation=held_out)
+    assert {name: split.rows for name, split in manifest.splits.items()} == {
         "train": 200, "validation": 100,
     }  # fmt: skip
-    assert [entry.path for entry in made.inputs] == ["a.txt", "a.idx", "b.txt", "b.idx"]
+    assert [entry.path for entry in manifest.inputs] == ["a.txt", "a.idx", "b.txt", "b.idx"]
 
 
-def test_what_a_line_lacks_is_counted_and_nothing_shifts(
+def test_unusable_lines_are_counted_and_rows_stay_aligned(
     tmp_path: Path, make: Callable[..., Manifest]
 ):
     texts = [text.encode() for text in TEXTS]
     texts[3], texts[5], texts[7] = b"", b"caf\xe9", b"a \xe2\x80\xa8 b\x0bc"
     texts[9] = b"a\0b"
-    put(tmp_path / "t", b"\n".join(texts))
-    put(tmp_path / "l", idx(LABELS))
-    found = read(tmp_path, {"text": ["t"], "label": ["l"]}, ["text", "label"])
-    assert [row["label"] for row in found if row] == LABELS
-    assert found[5] == {"text": "caf\udce9", "label": LABELS[5]}
-    made = make(input={"text": "t", "label": "l"})
-    assert [made.report[skip] for skip in ("no_text", "not_utf8", "nul")] == [1, 1, 1]
-    assert sum(split.rows for split in made.splits.values()) == 297
+    write_file(tmp_path / "t", b"\n".join(texts))
+    write_file(tmp_path / "l", idx(LABELS))
+    rows = read(tmp_path, {"text": ["t"], "label": ["l"]}, ["text", "label"])
+    assert [row["label"] for row in rows if row] == LABELS
+    assert rows[5] == {"text": "caf\udce9", "label": LABELS[5]}
+    manifest = make(input={"text": "t", "label": "l"})
+    assert [manifest.report[skip] for skip in ("no_text", "not_utf8", "nul")] == [1, 1, 1]
+    assert sum(split.rows for split in manifest.splits.values()) == 297
 
 
-def test_groups_of_rows_fit_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    put(tmp_path / "t", lines([f"{n:08d}" for n in range(2500)]))
+def test_row_groups_are_limited_in_rows_and_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    write_file(tmp_path / "t", lines([f"{n:08d}" for n in range(2500)]))
     (source,) = resolve({"text": ["t"]}, tmp_path)
     for limit, groups in ((1 << 23, [1024, 1024, 452]), (8000, [1000, 1000, 500])):
-        monkeypatch.setattr(parallel_files, "GROUP_BYTES", limit)
+        monkeypatch.setattr(materialize, "ROW_GROUP_BYTES", limit)
         file = BytesIO()
-        with parallel_files.open_compound({"text": ("t", source.sides["text"].path)}) as table:
-            parallel_files.write(table, file)
-        facts = pq.ParquetFile(file).metadata
-        assert [facts.row_group(g).num_rows for g in range(facts.num_row_groups)] == groups
+        with open_parallel_files({"text": ("t", source.sides["text"].path)}) as table:
+            write_parquet(table, file)
+        metadata = pq.ParquetFile(file).metadata
+        sizes = [metadata.row_group(g).num_rows for g in range(metadata.num_row_groups)]
+        assert sizes == groups
 
 
 IMAGES = struct.pack(">BBBBIII", 0, 0, 8, 3, 2, 2, 3) + bytes(range(12))
-BAD = {
+BAD_FILES = {
     "fewer labels": (
         {"t": lines(TEXTS), "l": idx(LABELS[:-1])},
-        r"t and l: are misaligned: t has 300, l has 299 rows",
+        r"t and l: are misaligned: t has 300 rows, l has 299 rows",
     ),
     "fewer texts": (
         {"t": lines(TEXTS[:9]), "l": lines(LABELS)},
-        r"misaligned: t has 9, l has 300 rows",
+        r"misaligned: t has 9 rows, l has 300 rows",
     ),
-    "cut numbers": (
+    "truncated numbers": (
         {"t": lines(TEXTS), "l": idx(LABELS)[:-5]},
-        r"l: ends after 295 of the 300 rows .*; fetch it anew",
+        r"l: ends after 295 of the 300 rows .*; download it again",
     ),
-    "cut header": ({"t": lines(TEXTS), "l": idx(LABELS)[:6]}, r"l: ends inside its header"),
+    "truncated header": ({"t": lines(TEXTS), "l": idx(LABELS)[:6]}, r"l: ends inside its header"),
     "more numbers": (
         {"t": lines(TEXTS), "l": idx(LABELS) + b"x"},
-        r"l: goes on after the 300 rows",
+        r"l: has data after the 300 rows",
     ),
-    "no number": ({"t": lines(TEXTS), "l": idx([])}, r"l: holds no row"),
+    "no numbers": ({"t": lines(TEXTS), "l": idx([])}, r"l: has no rows"),
     "unknown type": (
         {"t": lines(TEXTS), "l": b"\0\0\x07\x01" + idx(LABELS)[4:]},
-        r"l: begins with the bytes 00 00 07 01, which no idx file does",
+        r"l: begins with the bytes 00 00 07 01, which is neither text nor an idx header",
     ),
-    "no dimension": (
+    "no dimensions": (
         {"t": lines(TEXTS), "l": b"\0\0\x08\x00"},
         r"l: begins with the bytes 00 00 08 00",
     ),
     "two dimensions": (
         {"t": lines(TEXTS), "l": b"\0\0\x08\x02" + bytes(8)},
-        r"l: is an idx file of 2 dimensions",
+        r"l: is an idx file with 2 dimensions",
     ),
     "images of floats": (
         {"t": lines(TEXTS), "l": b"\0\0\x0d\x03" + IMAGES[4:]},
-        r"type 0d; labels have 1, images 3 or 4 and type 08",
+        r"type 0d; labels need 1 dimension, images need 3 or 4 dimensions and type 08",
     ),
-    "images of no pixel": (
+    "images without pixels": (
         {"t": lines(TEXTS), "l": struct.pack(">BBBBIII", 0, 0, 8, 3, 2, 0, 3)},
-        r"says that its images have 0 x 3 bytes",
+        r"its header declares images of 0 x 3 bytes",
     ),
     "huge images": (
         {"t": lines(TEXTS), "l": b"\0\0\x08\x03" + b"\xff" * 12},
-        r"says that its images have 4294967295 x 4294967295 bytes",
+        r"its header declares images of 4294967295 x 4294967295 bytes",
     ),
-    "a zip": ({"t": lines(TEXTS), "l": b"PK\3\4\0\0\0"}, r"l: is zip .*; unpack it"),
-    "xz": ({"t": lines(TEXTS), "l": lzma.compress(lines(LABELS))}, r"l: is xz .*; unpack it"),
-    "gzip by another name": (
+    "a zip": ({"t": lines(TEXTS), "l": b"PK\3\4\0\0\0"}, r"l: is zip .*; decompress it"),
+    "xz": ({"t": lines(TEXTS), "l": lzma.compress(lines(LABELS))}, r"l: is xz .*; decompress it"),
+    "gzip without its suffix": (
         {"t.en": gzip.compress(lines(TEXTS)), "l": lines(LABELS)},
         r"t\.en: is gzip .*; name it t\.en\.gz",
     ),
     "gzip within gzip": (
         {"t.gz": gzip.compress(lines(TEXTS)), "l": lines(LABELS)},
-        r"t\.gz: is gzip .*; unpack it",
+        r"t\.gz: is gzip .*; decompress it",
     ),
     "a table": (
         {"t.csv": b"text\n" + lines(TEXTS), "l": lines(LABELS)},
@@ -211,77 +218,77 @@ BAD = {
         {"t": lines(TEXTS), "l.JSONL.gz": lines(LABELS)},
         r"l\.JSONL\.gz: is a table by its suffix \.jsonl",
     ),
-    "empty": ({"t": lines(TEXTS), "l": b""}, r"l: is empty; take it out"),
+    "empty": ({"t": lines(TEXTS), "l": b""}, r"l: is empty; remove it"),
     "empty, gzipped": ({"t": b"", "l.gz": b""}, r"t: is empty"),
-    "both without rows": ({"t.gz": b"", "l.gz": b""}, r"t\.gz and l\.gz: hold no row"),
+    "both without rows": ({"t.gz": b"", "l.gz": b""}, r"t\.gz and l\.gz: have no rows"),
     "UTF-16": (
         {"t": "a\nb\n".encode("utf-16"), "l": lines([0, 1])},
-        r"t: is UTF-16, which is not read",
+        r"t: is UTF-16, which is not supported",
     ),
     "no column": ({"t": lines(TEXTS)}, r"has no column 'label'; it has 'text'"),
 }
 
 
-@pytest.mark.parametrize("files, says", BAD.values(), ids=BAD)
-def test_what_is_wrong_with_a_side_is_named(
-    tmp_path: Path, make: Callable[..., Manifest], files: dict[str, bytes], says: str
+@pytest.mark.parametrize("files, message", BAD_FILES.values(), ids=BAD_FILES)
+def test_error_describes_a_bad_file(
+    tmp_path: Path, make: Callable[..., Manifest], files: dict[str, bytes], message: str
 ):
     for name, data in files.items():
-        put(tmp_path / name, data)
+        write_file(tmp_path / name, data)
     inputs = dict(zip(("text", "label"), files, strict=False))
-    with pytest.raises(InputError, match=says) as caught:
+    with pytest.raises(InputError, match=message) as caught:
         make(input=inputs)
     assert len(caught.value.lines) == 1
-    with pytest.raises(InputError, match=says):
+    with pytest.raises(InputError, match=message):
         read(tmp_path, {column: [name] for column, name in inputs.items()}, ["text", "label"])
 
 
-def test_half_a_gzip_file_is_named(tmp_path: Path, make: Callable[..., Manifest]):
-    put(tmp_path / "t", lines(TEXTS))
+def test_error_names_a_truncated_gzip_file(tmp_path: Path, make: Callable[..., Manifest]):
+    write_file(tmp_path / "t", lines(TEXTS))
     for data, name in ((idx(LABELS), "l.gz"), (lines(LABELS), "m.gz")):
         (tmp_path / name).write_bytes(gzip.compress(data)[:-12])
-        with pytest.raises(InputError, match=rf"{name}: is not whole"):
+        with pytest.raises(InputError, match=rf"{name}: is damaged or truncated"):
             make(input={"text": "t", "label": name})
 
 
 @pytest.mark.parametrize(
-    "inputs, says",
+    "inputs, message",
     [
         ({"text": ["t", "l"], "label": "l"}, r"text=t l,label=l: .* \(text 2, label 1\)"),
-        ({"text": "t", "label": "memory://l"}, r"memory://l: only files that are here can lie"),
+        ({"text": "t", "label": "memory://l"}, r"memory://l: parallel files must be local"),
         ({"text": "t", "label": "m"}, r"m: no such file"),
         ({"text": "t", "label": "."}, r"is a folder"),
     ],
 )
-def test_what_cannot_lie_side_by_side_is_named(
-    tmp_path: Path, make: Callable[..., Manifest], inputs: Any, says: str
+def test_error_for_files_that_cannot_be_parallel(
+    tmp_path: Path, make: Callable[..., Manifest], inputs: Any, message: str
 ):
-    put(tmp_path / "t", lines(TEXTS))
-    put(tmp_path / "l", lines(LABELS))
-    with pytest.raises(InputError, match=says):
+    write_file(tmp_path / "t", lines(TEXTS))
+    write_file(tmp_path / "l", lines(LABELS))
+    with pytest.raises(InputError, match=message):
         make(input=inputs)
 
 
-@pytest.mark.parametrize("stale", ["t", "l"])
-def test_a_side_that_has_changed_makes_the_shards_stale(
-    tmp_path: Path, make: Callable[..., Manifest], stale: str
+@pytest.mark.parametrize("changed", ["t", "l"])
+def test_changed_file_makes_the_shards_stale(
+    tmp_path: Path, make: Callable[..., Manifest], changed: str
 ):
-    put(tmp_path / "t", lines(TEXTS))
-    put(tmp_path / "l", lines(LABELS))
+    write_file(tmp_path / "t", lines(TEXTS))
+    write_file(tmp_path / "l", lines(LABELS))
     inputs = {"text": "t", "label": "l"}
-    made = make(input=inputs)
+    manifest = make(input=inputs)
     settings = settings_in(tmp_path, input=inputs)
-    check_settings(open_dataset(made.path), settings)
+    check_settings(open_dataset(manifest.path), settings)
     with pytest.raises(DatasetError, match=r"corpus\.input=.* was made with"):
-        check_settings(made, settings_in(tmp_path, input={"text": "t", "label": "t"}))
-    (tmp_path / stale).write_bytes((tmp_path / stale).read_bytes() + b"1\n")
-    with pytest.raises(DatasetError, match=rf"/{stale}: has .* bytes but had .* are stale"):
-        check_settings(made, settings)
-    (tmp_path / stale).unlink()  # training needs no input
-    check_settings(made, settings)
+        check_settings(manifest, settings_in(tmp_path, input={"text": "t", "label": "t"}))
+    (tmp_path / changed).write_bytes((tmp_path / changed).read_bytes() + b"1\n")
+    with pytest.raises(DatasetError, match=rf"/{changed}: has .* bytes but had .* are stale"):
+        check_settings(manifest, settings)
+    (tmp_path / changed).unlink()  # training needs no input
+    check_settings(manifest, settings)
 
 
-def test_the_command_line_names_a_column(tmp_path: Path):
+def test_command_line_overrides_the_files_of_one_column(tmp_path: Path):
     path = tmp_path / "pairs.yaml"
     path.write_text("corpus: {input: {source: a.gz, target: [b.gz, c.gz]}}")
     loaded = config.load(path, ["corpus.input.source=x"])
@@ -291,7 +298,7 @@ def test_the_command_line_names_a_column(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    "override, says",
+    "override, message",
     [
         ("corpus.input={}", "corpus.input={}: needs at least one column"),
         ("corpus.input=[]", "corpus.input=[]: needs a file or a list of files;"),
@@ -300,8 +307,8 @@ def test_the_command_line_names_a_column(tmp_path: Path):
         ("corpus.validation={a: []}", "needs a share between 0 and 1, or a file"),
     ],
 )
-def test_a_wrong_input_is_one_line(override: str, says: str):
+def test_error_for_an_invalid_input_is_one_line(override: str, message: str):
     with pytest.raises(ConfigError) as caught:
         config.load(None, [override])
     (line,) = caught.value.lines
-    assert says in line
+    assert message in line

@@ -1,4 +1,5 @@
-"""WebDataset shards as input: every dialect is read, and none that is cut, damaged or hostile."""
+"""Tests of WebDataset shards: every tar format is read; truncated, damaged and malicious archives
+are rejected."""
 
 import gzip
 import io
@@ -21,11 +22,11 @@ from tests.helpers.files import content, pack, reviews, settings_in, write
 
 ROWS = reviews(300)
 TXT, CLS = FieldSpec("tokens", "txt", "text"), FieldSpec("label", "cls", "label")
-LONG = "of-a-long-name/" * 12  # past what a USTAR header holds
+LONG = "of-a-long-name/" * 12  # longer than a USTAR header allows
 
 
 def members(rows=ROWS, folder=""):
-    """Members .cls, .npy and .txt of each row."""
+    """Yield the members .cls, .npy and .txt of each row."""
     for number, row in enumerate(rows):
         key = f"{folder}{number:06d}"
         yield f"{key}.cls", row["label"].encode()
@@ -33,8 +34,8 @@ def members(rows=ROWS, folder=""):
         yield f"{key}.txt", row["text"].encode()
 
 
-def made_of(folder: Path, name: str, fields=(TXT, CLS), **changes) -> Manifest:
-    return prepare(settings_in(folder, input=name, **changes), fields, lambda line: None)
+def prepare_tar(folder: Path, name: str, fields=(TXT, CLS), **changes) -> Manifest:
+    return prepare(settings_in(folder, input=name, **changes), fields)
 
 
 def texts(path: Path, column: str = "txt") -> list[str]:
@@ -43,7 +44,7 @@ def texts(path: Path, column: str = "txt") -> list[str]:
 
 @pytest.mark.parametrize("folder", ["", "./", "é/", LONG])
 @pytest.mark.parametrize("writer", ["webdataset", "gnu", "ustar", "posix"])
-def test_what_others_write_is_read(tmp_path: Path, writer: str, folder: str):
+def test_archives_of_other_programs_are_read(tmp_path: Path, writer: str, folder: str):
     path = tmp_path / "a.tar"
     if writer == "webdataset":
         with webdataset.TarWriter(str(path)) as shard:
@@ -64,14 +65,15 @@ def test_what_others_write_is_read(tmp_path: Path, writer: str, folder: str):
 
 @pytest.fixture(scope="module")
 def from_csv(tmp_path_factory) -> dict[str, bytes]:
-    """The files of the dataset of ROWS, its manifest excepted."""
+    """Return the files, except the manifest, of a dataset prepared from ROWS as CSV."""
     folder = tmp_path_factory.mktemp("csv")
     write(folder / "a.csv", ROWS)
     fields = (FieldSpec("tokens", "text", "text"), FieldSpec("label", "label", "label"))
-    return shards_of(made_of(folder, "a.csv", fields))
+    return shards_of(prepare_tar(folder, "a.csv", fields))
 
 
 def shards_of(manifest: Manifest) -> dict[str, bytes]:
+    """Return all files of a dataset except its manifest."""
     files = content(manifest.path)
     del files["dataset.json"]
     return files
@@ -79,30 +81,30 @@ def shards_of(manifest: Manifest) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("suffix", ["tar", "tgz"])
 @pytest.mark.parametrize(("workers", "chunk_mb"), [(1, 8.0), (1, 0.00001), (1, 0.013), (2, 0.05)])
-def test_pieces_and_formats_do_not_show_in_the_shards(
+def test_shards_do_not_depend_on_format_or_chunks(
     from_csv, tmp_path: Path, suffix: str, workers: int, chunk_mb: float
 ):
     path = pack(tmp_path / "a.tar", members(), tarfile.PAX_FORMAT)
     if suffix == "tgz":
         (tmp_path / "a.tgz").write_bytes(gzip.compress(path.read_bytes()))
-    manifest = made_of(tmp_path, f"a.{suffix}", workers=workers, chunk_mb=chunk_mb)
+    manifest = prepare_tar(tmp_path, f"a.{suffix}", workers=workers, chunk_mb=chunk_mb)
     assert manifest.report["rows"] == 300
     assert shards_of(manifest) == from_csv
 
 
-def test_texts_need_no_label(tmp_path: Path):
+def test_label_is_optional(tmp_path: Path):
     pack(tmp_path / "a.tar", ((f"{n}.txt", row["text"].encode()) for n, row in enumerate(ROWS)))
-    manifest = made_of(tmp_path, "a.tar", (TXT,))
+    manifest = prepare_tar(tmp_path, "a.tar", (TXT,))
     assert sum(split.rows for split in manifest.splits.values()) == 300
 
 
-def test_a_column_is_an_extension_or_else_a_key(tmp_path: Path):
+def test_column_is_an_extension_or_else_a_json_key(tmp_path: Path):
     pack(
         tmp_path / "a.tar",
         [
-            ("README", b"of no sample"),
-            ("__meta__/a.txt", b"of no sample"),
-            (".hidden.txt", b"of no sample"),
+            ("README", b"not a sample"),
+            ("__meta__/a.txt", b"not a sample"),
+            (".hidden.txt", b"not a sample"),
             ("sub.d/a.json", b'\xef\xbb\xbf{"txt": "from the key", "label": 1}'),
             ("sub.d/a.TXT", b"\xef\xbb\xbffrom the member"),
             ("b.txt", b"caf\xe9"),
@@ -119,47 +121,53 @@ def test_a_column_is_an_extension_or_else_a_key(tmp_path: Path):
     assert texts(tmp_path / "a.tar", "seg.txt") == [None, None, "another extension"]
 
 
-def test_samples_without_a_member_are_counted(tmp_path: Path):
-    more = [("x.txt", b"no label"), ("y.cls", b"positive"), ("z.npy", b""), ("w.txt", b"\xff\xfe")]
-    pack(tmp_path / "a.tar", [*members(), *more])
-    report = made_of(tmp_path, "a.tar").report
+def test_samples_with_a_missing_member_are_counted(tmp_path: Path):
+    incomplete = [
+        ("x.txt", b"no label"),
+        ("y.cls", b"positive"),
+        ("z.npy", b""),
+        ("w.txt", b"\xff\xfe"),
+    ]
+    pack(tmp_path / "a.tar", [*members(), *incomplete])
+    report = prepare_tar(tmp_path, "a.tar").report
     assert {name: report[name] for name in ("rows", "no_text", "no_label", "not_utf8")} == {
         "rows": 304, "no_text": 2, "no_label": 1, "not_utf8": 1
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("cut", range(256, 10240, 256))
-def test_a_cut_archive_never_passes_for_whole(tmp_path: Path, cut: int):
+@pytest.mark.parametrize("size", range(256, 10240, 256))
+def test_truncated_archive_is_always_detected(tmp_path: Path, size: int):
     path = pack(tmp_path / "a.tar", members(ROWS[:2]), tarfile.GNU_FORMAT)
     data = path.read_bytes()
-    whole = len(data.rstrip(b"\0")) // 512 * 512 + 512 + 1024  # with the two blocks at the end
-    path.write_bytes(data[:cut])
-    if cut >= whole:
+    end_blocks = 2 * 512
+    complete = len(data.rstrip(b"\0")) // 512 * 512 + 512 + end_blocks
+    path.write_bytes(data[:size])
+    if size >= complete:
         assert len(texts(path)) == 2
     else:
-        with pytest.raises(InputError, match=rf"a\.tar: ends at byte {cut} .* so it is cut short"):
+        with pytest.raises(InputError, match=rf"a\.tar: ends at byte {size} .* so it is cut short"):
             texts(path)
 
 
-def test_a_flipped_byte_never_loses_a_sample(tmp_path: Path):
-    draw = random.Random(1)
+def test_flipped_bit_never_loses_a_sample(tmp_path: Path):
+    rng = random.Random(1)
     path = pack(tmp_path / "a.tar", members(ROWS[:9]))
     data = path.read_bytes()
-    refusals = []
+    errors = []
     for _ in range(400):
         damaged = bytearray(data)
-        damaged[draw.randrange(len(data))] ^= 1 << draw.randrange(8)
+        damaged[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
         path.write_bytes(damaged)
         try:
             assert len(texts(path)) == 9
         except InputError as error:
-            refusals.append(str(error))
-    assert 100 < len(refusals) < 400
-    assert all(refusal.startswith(str(path)) for refusal in refusals)
+            errors.append(str(error))
+    assert 100 < len(errors) < 400
+    assert all(error.startswith(str(path)) for error in errors)
 
 
 class Payload:
-    """Leaves a file when it is unpickled."""
+    """Creates a file when it is unpickled."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -174,7 +182,7 @@ def link(name: str, kind: bytes, target: str = "") -> tarfile.TarInfo:
     return member
 
 
-def test_a_hostile_archive_runs_nothing_and_leaves_nothing(tmp_path: Path):
+def test_malicious_archive_executes_nothing_and_creates_no_file(tmp_path: Path):
     ran, folder = tmp_path / "ran", tmp_path / "sub"
     folder.mkdir()
     secret = folder / "secret.txt"
@@ -195,20 +203,20 @@ def test_a_hostile_archive_runs_nothing_and_leaves_nothing(tmp_path: Path):
         tar.addfile(link("pipe.txt", tarfile.FIFOTYPE))
         tar.addfile(link("zero.txt", tarfile.CHRTYPE))
     before = {file for file in tmp_path.rglob("*") if "shards" not in file.name}
-    manifest = made_of(tmp_path, "sub/a.tar")
+    manifest = prepare_tar(tmp_path, "sub/a.tar")
     assert {f for f in tmp_path.rglob("*") if manifest.path not in (f, *f.parents)} - before == {
         tmp_path / "shards.lock"
     }
     report = manifest.report
     assert (report["rows"], report["no_text"]) == (300 + 1 + 3 + 4, 3 + 4)
-    assert report["nul"] + report["not_utf8"] == 1, "the pickle is a text, and no good one"
+    assert report["nul"] + report["not_utf8"] == 1, "the pickle is read as text, which is invalid"
     assert texts(path)[301:] == [None] * 7
     with pytest.raises(InputError, match=r"pipe:a\.tar: no such file"):
-        made_of(tmp_path, "pipe:a.tar", shards=str(tmp_path / "other"))
+        prepare_tar(tmp_path, "pipe:a.tar", shards=str(tmp_path / "other"))
 
 
 def block(name: str, kind: bytes = tarfile.REGTYPE, size: bytes = b"00000000000\0") -> bytes:
-    """A header with any size."""
+    """Return a header with any bytes as its size."""
     raw = bytearray(link(name, kind).tobuf(tarfile.USTAR_FORMAT))
     raw[124:136], raw[148:156] = size, b" " * 8
     raw[148:156] = b"%06o\0 " % sum(raw)
@@ -223,34 +231,40 @@ END = bytes(1024)
 GOOD = block("a.txt", size=b"00000000004\0") + b"text".ljust(512, b"\0")
 HOSTILE = {
     "negative size": (block("b.txt", size=b"\xff" * 11 + b"\x00"), "byte 1024: .* is negative"),
-    "circling size": (block("b.txt", size=(-512 & (1 << 96) - 1).to_bytes(12)), "is negative"),
-    "circling link name": (
+    "size that loops back": (
+        block("b.txt", size=(-512 & (1 << 96) - 1).to_bytes(12)),
+        "is negative",
+    ),
+    "link name that loops back": (
         block("b", tarfile.GNUTYPE_LONGLINK, (-512 & (1 << 96) - 1).to_bytes(12)),
         "byte 1024: .* an extended header has -512 bytes",
     ),
-    "boundless size": (
+    "huge size": (
         block("b.txt", size=b"\x80" + b"\xff" * 11),
         "ends at byte 2560 inside the member 'b.txt', which begins at byte 1024",
     ),
-    "boundless PAX size": (pax(b"30 size=99999999999999999999\n") + GOOD, "a wrong length"),
-    "long PAX size": (pax(b"29 size=99999999999999999999\n") + GOOD, "inside the member 'a.txt'"),
+    "PAX record with a wrong length": (
+        pax(b"30 size=99999999999999999999\n") + GOOD,
+        "an invalid length",
+    ),
+    "huge PAX size": (pax(b"29 size=99999999999999999999\n") + GOOD, "inside the member 'a.txt'"),
     "negative PAX size": (pax(b"13 size=-512\n") + GOOD, "is negative"),
-    "PAX size of letters": (pax(b"11 size=ab\n") + GOOD, "byte 2048: .* a size is no number"),
-    "boundless long name": (
+    "PAX size of letters": (pax(b"11 size=ab\n") + GOOD, "byte 2048: .* a size is not a number"),
+    "huge long name": (
         block("b", tarfile.GNUTYPE_LONGNAME, b"77777777777\0"),
         "an extended header has 8589934591 bytes",
     ),
-    "PAX record of no length": (pax(b"0 path=b\n") + GOOD, "a PAX record has a wrong length"),
+    "PAX record of length 0": (pax(b"0 path=b\n") + GOOD, "a PAX record has an invalid length"),
     "global path": (pax(b"10 path=b\n", tarfile.XGLTYPE) + GOOD, "global header sets 'path'"),
     "sparse": (block("b.txt", tarfile.GNUTYPE_SPARSE), "the member 'b.txt' is sparse"),
     "sparse by PAX": (pax(b"22 GNU.sparse.major=1\n") + GOOD, "the member 'a.txt' is sparse"),
-    "no header": (
+    "invalid header": (
         block("b.txt").replace(b"b.txt", b"c.txt"),
-        "byte 1024: is no whole tar: bad checksum",
+        "byte 1024: is not a valid tar archive: bad checksum",
     ),
-    "joined": (END + GOOD, "byte 1024: more follows on the archive's end"),
-    "a member twice": (GOOD, "byte 1024: 'a.txt' is the sample's second member .txt"),
-    "JSON that is none": (
+    "concatenated": (END + GOOD, "byte 1024: more data follows the archive's end"),
+    "a member twice": (GOOD, "byte 1024: 'a.txt' is the sample's second .txt member"),
+    "invalid JSON": (
         block("a.json", size=b"00000000001\0") + b"{".ljust(512, b"\0"),
         "member 'a.json': is not JSON",
     ),
@@ -262,7 +276,7 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("case", HOSTILE)
-def test_a_damaged_or_hostile_archive_is_named(tmp_path: Path, case: str):
+def test_error_names_a_damaged_or_malicious_archive(tmp_path: Path, case: str):
     data, message = HOSTILE[case]
     (tmp_path / "a.tar").write_bytes(GOOD + data + END)
     with pytest.raises(InputError, match=rf"a\.tar, [^\n]*{message}|a\.tar: [^\n]*{message}"):
@@ -279,22 +293,24 @@ def test_a_damaged_or_hostile_archive_is_named(tmp_path: Path, case: str):
         block("folder.txt", tarfile.DIRTYPE, b"00000001000\0"),
     ],
 )
-def test_headers_that_say_nothing_of_a_text_are_passed_over(tmp_path: Path, data: bytes):
+def test_irrelevant_headers_are_ignored(tmp_path: Path, data: bytes):
     (tmp_path / "a.tar").write_bytes(data + GOOD + END)
     assert texts(tmp_path / "a.tar") == ["text"]
 
 
-def test_a_text_too_large_is_named_before_it_is_read(tmp_path: Path, monkeypatch):
-    monkeypatch.setattr(archive, "MEMBER_LIMIT", 600)
+def test_error_for_a_member_that_is_too_large(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(archive, "MAX_MEMBER_BYTES", 600)
     pack(tmp_path / "a.tar", [*members(ROWS[:1]), ("b.txt", b"x" * 601)])
     with pytest.raises(InputError, match=r"byte 3584: the member 'b\.txt' has 601 bytes, more"):
         texts(tmp_path / "a.tar")
-    assert texts(tmp_path / "a.tar", "cls") == [ROWS[0]["label"], None], "no other is limited"
+    assert texts(tmp_path / "a.tar", "cls") == [ROWS[0]["label"], None], (
+        "a large member in another column is not an error"
+    )
 
 
-def test_a_wrong_column_is_named_with_those_that_there_are(tmp_path: Path):
-    more = [("000001.json", b'{"title": 1}')]
-    pack(tmp_path / "a.tar", [*members(ROWS[:1]), *more])
+def test_error_for_a_missing_column_lists_the_available_ones(tmp_path: Path):
+    json_member = [("000001.json", b'{"title": 1}')]
+    pack(tmp_path / "a.tar", [*members(ROWS[:1]), *json_member])
     with pytest.raises(InputError, match=r"no column 'text' \(did you mean 'txt'\?\); it has"):
         texts(tmp_path / "a.tar", "text")
     with pytest.raises(InputError, match="it has 'cls', 'npy', 'txt', 'json', 'title'"):
@@ -302,7 +318,7 @@ def test_a_wrong_column_is_named_with_those_that_there_are(tmp_path: Path):
 
 
 @pytest.mark.parametrize("names", [[], ["README", "sub/"]])
-def test_an_archive_without_samples_is_named(tmp_path: Path, names: list[str]):
+def test_error_names_an_archive_without_samples(tmp_path: Path, names: list[str]):
     pack(tmp_path / "a.tar", ((name, b"") for name in names))
-    with pytest.raises(InputError, match=r"a\.tar: holds no sample, that is no member named KEY\."):
+    with pytest.raises(InputError, match=r"a\.tar: has no samples, as no member is named KEY\."):
         texts(tmp_path / "a.tar")

@@ -1,4 +1,4 @@
-"""Rotations are orthogonal and stay so, and GORU is what its algebra says."""
+"""Rotations are orthogonal, also after training, and GORU follows its equations."""
 
 import pytest
 import torch
@@ -9,18 +9,18 @@ from pipeline.models.settings import ModelSettings
 
 
 @pytest.mark.parametrize("units, capacity", [(2, 0), (64, 0), (256, 0), (7, 2), (100, 4), (64, 64)])
-def test_rotations_make_an_orthogonal_matrix(units: int, capacity: int) -> None:
+def test_rotations_give_an_orthogonal_matrix(units: int, capacity: int) -> None:
     torch.manual_seed(0)
     q = Rotations(units, capacity)()
     assert (q.T @ q - torch.eye(units)).abs().max() < 5e-6
     assert torch.linalg.det(q.double()).item() == pytest.approx(1, abs=1e-5)
 
 
-def test_the_fft_style_reaches_from_each_coordinate_to_each() -> None:
+def test_the_fft_style_connects_all_coordinates() -> None:
     assert (Rotations(32)() != 0).all()
 
 
-def test_a_layer_turns_neighbors_by_turns() -> None:
+def test_layers_rotate_neighbors_in_alternating_pairs() -> None:
     rotations = Rotations(4, 2).double()
     with torch.no_grad():
         rotations.angles.copy_(torch.tensor([0.3, 0.5, 0.7, 0.0]))
@@ -34,8 +34,8 @@ def test_a_layer_turns_neighbors_by_turns() -> None:
 
 
 @pytest.mark.parametrize("capacity", [0, 4])
-def test_training_keeps_it_orthogonal(capacity: int) -> None:
-    """After 1,000 steps of AdamW, as the entries of Q'Q - I."""
+def test_rotations_stay_orthogonal_in_training(capacity: int) -> None:
+    """Check the entries of Q'Q - I after 1,000 steps of AdamW."""
     torch.manual_seed(0)
     cell = Goru(4, ModelSettings(cell="goru", hidden=32, goru_capacity=capacity))
     optimizer = torch.optim.AdamW(cell.parameters(), lr=1e-2)
@@ -52,8 +52,8 @@ def test_training_keeps_it_orthogonal(capacity: int) -> None:
     assert (q.T @ q - torch.eye(32)).abs().max() < 5e-6
 
 
-def test_with_open_gates_and_no_rotation_it_adds_up_its_input() -> None:
-    """r = 1, g = 0, Q = I: h = modReLU(h' + x), which is h' + x + the threshold for x >= 0."""
+def test_with_open_gates_and_no_rotation_states_sum_the_inputs() -> None:
+    """For r = 1, g = 0, Q = I: h = modReLU(h' + x), which is h' + x + 0.001 for x >= 0."""
     layer = Layer(3, ModelSettings(cell="goru", hidden=4, bidirectional=False)).double()
     (cell,) = layer.directions
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Laws of the decoder and the translator, in float64."""
+"""Decoder and translator: equations, decoding, padding and weight sharing, in float64."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ every_cell = pytest.mark.parametrize(
     "cell, units", [("elman", 5), ("lstm", 5), ("gru", 5), ("goru", 8)]
 )
 both_loops = pytest.mark.parametrize("native", [True, False])
-"""Without a compiler both are torch's; tests/kernels then says so."""
+"""Without a compiler both run in torch, and the tests of the kernels report it."""
 both_attentions = pytest.mark.parametrize("attention", ["additive", "dot"])
 
 
@@ -28,14 +28,15 @@ def translator(cell: str = "lstm", units: int = 5, **settings: Any) -> Translato
     model = Translator(ModelSettings(cell=cell, hidden=units, embedding=6, **settings), 13, V)
     for name, parameter in model.named_parameters():
         if "bias" in name:
-            torch.nn.init.normal_(parameter, std=0.3)  # none of them is without effect
+            torch.nn.init.normal_(parameter, std=0.3)  # so that each bias has an effect
     return model.double()
 
 
-def batch(more: int = 0) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Source, lengths, target, lengths, keys; `more` padding than the longest row wants."""
+def batch(padding: int = 0) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Source, lengths, target, lengths, keys; with `padding` steps after the longest row."""
     torch.manual_seed(1)
-    source, target = torch.randint(0, 13, (B, S + more)), torch.randint(0, V, (B, T + more))
+    source = torch.randint(0, 13, (B, S + padding))
+    target = torch.randint(0, V, (B, T + padding))
     return source, torch.tensor(SOURCE), target, torch.tensor(TARGET), torch.arange(B) * 2**40
 
 
@@ -47,65 +48,68 @@ def batch(more: int = 0) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     [{"layers": 1}, {"layers": 3, "skip": "residual"}, {"layer_norm": True, "bridge": False}],
     ids=str,
 )
-def test_training_over_whole_rows_is_decoding_step_by_step(
+def test_scores_of_training_match_decoding_step_by_step(
     cell: str, units: int, native: bool, attention: str, options: dict[str, Any]
 ) -> None:
     model = translator(cell, units, native=native, attention=attention, **options).eval()
     source, lengths, target, _, keys = batch()
     scores = model(source, lengths, target, torch.full((B,), T), keys)  # [T', B, V]
     memory = model.encode(source, lengths, keys)
-    state = memory.initial
+    state = memory.initial_state
     for t, expected in enumerate(scores.log_softmax(-1)):
-        got, state, weights = model.step(target[:, t], state, memory)
-        assert (got - expected).abs().max() < 1e-10
+        log_probs, state, weights = model.step(target[:, t], state, memory)
+        assert (log_probs - expected).abs().max() < 1e-10
         assert (weights.sum(-1) - 1).abs().max() < 1e-12
         assert (weights[1, 1:] == 0).all()
 
 
 @both_attentions
-def test_the_layout_is_that_of_the_equations(attention: str) -> None:
-    """Three Elman layers, residual past the third; a row and a step at a time."""
+def test_scores_match_the_equations(attention: str) -> None:
+    """Three Elman layers, a residual connection around the third; one row and step at a time."""
     model = translator("elman", layers=3, skip="residual", attention=attention)
     source, lengths, target, target_lengths, keys = batch()
     scores = model(source, lengths, target, target_lengths, keys)
     decoder, memory = model.decoder, model.encode(source, lengths, keys)
     cells = [layer.directions[0] for layer in decoder.layers]
-    encoded, ends = model.stack(model.embedding(source.t()), lengths, keys)
+    encoded, final_state = model.stack(model.embedding(source.t()), lengths, keys)
     for b in range(B):
-        summary = torch.cat([ends[-1].h[0, b], ends[-1].h[1, b]])
-        begin = torch.tanh(decoder.bridge.weight @ summary + decoder.bridge.bias)
-        h = list(begin.split(5))
+        summary = torch.cat([final_state[-1].h[0, b], final_state[-1].h[1, b]])
+        initial = torch.tanh(decoder.bridge.weight @ summary + decoder.bridge.bias)
+        h = list(initial.split(5))
         for t in range(TARGET[b]):
 
-            def run(i: int, x: Tensor, h: list[Tensor] = h) -> Tensor:
+            def run_cell(i: int, x: Tensor, h: list[Tensor] = h) -> Tensor:
                 cell = cells[i]
                 h[i] = torch.tanh(cell.input @ x + cell.hidden @ h[i] + cell.bias)
                 return h[i]
 
-            first = run(0, decoder.embedding.weight[target[b, t]])
-            keyed = (encoded[: SOURCE[b], b, None], memory.keys[: SOURCE[b], b, None])
-            context, _ = decoder.attention(first[None, None], *keyed, lengths[b : b + 1])
+            first = run_cell(0, decoder.embedding.weight[target[b, t]])
+            states = encoded[: SOURCE[b], b, None]
+            attention_keys = memory.attention_keys[: SOURCE[b], b, None]
+            context, _ = decoder.attention(
+                first[None, None], states, attention_keys, lengths[b : b + 1]
+            )
             context = context[0, 0]
-            second = run(1, torch.cat([first, context]))
-            third = run(2, torch.cat([second, context])) + second
-            read = decoder.combine.weight @ torch.cat([third, context]) + decoder.combine.bias
-            expected = decoder.project.weight @ torch.tanh(read) + decoder.bias
+            second = run_cell(1, torch.cat([first, context]))
+            third = run_cell(2, torch.cat([second, context])) + second
+            combined = decoder.combine.weight @ torch.cat([third, context]) + decoder.combine.bias
+            expected = decoder.project.weight @ torch.tanh(combined) + decoder.bias
             assert (scores[t, b] - expected).abs().max() < 1e-10
 
 
 @every_cell
-def test_hypotheses_of_a_row_share_its_memory(cell: str, units: int) -> None:
-    """Two a row are what the rows would be, each with the memory for itself."""
+def test_hypotheses_of_a_row_can_share_its_memory(cell: str, units: int) -> None:
+    """Two hypotheses per row give the same result as rows with a copy of the memory each."""
     model = translator(cell, units).eval()
     source, lengths, *_, keys = batch()
     memory = model.encode(source, lengths, keys)
-    each = memory.select(torch.arange(B).repeat(2))
-    tokens, state = torch.arange(2 * B), each.initial
-    shared, after, weights = model.step(tokens, state, memory)
-    apart, same, own = model.step(tokens, state, each)
-    assert (shared - apart).abs().max() < 1e-12
-    assert (weights - own).abs().max() < 1e-12
-    for a, b in zip(after, same, strict=True):
+    copies = memory.select(torch.arange(B).repeat(2))
+    tokens, state = torch.arange(2 * B), copies.initial_state
+    log_probs, new_state, weights = model.step(tokens, state, memory)
+    expected, expected_state, expected_weights = model.step(tokens, state, copies)
+    assert (log_probs - expected).abs().max() < 1e-12
+    assert (weights - expected_weights).abs().max() < 1e-12
+    for a, b in zip(new_state, expected_state, strict=True):
         assert (a.h - b.h).abs().max() < 1e-12
         assert (a.c - b.c).abs().max() < 1e-12
 
@@ -113,38 +117,38 @@ def test_hypotheses_of_a_row_share_its_memory(cell: str, units: int) -> None:
 @both_loops
 @every_cell
 @both_attentions
-@pytest.mark.parametrize("share", [0.0, 0.4])
+@pytest.mark.parametrize("p", [0.0, 0.4])
 def test_scores_and_gradients_do_not_depend_on_padding(
-    cell: str, units: int, native: bool, attention: str, share: float
+    cell: str, units: int, native: bool, attention: str, p: float
 ) -> None:
-    """Neither the source's nor the target's; dropout too: its masks hang on the row."""
+    """Of source or target; with dropout as well, because a mask depends on the row only."""
     drops = ("dropout", "embedding_dropout", "zoneout", "weight_drop")
-    options = {"native": native, "attention": attention} | dict.fromkeys(drops, share)
+    options = {"native": native, "attention": attention} | dict.fromkeys(drops, p)
     model = translator(cell, units, layers=3, skip="highway", **options)
     draw_weight_masks(model, 0, 1)
-    source, lengths, target, target_lengths, keys = whole = batch(more=3)
+    source, lengths, target, target_lengths, keys = inputs = batch(padding=3)
 
-    def outcome(scores: Tensor) -> list[Tensor]:
-        """scores [n, V]"""
+    def with_gradients(scores: Tensor) -> list[Tensor]:
+        """scores [n, V] -> themselves and the gradients of the sum of their squares."""
         return [scores, *torch.autograd.grad(scores.pow(2).sum(), list(model.parameters()))]
 
-    padded = model(*whole)
-    together = torch.cat([padded[:n, b] for b, n in enumerate(TARGET)])
-    alone = torch.cat(
+    padded = model(*inputs)
+    batched = torch.cat([padded[:n, b] for b, n in enumerate(TARGET)])
+    single = torch.cat(
         [
             model(source[i, :s], lengths[i], target[i, :t], target_lengths[i], keys[i])[:, 0]
             for i, s, t in zip([[b] for b in range(B)], SOURCE, TARGET, strict=True)
         ]
     )
-    for a, b in zip(outcome(together), outcome(alone), strict=True):
+    for a, b in zip(with_gradients(batched), with_gradients(single), strict=True):
         assert (a - b).abs().max() < 1e-10
 
 
-def test_scores_of_the_places_wanted_are_those_of_all() -> None:
-    model, rows = translator(), batch(more=2)
-    wanted = valid(rows[3], T + 2)
-    assert (model(*rows, wanted) - model(*rows)[wanted]).abs().max() < 1e-12
-    assert model(*rows, wanted).shape == (sum(TARGET), V)
+def test_score_mask_selects_from_all_scores() -> None:
+    model, rows = translator(), batch(padding=2)
+    score_mask = valid(rows[3], T + 2)
+    assert (model(*rows, score_mask) - model(*rows)[score_mask]).abs().max() < 1e-12
+    assert model(*rows, score_mask).shape == (sum(TARGET), V)
 
 
 @both_attentions
@@ -154,19 +158,19 @@ def test_scores_of_the_places_wanted_are_those_of_all() -> None:
 def test_every_weight_has_one_name_and_a_gradient(
     attention: str, bridge: bool, tie: bool, target: int | None
 ) -> None:
-    """As DistributedDataParallel and safetensors ask."""
+    """As DistributedDataParallel and safetensors require."""
     settings = ModelSettings(attention=attention, bridge=bridge, tie_embeddings=tie)
     model = Translator(settings, V, target)
     weights = model.state_dict()
     assert len({w.data_ptr() for w in weights.values()}) == len(weights)
-    tables = sum(w.shape[0] == V and w.ndim == 2 for w in weights.values())
-    assert tables == 3 - tie - (target is None)
+    vocabulary_matrices = sum(w.shape[0] == V and w.ndim == 2 for w in weights.values())
+    assert vocabulary_matrices == 3 - tie - (target is None)
     model(*(x.clamp(max=V - 1) if x.ndim > 1 else x for x in batch())).square().sum().backward()
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None, name
 
 
-def test_tied_weights_embed_and_score() -> None:
+def test_tied_weights_are_embedding_and_output_layer() -> None:
     decoder = translator(tie_embeddings=True).decoder
     features = torch.eye(6, dtype=torch.float64)
     with torch.no_grad():
@@ -175,38 +179,41 @@ def test_tied_weights_embed_and_score() -> None:
 
 
 @pytest.mark.parametrize("bidirectional", [True, False])
-@pytest.mark.parametrize("deep", [0, 1, 4])
-def test_the_decoder_is_as_deep_as_it_is_told(bidirectional: bool, deep: int) -> None:
-    model = translator(layers=2, decoder_layers=deep, bidirectional=bidirectional)
-    assert len(model.decoder.layers) == (deep or 2)
+@pytest.mark.parametrize("decoder_layers", [0, 1, 4])
+def test_decoder_has_the_configured_number_of_layers(
+    bidirectional: bool, decoder_layers: int
+) -> None:
+    model = translator(layers=2, decoder_layers=decoder_layers, bidirectional=bidirectional)
+    assert len(model.decoder.layers) == (decoder_layers or 2)
     assert model(*batch()).isfinite().all()
 
 
-def test_a_memory_of_images_will_do() -> None:
-    """Any states, lengths and summary."""
+def test_decoder_accepts_a_memory_from_any_encoder() -> None:
+    """For example from images: the decoder only needs states, lengths and a summary."""
     decoder, rows = translator(bidirectional=False).decoder, batch()
     states = torch.randn(9, B, 5, dtype=torch.float64)
-    memory = decoder.remember(states, torch.full((B,), 9), states.mean(0))
+    memory = decoder.build_memory(states, torch.full((B,), 9), states.mean(0))
     assert decoder(*rows[2:], memory).shape == (T, B, 5)
 
 
-def test_a_grid_has_no_decoder() -> None:
-    with pytest.raises(ValueError, match="grid_lstm: no cell of a decoder; those are elman, lstm"):
+def test_grid_lstm_is_rejected() -> None:
+    message = "model.cell=grid_lstm: not supported by the decoder; set one of elman, lstm"
+    with pytest.raises(ValueError, match=message):
         translator("grid_lstm")
 
 
 @every_cell
 @both_attentions
-def test_bf16_is_near_fp32(cell: str, units: int, attention: str) -> None:
+def test_bf16_is_close_to_fp32(cell: str, units: int, attention: str) -> None:
     model, rows = translator(cell, 16, attention=attention, goru_capacity=0).float(), batch()
-    wanted = valid(rows[3], T)
+    score_mask = valid(rows[3], T)
     with torch.autocast("cpu", torch.bfloat16):
-        near = model(*rows, wanted)
+        bf16_scores = model(*rows, score_mask)
         memory = model.encode(rows[0], rows[1], rows[4])
-        log_p, _, weights = model.step(rows[2][:, 0], memory.initial, memory)
-    assert near.dtype == torch.bfloat16
-    assert log_p.dtype == weights.dtype == torch.float32
-    assert (log_p - near[:B].float().log_softmax(-1)).abs().max() < 0.06
-    assert (near - model(*rows, wanted)).abs().max() < 0.06
-    near.float().logsumexp(-1).sum().backward()
+        log_probs, _, weights = model.step(rows[2][:, 0], memory.initial_state, memory)
+    assert bf16_scores.dtype == torch.bfloat16
+    assert log_probs.dtype == weights.dtype == torch.float32
+    assert (log_probs - bf16_scores[:B].float().log_softmax(-1)).abs().max() < 0.06
+    assert (bf16_scores - model(*rows, score_mask)).abs().max() < 0.06
+    bf16_scores.float().logsumexp(-1).sum().backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())

@@ -1,4 +1,4 @@
-"""Laws of the recurrent stack, in float64 against what each row alone gives."""
+"""The recurrent stack does not depend on padding, batching or the loop that runs it."""
 
 from typing import Any
 
@@ -20,15 +20,15 @@ every_cell = pytest.mark.parametrize(
     "cell, units", [("elman", 5), ("lstm", 5), ("gru", 5), ("grid_lstm", 5), ("goru", 8)]
 )
 both_loops = pytest.mark.parametrize("native", [True, False])
-"""Without a compiler both are torch's; tests/kernels then says so."""
+"""Without a compiler both are PyTorch's; tests/kernels then skips with the reason."""
 
 
-def rows(features: int) -> Tensor:
+def make_input(features: int) -> Tensor:
     torch.manual_seed(1)
     return torch.randn(max(LENGTHS), len(LENGTHS), features, dtype=torch.float64)
 
 
-def stack(cell: str, units: int = 5, **settings: Any) -> Stack | GridStack:
+def make_stack(cell: str, units: int = 5, **settings: Any) -> Stack | GridStack:
     torch.manual_seed(0)
     return encoder(6, ModelSettings(cell=cell, hidden=units, **settings)).double()
 
@@ -37,11 +37,11 @@ def stack(cell: str, units: int = 5, **settings: Any) -> Stack | GridStack:
 @every_cell
 @pytest.mark.parametrize("layers", [1, 3])
 @pytest.mark.parametrize("bidirectional", [True, False])
-def test_a_padded_batch_gives_what_each_row_alone_gives(
+def test_a_row_gives_the_same_states_in_a_padded_batch_and_alone(
     cell: str, units: int, layers: int, bidirectional: bool, native: bool
 ) -> None:
-    net = stack(cell, units, layers=layers, bidirectional=bidirectional, native=native)
-    x, lengths = rows(6), torch.tensor(LENGTHS)
+    net = make_stack(cell, units, layers=layers, bidirectional=bidirectional, native=native)
+    x, lengths = make_input(6), torch.tensor(LENGTHS)
     keys = torch.arange(len(LENGTHS))
     batch, _ = net(x, lengths, keys)
     for b, n in enumerate(LENGTHS):
@@ -53,17 +53,19 @@ def test_a_padded_batch_gives_what_each_row_alone_gives(
 @both_loops
 @every_cell
 @pytest.mark.parametrize("priority", [True, False])
-def test_a_carried_state_goes_on_where_the_last_stretch_ended(
+def test_a_row_in_two_segments_gives_the_same_states_as_in_one(
     cell: str, units: int, native: bool, priority: bool
 ) -> None:
-    net = stack(cell, units, layers=3, bidirectional=False, native=native, grid_priority=priority)
-    x, n = rows(6), len(LENGTHS)
+    net = make_stack(
+        cell, units, layers=3, bidirectional=False, native=native, grid_priority=priority
+    )
+    x, n = make_input(6), len(LENGTHS)
     keys = torch.arange(n)
-    whole, end = net(x, torch.full((n,), 9), keys)
+    whole, expected = net(x, torch.full((n,), 9), keys)
     first, state = net(x[:4], torch.full((n,), 4), keys)
-    second, after = net(x[4:], torch.full((n,), 5), keys, state)
+    second, final = net(x[4:], torch.full((n,), 5), keys, state)
     assert (torch.cat([first, second]) - whole).abs().max() < 1e-10
-    for a, b in zip(after, end, strict=True):
+    for a, b in zip(final, expected, strict=True):
         assert (a.h - b.h).abs().max() < 1e-10
         assert (a.c - b.c).abs().max() < 1e-10
 
@@ -83,15 +85,15 @@ def test_a_carried_state_goes_on_where_the_last_stretch_ended(
 def test_both_loops_give_the_same_states_and_gradients(
     cell: str, units: int, options: dict[str, Any]
 ) -> None:
-    x, lengths = rows(6), torch.tensor(LENGTHS)
+    x, lengths = make_input(6), torch.tensor(LENGTHS)
 
-    def outcome(native: bool) -> list[Tensor]:
-        net = stack(cell, units, layers=2, native=native, **options)
+    def states_and_gradients(native: bool) -> list[Tensor]:
+        net = make_stack(cell, units, layers=2, native=native, **options)
         draw_weight_masks(net, 1, 2)
         y, _ = net(x, lengths, lengths)
         return [y, *torch.autograd.grad(y.square().sum(), list(net.parameters()))]
 
-    for a, b in zip(outcome(True), outcome(False), strict=True):
+    for a, b in zip(states_and_gradients(True), states_and_gradients(False), strict=True):
         assert (a - b).abs().max() < 1e-10
 
 
@@ -102,7 +104,7 @@ def test_both_loops_give_the_same_states_and_gradients(
 def test_scores_and_gradients_do_not_depend_on_padding(
     cell: str, units: int, pooling: str, dropout: float, native: bool
 ) -> None:
-    """Dropout too: its masks hang on the row."""
+    """Nor do dropout masks, which depend on the row's key."""
     torch.manual_seed(0)
     settings = ModelSettings(
         cell=cell,
@@ -133,28 +135,30 @@ def test_scores_and_gradients_do_not_depend_on_padding(
 
 
 @both_loops
-@pytest.mark.parametrize("cell, own_class", [("lstm", nn.LSTM), ("gru", nn.GRU), ("elman", nn.RNN)])
-def test_the_stack_is_torchs_own_on_rows_of_one_length(
-    cell: str, own_class: type[nn.RNNBase], native: bool
+@pytest.mark.parametrize(
+    "cell, torch_class", [("lstm", nn.LSTM), ("gru", nn.GRU), ("elman", nn.RNN)]
+)
+def test_rows_of_equal_length_give_the_states_of_the_torch_layer(
+    cell: str, torch_class: type[nn.RNNBase], native: bool
 ) -> None:
-    net = stack(cell, native=native, layers=2)
-    own = own_class(6, 5, num_layers=2, bidirectional=True).double()
+    net = make_stack(cell, native=native, layers=2)
+    torch_net = torch_class(6, 5, num_layers=2, bidirectional=True).double()
     with torch.no_grad():
         for number, layer in enumerate(net.layers):
             for direction, suffix in zip(layer.directions, ("", "_reverse"), strict=True):
-                params = direction.params()
+                weights = direction.torch_weights()
                 names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-                for name, value in zip(names, params, strict=True):
-                    getattr(own, f"{name}_l{number}{suffix}").copy_(value)
-    x = rows(6)
+                for name, value in zip(names, weights, strict=True):
+                    getattr(torch_net, f"{name}_l{number}{suffix}").copy_(value)
+    x = make_input(6)
     lengths = torch.full((x.shape[1],), x.shape[0])
-    assert (net(x, lengths, lengths)[0] - own(x)[0]).abs().max() < 1e-12
+    assert (net(x, lengths, lengths)[0] - torch_net(x)[0]).abs().max() < 1e-12
 
 
-def test_the_reversal_is_its_own_inverse_and_its_gradient_is_right() -> None:
+def test_the_reversal_is_its_own_inverse_and_has_correct_gradients() -> None:
     index = reversal(torch.tensor(LENGTHS), max(LENGTHS))
     assert torch.equal(index[index], torch.arange(len(index)))
-    x = rows(2).requires_grad_()
+    x = make_input(2).requires_grad_()
     assert torch.autograd.gradcheck(lambda x: Permute.apply(x, index), x)
     reversed_row = Permute.apply(x, index)[:, 0]
     assert torch.equal(reversed_row[:7], x[:7, 0].flip(0))
@@ -163,19 +167,19 @@ def test_the_reversal_is_its_own_inverse_and_its_gradient_is_right() -> None:
 
 @pytest.mark.parametrize("cell, gates", [("elman", 1), ("lstm", 4), ("gru", 3)])
 def test_initial_recurrent_weights_are_orthogonal(cell: str, gates: int) -> None:
-    for direction in stack(cell, 8).layers[0].directions:
+    for direction in make_stack(cell, 8).layers[0].directions:
         for gate in direction.recurrent().split(8):
             assert (gate @ gate.T - torch.eye(8)).abs().max() < 1e-5
         assert len(direction.recurrent()) == 8 * gates
 
 
-def test_the_forget_gate_is_open_at_first() -> None:
-    for direction in stack("lstm", 8, forget_bias=1.5).layers[0].directions:
+def test_the_forget_gates_bias_is_initialized_to_the_setting() -> None:
+    for direction in make_stack("lstm", 8, forget_bias=1.5).layers[0].directions:
         assert direction.bias.tolist() == [0.0] * 8 + [1.5] * 8 + [0.0] * 16
 
 
-def test_an_irnn_begins_as_the_identity() -> None:
-    net = stack("elman", 4, activation="relu", recurrent_init="identity", layers=1)
+def test_an_irnn_is_initialized_to_the_identity() -> None:
+    net = make_stack("elman", 4, activation="relu", recurrent_init="identity", layers=1)
     x = torch.zeros(3, 1, 6, dtype=torch.float64)
     x[0] = 1
     y = net(x, torch.tensor([3]), torch.tensor([0]))[0][:, 0, :4]
@@ -184,8 +188,8 @@ def test_an_irnn_begins_as_the_identity() -> None:
     assert y[0].max() > 0
 
 
-def test_torchs_loop_has_no_memory_of_a_row_that_is_shorter() -> None:
-    net, x = stack("lstm", native=False, bidirectional=False, layers=1), rows(6)
+def test_the_torch_loop_returns_nan_as_the_memory_of_shorter_rows() -> None:
+    net, x = make_stack("lstm", native=False, bidirectional=False, layers=1), make_input(6)
     _, (state,) = net(x, torch.tensor(LENGTHS), torch.tensor(LENGTHS))
     assert state.c[0].isnan().all(-1).tolist() == [n < 9 for n in LENGTHS]
     assert state.h.isfinite().all()
@@ -193,8 +197,8 @@ def test_torchs_loop_has_no_memory_of_a_row_that_is_shorter() -> None:
 
 @pytest.mark.skipif(library().loaded is None, reason=library().reason)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_the_memory_of_shorter_rows_is_kept_where_a_state_is_carried(dtype: torch.dtype) -> None:
-    net, x = stack("lstm", layers=1).to(dtype), rows(6).to(dtype)
+def test_with_an_initial_state_the_memory_of_shorter_rows_is_finite(dtype: torch.dtype) -> None:
+    net, x = make_stack("lstm", layers=1).to(dtype), make_input(6).to(dtype)
     zero = torch.zeros(2, len(LENGTHS), 5, dtype=dtype)
     _, (state,) = net(x, torch.tensor(LENGTHS), torch.tensor(LENGTHS), [LayerState(zero, zero)])
     assert state.c.isfinite().all()
@@ -203,10 +207,10 @@ def test_the_memory_of_shorter_rows_is_kept_where_a_state_is_carried(dtype: torc
 
 @pytest.mark.parametrize("cell", ["lstm", "gru", "grid_lstm", "elman"])
 def test_both_loops_agree_in_bf16(cell: str) -> None:
-    x, lengths = rows(6).float(), torch.tensor(LENGTHS)
+    x, lengths = make_input(6).float(), torch.tensor(LENGTHS)
 
     def states(native: bool) -> Tensor:
-        net = stack(cell, 16, layers=2, native=native).float()
+        net = make_stack(cell, 16, layers=2, native=native).float()
         with torch.autocast("cpu", torch.bfloat16):
             return net(x, lengths, lengths)[0].float()
 

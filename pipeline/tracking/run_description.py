@@ -1,0 +1,129 @@
+"""`mlflow.json`: everything that MLflow stores about a run besides metric points and artifacts."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import time
+import uuid
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pipeline.errors import RunError
+from pipeline.storage.atomic import write_file
+from pipeline.storage.base import is_url
+
+if TYPE_CHECKING:
+    from pipeline.corpus.dataset.manifest import Manifest
+
+EndStatus = Literal["FINISHED", "FAILED", "KILLED"]
+
+MAX_PARAM_CHARS = 6000
+"""MLflow's limit on the length of a param's value."""
+
+
+@dataclass
+class RunDescription:
+    """A run's identity, params, tags, dataset and status, stored as `mlflow.json`."""
+
+    key: str
+    """Random key that identifies the run on every MLflow server."""
+    uri: str
+    """Tracking URI of the last start, without the password."""
+    experiment: str
+    name: str
+    params: dict[str, str]
+    tags: dict[str, str]
+    dataset: dict[str, str]
+    """Fields of `mlflow.entities.Dataset`: name, digest, source_type, source, profile."""
+    started: float
+    """Unix seconds of the run's first start."""
+    status: EndStatus | Literal["RUNNING"] = "RUNNING"
+    ended: float = 0.0
+    """Unix seconds."""
+    run_id: str = ""
+    """MLflow's id of the run, for people and programs that look it up on the server."""
+
+    @classmethod
+    def create(
+        cls,
+        folder: Path,
+        uri: str,
+        experiment: str,
+        name: str,
+        params: Mapping[str, Any],
+        facts: Mapping[str, Any],
+        manifest: Manifest,
+    ) -> RunDescription:
+        """Describe a run that starts or resumes in `folder`; a resumed run keeps key and start.
+
+        Raises RunError if an existing `mlflow.json` cannot be read.
+        """
+        previous = cls.read(folder)
+        return cls(
+            key=previous.key if previous else uuid.uuid4().hex,
+            uri=without_password(uri),
+            experiment=experiment,
+            name=name,
+            params=to_mlflow_params(params),
+            tags={f"headrace.{fact}": str(value) for fact, value in facts.items()}
+            | {"mlflow.source.name": sys.argv[0], "mlflow.source.type": "LOCAL"},
+            dataset=_describe_dataset(manifest),
+            started=previous.started if previous else time.time(),
+        )
+
+    @classmethod
+    def read(cls, folder: Path) -> RunDescription | None:
+        """Read a run folder's description, or return None if the run was never tracked.
+
+        Raises RunError if the file cannot be read.
+        """
+        path = folder / "mlflow.json"
+        try:
+            return cls(**json.loads(path.read_text(encoding="utf-8")))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, TypeError) as error:
+            raise RunError(
+                f"{path}: cannot be read ({error}), so the run cannot be found in MLflow; "
+                f"delete the file to start a new MLflow run"
+            ) from None
+
+    def write(self, folder: Path) -> None:
+        write_file(folder / "mlflow.json", json.dumps(asdict(self), indent=1, ensure_ascii=False))
+
+
+def to_mlflow_params(params: Mapping[str, Any]) -> dict[str, str]:
+    """Convert config values to text, lists and mappings to JSON.
+
+    Texts are truncated to MLflow's limit, and the password is removed from `track.uri`.
+    """
+    texts = {key: _to_text(value) for key, value in params.items()}
+    if "track.uri" in texts:
+        texts["track.uri"] = without_password(texts["track.uri"])
+    return {key: text[:MAX_PARAM_CHARS] for key, text in texts.items()}
+
+
+def without_password(text: str) -> str:
+    """Remove user names and passwords from a URI, or from all URIs in a text."""
+    return re.sub(r"(://)[^/\s]+@", r"\1", text)
+
+
+def _to_text(value: Any) -> str:
+    is_json = isinstance(value, (list, dict))
+    return json.dumps(value, ensure_ascii=False) if is_json else str(value)
+
+
+def _describe_dataset(manifest: Manifest) -> dict[str, str]:
+    location, train = manifest.location, manifest.splits.get("train")
+    remote = is_url(location)
+    return {
+        "name": location.rstrip("/").rsplit("/", 1)[-1],
+        "digest": manifest.fingerprint[:16],
+        "source_type": "remote" if remote else "local",
+        "source": json.dumps({"uri": location if remote else str(manifest.path.absolute())}),
+        "profile": json.dumps({"rows": train.rows, "tokens": train.tokens} if train else {}),
+    }

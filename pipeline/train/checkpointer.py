@@ -1,0 +1,200 @@
+"""Resume: which checkpoint a run resumes from, what is restored, and what is saved."""
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.config import Config, dump, load_run_config
+from pipeline.corpus.dataset.manifest import Manifest, read_manifest
+from pipeline.errors import RunError
+from pipeline.run import checkpoint
+from pipeline.run.checkpoint import Checkpoint, TrainingState
+from pipeline.run.folder import RunFolder
+from pipeline.runtime.process_group import World
+from pipeline.settings import changed_keys
+from pipeline.stream.resumable import ResumableStream
+
+logger = logging.getLogger(__name__)
+
+MODEL, OPTIMIZER, STREAM = "model/", "optimizer/", "stream/"
+"""Prefixes of the tensors in training.safetensors."""
+
+
+class Resumable(Protocol):
+    """The components that a checkpoint restores; the trainer has them."""
+
+    model: nn.Module
+    ema: nn.Module | None
+    optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+    stream: ResumableStream
+    state: TrainingState
+
+
+class Checkpointer:
+    """Saves and restores the components of a run.
+
+    Data-parallel replicas are identical and dropout is keyed by row, so rank 0 alone writes, and
+    there is no state of random generators to keep.
+    """
+
+    def __init__(
+        self, folder: RunFolder, world: World, must_match: Mapping[str, Any], keep: int
+    ) -> None:
+        """`must_match` are the values that must be equal for a run to resume."""
+        self.folder, self.saved_step = folder, 0
+        self._world, self._must_match, self._keep = world, dict(must_match), keep
+
+    def read_state(self, path: Path) -> TrainingState:
+        """Return a checkpoint's counters. Raises RunError if the run cannot resume from it.
+
+        A run that branches off starts without a best checkpoint: that one stays where it is.
+        """
+        state, _ = checkpoint.read_state(path, self._must_match)
+        if not self.folder.owns(path):
+            state.best, state.best_step, state.stale = None, 0, 0
+        return state
+
+    def restore(self, path: Path, run: Resumable) -> None:
+        """Load a checkpoint into the components of a run. Every tensor must be used."""
+        run.state = self.read_state(path)
+        _, components = checkpoint.read_state(path, self._must_match)
+        training = checkpoint.read_training(path)
+        groups = {prefix: _take(training, prefix) for prefix in (MODEL, OPTIMIZER, STREAM)}
+        if training:
+            raise RunError(f"{path}: has tensors that no component uses: {sorted(training)}")
+        load_weights(path, run.model if run.ema is None else run.ema)
+        if run.ema is not None:
+            _load(path, run.model, groups[MODEL])
+        try:
+            _load_optimizer(run.optimizer, groups[OPTIMIZER])
+        except (RuntimeError, ValueError, KeyError) as error:
+            raise RunError(f"{path}: the optimizer's state does not fit: {error}") from None
+        run.scaler.load_state_dict(components["scaler"])
+        run.stream.load_state_dict({**components["stream"], "tensors": groups[STREAM]})
+        self.saved_step = run.state.step if self.folder.owns(path) else 0
+
+    def save(self, run: Resumable) -> None:
+        """Write a checkpoint of the run's current step. Every rank must call it."""
+        state = run.stream.merge_states(self._world.gather(run.stream.state_dict()))
+        tensors: dict[str, Tensor] = state.pop("tensors")
+        if self._world.first:
+            own_weights = {} if run.ema is None else run.model.state_dict()
+            content = Checkpoint(
+                weights=(run.model if run.ema is None else run.ema).state_dict(),
+                training={
+                    **_with_prefix(MODEL, own_weights),
+                    **_with_prefix(OPTIMIZER, _optimizer_tensors(run.optimizer)),
+                    **_with_prefix(STREAM, tensors),
+                },
+                state=run.state,
+                components={"stream": state, "scaler": run.scaler.state_dict()},
+                must_match=self._must_match,
+            )
+            checkpoint.write(self.folder.checkpoints, content, self._keep)
+        self.saved_step = run.state.step
+
+
+def begin_run(
+    folder: RunFolder,
+    config: Config,
+    manifest: Manifest,
+    tokenizers: Mapping[str, bytes],
+    resume: str,
+) -> Path | None:
+    """Choose the checkpoint that `resume` (`train.resume`) asks for, and write the run's files.
+
+    Returns None to start at step 0. Raises RunError, and writes nothing, if the checkpoint belongs
+    to a run with another dataset or other settings; each difference is named. Rank 0 calls it.
+    """
+    path = _find_checkpoint(folder, resume)
+    if path is not None:
+        _check_compatible(RunFolder(path.parents[1]), config, manifest)
+        if folder.owns(path):
+            checkpoint.update_links(path)
+    folder.write_files(dump(config), manifest.to_text(), tokenizers)
+    return path
+
+
+def load_weights(path: Path, model: nn.Module) -> None:
+    """Load a checkpoint's weights. Raises RunError unless they are exactly the model's."""
+    _load(path, model, checkpoint.read_weights(path))
+
+
+def _find_checkpoint(folder: RunFolder, resume: str) -> Path | None:
+    path, damaged = checkpoint.newest(folder.checkpoints)
+    for line in damaged:
+        logger.warning("%s; resuming from %s", line, path)
+    if resume == "auto":
+        return path
+    if resume == "never":
+        if path is None:
+            return None
+        raise RunError(
+            f"train.resume=never: {folder.path} holds {path.name}, which a new run would mix "
+            f"with; remove the folder, or set another run.dir"
+        )
+    chosen = Path(resume).resolve()
+    if reason := checkpoint.damage(chosen):
+        raise RunError(f"train.resume={resume}: not a complete checkpoint: {reason}")
+    if path is not None and path.resolve() != chosen:
+        raise RunError(
+            f"train.resume={resume}: {folder.path} holds {path.name}, which would be overwritten; "
+            f"set train.resume=auto to resume from it, or set another run.dir to branch off"
+        )
+    return chosen
+
+
+def _check_compatible(previous: RunFolder, config: Config, manifest: Manifest) -> None:
+    """Raise RunError, a line for each difference, unless a run may resume from a previous one."""
+    lines = [
+        f"{key}={new!r}: the run in {previous.path} has {old!r} and would not continue as it "
+        f"began; set it back, or start a new run in another run.dir"
+        for key, (old, new) in changed_keys(load_run_config(previous.config), config).items()
+    ]
+    if read_manifest(previous.dataset).fingerprint != manifest.fingerprint:
+        lines.append(
+            f"{manifest.location}: not the dataset that the run in {previous.path} began with, and "
+            f"its token ids may mean other words; restore that dataset, or start a new run in "
+            f"another run.dir"
+        )
+    if lines:
+        raise RunError(lines)
+
+
+def _load(path: Path, model: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        raise RunError(f"{path}: cannot be loaded: {' '.join(str(error).split())}") from None
+
+
+def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Return the optimizer's tensors by `parameter number/name`; its settings are the config's."""
+    return {
+        f"{number}/{name}": value
+        for number, moments in optimizer.state_dict()["state"].items()
+        for name, value in moments.items()
+    }
+
+
+def _load_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    moments: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        number, _, name = key.partition("/")
+        moments.setdefault(int(number), {})[name] = value
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
+
+
+def _with_prefix(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {prefix + name: tensor for name, tensor in tensors.items()}
+
+
+def _take(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Remove the tensors whose names have a prefix and return them without it."""
+    names = [name for name in tensors if name.startswith(prefix)]
+    return {name.removeprefix(prefix): tensors.pop(name) for name in names}

@@ -1,0 +1,108 @@
+"""The datasets of a run: prepared if they are missing, opened, and streamed to each rank."""
+
+import logging
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pipeline import tasks
+from pipeline.config import Config
+from pipeline.corpus.dataset.manifest import Manifest, check_settings, open_dataset
+from pipeline.errors import InputError
+from pipeline.runtime.process_group import RankInfo, World
+from pipeline.storage.base import is_url
+from pipeline.stream.bptt import open_bptt
+from pipeline.stream.opening import open_loader
+from pipeline.stream.resumable import ResumableStream, Updates
+from pipeline.train import pretrained
+
+logger = logging.getLogger(__name__)
+
+Dataset = tuple[Manifest, dict[str, bytes]]
+"""A manifest, and the contents of the tokenizer files by vocabulary."""
+
+
+def open_or_prepare(config: Config, rank: RankInfo) -> Dataset:
+    """Return the dataset that the config names; prepare it if it does not exist yet.
+
+    The first rank of each node prepares. The others wait before they join a process group, whose
+    timeouts therefore cannot expire.
+    """
+    if config.stream.unprepared_rows:
+        return _describe_unprepared(config)
+    location = config.corpus.shards
+    if not is_url(location) and not _is_prepared(location):
+        _prepare(config, rank)
+    manifest = open_dataset(location, whole=config.stream.on_corrupt == "stop")
+    check_settings(manifest, config.corpus)
+    return manifest, {n: manifest.store.read_file(f"{n}.json") for n in manifest.tokenizers}
+
+
+def open_streams(
+    config: Config, manifest: Manifest, mixed: Sequence[Manifest], world: World
+) -> tuple[ResumableStream, Updates]:
+    """Return the streams that this rank trains on and evaluates on."""
+    stream, seed = config.stream, config.train.seed
+    place: dict[str, Any] = {"rank": world.rank, "world": world.size}
+    if stream.unprepared_rows:
+        from pipeline.stream.unprepared.loader import open_unprepared
+
+        return open_unprepared(manifest, config.corpus, stream, seed, **place)
+    if tasks.get(config.task.name).stateful:
+        reverse = config.model.reversed_directions
+        training = open_bptt(manifest, stream, seed, reverse=reverse, **place)
+        validation = open_bptt(manifest, stream, seed, split="validation", reverse=reverse, **place)
+        return training, validation
+    return (
+        open_loader(manifest, stream, seed, mixed=mixed, **place),
+        open_loader(manifest, stream, seed, split="validation", mixed=mixed, **place),
+    )
+
+
+def describe_size(manifest: Manifest, stream: ResumableStream) -> str:
+    """Return the size of the training data, for a person."""
+    if not manifest.splits:
+        shards, rows = len(manifest.inputs), stream.rows_before(1)
+        return f"{shards:,} unprepared shards, {rows:,} rows per epoch"
+    train, validation = manifest.splits["train"], manifest.splits["validation"]
+    return f"{train.rows:,} rows of {train.tokens:,} tokens, {validation.rows:,} rows held out"
+
+
+def _describe_unprepared(config: Config) -> Dataset:
+    try:
+        from pipeline.stream.unprepared.loader import unprepared_manifest
+    except ModuleNotFoundError as error:
+        raise InputError(
+            f"stream.unprepared_rows={config.stream.unprepared_rows}: tokenizing needs "
+            f"{error.name}; pip install headrace[prepare], or train on a prepared dataset"
+        ) from None
+    logger.info(
+        "stream.unprepared_rows: shuffling is approximate and a stopped run resumes by "
+        "whole shards, so its result differs from an uninterrupted run's; duplicates are kept. "
+        "launch/prepare.py makes a dataset that is shuffled and resumed exactly, and read faster"
+    )
+    return unprepared_manifest(config.corpus, tasks.get(config.task.name).fields(config.corpus))
+
+
+def _prepare(config: Config, rank: RankInfo) -> None:
+    """Prepare the dataset on the node's first rank; wait for it on the others."""
+    location = config.corpus.shards
+    if config.model.init_from:
+        pretrained.check_run(config)
+        pretrained.check_tokenizer(config)
+    if rank.local_rank == 0:
+        try:
+            from pipeline.corpus.prepare.prepare import prepare
+        except ModuleNotFoundError as error:
+            raise InputError(
+                f"corpus.shards={location}: do not exist yet, and preparing them needs "
+                f"{error.name}; pip install headrace[prepare], or copy the shards here"
+            ) from None
+        prepare(config.corpus, tasks.get(config.task.name).fields(config.corpus))
+    while not _is_prepared(location):
+        time.sleep(0.2)
+
+
+def _is_prepared(location: str) -> bool:
+    return Path(location, "dataset.json").exists()
