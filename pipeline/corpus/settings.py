@@ -67,7 +67,9 @@ class CorpusSettings(Section):
         "translation, captioning: column of the target text; for captioning, it may be a list of "
         "captions",
     )
-    captions: int = setting(5, "captioning: number of captions to use per image", ge=1)
+    captions: int = setting(
+        5, "captioning: maximum number of captions per image; the first ones are used", ge=1
+    )
     label_names: list[str] = setting(
         [], "names of labels 0, 1, 2, ...; empty: the labels found in the input, sorted"
     )

@@ -223,7 +223,7 @@ def check_settings(manifest: Manifest, settings: CorpusSettings) -> None:
             )
         if size != prepared[name]:
             raise DatasetError(
-                f"{path}: has {size:,} bytes, but had {prepared[name]:,} when "
+                f"{path}: has {size:,} bytes but had {prepared[name]:,} when "
                 f"{manifest.location} was made from it, so the shards are stale; {remedy}"
             )
 

@@ -91,7 +91,7 @@ def as_text(value: Any) -> str:
 
 
 def string_flaw(strings: Iterable[str]) -> SkipReason | None:
-    """Return the reason to skip strings of which one has a NUL or is not UTF-8, or None."""
+    """Return NUL or NOT_UTF8 if one of the strings has this flaw, else None."""
     for string in strings:
         if "\0" in string:
             return SkipReason.NUL

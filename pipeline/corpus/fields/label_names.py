@@ -89,9 +89,10 @@ class NameIndex(dict[str, int]):
 
 
 def label_index(label: str, names: list[str], where: str) -> int:
-    """Return the index of a label, which is a name or, unless a name is a number, an index.
+    """Return the index of a label: the position of its name, or the label itself if it is an index.
 
-    Raises InputError, with the label's place `where`, if it is neither.
+    A label can be an index only if no name is a number. Raises InputError, which begins with the
+    label's place `where`, if the label is neither.
     """
     if label in names:
         return names.index(label)

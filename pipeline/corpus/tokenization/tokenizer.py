@@ -29,7 +29,7 @@ CHARACTERS_PER_TOKEN = 8
 ROUND_TRIP_TEXTS = 10_000
 """Number of texts that a user's tokenizer is tested on."""
 EXCERPT_CHARACTERS = 40
-"""Characters of a text in an error message, from the first difference on."""
+"""Characters of a text in an error message, after the first difference."""
 
 
 def train(texts: Iterable[str], settings: CorpusSettings, *, words: bool = False) -> str:
@@ -155,7 +155,7 @@ def check_round_trip(path: Path, texts: Iterable[str], settings: CorpusSettings)
             excerpt = slice(max(first - EXCERPT_CHARACTERS // 2, 0), first + EXCERPT_CHARACTERS)
             raise InputError(
                 f"corpus.tokenizer={settings.tokenizer!r}: decodes {expected[excerpt]!r} as "
-                f"{decoded[excerpt]!r}, which would falsify the metrics of generated text; use a "
+                f"{decoded[excerpt]!r}, so metrics of generated text would be wrong; use a "
                 "tokenizer that restores each text, such as byte-level BPE with the same "
                 "corpus.replace and corpus.lowercase, or set corpus.tokenizer='' to train one"
             )
@@ -178,8 +178,8 @@ class TextEncoder:
     No special tokens are added, and a special token's name in a text is encoded as plain text. A
     text with more tokens is handled according to `overflow`:
 
-    truncate  one row with its "start", its "end" or "both" halves (`truncation_side`)
-    split     several rows with all of its tokens, of equal length or one token less
+    truncate  one row of its "start", its "end", or half of "both" (`truncation_side`)
+    split     several rows of all its tokens, whose lengths differ by at most one
     drop      no row
     """
 
@@ -230,9 +230,9 @@ class TextEncoder:
         if self.overflow == "split":
             return [_split_evenly(self._encode_whole(text), self.max_tokens) for text in texts]
         limit = self.max_tokens
-        kept = {"start": limit, "both": limit // 2, "end": 0}[self.truncation_side]
-        tails = self._encode_side(texts, limit - kept, end=True)
-        return [[head[:kept] + tail] for head, tail in zip(heads, tails, strict=True)]
+        first = {"start": limit, "both": limit // 2, "end": 0}[self.truncation_side]
+        tails = self._encode_side(texts, limit - first, end=True)
+        return [[head[:first] + tail] for head, tail in zip(heads, tails, strict=True)]
 
     def _special_to_unknown(self) -> dict[int, int]:
         """Map special tokens to <unk>: a word-level model would encode the word "<pad>" as PAD."""

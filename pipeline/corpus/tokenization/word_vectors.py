@@ -24,7 +24,7 @@ class Vectors(NamedTuple):
     ids: NDArray[np.int64]
     """[n] token ids, in ascending order"""
     values: NDArray[np.float32]
-    """[n, E] vectors, unchanged from the file"""
+    """[n, E] vectors, as in the file"""
     words: int
     """Number of words in the vocabulary."""
 

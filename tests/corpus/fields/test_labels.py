@@ -47,11 +47,11 @@ def test_a_label_of_only_one_row_is_dropped_but_a_tag_is_kept(tmp_path: Path) ->
         file.writelines(json.dumps({"words": w, "tags": [tag, tag]}) + "\n" for w, tag in rows)
     fields = (WORDS, FieldSpec("characters", "words", "characters", width=6), TAGS)
     settings = settings_in(tmp_path, input="a.jsonl")
-    assert prepare(settings, fields, lambda line: None).names["tags"] == ("once", "x", "y")
+    assert prepare(settings, fields).names["tags"] == ("once", "x", "y")
     with (tmp_path / "b.jsonl").open("w") as file:
         file.writelines(json.dumps({"words": w, "tags": tag}) + "\n" for w, tag in rows)
     label = FieldSpec("tags", "tags", "label")
     settings = settings_in(tmp_path, input="b.jsonl", shards=str(tmp_path / "b"))
-    manifest = prepare(settings, (WORDS, label), lambda line: None)
+    manifest = prepare(settings, (WORDS, label))
     assert manifest.names["tags"] == ("x", "y")
     assert manifest.report["label_once"] == 1

@@ -55,13 +55,13 @@ def test_rows_need_one_tag_per_word(words: Any, tags: Any, reason: SkipReason | 
 def test_rows_with_the_same_words_are_duplicates() -> None:
     checker = RowChecker.of(settings(), FIELDS)
 
-    def data(words: list[str], tag: str) -> bytes:
+    def identity(words: list[str], tag: str) -> bytes:
         example = checker.check(Row(1, {"words": words, "tags": [tag] * len(words)}), "a")
         assert isinstance(example, Example)
-        return example.data
+        return example.identity
 
-    assert data(["a", "b"], "O") == data(["a", "b"], "DET")
-    assert len({data(words, "O") for words in (["a", "b"], ["ab"], ["a b"], ["b", "a"])}) == 4
+    assert identity(["a", "b"], "O") == identity(["a", "b"], "DET")
+    assert len({identity(words, "O") for words in (["a", "b"], ["ab"], ["a b"], ["b", "a"])}) == 4
 
 
 @pytest.mark.parametrize(
@@ -194,7 +194,7 @@ def write(path: Path, rows: list[Sentence]) -> None:
 def make(folder: Path, name: str = "a.conll", **changes: Any) -> Manifest:
     write(folder / name, ROWS)
     defaults = {"input": name, "columns": ["words", "tags"], "lowercase": True, "min_count": 3}
-    return prepare(settings_in(folder, **(defaults | changes)), FIELDS, lambda line: None)
+    return prepare(settings_in(folder, **(defaults | changes)), FIELDS)
 
 
 @pytest.fixture(scope="module")
@@ -258,7 +258,7 @@ def test_skipped_rows_are_counted_by_reason(tmp_path: Path) -> None:
     bad = [(["a"], ["O", "O"]), (["a"], ["I-X"]), ([], []), (["a"], []), ([NUL], ["O"])]
     write(tmp_path / "a.jsonl", [*bad, *ROWS])
     corpus = settings_in(tmp_path, input="a.jsonl")
-    report = prepare(corpus, FIELDS, lambda line: None).report
+    report = prepare(corpus, FIELDS).report
     for reason in ("misaligned", "not_bio", "no_words", "no_tags", "nul"):
         assert report[reason] == 1
     assert report["rows"] == len(ROWS) + 5
@@ -266,7 +266,7 @@ def test_skipped_rows_are_counted_by_reason(tmp_path: Path) -> None:
         tmp_path, input="a.jsonl", max_skipped_ratio=0.01, shards=str(tmp_path / "b")
     )
     with pytest.raises(InputError, match=r"1 with tags that are not BIO \(.*, first a\.jsonl:2;"):
-        prepare(corpus, FIELDS, lambda line: None)
+        prepare(corpus, FIELDS)
 
 
 def test_words_that_are_not_utf8_affect_only_their_row(tmp_path: Path) -> None:
