@@ -56,7 +56,7 @@ class LanguageModeling(Task):
     def __init__(self, settings: TaskSettings, model: ModelSettings, data: DatasetInfo) -> None:
         self.settings, self.model, self._data = settings, model, data
         self.vocabulary = data.vocabularies["tokenizer"]
-        # Generation continues the end of a text; a backward model precedes its start.
+        # Keep the side at which generation continues: the end, or of a backward model the start.
         self.prediction_overrides = {
             "overflow": "truncate",
             "truncation_side": "start" if model.reversed_directions[0] else "end",

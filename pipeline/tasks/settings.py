@@ -41,7 +41,7 @@ class TaskSettings(Section):
     state_reset_prob: float = setting(
         0.02,
         "language_modeling: probability that a training segment starts from a zero state, as "
-        "evaluation and prediction do; at 0 the model may unlearn to start from zeros",
+        "evaluation and prediction do; at 0 the model may forget how to start from zeros",
         ge=0,
         le=1,
     )
