@@ -1,7 +1,10 @@
-# docker build -t headrace .        torch's PyPI build, which runs on NVIDIA GPUs and on CPUs
-# docker build -t headrace --build-arg TORCH_INDEX_URL=URL .   another build of torch (CPU only, or
-#     another CUDA), from the wheel index that PyTorch's installation page names for it
-# docker run --gpus all --shm-size 1g -v "$PWD/data:/app/data" -v "$PWD/runs:/app/runs" headrace \
+# Build an image with the PyPI build of torch, which runs on NVIDIA GPUs and on CPUs:
+#   docker build -t headrace .
+# Build with another torch (CPU only, or another CUDA version); URL is its wheel index, as listed on
+# PyTorch's installation page:
+#   docker build -t headrace --build-arg TORCH_INDEX_URL=URL .
+# Train:
+#   docker run --gpus all --shm-size 1g -v "$PWD/data:/app/data" -v "$PWD/runs:/app/runs" headrace \
 #     torchrun --nproc_per_node=4 launch/train.py
 ARG PYTHON=3.11.11-slim-bookworm
 
@@ -15,7 +18,7 @@ RUN python -m venv /opt/venv \
 
 FROM python:${PYTHON}
 LABEL org.opencontainers.image.title="headrace"
-# g++ makes the loops of recurrent layers for the CPU that the container runs on
+# g++ compiles the recurrent loops at run time, for the CPU that the container runs on
 # hadolint ignore=DL3008
 RUN apt-get update && apt-get install -y --no-install-recommends g++ && rm -rf /var/lib/apt/lists/*
 RUN useradd --create-home --uid 1000 headrace && mkdir -p /app/data /app/runs && chown -R 1000 /app

@@ -1,4 +1,4 @@
-"""Draw docs/plan.svg: a real plan of a small corpus, from its blocks to the updates.
+"""Draw docs/plan.svg: the plan of a small synthetic corpus, from its blocks to its updates.
 
 python docs/draw_plan.py
 """
@@ -18,12 +18,14 @@ from pipeline.stream.index import Block
 from pipeline.stream.plan import Plan, PlanSource
 from pipeline.stream.settings import StreamSettings
 
-LANES, WINDOW, BLOCKS, ROWS = 4, 3, 24, 6
-RANKS = ("#4477aa", "#ee8866")
-BLOCK_COLOURS = plt.get_cmap("viridis")
+LANES, WINDOW_BLOCKS, BLOCKS, ROWS = 4, 3, 24, 6
+"""Lanes, blocks per lane in a window, blocks of the corpus, rows per block."""
+RANK_COLORS = ("#4477aa", "#ee8866")
+BLOCK_COLORS = plt.get_cmap("viridis")
 
 
-def index() -> Any:
+def synthetic_index() -> Any:
+    """Return an object with the attributes of an `Index` that a plan reads."""
     lengths = np.random.default_rng(4).lognormal(2.6, 0.7, BLOCKS * ROWS).clip(2, 60)
     lengths = lengths.astype(np.uint16)
 
@@ -39,50 +41,53 @@ def index() -> Any:
 
 
 def main() -> None:
-    source = index()
-    settings = StreamSettings(lanes=LANES, window=WINDOW, token_budget=240)
-    plan = Plan([PlanSource(source, "0" * 64)], settings, 0)
+    index = synthetic_index()
+    settings = StreamSettings(lanes=LANES, shuffle_window=WINDOW_BLOCKS, token_budget=240)
+    plan = Plan([PlanSource(index, "0" * 64)], settings, 0)
     windows = [plan.window(0, number) for number in range(plan.windows(0))]
     plt.rcParams.update({"font.size": 9, "svg.fonttype": "none", "svg.hashsalt": "plan"})
     figure, (top, middle, bottom) = plt.subplots(
         3, 1, figsize=(9, 7.6), height_ratios=(1.5, 2.2, 1.3), layout="constrained"
     )
 
-    top.set_title("1  Blocks, permuted, fill windows; a window's lanes are contiguous", loc="left")
+    window_width = WINDOW_BLOCKS + 0.6
+    top.set_title("1  Blocks are permuted and fill windows; a window's lanes are contiguous",
+                  loc="left")  # fmt: skip
     for w, window in enumerate(windows):
         for b, block in enumerate(window.blocks):
-            lane, place = divmod(b, WINDOW)
-            x = w * (WINDOW + 0.6) + place
-            colour = BLOCK_COLOURS(block.number / (BLOCKS - 1))
-            top.add_patch(Rectangle((x, -lane), 0.94, 0.85, color=colour))
-            dark = "white" if block.number < BLOCKS * 0.6 else "black"
-            top.text(x + 0.47, 0.42 - lane, str(block.number), color=dark, ha="center", va="center")
-        top.text(w * (WINDOW + 0.6) + WINDOW / 2, 1.0, f"window {w}", ha="center")
+            lane, column = divmod(b, WINDOW_BLOCKS)
+            x = w * window_width + column
+            color = BLOCK_COLORS(block.number / (BLOCKS - 1))
+            top.add_patch(Rectangle((x, -lane), 0.94, 0.85, color=color))
+            text_color = "white" if block.number < BLOCKS * 0.6 else "black"
+            top.text(x + 0.47, 0.42 - lane, str(block.number), color=text_color, ha="center",
+                     va="center")  # fmt: skip
+        top.text(w * window_width + WINDOW_BLOCKS / 2, 1.0, f"window {w}", ha="center")
     for lane in range(LANES):
         top.text(-0.15, 0.42 - lane, f"lane {lane}", ha="right", va="center")
-    top.set(xlim=(-1, len(windows) * (WINDOW + 0.6)), ylim=(-LANES + 0.9, 1.4))
+    top.set(xlim=(-1, len(windows) * window_width), ylim=(-LANES + 0.9, 1.4))
     top.axis("off")
 
     window = windows[0]
     share = plan.share(window)
-    lengths = source.lengths[share.ids]
-    place = np.arange(window.rows)
-    lane = np.argsort(window.lanes.turn)[place % LANES]
-    rank = lane * len(RANKS) // LANES
+    lengths = index.lengths[share.ids]
+    position = np.arange(window.rows)
+    lane = np.argsort(window.lanes.turn)[position % LANES]
+    rank = lane * len(RANK_COLORS) // LANES
     middle.set_title(
-        "2  In each lane rows are shuffled and sorted by length; lanes are read in turn and the "
-        "sequence is cut\n    into batches: rows x padded length (grey) within the token budget; "
-        "bars by the rank that owns the lane", loc="left",
+        "2  Rows are shuffled and sorted by length within each lane; lanes are read in turn, and "
+        "the sequence\n    is cut into batches: rows x padded length (gray) within the token "
+        "budget; bar color: the lane's rank", loc="left",
     )  # fmt: skip
     cuts = sorted((cut for update in window.updates for cut in update), key=lambda cut: cut.start)
     for cut in cuts:
         size = (cut.stop - cut.start, cut.length)
         middle.add_patch(Rectangle((cut.start - 0.5, 0), *size, fc="0.9", ec="0.2", lw=1))
-    middle.bar(place, lengths, width=0.75, color=[RANKS[r] for r in rank])
-    middle.set(xlim=(-1, window.rows), xlabel="row of the window's sequence", ylabel="tokens")
+    middle.bar(position, lengths, width=0.75, color=[RANK_COLORS[r] for r in rank])
+    middle.set(xlim=(-1, window.rows), xlabel="row in the window's sequence", ylabel="tokens")
     middle.spines[["top", "right"]].set_visible(False)
-    for r, colour in enumerate(RANKS):
-        middle.bar(0, 0, color=colour, label=f"rank {r} of 2: lanes {2 * r}, {2 * r + 1}")
+    for r, color in enumerate(RANK_COLORS):
+        middle.bar(0, 0, color=color, label=f"rank {r} of 2: lanes {2 * r}, {2 * r + 1}")
     middle.legend(frameon=False)
 
     bottom.set_title(
@@ -91,15 +96,15 @@ def main() -> None:
     )
     x = 0.0
     for step, (cut,) in enumerate(window.updates):
-        begin, end = window.lanes.before(np.array([cut.start, cut.stop]), len(RANKS))
+        begin, end = window.lanes.before(np.array([cut.start, cut.stop]), len(RANK_COLORS))
         width = int((end - begin).max())
-        for r, colour in enumerate(RANKS):
+        for r, color in enumerate(RANK_COLORS):
             bottom.add_patch(
-                Rectangle((x, -r * 66), width, cut.length, fc=colour, ec="white", alpha=0.85)
+                Rectangle((x, -r * 66), width, cut.length, fc=color, ec="white", alpha=0.85)
             )
         bottom.text(x + width / 2, -80, f"update {step}", ha="center", va="top", fontsize=8)
         x += max(width, 5) + 2.5
-    for r in range(len(RANKS)):
+    for r in range(len(RANK_COLORS)):
         bottom.text(-1, 15 - r * 66, f"rank {r}", ha="right")
     bottom.set(xlim=(-8, x), ylim=(-100, 62))
     bottom.axis("off")

@@ -1,4 +1,4 @@
-"""The benchmark of the tasks: made corpora are what they say, operations those of the model."""
+"""The task benchmark: shape of the synthetic corpora, token counts and operation counts."""
 
 from pathlib import Path
 
@@ -28,41 +28,42 @@ SMALL = {
 
 
 @pytest.mark.parametrize("name", tasks.PLANS)
-def test_a_made_corpus_is_prepared_like_the_real_one_and_counted(name, tmp_path):
+def test_synthetic_corpus_has_the_requested_lengths_and_vocabulary(name, tmp_path):
     path, overrides = CONFIGS / f"{name}.yaml", [*SMALL[name], "corpus.workers=1"]
-    before = config.load(path, overrides)
-    filled = "corpus.vocab_size=900" in SMALL[name]
-    shape = Shape(12, 0.4, words=900 if filled else 500)
-    own = made.write(before, shape, tmp_path / "made", rows=300)
-    settings = config.load(path, [*overrides, *own, "model.native=false"])
+    original = config.load(path, overrides)
+    fills_vocabulary = "corpus.vocab_size=900" in SMALL[name]
+    shape = Shape(12, 0.4, words=900 if fills_vocabulary else 500)
+    corpus_overrides = made.write(original, shape, tmp_path / "made", rows=300)
+    settings = config.load(path, [*overrides, *corpus_overrides, "model.native=false"])
     prepare(settings.corpus, get(settings.task.name).fields(settings.corpus))
     manifest = open_dataset(settings.corpus.shards)
-    rows = tasks.sample(manifest)
-    pictured = name in ("mnist_rows", "digit_strips")
-    mean = 28 if pictured else 13  # of texts, a little more for what is no whole word, or an end
+    rows = tasks.sample_rows(manifest)
+    # texts have slightly more than 12 tokens: words that are split into subwords, end tokens
+    mean = 28 if name in ("mnist_rows", "digit_strips") else 13
     assert abs(rows.lengths.mean() - mean) < 2
-    for size in manifest.vocabularies.values():  # of words a few are held out, or stand there once
-        assert size == 900 if filled else 375 < size <= 504
-    counted = tasks.operations(settings, manifest, rows)
-    assert counted > 0
+    # word vocabularies lack the words that are only in validation rows or occur only once
+    for size in manifest.vocabularies.values():
+        assert size == 900 if fills_vocabulary else 375 < size <= 504
+    operations = tasks.operations_per_token(settings, manifest, rows)
+    assert operations > 0
     if name == "imdb":
-        # 2 layers in 2 directions of 4 gates; no gradient goes back to what is before a first token
+        # 2 layers, 2 directions, 4 gates; below 1 because the first token of a row has no gradient
+        # to an earlier state
         products = 8 * 128 * (128 + 128) + 8 * 128 * (256 + 128)
-        assert 0.97 < counted / (6 * products) < 1
-    read = int(rows.lengths.sum())
-    assert tasks.tokens(manifest, rows) == (
-        read + int(rows.columns["target"].lengths.sum()) if "target" in rows.columns else read
-    )
+        assert 0.97 < operations / (6 * products) < 1
+    input_tokens = int(rows.lengths.sum())
+    targets = int(rows.columns["target"].lengths.sum()) if "target" in rows.columns else 0
+    assert tasks.count_tokens(manifest, rows) == input_tokens + targets
 
 
-def test_made_words_come_as_often_as_they_should():
+def test_synthetic_words_follow_zipfs_law():
     settings = config.load(None, ["corpus.vocab_size=1000", "corpus.max_tokens=50"])
     words = Words(settings, Shape(20, 0.5))
     lengths = words.lengths(4000)
     rows = list(words.rows(lengths))
     assert [len(row) for row in rows] == lengths.tolist()
     assert 1 <= lengths.min() <= lengths.max() <= 50
-    found, counts = np.unique([word for row in rows for word in row], return_counts=True)
-    assert len(found) == 1000
-    often = dict(zip(found.tolist(), counts.tolist(), strict=True))
-    assert 1.5 < often["a"] / often["c"] < 3  # log2(2) to log2(4/3)
+    vocabulary, counts = np.unique([word for row in rows for word in row], return_counts=True)
+    assert len(vocabulary) == 1000
+    count = dict(zip(vocabulary.tolist(), counts.tolist(), strict=True))
+    assert 1.5 < count["a"] / count["c"] < 3  # expected: log2(2) to log2(4/3)

@@ -1,4 +1,4 @@
-"""Small corpora, one for each task, that a small model can learn in seconds."""
+"""Small synthetic corpora, one per task, that a small model learns in seconds."""
 
 import csv
 import io
@@ -20,18 +20,18 @@ PLAIN = ["the", "film", "a", "plot", "of", "actor", "and", "scene", "was", "musi
 
 
 def write_reviews(path: Path, rows: int, seed: int = 0) -> None:
-    """Reviews of 1 to 60 words, their label by the words of praise or blame in them."""
-    draw = random.Random(seed)
+    """Write reviews with 1 to 60 neutral words and some words of praise or blame, by label."""
+    rng = random.Random(seed)
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["text", "label"])
         for number in range(rows):
-            label = draw.choice(["negative", "positive"])
-            length = min(60, 1 + int(draw.expovariate(1 / 18)))
-            words = [draw.choice(PLAIN) for _ in range(length)]
+            label = rng.choice(["negative", "positive"])
+            length = min(60, 1 + int(rng.expovariate(1 / 18)))
+            words = [rng.choice(PLAIN) for _ in range(length)]
             for _ in range(1 + length // 8):
-                word = draw.choice(GOOD if label == "positive" else BAD)
-                words.insert(draw.randrange(len(words) + 1), word)
+                word = rng.choice(GOOD if label == "positive" else BAD)
+                words.insert(rng.randrange(len(words) + 1), word)
             writer.writerow([" ".join([*words, f"n{number}"]), label])
 
 
@@ -39,14 +39,14 @@ TOPICS = {"praise": GOOD, "blame": BAD, "weather": ["rain", "snow", "wind", "fog
 
 
 def write_topics(path: Path, rows: int, seed: int = 0) -> None:
-    """Texts with any number of labels: each label adds one of its own words to the text."""
-    draw = random.Random(seed)
+    """Write texts with any number of labels; each label adds one of its words to the text."""
+    rng = random.Random(seed)
     with path.open("w") as file:
         for number in range(rows):
-            words = draw.choices(PLAIN, k=min(60, 1 + int(draw.expovariate(1 / 18))))
-            labels = [name for name in TOPICS if draw.random() < 0.4]
+            words = rng.choices(PLAIN, k=min(60, 1 + int(rng.expovariate(1 / 18))))
+            labels = [name for name in TOPICS if rng.random() < 0.4]
             for name in labels:
-                words.insert(draw.randrange(len(words) + 1), draw.choice(TOPICS[name]))
+                words.insert(rng.randrange(len(words) + 1), rng.choice(TOPICS[name]))
             row = {"text": " ".join([*words, f"n{number}"]), "label": labels}
             file.write(json.dumps(row) + "\n")
 
@@ -58,50 +58,53 @@ SMALL = [
     "model.embedding=12", "model.hidden=8", "model.layers=2", "train.precision=fp32",
     "track.enabled=false",
 ]  # fmt: skip
-"""Overrides of the default config that make a run of seconds."""
+"""Overrides of the default config for runs that take seconds."""
 
 
 def write_sentences(path: Path, count: int, seed: int = 0) -> None:
-    """Sentences of 1 to 40 words in CoNLL columns. Names, which hardly come twice, are told by
-    what is before them: after mr a person's first and last one, after near that of a place."""
-    draw = random.Random(seed)
+    """Write sentences of 1 to 40 words in CoNLL columns, with random names of people and places.
+
+    A name rarely occurs twice, so a model has to recognize it by the word before: "mr" precedes a
+    person's first and last name, "near" precedes a place.
+    """
+    rng = random.Random(seed)
 
     def name() -> str:
-        return "".join(draw.choices("aeioubdklmnrst", k=draw.randint(3, 6))).title()
+        return "".join(rng.choices("aeioubdklmnrst", k=rng.randint(3, 6))).title()
 
     with path.open("w") as file:
         for _ in range(count):
-            for _ in range(min(40, 1 + int(draw.expovariate(1 / 9)))):
-                pick = draw.random()
+            for _ in range(min(40, 1 + int(rng.expovariate(1 / 9)))):
+                pick = rng.random()
                 if pick < 0.1:
                     file.write(f"mr O\n{name()} B-PER\n{name()} I-PER\n")
                 elif pick < 0.2:
                     file.write(f"near O\n{name()} B-LOC\n")
                 else:
-                    file.write(f"{draw.choice(PLAIN)} O\n")
+                    file.write(f"{rng.choice(PLAIN)} O\n")
             file.write("\n")
 
 
 def write_lines(path: Path, count: int, seed: int = 0) -> None:
-    """Lines of 1 to 60 words that follow each other round a ring, now and then with a jump."""
-    draw = random.Random(seed)
+    """Write lines whose words cycle through `PLAIN`, with a random jump once in ten words."""
+    rng = random.Random(seed)
     with path.open("w") as file:
         for _ in range(count):
-            place = draw.randrange(len(PLAIN))
-            words = [PLAIN[place]]
-            for _ in range(min(60, 1 + int(draw.expovariate(1 / 20)))):
-                place = draw.randrange(len(PLAIN)) if draw.random() < 0.1 else place + 1
-                words.append(PLAIN[place % len(PLAIN)])
+            position = rng.randrange(len(PLAIN))
+            words = [PLAIN[position]]
+            for _ in range(min(60, 1 + int(rng.expovariate(1 / 20)))):
+                position = rng.randrange(len(PLAIN)) if rng.random() < 0.1 else position + 1
+                words.append(PLAIN[position % len(PLAIN)])
             file.write(" ".join(words) + "\n")
 
 
-def write_pictures(path: Path, count: int, seed: int = 0) -> None:
-    """Noise of 8 by 6 pixels that is brighter in one of its halves, left or right."""
-    draw = np.random.default_rng(seed)
+def write_labeled_images(path: Path, count: int, seed: int = 0) -> None:
+    """Write noise images of 8 x 6 pixels whose left or right half is brighter, by label."""
+    rng = np.random.default_rng(seed)
     rows = []
     for _ in range(count):
-        pixels = draw.integers(0, 128, (8, 6), np.uint8)
-        side = int(draw.integers(2))
+        pixels = rng.integers(0, 128, (8, 6), np.uint8)
+        side = int(rng.integers(2))
         pixels[:, 3 * side : 3 * side + 3] += 80
         file = io.BytesIO()
         Image.fromarray(pixels).save(file, "PNG")
@@ -109,45 +112,46 @@ def write_pictures(path: Path, count: int, seed: int = 0) -> None:
     write(path, rows)
 
 
-def write_captioned(path: Path, count: int, seed: int = 0) -> None:
-    """Noise of 16 by 24 pixels with a bright square in one of its six parts, and one to three
-    captions that say in which."""
-    draw = np.random.default_rng(seed)
+def write_captioned_images(path: Path, count: int, seed: int = 0) -> None:
+    """Write noise images of 16 x 24 pixels with a bright square in one of six regions.
+
+    Each image has one to three captions that name the region.
+    """
+    rng = np.random.default_rng(seed)
     rows = []
     for _ in range(count):
-        down, across = int(draw.integers(2)), int(draw.integers(3))
-        pixels = draw.integers(0, 100, (16, 24), np.uint8)
-        pixels[8 * down : 8 * down + 8, 8 * across : 8 * across + 8] += 120
+        row, column = int(rng.integers(2)), int(rng.integers(3))
+        pixels = rng.integers(0, 100, (16, 24), np.uint8)
+        pixels[8 * row : 8 * row + 8, 8 * column : 8 * column + 8] += 120
         file = io.BytesIO()
         Image.fromarray(pixels).save(file, "PNG")
-        where = f"{('upper', 'lower')[down]} {('left', 'middle', 'right')[across]}"
-        captions = [f"a square in the {where}", f"{where} part is bright", where]
-        rows.append({"image": file.getvalue(), "target": captions[: draw.integers(1, 4)]})
+        region = f"{('upper', 'lower')[row]} {('left', 'middle', 'right')[column]}"
+        captions = [f"a square in the {region}", f"{region} part is bright", region]
+        rows.append({"image": file.getvalue(), "target": captions[: rng.integers(1, 4)]})
     write(path, rows)
 
 
-TONGUE = dict(
+TRANSLATIONS = dict(
     the="ein", film="Öl", a="dé", plot="Mühe", of="auf", actor="zu", scene="groß", was="Maß",
     music="wie", it="je", **{"and": "gut", "with": "naß"},
 )  # fmt: skip
-"""Another language: a word for each of PLAIN."""
+"""Word of `PLAIN` -> its word in the target language."""
 
 
 def write_pairs(path: Path, count: int, seed: int = 0) -> None:
-    """Sentences of one to five words, and the same in another language, from the last to the
-    first."""
-    draw = random.Random(seed)
+    """Write sentences of one to five words, and their translations in reversed word order."""
+    rng = random.Random(seed)
     with path.open("w", encoding="utf-8") as file:
         for _ in range(count):
-            words = draw.choices(PLAIN, k=draw.randint(1, 5))
-            target = " ".join(TONGUE[word] for word in reversed(words))
+            words = rng.choices(PLAIN, k=rng.randint(1, 5))
+            target = " ".join(TRANSLATIONS[word] for word in reversed(words))
             row = {"text": " ".join(words), "target": f"„{target}.“"}
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 
 @dataclass(frozen=True)
 class Case:
-    """A task, a small corpus of it, and what a run needs to say beside what is in SMALL."""
+    """The small corpus of a task, and the task's overrides in addition to `SMALL`."""
 
     file: str
     write: Callable[[Path, int], None]
@@ -168,14 +172,14 @@ CASES = {
     ),
     "multilabel": Case("topics.jsonl", write_topics, 1000, ("task.name=multilabel",)),
     "images": Case(
-        "pictures.parquet", write_pictures, 600,
+        "images.parquet", write_labeled_images, 600,
         (
             "task.name=images", "corpus.image_size=[8, 6]", "corpus.step=pixel",
             "corpus.truncation_side=start", "corpus.vocab_size=16000", "corpus.replace={}", "model.permute=1",
         ),
     ),
     "captioning": Case(
-        "captioned.parquet", write_captioned, 600,
+        "captioned.parquet", write_captioned_images, 600,
         (
             "task.name=captioning", "task.label_smoothing=0.1", "task.beam_size=2", "task.max_length=8",
             "corpus.image_size=[16, 24]", "corpus.truncation_side=start", "corpus.level=word",
@@ -204,21 +208,24 @@ CASES = {
 
 
 def small(folder: Path, task: str = "classification") -> list[str]:
-    """The overrides of a small run of a task on the corpus in `folder`."""
+    """Return the overrides for a small run of a task on the corpus in `folder`."""
     case = CASES[task]
-    where = [f"corpus.input={folder}/{case.file}", f"corpus.shards={folder}/shards"]
-    return [*SMALL, *case.overrides, *where]
+    paths = [f"corpus.input={folder}/{case.file}", f"corpus.shards={folder}/shards"]
+    return [*SMALL, *case.overrides, *paths]
 
 
 def write_tars(folder: Path, rows: Sequence[int], *, name: str = "train", seed: int = 0) -> None:
-    """Shards NAME-0.tar, NAME-1.tar, ... of so many reviews each, as .txt and .cls members."""
+    """Write shards NAME-0.tar, NAME-1.tar, ... with the given numbers of reviews.
+
+    A review is a .txt member and a .cls member.
+    """
     write_reviews(folder / "reviews.csv", sum(rows), seed)
     with (folder / "reviews.csv").open() as file:
         reviews = enumerate(list(csv.DictReader(file)))
     for number, count in enumerate(rows):
         members = [
-            (f"{place:06d}.{extension}", review[column].encode())
-            for place, review in islice(reviews, count)
+            (f"{index:06d}.{extension}", review[column].encode())
+            for index, review in islice(reviews, count)
             for extension, column in (("txt", "text"), ("cls", "label"))
         ]
         pack(folder / f"{name}-{number}.tar", members)

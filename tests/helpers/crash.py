@@ -1,7 +1,17 @@
-"""Train like launch/train.py, and die by kill -9 at a given point of a given step.
+"""Run launch/train.py, but kill the process with SIGKILL at a given point of a given step.
 
-python crash.py POINT STEP [--config FILE] [key=value ...]; of a run that torchrun restarts, only
-the first attempt dies.
+    python crash.py POINT STEP [--config FILE] [key=value ...]
+
+The points are:
+
+  update    after the step's update, on every rank
+  one rank  after the step's update, on rank 1 only
+  save      before the first checkpoint at or after the step is saved; an evaluation that is due at
+            the same step has already run
+  rename    before the step's finished checkpoint folder gets its final name
+  point     before the first checkpoint at or after the step becomes the latest one
+
+If torchrun restarts the run, only the first attempt is killed.
 """
 
 import os
@@ -21,7 +31,8 @@ def die() -> NoReturn:
     raise AssertionError
 
 
-def plant() -> None:
+def patch_training() -> None:
+    """Replace the function at POINT by one that kills the process at STEP."""
     from pipeline.run import checkpoint
     from pipeline.train import trainer
 
@@ -53,12 +64,12 @@ def plant() -> None:
         checkpoint.point_to = dying_point_to
     elif point in ("update", "one rank"):
         trainer.Trainer._update = dying_update  # type: ignore[method-assign]
-    elif point == "save":  # after the evaluation where one is due
+    elif point == "save":
         checkpoint.save = dying_save
     elif point == "rename":
         Path.rename = dying_rename  # type: ignore[method-assign]
 
 
 if os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") == "0":
-    plant()
+    patch_training()
 runpy.run_path(str(script), run_name="__main__")

@@ -1,4 +1,4 @@
-"""Real runs in processes of their own."""
+"""Start training runs in subprocesses and read their results."""
 
 import json
 import os
@@ -18,7 +18,10 @@ CRASH = Path(__file__).parent / "crash.py"
 def command(
     *overrides: str, nproc: int = 1, crash: tuple[str, int] | None = None, restarts: int = 0
 ) -> list[str]:
-    """Train with `nproc` processes; `crash` is a point and a step of `crash.py`."""
+    """Return the command that trains with `nproc` processes.
+
+    `crash` is a (point, step) at which `crash.py` kills the run; `restarts` is torchrun's maximum.
+    """
     script = [str(REPOSITORY / "launch" / "train.py")]
     if crash:
         script = [str(CRASH), crash[0], str(crash[1])]
@@ -28,9 +31,10 @@ def command(
 
 
 def torchrun(*script: str, nproc: int, restarts: int = 0) -> list[str]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    """Return the torchrun command for a script, with a free port."""
+    with socket.socket() as free_socket:
+        free_socket.bind(("127.0.0.1", 0))
+        port = free_socket.getsockname()[1]
     return [
         *(sys.executable, "-m", "torch.distributed.run", f"--nproc_per_node={nproc}"),
         *(f"--master_port={port}", f"--max-restarts={restarts}", "--monitor-interval=0.1"),
@@ -39,6 +43,7 @@ def torchrun(*script: str, nproc: int, restarts: int = 0) -> list[str]:
 
 
 def start(arguments: list[str], cwd: Path = REPOSITORY) -> subprocess.Popen[str]:
+    """Start a command with one OpenMP thread per process."""
     env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)}
     return subprocess.Popen(
         arguments, cwd=cwd, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
@@ -46,7 +51,10 @@ def start(arguments: list[str], cwd: Path = REPOSITORY) -> subprocess.Popen[str]
 
 
 def finish(process: subprocess.Popen[str], timeout: float = 120) -> tuple[int, str, str]:
-    """Exit status, stdout and stderr."""
+    """Wait for a process; return its exit status, stdout and stderr.
+
+    Kills the process and raises if it takes longer than `timeout` seconds.
+    """
     try:
         out, err = process.communicate(timeout=timeout)
     except subprocess.TimeoutExpired:
@@ -55,31 +63,35 @@ def finish(process: subprocess.Popen[str], timeout: float = 120) -> tuple[int, s
     return process.returncode, out, err
 
 
-def run(*overrides: str, **how: Any) -> tuple[int, str, str]:
-    return finish(start(command(*overrides, **how)))
+def run(*overrides: str, **options: Any) -> tuple[int, str, str]:
+    """Train with the options of `command`; return the exit status, stdout and stderr."""
+    return finish(start(command(*overrides, **options)))
 
 
 def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
+    """Poll a condition; fail if it is still false after `seconds`."""
     end = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < end, "waited in vain"
+        assert time.monotonic() < end, f"the condition was still false after {seconds} s"
         time.sleep(0.05)
 
 
 def metrics(folder: Path) -> list[dict[str, float]]:
+    """Return the complete lines of a run's metrics.jsonl."""
     path = folder / "metrics.jsonl"
     lines = path.read_text().splitlines() if path.exists() else []
     return [json.loads(line) for line in lines if line.endswith("}")]
 
 
 def losses(folder: Path) -> dict[int, float]:
+    """Return the training loss by step."""
     return {
         int(line["step"]): line["train/loss"] for line in metrics(folder) if "train/loss" in line
     }
 
 
-def figures(folder: Path) -> list[dict[str, float]]:
-    """All metrics but those of a session's clock, memory and counters."""
+def reproducible_metrics(folder: Path) -> list[dict[str, float]]:
+    """Return all metrics except those on time, memory and other performance counters."""
     return [
         {k: v for k, v in line.items() if k != "time" and not k.startswith("perf/")}
         for line in metrics(folder)
@@ -87,6 +99,7 @@ def figures(folder: Path) -> list[dict[str, float]]:
 
 
 def weights(folder: Path) -> bytes:
+    """Return the weights file of a run's latest checkpoint."""
     return (folder / "checkpoints" / "latest" / "model.safetensors").read_bytes()
 
 

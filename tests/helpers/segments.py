@@ -1,6 +1,8 @@
-"""A toy corpus of documents in segments, evaluated on any number of ranks.
+"""Evaluate a toy corpus of segmented documents on any number of ranks.
 
-python -m torch.distributed.run --nproc_per_node=2 segments.py SEED prints what came out, as JSON.
+    python -m torch.distributed.run --nproc_per_node=2 segments.py SEED
+
+Rank 0 prints the evaluation as JSON.
 """
 
 import json
@@ -31,34 +33,37 @@ DOCUMENTS = 80
 
 
 class ByFirstToken(nn.Module):
-    """Scores that are looked up, so that they do not depend on the batch."""
+    """Model whose scores are a lookup by first token, so they do not depend on the batch."""
 
     def __init__(self) -> None:
         super().__init__()
-        draw = torch.Generator().manual_seed(1)
-        self.scores = nn.Parameter(3 * torch.randn(500, len(LABELS), generator=draw))
+        generator = torch.Generator().manual_seed(1)
+        self.scores = nn.Parameter(3 * torch.randn(500, len(LABELS), generator=generator))
 
     def forward(self, tokens: Tensor, lengths: Tensor, keys: Tensor) -> Tensor:
         return self.scores[tokens[:, 0]]
 
 
 def corpus() -> list[tuple[list[list[int]], int]]:
-    """The segments and the label of each document; segments of very unlike lengths."""
-    draw = np.random.default_rng(0)
+    """Return each document's segments, which differ widely in length, and its label."""
+    rng = np.random.default_rng(0)
     return [
         (
             [
-                draw.integers(4, 500, draw.choice([1, 3, 20])).tolist()
-                for _ in range(draw.choice([1, 2, 3, 5]))
+                rng.integers(4, 500, rng.choice([1, 3, 20])).tolist()
+                for _ in range(rng.choice([1, 2, 3, 5]))
             ],
-            int(draw.integers(len(LABELS))),
+            int(rng.integers(len(LABELS))),
         )
         for _ in range(DOCUMENTS)
     ]
 
 
 def batches(rank: int, world: int, seed: int) -> Iterator[Batch]:
-    """This rank's rows of batches of up to 8, shuffled by `seed`; as many batches on each rank."""
+    """Yield this rank's share of each batch of up to 8 rows, in an order shuffled by `seed`.
+
+    All ranks get the same number of batches.
+    """
     rows = [
         (ids, label, 7 * number, segment, len(segments))
         for number, (segments, label) in enumerate(corpus())
@@ -74,13 +79,13 @@ def batches(rank: int, world: int, seed: int) -> Iterator[Batch]:
         "segments": np.array(segments),
     }
     for start in range(0, len(rows), 8):
-        chosen = order[start : start + 8][rank::world]
-        own = Rows.of(columns, len(rows)).take(chosen, np.zeros_like(chosen))
-        yield collate(own, slice(0, len(chosen)), size=8, length=20)
+        indices = order[start : start + 8][rank::world]
+        rank_rows = Rows.of(columns, len(rows)).take(indices, np.zeros_like(indices))
+        yield collate(rank_rows, slice(0, len(indices)), size=8, length=20)
 
 
 def judge(world: World, seed: int) -> dict[str, object]:
-    """The evaluation, and its mistakes in the order of their loss."""
+    """Evaluate the corpus; return the metrics and the mistakes, ordered by loss."""
     data = Data({"tokenizer": 500}, {"label": LABELS})
     task = Classification(TaskSettings(), ModelSettings(), data)
     precision = Precision("fp32", world.device)

@@ -10,7 +10,7 @@ import pytest
 from tests.helpers.corpora import CASES, small, write_reviews
 from tests.helpers.processes import (
     command,
-    figures,
+    reproducible_metrics,
     finish,
     kill,
     losses,
@@ -46,7 +46,7 @@ def reference(
 
 def check_same(folder: Path, reference: Path) -> None:
     assert weights(folder) == weights(reference)
-    assert figures(folder) == figures(reference)
+    assert reproducible_metrics(folder) == reproducible_metrics(reference)
     for name in ("latest", "best"):
         links = [(run / "checkpoints" / name).readlink() for run in (folder, reference)]
         assert links[0] == links[1]
