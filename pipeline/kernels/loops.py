@@ -33,9 +33,10 @@ def should_use(
     zoneout: bool = False,
     initial_state: bool = False,
 ) -> bool:
-    """Return whether a layer should run by `scan` rather than by PyTorch's own operations.
+    """Return whether a layer should run by `scan` rather than by PyTorch operations.
 
-    `initial_state` means that the layer starts from a given state instead of zeros.
+    `initial_state` means that the layer starts from a given state instead of zeros, so that its
+    final state matters too.
     """
     if device.type == "cpu":
         prefer_torch = _torch_is_faster(cell, dtype) and not zoneout and not initial_state
@@ -96,9 +97,8 @@ def scan(
     directions, units = weights.candidate_bias.shape
     for name, state in (("h0", h0), ("c0", c0)):
         if state.shape != (directions, rows, units):
-            raise ValueError(
-                f"{name} has shape {[*state.shape]}; expected {[directions, rows, units]}"
-            )
+            expected = [directions, rows, units]
+            raise ValueError(f"{name} has shape {[*state.shape]}; expected {expected}")
     lengths = lengths.to(torch.int64).contiguous()
     if x.device.type == "cpu" and rows and not 1 <= lengths.min() <= lengths.max() <= steps:
         raise ValueError(f"lengths {lengths.tolist()}: expected 1..{steps}")

@@ -33,9 +33,8 @@ def test_states_and_gradients_equal_the_equations(
     cell: str, units: int, steps: int, rows: int, dtype: torch.dtype
 ) -> None:
     values = make_inputs(cell, units, steps, rows)
-    values[4].data.sub_(2).clamp_(
-        max=-0.01
-    )  # GORU's biases: its states are discontinuous at 0 if they are positive
+    # Negative candidate biases: with positive ones GORU's states are discontinuous at 0.
+    values[4].data.sub_(2).clamp_(max=-0.01)
     rounded = [value.detach().to(dtype).double().requires_grad_() for value in values]
     lengths = torch.randint(1, steps + 1, (rows,))
     lengths[0] = max(steps - 1, 1)  # T may exceed every length
