@@ -19,7 +19,8 @@ from pipeline.corpus.dataset.manifest import open_dataset
 from pipeline.corpus.prepare.prepare import prepare
 from pipeline.runtime.process_group import World
 from pipeline.stream.plan import Position
-from pipeline.train.session import streams, train
+from pipeline.train.datasets import open_streams
+from pipeline.train.session import train
 from tests.helpers.corpora import CASES, small
 
 VALUES = Path(__file__).with_name("values.json")
@@ -41,14 +42,14 @@ def golden_values(task: str, folder: Path) -> dict[str, Any]:
     settings = config.load(None, overrides)
     prepare(settings.corpus, tasks.get(task).fields(settings.corpus))
     manifest = open_dataset(settings.corpus.shards)
-    loader, _ = streams(settings, manifest, [], World(0, 1, torch.device("cpu")))
+    stream, _ = open_streams(settings, manifest, [], World(0, 1, torch.device("cpu")))
     train(settings)
     lines = (folder / "run" / "metrics.jsonl").read_text().splitlines()
     losses = [line["train/loss"] for line in map(json.loads, lines) if "train/loss" in line]
     weights = load_file(folder / "run" / "checkpoints" / "latest" / "model.safetensors")
     return {
         "fingerprint": manifest.fingerprint,
-        "batches": _batches_digest(loader.prefetched(Position())),
+        "batches": _batches_digest(stream.prefetched(Position())),
         "losses": [round(loss, 7) for loss in losses],
         "weights": {name: _summary(weights[name]) for name in sorted(weights)},
         "weights_digest": _digest(weights[name] for name in sorted(weights)),

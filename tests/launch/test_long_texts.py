@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from pipeline.config import load_run_config
 from pipeline.corpus.dataset.manifest import open_dataset
 from pipeline.corpus.tokenization.tokenizer import TextEncoder
 from pipeline.inference.predictor import Predictor
-from pipeline.run.folder import RunFolder
 from tests.helpers.corpora import small, write_reviews
 from tests.helpers.processes import run
 from tests.launch.test_entry_points import launch
@@ -72,7 +72,7 @@ def validation(folder: Path) -> dict[str, float]:
 
 def test_a_split_text_has_one_prediction(split: Path) -> None:
     """The mean of its segments' probabilities, each by its tokens."""
-    predictor = Predictor(split, RunFolder(split).read_config(), print)
+    predictor = Predictor(split, load_run_config(split / "config.yaml"))
     corpus = predictor.config.corpus
     encoder = TextEncoder(split / "dataset/tokenizer.json", corpus.max_tokens, overflow="split")
     found = predictor.predict(TEXTS)

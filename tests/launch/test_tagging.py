@@ -13,11 +13,11 @@ from seqeval.metrics import f1_score
 from tokenizers import Tokenizer
 
 from pipeline import config
+from pipeline.config import load_run_config
 from pipeline.corpus.readers.opening import read
 from pipeline.corpus.skip_reason import SkipReason
 from pipeline.errors import InputError
 from pipeline.inference.predictor import Predictor
-from pipeline.run.folder import RunFolder
 from pipeline.train import session
 from tests.helpers.corpora import PLAIN, small, write_sentences
 from tests.helpers.processes import losses
@@ -47,7 +47,7 @@ def train(settings: list[str], *overrides: str) -> None:
 
 
 def predictor(folder: Path) -> Predictor:
-    return Predictor(folder, RunFolder(folder).read_config(), print)
+    return Predictor(folder, load_run_config(folder / "config.yaml"))
 
 
 @pytest.fixture

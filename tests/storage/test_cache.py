@@ -119,12 +119,12 @@ def test_reads_continue_without_caching_when_the_disk_is_full(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    def fail_to_write(path: Path, data: bytes) -> None:
+    def fail_to_write(path: Path, data: bytes, *, sync: bool) -> None:
         raise OSError(28, "No space left on device")
 
     store = cached(source, tmp_path / "cache")
     store.read(RANGES[:5])
-    monkeypatch.setattr(cache, "_write_atomically", fail_to_write)
+    monkeypatch.setattr(cache, "write_file", fail_to_write)
     assert store.read(RANGES) == LocalStore(source.folder).read(RANGES)
     store.read(RANGES)
     assert len(caplog.messages) == 1

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from pipeline.errors import DatasetError, TrainingError
+from pipeline.stream.batch import Batch
 from pipeline.stream.bptt import SEGMENT_INDEX, TARGETS, TOKENS, BpttStream, InMemoryTokens
 from pipeline.stream.loader import Update
 from pipeline.stream.plan import Position
@@ -41,10 +42,10 @@ def stream(
     stretch: int,
     rank: int = 0,
     world: int = 1,
-    turned: tuple[bool, ...] = (False,),
+    reverse: tuple[bool, ...] = (False,),
 ) -> BpttStream:
     own = StreamSettings(batch_rows=lanes, bptt_length=stretch)
-    return BpttStream(source, own, seed=1, rank=rank, world=world, turned=turned)
+    return BpttStream(source, own, seed=1, rank=rank, world=world, reverse=reverse)
 
 
 def read(updates: Iterator[Update]) -> dict[int, list[tuple[int, int]]]:
@@ -66,10 +67,10 @@ def read(updates: Iterator[Update]) -> dict[int, list[tuple[int, int]]]:
     lanes=st.integers(1, 12),
     stretch=st.integers(1, 40),
     world=st.integers(1, 5),
-    turned=st.sampled_from([(False,), (True,), (False, True)]),
+    reverse=st.sampled_from([(False,), (True,), (False, True)]),
 )
 def test_every_token_is_predicted_once_and_in_order_on_any_world_size(
-    sizes: list[int], lanes: int, stretch: int, world: int, turned: tuple[bool, ...]
+    sizes: list[int], lanes: int, stretch: int, world: int, reverse: tuple[bool, ...]
 ) -> None:
     """But for the very first, or the very last where lanes are read from their ends. Lanes go on
     where they were, and all ranks have as many updates."""
@@ -77,12 +78,12 @@ def test_every_token_is_predicted_once_and_in_order_on_any_world_size(
     seen: dict[int, list[int]] = {1: [], -1: []}
     shapes = set()
     for rank in range(world):
-        own = stream(InBlocks(sizes), lanes, stretch, rank, world, turned)
+        own = stream(InBlocks(sizes), lanes, stretch, rank, world, reverse)
         updates = list(own.epoch(Position()))
         shapes.add(tuple(update.batches[0].columns[TOKENS].shape for update in updates))
-        rows = len(updates[0].batches[0].weights) // len(turned)
+        rows = len(updates[0].batches[0].weights) // len(reverse)
         for row, pairs in read(iter(updates)).items():
-            step = -1 if turned[row // rows] else 1
+            step = -1 if reverse[row // rows] else 1
             if not pairs:  # a first lane of one token, with nothing before it to predict
                 assert (step, row % rows, rank) == (-1, 0, 0)
                 continue
@@ -91,30 +92,42 @@ def test_every_token_is_predicted_once_and_in_order_on_any_world_size(
             assert [b for b, _ in pairs] == list(range(first, first + step * len(pairs), step))
             seen[step] += [target for _, target in pairs]
         assert updates[-1].after == Position(1)
-    assert sorted(seen[1]) == (list(range(2, tokens + 1)) if False in turned else [])
-    assert sorted(seen[-1]) == (list(range(1, tokens)) if True in turned else [])
+    assert sorted(seen[1]) == (list(range(2, tokens + 1)) if False in reverse else [])
+    assert sorted(seen[-1]) == (list(range(1, tokens)) if True in reverse else [])
     assert len(shapes) == 1
 
 
-@pytest.mark.parametrize("turned", [(False,), (False, True)])
+@pytest.mark.parametrize("reverse", [(False,), (False, True)])
 @pytest.mark.parametrize("before, after", [(1, 3), (3, 2), (2, 5)])
-def test_what_rows_carry_is_handed_from_any_world_to_any(
-    before: int, after: int, turned: tuple[bool, ...]
+def test_recurrent_state_is_resumed_by_any_number_of_ranks(
+    before: int, after: int, reverse: tuple[bool, ...]
 ) -> None:
-    """Each lane gets in each direction what it left."""
+    """Each lane gets back, in each direction, the state that it had."""
 
     def ranks(world: int) -> list[BpttStream]:
-        return [stream(InBlocks([90]), 5, 7, rank, world, turned) for rank in range(world)]
+        return [stream(InBlocks([90]), 5, 7, rank, world, reverse) for rank in range(world)]
 
-    def keys(own: BpttStream) -> torch.Tensor:
-        """What tells the rows of the first update apart; -1 of filling ones."""
-        (batch,) = next(own.epoch(Position())).batches
-        return batch.keys.masked_fill(batch.weights == 0, -1)
+    def batch_of(own: BpttStream) -> Batch:
+        return next(own.epoch(Position())).batches[0]
 
-    left = torch.cat([own.by_lane(keys(own)) for own in ranks(before)])
+    def row_keys(batch: Batch) -> torch.Tensor:
+        """Small numbers that identify the rows, 0 for rows that only fill up the shape."""
+        return (batch.keys % 1009 * (batch.weights > 0)).float()[:, None]  # [B, 1]
+
+    states = []
+    for own in ranks(before):
+        batch = batch_of(own)
+        assert batch.recurrent_state is not None
+        batch.recurrent_state.tensors = [row_keys(batch), -row_keys(batch)]
+        states.append(own.state_dict())
+    merged = ranks(before)[0].merge_states(states)
     for own in ranks(after):
-        expected = keys(own)
-        assert own.own(left).equal(expected.masked_fill(expected == -1, 0))
+        own.load_state_dict(merged)
+        batch = batch_of(own)
+        assert batch.recurrent_state is not None
+        h, c = batch.recurrent_state.tensors
+        assert h.equal(row_keys(batch))
+        assert c.equal(-h)
 
 
 def test_from_any_position_the_rest_is_the_same() -> None:
@@ -130,7 +143,7 @@ def test_from_any_position_the_rest_is_the_same() -> None:
 
 
 def test_masks_differ_by_epoch_stretch_and_lane() -> None:
-    own = stream(InBlocks([100]), 4, 7, turned=(False, True))
+    own = stream(InBlocks([100]), 4, 7, reverse=(False, True))
     keys = [k for epoch in (0, 1) for u in own.epoch(Position(epoch))
             for k in u.batches[0].keys.tolist()]  # fmt: skip
     assert len(set(keys)) == len(keys)

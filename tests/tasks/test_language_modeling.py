@@ -9,13 +9,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from pipeline.config import load_run_config
 from pipeline.corpus.field_spec import DOCUMENT
 from pipeline.corpus.tokenization.special_tokens import UNK
 from pipeline.inference.predictor import Predictor
 from pipeline.models.dropout import TypeDropout
 from pipeline.models.language_model import LanguageModel
 from pipeline.models.settings import ModelSettings
-from pipeline.run.folder import RunFolder
 from pipeline.stream.batch import Batch
 from pipeline.stream.bptt import BpttStream, InMemoryTokens
 from pipeline.stream.plan import Position
@@ -44,7 +44,7 @@ def make_stream(
 ) -> BpttStream:
     text = np.random.default_rng(0).integers(4, V, tokens)
     settings = StreamSettings(batch_rows=lanes, bptt_length=bptt_length)
-    return BpttStream(InMemoryTokens("x", text), settings, 0, turned=reversed_directions)
+    return BpttStream(InMemoryTokens("x", text), settings, 0, reverse=reversed_directions)
 
 
 def losses(task: LanguageModeling, model: LanguageModel, stream: BpttStream) -> Tensor:
@@ -159,23 +159,22 @@ def test_bits_per_byte_are_omitted_if_a_token_is_unknown() -> None:
     assert task.summarize(counts).metrics.keys() == {"loss", "perplexity", "examples"}
 
 
-def test_evaluation_does_not_change_the_training_state() -> None:
+def test_an_update_leaves_the_state_at_its_end_in_the_stream() -> None:
+    """Evaluation on another stream does not change it."""
     torch.manual_seed(0)
     task, stream = make_task(), make_stream(2, 7)
     model = task.build()
-    updates = list(stream.epoch(Position()))
-    task.loss(model.train(), updates[0].batches[0])
-    before = task.carried()
-    losses(task, model, stream)
-    after = task.carried()
-    assert before is not None
-    assert after is not None
-    assert before.equal(after)
-    assert before.shape == (2, 2, 2, 6)
-    task.carry(before)
-    again = task.carried()
-    assert again is not None
-    assert again.equal(before)
+    batch = next(stream.epoch(Position())).batches[0]
+    task.loss(model.train(), batch)
+    state = stream.state_dict()["tensors"]["recurrent"]
+    assert state.shape == (2, 2 * 2, 6)  # lanes, h and c of two layers, hidden units
+    losses(task, model, make_stream(2, 7))
+    assert stream.state_dict()["tensors"]["recurrent"].equal(state)
+    resumed = make_stream(2, 7)
+    resumed.load_state_dict(stream.state_dict())
+    (again,) = next(resumed.epoch(Position())).batches
+    assert again.recurrent_state is not None
+    assert torch.stack(again.recurrent_state.tensors, 1).equal(state)
 
 
 @pytest.mark.parametrize("state_reset_prob", [0.0, 0.5, 1.0])
@@ -188,14 +187,14 @@ def test_states_are_reset_in_training_but_not_in_evaluation(state_reset_prob: fl
     is_zero = []
     for update in make_stream(8, 3, 900).epoch(Position()):
         (batch,) = update.batches
-        states = task._before(model, batch)
+        states = task._initial_states(model, batch)
         is_zero += [not any(state.h[0, row].any() for state in states) for row in range(8)]
         task.loss(model, batch)
     share = (sum(is_zero) - 8) / (len(is_zero) - 8)  # without the 8 rows of the first update
     assert share == pytest.approx(state_reset_prob, abs=0.1)
-    task.carry(torch.ones(8, 2, 2, 6))
-    task._carried[False] = task._carried[True]
-    assert all(state.h.all() for state in task._before(model.eval(), batch))
+    assert batch.recurrent_state is not None
+    batch.recurrent_state.tensors = [torch.ones(8, 6)] * 4
+    assert all(state.h.all() for state in task._initial_states(model.eval(), batch))
 
 
 @pytest.mark.parametrize(
@@ -213,7 +212,8 @@ def test_samples_continue_a_few_rows_and_an_empty_prompt(directions: dict[str, b
     assert task.displayable(batch).tolist() == [True, True, False, False][: len(batch.lengths)]
     rows = Batch({"tokens": batch.columns["tokens"][:2]}, *[batch.lengths[:2]] * 3)
     samples = task.samples(model, rows)
-    assert task.carried() is None
+    assert batch.recurrent_state is not None
+    assert not batch.recurrent_state.tensors
     text = np.random.default_rng(0).integers(4, V, 61).tolist()
     prompts = [text[10:30], text[41:61]] if backward else [text[:20], text[30:50]]
     given = [" ".join(map(str, prompt)) for prompt in ([3], *prompts)]
@@ -279,7 +279,7 @@ def test_a_run_learns_and_continues_a_ring_of_words(trained: tuple[Path, Path]) 
 
 def test_evaluation_of_a_file_does_not_depend_on_the_chunk_size(trained: tuple[Path, Path]) -> None:
     corpus, folder = trained
-    predictor = Predictor(folder, RunFolder(folder).read_config(), print)
+    predictor = Predictor(folder, load_run_config(folder / "config.yaml"))
     whole, skips = predictor.evaluate(str(corpus / "lines.txt"))
     predictor.chunk = 7
     assert predictor.evaluate(str(corpus / "lines.txt")) == (whole, skips)

@@ -111,11 +111,11 @@ def test_a_run_learns_evaluates_and_predicts_labels(tmp_path: Path) -> None:
     )  # fmt: skip
     assert status == 0, err
     assert json.loads((tmp_path / "run" / "summary.json").read_text())["best"] > 0.98
+    from pipeline.config import load_run_config
     from pipeline.inference.predictor import Predictor
-    from pipeline.run.folder import RunFolder
 
     folder = tmp_path / "run"
-    predictor = Predictor(folder, RunFolder(folder).read_config(), print)
+    predictor = Predictor(folder, load_run_config(folder / "config.yaml"))
     texts = ["the plot", "funny plot", "warny the funny"]
     predictions = predictor.predict(texts)
     assert [prediction["labels"] for prediction in predictions] == [[], ["fun"], ["fun", "war"]]

@@ -272,7 +272,7 @@ def test_a_hostile_shard_runs_nothing(folder: Path, opened: Opened) -> None:
 def test_rows_that_cannot_be_used_are_counted_up_to_a_limit(
     folder: Path, opened: Opened, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(raw_rows, "JUDGED", 100)
+    monkeypatch.setattr(raw_rows, "MIN_ROWS_FOR_SHARE", 100)
     pack(
         folder / "train-5.tar",
         [("a.cls", b"negative"), *((f"{n}.txt", b"of no label") for n in range(15))],
@@ -287,7 +287,7 @@ def test_rows_that_cannot_be_used_are_counted_up_to_a_limit(
 def test_shards_of_no_usable_row_end_the_run(
     opened: Opened, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(raw_rows, "IN_VAIN", 300)
+    monkeypatch.setattr(raw_rows, "MAX_TEXTS_WITHOUT_ROW", 300)
     with pytest.raises(InputError, match=r"nor has any other .* a row that can be used .*filtered"):
         drain(opened, filters={"cls": "neutral"})
     drop = {"max_tokens": 1, "overflow": "drop"}
@@ -321,5 +321,5 @@ def test_shards_may_be_packed_and_remote(folder: Path, opened: Opened) -> None:
     assert {tokens for tokens, *_ in drain(opened, **keys)} == here
     loader, _ = opened(keys=keys)
     files.rm(f"{store}/train-2.tar.gz")
-    with pytest.raises(DatasetError, match=r"train-2\.tar\.gz: is not there any more"):
+    with pytest.raises(DatasetError, match=r"train-2\.tar\.gz: does not exist any more"):
         take(loader, 40)
