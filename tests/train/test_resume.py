@@ -10,11 +10,11 @@ import pytest
 from tests.helpers.corpora import CASES, small, write_reviews
 from tests.helpers.processes import (
     command,
-    reproducible_metrics,
     finish,
     kill,
     losses,
     metrics,
+    reproducible_metrics,
     run,
     start,
     wait_for,
