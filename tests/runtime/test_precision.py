@@ -1,4 +1,4 @@
-"""train.precision=auto uses what runs and is fastest; another value that does not run is an error."""
+"""Choice of the precision: the fastest that runs with auto, an error if another does not run."""
 
 import subprocess
 import sys

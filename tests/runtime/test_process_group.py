@@ -1,4 +1,4 @@
-"""Rank and collectives of a process, and the rendezvous on a machine whose name does not resolve."""
+"""Rank and collectives of a process; rendezvous on a machine whose name does not resolve."""
 
 import os
 import shutil

@@ -19,7 +19,6 @@ from pipeline.run import checkpoint
 from pipeline.run.checkpoint import Checkpoint, TrainingState
 from pipeline.run.folder import RunFolder
 from pipeline.runtime.process_group import World
-from pipeline.stream.batch import Batch
 from pipeline.stream.plan import Position
 from pipeline.stream.resumable import ResumableStream
 from pipeline.train.checkpointer import Checkpointer, begin_run, load_weights
@@ -237,7 +236,7 @@ def test_run_branches_off_from_a_named_checkpoint_into_an_empty_folder(
     branch = config.model_copy(update={"run": run})
     assert begin(branch, manifest, str(path)) == path
     assert begin(config, manifest, str(newest)) == newest
-    with pytest.raises(RunError, match="set train.resume=auto to resume from it"):
+    with pytest.raises(RunError, match=r"set train\.resume=auto to resume from it"):
         begin(config, manifest, str(path))
     (path / "state.json").unlink()
     with pytest.raises(RunError, match=r"step-00000001: not a complete checkpoint: .*state\.json"):

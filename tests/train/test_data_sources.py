@@ -79,7 +79,7 @@ def test_damaged_blocks_are_skipped_counted_and_limited(corpus: Path, tmp_path: 
 def test_damaged_validation_blocks_are_reported_by_their_rank_counted_and_limited(
     corpus: Path, tmp_path: Path
 ) -> None:
-    """The final evaluation of a run meets them. The first damaged block is read by the last rank."""
+    """The final evaluation of a run reads them, the first damaged block on the last rank."""
     shards = shutil.copytree(corpus / "shards", tmp_path / "shards")
     damage(shards, slice(-1, None), "validation")
     settings = [*small(corpus), f"corpus.shards={shards}", "train.max_steps=3"]
@@ -117,8 +117,8 @@ def test_mixed_datasets_resume_bit_for_bit(
     corpus: Path, second_dataset: Path, tmp_path: Path
 ) -> None:
     mixed = [
-        *small(corpus), f"stream.mix={{{second_dataset}: 0.5}}", "stream.repeat=2", "train.epochs=1",
-        "train.log_every=1",
+        *small(corpus), f"stream.mix={{{second_dataset}: 0.5}}", "stream.repeat=2",
+        "train.epochs=1", "train.log_every=1",
     ]  # fmt: skip
     status, _, err = run(*mixed, f"run.dir={tmp_path}/uninterrupted", nproc=2)
     assert status == 0, err

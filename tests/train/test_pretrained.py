@@ -109,9 +109,10 @@ def test_tagger_starts_from_a_word_level_language_model(
     )
     model, _ = initialize(settings)
     assert model.state_dict()["embedding.weight"].equal(saved_weights(folder)["embedding.weight"])
+    model_settings = settings.model.model_copy(update={"characters": 6})
+    with_characters = settings.model_copy(update={"model": model_settings})
     with pytest.raises(RunError, match=r"^model\.characters=6: .* set model\.characters=0$"):
-        model_settings = settings.model.model_copy(update={"characters": 6})
-        pretrained.check_run(settings.model_copy(update={"model": model_settings}))
+        pretrained.check_run(with_characters)
 
 
 def test_classifier_and_language_model_hold_out_the_same_texts(
