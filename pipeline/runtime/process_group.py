@@ -162,7 +162,8 @@ def _use_loopback_if_unresolvable(info: RankInfo) -> None:
     """Rendezvous over the loopback if all ranks are on this machine and its name does not resolve.
 
     That is so on laptops with a VPN and in minimal machines and containers, where c10d would retry
-    for minutes.
+    for minutes. torchrun itself retries before it starts any worker, unless it is started with
+    --local-addr=localhost (or with --master-addr and --master-port).
     """
     env = os.environ
     host = env.get("MASTER_ADDR", "")

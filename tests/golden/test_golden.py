@@ -8,7 +8,6 @@ import pytest
 from tests.golden.record import VALUES, golden_values
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("task", sorted(json.loads(VALUES.read_text())))
 def test_golden_values(task: str, tmp_path: Path) -> None:
     """Dataset and batches are equal; losses and weights differ at most as between processors."""

@@ -77,6 +77,11 @@ def launch(script: str, *arguments: str, text: str = "") -> tuple[int, str, str]
     return done.returncode, done.stdout, done.stderr
 
 
+def was_killed(status: int, err: str) -> bool:
+    """Return whether SIGKILL ended a process, or a worker of torchrun, by its status and stderr."""
+    return status == -signal.SIGKILL or (status != 0 and "Signal 9 (SIGKILL)" in err)
+
+
 def error_lines(err: str) -> list[str]:
     """Return the lines of a command's stderr that report an error."""
     return [line for line in err.splitlines() if line.startswith("error:")]

@@ -59,7 +59,6 @@ def sentences(tmp_path: Path) -> tuple[Path, list[list[str]], list[list[str]]]:
     return path, [row["word"] for row in rows], [row["tag"] for row in rows]
 
 
-@pytest.mark.slow
 def test_model_learns_the_corpus(trained: Path) -> None:
     summary = json.loads((trained / "summary.json").read_text())
     assert summary["metric"] == "f1"

@@ -13,7 +13,7 @@ import torch
 from pipeline.runtime import process_group
 from pipeline.runtime.process_group import RankInfo, World
 from tests.helpers.corpora import small
-from tests.helpers.processes import REPOSITORY, finish, losses, start, torchrun
+from tests.helpers.processes import REPOSITORY, finish, losses, start
 
 UNKNOWN = "no-such-host"
 TORCHRUN = {"MASTER_ADDR": UNKNOWN, "MASTER_PORT": "29500", "LOCAL_WORLD_SIZE": "2"}
@@ -124,20 +124,18 @@ def test_training_on_a_machine_whose_name_does_not_resolve(
     corpus: Path,
     tmp_path: Path,
 ) -> None:
-    """torchrun has to start its workers first.
+    """With its default options, torchrun of PyTorch 2.13 does not even start its workers there.
 
-    With its defaults (PyTorch 2.13) it does not: to share a store with the workers it connects to
-    this machine's name, and retries for minutes. An address on the command line prevents that, and
-    so does a store of the workers' own.
+    It connects to a store at this machine's name, to share it with the workers, and retries for
+    minutes. It starts them if it is given another address, or does not share its store.
     """
     training = [
         str(REPOSITORY / "launch" / "train.py"), *small(corpus), "train.max_steps=2",
         "train.log_every=1", f"run.dir={tmp_path}",
     ]  # fmt: skip
-    command = [w for w in torchrun(*training, nproc=2) if not w.startswith("--master_port")]
-    at = command.index("--nproc_per_node=2")
-    command[at:at] = options
-    status, _, err = finish(start([*unshare(), *command], **variables), timeout=100)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", *options, "--nproc_per_node=2"]
+    process = start([*unshare(), *torchrun, *training], **variables)
+    status, _, err = finish(process, timeout=100)
     assert status == 0, err
     assert losses(tmp_path).keys() == {1, 2}
     assert (f"the host name {UNKNOWN} does not resolve; using 127.0.0.1" in err) == used_loopback
