@@ -14,7 +14,8 @@ logger = logging.getLogger(f"{ROOT}.somewhere")
 
 
 @pytest.fixture(autouse=True)
-def _restore_logging() -> Iterator[None]:
+def _restore_logging(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.delenv("RANK", raising=False)
     root = logging.getLogger(ROOT)
     handlers, level = root.handlers[:], root.level
     yield
@@ -45,12 +46,8 @@ WARNINGS = ["warning: a block is damaged", "error: a rank ended"]
     ],
 )
 def test_rank_0_shows_the_levels_of_its_verbosity(
-    verbosity: int,
-    expected: list[str],
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
+    verbosity: int, expected: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.delenv("RANK", raising=False)
     configure_logging(verbosity)
     assert shown(capsys) == expected
 
@@ -87,7 +84,6 @@ def test_line_is_written_above_a_progress_bar(capsys: pytest.CaptureFixture[str]
         assert "40%" in bar_again, "and drawn again below the log line"
 
 
-@pytest.mark.distributed
 @pytest.mark.parametrize(
     "rank, expected", [("0", ["ready", "warning: low"]), ("2", ["warning: rank 2: low"])]
 )
