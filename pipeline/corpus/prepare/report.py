@@ -106,7 +106,9 @@ def summary(
     if manifest.fields[0].is_image:
         return
     if manifest.settings["overflow"] == "truncate":
-        yield f"  truncated at {manifest.settings['max_tokens']} tokens: {counts['truncated']:,} rows"
+        yield (
+            f"  truncated at {manifest.settings['max_tokens']} tokens: {counts['truncated']:,} rows"
+        )
     elif manifest.settings["overflow"] == "split":
         yield (
             f"  split at {manifest.settings['max_tokens']} tokens: {counts['split']:,} texts into "

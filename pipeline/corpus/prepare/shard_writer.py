@@ -1,4 +1,4 @@
-"""Third stage, one work item per shard: collect a range of a split's rows from the parts in a tar."""
+"""Third stage, one work item per shard: collect a range of a split's rows in a tar."""
 
 import io
 import math
@@ -41,7 +41,8 @@ def plan_shards(
     rows_per_block = job.settings.rows_per_block
     block_count = math.ceil(totals.rows / rows_per_block)
     shard_count = min(block_count, math.ceil(totals.bytes / MB / job.settings.shard_mb))
-    part_ends = list(accumulate(part.splits[split].rows for part in parts))  # rows of the split
+    # Number of the split's rows up to the end of each part.
+    part_ends = list(accumulate(part.splits[split].rows for part in parts))
     plans = []
     for number in range(shard_count):
         first_block = number * block_count // shard_count

@@ -110,7 +110,7 @@ def test_stale_shards_are_an_error(dataset: Path, tmp_path: Path):
 
 
 def test_a_dataset_of_another_task_is_an_error(dataset: Path, tmp_path: Path):
-    with pytest.raises(DatasetError, match="was made for a task of the fields"):
+    with pytest.raises(DatasetError, match="was made for a task with the fields"):
         prepare(settings_in(tmp_path), (FieldSpec("tokens", "text", "text"),))
 
 
