@@ -1,6 +1,7 @@
 """Flawed raw data: a flaw is an error that names its place, or its rows are counted and skipped."""
 
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -18,7 +19,7 @@ TWO_LABELS = {"label_names": ["negative", "positive"]}
 ANY_RATIO = {"max_skipped_ratio": 1.0}
 
 # name: (content of a.csv, settings, expected error message or expected counts of the report)
-CASES = {
+CASES: dict[str, tuple[bytes, dict[str, Any], str | dict[str, int]]] = {
     "whitespace": (GOOD + b"   ,positive\n\xc2\xa0\t,positive\n,positive\n", {}, {"no_text": 3}),
     "nul": (GOOD + b"a\0b,positive\n", {}, {"nul": 1}),
     "not utf-8": (GOOD + b"caf\xe9,positive\ngood,positiv\xe9\n", {}, {"not_utf8": 2}),
@@ -114,8 +115,10 @@ CASES = {
     "places of the unusable": (
         GOOD + b" ,positive\n" * 5 + b"x,\n",
         {},
-        "first a.csv:61; 1 with no label, first a.csv:66; fix them, or raise "
-        "corpus.max_skipped_ratio",
+        (
+            "first a.csv:61; 1 with no label, first a.csv:66; fix them, or raise "
+            "corpus.max_skipped_ratio"
+        ),
     ),
     "all unusable": (HEAD + b" ,positive\n" * 5, ANY_RATIO, "5 of 5 rows (100.0%) cannot be used"),
     "filters keep nothing": (

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -183,7 +184,7 @@ def test_two_processes_prepare_a_dataset_once(tmp_path: Path, expected):
 def test_error_if_the_input_changes_during_preparation(tmp_path: Path, make, monkeypatch):
     path = write(tmp_path / "reviews.csv", ROWS)
 
-    def grow(*args: object, **options: object) -> str:
+    def grow(*args: Any, **options: Any) -> str:
         path.write_bytes(path.read_bytes() + b"one more,positive,a\n")
         return train(*args, **options)
 

@@ -81,7 +81,7 @@ def in_hugging_face(folder: Path) -> dict[str, Any]:
         {"bytes": None if number % 2 else png(pixels), "path": path}
         for number, (pixels, path) in enumerate(zip(PIXELS, paths, strict=True))
     ]
-    kind = pa.struct({"bytes": pa.binary(), "path": pa.string()})
+    kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
     table = pa.table({"image": pa.array(pairs, kind), "label": LABELS})
     pq.write_table(table, folder / "a.parquet")
     return {"input": "a.parquet"}

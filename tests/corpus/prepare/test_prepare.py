@@ -9,6 +9,7 @@ import unicodedata
 import zlib
 from collections import Counter
 from itertools import groupby
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -198,7 +199,8 @@ def test_the_index_agrees_with_the_shards(prepared, split):
             assert entry["crc32"] == zlib.crc32(raw)
             table = pa.ipc.open_stream(raw).read_all()
             assert table.schema.types == [pa.list_(pa.uint16()), pa.int32()]
-            lengths = [len(row) for row in table["tokens"].to_pylist()]
+            rows: list[Any] = table["tokens"].to_pylist()
+            lengths = [len(row) for row in rows]
             assert entry["lengths"][: entry["rows"]].tolist() == lengths
             last = block == len(index) - 1
             assert entry["rows"] == table.num_rows == ((facts.rows - 1) % 32 + 1 if last else 32)
@@ -213,7 +215,8 @@ def test_tokens_of_a_large_vocabulary_have_four_bytes():
     from tests.helpers.files import FIELDS
 
     columns = schema(FIELDS, {"tokenizer": 65_537})
-    block = batch(columns, [([65_536], 0), ([1, 2], 1)])
+    rows: list[Any] = [([65_536], 0), ([1, 2], 1)]
+    block = batch(columns, rows)
     assert columns.field("tokens").type == pa.list_(pa.uint32())
     assert block.to_pydict() == {"tokens": [[65_536], [1, 2]], "label": [0, 1]}
 
