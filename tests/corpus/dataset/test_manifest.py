@@ -73,6 +73,19 @@ def test_damage_is_an_error(dataset: Path, case: str):
     assert str(dataset) in str(error.value)
 
 
+@pytest.mark.parametrize("number", [3, 5])
+def test_another_format_is_refused_in_one_line(dataset: Path, number: int):
+    """Even if its keys are other ones: the format number is checked first."""
+    (dataset / "dataset.json").write_text(json.dumps({"format": number, "columns": []}))
+    with pytest.raises(DatasetError) as error:
+        open_dataset(dataset)
+    message = (
+        f"{dataset}/dataset.json: has format {number}, but this version reads 4; "
+        f"delete {dataset} and prepare again"
+    )
+    assert error.value.lines == [message]
+
+
 def test_each_changed_setting_is_reported(dataset: Path, make):
     with pytest.raises(DatasetError) as error:
         make(max_tokens=50, lowercase=True, workers=3)
