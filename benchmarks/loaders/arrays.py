@@ -5,14 +5,14 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.loaders.common import ROWS, SEED, Batch, Counting, Rows, collate
+from benchmarks.loaders.common import ROWS, SEED, Batch, CountingLoader, Rows, collate
 
 
 def convert(rows: Rows, folder: Path) -> None:
     rows.save(folder)
 
 
-class Loader(Counting):
+class Loader(CountingLoader):
     settings = "no format: all rows in memory, one permutation per epoch"
     resuming = "draws the permutation again"
 

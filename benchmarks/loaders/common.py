@@ -60,7 +60,7 @@ class Loader(Protocol):
         """Yield the batches after `state`, in a fresh process."""
 
 
-class Counting(ABC):
+class CountingLoader(ABC):
     """Base for systems without resumable state: counts the delivered rows itself."""
 
     _epoch = _rows = 0
@@ -82,7 +82,7 @@ class Counting(ABC):
         """Yield the epoch's batches after the first `_rows` rows."""
 
 
-class Stateful:
+class StatefulLoader:
     """Base for systems whose loader has `state_dict` and `load_state_dict`."""
 
     _loader: Any

@@ -16,7 +16,7 @@ import datasets
 import numpy as np
 import pyarrow as pa
 
-from benchmarks.loaders.common import ROWS, SEED, Batch, Counting, Rows, collate
+from benchmarks.loaders.common import ROWS, SEED, Batch, CountingLoader, Rows, collate
 
 BUFFER = 10_000
 SHARDS = 64
@@ -30,7 +30,7 @@ def convert(rows: Rows, folder: Path) -> None:
     datasets.Dataset(table).save_to_disk(folder)
 
 
-class Loader(Counting):
+class Loader(CountingLoader):
     settings = (
         f"Arrow; to_iterable_dataset(num_shards={SHARDS}).shuffle(buffer_size={BUFFER:,})"
         f'.with_format("arrow").iter({ROWS})'

@@ -12,7 +12,7 @@ from typing import Any
 
 import litdata
 
-from benchmarks.loaders.common import ROWS, SEED, Rows, Stateful, collate_dicts
+from benchmarks.loaders.common import ROWS, SEED, Rows, StatefulLoader, collate_dicts
 
 INPUT_ROWS = 1024
 
@@ -36,7 +36,7 @@ def _samples(rows: Rows, start: int) -> Iterator[dict[str, Any]]:
         yield {"tokens": rows.tokens[i], "label": int(rows.labels[i])}
 
 
-class Loader(Stateful):
+class Loader(StatefulLoader):
     settings = (
         f"optimize in chunks of 64 MB, one uint16 array per row; StreamingDataLoader, {ROWS} rows, "
         "shuffle, no workers"

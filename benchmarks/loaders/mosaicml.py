@@ -10,7 +10,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from benchmarks.loaders.common import ROWS, SEED, Rows, Stateful, collate_dicts
+from benchmarks.loaders.common import ROWS, SEED, Rows, StatefulLoader, collate_dicts
 
 # Streaming imports torchvision, which does not exist for every torch build, but only its image
 # datasets use it: stub modules are enough here.
@@ -34,7 +34,7 @@ def convert(rows: Rows, folder: Path) -> None:
             writer.write({"tokens": tokens, "label": label})
 
 
-class Loader(Stateful):
+class Loader(StatefulLoader):
     settings = (
         f"MDS, one ndarray:uint16 per row, shards of 64 MB; StreamingDataset, StreamingDataLoader, "
         f"{ROWS} rows, shuffle py1e, no workers"

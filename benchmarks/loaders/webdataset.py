@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import webdataset as wds
 
-from benchmarks.loaders.common import ROWS, SEED, Array, Batch, Counting, Rows, collate
+from benchmarks.loaders.common import ROWS, SEED, Array, Batch, CountingLoader, Rows, collate
 
 BUFFER = 1000
 MEMBER_ROWS = 512
@@ -36,7 +36,7 @@ def convert(rows: Rows, folder: Path) -> None:
             )
 
 
-class Loader(Counting):
+class Loader(CountingLoader):
     settings = (
         f"tar, .npy members of {MEMBER_ROWS} rows, unbatched; shuffle({BUFFER:,}), "
         f"batched({ROWS}), no workers"

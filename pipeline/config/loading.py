@@ -15,9 +15,8 @@ from pipeline.config.messages import describe, keys, suggestion
 from pipeline.config.schema import Config
 from pipeline.errors import ConfigError, RunError
 
-FOLDERS = (Path(__file__).parents[2] / "configs", Path(__file__).parents[1] / "configs")
-"""The bundled configs: in a clone, and in an installed package."""
-BUNDLED = next((folder for folder in FOLDERS if (folder / "imdb.yaml").is_file()), FOLDERS[0])
+BUNDLED = Path(__file__).parents[1] / "configs"
+"""The bundled configs; in a clone a link to the top-level folder."""
 DEFAULT = BUNDLED / "imdb.yaml"
 
 

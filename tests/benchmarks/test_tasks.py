@@ -66,4 +66,4 @@ def test_synthetic_words_follow_zipfs_law():
     vocabulary, counts = np.unique([word for row in rows for word in row], return_counts=True)
     assert len(vocabulary) == 1000
     count = dict(zip(vocabulary.tolist(), counts.tolist(), strict=True))
-    assert 1.5 < count["a"] / count["c"] < 3  # expected: log2(2) to log2(4/3)
+    assert 1.5 < count["a"] / count["c"] < 3  # expected: log(2) / log(4 / 3) = 2.4

@@ -54,7 +54,8 @@ def write_topics(path: Path, rows: int, seed: int = 0) -> None:
 SMALL = [
     "corpus.filters={}", "corpus.label_names=[]", "corpus.max_tokens=48", "corpus.vocab_size=400",
     "corpus.rows_per_block=16", "corpus.workers=1", "corpus.validation=0.2",
-    "stream.token_budget=768", "stream.accumulation_steps=1", "stream.lanes=12", "stream.shuffle_window=1",
+    "stream.token_budget=768", "stream.accumulation_steps=1", "stream.lanes=12",
+    "stream.shuffle_window=1",
     "model.embedding=12", "model.hidden=8", "model.layers=2", "train.precision=fp32",
     "track.enabled=false",
 ]  # fmt: skip
@@ -175,13 +176,15 @@ CASES = {
         "images.parquet", write_labeled_images, 600,
         (
             "task.name=images", "corpus.image_size=[8, 6]", "corpus.step=pixel",
-            "corpus.truncation_side=start", "corpus.vocab_size=16000", "corpus.replace={}", "model.permute=1",
+            "corpus.truncation_side=start", "corpus.vocab_size=16000", "corpus.replace={}",
+            "model.permute=1",
         ),
     ),
     "captioning": Case(
         "captioned.parquet", write_captioned_images, 600,
         (
-            "task.name=captioning", "task.label_smoothing=0.1", "task.beam_size=2", "task.max_length=8",
+            "task.name=captioning", "task.label_smoothing=0.1", "task.beam_size=2",
+            "task.max_length=8",
             "corpus.image_size=[16, 24]", "corpus.truncation_side=start", "corpus.level=word",
             "model.convolutions=[8, 16]", "model.layers=1",
         ),
