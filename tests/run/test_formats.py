@@ -131,7 +131,7 @@ def test_a_checkpoint_of_another_format_is_refused_in_one_line(copy: Path, numbe
         assert error.value.lines == [refusal(path, number)]
 
 
-def test_a_run_with_a_checkpoint_of_another_format_is_left_as_it_is(copy: Path) -> None:
+def test_a_run_with_a_checkpoint_of_another_format_is_left_unchanged(copy: Path) -> None:
     to_format_3(copy / "run" / "checkpoints" / "step-00000019")
     files = {path: path.read_bytes() for path in (copy / "run").rglob("*.*") if path.is_file()}
     status, _, err = resume(copy)
@@ -141,8 +141,17 @@ def test_a_run_with_a_checkpoint_of_another_format_is_left_as_it_is(copy: Path) 
     assert {path: path.read_bytes() for path in files} == files
 
 
+def test_a_renamed_key_in_a_config_is_named(copy: Path) -> None:
+    path = copy / "run" / "config.yaml"
+    path.write_text(path.read_text().replace("shuffle_window:", "window:"))
+    with pytest.raises(RunError, match=r"this key is now named stream\.shuffle_window") as error:
+        load_run_config(path)
+    assert len(error.value.lines) == 1
+    assert str(path) in error.value.lines[0]
+
+
 @pytest.mark.parametrize("content", ["{", '{"step": 1}'])
-def test_a_summary_of_another_version_is_one_line(copy: Path, content: str) -> None:
+def test_a_summary_of_another_version_is_refused_in_one_line(copy: Path, content: str) -> None:
     folder = RunFolder(copy / "run")
     folder.summary.write_text(content)
     with pytest.raises(RunError, match=r"summary\.json: cannot be read .*delete it") as error:
