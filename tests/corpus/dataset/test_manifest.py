@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -31,7 +32,7 @@ def flip(path: Path) -> None:
     path.write_bytes(data)
 
 
-DAMAGE = {
+DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "folder missing": (shutil.rmtree, "there is no such dataset; make it with launch/prepare.py"),
     "manifest missing": (lambda d: (d / "dataset.json").unlink(), "without it"),
     "manifest truncated": (
@@ -129,7 +130,7 @@ def test_a_dataset_of_another_task_is_an_error(dataset: Path, tmp_path: Path):
 
 def test_the_fingerprint_depends_only_on_the_content(dataset: Path, tmp_path: Path):
     manifest = open_dataset(dataset)
-    moved = shutil.move(dataset, tmp_path / "moved")
+    moved = Path(shutil.move(dataset, tmp_path / "moved"))
     assert open_dataset(moved).fingerprint == manifest.fingerprint
     elsewhere = {"path": "elsewhere.csv", "bytes": manifest.inputs[0].bytes}
     change_manifest(moved, inputs=[elsewhere], settings={**manifest.settings, "input": ["else*"]})
