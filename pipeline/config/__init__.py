@@ -1,17 +1,18 @@
-"""One YAML file and dotted overrides in, one checked and frozen `Config` out.
+"""Configs: a YAML file with dotted overrides becomes a checked, frozen `Config`.
 
-The sections are declared beside the code that they configure. Only `train`, `inference` and `cli`
-import this package; the packages below are given their own sections.
+Each section is declared beside the code that it configures. Only `train`, `inference` and `cli`
+import this package; lower layers receive their own section.
 """
 
 from pipeline.config.loading import BUNDLED, DEFAULT, dump, flatten, load, load_run_config
-from pipeline.config.messages import help_text, keys
+from pipeline.config.messages import as_yaml, help_text, keys
 from pipeline.config.schema import Config
 
 __all__ = [
     "BUNDLED",
     "DEFAULT",
     "Config",
+    "as_yaml",
     "dump",
     "flatten",
     "help_text",

@@ -1,4 +1,4 @@
-"""Reads a config from its YAML file and overrides, checks it, and writes it."""
+"""Loading, checking and dumping of configs."""
 
 import difflib
 import re
@@ -16,12 +16,12 @@ from pipeline.config.schema import Config
 from pipeline.errors import ConfigError, RunError
 
 BUNDLED = Path(__file__).parents[1] / "configs"
-"""The bundled configs; in a clone a link to the top-level folder."""
+"""Folder of the bundled configs; in a clone, a link to the top-level folder."""
 DEFAULT = BUNDLED / "imdb.yaml"
 
 
 class _Loader(yaml.SafeLoader):
-    """Reads `1e-3` as a number, as YAML 1.2 does; YAML 1.1 would require `1.0e-3`."""
+    """YAML loader that reads `1e-3` as a number, like YAML 1.2; YAML 1.1 requires `1.0e-3`."""
 
 
 _Loader.add_implicit_resolver(
@@ -34,10 +34,10 @@ _Loader.add_implicit_resolver(
 def load(path: Path | None = None, overrides: Iterable[str] = ()) -> Config:
     """Read a config file, apply `key=value` overrides, and check the result.
 
-    `path` may also be the name of a bundled config, such as `chunking`; None is the default config.
-    Raises ConfigError with one line for each mistake.
+    `path` may also be the name of a bundled config, such as `chunking`; None loads the default.
+    Raises ConfigError with one line per mistake.
     """
-    path = find(path) if path else DEFAULT
+    path = _resolve(path) if path else DEFAULT
     values = _read(path)
     mistakes = list(_apply(values, overrides))
     _fill_defaults(values, path.stem)
@@ -53,7 +53,7 @@ def load(path: Path | None = None, overrides: Iterable[str] = ()) -> Config:
 
 
 def load_run_config(path: Path, overrides: Iterable[str] = ()) -> Config:
-    """Read the `config.yaml` of a run. Raises RunError if there is none or it cannot be used."""
+    """Read a run's `config.yaml`. Raises RunError if the file is missing or invalid."""
     if not path.exists():
         raise RunError(f"{path.parent}: is not the folder of a run, it has no config.yaml")
     try:
@@ -65,7 +65,7 @@ def load_run_config(path: Path, overrides: Iterable[str] = ()) -> Config:
 
 
 def dump(config: Config) -> str:
-    """Return the resolved config as YAML, which `load` reads back unchanged."""
+    """Return the config as YAML, defaults included; `load` reads it back unchanged."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
@@ -77,10 +77,14 @@ def flatten(config: Config) -> dict[str, Any]:
     return values
 
 
-def find(path: Path) -> Path:
-    """Return the path of a config file that is given by path or, bundled, by name."""
+def _resolve(path: Path) -> Path:
+    """Return the path of the bundled config if `path` is its name; else return `path`.
+
+    A file in the current folder takes precedence; a folder does not.
+    """
+    is_name = path.parent == Path() and (path.is_dir() or not path.exists())
     bundled = BUNDLED / f"{path.name.removesuffix('.yaml')}.yaml"
-    return bundled if not path.exists() and path.parent == Path() and bundled.is_file() else path
+    return bundled if is_name and bundled.is_file() else path
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -88,8 +92,8 @@ def _read(path: Path) -> dict[str, Any]:
         values = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except FileNotFoundError:
         folder = path.parent if path.parent.is_dir() and path.parent != Path() else BUNDLED
-        near = difflib.get_close_matches(path.name, [p.name for p in folder.glob("*.yaml")], 1)
-        hint = f"; did you mean {folder / near[0]}?" if near else ""
+        nearest = difflib.get_close_matches(path.name, [p.name for p in folder.glob("*.yaml")], 1)
+        hint = f"; did you mean {folder / nearest[0]}?" if nearest else ""
         raise ConfigError(f"--config {path}: no such file{hint}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"--config {path}: cannot be read: {error}") from None
@@ -98,7 +102,10 @@ def _read(path: Path) -> dict[str, Any]:
     if values is None:
         values = {}
     if not isinstance(values, dict):
-        raise ConfigError(f"--config {path}: holds {type(values).__name__}, needs sections of keys")
+        raise ConfigError(
+            f"--config {path}: is a {type(values).__name__}; write sections of keys, such as "
+            f"'train: {{lr: 1e-3}}'"
+        )
     for name in Config.model_fields:
         if values.get(name) is None:
             values[name] = {}
@@ -111,10 +118,10 @@ def _apply(values: dict[str, Any], overrides: Iterable[str]) -> Iterator[str]:
         key, equals, text = override.partition("=")
         parts = key.split(".")
         if not equals:
-            yield f"{override!r}: an override has the form key=value, such as train.lr=1e-3"
+            yield f"{override!r}: not an override; use the form key=value, such as train.lr=1e-3"
             continue
         if len(parts) == 1:
-            yield f"{key}={text}: an override names its section{suggestion(key)}"
+            yield f"{key}={text}: the key has no section{suggestion(key)}"
             continue
         try:
             value = yaml.load(text, _Loader)
@@ -126,17 +133,17 @@ def _apply(values: dict[str, Any], overrides: Iterable[str]) -> Iterator[str]:
         if isinstance(target, dict):
             target[parts[-1]] = value
         else:
-            yield f"{key}={text}: {'.'.join(parts[:-1])} is a value, not a section"
+            yield f"{key}={text}: {'.'.join(parts[:-1])} has a value, it is not a section"
 
 
-def _fill_defaults(values: dict[str, Any], stem: str) -> None:
-    """Set the defaults that depend on the config's name, and the tokenizer of `model.init_from`."""
+def _fill_defaults(values: dict[str, Any], config_name: str) -> None:
+    """Set the defaults that depend on the name of the config file or on `model.init_from`."""
     for section in ("run", "corpus"):
         if not isinstance(values.get(section), dict):
             return
-    name = values["run"].setdefault("name", stem)
-    values["run"].setdefault("dir", f"runs/{name}")
-    values["corpus"].setdefault("shards", f"data/shards/{name}")
+    run_name = values["run"].setdefault("name", config_name)
+    values["run"].setdefault("dir", f"runs/{run_name}")
+    values["corpus"].setdefault("shards", f"data/shards/{run_name}")
     model = values["model"]
     if isinstance(model, dict) and isinstance(model.get("init_from"), str) and model["init_from"]:
         tokenizer = f"{model['init_from']}/dataset/tokenizer.json"

@@ -1,8 +1,12 @@
-"""Error lines for a config: one for each mistake, with its dotted key, its value and a remedy."""
+"""Error messages for a config: one line per mistake, with its key, its value and a remedy."""
 
 import difflib
+import json
+import sys
 from collections.abc import Iterator
 from typing import Any
+
+import yaml
 
 from pipeline.config.renamed import RENAMED_KEYS, RENAMED_VALUES
 from pipeline.config.schema import Config
@@ -23,30 +27,43 @@ def help_text() -> str:
     """Return the table of all keys for `--help`."""
     lines = []
     for key, field in keys():
-        default = "" if field.is_required() else f" [{field.default!r}]"
+        default = "" if field.is_required() else f" [{as_yaml(field.default)}]"
         lines.append(f"  {key:30} {field.description}{default}")
     return "\n".join(lines)
 
 
+def as_yaml(value: object) -> str:
+    """Return a value as a config file has it, in one line.
+
+    >>> as_yaml([True, "a", "1"])
+    "[true, a, '1']"
+    """
+    text = yaml.safe_dump(
+        value, default_flow_style=True, sort_keys=False, allow_unicode=True, width=sys.maxsize
+    )
+    text = text.removesuffix("...\n").removesuffix("\n")
+    return json.dumps(value, ensure_ascii=False, default=str) if "\n" in text else text
+
+
 def describe(detail: dict[str, Any]) -> str:
-    """Return the line for one of pydantic's errors."""
+    """Return the error line for one of pydantic's errors."""
     key = ".".join(str(part) for part in detail["loc"])
-    value = detail["input"]
-    if detail["type"] == "extra_forbidden":
-        if key in RENAMED_KEYS:
-            return f"{key}={value!r}: this key is now named {RENAMED_KEYS[key]}; rename it"
-        return f"{key}={value!r}: no such key{suggestion(key)}"
     if detail["type"] == "missing":
         return f"{key}: missing; it has no default"
+    value = detail["input"]
+    setting = f"{key}={as_yaml(value)}"
+    if detail["type"] == "extra_forbidden":
+        if key in RENAMED_KEYS:
+            return f"{setting}: this key is now named {RENAMED_KEYS[key]}; rename it"
+        return f"{setting}: no such key{suggestion(key)}"
     if isinstance(value, str) and (key, value) in RENAMED_VALUES:
-        return f"{key}={value}: is now named {RENAMED_VALUES[key, value]}; set that"
+        return f"{setting}: this value is now named {RENAMED_VALUES[key, value]}; rename it"
     if key.startswith("corpus.validation"):
-        return f"corpus.validation={value!r}: needs a share between 0 and 1, or a file"
-    line = f"{key}={value!r}: {detail['msg'][0].lower()}{detail['msg'][1:]}"
+        return f"corpus.validation={as_yaml(value)}: needs a fraction between 0 and 1, or a file"
+    line = f"{setting}: {detail['msg'][0].lower()}{detail['msg'][1:]}"
     if detail["type"] == "string_type":
         line += (
-            "; YAML reads bare numbers, dates, yes, no, on and off as other types than text: "
-            "quote it"
+            "; YAML does not read bare numbers, dates, yes, no, on and off as text: quote the value"
         )
     return line
 
@@ -57,11 +74,11 @@ def suggestion(key: str) -> str:
     >>> suggestion("model.hiden")
     '; did you mean model.hidden?'
     """
-    known = [name for name, _ in keys()] + list(Config.model_fields)
+    all_keys = [name for name, _ in keys()] + list(Config.model_fields)
     last = key.rpartition(".")[2]
-    same = [name for name in known if name.rpartition(".")[2] == last]
-    near = same or difflib.get_close_matches(key, known, 1, 0.6)
-    if not near:
-        by_last = {name.rpartition(".")[2]: name for name in known}
-        near = [by_last[n] for n in difflib.get_close_matches(last, by_last, 1, 0.7)]
-    return f"; did you mean {near[0]}?" if near else "; --help lists all keys"
+    same_name = [name for name in all_keys if name.rpartition(".")[2] == last]
+    nearest = same_name or difflib.get_close_matches(key, all_keys, 1, 0.6)
+    if not nearest:
+        by_last = {name.rpartition(".")[2]: name for name in all_keys}
+        nearest = [by_last[n] for n in difflib.get_close_matches(last, by_last, 1, 0.7)]
+    return f"; did you mean {nearest[0]}?" if nearest else "; --help lists all keys"

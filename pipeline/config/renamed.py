@@ -1,4 +1,4 @@
-"""Keys and values of earlier versions, and their names today."""
+"""Renamed keys and values: old name -> new name. An old name is an error that names the new one."""
 
 RENAMED_KEYS = {
     "corpus.joint": "corpus.shared_vocab",

@@ -1,4 +1,4 @@
-"""All sections of a config."""
+"""The sections of a config."""
 
 from pipeline.corpus.settings import CorpusSettings
 from pipeline.models.settings import ModelSettings

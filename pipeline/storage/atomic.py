@@ -17,7 +17,7 @@ from pipeline.errors import DatasetError
 
 @contextmanager
 def replaced(path: Path, *, sync: bool = True) -> Iterator[Path]:
-    """Yield a temporary path; what is written there takes the name `path` at the end.
+    """Yield a temporary path whose content takes the name `path` at the end.
 
     The temporary path may become a file or a folder of files. It is removed if the block raises; a
     killed process leaves it, and the next writer of `path` overwrites it. Only one process at a
@@ -90,6 +90,15 @@ def sha256_of(path: Path) -> str:
     """Return the SHA-256 of a file's content, in hexadecimal. Raises OSError."""
     with path.open("rb") as file:
         return file_digest(file, "sha256").hexdigest()
+
+
+def remove_temporary_files(folder: Path) -> None:
+    """Remove the temporary files and folders that killed writers left anywhere below `folder`.
+
+    No process may be writing there. Raises OSError.
+    """
+    for path in list(folder.rglob(".*.tmp")):
+        _remove(path)
 
 
 def _remove(path: Path) -> None:

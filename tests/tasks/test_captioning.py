@@ -215,24 +215,26 @@ def test_captions_end_at_max_length() -> None:
 
 
 CONFLICTS = {
-    "corpus.text=words": "corpus.text='words': is of texts, but the task is captioning",
-    "corpus.overflow=drop": "corpus.overflow='drop': is of texts, but the task is captioning",
-    "corpus.target=image": "corpus.target='image': the same column as corpus.image; name the",
-    "corpus.format=images": "corpus.format=images: is of task.name=images, but the task is captio",
-    "corpus.format=conll": "corpus.format=conll: is of words, but the task is captioning",
-    "corpus.image_size=[]": "corpus.image_size=[]: says nothing, but the task is captioning",
+    "corpus.text=words": "corpus.text=words: applies only to texts and would be ignored with",
+    "corpus.overflow=drop": "corpus.overflow=drop: applies only to texts and would be ignored",
+    "corpus.target=image": "corpus.target=image: is the same column as corpus.image; set the",
+    "corpus.format=images": "corpus.format=images: applies only to task.name=images and would",
+    "corpus.format=conll": "corpus.format=conll: is a format of tagged words, but the task is",
+    "corpus.image_size=[]": "corpus.image_size=[]: is empty, but the number of steps",
     "corpus.max_tokens=15": "corpus.max_tokens=15: an image has 16 steps",
-    "corpus.features=9": "corpus.image_size=[16, 24]: is of pixels, but corpus.features=9 says",
-    "corpus.step=pixel": "corpus.step=pixel: is of task.name=images, but the task is captioning",
+    "corpus.features=9": "corpus.image_size=[16, 24]: applies to pixels, but images are",
+    "corpus.step=pixel": "corpus.step=pixel: applies only to task.name=images and would be",
     "corpus.shared_vocab=false": (
-        "corpus.shared_vocab=False: is of task.name=translation, but the task is captioning"
+        "corpus.shared_vocab=false: applies only to task.name=translation and would be ignored "
+        "with task.name=captioning"
     ),
     "model.cell=grid_lstm": "model.cell=grid_lstm: has no decoder",
     "model.convolutions=[12]": "model.convolutions.0=12: input should be a multiple of 8",
     "model.convolutions=[]": "model.convolutions=[]: list should have at least 1 item",
-    "task.n_best=5": "task.n_best=5: no more are found than are followed, task.beam_size=2",
+    "task.n_best=5": "task.n_best=5: is more than the number of hypotheses in beam search",
     "task.max_length_ratio=2": (
-        "task.max_length_ratio=2.0: is of task.name=translation, but the task is captioning"
+        "task.max_length_ratio=2.0: applies only to task.name=translation and would be ignored "
+        "with task.name=captioning"
     ),
 }
 
@@ -248,7 +250,7 @@ def test_conflicting_settings_are_reported_in_one_line(override: str, expected: 
     "override", ["model.convolutions=[8]", "corpus.captions=2", "corpus.format=captions"]
 )
 def test_keys_of_captioning_are_errors_in_other_tasks(override: str) -> None:
-    with pytest.raises(ConfigError, match=r"is of task.name=captioning, but the task is classif"):
+    with pytest.raises(ConfigError, match=r"applies only to task.name=captioning and would be"):
         config.load(None, [override])
 
 

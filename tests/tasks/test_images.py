@@ -136,59 +136,65 @@ IMAGES = [
 ]  # fmt: skip
 GRID = ["model.cell=grid_lstm", "model.grid_dimensions=3", "corpus.step=patch"]
 CONFLICTS = {
-    "no size": (["corpus.image_size=[]"], "corpus.image_size=[]: says nothing, but the task is"),
+    "no size": (["corpus.image_size=[]"], "corpus.image_size=[]: is empty, but the number of"),
     "one number": (["corpus.image_size=[28]"], "corpus.image_size=[28]: needs rows and columns"),
     "no pixels": (["corpus.image_size=[0, 28]"], "greater than or equal to 1"),
     "two channels": (["corpus.channels=2"], "corpus.channels=2: input should be 1 or 3"),
     "too many steps": (
         ["corpus.step=pixel"],
-        "an image has 784 steps (image_size=[28, 28], step=pixel), none of which is cut off",
+        "an image has 784 steps (corpus.image_size=[28, 28], corpus.step=pixel) and is",
     ),
     "far too many steps": (
         ["corpus.step=pixel", "corpus.image_size=[256, 256]"],
-        "none of which is cut off; set a smaller corpus.image_size, or another step",
+        "and is not truncated; set a smaller corpus.image_size or another corpus.step",
     ),
     "patches that do not fit": (
         ["corpus.step=patch", "corpus.patch=5"],
-        "corpus.patch=5: patches of 5 x 5 pixels do not cover corpus.image_size=[28, 28]",
+        "corpus.patch=5: patches of 5 x 5 pixels do not divide corpus.image_size=[28, 28]",
     ),
-    "a patch without step=patch": (["corpus.patch=7"], "corpus.patch=7: is of corpus.step=patch"),
+    "a patch without step=patch": (
+        ["corpus.patch=7"],
+        "corpus.patch=7: applies only to corpus.step=patch and would be ignored with corpus.step=",
+    ),
     "long texts": (
         ["corpus.overflow=split"],
-        "corpus.overflow='split': is of texts, but the task is images",
+        "corpus.overflow=split: applies only to texts and would be ignored with task.name=images",
     ),
-    "a tokenizer": (["corpus.tokenizer=x.json"], "corpus.tokenizer='x.json': is of texts"),
-    "words": (["corpus.format=conll"], "corpus.format=conll: is of words, but the task is images"),
+    "a tokenizer": (["corpus.tokenizer=x.json"], "corpus.tokenizer=x.json: applies only to texts"),
+    "words": (["corpus.format=conll"], "corpus.format=conll: is a format of tagged words, but the"),
     "parallel files with a format": (
         ["corpus.input={image: a, label: b}", "corpus.format=images"],
-        "corpus.format=images: files that lie side by side",
+        "corpus.format=images: corpus.input lists parallel files",
     ),
     "label is image": (["corpus.image=label"], "the same column as corpus.image"),
     "word vectors": (
         ["model.word_vectors=x"],
-        "model.word_vectors=x: is of task.name=tagging",
+        "model.word_vectors=x: applies only to task.name=tagging",
     ),
-    "a grid over rows": ([*GRID[:2]], "model.grid_dimensions=3: goes down and across an image"),
-    "a permuted grid": ([*GRID, "model.permute=1"], "model.permute=1: a grid of three dimensions"),
+    "a grid over rows": ([*GRID[:2]], "model.grid_dimensions=3: scans the rows and columns"),
+    "a permuted grid": (
+        [*GRID, "model.permute=1"],
+        "model.permute=1: would be ignored with model.grid_dimensions=3",
+    ),
     "a grid in one direction": (
         [*GRID, "model.bidirectional=false"],
-        "model.bidirectional=False: a grid of",
+        "model.bidirectional=false: would be ignored with model.grid_dimensions=3",
     ),
     "a grid with zoneout": (
         [*GRID, "model.zoneout=0.1"],
-        "model.zoneout=0.1: a grid of three dimensions",
+        "model.zoneout=0.1: would be ignored with model.grid_dimensions=3",
     ),
-    "grid dimensions of another cell": ([*GRID[1:]], "is of model.cell=grid_lstm"),
+    "grid dimensions of another cell": ([*GRID[1:]], "applies only to model.cell=grid_lstm"),
     "unprepared rows": (
         ["stream.unprepared_rows=9", "stream.batch_rows=4"],
-        "only texts for classification are",
+        "only text classification can train on unprepared rows",
     ),
 }  # fmt: skip
 IMAGE_KEYS = {
-    "size": ("corpus.image_size=[8, 8]", "corpus.image_size=[8, 8]: is of task.name=images"),
-    "step": ("corpus.step=pixel", "corpus.step=pixel: is of task.name=images"),
-    "format": ("corpus.format=images", "corpus.format=images: is of task.name=images"),
-    "permute": ("model.permute=1", "model.permute=1: is of task.name=images"),
+    "size": ("corpus.image_size=[8, 8]", "corpus.image_size=[8, 8]: applies only to task"),
+    "step": ("corpus.step=pixel", "corpus.step=pixel: applies only to task.name=images"),
+    "format": ("corpus.format=images", "corpus.format=images: applies only to task.name=images"),
+    "permute": ("model.permute=1", "model.permute=1: applies only to task.name=images"),
 }
 
 
@@ -210,7 +216,7 @@ def test_keys_of_images_are_errors_in_other_tasks(override: str, expected: str) 
 
 
 def test_a_3d_grid_needs_images() -> None:
-    with pytest.raises(ConfigError, match="grid_dimensions=3: goes over images, and the task"):
+    with pytest.raises(ConfigError, match="grid_dimensions=3: applies only to images, but the"):
         config.load(None, GRID[:2])
 
 
@@ -297,9 +303,9 @@ def test_a_run_from_idx_files_to_predictions(trained: Path, corpus: Path) -> Non
 @pytest.mark.parametrize(
     "files, expected",
     [
-        ("none.gz", "--input none.gz: is no file of rows, as the columns of this run lie side by "),
-        ("image=images.gz", "lie side by side; give image=FILE,label=FILE"),
-        ("image=images.gz,lable=labels", "lie side by side; give image=FILE,label=FILE"),
+        ("none.gz", "--input none.gz: is not a file of rows, and the columns of this run are in "),
+        ("image=images.gz", "are in parallel files; give image=FILE,label=FILE"),
+        ("image=images.gz,lable=labels", "are in parallel files; give image=FILE,label=FILE"),
         ("image=none.gz,label=labels", "none.gz: no such file"),
         ("image=labels,label=images.gz", "no row is left to evaluate"),
         ("none.csv", "none.csv: no such file"),

@@ -193,16 +193,16 @@ def test_a_row_without_a_finite_score_is_an_error_of_that_row_only() -> None:
 
 
 CONFLICTS = {
-    "corpus.overflow=split": "corpus.overflow=split: a part of a text is not what",
-    "corpus.overflow=truncate": "corpus.overflow=truncate: a part of a text is not what",
-    "corpus.lowercase=true": "corpus.lowercase=true: translations would be written in small",
-    "corpus.level=word": "corpus.level=word: a reference would lose the words that are not known",
-    "corpus.max_target_tokens=769": "corpus.max_target_tokens=769: a target may have more tokens",
-    "corpus.target=text": "corpus.target='text': the same column as corpus.text",
+    "corpus.overflow=split": "corpus.overflow=split: would pair a part of the source text",
+    "corpus.overflow=truncate": "corpus.overflow=truncate: would pair a part of the source",
+    "corpus.lowercase=true": "corpus.lowercase=true: translations would be lowercase",
+    "corpus.level=word": "corpus.level=word: references would lose their unknown words",
+    "corpus.max_target_tokens=769": "corpus.max_target_tokens=769: is more than the 768 tokens",
+    "corpus.target=text": "corpus.target=text: is the same column as corpus.text",
     "model.cell=grid_lstm": "model.cell=grid_lstm: has no decoder",
-    "task.n_best=5": "task.n_best=5: no more are found than are followed, task.beam_size=4",
-    "task.class_weights=balanced": "is of task.name=classification or images, but",
-    "model.pooling=last": "is of task.name=classification or multilabel or images",
+    "task.n_best=5": "task.n_best=5: is more than the number of hypotheses in beam search",
+    "task.class_weights=balanced": "applies only to task.name=classification or images and",
+    "model.pooling=last": "applies only to task.name=classification, multilabel or images",
     "stream.unprepared_rows=9": "the task is translation; set stream.unprepared_rows=0",
 }
 
@@ -218,7 +218,10 @@ def test_conflicting_settings_are_reported_in_one_line(override: str, expected: 
     "override", ["model.bridge=false", "corpus.shared_vocab=false", "task.beam_size=2"]
 )
 def test_keys_of_translation_are_errors_in_other_tasks(override: str) -> None:
-    line = r"is of task\.name=translation( or captioning)?, but the task is classification"
+    line = (
+        r"applies only to task\.name=translation( or captioning)? and would be ignored with "
+        r"task\.name=classification"
+    )
     with pytest.raises(ConfigError, match=line):
         config.load(None, [override])
 
@@ -229,7 +232,7 @@ def test_separate_vocabularies_exclude_a_given_tokenizer() -> None:
         "corpus.shared_vocab=false",
         "corpus.tokenizer=t.json",
     ]
-    with pytest.raises(ConfigError, match=r"corpus.shared_vocab=false: means a vocabulary of each"):
+    with pytest.raises(ConfigError, match=r"corpus.shared_vocab=false: means one vocabulary per"):
         config.load(None, overrides)
 
 

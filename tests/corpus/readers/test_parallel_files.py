@@ -304,7 +304,7 @@ def test_command_line_overrides_the_files_of_one_column(tmp_path: Path):
         ("corpus.input=[]", "corpus.input=[]: needs a file or a list of files;"),
         ("corpus.input=3", "corpus.input=3: needs a file or a list of files;"),
         ("corpus.input={a: b, c: 1}", "needs a file or a list of files for c; YAML does"),
-        ("corpus.validation={a: []}", "needs a share between 0 and 1, or a file"),
+        ("corpus.validation={a: []}", "needs a fraction between 0 and 1, or a file"),
     ],
 )
 def test_error_for_an_invalid_input_is_one_line(override: str, message: str):

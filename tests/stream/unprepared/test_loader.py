@@ -200,21 +200,21 @@ def test_too_many_ranks_are_refused(world: int, named: str, opened: Opened) -> N
 
 
 MISTAKES = {
-    "corpus.tokenizer=''": "corpus.tokenizer='': none is trained",
-    "corpus.label_names=[]": "corpus.label_names=[]: labels are not looked for",
-    "corpus.validation=0.1": "corpus.validation=0.1: no share",
-    "corpus.overflow=split": "corpus.overflow=split: no text is split",
-    "stream.batch_rows=0": "stream.batch_rows=0: no plan fills a budget",
-    "stream.repeat=2": "stream.repeat=2.0: stream.unprepared_rows says",
-    "stream.mix={a: 1}": "stream.mix={'a': 1.0}: only prepared",
+    "corpus.tokenizer=''": "corpus.tokenizer='': no tokenizer is trained on unprepared rows",
+    "corpus.label_names=[]": "corpus.label_names=[]: labels are not collected",
+    "corpus.validation=0.1": "corpus.validation=0.1: no fraction of unprepared rows is held out",
+    "corpus.overflow=split": "corpus.overflow=split: unprepared texts are not split",
+    "stream.batch_rows=0": "stream.batch_rows=0: batches of unprepared rows are not planned",
+    "stream.repeat=2": "stream.repeat=2.0: stream.unprepared_rows=99 is the length of an epoch",
+    "stream.mix={a: 1}": "stream.mix={a: 1.0}: only prepared datasets can be mixed",
 }
 
 
 @pytest.mark.parametrize("override", ["", *MISTAKES])
 def test_a_mistake_is_one_line(override: str) -> None:
     right = [
-        "stream.unprepared_rows=99", "stream.batch_rows=8", "corpus.tokenizer=a", "corpus.truncation_side=start",
-        "corpus.label_names=[a, b]", "corpus.validation=a.tar",
+        "stream.unprepared_rows=99", "stream.batch_rows=8", "corpus.tokenizer=a",
+        "corpus.truncation_side=start", "corpus.label_names=[a, b]", "corpus.validation=a.tar",
     ]  # fmt: skip
     if not override:
         assert config.load(None, right).stream.unprepared_rows == 99
