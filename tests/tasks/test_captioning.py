@@ -24,9 +24,8 @@ from pipeline.stream.batch import Batch
 from pipeline.tasks.captioning import Captioning, cider
 from pipeline.tasks.settings import TaskSettings
 from tests.helpers.corpora import small
-from tests.helpers.processes import run
+from tests.helpers.processes import launch, run
 from tests.helpers.task_data import Data
-from tests.launch.test_entry_points import launch
 
 V, HEIGHT, WIDTH = 13, 6, 8
 CAPTIONS = [

@@ -22,9 +22,8 @@ from pipeline.stream.batch import Batch
 from pipeline.tasks.images import Images
 from pipeline.tasks.settings import TaskSettings
 from tests.helpers.corpora import SMALL
-from tests.helpers.processes import run
+from tests.helpers.processes import launch, run
 from tests.helpers.task_data import Data
-from tests.launch.test_entry_points import launch
 
 HEIGHT, WIDTH, FEATURES = 3, 4, 2
 STEPS = HEIGHT * WIDTH

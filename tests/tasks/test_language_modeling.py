@@ -23,9 +23,8 @@ from pipeline.stream.settings import StreamSettings
 from pipeline.tasks.language_modeling import LanguageModeling
 from pipeline.tasks.settings import TaskSettings
 from tests.helpers.corpora import small
-from tests.helpers.processes import run
+from tests.helpers.processes import launch, run
 from tests.helpers.task_data import Data
-from tests.launch.test_entry_points import launch
 
 V = 40
 
