@@ -2,45 +2,64 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
+# Any pip that a supported Python brings works: PEP 517 builds everything the same way.
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check --use-pep517
 # One process per GPU; without GPUs one per core, at most the number of lanes in the default config.
 NPROC ?= $(shell gpus=$$(nvidia-smi -L 2>/dev/null | wc -l); cores=$$(env -u OMP_NUM_THREADS nproc); \
 	echo $$((gpus ? gpus : cores < 24 ? cores : 24)))
 
-.PHONY: train test setup lock clean
+.PHONY: train check test lint setup setup-dev lock clean
 
-train: setup
+train: setup  ## train the default config
 	OMP_NUM_THREADS=1 $(BIN)/torchrun --standalone --nproc_per_node=$(NPROC) launch/train.py
 
-test: setup .venv/optional
+check: setup-dev lint  ## what one runs while working: linters, types, layers, words, fast tests
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto -m "not slow and not distributed"
+
+test: setup-dev .venv/optional lint  ## everything
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto
+
+lint:
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python -m tests.language.check_words
 	$(BIN)/hadolint Dockerfile
-	$(BIN)/pytest -n auto
 
 setup: .venv/ready
 
+setup-dev: .venv/dev
+
 .venv/ready: requirements.txt pyproject.toml
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	$(PIP) -r requirements.txt
+	$(PIP) --no-deps --no-build-isolation -e .
+	touch $@
+
+.venv/dev: .venv/ready requirements-dev.txt
+	$(PIP) -r requirements-dev.txt
 	touch $@
 
 # Optional test dependencies: tests that need them are skipped if they cannot be installed.
 # CUDA builds of torch include Triton. Other builds test the GPU kernels in Triton's interpreter.
 # pycocoevalcap (CIDEr) is optional because it contains 100 MB of Java code for other metrics.
-.venv/optional: .venv/ready
-	-{ $(BIN)/python -c 'import triton' 2>/dev/null || \
-		$(BIN)/pip install --quiet --disable-pip-version-check triton==3.9.0; } && \
-	$(BIN)/pip install --quiet --disable-pip-version-check pycocoevalcap==1.2 pycocotools==2.0.11 && touch $@
+.venv/optional: .venv/dev
+	-{ $(BIN)/python -c 'import triton' 2>/dev/null || $(PIP) triton==3.9.0; } && \
+	$(PIP) pycocoevalcap==1.2 pycocotools==2.0.11 && touch $@
 
-lock:  # pin the newest versions that pyproject.toml allows, except torch's
+# Pin the newest versions that pyproject.toml allows, except torch's: what training needs in
+# requirements.txt, what only development needs beside it in requirements-dev.txt.
+lock:
 	rm -rf .lock && $(PYTHON) -m venv .lock
-	.lock/bin/pip install --quiet torch==2.13.0 && .lock/bin/pip install --quiet -e '.[all]'
-	{ echo "# Written by make lock: all dependencies, pinned. CUDA builds of torch add their own."; \
-	  .lock/bin/pip freeze --all --exclude-editable | grep -vE '^(nvidia|cuda|pip=|triton|pycoco)' | sed 's/+cpu//'; } > requirements.txt
+	.lock/bin/pip install --quiet torch==2.13.0 && .lock/bin/pip install --quiet '.[run]' setuptools
+	{ echo "# Written by make lock: what training needs, pinned. CUDA builds of torch add their own."; \
+	  $(FREEZE); } > requirements.txt
+	.lock/bin/pip install --quiet '.[all]'
+	{ echo "# Written by make lock: what only development needs, pinned."; \
+	  $(FREEZE) | grep -vxFf requirements.txt; } > requirements-dev.txt
 	rm -rf .lock
+FREEZE = .lock/bin/pip freeze --all | grep -vE '^(nvidia|cuda|headrace|pip=|triton|pycoco)' | sed 's/+cpu//'
 
 clean:
 	rm -rf .venv runs data/shards mlruns mlflow.db

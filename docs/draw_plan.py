@@ -1,4 +1,4 @@
-"""Draw docs/plan.svg: the plan of a small synthetic corpus, from its blocks to its updates.
+"""Draw docs/plan.svg: the batch plan of a small synthetic corpus, from blocks to updates.
 
 python docs/draw_plan.py
 """
@@ -51,8 +51,10 @@ def main() -> None:
     )
 
     window_width = WINDOW_BLOCKS + 0.6
-    top.set_title("1  Blocks are permuted and fill windows; a window's lanes are contiguous",
-                  loc="left")  # fmt: skip
+    top.set_title(
+        "1  Blocks are permuted and fill windows; a lane is a contiguous part of a window",
+        loc="left",
+    )
     for w, window in enumerate(windows):
         for b, block in enumerate(window.blocks):
             lane, column = divmod(b, WINDOW_BLOCKS)
@@ -75,14 +77,14 @@ def main() -> None:
     lane = np.argsort(window.lanes.turn)[position % LANES]
     rank = lane * len(RANK_COLORS) // LANES
     middle.set_title(
-        "2  Rows are shuffled and sorted by length within each lane; lanes are read in turn, and "
-        "the sequence\n    is cut into batches: rows x padded length (gray) within the token "
+        "2  Rows are shuffled and sorted by length within each lane; lanes are read round-robin; "
+        "the sequence\n    is split into batches: rows x padded length (gray) fit the token "
         "budget; bar color: the lane's rank", loc="left",
     )  # fmt: skip
-    cuts = sorted((cut for update in window.updates for cut in update), key=lambda cut: cut.start)
-    for cut in cuts:
-        size = (cut.stop - cut.start, cut.length)
-        middle.add_patch(Rectangle((cut.start - 0.5, 0), *size, fc="0.9", ec="0.2", lw=1))
+    batches = [batch for update in window.updates for batch in update]
+    for batch in sorted(batches, key=lambda batch: batch.start):
+        size = (batch.stop - batch.start, batch.length)
+        middle.add_patch(Rectangle((batch.start - 0.5, 0), *size, fc="0.9", ec="0.2", lw=1))
     middle.bar(position, lengths, width=0.75, color=[RANK_COLORS[r] for r in rank])
     middle.set(xlim=(-1, window.rows), xlabel="row in the window's sequence", ylabel="tokens")
     middle.spines[["top", "right"]].set_visible(False)
@@ -91,16 +93,16 @@ def main() -> None:
     middle.legend(frameon=False)
 
     bottom.set_title(
-        "3  Batches are shuffled and become updates; both ranks always have the same shape",
+        "3  Batches are shuffled and become updates; a batch has the same shape on both ranks",
         loc="left",
     )
     x = 0.0
-    for step, (cut,) in enumerate(window.updates):
-        begin, end = window.lanes.before(np.array([cut.start, cut.stop]), len(RANK_COLORS))
+    for step, (batch,) in enumerate(window.updates):
+        begin, end = window.lanes.before(np.array([batch.start, batch.stop]), len(RANK_COLORS))
         width = int((end - begin).max())
         for r, color in enumerate(RANK_COLORS):
             bottom.add_patch(
-                Rectangle((x, -r * 66), width, cut.length, fc=color, ec="white", alpha=0.85)
+                Rectangle((x, -r * 66), width, batch.length, fc=color, ec="white", alpha=0.85)
             )
         bottom.text(x + width / 2, -80, f"update {step}", ha="center", va="top", fontsize=8)
         x += max(width, 5) + 2.5

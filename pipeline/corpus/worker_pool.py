@@ -1,4 +1,4 @@
-"""The worker processes of preparing, and their progress."""
+"""The worker processes of preparation, and their progress."""
 
 import logging
 import multiprocessing
@@ -26,18 +26,19 @@ POLL_SECONDS = 0.2
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-_advance: Callable[[int], None] = lambda count: None  # noqa: E731  replaced while items run
+_advance: Callable[[int], None] = lambda count: None  # noqa: E731  replaced while work items run
 
 
 def advance(count: int) -> None:
-    """Report that `count` more bytes are done. Called while a work item runs."""
+    """Report `count` more bytes as done, from a function that `WorkerPool.run` calls."""
     _advance(count)
 
 
 class WorkerPool:
-    """Runs a function on work items, in worker processes or, if one is enough, in this process.
+    """Runs a function on each of several work items, in worker processes.
 
-    Results come in the order of the items. After an error nothing keeps running in the background.
+    If there is only one worker or one item, it runs in this process. When an error leaves the
+    `with` block, the worker processes are terminated.
     """
 
     def __init__(self, workers: int) -> None:
@@ -49,9 +50,10 @@ class WorkerPool:
     def run(
         self, stage: str, function: Callable[[Item], Result], items: Sequence[Item], size: int
     ) -> list[Result]:
-        """Return the function's results; `size` is the number of bytes that it will report.
+        """Return the function's results in the order of the items.
 
-        Raises DatasetError if a worker process dies.
+        `size` is the total that the items report by `advance`, in bytes. Raises DatasetError if a
+        worker process dies, and the first error that an item raises.
         """
         with WorkProgress(stage, size) as progress:
             if self.workers == 1 or len(items) <= 1:
@@ -59,7 +61,7 @@ class WorkerPool:
             try:
                 return self._run_in_pool(function, items, progress)
             except BrokenProcessPool:
-                time.sleep(0.5)  # Ctrl-C ends the workers too, and is about to be raised here
+                time.sleep(0.5)  # if Ctrl-C ended the worker, KeyboardInterrupt is raised here
                 raise DatasetError(
                     f"{stage}: a worker process died, possibly for lack of memory; lower "
                     "corpus.workers or corpus.chunk_mb; preparing again resumes from the work that "
@@ -143,7 +145,10 @@ class WorkProgress:
 
 
 def _initialize(done: Any) -> None:
-    """Set up a new worker: one tokenizer thread, a silent end on Ctrl-C, an end with its parent."""
+    """Set up a worker process.
+
+    It tokenizes in one thread, exits without a traceback on Ctrl-C, and exits if its parent dies.
+    """
     global _advance
 
     def add(count: int) -> None:
@@ -154,10 +159,10 @@ def _initialize(done: Any) -> None:
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # ignored in a shell's background job
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
 
 
-def _end_with_parent() -> None:
+def _exit_with_parent() -> None:
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()

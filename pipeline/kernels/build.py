@@ -19,6 +19,8 @@ from pathlib import Path
 import torch
 from filelock import FileLock
 
+from pipeline.storage.atomic import replaced
+
 SOURCE_DIR = Path(__file__).parent
 FLAGS = ("-std=c++17", "-O3", "-march=native", "-fPIC", "-shared")
 DTYPES = (torch.float64, torch.float32, torch.bfloat16)
@@ -78,14 +80,9 @@ def library() -> Library:
 
 
 def _compile(compiler: list[str], path: Path) -> None:
-    """Compile to a temporary file, then move it to `path`."""
-    descriptor, partial = tempfile.mkstemp(dir=path.parent, suffix=".partial")
-    os.close(descriptor)
-    try:
-        _run(*compiler, *FLAGS, "-o", partial, str(SOURCE_DIR / "scan.cpp"))
-        Path(partial).replace(path)
-    finally:
-        Path(partial).unlink(missing_ok=True)
+    """Compile to `path`, which appears when the library is complete. Callers hold its lock."""
+    with replaced(path) as temporary:
+        _run(*compiler, *FLAGS, "-o", str(temporary), str(SOURCE_DIR / "scan.cpp"))
 
 
 def _summarize(error: Exception) -> str:

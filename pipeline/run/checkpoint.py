@@ -103,7 +103,8 @@ def update_links(path: Path) -> None:
 def newest(folder: Path) -> tuple[Path | None, list[str]]:
     """Return the newest checkpoint that verifies, and a line for each newer one that does not.
 
-    Raises RunError if there are checkpoints and none verifies: training must not overwrite them.
+    Raises RunError if there are checkpoints and none verifies, or if the newest intact one has
+    another format: training must not overwrite them.
     """
     damaged: list[str] = []
     for path in sorted(folder.glob("step-*"), reverse=True):
@@ -119,9 +120,14 @@ def newest(folder: Path) -> tuple[Path | None, list[str]]:
 
 
 def damage(path: Path) -> str:
-    """Return what is wrong with a checkpoint's files, or an empty string."""
+    """Return what is wrong with a checkpoint's files, or an empty string.
+
+    Raises RunError if they are intact but have another format.
+    """
     try:
         digests = json.loads((path / "MANIFEST.json").read_text())
+        if STATE in digests and sha256_of(path / STATE) == digests[STATE]:
+            _check_format(path, _read_json(path))
         if digests.keys() != set(FILES):
             return f"MANIFEST.json does not list {', '.join(FILES)}"
         for name, digest in digests.items():
@@ -138,11 +144,7 @@ def read_state(path: Path, must_match: Mapping[str, Any]) -> tuple[TrainingState
     Raises RunError if its format is another one or a value of `must_match` differs.
     """
     saved = _read_json(path)
-    if saved["format"] != FORMAT:
-        raise RunError(
-            f"{path}: has checkpoint format {saved['format']}, this version reads {FORMAT}; resume "
-            f"with the version that wrote it"
-        )
+    _check_format(path, saved)
     for name, value in must_match.items():
         if saved["must_match"].get(name) != value:
             raise RunError(
@@ -172,6 +174,14 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 def read_training(path: Path) -> dict[str, Tensor]:
     """Return the tensors that only training needs, by name. Raises RunError."""
     return _read_tensors(path / TRAINING)
+
+
+def _check_format(path: Path, saved: Mapping[str, Any]) -> None:
+    if saved["format"] != FORMAT:
+        raise RunError(
+            f"{path}: has checkpoint format {saved['format']}, but this version reads {FORMAT}; "
+            f"use the version that wrote it, or another run.dir"
+        )
 
 
 def _read_tensors(path: Path) -> dict[str, Tensor]:

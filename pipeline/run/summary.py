@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from pipeline.errors import RunError
 from pipeline.run.folder import RunFolder
 from pipeline.storage.atomic import write_file
 
@@ -43,11 +44,20 @@ class Summary:
 
 
 def read_summary(folder: RunFolder) -> Summary | None:
-    """Return the summary of a run, None if it has none yet."""
+    """Return the summary of a run, None if it has none yet.
+
+    Raises RunError if the file is damaged or has other keys.
+    """
     if not folder.summary.exists():
         return None
-    values: dict[str, Any] = json.loads(folder.summary.read_text())
-    return Summary(**values)
+    try:
+        values: dict[str, Any] = json.loads(folder.summary.read_text())
+        return Summary(**values)
+    except (ValueError, TypeError) as error:
+        raise RunError(
+            f"{folder.summary}: cannot be read ({error}; was it written by another version?); "
+            f"delete it, and the same command writes it again"
+        ) from None
 
 
 def describe(folder: RunFolder, *, watch: str, example: str) -> str:

@@ -92,6 +92,15 @@ def sha256_of(path: Path) -> str:
         return file_digest(file, "sha256").hexdigest()
 
 
+def remove_temporary_files(folder: Path) -> None:
+    """Remove the temporary files and folders that killed writers left anywhere below `folder`.
+
+    No process may be writing there. Raises OSError.
+    """
+    for path in list(folder.rglob(".*.tmp")):
+        _remove(path)
+
+
 def _remove(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)

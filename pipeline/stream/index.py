@@ -38,9 +38,9 @@ class Index:
     """Reads the blocks of a split and the lengths of their rows.
 
     Every block has `rows_per_block` rows; only the last may be shorter. Row `i` of the split is
-    row `i % rows_per_block` of block `i // rows_per_block`. `corpus.dataset.index.record` describes
-    the file format. Raises DatasetError if the index is missing, damaged or of another size than
-    the split.
+    row `i % rows_per_block` of block `i // rows_per_block`. `corpus.dataset.index.record_dtype`
+    describes the file format. Raises DatasetError if the index is missing, damaged or of another
+    size than the split.
     """
 
     def __init__(self, store: Store, name: str, split: Split) -> None:

@@ -1,5 +1,6 @@
 """Reports of a run by rank 0: to `metrics.jsonl`, to MLflow and to the console."""
 
+import logging
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from types import TracebackType
@@ -15,6 +16,8 @@ from pipeline.tracking.console import ConsoleProgress
 from pipeline.tracking.jsonl_writer import JsonlWriter
 from pipeline.tracking.settings import TrackSettings
 from pipeline.tracking.tracker import Tracker
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -49,7 +52,9 @@ class Reporter:
         facts: Mapping[str, Any],
         plan: Plan | None = None,
     ) -> None:
-        self.progress = ConsoleProgress(total_rows, state.rows, enabled=True)
+        self.progress = ConsoleProgress(
+            total_rows, state.rows, enabled=logger.isEnabledFor(logging.INFO)
+        )
         self.metrics_file = JsonlWriter(folder.metrics, state.step)
         self.killed = False
         self._manifest = manifest
@@ -113,16 +118,16 @@ class Reporter:
         self.metrics_file.sync()
 
     def _make_optional(self, name: str, make: Callable[[], list[T]]) -> list[T]:
-        """Return `make()`, or print a line and return an empty list if it fails.
+        """Return `make()`, or log a warning and return an empty list if it fails.
 
         Reports for people to look at must never end a run.
         """
         try:
             return make()
         except ModuleNotFoundError as error:
-            self.progress.say(f"no {name} in MLflow: package `{error.name}` is not installed")
+            logger.warning("no %s in MLflow: package `%s` is not installed", name, error.name)
         except Exception as error:
-            self.progress.say(f"no {name} in MLflow: {type(error).__name__}: {error}")
+            logger.warning("no %s in MLflow: %s: %s", name, type(error).__name__, error)
         return []
 
     def _table_row(self, mistake: Mistake) -> dict[str, Any]:

@@ -1,8 +1,8 @@
-"""Golden values of each task: dataset fingerprint, batches of an epoch, losses and weights.
+"""Record the golden values of each task: dataset fingerprint, batches, losses and weights.
 
     python -m tests.golden.record    # writes tests/golden/values.json
 
-Run it only where a change of results is intended, and say why in the commit message.
+Run this only if results change on purpose, and give the reason in the commit message.
 """
 
 import hashlib
@@ -32,9 +32,10 @@ TRAINING = (
 
 
 def golden_values(task: str, folder: Path) -> dict[str, Any]:
-    """Prepare the small corpus of a task, train 20 updates in fp32 and return what must not move.
+    """Prepare a task's small corpus, train 20 updates in fp32 and return the golden values.
 
-    Integers and digests are exact. Losses and weights depend on the processor in their last digits.
+    The fingerprint and the digest of the batches are exact. The last digits of losses and weights
+    depend on the processor.
     """
     case = CASES[task]
     case.write(folder / case.file, case.rows)
@@ -57,6 +58,7 @@ def golden_values(task: str, folder: Path) -> dict[str, Any]:
 
 
 def _batches_digest(updates: Any) -> str:
+    """Return a digest of all tensors of an epoch's batches."""
     return _digest(
         tensor
         for update in updates
@@ -66,25 +68,25 @@ def _batches_digest(updates: Any) -> str:
 
 
 def _digest(tensors: Any) -> str:
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     for tensor in tensors:
-        found.update(repr((tuple(tensor.shape), tensor.dtype)).encode())
-        found.update(tensor.contiguous().numpy().tobytes())
-    return found.hexdigest()
+        digest.update(repr((tuple(tensor.shape), tensor.dtype)).encode())
+        digest.update(tensor.contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _summary(weight: torch.Tensor) -> list[float]:
-    """Sum and root mean square."""
+    """Return a tensor's sum and root mean square."""
     values = weight.double()
     return [round(values.sum().item(), 6), round(values.square().mean().sqrt().item(), 7)]
 
 
 def main() -> None:
-    found = {}
+    values = {}
     for task in sorted(CASES):
         with tempfile.TemporaryDirectory() as folder:
-            found[task] = golden_values(task, Path(folder))
-    VALUES.write_text(json.dumps(found, indent=1) + "\n")
+            values[task] = golden_values(task, Path(folder))
+    VALUES.write_text(json.dumps(values, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -6,10 +6,11 @@ The points are:
 
   update    after the step's update, on every rank
   one rank  after the step's update, on rank 1 only
-  save      before the first checkpoint at or after the step is saved; an evaluation that is due at
-            the same step has already run
+  save      before the first checkpoint at or after the step is written; an evaluation that is due
+            at the same step has already run
   rename    before the step's finished checkpoint folder gets its final name
-  point     before the first checkpoint at or after the step becomes the latest one
+  links     after the first checkpoint at or after the step has its final name, before the links
+            `latest` and `best` are updated
 
 If torchrun restarts the run, only the first attempt is killed.
 """
@@ -36,8 +37,8 @@ def patch_training() -> None:
     from pipeline.run import checkpoint
     from pipeline.train import trainer
 
-    update, save, rename = trainer.Trainer._update, checkpoint.save, Path.rename
-    point_to = checkpoint.point_to
+    update, rename = trainer.Trainer._update, Path.rename
+    write, update_links = checkpoint.write, checkpoint.update_links
 
     def dying_update(self: Any, *args: Any) -> Any:
         result = update(self, *args)
@@ -45,29 +46,31 @@ def patch_training() -> None:
             die()
         return result
 
-    def dying_save(folder: Any, state: Any, *args: Any, **kwargs: Any) -> Any:
-        if state.step >= step:
+    def dying_write(folder: Path, content: Any, keep: int) -> Path:
+        if content.state.step >= step:
             die()
-        return save(folder, state, *args, **kwargs)
+        return write(folder, content, keep)
 
     def dying_rename(self: Path, target: Any) -> Any:
-        if self.name == f".tmp-step-{step:08d}":
+        if self.name == f".step-{step:08d}.tmp":
             die()
         return rename(self, target)
 
-    def dying_point_to(path: Path) -> None:
+    def dying_update_links(path: Path) -> None:
         if int(path.name.removeprefix("step-")) >= step:
             die()
-        point_to(path)
+        update_links(path)
 
-    if point == "point":
-        checkpoint.point_to = dying_point_to
-    elif point in ("update", "one rank"):
+    if point in ("update", "one rank"):
         trainer.Trainer._update = dying_update  # type: ignore[method-assign]
     elif point == "save":
-        checkpoint.save = dying_save
+        checkpoint.write = dying_write
     elif point == "rename":
         Path.rename = dying_rename  # type: ignore[method-assign]
+    elif point == "links":
+        checkpoint.update_links = dying_update_links
+    else:
+        raise ValueError(point)
 
 
 if os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") == "0":

@@ -42,9 +42,9 @@ def torchrun(*script: str, nproc: int, restarts: int = 0) -> list[str]:
     ]
 
 
-def start(arguments: list[str], cwd: Path = REPOSITORY) -> subprocess.Popen[str]:
-    """Start a command with one OpenMP thread per process."""
-    env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)}
+def start(arguments: list[str], cwd: Path = REPOSITORY, **variables: str) -> subprocess.Popen[str]:
+    """Start a command with one OpenMP thread per process, and more environment variables."""
+    env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)} | variables
     return subprocess.Popen(
         arguments, cwd=cwd, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
@@ -66,6 +66,20 @@ def finish(process: subprocess.Popen[str], timeout: float = 120) -> tuple[int, s
 def run(*overrides: str, **options: Any) -> tuple[int, str, str]:
     """Train with the options of `command`; return the exit status, stdout and stderr."""
     return finish(start(command(*overrides, **options)))
+
+
+def launch(script: str, *arguments: str, text: str = "") -> tuple[int, str, str]:
+    """Run a script of launch/ with `text` as stdin; return the exit status, stdout and stderr."""
+    done = subprocess.run(
+        [sys.executable, REPOSITORY / "launch" / script, *arguments],
+        input=text, text=True, capture_output=True, timeout=120,
+    )  # fmt: skip
+    return done.returncode, done.stdout, done.stderr
+
+
+def error_lines(err: str) -> list[str]:
+    """Return the lines of a command's stderr that report an error."""
+    return [line for line in err.splitlines() if line.startswith("error:")]
 
 
 def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:

@@ -1,4 +1,4 @@
-"""What a person types: train, then evaluate and predict from the run folder alone."""
+"""The scripts of launch/: train, then evaluate and predict with nothing but the run folder."""
 
 import csv
 import json
@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.corpora import small, write_reviews
-from tests.helpers.processes import REPOSITORY, run
+from tests.helpers.processes import REPOSITORY, error_lines, launch, run
 
 
 @pytest.fixture(scope="module")
 def trained(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run that has learnt the corpus, moved away from its shards."""
+    """The folder of a trained run, moved to another place."""
     folder = tmp_path_factory.mktemp("trained")
     status, _, err = run(
         *small(corpus), "train.epochs=8", "train.lr=2e-2", "train.warmup=0.1", f"run.dir={folder}/a"
@@ -26,20 +26,14 @@ def trained(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "b"
 
 
-def launch(script: str, *args: str, text: str = "") -> tuple[int, str, str]:
-    done = subprocess.run(
-        [sys.executable, REPOSITORY / "launch" / script, *args],
-        input=text, text=True, capture_output=True, timeout=120,
-    )  # fmt: skip
-    return done.returncode, done.stdout, done.stderr
-
-
-def test_the_corpus_is_learnt(trained: Path) -> None:
+@pytest.mark.slow
+def test_model_learns_the_corpus(trained: Path) -> None:
     summary = json.loads((trained / "summary.json").read_text())
     assert summary["best"] > 0.9
 
 
-def test_predictions_come_a_line_a_text_with_labels_by_name(trained: Path) -> None:
+@pytest.mark.slow
+def test_each_line_gets_a_prediction_with_the_labels_name(trained: Path) -> None:
     texts = "the film was superb\n\nthe plot was dull and awful\r\n" + "music " * 500 + "\n"
     status, out, err = launch("predict.py", "--run", str(trained), text=texts)
     assert status == 0, err
@@ -52,7 +46,8 @@ def test_predictions_come_a_line_a_text_with_labels_by_name(trained: Path) -> No
     assert set(lines[3]["scores"]) == {"negative", "positive"}
 
 
-def test_a_text_is_predicted_as_it_is_alone(trained: Path, tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_prediction_does_not_depend_on_the_other_texts(trained: Path, tmp_path: Path) -> None:
     texts = [f"{'plot ' * n}was {word}" for n in (1, 9, 30) for word in ("dull", "superb")]
     path = tmp_path / "texts"
     path.write_text("\n".join(texts))
@@ -63,8 +58,11 @@ def test_a_text_is_predicted_as_it_is_alone(trained: Path, tmp_path: Path) -> No
         assert abs(json.loads(out)["probability"] - probability) < 1e-4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["csv", "jsonl"])
-def test_every_labeled_row_counts_duplicates_too(trained: Path, tmp_path: Path, kind: str) -> None:
+def test_every_labeled_row_counts_including_duplicates(
+    trained: Path, tmp_path: Path, kind: str
+) -> None:
     path = tmp_path / "new.csv"
     write_reviews(path, 60, seed=5)
     with path.open() as file:
@@ -86,8 +84,8 @@ def test_every_labeled_row_counts_duplicates_too(trained: Path, tmp_path: Path, 
     texts = "".join(row["text"] + "\n" for row in rows[:120])
     _, out, _ = launch("predict.py", "--run", str(trained), text=texts)
     guesses = [json.loads(line)["label"] for line in out.splitlines()]
-    right = sum(g == row["label"] for g, row in zip(guesses, rows, strict=False))
-    assert result["accuracy"] == pytest.approx(right / 120)
+    correct = sum(g == row["label"] for g, row in zip(guesses, rows, strict=False))
+    assert result["accuracy"] == pytest.approx(correct / 120)
 
 
 MISTAKES = {
@@ -104,17 +102,17 @@ MISTAKES = {
 }
 
 
-@pytest.mark.parametrize("arguments,expected", MISTAKES.values(), ids=MISTAKES)
-def test_a_mistake_is_one_line_and_status_2(
+@pytest.mark.slow
+@pytest.mark.parametrize("arguments, expected", MISTAKES.values(), ids=MISTAKES)
+def test_mistake_is_one_error_line_and_status_2(
     arguments: list[str], expected: str, trained: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "a.csv").write_text("text,label\nfine,positive\nwell,mixed\n")
     filled = [a.format(run=trained, tmp=tmp_path) for a in arguments]
     status, out, err = launch("evaluate.py", *filled)
     assert status == 2
-    errors = [line for line in err.splitlines() if line.startswith("error:")]
-    assert len(errors) == 1
-    assert expected in errors[0]
+    (line,) = error_lines(err)
+    assert expected in line
     assert "Traceback" not in err
     assert out == ""
 
@@ -132,12 +130,13 @@ SCRIPTS = sorted((REPOSITORY / "launch").glob("*.py"))
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=os.path.basename)
-def test_an_entry_point_is_short(script: Path) -> None:
+def test_script_is_short(script: Path) -> None:
     assert len(script.read_text().splitlines()) <= 80
 
 
-def test_training_loads_neither_preparation_nor_tracking(corpus: Path, tmp_path: Path) -> None:
-    """Nor do they have to be installed."""
+@pytest.mark.slow
+def test_training_needs_no_library_of_preparation_or_tracking(corpus: Path, tmp_path: Path) -> None:
+    """None of them has to be installed."""
     code = (
         "import sys; blocked = {'tokenizers', 'mlflow', 'matplotlib', 'psutil', 'webdataset'}\n"
         "class Block:\n"

@@ -13,19 +13,21 @@ from pipeline.corpus.dataset.manifest import open_dataset
 from pipeline.corpus.tokenization.tokenizer import TextEncoder
 from pipeline.inference.predictor import Predictor
 from tests.helpers.corpora import small, write_reviews
-from tests.helpers.processes import run
-from tests.launch.test_entry_points import launch
+from tests.helpers.processes import launch, run
+
+pytestmark = pytest.mark.slow
 
 LONG = "the film was superb and the music lovely " * 9
 TEXTS = ["a superb film", LONG, "", "dull " * 40, "the plot was awful"]
 
 
 def train(corpus: Path, folder: Path, overflow: str, *overrides: str, nproc: int = 1) -> Path:
-    """Train on the corpus with rows of at most 16 tokens; returns the run's folder."""
+    """Train on the corpus with rows of at most 16 tokens; return the run's folder."""
     status, _, err = run(
         *small(corpus), "corpus.max_tokens=16", f"corpus.overflow={overflow}",
-        "corpus.truncation_side=start", f"corpus.shards={folder}/shards", f"run.dir={folder}/run{nproc}",
-        "train.lr=2e-2", "train.warmup=0.1", *overrides, nproc=nproc,
+        "corpus.truncation_side=start", f"corpus.shards={folder}/shards",
+        f"run.dir={folder}/run{nproc}", "train.lr=2e-2", "train.warmup=0.1", *overrides,
+        nproc=nproc,
     )  # fmt: skip
     assert status == 0, err
     return folder / f"run{nproc}"
@@ -33,23 +35,29 @@ def train(corpus: Path, folder: Path, overflow: str, *overrides: str, nproc: int
 
 @pytest.fixture(scope="module")
 def split(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run that splits long texts into segments."""
     return train(corpus, tmp_path_factory.mktemp("split"), "split", "train.epochs=3")
 
 
 @pytest.fixture(scope="module")
 def dropping(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run that drops long texts."""
     return train(corpus, tmp_path_factory.mktemp("drop"), "drop", "train.max_steps=2")
 
 
 @pytest.fixture
 def reviews(tmp_path: Path) -> Path:
+    """A file of 60 labeled reviews that no run has seen."""
     write_reviews(tmp_path / "reviews.csv", 60, seed=5)
     return tmp_path / "reviews.csv"
 
 
-def test_validation_counts_documents_on_any_number_of_ranks(corpus: Path, split: Path) -> None:
+@pytest.mark.distributed
+def test_validation_counts_each_document_once_with_any_number_of_ranks(
+    corpus: Path, split: Path
+) -> None:
     manifest = open_dataset(split.parent / "shards")
-    rows = {name: facts.rows for name, facts in manifest.splits.items()}
+    rows = {name: part.rows for name, part in manifest.splits.items()}
     report = manifest.report
     assert sum(rows.values()) - report["segments"] + report["split"] == 1000
     one = validation(split)
@@ -71,7 +79,7 @@ def validation(folder: Path) -> dict[str, float]:
 
 
 def test_a_split_text_has_one_prediction(split: Path) -> None:
-    """The mean of its segments' probabilities, each by its tokens."""
+    """It is the mean of the segments' probabilities, weighted by their numbers of tokens."""
     predictor = Predictor(split, load_run_config(split / "config.yaml"))
     corpus = predictor.config.corpus
     encoder = TextEncoder(split / "dataset/tokenizer.json", corpus.max_tokens, overflow="split")
@@ -83,9 +91,9 @@ def test_a_split_text_has_one_prediction(split: Path) -> None:
         (encoded,) = encoder.encode([text])
         expected = torch.zeros(2)
         for ids in encoded.rows:
-            one = torch.tensor([0])
+            lengths, keys = torch.tensor([len(ids)]), torch.tensor([0])
             with torch.no_grad():
-                scores = predictor.model(torch.tensor([ids]), one + len(ids), one)
+                scores = predictor.model(torch.tensor([ids]), lengths, keys)
             expected += len(ids) * scores[0].softmax(-1)
         if text:
             expected /= sum(map(len, encoded.rows))
@@ -93,7 +101,7 @@ def test_a_split_text_has_one_prediction(split: Path) -> None:
     assert len(encoder.encode([LONG])[0].rows) > 3
 
 
-def test_evaluation_of_split_texts_counts_each_once(split: Path, reviews: Path) -> None:
+def test_evaluation_counts_each_split_text_once(split: Path, reviews: Path) -> None:
     status, out, err = launch("evaluate.py", "--run", str(split), "--input", str(reviews))
     assert status == 0, err
     result = json.loads(out)
@@ -103,11 +111,11 @@ def test_evaluation_of_split_texts_counts_each_once(split: Path, reviews: Path) 
     texts = "".join(row["text"] + "\n" for row in rows)
     _, out, _ = launch("predict.py", "--run", str(split), text=texts)
     guesses = [json.loads(line)["label"] for line in out.splitlines()]
-    right = sum(guess == row["label"] for guess, row in zip(guesses, rows, strict=True))
-    assert result["accuracy"] == pytest.approx(right / 60)
+    correct = sum(guess == row["label"] for guess, row in zip(guesses, rows, strict=True))
+    assert result["accuracy"] == pytest.approx(correct / 60)
 
 
-def test_where_long_texts_are_dropped_they_are_told(dropping: Path, reviews: Path) -> None:
+def test_dropped_texts_are_reported(dropping: Path, reviews: Path) -> None:
     status, out, err = launch("predict.py", "--run", str(dropping), text="\n".join(TEXTS))
     assert status == 0, err
     found = [json.loads(line) for line in out.splitlines()]
@@ -124,7 +132,7 @@ def test_where_long_texts_are_dropped_they_are_told(dropping: Path, reviews: Pat
     assert f"skipped {result['skipped']} row(s): more than corpus.max_tokens tokens" in err
 
 
-def test_nothing_left_to_evaluate_is_one_line(dropping: Path, tmp_path: Path) -> None:
+def test_error_if_no_row_is_left_to_evaluate(dropping: Path, tmp_path: Path) -> None:
     (tmp_path / "long.csv").write_text(f"text,label\n{LONG},positive\n")
     path = str(tmp_path / "long.csv")
     status, _, err = launch("evaluate.py", "--run", str(dropping), "--input", path)

@@ -1,4 +1,4 @@
-"""A tagger from a file of sentences to predictions, and what may be wrong on the way."""
+"""A tagger from a file of sentences to predictions, and the errors on this path."""
 
 import json
 import random
@@ -20,8 +20,7 @@ from pipeline.errors import InputError
 from pipeline.inference.predictor import Predictor
 from pipeline.train import session
 from tests.helpers.corpora import PLAIN, small, write_sentences
-from tests.helpers.processes import losses
-from tests.launch.test_entry_points import launch
+from tests.helpers.processes import launch, losses
 
 NAMES = ["word", "tag"]
 
@@ -42,7 +41,7 @@ def trained(settings: list[str], tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 
 def train(settings: list[str], *overrides: str) -> None:
-    """In this process, which is quicker than another."""
+    """Train in this process, which is faster than starting another one."""
     session.train(config.load(None, [*settings, *overrides]))
 
 
@@ -52,7 +51,7 @@ def predictor(folder: Path) -> Predictor:
 
 @pytest.fixture
 def sentences(tmp_path: Path) -> tuple[Path, list[list[str]], list[list[str]]]:
-    """A file of new ones, some of them longer than a row may be, their words and their tags."""
+    """A file of new sentences, some longer than a row may be, with their words and their tags."""
     path = tmp_path / "new.conll"
     write_sentences(path, 60, seed=5)
     rows = [row.values or {} for row in read(path, NAMES, NAMES)]
@@ -60,12 +59,14 @@ def sentences(tmp_path: Path) -> tuple[Path, list[list[str]], list[list[str]]]:
     return path, [row["word"] for row in rows], [row["tag"] for row in rows]
 
 
-def test_the_corpus_is_learnt(trained: Path) -> None:
+@pytest.mark.slow
+def test_model_learns_the_corpus(trained: Path) -> None:
     summary = json.loads((trained / "summary.json").read_text())
     assert summary["metric"] == "f1"
     assert summary["best"] > 0.9
 
 
+@pytest.mark.slow
 def test_evaluation_agrees_with_predictions(
     trained: Path, sentences: tuple[Path, list[list[str]], list[list[str]]]
 ) -> None:
@@ -90,7 +91,7 @@ def test_evaluation_agrees_with_predictions(
     assert result["f1"] == pytest.approx(f1_score(tags, guesses))
 
 
-def test_lines_without_a_word_are_told(trained: Path) -> None:
+def test_lines_without_words_are_errors(trained: Path) -> None:
     text = "the film of mr Bodalu Kemirina\n\n \t\nthe\0plot\nit\n"
     status, out, err = launch("predict.py", "--run", str(trained), text=text)
     assert status == 0, err
@@ -100,7 +101,7 @@ def test_lines_without_a_word_are_told(trained: Path) -> None:
     assert rest == [empty, empty, {"error": "the text has a NUL character"}, {"spans": []}]
 
 
-def test_an_unknown_tag_is_one_line_that_names_its_row(trained: Path, tmp_path: Path) -> None:
+def test_unknown_tag_is_one_error_line_that_names_its_row(trained: Path, tmp_path: Path) -> None:
     path = tmp_path / "new.conll"
     path.write_text("the O\n\nBodalu B-PER\nKemi B-PAR\n")
     status, out, err = launch("evaluate.py", "--run", str(trained), "--input", str(path))
@@ -110,42 +111,44 @@ def test_an_unknown_tag_is_one_line_that_names_its_row(trained: Path, tmp_path: 
 
 
 @pytest.mark.parametrize(
-    "content, says",
+    "content, message",
     [
-        ("the film O\n", "has no sentence whose lines have 2 fields"),
+        ("the film O\n", "has no sentence in which all lines have 2 fields"),
         ("Bodalu I-PER\n", "no row is left to evaluate"),
     ],
 )
-def test_a_file_without_a_usable_sentence_is_told(
-    content: str, says: str, trained: Path, tmp_path: Path
+def test_error_if_no_sentence_is_usable(
+    content: str, message: str, trained: Path, tmp_path: Path
 ) -> None:
     path = tmp_path / "new.conll"
     path.write_text(content)
-    with pytest.raises(InputError, match=says):
+    with pytest.raises(InputError, match=message):
         predictor(trained).evaluate(str(path))
 
 
-def test_sentences_that_are_not_bio_are_skipped_and_counted(trained: Path, tmp_path: Path) -> None:
+def test_sentences_with_invalid_bio_tags_are_skipped_and_counted(
+    trained: Path, tmp_path: Path
+) -> None:
     path = tmp_path / "new.conll"
     path.write_text("the O\n\nBodalu I-PER\n")
     metrics, skips = predictor(trained).evaluate(str(path))
     assert (metrics["examples"], skips) == (1, {SkipReason.NOT_BIO: 1})
 
 
-@pytest.mark.parametrize("keep", ["start", "end"])
-def test_every_word_is_tagged_though_training_cut_sentences(
-    keep: str, settings: list[str], tmp_path: Path
+@pytest.mark.parametrize("truncation_side", ["start", "end"])
+def test_all_words_are_tagged_by_a_model_trained_on_truncated_sentences(
+    truncation_side: str, settings: list[str], tmp_path: Path
 ) -> None:
-    """Places are those of the sentence, whichever part of it would have been kept."""
+    """Positions count from the start of the sentence, whichever part training would keep."""
     changes = [
         "corpus.overflow=truncate",
-        f"corpus.truncation_side={keep}",
+        f"corpus.truncation_side={truncation_side}",
         f"corpus.shards={tmp_path}/s",
     ]
     train(settings, *changes, "train.max_steps=1", f"run.dir={tmp_path}/run")
     run = predictor(tmp_path / "run")
     assert run.manifest.names["tags"][0] == "B-LOC"
-    with torch.no_grad():  # each word is a place of its own
+    with torch.no_grad():  # tag each word as an entity, B-LOC
         run.model.scores.bias[0] += 99
     words = [f"word{number}" for number in range(50)]
     (found,) = run.predict([" ".join(words)])
@@ -153,45 +156,51 @@ def test_every_word_is_tagged_though_training_cut_sentences(
     assert [span["start"] for span in found["spans"]] == list(range(50))
 
 
-def test_bf16_trains_as_fp32_does(settings: list[str], tmp_path: Path) -> None:
-    few = ["train.max_steps=8", "train.log_every=1", "train.lr=1e-2"]
+def test_bf16_losses_are_close_to_those_of_fp32(settings: list[str], tmp_path: Path) -> None:
+    overrides = ["train.max_steps=8", "train.log_every=1", "train.lr=1e-2"]
     for precision in ("fp32", "bf16"):
-        train(settings, *few, f"train.precision={precision}", f"run.dir={tmp_path}/{precision}")
+        train(
+            settings, *overrides, f"train.precision={precision}", f"run.dir={tmp_path}/{precision}"
+        )
     full, half = (np.array(list(losses(tmp_path / p).values())) for p in ("fp32", "bf16"))
     assert len(full) == 8
     assert 0 < abs(half / full - 1).max() < 0.02
 
 
-def test_a_run_begins_with_given_vectors(
-    settings: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_run_starts_from_word_vectors(
+    settings: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Scaled by one factor to the size of the others; a resumed run needs the file no more."""
-    draw = random.Random(0)
-    given = {word: [draw.gauss(3, 5) for _ in range(12)] for word in PLAIN[:8]}
+    """They are scaled by one factor to the other embeddings; a resumed run needs no file."""
+    caplog.set_level("INFO", logger="pipeline")
+    rng = random.Random(0)
+    vectors = {word: [rng.gauss(3, 5) for _ in range(12)] for word in PLAIN[:8]}
     path = tmp_path / "vectors.txt"
     path.write_text(
-        "".join(f"{word.title()} {' '.join(map(str, given[word]))}\n" for word in given)
+        "".join(f"{word.title()} {' '.join(map(str, vectors[word]))}\n" for word in vectors)
     )
-    told = [f"model.word_vectors={path}", "train.lr=1e-20", f"run.dir={tmp_path}/run"]
-    train(settings, *told, "train.max_steps=1")
-    library = Tokenizer.from_file(str(tmp_path / "run" / "dataset" / "tokenizer.json"))
-    words = library.get_vocab_size() - 4
-    assert f"8 of {words} words begin with a vector of {path}\n" in capsys.readouterr().err
+    overrides = [f"model.word_vectors={path}", "train.lr=1e-20", f"run.dir={tmp_path}/run"]
+    train(settings, *overrides, "train.max_steps=1")
+    tokenizer = Tokenizer.from_file(str(tmp_path / "run" / "dataset" / "tokenizer.json"))
+    words = tokenizer.get_vocab_size() - 4
+    line = f"8 of {words} words are initialized with a vector of {path}"
+    assert line in caplog.messages
     weights = tmp_path / "run" / "checkpoints" / "latest" / "model.safetensors"
     weight = load_file(weights)["embedding.weight"]
-    ids = [library.token_to_id(word) for word in given]
-    ratio = weight[ids] / torch.tensor(list(given.values()))
+    ids = [tokenizer.token_to_id(word) for word in vectors]
+    ratio = weight[ids] / torch.tensor(list(vectors.values()))
     assert ratio.std() < 1e-6
     assert weight[ids].square().mean().sqrt() == pytest.approx(0.1, rel=0.1)
     others = weight[[n for n in range(len(weight)) if n not in ids]]
     assert others.std() == pytest.approx(0.1, rel=0.2)
 
     path.unlink()
-    train(settings, *told, "train.max_steps=2")
+    train(settings, *overrides, "train.max_steps=2")
     assert torch.equal(load_file(weights)["embedding.weight"], weight)
 
 
-def test_vectors_of_another_width_are_one_line(settings: list[str], tmp_path: Path) -> None:
+def test_word_vectors_of_another_width_are_one_error_line(
+    settings: list[str], tmp_path: Path
+) -> None:
     path = tmp_path / "vectors.txt"
     path.write_text("the 1 2 3\n")
     with pytest.raises(InputError, match=r"line 1: has 3 values .*; set model\.embedding=3"):

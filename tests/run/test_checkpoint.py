@@ -1,64 +1,54 @@
-"""A checkpoint is whole or not there, and comes back bit by bit."""
+"""The checkpoint format: a checkpoint is complete or ignored, and damage is detected."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
-from torch import nn
 
 from pipeline.errors import RunError
-from pipeline.optim.optimizer import build
 from pipeline.run import checkpoint
-from pipeline.run.checkpoint import TrainingState
-from pipeline.stream.plan import Position
-from pipeline.train.settings import TrainSettings
+from pipeline.run.checkpoint import Checkpoint, TrainingState
 
-FACTS = {"plan version": 1, "dataset": "abc"}
+MUST_MATCH = {"plan version": 1, "dataset": "abc"}
 
 
-def network(seed: int = 0) -> tuple[nn.Module, torch.optim.Optimizer]:
-    torch.manual_seed(seed)
-    model = nn.Sequential(nn.Embedding(7, 4), nn.LSTM(4, 3))
-    return model, build(model, TrainSettings())
-
-
-def train(model: nn.Module, optimizer: torch.optim.Optimizer, steps: int) -> None:
-    for step in range(steps):
-        tokens = torch.arange(step, step + 5)[:, None] % 7
-        model(tokens)[0].square().sum().backward()
-        optimizer.step()
-        optimizer.zero_grad()
-
-
-def save(folder: Path, step: int, keep: int = 2, best: int = 0) -> Path:
-    model, optimizer = network()
-    train(model, optimizer, 1)
-    state = TrainingState(step=step, best_step=best)
-    return checkpoint.save(folder, state, model, optimizer, facts=FACTS, keep=keep)
-
-
-def test_what_is_loaded_goes_on_bit_by_bit(tmp_path: Path) -> None:
-    model, optimizer = network()
-    train(model, optimizer, 3)
-    state = TrainingState(
-        step=3, position=Position(1, 2, 3), rows=99, best=0.5, since_log=[0.1, 1 / 3], seconds=1.5
+def content(step: int, best_step: int = 0) -> Checkpoint:
+    return Checkpoint(
+        weights={"layer.weight": torch.arange(12.0).reshape(3, 4).T},
+        training={"optimizer/0/exp_avg": torch.ones(3, dtype=torch.float64)},
+        state=TrainingState(step=step, best_step=best_step),
+        components={"stream": {"position": {"epoch": 1}}},
+        must_match=MUST_MATCH,
     )
-    path = checkpoint.save(tmp_path, state, model, optimizer, facts=FACTS, keep=2)
-    other, other_optimiser = network(seed=1)
-    checkpoint.load_all(path, other, other_optimiser, None)
-    assert checkpoint.read_state(path, FACTS) == state
-    for m, o in ((model, optimizer), (other, other_optimiser)):
-        train(m, o, 3)
-    for a, b in zip(model.parameters(), other.parameters(), strict=True):
-        assert torch.equal(a, b)
 
 
-@pytest.mark.parametrize(
-    "name", ["model.safetensors", "optimizer.safetensors", "state.json", "MANIFEST.json"]
-)
+def write(folder: Path, step: int, best_step: int = 0) -> Path:
+    return checkpoint.write(folder, content(step, best_step), keep=2)
+
+
+def test_content_is_read_back_bit_for_bit(tmp_path: Path) -> None:
+    written = content(step=3)
+    written.state = TrainingState(
+        step=3, rows=99, best=0.5, since_log=[0.1, 1 / 3], seconds=1.5, precision="bf16"
+    )
+    path = checkpoint.write(tmp_path, written, keep=2)
+    state, components = checkpoint.read_state(path, MUST_MATCH)
+    assert (state, components) == (written.state, written.components)
+    assert checkpoint.precision_of(path) == "bf16"
+    for expected, found in (
+        (written.weights, checkpoint.read_weights(path)),
+        (written.training, checkpoint.read_training(path)),
+    ):
+        assert found.keys() == expected.keys()
+        assert all(torch.equal(found[name], expected[name]) for name in expected)
+        assert all(found[name].dtype == expected[name].dtype for name in expected)
+
+
+@pytest.mark.parametrize("name", [*checkpoint.FILES, "MANIFEST.json"])
 @pytest.mark.parametrize("damage", ["flip", "truncate", "remove"])
-def test_a_damaged_newest_is_passed_over(tmp_path: Path, name: str, damage: str) -> None:
-    good, bad = save(tmp_path, 1), save(tmp_path, 2)
+def test_damaged_newest_checkpoint_is_skipped(tmp_path: Path, name: str, damage: str) -> None:
+    good, bad = write(tmp_path, 1), write(tmp_path, 2)
     data = bytearray((bad / name).read_bytes())
     if damage == "remove":
         (bad / name).unlink()
@@ -73,65 +63,65 @@ def test_a_damaged_newest_is_passed_over(tmp_path: Path, name: str, damage: str)
     assert str(bad) in lines[0]
 
 
-def test_when_none_verifies_training_does_not_start_afresh(tmp_path: Path) -> None:
-    (save(tmp_path, 1) / "model.safetensors").unlink()
+def test_error_if_no_checkpoint_verifies(tmp_path: Path) -> None:
+    """Training must not start at step 0 and overwrite them."""
+    (write(tmp_path, 1) / "model.safetensors").unlink()
     with pytest.raises(RunError, match="no checkpoint verifies"):
         checkpoint.newest(tmp_path)
 
 
-def test_the_newest_and_the_best_are_kept(tmp_path: Path) -> None:
+def test_newest_and_best_checkpoints_are_kept(tmp_path: Path) -> None:
     for step in range(1, 8):
-        save(tmp_path, step, best=3 if step >= 3 else 0)
+        write(tmp_path, step, best_step=3 if step >= 3 else 0)
     names = sorted(path.name for path in tmp_path.glob("step-*"))
     assert names == ["step-00000003", "step-00000006", "step-00000007"]
     assert (tmp_path / "best").readlink().name == "step-00000003"
     assert (tmp_path / "latest").readlink().name == "step-00000007"
 
 
-def test_a_write_cut_short_is_never_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    good = save(tmp_path, 1)
-    monkeypatch.setattr(checkpoint, "_sha256", lambda path: 1 / 0)
+def test_failed_write_leaves_the_previous_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good = write(tmp_path, 1)
+    monkeypatch.setattr(checkpoint, "sha256_of", lambda path: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        save(tmp_path, 2)
+        write(tmp_path, 2)
     monkeypatch.undo()
-    assert (tmp_path / ".tmp-step-00000002").exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["latest", good.name]
     assert checkpoint.newest(tmp_path) == (good, [])
-    assert checkpoint.newest(tmp_path)[0] == good
-    save(tmp_path, 3)
-    assert not (tmp_path / ".tmp-step-00000002").exists()
 
 
-def test_another_dataset_or_format_is_refused_by_name(tmp_path: Path) -> None:
-    path = save(tmp_path, 1)
-    with pytest.raises(RunError, match="made with dataset abc, now it is xyz"):
-        checkpoint.read_state(path, FACTS | {"dataset": "xyz"})
+def test_full_disk_is_an_error_that_says_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(path: Path) -> str:
+        raise OSError(28, "No space left on device")
+
+    good = write(tmp_path, 1)
+    monkeypatch.setattr(checkpoint, "sha256_of", fail)
+    with pytest.raises(RunError, match=r"step-00000002: .*No space left.*; earlier checkpoints"):
+        write(tmp_path, 2)
+    monkeypatch.undo()
+    assert checkpoint.newest(tmp_path) == (good, [])
+
+
+def test_temporary_folder_of_a_killed_process_is_ignored_and_removed(tmp_path: Path) -> None:
+    good = write(tmp_path, 1)
+    temporary = tmp_path / ".step-00000002.tmp"
+    shutil.copytree(good, temporary)
+    assert checkpoint.newest(tmp_path) == (good, [])
+    write(tmp_path, 3)
+    assert not temporary.exists()
+
+
+def test_another_dataset_key_or_format_is_named(tmp_path: Path) -> None:
+    path = write(tmp_path, 1)
+    with pytest.raises(RunError, match="written with dataset abc, now it is xyz"):
+        checkpoint.read_state(path, MUST_MATCH | {"dataset": "xyz"})
     text = (path / "state.json").read_text()
     (path / "state.json").write_text(text.replace('"stale"', '"stal"'))
-    with pytest.raises(RunError, match="stal"):
-        checkpoint.read_state(path, FACTS)
+    with pytest.raises(RunError, match="'stal'"):
+        checkpoint.read_state(path, MUST_MATCH)
     (path / "state.json").write_text(text.replace(f'"format": {checkpoint.FORMAT}', '"format": 99'))
     with pytest.raises(RunError, match="format 99"):
-        checkpoint.read_state(path, FACTS)
-
-
-def test_a_model_of_another_shape_is_one_clear_line(tmp_path: Path) -> None:
-    path = save(tmp_path, 1)
-    with pytest.raises(RunError, match="cannot be loaded"):
-        checkpoint.load(path, nn.Embedding(3, 3))
-
-
-def test_averaged_weights_are_those_to_use_and_the_models_own_come_back(tmp_path: Path) -> None:
-    model, optimizer = network()
-    average, _ = network()
-    train(model, optimizer, 5)
-    path = checkpoint.save(
-        tmp_path, TrainingState(step=5), model, optimizer, average, facts=FACTS, keep=2
-    )
-    used, _ = network(seed=1)
-    checkpoint.load(path, used)
-    again, again_optimiser = network(seed=2)
-    again_average, _ = network(seed=3)
-    checkpoint.load_all(path, again, again_optimiser, again_average)
-    for expected, found in ((average, used), (average, again_average), (model, again)):
-        for a, b in zip(expected.parameters(), found.parameters(), strict=True):
-            assert torch.equal(a, b)
+        checkpoint.read_state(path, MUST_MATCH)

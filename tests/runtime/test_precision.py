@@ -1,4 +1,4 @@
-"""Auto takes what works; what was asked for and does not work is an error."""
+"""Choice of the precision: the fastest that runs with auto, an error if another does not run."""
 
 import subprocess
 import sys
@@ -13,62 +13,71 @@ from pipeline.runtime import precision
 CPU = torch.device("cpu")
 
 
-def choose(asked: str) -> tuple[str, list[str]]:
-    said: list[str] = []
-    return precision.choose(asked, CPU, ModelSettings(hidden=16), said.append).name, said
+@pytest.fixture(autouse=True)
+def _capture_info(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", logger="pipeline")
 
 
-def test_fp16_on_a_cpu_is_an_error_that_says_what_runs() -> None:
+def choose(requested: str) -> str:
+    return precision.choose(requested, CPU, ModelSettings(hidden=16)).name
+
+
+def test_fp16_on_a_cpu_is_an_error_that_names_the_alternatives() -> None:
     with pytest.raises(TrainingError, match=r"train\.precision=fp16: .*a CPU trains in fp32 or"):
         choose("fp16")
 
 
 @pytest.mark.parametrize("seconds,expected", [(0.5, "bf16"), (2.0, "fp32")])
-def test_auto_takes_the_faster(
-    seconds: float, expected: str, monkeypatch: pytest.MonkeyPatch
+def test_auto_chooses_the_faster_precision(
+    seconds: float,
+    expected: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    def step(p: precision.Precision, model: ModelSettings) -> float:
+    def step_seconds(p: precision.Precision, model: ModelSettings) -> float:
         return seconds if p.name == "bf16" else 1.0
 
-    monkeypatch.setattr(precision, "_step_seconds", step)
-    name, said = choose("auto")
-    assert name == expected
-    slow = ["precision: bf16 runs here but is no faster than fp32"]
-    assert said == ([] if expected == "bf16" else slow)
+    monkeypatch.setattr(precision, "_step_seconds", step_seconds)
+    assert choose("auto") == expected
+    slower = ["precision: bf16 runs here but is not faster than fp32"]
+    assert caplog.messages == ([] if expected == "bf16" else slower)
 
 
-def test_where_bf16_fails_auto_says_so_and_asking_for_it_is_an_error(
-    monkeypatch: pytest.MonkeyPatch,
+def test_bf16_that_fails_is_logged_by_auto_and_an_error_if_requested(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def step(p: precision.Precision, model: ModelSettings) -> float:
+    def step_seconds(p: precision.Precision, model: ModelSettings) -> float:
         if p.name == "bf16":
             raise RuntimeError("could not create a primitive descriptor\nmore")
         return 1.0
 
-    monkeypatch.setattr(precision, "_step_seconds", step)
-    name, said = choose("auto")
-    assert name == "fp32"
-    assert said == ["precision: bf16 does not run here (could not create a primitive descriptor)"]
+    monkeypatch.setattr(precision, "_step_seconds", step_seconds)
+    assert choose("auto") == "fp32"
+    assert caplog.messages == [
+        "precision: bf16 does not run here (could not create a primitive descriptor)"
+    ]
     with pytest.raises(TrainingError, match=r"train\.precision=bf16: a lstm step fails"):
         choose("bf16")
 
 
-def test_a_cpu_without_avx512_gets_by() -> None:
-    """In a real process whose oneDNN may use AVX2 only, where torch's bf16 LSTM raises."""
+def test_auto_is_fp32_on_a_cpu_without_avx512() -> None:
+    """In a real process whose oneDNN may use AVX2 only: PyTorch's bf16 LSTM raises there."""
     code = (
-        "import torch; from pipeline.models.settings import ModelSettings as Model; said = []\n"
-        "from pipeline.runtime import precision as p; model = Model(hidden=16, native=False)\n"
-        "name = p.choose('auto', torch.device('cpu'), model, said.append).name\n"
-        "assert name == 'fp32' and 'bf16' in said[0], (name, said)"
+        "import logging, torch; from pipeline.models.settings import ModelSettings as Model\n"
+        "logging.basicConfig(level='INFO', format='%(message)s')\n"
+        "from pipeline.runtime import precision; model = Model(hidden=16, native=False)\n"
+        "print(precision.choose('auto', torch.device('cpu'), model).name)"
     )
     done = subprocess.run(
         ["env", "ONEDNN_MAX_CPU_ISA=AVX2", sys.executable, "-c", code],
         capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
+    assert done.stdout == "fp32\n"
+    assert "precision: bf16" in done.stderr.splitlines()[0]
 
 
-def test_the_probe_leaves_the_generator_alone() -> None:
+def test_timing_a_step_leaves_the_random_generator_unchanged() -> None:
     torch.manual_seed(3)
     before = torch.get_rng_state()
     choose("auto")

@@ -1,4 +1,4 @@
-"""Where the rows come from: a server, damaged shards, several datasets, sorted input."""
+"""Runs on shards from a server, damaged shards, several mixed datasets and sorted input."""
 
 import csv
 import random
@@ -10,14 +10,16 @@ import pytest
 
 from pipeline.corpus.dataset.manifest import open_dataset
 from tests.helpers.corpora import small, write_reviews
-from tests.helpers.processes import losses, metrics, run, weights
+from tests.helpers.processes import error_lines, losses, metrics, run, weights
 from tests.helpers.servers import FileServer
+
+pytestmark = [pytest.mark.slow, pytest.mark.distributed]
 
 RUN = ["train.max_steps=10", "train.log_every=1"]
 
 
 def damage(shards: Path, blocks: slice, split: str = "train") -> None:
-    """Flip a bit in some blocks of a split."""
+    """Flip a bit in each of these blocks of a split."""
     manifest = open_dataset(shards)
     for record in np.load(manifest.index(split))[blocks]:
         shard = manifest.shard(split, record["shard"])
@@ -26,27 +28,29 @@ def damage(shards: Path, blocks: slice, split: str = "train") -> None:
         shard.write_bytes(data)
 
 
-def test_shards_on_a_server_train_the_same_weights(corpus: Path, tmp_path: Path) -> None:
+def test_shards_on_an_unreliable_server_train_the_same_weights(
+    corpus: Path, tmp_path: Path
+) -> None:
     status, _, err = run(*small(corpus), *RUN, f"run.dir={tmp_path}/local", nproc=2)
     assert status == 0, err
-    shaky = lambda path, count: 503 if count % 5 == 3 else None  # noqa: E731
-    with FileServer(corpus / "shards", before=shaky) as files:
+    fail_sometimes = lambda path, count: 503 if count % 5 == 3 else None  # noqa: E731
+    with FileServer(corpus / "shards", before=fail_sometimes) as server:
         remote = [
-            *small(corpus), *RUN, f"corpus.shards={files.url}", f"run.dir={tmp_path}/remote",
+            *small(corpus), *RUN, f"corpus.shards={server.url}", f"run.dir={tmp_path}/remote",
             f"stream.cache={tmp_path}/cache", "stream.cache_gb=1",
         ]  # fmt: skip
         status, _, err = run(*remote, nproc=2)
         assert status == 0, err
         assert weights(tmp_path / "remote") == weights(tmp_path / "local")
-        sent = files.bytes_sent["train/00000.tar"]
+        sent = server.bytes_sent["train/00000.tar"]
         shutil.rmtree(tmp_path / "remote")
         status, _, err = run(*remote, nproc=2)
         assert status == 0, err
         assert weights(tmp_path / "remote") == weights(tmp_path / "local")
-        assert files.bytes_sent["train/00000.tar"] == sent  # all of it is kept
+        assert server.bytes_sent["train/00000.tar"] == sent  # the second run reads the cache
     status, _, err = run(*remote, "train.max_steps=12", "stream.attempts=2")
     assert status == 2
-    (line,) = [line for line in err.splitlines() if line.startswith("error:")]
+    (line,) = error_lines(err)
     assert "dataset.json" in line
     assert "attempt" in line
 
@@ -67,15 +71,15 @@ def test_damaged_blocks_are_skipped_counted_and_limited(corpus: Path, tmp_path: 
     assert err.count("its 16 rows are skipped") >= 2
     status, _, err = run(*skipping, "stream.max_corrupt_ratio=0.001", f"run.dir={tmp_path}/limit")
     assert status == 2
-    (line,) = [line for line in err.splitlines() if line.startswith("error:")]
+    (line,) = error_lines(err)
     assert "stream.max_corrupt_ratio=0.001: " in line
-    assert "rows of damaged blocks were skipped" in line
+    assert "rows are in damaged blocks and were skipped" in line
 
 
-def test_damage_to_the_validation_split_is_named_by_its_rank_counted_and_limited(
+def test_damaged_validation_blocks_are_reported_by_their_rank_counted_and_limited(
     corpus: Path, tmp_path: Path
 ) -> None:
-    """The last evaluation, of a run that ends between two; the block is of the last rank."""
+    """The final evaluation of a run reads them, the first damaged block on the last rank."""
     shards = shutil.copytree(corpus / "shards", tmp_path / "shards")
     damage(shards, slice(-1, None), "validation")
     settings = [*small(corpus), f"corpus.shards={shards}", "train.max_steps=3"]
@@ -88,18 +92,18 @@ def test_damage_to_the_validation_split_is_named_by_its_rank_counted_and_limited
     status, _, err = run(*skipping, "stream.max_corrupt_ratio=0.2", f"run.dir={tmp_path}/skip")
     assert status == 0, err
     rows = open_dataset(shards).splits["validation"].rows
-    found = metrics(tmp_path / "skip")[-1]
-    assert 0 < found["val/skipped_rows"] == rows - found["val/examples"]
+    last = metrics(tmp_path / "skip")[-1]
+    assert 0 < last["val/skipped_rows"] == rows - last["val/examples"]
     damage(shards, slice(0, -1), "validation")
     status, _, err = run(*skipping, f"run.dir={tmp_path}/limit")
     assert status == 2
-    assert f"{rows} rows of damaged blocks were skipped, of {rows}" in err
+    assert f"{rows} of {rows} rows are in damaged blocks and were skipped" in err
 
 
 @pytest.fixture(scope="module")
-def other(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Another corpus, prepared with the tokenizer of the first."""
-    folder = tmp_path_factory.mktemp("other")
+def second_dataset(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The shards of another corpus, prepared with the first one's tokenizer."""
+    folder = tmp_path_factory.mktemp("second")
     write_reviews(folder / "reviews.csv", 300, seed=9)
     status, _, err = run(
         *small(folder), f"corpus.tokenizer={corpus}/shards/tokenizer.json", "train.max_steps=1",
@@ -109,15 +113,18 @@ def other(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "shards"
 
 
-def test_datasets_are_mixed(corpus: Path, other: Path, tmp_path: Path) -> None:
+def test_mixed_datasets_resume_bit_for_bit(
+    corpus: Path, second_dataset: Path, tmp_path: Path
+) -> None:
     mixed = [
-        *small(corpus), f"stream.mix={{{other}: 0.5}}", "stream.repeat=2", "train.epochs=1",
-        "train.log_every=1",
+        *small(corpus), f"stream.mix={{{second_dataset}: 0.5}}", "stream.repeat=2",
+        "train.epochs=1", "train.log_every=1",
     ]  # fmt: skip
-    status, _, err = run(*mixed, f"run.dir={tmp_path}/whole", nproc=2)
+    status, _, err = run(*mixed, f"run.dir={tmp_path}/uninterrupted", nproc=2)
     assert status == 0, err
-    rows = [open_dataset(path).splits["train"].rows for path in (corpus / "shards", other)]
-    last = metrics(tmp_path / "whole")[-2]  # the very last are of the evaluation
+    datasets = (corpus / "shards", second_dataset)
+    rows = [open_dataset(path).splits["train"].rows for path in datasets]
+    last = metrics(tmp_path / "uninterrupted")[-2]  # the last line has the evaluation
     assert last["progress/epoch"] == 1
     assert abs(last["progress/rows"] - (2 * rows[0] + rows[1] / 2)) <= 16
     for crash in (("update", 13), None):
@@ -125,11 +132,11 @@ def test_datasets_are_mixed(corpus: Path, other: Path, tmp_path: Path) -> None:
             *mixed, "train.checkpoint_every=5", f"run.dir={tmp_path}/killed", nproc=2, crash=crash
         )
     assert status == 0, err
-    assert losses(tmp_path / "killed") == losses(tmp_path / "whole")
-    assert weights(tmp_path / "killed") == weights(tmp_path / "whole")
+    assert losses(tmp_path / "killed") == losses(tmp_path / "uninterrupted")
+    assert weights(tmp_path / "killed") == weights(tmp_path / "uninterrupted")
 
 
-def test_a_dataset_of_another_tokenizer_is_not_mixed(corpus: Path, tmp_path: Path) -> None:
+def test_dataset_with_another_tokenizer_is_not_mixed(corpus: Path, tmp_path: Path) -> None:
     write_reviews(tmp_path / "reviews.csv", 300, seed=3)
     status, _, err = run(*small(tmp_path), "train.max_steps=1", f"run.dir={tmp_path}/own")
     assert status == 0, err
@@ -139,8 +146,8 @@ def test_a_dataset_of_another_tokenizer_is_not_mixed(corpus: Path, tmp_path: Pat
     assert f"stream.mix: {tmp_path}/shards has another tokenizer than {corpus}/shards" in err
 
 
-def test_input_sorted_by_label_trains_as_well_as_shuffled(tmp_path: Path) -> None:
-    """All negative rows first, in a corpus of several windows."""
+def test_input_sorted_by_label_trains_as_well_as_shuffled_input(tmp_path: Path) -> None:
+    """All negative rows come first, in a corpus of several shuffle windows."""
     write_reviews(tmp_path / "all.csv", 1500)
     with (tmp_path / "all.csv").open() as file:
         header, *rows = csv.reader(file)
@@ -154,8 +161,8 @@ def test_input_sorted_by_label_trains_as_well_as_shuffled(tmp_path: Path) -> Non
         with (folder / "reviews.csv").open("w", newline="") as file:
             csv.writer(file).writerows([header, *rows])
         status, _, err = run(
-            *small(folder), "stream.lanes=4", "stream.shuffle_window=4", "train.epochs=4", "train.lr=5e-3",
-            f"run.dir={folder}/run",
+            *small(folder), "stream.lanes=4", "stream.shuffle_window=4", "train.epochs=4",
+            "train.lr=5e-3", f"run.dir={folder}/run",
         )  # fmt: skip
         assert status == 0, err
         accuracy[name] = metrics(folder / "run")[-1]["val/accuracy"]

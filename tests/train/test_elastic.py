@@ -1,10 +1,12 @@
-"""A run goes on with another number of ranks, wherever it was killed, on the same rows."""
+"""Runs that are killed at any update resume with other world sizes and compute the same losses."""
 
 from pathlib import Path
 
 import pytest
 
 from tests.helpers.processes import losses, run
+
+pytestmark = [pytest.mark.slow, pytest.mark.distributed]
 
 RUN = [
     "train.max_steps=60", "train.epochs=13", "train.log_every=1", "train.checkpoint_every=5",
@@ -14,9 +16,9 @@ RUN = [
 
 
 @pytest.fixture(scope="module")
-def alone(case: list[str], tmp_path_factory: pytest.TempPathFactory) -> dict[int, float]:
-    """The losses of one process that nobody disturbed."""
-    folder = tmp_path_factory.mktemp("alone")
+def expected(case: list[str], tmp_path_factory: pytest.TempPathFactory) -> dict[int, float]:
+    """The losses of an uninterrupted run of one process."""
+    folder = tmp_path_factory.mktemp("uninterrupted")
     status, _, err = run(*case, *RUN, f"run.dir={folder}")
     assert status == 0, err
     return losses(folder)
@@ -36,15 +38,15 @@ def alone(case: list[str], tmp_path_factory: pytest.TempPathFactory) -> dict[int
     indirect=["case"],
     ids=str,
 )
-def test_killed_twice_inside_an_epoch_and_resumed_on_other_world_sizes(
-    worlds: tuple[int, int, int], case: list[str], tmp_path: Path, alone: dict[int, float]
+def test_killed_twice_inside_an_epoch_and_resumed_with_other_world_sizes(
+    worlds: tuple[int, int, int], case: list[str], tmp_path: Path, expected: dict[int, float]
 ) -> None:
-    """In fp32, with dropout, over 60 steps: the losses of one undisturbed process within 1e-5."""
+    """In fp32, with dropout, over 60 steps: the losses of one process within 1e-5."""
     folder = f"run.dir={tmp_path}"
-    for world, at in zip(worlds, (17, 38, None), strict=True):
-        crash = ("update", at) if at else None
+    for world, step in zip(worlds, (17, 38, None), strict=True):
+        crash = ("update", step) if step else None
         status, _, err = run(*case, *RUN, folder, nproc=world, crash=crash)
-        assert (status == 0) == (at is None), err
+        assert (status == 0) == (step is None), err
     found = losses(tmp_path)
-    assert found.keys() == alone.keys() == set(range(1, 61))
-    assert max(abs(found[step] - alone[step]) for step in alone) < 1e-5
+    assert found.keys() == expected.keys() == set(range(1, 61))
+    assert max(abs(found[step] - expected[step]) for step in expected) < 1e-5

@@ -1,4 +1,4 @@
-"""The layer where numbers end is named, and nothing else."""
+"""The detector names the recurrent layer whose states stopped being finite."""
 
 import pytest
 import torch
@@ -10,19 +10,19 @@ from pipeline.train.nonfinite import NonfiniteDetector
 
 @pytest.mark.parametrize("cell", ["elman", "lstm", "gru", "goru", "grid_lstm"])
 @pytest.mark.parametrize("layer", [0, 1])
-def test_the_first_layer_that_is_not_finite_is_named(cell: str, layer: int) -> None:
+def test_first_nonfinite_layer_is_named(cell: str, layer: int) -> None:
     model = Classifier(ModelSettings(cell=cell, embedding=4, hidden=4), 10, 2)
-    watch = NonfiniteDetector(model, torch.device("cpu"))
+    detector = NonfiniteDetector(model, torch.device("cpu"))
     tokens, lengths = torch.ones(3, 5, dtype=torch.int64), torch.tensor([5, 2, 1])
     model(tokens, lengths, lengths)
-    assert watch.first(watch.take().tolist()) == ""
+    assert detector.first(detector.take().tolist()) == ""
     name = f"stack.times.{layer}" if cell == "grid_lstm" else f"stack.layers.{layer}"
     broken = model.get_submodule(name)
     with torch.no_grad():
         broken.directions[0].bias.fill_(float("nan"))
     model(tokens, lengths, lengths)
-    counts = watch.take().tolist()
-    assert watch.first(counts) == name
-    assert watch.take().sum() == 0
+    counts = detector.take().tolist()
+    assert detector.first(counts) == name
+    assert detector.take().sum() == 0
     model.eval()(tokens, lengths, lengths)
-    assert watch.take().sum() == 0
+    assert detector.take().sum() == 0

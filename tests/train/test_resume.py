@@ -1,4 +1,7 @@
-"""Killed and started again, a run ends as if nothing had happened. Real processes, real kills."""
+"""A run that is killed or stopped, then resumed, ends exactly as an uninterrupted run does.
+
+The tests start real processes and kill them.
+"""
 
 import signal
 from collections.abc import Callable
@@ -10,6 +13,7 @@ import pytest
 from tests.helpers.corpora import CASES, small, write_reviews
 from tests.helpers.processes import (
     command,
+    error_lines,
     finish,
     kill,
     losses,
@@ -21,6 +25,8 @@ from tests.helpers.processes import (
     weights,
 )
 
+pytestmark = [pytest.mark.slow, pytest.mark.distributed]
+
 RUN = [
     "train.epochs=2", "train.log_every=3", "train.checkpoint_every=7", "model.dropout=0.3",
     "model.embedding_dropout=0.1", "stream.accumulation_steps=2", "stream.token_budget=1200",
@@ -30,6 +36,7 @@ RUN = [
 
 @pytest.fixture(scope="module")
 def overrides(corpus: Path) -> Callable[[Path], list[str]]:
+    """A function that returns the overrides of a run in a given folder."""
     return lambda folder: [*small(corpus), *RUN, f"run.dir={folder}"]
 
 
@@ -37,7 +44,7 @@ def overrides(corpus: Path) -> Callable[[Path], list[str]]:
 def reference(
     overrides: Callable[[Path], list[str]], tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
-    """A run of two processes that nobody disturbed."""
+    """The folder of an uninterrupted run of two processes."""
     folder = tmp_path_factory.mktemp("reference")
     status, _, err = run(*overrides(folder), nproc=2)
     assert status == 0, err
@@ -45,6 +52,7 @@ def reference(
 
 
 def check_same(folder: Path, reference: Path) -> None:
+    """Assert that two runs have the same weights, metrics and checkpoint links, bit for bit."""
     assert weights(folder) == weights(reference)
     assert reproducible_metrics(folder) == reproducible_metrics(reference)
     for name in ("latest", "best"):
@@ -52,35 +60,29 @@ def check_same(folder: Path, reference: Path) -> None:
         assert links[0] == links[1]
 
 
-@pytest.mark.parametrize(
-    "crashes",
-    [
-        [("update", 5)],
-        [("update", 9), ("update", 16)],
-        [("save", 7), ("save", 14)],
-        [("rename", 14)],
-        [("point", 0)],
-        [("save", 0)],
-    ],
-    ids=[
-        "before the first checkpoint",
-        "twice in an epoch",
-        "before a save",
-        "in a save",
-        "after it",
-        "epoch",
-    ],
-)
-def test_killed_at_any_point_it_ends_bit_for_bit_the_same(
+END_OF_EPOCH = 0
+"""Represents the step that ends the first epoch, which the reference run shows."""
+CRASHES = {
+    "before the first checkpoint": [("update", 5)],
+    "twice in an epoch": [("update", 9), ("update", 16)],
+    "before a save": [("save", 7), ("save", 14)],
+    "in a save": [("rename", 14)],
+    "between a save and its links": [("links", END_OF_EPOCH)],
+    "between an evaluation and its save": [("save", END_OF_EPOCH)],
+}
+
+
+@pytest.mark.parametrize("crashes", CRASHES.values(), ids=CRASHES)
+def test_run_killed_at_any_point_ends_bit_for_bit_the_same(
     crashes: list[tuple[str, int]],
     overrides: Callable[[Path], list[str]],
     reference: Path,
     tmp_path: Path,
 ) -> None:
-    epoch = next(int(line["step"]) for line in metrics(reference) if "val/accuracy" in line)
+    end_of_epoch = next(int(line["step"]) for line in metrics(reference) if "val/accuracy" in line)
     for point, step in crashes:
-        at = step or epoch  # the save after the evaluation that ends the first epoch
-        status, _, _ = run(*overrides(tmp_path), nproc=2, crash=(point, at))
+        crash = (point, end_of_epoch if step == END_OF_EPOCH else step)
+        status, _, _ = run(*overrides(tmp_path), nproc=2, crash=crash)
         assert status != 0
     status, _, err = run(*overrides(tmp_path), nproc=2)
     assert status == 0, err
@@ -88,18 +90,18 @@ def test_killed_at_any_point_it_ends_bit_for_bit_the_same(
 
 
 @pytest.mark.parametrize("task", [task for task in CASES if task != "classification"])
-def test_so_does_a_run_of_any_task(
+def test_killed_run_of_any_task_ends_bit_for_bit_the_same(
     task: str, corpora: Callable[[str], Path], tmp_path: Path
 ) -> None:
     settings = [*small(corpora(task), task), *RUN, *CASES[task].overrides]
-    for folder, crashes in (("whole", []), ("killed", [("update", 9)])):
-        for crash in [*crashes, None]:
+    for folder, crashes in (("uninterrupted", [None]), ("killed", [("update", 9), None])):
+        for crash in crashes:
             status, _, err = run(*settings, f"run.dir={tmp_path}/{folder}", nproc=2, crash=crash)
             assert (status == 0) == (crash is None), err
-    check_same(tmp_path / "killed", tmp_path / "whole")
+    check_same(tmp_path / "killed", tmp_path / "uninterrupted")
 
 
-def test_one_dead_rank_takes_the_others_along_and_torchrun_restarts_them(
+def test_death_of_one_rank_ends_all_and_torchrun_restarts_them(
     overrides: Callable[[Path], list[str]], reference: Path, tmp_path: Path
 ) -> None:
     status, _, err = run(*overrides(tmp_path), nproc=2, crash=("one rank", 12), restarts=2)
@@ -108,7 +110,7 @@ def test_one_dead_rank_takes_the_others_along_and_torchrun_restarts_them(
     check_same(tmp_path, reference)
 
 
-def test_kill_9_of_torchrun_leaves_no_worker_and_the_run_goes_on(
+def test_killing_torchrun_ends_its_workers_and_the_run_resumes(
     overrides: Callable[[Path], list[str]], reference: Path, tmp_path: Path
 ) -> None:
     process = start(command(*overrides(tmp_path), nproc=2))
@@ -124,27 +126,27 @@ def test_kill_9_of_torchrun_leaves_no_worker_and_the_run_goes_on(
     check_same(tmp_path, reference)
 
 
-def test_a_stopped_run_saves_and_goes_on_with_the_update_it_stopped_at(
+def test_stopped_run_saves_its_last_update_and_resumes_after_it(
     overrides: Callable[[Path], list[str]], tmp_path: Path
 ) -> None:
-    """SIGTERM to a lone process: the status says so, and no update is done twice or left out."""
-    alone, stopped = tmp_path / "alone", tmp_path / "stopped"
-    status, _, err = run(*overrides(alone), "train.log_every=1")
+    """SIGTERM to a single process: the exit status shows it; no update is repeated or lost."""
+    uninterrupted, stopped = tmp_path / "uninterrupted", tmp_path / "stopped"
+    status, _, err = run(*overrides(uninterrupted), "train.log_every=1")
     assert status == 0, err
     process = start(command(*overrides(stopped), "train.log_every=1"))
     wait_for(lambda: len(losses(stopped)) > 3)
     kill(process, signal.SIGTERM)
     status, _, err = finish(process)
     assert status == 128 + signal.SIGTERM, err
-    done = max(losses(stopped))
-    assert (stopped / "checkpoints" / "latest").readlink().name == f"step-{done:08d}"
+    last_step = max(losses(stopped))
+    assert (stopped / "checkpoints" / "latest").readlink().name == f"step-{last_step:08d}"
     status, _, err = run(*overrides(stopped), "train.log_every=1")
     assert status == 0, err
-    check_same(stopped, alone)
+    check_same(stopped, uninterrupted)
 
 
 @pytest.mark.parametrize("world", [1, 4])
-def test_another_number_of_processes_goes_on_with_the_same_updates(
+def test_another_number_of_processes_resumes_with_the_same_updates(
     world: int, overrides: Callable[[Path], list[str]], reference: Path, tmp_path: Path
 ) -> None:
     status, _, err = run(*overrides(tmp_path), "train.max_steps=10", nproc=2)
@@ -156,17 +158,17 @@ def test_another_number_of_processes_goes_on_with_the_same_updates(
     assert all(abs(found[step] - expected[step]) < 1e-5 for step in expected)
 
 
-def test_max_steps_only_stops_a_run(
+def test_run_stopped_by_max_steps_and_prolonged_has_the_same_weights(
     overrides: Callable[[Path], list[str]], reference: Path, tmp_path: Path
 ) -> None:
-    """Stopped at a step that is no checkpoint's, then prolonged: weights as if never stopped."""
+    """The run stops at a step at which no checkpoint is due."""
     run(*overrides(tmp_path), "train.max_steps=10", nproc=2)
     status, _, err = run(*overrides(tmp_path), "train.max_steps=0", nproc=2)
     assert status == 0, err
     assert weights(tmp_path) == weights(reference)
 
 
-def test_a_finished_run_says_so_and_shows_its_summary(
+def test_finished_run_prints_its_summary_and_changes_nothing(
     overrides: Callable[[Path], list[str]], reference: Path
 ) -> None:
     before = weights(reference), metrics(reference)
@@ -179,17 +181,17 @@ def test_a_finished_run_says_so_and_shows_its_summary(
 
 
 @pytest.mark.parametrize("nproc", [1, 2])
-def test_a_changed_key_is_refused_by_name_without_a_traceback(
+def test_changed_keys_are_each_named_without_a_traceback(
     nproc: int, overrides: Callable[[Path], list[str]], reference: Path
 ) -> None:
     status, _, err = run(*overrides(reference), "model.hidden=9", "train.lr=1e-9", nproc=nproc)
     assert status == (2 if nproc == 1 else 1)
-    errors = [line for line in err.splitlines() if line.startswith("error:")]
-    assert ["model.hidden=9" in e or "train.lr=1e-09" in e for e in errors] == [True, True]
+    lines = error_lines(err)
+    assert ["model.hidden=9" in e or "train.lr=1e-09" in e for e in lines] == [True, True]
     assert "[rank" not in err  # no worker's traceback
 
 
-def test_another_dataset_is_refused_and_the_runs_tokenizer_stays(
+def test_another_dataset_is_refused_and_the_runs_tokenizer_is_kept(
     overrides: Callable[[Path], list[str]], reference: Path, tmp_path: Path
 ) -> None:
     write_reviews(tmp_path / "reviews.csv", 300, seed=9)
@@ -202,24 +204,24 @@ def test_another_dataset_is_refused_and_the_runs_tokenizer_stays(
     assert (reference / "dataset" / "tokenizer.json").read_bytes() == before
 
 
-def test_a_run_branches_off_from_a_checkpoint_of_its_own_settings_only(
+def test_run_branches_off_only_from_a_checkpoint_with_its_settings(
     overrides: Callable[[Path], list[str]], reference: Path, tmp_path: Path
 ) -> None:
-    start = sorted((reference / "checkpoints").glob("step-*"))[0]
-    branch = [*overrides(tmp_path), f"train.resume={start}"]
+    checkpoint = sorted((reference / "checkpoints").glob("step-*"))[0]
+    branch = [*overrides(tmp_path), f"train.resume={checkpoint}"]
     status, _, err = run(*branch, "train.seed=9")
     assert status == 2
     assert "train.seed=9: the run in" in err
     assert not (tmp_path / "config.yaml").exists()
-    status, _, err = run(*branch, f"train.max_steps={int(start.name[-8:])}")
+    status, _, err = run(*branch, f"train.max_steps={int(checkpoint.name[-8:])}")
     assert status == 0, err
-    assert weights(tmp_path) == (start / "model.safetensors").read_bytes()  # its own copy
+    assert weights(tmp_path) == (checkpoint / "model.safetensors").read_bytes()  # its own copy
     status, _, err = run(*branch)
     assert status == 2
-    assert "set train.resume=auto to go on from it" in err
+    assert "set train.resume=auto to resume from it" in err
 
 
-def test_what_failed_before_its_first_checkpoint_may_be_changed(
+def test_settings_may_change_before_the_first_checkpoint(
     overrides: Callable[[Path], list[str]], tmp_path: Path
 ) -> None:
     status, _, err = run(*overrides(tmp_path), "train.precision=fp16")
@@ -229,13 +231,13 @@ def test_what_failed_before_its_first_checkpoint_may_be_changed(
     assert status == 0, err
 
 
-def test_a_diverging_run_says_at_which_step(
+def test_diverging_run_ends_with_one_error_line(
     overrides: Callable[[Path], list[str]], tmp_path: Path
 ) -> None:
     status, _, err = run(
         *overrides(tmp_path), "train.lr=1e30", "train.max_grad_norm=0", "train.warmup=0"
     )
     assert status == 2
-    errors = [line for line in err.splitlines() if line.startswith("error:")]
-    assert len(errors) == 1
-    assert "training cannot go on; start anew in another run.dir" in errors[0]
+    (line,) = error_lines(err)
+    assert line.startswith("error: step ")
+    assert "so training cannot continue; start a new run in another run.dir" in line

@@ -1,4 +1,4 @@
-"""Real runs on tars that nobody prepared: they learn, go on where they were stopped, and serve."""
+"""Runs on unprepared tars learn, resume by whole shards, and can be evaluated and predict."""
 
 import json
 from collections.abc import Callable
@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.corpora import SMALL, write_reviews, write_tars
-from tests.helpers.processes import metrics, run
-from tests.launch.test_entry_points import launch
+from tests.helpers.processes import error_lines, launch, metrics, run
 
-Run = Callable[..., tuple[int, str, str]]
+pytestmark = [pytest.mark.slow, pytest.mark.distributed]
+
+Train = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture(scope="module")
@@ -22,10 +23,10 @@ def tars(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def direct(tars: Path, corpus: Path) -> Run:
-    """Train on the tars; the tokenizer is that of the prepared corpus."""
+def train(tars: Path, corpus: Path) -> Train:
+    """A function that trains on the tars, with the prepared corpus's tokenizer."""
 
-    def direct(folder: Path, *overrides: str, nproc: int = 1) -> tuple[int, str, str]:
+    def train(folder: Path, *overrides: str, nproc: int = 1) -> tuple[int, str, str]:
         return run(
             *SMALL, f"corpus.root={tars}", "corpus.input=train-*.tar", "corpus.text=txt",
             "corpus.label=cls", "corpus.label_names=[negative, positive]",
@@ -35,43 +36,42 @@ def direct(tars: Path, corpus: Path) -> Run:
             nproc=nproc,
         )  # fmt: skip
 
-    return direct
+    return train
 
 
 @pytest.fixture(scope="module")
-def trained(direct: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a run of 3 epochs on 2 ranks, which was stopped twice and begun by 3."""
-    folder = tmp_path_factory.mktemp("direct")
-    warnings = []
+def trained(train: Train, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run of 3 epochs, started on 3 ranks and resumed twice on 2."""
+    folder = tmp_path_factory.mktemp("unprepared")
+    notices = []
     for steps, nproc in ((17, 3), (60, 2), (0, 2)):
-        status, _, err = direct(folder, "train.epochs=3", f"train.max_steps={steps}", nproc=nproc)
+        status, _, err = train(folder, "train.epochs=3", f"train.max_steps={steps}", nproc=nproc)
         assert status == 0, err
-        warnings.append(
-            err.count("warning: stream.unprepared_rows: rows are shuffled in part only")
-        )
+        notices.append(err.count("stream.unprepared_rows: shuffling is approximate"))
         assert err.count("launch/prepare.py") == 1
-    assert warnings == [1, 1, 1], "each start warns once, on one rank"
+    assert notices == [1, 1, 1], "one rank of each start reports it once"
     assert not (folder / "unused").exists()
     return folder / "run"
 
 
-def test_a_run_learns_and_goes_on_by_shards(trained: Path) -> None:
+def test_run_learns_and_resumes_by_whole_shards(trained: Path) -> None:
     lines = [line for line in metrics(trained) if "val/accuracy" in line]
     assert [line["step"] for line in lines] == [17, 25, 50, 60, 75], "an epoch is 25 updates"
     assert {line["val/examples"] for line in lines} == {101}
     assert lines[-1]["val/accuracy"] > 0.9
     progress = [line.get("progress/epoch", 0) for line in metrics(trained)]
     assert max(progress) == 3
-    state = json.loads((trained / "checkpoints" / "latest" / "state.json").read_text())["state"]
-    assert state["position"]["epoch"] == 3
-    assert state["position"]["window"] > 12, "more than one pass over the 12 shards is done"
+    state = json.loads((trained / "checkpoints" / "latest" / "state.json").read_text())
+    position = state["components"]["stream"]["position"]
+    assert position["epoch"] == 3
+    assert position["window"] > 12, "the run has read the 12 shards more than once"
 
 
-def test_its_folder_serves(trained: Path, tmp_path: Path) -> None:
+def test_run_folder_evaluates_and_predicts(trained: Path, tmp_path: Path) -> None:
     write_reviews(tmp_path / "reviews.csv", 60, seed=5)
     overrides = ["corpus.text=text", "corpus.label=label"]
-    given = ["--run", str(trained), "--input", str(tmp_path / "reviews.csv"), *overrides]
-    status, out, err = launch("evaluate.py", *given)
+    arguments = ["--run", str(trained), "--input", str(tmp_path / "reviews.csv"), *overrides]
+    status, out, err = launch("evaluate.py", *arguments)
     assert status == 0, err
     assert json.loads(out)["accuracy"] > 0.9
     status, out, err = launch("predict.py", "--run", str(trained), text="a superb film\nhow dull\n")
@@ -79,28 +79,27 @@ def test_its_folder_serves(trained: Path, tmp_path: Path) -> None:
     assert [json.loads(line)["label"] for line in out.splitlines()] == ["positive", "negative"]
 
 
-def test_other_shards_are_not_gone_on_with(direct: Run, tars: Path, tmp_path: Path) -> None:
-    status, _, err = direct(tmp_path, "train.max_steps=2")
+def test_run_does_not_resume_on_other_shards(train: Train, tars: Path, tmp_path: Path) -> None:
+    status, _, err = train(tmp_path, "train.max_steps=2")
     assert status == 0, err
     write_tars(tars, (10,), name="train-x")
     try:
-        status, _, err = direct(tmp_path, "train.max_steps=3")
+        status, _, err = train(tmp_path, "train.max_steps=3")
     finally:
         (tars / "train-x-0.tar").unlink()
     assert status == 2
     assert f"error: {tars}/train-*.tar: not the dataset that the run in" in err
 
 
-def test_a_cut_shard_is_named_by_the_rank_that_meets_it(
-    direct: Run, tars: Path, tmp_path: Path
+def test_truncated_shard_is_reported_by_the_rank_that_reads_it(
+    train: Train, tars: Path, tmp_path: Path
 ) -> None:
-    whole = (tars / "train-2.tar").read_bytes()
-    (tars / "train-2.tar").write_bytes(whole[:25600])
+    content = (tars / "train-2.tar").read_bytes()
+    (tars / "train-2.tar").write_bytes(content[:25600])
     try:
-        status, _, err = direct(tmp_path, nproc=2)
+        status, _, err = train(tmp_path, nproc=2)
     finally:
-        (tars / "train-2.tar").write_bytes(whole)
+        (tars / "train-2.tar").write_bytes(content)
     assert status != 0
-    errors = [line for line in err.splitlines() if line.startswith("error:")]
-    assert any("train-2.tar: ends at byte 25600" in line for line in errors)
+    assert any("train-2.tar: ends at byte 25600" in line for line in error_lines(err))
     assert "[rank" not in err  # no worker's traceback

@@ -1,12 +1,8 @@
-"""One process equals two and four on the same updates; what the ranks tell each other."""
+"""Results do not depend on the number of processes, and an error is printed by the right rank."""
 
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
-import psutil
 import pytest
 from safetensors.torch import load_file
 
@@ -16,7 +12,9 @@ from pipeline.kernels import library
 from pipeline.stream.opening import open_loader
 from tests.helpers.corpora import small
 from tests.helpers.files import columns_of
-from tests.helpers.processes import command, finish, losses, metrics, run, start, wait_for
+from tests.helpers.processes import command, error_lines, finish, losses, metrics, run, start
+
+pytestmark = [pytest.mark.slow, pytest.mark.distributed]
 
 RUN = [
     "train.max_steps=12", "train.log_every=1", "model.dropout=0.3", "model.embedding_dropout=0.1",
@@ -25,8 +23,9 @@ RUN = [
 
 
 @pytest.fixture(scope="module")
-def one(case: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("one")
+def single(case: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run of one process."""
+    folder = tmp_path_factory.mktemp("single")
     status, _, err = run(*case, *RUN, f"run.dir={folder}")
     assert status == 0, err
     return folder
@@ -45,53 +44,49 @@ def one(case: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     ],
     indirect=["case"],
 )
-def test_the_world_size_bears_on_nothing(
-    world: int, one: Path, case: list[str], tmp_path: Path
+def test_results_do_not_depend_on_the_world_size(
+    world: int, single: Path, case: list[str], tmp_path: Path
 ) -> None:
-    """In fp32, with dropout: losses within 1e-5, weights within 1e-4, validation counts equal."""
+    """In fp32, with dropout: losses within 1e-5, weights within 1e-4, equal validation counts."""
     status, _, err = run(*case, *RUN, f"run.dir={tmp_path}", nproc=world)
     assert status == 0, err
-    found, expected = losses(tmp_path), losses(one)
+    found, expected = losses(tmp_path), losses(single)
     assert len(found) == 12
     assert all(abs(found[step] - expected[step]) < 1e-5 for step in expected)
     file = "checkpoints/latest/model.safetensors"
-    a, b = load_file(one / file), load_file(tmp_path / file)
+    a, b = load_file(single / file), load_file(tmp_path / file)
     assert all((a[name] - b[name]).abs().max() < 1e-4 for name in a)
     rows = columns_of(open_dataset(config.load(None, case).corpus.shards), "validation")
     documents = sum(row.get("segment", 0) == 0 for row in rows)
-    assert metrics(tmp_path)[-1]["val/examples"] == metrics(one)[-1]["val/examples"] == documents
+    assert metrics(tmp_path)[-1]["val/examples"] == metrics(single)[-1]["val/examples"] == documents
 
 
 @pytest.mark.skipif(library().loaded is None, reason=library().reason)
 @pytest.mark.parametrize("zoneout", ["zoneout", "zoneout_memory"])
-def test_the_first_line_names_the_loops_that_run(
+def test_first_line_names_the_kernel_of_the_recurrent_layers(
     zoneout: str, corpus: Path, tmp_path: Path
 ) -> None:
-    """LSTM in fp32 is torch's own, but for zoneout of any kind, which that has not."""
+    """An LSTM in fp32 is PyTorch's, except with zoneout of either kind, which PyTorch lacks."""
     settings = [*small(corpus), "train.max_steps=1", f"model.{zoneout}=0.1"]
     status, _, err = run(*settings, f"run.dir={tmp_path}")
     assert status == 0, err
     assert "fp32, C++ loops (" in err
 
 
-def test_more_ranks_than_lanes_is_one_line_of_rank_0(corpus: Path, tmp_path: Path) -> None:
+def test_more_ranks_than_lanes_is_one_error_line(corpus: Path, tmp_path: Path) -> None:
     status, _, err = run(*small(corpus), "stream.lanes=2", f"run.dir={tmp_path}", nproc=3)
     assert status != 0
-    errors = [line for line in err.splitlines() if line.startswith("error:")]
-    assert len(errors) == 1
-    assert "world size 3: stream.lanes=2 serves at most 2 ranks" in errors[0]
-    assert "start 2" in errors[0]
+    (line,) = error_lines(err)
+    assert line.startswith("error: world size 3: stream.lanes=2 serves at most 2 ranks")
+    assert "start 2" in line
 
 
-def test_an_error_that_one_rank_meets_is_printed_by_it(corpus: Path, tmp_path: Path) -> None:
-    """A block of rank 1's lane is damaged; rank 0 says that another process has ended."""
+def test_error_on_one_rank_is_printed_by_that_rank(corpus: Path, tmp_path: Path) -> None:
+    """A block in rank 1's lane is damaged."""
     shutil.copytree(corpus / "shards", tmp_path / "shards")
     settings = [
-        *small(corpus),
-        "stream.lanes=2",
-        "stream.shuffle_window=4",
-        f"run.dir={tmp_path}/run",
-    ]
+        *small(corpus), "stream.lanes=2", "stream.shuffle_window=4", f"run.dir={tmp_path}/run",
+    ]  # fmt: skip
     loaded = config.load(None, settings)
     manifest = open_dataset(tmp_path / "shards")
     plan = open_loader(manifest, loaded.stream).plan
@@ -104,13 +99,13 @@ def test_an_error_that_one_rank_meets_is_printed_by_it(corpus: Path, tmp_path: P
     shard.write_bytes(data)
     status, _, err = run(*settings, f"corpus.shards={tmp_path}/shards", nproc=2)
     assert status != 0
-    errors = [line for line in err.splitlines() if line.startswith("error:")]
-    assert f"error: rank 1: {shard}: block {block.number} at byte" in "\n".join(errors)
+    start_of_line = f"error: rank 1: {shard}: block {block.number} at byte"
+    assert any(line.startswith(start_of_line) for line in error_lines(err)), err
     assert "[rank" not in err  # no worker's traceback
 
 
-def test_a_mistake_is_printed_once_under_torchrun(corpus: Path, tmp_path: Path) -> None:
-    """Also where the rank that prints is the last to meet it."""
+def test_mistake_is_printed_once_under_torchrun(corpus: Path, tmp_path: Path) -> None:
+    """Even if rank 0, which prints, finds it later than the other ranks."""
     late = tmp_path / "late.py"
     late.write_text(
         "import os, runpy, sys, time\n"
@@ -121,12 +116,12 @@ def test_a_mistake_is_printed_once_under_torchrun(corpus: Path, tmp_path: Path) 
     script = next(i for i, word in enumerate(arguments) if word.endswith("launch/train.py"))
     status, _, err = finish(start([*arguments[:script], str(late), *arguments[script:]]))
     assert status != 0
-    errors = [line for line in err.splitlines() if line.startswith("error:")]
-    assert len(errors) == 2
-    assert "did you mean model.hidden?" in errors[0]
+    lines = error_lines(err)
+    assert len(lines) == 2
+    assert "did you mean model.hidden?" in lines[0]
 
 
-def test_ranks_wait_for_the_first_to_prepare(corpus: Path, tmp_path: Path) -> None:
+def test_ranks_wait_for_rank_0_to_prepare(corpus: Path, tmp_path: Path) -> None:
     status, _, err = run(
         *small(corpus), f"corpus.shards={tmp_path}/new", f"run.dir={tmp_path}/run",
         "train.max_steps=2", nproc=2,
@@ -134,55 +129,3 @@ def test_ranks_wait_for_the_first_to_prepare(corpus: Path, tmp_path: Path) -> No
     assert status == 0, err
     assert (tmp_path / "new" / "dataset.json").exists()
     assert err.count("2 x CPU core") == 1
-
-
-@pytest.fixture
-def holder(tmp_path: Path) -> subprocess.Popen[str]:
-    """Another process that writes in tmp_path."""
-    code = (
-        "import sys, time, pathlib; from pipeline.run.folder import RunFolder\n"
-        "with RunFolder(pathlib.Path(sys.argv[1])).writing(print):\n"
-        "    print('in', flush=True); time.sleep(60)"
-    )
-    process = start([sys.executable, "-c", code, str(tmp_path)])
-    assert process.stdout
-    assert process.stdout.readline() == "in\n"
-    return process
-
-
-def test_a_second_writer_is_refused_by_the_firsts_name(
-    holder: subprocess.Popen[str], tmp_path: Path
-) -> None:
-    from pipeline.errors import RunError
-    from pipeline.run.folder import RunFolder
-
-    said: list[str] = []
-    with (
-        pytest.raises(RunError, match=f"process {holder.pid} on "),
-        RunFolder(tmp_path).writing(said.append, wait=0.2),
-    ):
-        pytest.fail("two writers")
-    assert "has another writer" in said[0]
-    holder.kill()
-    with RunFolder(tmp_path).writing(said.append, wait=5):
-        assert str(os.getpid()) in (tmp_path / ".writer").read_text()
-    holder.communicate()
-
-
-def test_a_worker_ends_when_its_launcher_dies() -> None:
-    code = (
-        "from pipeline.runtime.launcher import end_with_launcher\n"
-        "import time; end_with_launcher(0.1); print('up', flush=True); time.sleep(60)"
-    )
-    launcher = (
-        "import os, subprocess, sys, time; os.environ['TORCHELASTIC_RUN_ID'] = 'x'\n"
-        f"print(subprocess.Popen([sys.executable, '-c', {code!r}], start_new_session=True).pid,"
-        " flush=True); time.sleep(60)"
-    )
-    process = start([sys.executable, "-c", launcher])
-    assert process.stdout
-    worker = int(process.stdout.readline())
-    assert process.stdout.readline() == "up\n"
-    process.kill()
-    wait_for(lambda: not psutil.pid_exists(worker), 10)
-    finish(process)

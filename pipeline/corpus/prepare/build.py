@@ -1,4 +1,4 @@
-"""The stages of preparing, one after the other, in a work folder."""
+"""Run the stages of preparation in a work folder, up to the manifest."""
 
 import logging
 import math
@@ -40,59 +40,59 @@ logger = logging.getLogger(__name__)
 
 
 def build(job: Job, files: Sequence[InputFile], pool: WorkerPool) -> tuple[Manifest, list[str]]:
-    """Make all of the dataset but its dataset.json; returns what that says, and a summary.
+    """Write the dataset except its dataset.json; return the manifest and the lines of a summary.
 
-    Raises InputError, DatasetError.
+    Raises InputError if the input cannot be used, DatasetError if the disk or a worker fails.
     """
-    begun = time.monotonic()
+    start = time.monotonic()
     settings = job.settings
     scans = pool.run("scan", partial(scan, job), files, sum(file.bytes for file in files))
     report.check_skips(settings, scans)
-    names = {
+    label_tables = {
         f.name: name_labels(settings, [(s.file.name, s.labels.get(f.name, {})) for s in scans], f)
         for f in job.fields
         if f.has_names
     }
-    chosen = dedup_and_split(job, scans, names[job.label.name] if job.label else None)
+    split_counts = dedup_and_split(job, scans, label_tables[job.label.name] if job.label else None)
     tokenizers = {name: _make_tokenizer(job, name, scans) for name in vocabularies(job.fields)}
     tasks = _chunk_tasks(scans)
     raw_bytes = sum(task.chunk.bytes for task in tasks)
-    named = {field: labels.names for field, labels in names.items()}
-    parts = pool.run("encode", partial(encode, job, named), tasks, raw_bytes)
+    names = {field: table.names for field, table in label_tables.items()}
+    parts = pool.run("encode", partial(encode, job, names), tasks, raw_bytes)
     _check_unchanged(files)
     report.check_skips(settings, scans, parts)
-    counts = report.count(scans, chosen, parts)
-    totals = {split: _total(split, parts) for split in SPLITS}
+    counts = report.count(scans, split_counts, parts)
+    totals = {split: _sum_totals(split, parts) for split in SPLITS}
     report.check_splits(settings, counts, {split: t.rows for split, t in totals.items()})
     manifest = Manifest(
         location=str(job.out),
         format=FORMAT,
         settings=relevant(settings),
         fields=job.fields,
-        names={field: tuple(of_field) for field, of_field in named.items()},
-        counts={field: tuple(labels.counts) for field, labels in names.items()},
+        names={field: tuple(field_names) for field, field_names in names.items()},
+        counts={field: tuple(table.counts) for field, table in label_tables.items()},
         tokenizers=tokenizers,
-        inputs=tuple(InputFacts(f.name, f.bytes) for whole in files for f in whole.files),
-        splits={s: _pack(job, pool, s, totals[s], parts, tokenizers) for s in SPLITS},
+        inputs=tuple(InputFacts(f.name, f.bytes) for source in files for f in source.files),
+        splits={s: _write_split(job, pool, s, totals[s], parts, tokenizers) for s in SPLITS},
         report=counts,
     )
-    seconds = time.monotonic() - begun
-    return manifest, list(report.summary(manifest, names, raw_bytes, seconds))
+    seconds = time.monotonic() - start
+    return manifest, list(report.summary(manifest, label_tables, raw_bytes, seconds))
 
 
 def _make_tokenizer(job: Job, vocabulary: str, scans: Iterable[Scanned]) -> TokenizerFacts:
-    """Copy the one that is given, or train one on the sample of all files, unless that is done."""
+    """Copy and check the user's tokenizer, or train one unless an earlier run has done it."""
     path = job.tokenizer(vocabulary)
     if job.settings.tokenizer:
         with atomic_file(path) as file:
             generates = any(field.is_target or field.append_end for field in job.fields)
             file.write(read_tokenizer(job.settings, generates=generates))
-        sample = _sample(job, vocabulary, scans)
+        sample = _merge_samples(job, vocabulary, scans)
         check_round_trip(path, (text for _, text in sample), job.settings)
-    if not path.exists():
-        sample = _sample(job, vocabulary, scans)
-        kind = "tokenizer" if vocabulary == "tokenizer" else f"{vocabulary} tokenizer"
-        logger.info("training the %s on %.1f MB of text", kind, sample.bytes / MB)
+    elif not path.exists():
+        sample = _merge_samples(job, vocabulary, scans)
+        description = "tokenizer" if vocabulary == "tokenizer" else f"{vocabulary} tokenizer"
+        logger.info("training the %s on %.1f MB of text", description, sample.bytes / MB)
         words = any(f.kind == "words" for f in job.fields if f.vocabulary == vocabulary)
         with atomic_file(path) as file:
             texts = (text for _, text in sample)
@@ -100,8 +100,8 @@ def _make_tokenizer(job: Job, vocabulary: str, scans: Iterable[Scanned]) -> Toke
     return TokenizerFacts(sha256_of(path), TextEncoder(path, job.settings.max_tokens).vocab_size)
 
 
-def _sample(job: Job, vocabulary: str, scans: Iterable[Scanned]) -> TextSample:
-    """Of the texts of all files."""
+def _merge_samples(job: Job, vocabulary: str, scans: Iterable[Scanned]) -> TextSample:
+    """Return the sample of a vocabulary's texts in all files."""
     sample = TextSample(int(job.settings.tokenizer_sample_mb * MB))
     for scanned in scans:
         sample.add_saved(job.scanned(scanned.file.number, f"{vocabulary}.sample"))
@@ -109,25 +109,25 @@ def _sample(job: Job, vocabulary: str, scans: Iterable[Scanned]) -> TextSample:
 
 
 def _chunk_tasks(scans: Sequence[Scanned]) -> list[ChunkTask]:
-    """All pieces in the order of the input."""
+    """Return the tasks that encode all chunks, in the order of the input."""
     tasks: list[ChunkTask] = []
-    first = 0  # example of the file, in the corpus
+    examples_before = 0  # examples of the corpus before the file
     for scanned in scans:
         for chunk in scanned.chunks:
-            place = first + chunk.example
-            tasks.append(ChunkTask(len(tasks), chunk, scanned.file.name, scanned.path, place))
-        first += scanned.examples
+            first = examples_before + chunk.example
+            tasks.append(ChunkTask(len(tasks), chunk, scanned.file.name, scanned.path, first))
+        examples_before += scanned.examples
     return tasks
 
 
-def _total(split: str, parts: Iterable[Part]) -> Totals:
+def _sum_totals(split: str, parts: Iterable[Part]) -> Totals:
     total = Totals()
     for part in parts:
         total.add(part.splits[split])
     return total
 
 
-def _pack(
+def _write_split(
     job: Job,
     pool: WorkerPool,
     split: str,
@@ -141,9 +141,9 @@ def _pack(
     plans = plan_shards(job, split, totals, parts, salt)
     shards = pool.run(f"write shards {split}", partial(write_shard, job), plans, totals.bytes)
     index = job.out / split / INDEX
-    rows = job.settings.rows_per_block
+    rows_per_block = job.settings.rows_per_block
     records = (job.packed(split, plan.number, "index") for plan in plans)
-    write_index(index, records, math.ceil(totals.rows / rows), rows)
+    write_index(index, records, math.ceil(totals.rows / rows_per_block), rows_per_block)
     return Split(
         rows=totals.rows,
         tokens=totals.tokens,
@@ -155,8 +155,8 @@ def _pack(
 
 
 def _check_unchanged(files: Iterable[InputFile]) -> None:
-    """Remote files were checked when they had been fetched."""
-    for whole in files:
-        for file in whole.files:
+    """Raises InputError if a local file changed. Downloads have been checked already."""
+    for source in files:
+        for file in source.files:
             if file.path and file_version(file.name, file.path) != (file.bytes, file.version):
                 raise InputError(f"{file.name}: changed while it was being prepared; prepare again")

@@ -1,11 +1,13 @@
-"""Which examples the dataset takes, and which split takes each; decided on their hashes alone.
+"""Deduplicate the examples and assign each to a split, by their hashes alone.
 
-Two texts with one 64-bit hash count as equal: among 10^9 texts, a chance of 3 % that two differ.
+Texts with the same 64-bit hash count as identical. Among 10^9 different texts, the probability that
+any two have the same hash is 3 %.
 """
 
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -18,119 +20,142 @@ from pipeline.corpus.prepare.work_dir import Job, Scanned, load_or_compute
 from pipeline.storage.atomic import disk_errors
 
 DROPPED, IN_TRAIN, IN_VALIDATION = range(3)
-CHUNK = 1 << 20  # examples read at a time
-RANGE_EXAMPLES = 1 << 25  # examples compared at a time; about 1 GB
+CHUNK_EXAMPLES = 1 << 20
+"""Examples that are read at once."""
+RANGE_EXAMPLES = 1 << 25
+"""Examples that are compared at once, which takes about 1 GB of memory."""
 
 Hashes = npt.NDArray[np.uint64]
-Ids = npt.NDArray[np.int16]
-Places = npt.NDArray[np.int64]
+LabelIds = npt.NDArray[np.int16]
+Indices = npt.NDArray[np.int64]
 
 
 @dataclass
 class SplitCounts:
-    """How many examples were left out, and why."""
+    """Numbers of dropped examples, by reason."""
 
     label_once: int = 0
-    in_validation: int = 0  # of train, because the text is in the validation file too
+    """Examples whose label no other example has."""
+    in_validation: int = 0
+    """Training examples whose text is in the validation file too."""
     duplicates: int = 0
-    conflicting: int = 0  # of the duplicates, with another label than the one that is kept
+    conflicting: int = 0
+    """Duplicates with another label than the example that is kept."""
 
 
 def dedup_and_split(job: Job, scans: list[Scanned], labels: LabelTable | None) -> SplitCounts:
-    """Write `job.choice` and `job.label_ids`, an entry an example in the order of the input."""
+    """Write `job.split_codes` and `job.label_ids`, one entry per example in the input's order."""
     return load_or_compute(
-        job.work / "chosen.json", SplitCounts, lambda: _Choosing(job, scans, labels).run()
+        job.work / "split_counts.json",
+        SplitCounts,
+        lambda: _SplitAssignment(job, scans, labels).run(),
     )
 
 
-class _Choosing:
+class _SplitAssignment:
+    """Assigns each example of the corpus to a split, or drops it."""
+
     def __init__(self, job: Job, scans: list[Scanned], labels: LabelTable | None) -> None:
         self._job, self._scans, self._labels = job, scans, labels
         self._total = sum(scanned.examples for scanned in scans)
         self._validation_threshold = validation_threshold(job.settings.validation)
-        self._choice = _disk_array(job.choice, np.uint8, self._total)
+        self._split_codes = _disk_array(job.split_codes, np.uint8, self._total)
         self._label_ids = _disk_array(job.label_ids, np.int16, self._total)
-        self._chosen = SplitCounts()
+        self._counts = SplitCounts()
 
     def run(self) -> SplitCounts:
-        for start, hashes, ids, held_out in self._chunks("hashes"):
-            held = held_out | (hashes < self._validation_threshold)
-            split = np.where(held, IN_VALIDATION, IN_TRAIN)
-            self._label_ids[start : start + len(ids)] = ids
-            self._choice[start : start + len(ids)] = np.where(ids < 0, DROPPED, split)
-            self._chosen.label_once += int((ids < 0).sum())
-        count = 1 + self._total // RANGE_EXAMPLES
-        ranges = [(n * 2**64 // count, (n + 1) * 2**64 // count - 1) for n in range(count)]
-        going_on = any(
-            field.append_end for field in self._job.fields
-        )  # what is said again belongs there
-        if not isinstance(self._job.settings.validation, float) and not going_on:
-            for low, high in ranges:
-                self._drop_held_out(low, high)
+        self._assign()
+        range_count = 1 + self._total // RANGE_EXAMPLES
+        bounds = [number * 2**64 // range_count for number in range(range_count + 1)]
+        hash_ranges = [(low, end - 1) for low, end in pairwise(bounds)]
+        # In language modeling, a line may recur in the running text of another split.
+        repeats_allowed = any(field.append_end for field in self._job.fields)
+        if not isinstance(self._job.settings.validation, float) and not repeats_allowed:
+            for low, high in hash_ranges:
+                self._drop_validation_texts_from_train(low, high)
         if self._job.settings.drop_duplicates:
-            for low, high in ranges:
+            for low, high in hash_ranges:
                 self._drop_duplicates(low, high)
-        self._choice.flush()
+        self._split_codes.flush()
         self._label_ids.flush()
-        return self._chosen
+        return self._counts
 
-    def _chunks(self, kind: str) -> Iterator[tuple[int, Hashes, Ids, bool]]:
-        """(place of the first, hashes, label ids or -1, whether held out) of the examples."""
-        place = 0
+    def _assign(self) -> None:
+        """Assign all examples to splits, except those whose label occurs once."""
+        for start, hashes, label_ids, held_out in self._chunks("hashes"):
+            in_validation = held_out | (hashes < self._validation_threshold)
+            codes = np.where(in_validation, IN_VALIDATION, IN_TRAIN)
+            label_once = label_ids < 0
+            chunk = slice(start, start + len(hashes))
+            self._label_ids[chunk] = label_ids
+            self._split_codes[chunk] = np.where(label_once, DROPPED, codes)
+            self._counts.label_once += int(label_once.sum())
+
+    def _chunks(self, kind: str) -> Iterator[tuple[int, Hashes, LabelIds, bool]]:
+        """Yield (number of the first example, hashes, label ids, whether held out) of each chunk.
+
+        `kind` is a kind of hashes, as in `Job.scanned`. The id of a label that occurs once is -1.
+        """
+        examples_before = 0
         for scanned in self._scans:
             number = scanned.file.number
-            for start in range(0, scanned.examples, CHUNK):
-                hashes = np.fromfile(
-                    self._job.scanned(number, kind), "<u8", CHUNK, offset=start * 8
-                )
-                ids = np.zeros(len(hashes), np.int16)
-                if self._labels and self._job.label and scanned.examples:
-                    codes = self._job.scanned(number, "codes")
-                    ids = self._labels.ids_by_code(scanned.labels[self._job.label.name])[
-                        np.fromfile(codes, "<u2", CHUNK, offset=start * 2)
-                    ]
-                yield place + start, hashes, ids, scanned.file.held_out
-            place += scanned.examples
+            for start in range(0, scanned.examples, CHUNK_EXAMPLES):
+                path = self._job.scanned(number, kind)
+                hashes = np.fromfile(path, "<u8", CHUNK_EXAMPLES, offset=start * 8)
+                label_ids = np.zeros(len(hashes), np.int16)
+                if self._labels and self._job.label:
+                    path = self._job.scanned(number, "codes")
+                    codes = np.fromfile(path, "<u2", CHUNK_EXAMPLES, offset=start * 2)
+                    ids_by_code = self._labels.ids_by_code(scanned.labels[self._job.label.name])
+                    label_ids = ids_by_code[codes]
+                yield examples_before + start, hashes, label_ids, scanned.file.held_out
+            examples_before += scanned.examples
 
-    def _between(self, kind: str, low: int, high: int) -> tuple[Hashes, Places]:
-        """The hashes that lie in [low, high], of examples that are in a split, and their places."""
-        places_of, hashes_of = [], []
-        for start, chunk, _, _ in self._chunks(kind):
-            choice = self._choice[start : start + len(chunk)]
-            within = np.flatnonzero((chunk >= low) & (chunk <= high) & (choice != DROPPED))
-            places_of.append(within + start)
-            hashes_of.append(chunk[within])
-        return np.concatenate(hashes_of), np.concatenate(places_of)
+    def _in_range(self, kind: str, low: int, high: int) -> tuple[Hashes, Indices]:
+        """Return the hashes in [low, high] of examples that are not dropped, and their numbers."""
+        chunks_of_hashes, chunks_of_indices = [], []
+        for start, hashes, _, _ in self._chunks(kind):
+            codes = self._split_codes[start : start + len(hashes)]
+            selected = np.flatnonzero((hashes >= low) & (hashes <= high) & (codes != DROPPED))
+            chunks_of_hashes.append(hashes[selected])
+            chunks_of_indices.append(selected + start)
+        return np.concatenate(chunks_of_hashes), np.concatenate(chunks_of_indices)
 
-    def _drop_held_out(self, low: int, high: int) -> None:
-        """Drop from train what the validation file holds too."""
-        hashes, places = self._between("hashes", low, high)
-        held = self._choice[places] == IN_VALIDATION
-        straddling = ~held & np.isin(hashes, hashes[held])
-        self._choice[places[straddling]] = DROPPED
-        self._chosen.in_validation += int(straddling.sum())
+    def _drop_validation_texts_from_train(self, low: int, high: int) -> None:
+        """Drop training examples whose text is in validation too."""
+        hashes, indices = self._in_range("hashes", low, high)
+        in_validation = self._split_codes[indices] == IN_VALIDATION
+        leaked = ~in_validation & np.isin(hashes, hashes[in_validation])
+        self._split_codes[indices[leaked]] = DROPPED
+        self._counts.in_validation += int(leaked.sum())
 
     def _drop_duplicates(self, low: int, high: int) -> None:
-        """Keep the first of equal rows, but all that are of a file for validation."""
-        hashes, places = self._between(
-            "target_hashes" if self._job.has_target else "hashes", low, high
-        )
+        """Keep the first of identical examples. A validation file keeps all of its examples.
+
+        If examples have a target, identical ones have the same text and the same target.
+        """
+        kind = "target_hashes" if self._job.has_target else "hashes"
+        hashes, indices = self._in_range(kind, low, high)
         if not isinstance(self._job.settings.validation, float):
-            train = self._choice[places] == IN_TRAIN
-            hashes, places = hashes[train], places[train]
-        order = np.argsort(hashes, kind="stable")  # equal hashes stay in the order of the input
-        hashes, places = hashes[order], places[order]
-        again = np.zeros(len(hashes), bool)
-        again[1:] = hashes[1:] == hashes[:-1]
-        first = np.maximum.accumulate(np.where(again, 0, np.arange(len(hashes))))
-        ids = self._label_ids[places]
-        self._choice[places[again]] = DROPPED
-        self._chosen.duplicates += int(again.sum())
-        self._chosen.conflicting += int((ids != ids[first]).sum())
+            in_train = self._split_codes[indices] == IN_TRAIN
+            hashes, indices = hashes[in_train], indices[in_train]
+        order = np.argsort(hashes, kind="stable")  # identical ones stay in the order of the input
+        hashes, indices = hashes[order], indices[order]
+        duplicate = np.zeros(len(hashes), bool)
+        duplicate[1:] = hashes[1:] == hashes[:-1]
+        first = np.maximum.accumulate(np.where(duplicate, 0, np.arange(len(hashes))))
+        label_ids = self._label_ids[indices]
+        self._split_codes[indices[duplicate]] = DROPPED
+        self._counts.duplicates += int(duplicate.sum())
+        self._counts.conflicting += int((label_ids != label_ids[first]).sum())
 
 
-def _disk_array(path: Path, kind: type[np.generic], size: int) -> "np.memmap[Any, np.dtype[Any]]":
-    """An array in a file whose room on the disk is taken at once: a full disk is an error here."""
+def _disk_array(path: Path, dtype: type[np.generic], size: int) -> "np.memmap[Any, np.dtype[Any]]":
+    """Create a memory-mapped array.
+
+    Its disk space is allocated at once. Raises DatasetError if the disk is full; without the
+    allocation, a later write to the array would kill the process.
+    """
     with disk_errors(path), path.open("wb") as file:
-        os.posix_fallocate(file.fileno(), 0, size * np.dtype(kind).itemsize)
-    return np.memmap(path, kind, "r+", shape=size)
+        os.posix_fallocate(file.fileno(), 0, size * np.dtype(dtype).itemsize)
+    return np.memmap(path, dtype, "r+", shape=size)

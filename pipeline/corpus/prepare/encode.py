@@ -1,4 +1,4 @@
-"""Stage 2, one work item for each chunk of an input file: its examples become rows of tokens."""
+"""Second stage, one work item per chunk of an input file: encode its examples as rows of tokens."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -31,13 +31,14 @@ from pipeline.storage.atomic import atomic_file
 
 GROUP_ROWS = 1024
 GROUP_BYTES = 1 << 22
+"""Limits of a group of examples that are encoded at once."""
 Names = Mapping[str, Sequence[str]]
 SPLIT_CODES = {TRAIN: IN_TRAIN, VALIDATION: IN_VALIDATION}
 
 
 @dataclass(frozen=True)
 class ChunkTask:
-    """A chunk to encode."""
+    """A chunk to encode, with its place in the corpus."""
 
     number: int
     """Number of the chunk in the corpus."""
@@ -58,7 +59,10 @@ class SplitExample(NamedTuple):
 
 
 def encode(job: Job, names: Names, task: ChunkTask) -> Part:
-    """Write the rows of a chunk, one file for each split; `names` are keyed by field."""
+    """Write the rows of a chunk, one file for each split.
+
+    `names` are the label names of each field. Raises InputError if the input file has changed.
+    """
     return load_or_compute(job.part(task.number, "json"), Part, lambda: _encode(job, names, task))
 
 
@@ -115,7 +119,7 @@ def _count(part: Part, encoded: EncodedExample, row: int) -> None:
 def _split_examples(job: Job, pipeline: RowPipeline, task: ChunkTask) -> Iterator[SplitExample]:
     """Read a chunk again and yield the examples that a split takes."""
     chunk, count = task.chunk, 0
-    splits = np.fromfile(job.choice, np.uint8, chunk.examples, offset=task.first_example)
+    splits = np.fromfile(job.split_codes, np.uint8, chunk.examples, offset=task.first_example)
     with pipeline.open(task.path, task.file) as reader:
         reader.seek(chunk.start, chunk.stop, chunk.row)
         rows = pipeline.examples(reader, task.file, lambda reason, row: None, check_names=False)

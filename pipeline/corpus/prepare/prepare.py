@@ -1,14 +1,16 @@
-"""Raw files to a prepared dataset: the order of the stages, and what makes it safe to be killed.
+"""Prepare a dataset from raw files.
 
-  scan    a unit an input file   pieces, hashes, labels, a sample for the tokenizer
-  choose  here                   names of labels, duplicates, which split takes which row
-  train   here                   the tokenizer
-  encode  a unit a piece         rows of tokens
-  pack    a unit a shard         blocks of rows, in the order of the input
+The stages, and their work items in the worker pool:
+  scan              one per input file   chunks, hashes, labels, texts to train the tokenizer on
+  dedup_and_split   this process         label names, the split of each example, duplicates
+  tokenizer         this process         the tokenizer of each vocabulary
+  encode            one per chunk        rows of tokens
+  write shards      one per shard        blocks of rows, in the order of the input
 
-All is made in a work folder beside the dataset, `SHARDS.partial`; every result lands there whole,
-so a later run goes on from what is done. The dataset appears by one rename. The same input and
-settings give the same bytes, whatever the number of processes and the size of pieces.
+All files are written in a work folder beside the dataset, `SHARDS.partial`. Each result appears
+there complete, so a run that was killed can be resumed by the next one. At the end, one rename
+publishes the dataset. The same input and settings give the same bytes, whatever the number of
+worker processes and the size of chunks.
 """
 
 import hashlib
@@ -35,34 +37,36 @@ from pipeline.corpus.prepare.build import build
 from pipeline.corpus.prepare.work_dir import SPLITS, Job
 from pipeline.corpus.readers.inputs import InputFile, InputSource, file_version, locate_splits
 from pipeline.corpus.settings import CorpusSettings
+from pipeline.corpus.tokenization.tokenizer import read_tokenizer
 from pipeline.corpus.worker_pool import WorkerPool
 from pipeline.errors import DatasetError
-from pipeline.storage.atomic import atomic_file, disk_errors, sync_path
+from pipeline.storage.atomic import atomic_file, disk_errors, remove_temporary_files, sync_path
 
 logger = logging.getLogger(__name__)
 
-ASKING = 16  # threads that ask for the sizes of files; a remote one takes a while to answer
+VERSION_THREADS = 16
+"""Threads that request the sizes and versions of files; those of remote files take a while."""
 
 
 def prepare(settings: CorpusSettings, fields: tuple[FieldSpec, ...]) -> Manifest:
-    """The dataset of `settings`, made unless it is there already.
+    """Prepare the dataset at `settings.shards`, unless it exists, and return its manifest.
 
-    Raises InputError for raw data that cannot be used, DatasetError if the folder holds something
-    else or cannot be written.
+    Raises InputError if the raw data cannot be used. Raises DatasetError if the folder has other
+    content, or a dataset of other settings or fields, or if it cannot be written.
     """
     folder = Path(settings.shards)
     if _is_dataset(folder):
-        return _ready(folder, settings, fields)
+        return _open_prepared(folder, settings, fields)
     with _lock(folder):
-        if _is_dataset(folder):  # another process has made it meanwhile
-            return _ready(folder, settings, fields)
+        if _is_dataset(folder):  # another process has prepared it while this one waited
+            return _open_prepared(folder, settings, fields)
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise DatasetError(
-                f"{folder}: is there but is no dataset, and nothing of it is overwritten; "
+                f"{folder}: exists but is not a dataset, so it is not overwritten; "
                 "set another corpus.shards, or remove it"
             )
         files = input_files(settings)
-        job = Job(_work_folder(settings, fields, files), settings, fields)
+        job = Job(_open_work_folder(settings, fields, files), settings, fields)
         with WorkerPool(settings.workers) as pool:
             manifest, summary = build(job, files, pool)
         manifest = _publish(job, manifest, folder)
@@ -75,36 +79,37 @@ def _is_dataset(folder: Path) -> bool:
     return (folder / "dataset.json").is_file()
 
 
-def _ready(folder: Path, settings: CorpusSettings, fields: tuple[FieldSpec, ...]) -> Manifest:
+def _open_prepared(
+    folder: Path, settings: CorpusSettings, fields: tuple[FieldSpec, ...]
+) -> Manifest:
+    """Open an existing dataset. Raises DatasetError if it has other settings or fields."""
     manifest = open_dataset(folder)
     check_settings(manifest, settings)
-    given = _tokenizer_hash(settings)
-    if given and any(given != tokenizer.sha256 for tokenizer in manifest.tokenizers.values()):
+    tokenizer_hash = _tokenizer_hash(settings)
+    if tokenizer_hash and any(
+        tokenizer_hash != tokenizer.sha256 for tokenizer in manifest.tokenizers.values()
+    ):
         raise DatasetError(
-            f"corpus.tokenizer={settings.tokenizer!r}: is not the one that {folder} was made with; "
-            f"set another corpus.shards, or delete {folder} and prepare anew"
+            f"corpus.tokenizer={settings.tokenizer!r}: is not the tokenizer that {folder} was made "
+            f"with; set another corpus.shards, or delete {folder} and prepare again"
         )
     if manifest.fields != fields:
         raise DatasetError(
-            f"{folder}: was made for a task of the fields {manifest.fields}, not {fields}; "
-            f"set another corpus.shards, or delete {folder} and prepare anew"
+            f"{folder}: was made for a task with the fields {manifest.fields}, not {fields}; "
+            f"set another corpus.shards, or delete {folder} and prepare again"
         )
-    shutil.rmtree(_partial(folder), ignore_errors=True)  # left by a run killed at its very end
+    shutil.rmtree(_partial_folder(folder), ignore_errors=True)  # of a run killed after the rename
     return manifest
 
 
 def _tokenizer_hash(settings: CorpusSettings) -> str:
-    """SHA-256 of the tokenizer that is given, empty if one is to be trained."""
-    from pipeline.corpus.tokenization.tokenizer import (
-        read_tokenizer,  # needs the library, training does not
-    )
-
+    """Return the SHA-256 of the user's tokenizer; empty if one is to be trained."""
     return hashlib.sha256(read_tokenizer(settings)).hexdigest() if settings.tokenizer else ""
 
 
 @contextmanager
 def _lock(folder: Path) -> Iterator[None]:
-    """Only one process prepares a dataset; the others wait. A killed one lets go."""
+    """Let only one process at a time prepare a dataset; a process that is killed frees the lock."""
     path = folder.with_name(folder.name + ".lock")
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -121,14 +126,18 @@ def _lock(folder: Path) -> Iterator[None]:
 
 
 def input_files(settings: CorpusSettings) -> list[InputFile]:
-    """All files, those of the validation split last."""
+    """Return all input files, those of the validation split last.
+
+    Raises InputError if a file is missing or cannot be reached.
+    """
     images = settings.format == "images"
     training, held_out = locate_splits(
         settings.input, settings.validation, settings.root, images=images
     )
-    held = [False] * len(training) + [True] * len(held_out)
-    with ThreadPoolExecutor(ASKING) as pool:
-        return list(pool.map(_input_file, range(len(held)), [*training, *held_out], held))
+    is_held_out = [False] * len(training) + [True] * len(held_out)
+    with ThreadPoolExecutor(VERSION_THREADS) as pool:
+        numbers = range(len(is_held_out))
+        return list(pool.map(_input_file, numbers, [*training, *held_out], is_held_out))
 
 
 def _input_file(number: int, source: InputSource, held_out: bool) -> InputFile:
@@ -141,11 +150,11 @@ def _input_file(number: int, source: InputSource, held_out: bool) -> InputFile:
     return InputFile(number, source.name, source.path, held_out, size, version, sides)
 
 
-def _work_folder(
+def _open_work_folder(
     settings: CorpusSettings, fields: tuple[FieldSpec, ...], files: list[InputFile]
 ) -> Path:
-    """The folder to work in; emptied if it was begun for anything else."""
-    work = _partial(Path(settings.shards))
+    """Return the work folder, which is emptied if an earlier run had other settings or input."""
+    work = _partial_folder(Path(settings.shards))
     identity = json.dumps(
         {
             "format": FORMAT,
@@ -153,14 +162,14 @@ def _work_folder(
             "tokenizer": _tokenizer_hash(settings),
             "fields": [asdict(field) for field in fields],
             "files": [
-                (whole.name, file.name, str(file.path), file.bytes, file.version)
-                for whole in files
-                for file in whole.files
+                (source.name, file.name, str(file.path), file.bytes, file.version)
+                for source in files
+                for file in source.files
             ],
         }
     ).encode()
-    begun = work / "identity.json"
-    if begun.is_file() and begun.read_bytes() == identity:
+    identity_path = work / "identity.json"
+    if identity_path.is_file() and identity_path.read_bytes() == identity:
         logger.info("%s: resuming from the work that is done", work)
         return work
     if work.exists():
@@ -170,18 +179,20 @@ def _work_folder(
             shutil.rmtree(work)
         for split in SPLITS:
             (work / "out" / split).mkdir(parents=True)
-    with atomic_file(begun) as file:
+    with atomic_file(identity_path) as file:
         file.write(identity)
     return work
 
 
 def _publish(job: Job, manifest: Manifest, folder: Path) -> Manifest:
-    """Write the manifest and give the dataset its name."""
+    """Write the manifest, and rename the finished dataset to `folder`."""
+    with disk_errors(job.out):
+        remove_temporary_files(job.out)
     with atomic_file(job.out / "dataset.json") as file:
         file.write(manifest.to_text().encode())
-    for made in (*(job.out / split for split in SPLITS), job.out):
-        with disk_errors(made):
-            sync_path(made)
+    for path in (*(job.out / split for split in SPLITS), job.out):
+        with disk_errors(path):
+            sync_path(path)
     with disk_errors(folder):
         job.out.rename(folder)
         sync_path(folder.absolute().parent)
@@ -189,5 +200,5 @@ def _publish(job: Job, manifest: Manifest, folder: Path) -> Manifest:
     return replace(manifest, location=str(folder))
 
 
-def _partial(folder: Path) -> Path:
+def _partial_folder(folder: Path) -> Path:
     return folder.with_name(folder.name + ".partial")

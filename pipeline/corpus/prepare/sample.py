@@ -1,4 +1,4 @@
-"""An even sample of texts in bounded memory, the same however the corpus is cut."""
+"""A uniform sample of texts in bounded memory, independent of how the corpus is divided."""
 
 import heapq
 from collections.abc import Iterator
@@ -9,28 +9,31 @@ import pyarrow as pa
 
 from pipeline.storage.atomic import atomic_file
 
-TEXT_CHARACTERS = 1 << 16  # of one text, so that none takes the sample for itself
-FILE_ROWS = 1024  # of one record batch
+MAX_TEXT_CHARACTERS = 1 << 16
+"""Longer texts are truncated, so that no text fills the sample."""
+BATCH_ROWS = 1024
+"""Rows of a record batch in the file."""
 
 
 class TextSample:
-    """The texts that come first in a random order, as many as `budget` bytes take.
+    """The first texts in a random order, up to `budget` bytes.
 
-    The order of a text is a hash of it, so equal texts come once. What is kept is a prefix of the
-    order: samples of parts of a corpus, added together, give the sample of the whole.
+    The order is by a hash of each text, so a repeated text is in the sample once. The sample is a
+    prefix of the order, so merging the samples of a corpus's parts gives the sample of the corpus.
     """
 
     def __init__(self, budget: int) -> None:
         self.bytes = 0
         self._budget = budget
-        self._limit = 1 << 64  # this and all that come after it are out
+        self._limit = 1 << 64  # texts of this order or a higher one are not in the sample
         self._heap: list[tuple[int, str, int]] = []  # (-order, text, bytes)
         self._orders: set[int] = set()
 
     def add(self, order: int, text: str) -> None:
+        """Add a text if it belongs to the sample; `order` is its 64-bit hash."""
         if order >= self._limit or order in self._orders:
             return
-        text = text[:TEXT_CHARACTERS]
+        text = text[:MAX_TEXT_CHARACTERS]
         size = len(text.encode())
         heapq.heappush(self._heap, (-order, text, size))
         self._orders.add(order)
@@ -42,21 +45,22 @@ class TextSample:
             self.bytes -= size
 
     def __iter__(self) -> Iterator[tuple[int, str]]:
-        """(order, text), first come first."""
+        """Yield (order, text) by ascending order."""
         for negative, text, _ in sorted(self._heap, reverse=True):
             yield -negative, text
 
     def save(self, path: Path) -> None:
+        """Write the sample to an Arrow file."""
         columns: dict[str, Any] = {"order": pa.uint64(), "text": pa.large_string()}
         schema = pa.schema(columns)
         pairs = list(self)
         with atomic_file(path) as file, pa.ipc.new_stream(file, schema) as stream:
-            for start in range(0, len(pairs), FILE_ROWS):
-                rows = [{"order": o, "text": t} for o, t in pairs[start : start + FILE_ROWS]]
+            for start in range(0, len(pairs), BATCH_ROWS):
+                rows = [{"order": o, "text": t} for o, t in pairs[start : start + BATCH_ROWS]]
                 stream.write_batch(pa.RecordBatch.from_pylist(rows, schema))
 
     def add_saved(self, path: Path) -> None:
-        """Add what `save` wrote."""
+        """Add the texts of a sample that `save` wrote."""
         with pa.memory_map(str(path)) as file, pa.ipc.open_stream(file) as stream:
             for batch in stream:
                 for row in batch.to_pylist():

@@ -1,4 +1,4 @@
-"""Stage 1, one work item for each input file: divide it into chunks and summarize its rows."""
+"""First stage, one work item per input file: divide it into chunks and summarize its rows."""
 
 from contextlib import ExitStack
 from hashlib import blake2b
@@ -62,18 +62,18 @@ class _Outputs(NamedTuple):
 
 
 class _Scan:
-    """One pass over one file."""
+    """Reads one file."""
 
     def __init__(self, job: Job, file: InputFile) -> None:
         self._job, self._file = job, file
-        path = materialize(file, job.settings, lambda what: job.scanned(file.number, what))
+        path = materialize(file, job.settings, lambda kind: job.scanned(file.number, kind))
         self._result = Scanned(file, path)
         # The tokenizers do not exist yet: only checking is used.
         self._checker = job.checker
         budget = int(job.settings.tokenizer_sample_mb * MB)
-        # A given tokenizer is only tested, on the targets.
-        given = bool(job.settings.tokenizer)
-        self._sampled = [f for f in job.fields if (f.is_target if given else f.tokenized)]
+        # A user's tokenizer is not trained, only tested, on the targets.
+        trained = not job.settings.tokenizer
+        self._sampled = [f for f in job.fields if (f.tokenized if trained else f.is_target)]
         self._samples = {name: TextSample(budget) for name in vocabularies(job.fields)}
         self._codes: dict[str, int] = {}
         self._threshold = validation_threshold(job.settings.validation)
@@ -89,7 +89,7 @@ class _Scan:
                 stack.enter_context(atomic_file(self._job.scanned(file.number, kind)))
                 for kind in kinds
             ]
-            materialized = path != file.path  # and that was the progress
+            materialized = path != file.path  # which has reported the file's bytes as progress
             progress = 0 if materialized else file.bytes / reader.size
             self._read(reader, _Outputs(*outputs), progress)
         for name, sample in self._samples.items():
@@ -143,8 +143,8 @@ class _Scan:
             if kind.field in self._sampled and not held_out:
                 for text in kind.texts(value):
                     sample = self._samples[kind.field.vocabulary]
-                    known = kind is first and text is value
-                    sample.add(order if known else digest(text.encode())[1], text)
+                    is_identity = kind is first and text is value  # its hash is `order`
+                    sample.add(order if is_identity else digest(text.encode())[1], text)
             for name in kind.names(value):
                 self._count_name(kind, name, example.row)
             if kind.field == self._job.label:
@@ -152,19 +152,19 @@ class _Scan:
 
     def _count_name(self, kind: FieldKind, name: str, row: int) -> None:
         """Count a label or tag of a row. Raises InputError when there are too many."""
-        known = self._result.labels.setdefault(kind.field.name, {})
-        if name not in known:
-            if len(known) == MAX_LABELS:
-                examples = ", ".join(map(repr, list(known)[:3]))
+        tallies = self._result.labels.setdefault(kind.field.name, {})
+        if name not in tallies:
+            if len(tallies) == MAX_LABELS:
+                examples = ", ".join(map(repr, list(tallies)[:3]))
                 raise InputError(
                     f"{self._file.name}:{row}: column {kind.field.column!r} has more than "
                     f"{MAX_LABELS:,} different labels ({examples}, ...); name the right column as "
                     "corpus.label"
                 )
             if kind.field == self._job.label:
-                self._codes[name] = len(known)
-            known[name] = Tally(0, row)
-        known[name].count += 1
+                self._codes[name] = len(tallies)
+            tallies[name] = Tally(0, row)
+        tallies[name].count += 1
 
     def _skip(self, reason: SkipReason, row: Row) -> None:
         """Count a skipped row; record the path of a missing image, and filtered values."""

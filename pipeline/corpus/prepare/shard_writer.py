@@ -1,4 +1,4 @@
-"""Stage 3, a unit a shard: a fixed range of a split's rows, gathered from the parts into a tar."""
+"""Third stage, one work item per shard: collect a range of a split's rows in a tar."""
 
 import io
 import math
@@ -20,43 +20,52 @@ from pipeline.storage.atomic import atomic_file
 
 @dataclass(frozen=True)
 class ShardPlan:
-    """What a shard holds: its blocks, numbered through the split, and where their rows lie."""
+    """A shard to write."""
 
     split: str
     number: int
     first_block: int
+    """Number of its first block in the split."""
     slices: tuple[Slice, ...]
+    """The rows of its blocks, in the files of the parts."""
     salt: int
 
 
 def plan_shards(
     job: Job, split: str, totals: Totals, parts: Sequence[Part], salt: int
 ) -> list[ShardPlan]:
-    """Shards of about `shard_mb` and equal numbers of blocks: a function of the totals alone."""
-    rows = job.settings.rows_per_block
-    blocks = math.ceil(totals.rows / rows)
-    shards = min(blocks, math.ceil(totals.bytes / MB / job.settings.shard_mb))
-    ends = list(accumulate(part.splits[split].rows for part in parts))
+    """Divide a split into shards of about `shard_mb` with equal numbers of blocks.
+
+    Which rows a shard has depends only on the totals, not on how the rows are divided into parts.
+    """
+    rows_per_block = job.settings.rows_per_block
+    block_count = math.ceil(totals.rows / rows_per_block)
+    shard_count = min(block_count, math.ceil(totals.bytes / MB / job.settings.shard_mb))
+    # Number of the split's rows up to the end of each part.
+    part_ends = list(accumulate(part.splits[split].rows for part in parts))
     plans = []
-    for number in range(shards):
-        first, end = number * blocks // shards, (number + 1) * blocks // shards
-        stop = min(end * rows, totals.rows)
+    for number in range(shard_count):
+        first_block = number * block_count // shard_count
+        end_block = (number + 1) * block_count // shard_count
+        start = first_block * rows_per_block
+        stop = min(end_block * rows_per_block, totals.rows)
         slices = []
-        for place in range(bisect_right(ends, first * rows), bisect_left(ends, stop) + 1):
-            begin = ends[place] - parts[place].splits[split].rows  # of the part's rows in the split
-            path = job.part(parts[place].chunk, f"{split}.arrow")
-            slices.append(Slice(path, max(first * rows - begin, 0), min(stop, ends[place]) - begin))
-        plans.append(ShardPlan(split, number, first, tuple(slices), salt))
+        for index in range(bisect_right(part_ends, start), bisect_left(part_ends, stop) + 1):
+            part, part_end = parts[index], part_ends[index]
+            part_start = part_end - part.splits[split].rows
+            path = job.part(part.chunk, f"{split}.arrow")
+            slices.append(Slice(path, max(start - part_start, 0), min(stop, part_end) - part_start))
+        plans.append(ShardPlan(split, number, first_block, tuple(slices), salt))
     return plans
 
 
 def write_shard(job: Job, plan: ShardPlan) -> Shard:
-    """Write one shard and its rows of the index."""
-    done = job.packed(plan.split, plan.number, "json")
-    return load_or_compute(done, Shard, lambda: _pack(job, plan))
+    """Write a shard and the index records of its blocks. Raises DatasetError if the disk fails."""
+    path = job.packed(plan.split, plan.number, "json")
+    return load_or_compute(path, Shard, lambda: _write_shard(job, plan))
 
 
-def _pack(job: Job, plan: ShardPlan) -> Shard:
+def _write_shard(job: Job, plan: ShardPlan) -> Shard:
     path = job.shard(plan.split, plan.number)
     records: list[dict[str, Any]] = []
     with (
@@ -82,6 +91,6 @@ def _pack(job: Job, plan: ShardPlan) -> Shard:
             )
             tar.addfile(member, io.BytesIO(data))
             advance(data.size)
-    index = job.packed(plan.split, plan.number, "index")
-    write_records(index, records, plan.first_block, job.settings.rows_per_block, plan.salt)
+    records_path = job.packed(plan.split, plan.number, "index")
+    write_records(records_path, records, plan.first_block, job.settings.rows_per_block, plan.salt)
     return Shard(path.name, path.stat().st_size)

@@ -1,4 +1,4 @@
-"""The work folder of preparing: which files the stages leave for each other, and their results."""
+"""The work folder of preparation: its files, and the results that the stages leave there."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -22,7 +22,7 @@ TRAIN, VALIDATION = SPLITS = ("train", "validation")
 
 @dataclass(frozen=True)
 class Job:
-    """Settings and paths that every work item knows."""
+    """The settings of a preparation and the paths of its work folder; every work item has it."""
 
     work: Path
     settings: CorpusSettings
@@ -56,9 +56,9 @@ class Job:
         return self.out / f"{vocabulary}.json"
 
     @property
-    def choice(self) -> Path:
-        """uint8 for each example of the corpus: the split that takes it, if any."""
-        return self.work / "choice"
+    def split_codes(self) -> Path:
+        """uint8 for each example of the corpus: the code of its split, or DROPPED."""
+        return self.work / "split_codes"
 
     @property
     def label_ids(self) -> Path:
@@ -66,30 +66,30 @@ class Job:
         return self.work / "label_ids"
 
     def scanned(self, file: int, kind: str) -> Path:
-        """Return the path of a file that scanning left of an input file.
+        """Return the path of a result of scanning an input file.
 
-        `json` holds the `Scanned`; `hashes` a uint64 for each example, equal for equal texts;
-        `target_hashes` the same of text and target, if there is a target; `codes` a uint16 for each
-        example, its label's position in `Scanned.labels`; `NAME.sample` a sample of texts for each
-        vocabulary. Other kinds are suffixes of materialized content.
+        The kinds are `json`, the `Scanned`; `hashes`, a uint64 for each example, equal for equal
+        texts; `target_hashes`, the same for text and target, if there is a target; `codes`, a
+        uint16 for each example, its label's position in `Scanned.labels`; `NAME.sample`, a sample
+        of texts for a vocabulary. Other kinds are suffixes of materialized content.
         """
         return self.work / "scan" / f"{file:06d}.{kind}"
 
     def part(self, chunk: int, kind: str) -> Path:
-        """Return the path of what encoding left of a chunk: `json`, and an Arrow file per split."""
+        """Return the path of a chunk's `json`, the `Part`, or of its rows, `SPLIT.arrow`."""
         return self.work / "parts" / f"{chunk:08d}.{kind}"
 
     def shard(self, split: str, number: int) -> Path:
         return self.out / split / f"{number:05d}.tar"
 
     def packed(self, split: str, number: int, kind: str) -> Path:
-        """Return the path of a shard's `json`, or of the `index` records of its blocks."""
+        """Return the path of a shard's `json`, the `Shard`, or of its blocks' `index` records."""
         return self.work / "packed" / f"{split}-{number:05d}.{kind}"
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """Rows of a file that one work item encodes, between two marks of its reader."""
+    """Rows of a file that one work item encodes, between two marks of the file's reader."""
 
     file: int
     start: int
@@ -104,30 +104,30 @@ class Chunk:
 
 @dataclass
 class Scanned:
-    """Content of a file."""
+    """Result of scanning an input file."""
 
     file: InputFile
     path: Path
-    """Where its chunks are read from."""
+    """The file that its chunks are read from: its own, or its materialized content."""
     rows: int = 0
     examples: int = 0
     chunks: list[Chunk] = field(default_factory=list)
     skips: dict[SkipReason, Tally] = field(default_factory=dict)
     labels: dict[str, dict[str, Tally]] = field(default_factory=dict)
-    """Names of labels or tags, by field."""
+    """Labels or tags and their tallies, by field."""
     filtered: dict[str, list[str]] = field(default_factory=dict)
-    """Some values of the filtered columns."""
+    """Examples of filtered values, by column."""
 
 
 @dataclass
 class Totals:
-    """Rows of one split, in a part or in all parts."""
+    """Number and size of one split's rows, in a part or in all parts."""
 
     rows: int = 0
     tokens: int = 0
     max_length: int = 0
     bytes: int = 0
-    """Approximate size in shards, the same however the rows are divided into parts."""
+    """Approximate size in the shards; does not depend on how rows are divided into parts."""
 
     def add(self, other: "Totals") -> None:
         self.rows += other.rows
@@ -138,7 +138,7 @@ class Totals:
 
 @dataclass
 class Part:
-    """The encoded rows of a chunk."""
+    """Result of encoding a chunk."""
 
     chunk: int
     file: str

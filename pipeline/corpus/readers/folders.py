@@ -6,8 +6,6 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-
 from pipeline.corpus.readers.download import FileVersion
 from pipeline.errors import InputError
 
@@ -23,6 +21,8 @@ class ImageFolder:
     """
 
     def __init__(self, path: Path, name: str) -> None:
+        import pyarrow as pa  # opening a dataset imports this module but does not need pyarrow
+
         self._path, self._images = path, image_paths(path, name)
         self.types: dict[str, Any] = {"image": pa.binary(), "label": pa.string()}
         self.position = 0

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -31,7 +32,7 @@ def flip(path: Path) -> None:
     path.write_bytes(data)
 
 
-DAMAGE = {
+DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "folder missing": (shutil.rmtree, "there is no such dataset; make it with launch/prepare.py"),
     "manifest missing": (lambda d: (d / "dataset.json").unlink(), "without it"),
     "manifest truncated": (
@@ -73,6 +74,19 @@ def test_damage_is_an_error(dataset: Path, case: str):
     assert str(dataset) in str(error.value)
 
 
+@pytest.mark.parametrize("number", [3, 5])
+def test_another_format_is_refused_in_one_line(dataset: Path, number: int):
+    """Even if its keys are other ones: the format number is checked first."""
+    (dataset / "dataset.json").write_text(json.dumps({"format": number, "columns": []}))
+    with pytest.raises(DatasetError) as error:
+        open_dataset(dataset)
+    message = (
+        f"{dataset}/dataset.json: has format {number}, but this version reads 4; "
+        f"delete {dataset} and prepare again"
+    )
+    assert error.value.lines == [message]
+
+
 def test_each_changed_setting_is_reported(dataset: Path, make):
     with pytest.raises(DatasetError) as error:
         make(max_tokens=50, lowercase=True, workers=3)
@@ -110,13 +124,13 @@ def test_stale_shards_are_an_error(dataset: Path, tmp_path: Path):
 
 
 def test_a_dataset_of_another_task_is_an_error(dataset: Path, tmp_path: Path):
-    with pytest.raises(DatasetError, match="was made for a task of the fields"):
+    with pytest.raises(DatasetError, match="was made for a task with the fields"):
         prepare(settings_in(tmp_path), (FieldSpec("tokens", "text", "text"),))
 
 
 def test_the_fingerprint_depends_only_on_the_content(dataset: Path, tmp_path: Path):
     manifest = open_dataset(dataset)
-    moved = shutil.move(dataset, tmp_path / "moved")
+    moved = Path(shutil.move(dataset, tmp_path / "moved"))
     assert open_dataset(moved).fingerprint == manifest.fingerprint
     elsewhere = {"path": "elsewhere.csv", "bytes": manifest.inputs[0].bytes}
     change_manifest(moved, inputs=[elsewhere], settings={**manifest.settings, "input": ["else*"]})

@@ -1,6 +1,7 @@
-"""Raw data as people have it: each kind of flaw is named, or counted and left out."""
+"""Flawed raw data: a flaw is an error that names its place, or its rows are counted and skipped."""
 
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -14,11 +15,11 @@ HEAD = b"text,label\n"
 GOOD = HEAD + b"".join(
     f"good text number {n},{['negative', 'positive'][n % 2]}\n".encode() for n in range(60)
 )
-TWO = {"label_names": ["negative", "positive"]}
-LAX = {"max_skipped_ratio": 1.0}
+TWO_LABELS = {"label_names": ["negative", "positive"]}
+ANY_RATIO = {"max_skipped_ratio": 1.0}
 
-# name: content of a.csv, settings, and the message of the error or counts of the report
-CASES = {
+# name: (content of a.csv, settings, expected error message or expected counts of the report)
+CASES: dict[str, tuple[bytes, dict[str, Any], str | dict[str, int]]] = {
     "whitespace": (GOOD + b"   ,positive\n\xc2\xa0\t,positive\n,positive\n", {}, {"no_text": 3}),
     "nul": (GOOD + b"a\0b,positive\n", {}, {"nul": 1}),
     "not utf-8": (GOOD + b"caf\xe9,positive\ngood,positiv\xe9\n", {}, {"not_utf8": 2}),
@@ -38,17 +39,21 @@ CASES = {
         {"duplicates": 0, "rows": 120},
     ),
     "quotes": (
-        GOOD + b'he said "no",positive\n"a ""b""\nc, d",positive\n" x"," positive "\n',
+        GOOD + b'he cried "no",positive\n"a ""b""\nc, d",positive\n" x"," positive "\n',
         {},
         {"rows": 63, "wrong_fields": 0, "label_once": 0},
     ),
     "crlf": (GOOD.replace(b"\n", b"\r\n"), {}, {"rows": 60, "label_once": 0}),
     "blank lines": (GOOD + b"\n\r\n\n", {}, {"rows": 60, "wrong_fields": 0}),
     "no newline at the end": (GOOD[:-1], {}, {"rows": 60}),
-    "indices": (GOOD.replace(b"negative", b"0").replace(b"positive", b"1"), TWO, {"rows": 60}),
-    "where": (
+    "indices": (
+        GOOD.replace(b"negative", b"0").replace(b"positive", b"1"),
+        TWO_LABELS,
+        {"rows": 60},
+    ),
+    "filters": (
         GOOD + b"x,neutral\n",
-        {"filters": {"label": "positive"}, **TWO},
+        {"filters": {"label": "positive"}, **TWO_LABELS},
         "hold only the label 'positive'",
     ),
     "cr": (
@@ -93,11 +98,15 @@ CASES = {
     ),
     "unknown label": (
         GOOD + b"x,neutral\n",
-        TWO,
+        TWO_LABELS,
         "a.csv:61: label 'neutral' is none of corpus.label_names (negative, positive) nor an index",
     ),
-    "index too large": (GOOD + b"x,2\n", TWO, "a.csv:61: label '2' is none of corpus.label_names"),
-    "index as float": (GOOD + b"x,1.0\n", TWO, "a.csv:61: label '1.0' is none of"),
+    "index too large": (
+        GOOD + b"x,2\n",
+        TWO_LABELS,
+        "a.csv:61: label '2' is none of corpus.label_names",
+    ),
+    "index as float": (GOOD + b"x,1.0\n", TWO_LABELS, "a.csv:61: label '1.0' is none of"),
     "too many unusable": (
         GOOD + b" ,positive\n" * 5 + b"x,\n",
         {},
@@ -106,10 +115,13 @@ CASES = {
     "places of the unusable": (
         GOOD + b" ,positive\n" * 5 + b"x,\n",
         {},
-        "first a.csv:61; 1 with no label, first a.csv:66; mend them, or raise corpus.max_skipped_ratio",
+        (
+            "first a.csv:61; 1 with no label, first a.csv:66; fix them, or raise "
+            "corpus.max_skipped_ratio"
+        ),
     ),
-    "all unusable": (HEAD + b" ,positive\n" * 5, LAX, "5 of 5 rows (100.0%) cannot be used"),
-    "where keeps nothing": (
+    "all unusable": (HEAD + b" ,positive\n" * 5, ANY_RATIO, "5 of 5 rows (100.0%) cannot be used"),
+    "filters keep nothing": (
         GOOD,
         {"filters": {"label": "positiv"}},
         "keeps none of 60 rows; label holds 'negative', 'positive'; name other values",
@@ -132,7 +144,7 @@ CASES = {
     "ill-formed package": (GOOD, {"input": "package://a.csv"}, "needs the form package://NAME"),
 }
 
-# name: file name, content, message
+# name: (file name, content, expected error message)
 FILES = {
     "unknown kind": ("a.doc", GOOD, "a.doc: its name does not show its format; needs .csv"),
     "not gzip": ("a.csv.gz", GOOD, "a.csv.gz: is not a valid gzip file"),
@@ -156,7 +168,7 @@ FILES = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_a_flaw_is_named_or_counted(make, tmp_path: Path, case: str):
+def test_flaws_of_rows(make, tmp_path: Path, case: str):
     content, settings, expected = CASES[case]
     (tmp_path / "a.csv").write_bytes(content)
     settings = {"validation": 0.3, "max_tokens": 1000, "chunk_mb": 0.001, **settings}
@@ -170,12 +182,12 @@ def test_a_flaw_is_named_or_counted(make, tmp_path: Path, case: str):
         manifest = make(**settings)
         assert {name: manifest.report[name] for name in expected} == expected
         rows = sum(split.rows for split in manifest.splits.values())
-        lost = set(manifest.report) - {"rows", "conflicting", "truncated"}
-        assert rows == manifest.report["rows"] - sum(manifest.report[name] for name in lost)
+        reasons = set(manifest.report) - {"rows", "conflicting", "truncated"}
+        assert rows == manifest.report["rows"] - sum(manifest.report[name] for name in reasons)
 
 
 @pytest.mark.parametrize("case", FILES)
-def test_a_file_that_cannot_be_read_is_named(make, tmp_path: Path, case: str):
+def test_error_names_a_file_that_cannot_be_read(make, tmp_path: Path, case: str):
     name, content, expected = FILES[case]
     (tmp_path / name).write_bytes(content)
     with pytest.raises(InputError) as error:
@@ -183,7 +195,7 @@ def test_a_file_that_cannot_be_read_is_named(make, tmp_path: Path, case: str):
     assert expected in str(error.value)
 
 
-def test_a_truncated_gzip_is_named(make, tmp_path: Path):
+def test_error_names_a_truncated_gzip_file(make, tmp_path: Path):
     path = write(tmp_path / "a.csv.gz", reviews(2000))
     path.write_bytes(path.read_bytes()[:-2000])
     with pytest.raises(InputError, match=r"a.csv.gz: is not a valid gzip file"):
@@ -191,7 +203,7 @@ def test_a_truncated_gzip_is_named(make, tmp_path: Path):
 
 
 @pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet", "tar", "csv.gz"])
-def test_a_document_of_10_mb_passes(make, tmp_path: Path, suffix: str):
+def test_a_document_of_10_mb_is_prepared(make, tmp_path: Path, suffix: str):
     rows = reviews(100)
     rows[50]["text"] = "a very long text " * 600_000
     write(tmp_path / f"a.{suffix}", rows)
@@ -201,7 +213,7 @@ def test_a_document_of_10_mb_passes(make, tmp_path: Path, suffix: str):
 
 
 @pytest.mark.parametrize("suffix", ["csv", "tsv", "jsonl", "tar", "parquet"])
-def test_bytes_that_are_not_utf8_spoil_only_their_row(make, tmp_path: Path, suffix: str):
+def test_only_rows_that_are_not_utf8_are_skipped(make, tmp_path: Path, suffix: str):
     rows = [{**row, "text": row["text"] + " marker"} for row in reviews(60)]
     path = tmp_path / f"a.{suffix}"
     if suffix == "parquet":
@@ -215,7 +227,7 @@ def test_bytes_that_are_not_utf8_spoil_only_their_row(make, tmp_path: Path, suff
     assert (report["rows"], report["not_utf8"]) == (60, 1)
 
 
-def test_labels_given_as_indices_get_the_names(make, tmp_path: Path):
+def test_labels_that_are_indices_get_their_names(make, tmp_path: Path):
     rows = [{"text": f"text {n}", "label": n % 2} for n in range(60)]
     write(tmp_path / "a.parquet", rows)
     manifest = make(input="a.parquet", label_names=["odd", "even"])
@@ -225,7 +237,7 @@ def test_labels_given_as_indices_get_the_names(make, tmp_path: Path):
         assert int(encoder.decode(tokens).split()[1]) % 2 == label
 
 
-def test_json_values_that_are_no_strings(make, tmp_path: Path):
+def test_json_values_that_are_not_strings(make, tmp_path: Path):
     rows = [{"text": f"text {n}", "label": n % 2 == 0} for n in range(60)]
     rows += [{"text": 7, "label": True}, {"label": False}, {"text": "x", "label": None}]
     write(tmp_path / "a.jsonl", rows)

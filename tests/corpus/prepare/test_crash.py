@@ -1,4 +1,4 @@
-"""What is killed, full or broken never passes for a dataset, and a rerun ends in the same bytes."""
+"""Kills, full disks and errors never leave a dataset, and a rerun prepares the same bytes."""
 
 import errno
 import os
@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,21 +19,22 @@ from tests.helpers.files import content, reviews, write
 ROOT = Path(__file__).parents[3]
 ROWS = reviews(1200)
 PREPARE = """
-import os, resource, signal, sys
+import logging, os, resource, signal, sys
 from pathlib import Path
 from pipeline.corpus.prepare.prepare import prepare
 from tests.helpers.files import FIELDS, settings_in
 
 {before}
 if __name__ == "__main__":
+    logging.basicConfig(level="INFO")
     prepare(settings_in(Path(sys.argv[1]), {changes}), FIELDS)
 """
-KILL_AT_TENTH = """
-landed, replace = 0, Path.replace
+KILL_AT_TENTH_FILE = """
+count, replace = 0, Path.replace
 def replace_or_die(self, target):
-    global landed
-    landed += 1
-    if landed == 10:
+    global count
+    count += 1
+    if count == 10:
         os.kill(os.getpid(), signal.SIGKILL)
     return replace(self, target)
 Path.replace = replace_or_die
@@ -40,7 +42,10 @@ Path.replace = replace_or_die
 
 
 def start(folder: Path, before: str = "", changes: str = "") -> "subprocess.Popen[str]":
-    """A process that prepares the dataset of `folder`."""
+    """Start a process that prepares the dataset of `folder`.
+
+    `before` is code that it runs first; `changes` are keyword arguments of `settings_in`.
+    """
     script = folder / "script.py"
     script.write_text(PREPARE.format(before=before, changes=changes))
     return subprocess.Popen(
@@ -54,21 +59,21 @@ def start(folder: Path, before: str = "", changes: str = "") -> "subprocess.Pope
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory) -> dict[str, bytes]:
-    """The files of the dataset of ROWS, prepared at one go."""
+def expected(tmp_path_factory) -> dict[str, bytes]:
+    """Return the files of the dataset of ROWS, prepared without an interruption."""
     from pipeline.corpus.prepare.prepare import prepare
     from tests.helpers.files import FIELDS, settings_in
 
-    folder = tmp_path_factory.mktemp("whole")
+    folder = tmp_path_factory.mktemp("expected")
     write(folder / "reviews.csv", ROWS)
     return content(prepare(settings_in(folder), FIELDS).path)
 
 
-def test_killed_again_and_again_it_gets_done(tmp_path: Path, whole):
+def test_a_preparation_that_is_killed_repeatedly_gets_done(tmp_path: Path, expected):
     write(tmp_path / "reviews.csv", ROWS)
     kills = 0
     while True:
-        process = start(tmp_path, KILL_AT_TENTH, "chunk_mb=0.06, shard_mb=0.02")
+        process = start(tmp_path, KILL_AT_TENTH_FILE, "chunk_mb=0.06, shard_mb=0.02")
         output, _ = process.communicate()
         if process.returncode == 0:
             break
@@ -77,35 +82,37 @@ def test_killed_again_and_again_it_gets_done(tmp_path: Path, whole):
         with pytest.raises(DatasetError):
             open_dataset(tmp_path / "shards")
     assert kills > 2
-    assert content(tmp_path / "shards") == whole
-    assert "going on from what is done" in output
+    assert content(tmp_path / "shards") == expected
+    assert "resuming from the work that is done" in output
 
 
 @pytest.mark.parametrize(
     "landmark", ["identity.json", "parts/00000002.json", "packed/train-*.json"]
 )
-def test_killed_with_its_workers_at_work(tmp_path: Path, make, whole, landmark: str):
+def test_a_preparation_is_killed_while_its_workers_run(
+    tmp_path: Path, make, expected, landmark: str
+):
     write(tmp_path / "reviews.csv", ROWS)
     work = tmp_path / "shards.partial"
     process = start(tmp_path, changes="workers=2, chunk_mb=0.01")
     while not any(work.glob(landmark)) and process.poll() is None:
         time.sleep(0.001)
-    os.kill(process.pid, signal.SIGKILL)  # the workers, left alone, must end by themselves
-    process.communicate(timeout=10)  # which closes its end of the pipe when the last of them ends
+    os.kill(process.pid, signal.SIGKILL)  # its workers must exit by themselves
+    process.communicate(timeout=10)  # returns when the last of them has closed the pipe
     with pytest.raises(DatasetError):
         open_dataset(tmp_path / "shards")
     make(chunk_mb=0.01)
-    assert content(tmp_path / "shards") == whole
+    assert content(tmp_path / "shards") == expected
     assert not work.exists()
 
 
-HEARS_CTRL_C = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
-"""A process that a shell put in the background ignores it, and all that are started by it."""
+HANDLE_CTRL_C = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+"""If a shell runs the tests in the background, they and their child processes ignore Ctrl-C."""
 
 
-def test_interrupted_it_ends_at_once_and_quietly(tmp_path: Path):
+def test_ctrl_c_ends_all_processes_at_once_with_one_traceback(tmp_path: Path):
     write(tmp_path / "reviews.csv", ROWS)
-    process = start(tmp_path, HEARS_CTRL_C, "workers=2, chunk_mb=0.005")
+    process = start(tmp_path, HANDLE_CTRL_C, "workers=2, chunk_mb=0.005")
     while not any((tmp_path / "shards.partial").glob("parts/*.json")) and process.poll() is None:
         time.sleep(0.001)
     os.killpg(process.pid, signal.SIGINT)
@@ -114,53 +121,70 @@ def test_interrupted_it_ends_at_once_and_quietly(tmp_path: Path):
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_no_space_left(tmp_path: Path, make, whole, workers: int):
+def test_a_file_exceeds_the_size_limit(tmp_path: Path, make, expected, workers: int):
     write(tmp_path / "reviews.csv", ROWS)
     limit = "resource.setrlimit(resource.RLIMIT_FSIZE, (9000, 9000))"
     process = start(tmp_path, limit, f"workers={workers}")
     output, _ = process.communicate()
     assert process.returncode == 1
     assert "DatasetError: " in output
-    assert "cannot be written: File too large; nothing half-written will be taken" in output
+    assert "cannot be written: File too large; nothing incomplete is kept" in output
     with pytest.raises(DatasetError):
         open_dataset(tmp_path / "shards")
     make()
-    assert content(tmp_path / "shards") == whole
+    assert content(tmp_path / "shards") == expected
 
 
-@pytest.mark.parametrize("atomic_file", range(3, 33, 4))
-def test_no_space_left_at_any_file(tmp_path: Path, make, whole, monkeypatch, atomic_file: int):
+@pytest.mark.parametrize("failing_call", range(3, 33, 4))
+def test_the_disk_is_full_at_any_file(
+    tmp_path: Path, make, expected, monkeypatch, failing_call: int
+):
     write(tmp_path / "reviews.csv", ROWS)
     count, fsync = 0, os.fsync
 
-    def full(handle: int) -> None:
+    def fail_once(handle: int) -> None:
         nonlocal count
         count += 1
-        if count == atomic_file:
+        if count == failing_call:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         fsync(handle)
 
-    monkeypatch.setattr(os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", fail_once)
     with pytest.raises(DatasetError, match="cannot be written: No space left on device; nothing"):
         make()
     with pytest.raises(DatasetError):
         open_dataset(tmp_path / "shards")
     make()
-    assert content(tmp_path / "shards") == whole
+    assert content(tmp_path / "shards") == expected
 
 
-def test_two_processes_at_once_make_it_once(tmp_path: Path, whole):
+def test_temporary_files_of_killed_processes_are_not_published(
+    tmp_path: Path, make, expected, monkeypatch
+):
+    write(tmp_path / "reviews.csv", ROWS)
+    with monkeypatch.context() as patch:
+        patch.setattr("pipeline.corpus.prepare.build.report.summary", None)
+        with pytest.raises(TypeError):
+            make()
+    out = tmp_path / "shards.partial" / "out"
+    for name in (".tokenizer.json.tmp", "train/.00099.tar.tmp", "validation/.index.npy.tmp"):
+        (out / name).write_bytes(b"incomplete")
+    make()
+    assert content(tmp_path / "shards") == expected
+
+
+def test_two_processes_prepare_a_dataset_once(tmp_path: Path, expected):
     write(tmp_path / "reviews.csv", ROWS)
     outputs = [process.communicate()[0] for process in [start(tmp_path), start(tmp_path)]]
     assert sum("ready:" in output for output in outputs) == 1
     assert not any("Traceback" in output for output in outputs)
-    assert content(tmp_path / "shards") == whole
+    assert content(tmp_path / "shards") == expected
 
 
-def test_input_that_changes_meanwhile_is_noticed(tmp_path: Path, make, monkeypatch):
+def test_error_if_the_input_changes_during_preparation(tmp_path: Path, make, monkeypatch):
     path = write(tmp_path / "reviews.csv", ROWS)
 
-    def grow(*args: object, **options: object) -> str:
+    def grow(*args: Any, **options: Any) -> str:
         path.write_bytes(path.read_bytes() + b"one more,positive,a\n")
         return train(*args, **options)
 
@@ -173,7 +197,7 @@ def test_input_that_changes_meanwhile_is_noticed(tmp_path: Path, make, monkeypat
     assert make().report["rows"] == len(ROWS) + 1
 
 
-def test_work_begun_with_other_settings_is_not_used(tmp_path: Path, make, monkeypatch):
+def test_work_with_other_settings_is_not_used(tmp_path: Path, make, monkeypatch):
     write(tmp_path / "reviews.csv", ROWS)
     monkeypatch.setattr("pipeline.corpus.prepare.build.report.count", None)
     with pytest.raises(TypeError):
@@ -182,35 +206,35 @@ def test_work_begun_with_other_settings_is_not_used(tmp_path: Path, make, monkey
     assert make(max_tokens=40).splits["train"].max_length == 40
 
 
-def _die(unit: int) -> None:
+def _die(item: int) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _sleep_or_fail(unit: int) -> None:
-    if unit == 0:
-        raise InputError("the first unit fails")
+def _sleep_or_fail(item: int) -> None:
+    if item == 0:
+        raise InputError("the first item fails")
     time.sleep(60)
 
 
-def test_a_dying_worker_is_a_clear_error():
+def test_error_if_a_worker_dies():
     with (
-        pytest.raises(DatasetError, match="encode: a worker process died, killed perhaps for want"),
-        WorkerPool(2, print) as crew,
+        pytest.raises(DatasetError, match="encode: a worker process died, possibly for lack"),
+        WorkerPool(2) as pool,
     ):
-        crew.run("encode", _die, range(4), 4)
+        pool.run("encode", _die, range(4), 4)
 
 
-def test_after_an_error_no_worker_goes_on():
-    begun = time.monotonic()
-    with pytest.raises(InputError, match="the first unit fails"), WorkerPool(2, print) as crew:
-        crew.run("encode", _sleep_or_fail, range(8), 8)
-    assert time.monotonic() - begun < 10
+def test_no_worker_keeps_running_after_an_error():
+    start = time.monotonic()
+    with pytest.raises(InputError, match="the first item fails"), WorkerPool(2) as pool:
+        pool.run("encode", _sleep_or_fail, range(8), 8)
+    assert time.monotonic() - start < 10
 
 
-def test_a_folder_of_something_else_is_left_alone(tmp_path: Path, make):
+def test_a_folder_with_other_content_is_not_overwritten(tmp_path: Path, make):
     write(tmp_path / "reviews.csv", ROWS)
     (tmp_path / "shards").mkdir()
     (tmp_path / "shards" / "thesis.txt").write_text("years of work")
-    with pytest.raises(DatasetError, match="is there but is no dataset, and nothing of it is over"):
+    with pytest.raises(DatasetError, match="exists but is not a dataset, so it is not overwritten"):
         make()
     assert content(tmp_path / "shards") == {"thesis.txt": b"years of work"}

@@ -1,4 +1,4 @@
-"""Corpora of images: every layout gives the same rows, and what is wrong with one is told."""
+"""Image corpora: all layouts give the same rows, and errors name what is wrong with a layout."""
 
 import gzip
 import json
@@ -16,20 +16,15 @@ from pipeline.corpus.dataset.manifest import Manifest, check_settings
 from pipeline.corpus.prepare.prepare import prepare
 from pipeline.errors import DatasetError, InputError
 from pipeline.tasks.images import Images
-from tests.corpus.fields.test_images import (
-    COUNT,
-    HEIGHT,
-    LABELS,
-    NAMES,
-    PIXELS,
-    SIZE,
-    idx,
-    png,
-)
+from tests.corpus.fields.test_images import COUNT, HEIGHT, PIXELS, SIZE, idx, png
 from tests.helpers.files import columns_of, pack, settings_in, write
+
+NAMES = ["cat", "dog", "emu"]
+LABELS = [NAMES[number % 3] for number in range(COUNT)]
 
 
 def in_folder(folder: Path) -> dict[str, Any]:
+    """Write the images into a folder, and return the settings that read them; as all `in_...`."""
     for number, (pixels, label) in enumerate(zip(PIXELS, LABELS, strict=True)):
         path = folder / "digits" / label / f"{number:03d}.{('png', 'PNG', 'jpeg')[number % 3]}"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -46,18 +41,19 @@ def in_idx(folder: Path) -> dict[str, Any]:
 
 
 def in_csv(folder: Path) -> dict[str, Any]:
-    paths = files(folder)
+    paths = write_images(folder)
     write(folder / "a.csv", [{"p": p, "label": y} for p, y in zip(paths, LABELS, strict=True)])
     return {"input": "a.csv", "image": "p"}
 
 
 def in_jsonl(folder: Path) -> dict[str, Any]:
-    paths = files(folder)
+    paths = write_images(folder)
     write(folder / "a.jsonl", [{"p": p, "label": y} for p, y in zip(paths, LABELS, strict=True)])
     return {"input": "a.jsonl", "image": "p"}
 
 
-def files(folder: Path) -> list[str]:
+def write_images(folder: Path) -> list[str]:
+    """Write a PNG file for each image, and return their paths relative to `folder`."""
     (folder / "sub").mkdir()
     for number, pixels in enumerate(PIXELS):
         (folder / "sub" / f"{number}.png").write_bytes(png(pixels))
@@ -79,13 +75,13 @@ def in_parquet(folder: Path) -> dict[str, Any]:
 
 
 def in_hugging_face(folder: Path) -> dict[str, Any]:
-    """Parquet as the `datasets` library writes it, half of the images within and half beside it."""
-    beside = files(folder)
+    """Write Parquet as the `datasets` library does: half of the images in it, half beside it."""
+    paths = write_images(folder)
     pairs = [
         {"bytes": None if number % 2 else png(pixels), "path": path}
-        for number, (pixels, path) in enumerate(zip(PIXELS, beside, strict=True))
+        for number, (pixels, path) in enumerate(zip(PIXELS, paths, strict=True))
     ]
-    kind = pa.struct({"bytes": pa.binary(), "path": pa.string()})
+    kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
     table = pa.table({"image": pa.array(pairs, kind), "label": LABELS})
     pq.write_table(table, folder / "a.parquet")
     return {"input": "a.parquet"}
@@ -96,12 +92,12 @@ def make(folder: Path, **changes: Any) -> Manifest:
         "image_size": SIZE, "max_tokens": 24, "rows_per_block": 8, "shard_mb": 0.001,
         "chunk_mb": 0.001,
     }  # fmt: skip
-    given = settings_in(folder, **(values | changes))
-    return prepare(given, Images.fields(given))
+    settings = settings_in(folder, **(values | changes))
+    return prepare(settings, Images.fields(settings))
 
 
 def rows(manifest: Manifest) -> list[tuple[str, Any, str]]:
-    """(split, pixels, name of the label), sorted."""
+    """Return (split, pixels, label) of each row, sorted."""
     return sorted(
         (split, row["steps"], manifest.names["label"][row["label"]])
         for split in manifest.splits
@@ -109,79 +105,79 @@ def rows(manifest: Manifest) -> list[tuple[str, Any, str]]:
     )
 
 
-SOURCES = [in_folder, in_idx, in_csv, in_jsonl, in_tar, in_parquet, in_hugging_face]
+LAYOUTS = [in_folder, in_idx, in_csv, in_jsonl, in_tar, in_parquet, in_hugging_face]
 
 
-@pytest.mark.parametrize("lay", SOURCES)
-def test_each_form_gives_the_same_rows(tmp_path: Path, lay: Callable[[Path], dict[str, Any]]):
-    made = make(tmp_path, **lay(tmp_path))
-    found = rows(made)
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_all_layouts_give_the_same_rows(tmp_path: Path, layout: Callable[[Path], dict[str, Any]]):
+    manifest = make(tmp_path, **layout(tmp_path))
+    found = rows(manifest)
     expected = sorted((p.tolist(), y) for p, y in zip(PIXELS, LABELS, strict=True))
     assert sorted((pixels, label) for _, pixels, label in found) == expected
     assert {name for name, _, _ in found} == {"train", "validation"}
     (tmp_path / "again").mkdir()
     again = make(tmp_path / "again", **in_idx(tmp_path / "again"))
     assert rows(again) == found  # the same rows are held out
-    assert made.splits["train"].max_length == HEIGHT
-    assert not made.tokenizers
+    assert manifest.splits["train"].max_length == HEIGHT
+    assert not manifest.tokenizers
 
 
-def test_the_same_images_are_held_out_whatever_a_step_is(tmp_path: Path):
-    given, held_out = in_idx(tmp_path), []
+def test_held_out_images_do_not_depend_on_the_step(tmp_path: Path):
+    settings, held_out = in_idx(tmp_path), []
     for step in ("row", "pixel", "patch"):
-        made = make(tmp_path, **given, shards=str(tmp_path / step), step=step, patch=2)
+        manifest = make(tmp_path, **settings, shards=str(tmp_path / step), step=step, patch=2)
         held_out.append(
-            sorted(sorted(np.ravel(r["steps"])) for r in columns_of(made, "validation"))
+            sorted(sorted(np.ravel(r["steps"])) for r in columns_of(manifest, "validation"))
         )
     assert held_out[0] == held_out[1] == held_out[2]
 
 
-def test_equal_pixels_are_duplicates_whatever_the_file(tmp_path: Path):
+def test_images_with_equal_pixels_are_duplicates(tmp_path: Path):
     table = pa.table({
         "image": [png(p, compress_level=n) for p in PIXELS for n in (0, 9)],
         "label": [label for label in LABELS for _ in range(2)],
     })  # fmt: skip
     pq.write_table(table, tmp_path / "a.parquet")
-    made = make(tmp_path, input="a.parquet")
-    assert made.report["duplicates"] == COUNT
+    manifest = make(tmp_path, input="a.parquet")
+    assert manifest.report["duplicates"] == COUNT
 
 
-def test_several_folders_and_one_held_out(tmp_path: Path):
+def test_one_of_several_folders_is_held_out(tmp_path: Path):
     for name in ("a", "b", "c"):
         in_folder(tmp_path / name)
     for path in (tmp_path / "c").rglob("[0-9]*.*"):
         path.write_bytes(png(255 - np.asarray(Image.open(path))))
-    given = {"format": "images", "input": "[ac]/digits", "validation": "c/digits"}
-    made = make(tmp_path, **given, drop_duplicates=False)
-    assert {name: split.rows for name, split in made.splits.items()} == {
+    settings = {"format": "images", "input": "[ac]/digits", "validation": "c/digits"}
+    manifest = make(tmp_path, **settings, drop_duplicates=False)
+    assert {name: split.rows for name, split in manifest.splits.items()} == {
         "train": COUNT, "validation": COUNT,
     }  # fmt: skip
-    assert [entry.path for entry in made.inputs] == ["a/digits", "c/digits"]
+    assert [entry.path for entry in manifest.inputs] == ["a/digits", "c/digits"]
 
 
 def test_broken_images_of_a_folder_are_counted(tmp_path: Path):
-    given = in_folder(tmp_path)
+    settings = in_folder(tmp_path)
     (tmp_path / "digits" / "dog" / "a.png").write_bytes(b"")
     (tmp_path / "digits" / "dog" / "b.jpg").write_bytes(png(PIXELS[0])[:60])
-    made = make(tmp_path, **given)
-    assert (made.report["rows"], made.report["no_image"]) == (COUNT + 2, 2)
+    manifest = make(tmp_path, **settings)
+    assert (manifest.report["rows"], manifest.report["no_image"]) == (COUNT + 2, 2)
     with pytest.raises(InputError, match=r"2 with no image that can be read .* first digits/:\d+;"):
-        make(tmp_path, **given, shards=str(tmp_path / "other"), max_skipped_ratio=0.01)
+        make(tmp_path, **settings, shards=str(tmp_path / "other"), max_skipped_ratio=0.01)
 
 
-def test_what_is_hidden_in_a_folder_is_no_label_and_no_image(tmp_path: Path):
-    given = in_folder(tmp_path)
+def test_hidden_files_and_folders_are_ignored(tmp_path: Path):
+    settings = in_folder(tmp_path)
     for hidden in (".ipynb_checkpoints", "cat/.ipynb_checkpoints/deeper"):
         (tmp_path / "digits" / hidden).mkdir(parents=True)
-        for number in range(3):  # a label that stands there once is none
+        for number in range(3):  # several, because a label that occurs once is ignored anyway
             path = tmp_path / "digits" / hidden / f"{number}-checkpoint.png"
             path.write_bytes(png(255 - PIXELS[number]))
-    made = make(tmp_path, **given)
-    assert made.names["label"] == tuple(NAMES)
-    assert sum(split.rows for split in made.splits.values()) == COUNT
+    manifest = make(tmp_path, **settings)
+    assert manifest.names["label"] == tuple(NAMES)
+    assert sum(split.rows for split in manifest.splits.values()) == COUNT
 
 
-def test_a_folder_without_images_is_named(tmp_path: Path):
+def test_errors_of_folders_without_labeled_images(tmp_path: Path):
     (tmp_path / "digits" / "cat").mkdir(parents=True)
     (tmp_path / "digits" / "cat" / "a.txt").touch()
     with pytest.raises(InputError, match=r"digits/: contains no images; needs a subfolder for "):
@@ -195,25 +191,25 @@ def test_a_folder_without_images_is_named(tmp_path: Path):
         make(tmp_path, input="digit", format="images")
 
 
-def test_a_folder_that_has_changed_makes_the_shards_stale(tmp_path: Path):
-    given = in_folder(tmp_path)
-    made = make(tmp_path, **given)
-    now = settings_in(
-        tmp_path, **given, image_size=SIZE, max_tokens=24, rows_per_block=8, shard_mb=0.001,
+def test_error_if_a_folder_changed_after_preparation(tmp_path: Path):
+    layout = in_folder(tmp_path)
+    manifest = make(tmp_path, **layout)
+    settings = settings_in(
+        tmp_path, **layout, image_size=SIZE, max_tokens=24, rows_per_block=8, shard_mb=0.001,
         chunk_mb=0.001,
     )  # fmt: skip
-    check_settings(made, now)
+    check_settings(manifest, settings)
     with pytest.raises(DatasetError, match=r"corpus\.step='pixel': .* was made with 'row'"):
-        check_settings(made, now.model_copy(update={"step": "pixel"}))
+        check_settings(manifest, settings.model_copy(update={"step": "pixel"}))
     (tmp_path / "digits" / "cat" / "new.png").write_bytes(png(PIXELS[0]))
     with pytest.raises(DatasetError, match=r"digits: has .* bytes but had .* are stale"):
-        check_settings(made, now)
+        check_settings(manifest, settings)
     for path in (tmp_path / "digits").rglob("*.*"):
         path.unlink()
-    check_settings(made, now)  # training needs no input
+    check_settings(manifest, settings)  # training needs no input
 
 
-def test_a_tar_gives_the_bytes_of_an_image_as_they_are(tmp_path: Path):
+def test_the_bytes_of_an_image_in_a_tar_are_not_changed(tmp_path: Path):
     from pipeline.corpus.readers.opening import read
 
     data = b"\xef\xbb\xbf\xff\x00 no image"

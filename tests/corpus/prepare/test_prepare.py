@@ -1,4 +1,4 @@
-"""Laws of preparing: same bytes however it is done, every row once, a readable form."""
+"""Preparation: reproducible bytes, each row in one split once, and readable formats."""
 
 import io
 import json
@@ -9,6 +9,7 @@ import unicodedata
 import zlib
 from collections import Counter
 from itertools import groupby
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -24,27 +25,27 @@ ROWS = reviews(1500)
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    """One dataset that the tests of this module read, with the folder that it lies in."""
+def prepared(tmp_path_factory):
+    """Return a folder with ROWS, and the manifest of the dataset that was prepared there."""
     from pipeline.corpus.prepare.prepare import prepare
     from tests.helpers.files import FIELDS, settings_in
 
-    folder = tmp_path_factory.mktemp("made")
+    folder = tmp_path_factory.mktemp("prepared")
     write(folder / "reviews.csv", ROWS)
     return folder, prepare(settings_in(folder), FIELDS)
 
 
 @pytest.mark.parametrize(("workers", "chunk_mb"), [(1, 8.0), (1, 0.003), (2, 0.05), (3, 0.011)])
-def test_bytes_do_not_depend_on_workers_or_pieces(made, make, tmp_path, workers, chunk_mb):
+def test_bytes_do_not_depend_on_workers_or_chunks(prepared, make, tmp_path, workers, chunk_mb):
     write(tmp_path / "reviews.csv", ROWS)
     make(workers=workers, chunk_mb=chunk_mb)
-    assert content(tmp_path / "shards") == content(made[0] / "shards")
+    assert content(tmp_path / "shards") == content(prepared[0] / "shards")
     assert not (tmp_path / "shards.partial").exists()
 
 
 @pytest.fixture(scope="module")
 def split_texts(tmp_path_factory):
-    """The same rows with those of more than 20 tokens split."""
+    """Return the dataset of ROWS where texts of more than 20 tokens are split."""
     from pipeline.corpus.prepare.prepare import prepare
     from tests.helpers.files import FIELDS, settings_in
 
@@ -56,7 +57,7 @@ def split_texts(tmp_path_factory):
 
 @pytest.mark.parametrize(("workers", "chunk_mb"), [(1, 8.0), (2, 0.003)])
 @pytest.mark.parametrize("kind", ["csv", "parquet"])
-def test_bytes_of_split_texts_do_not_depend_on_them_either(
+def test_bytes_of_split_texts_do_not_depend_on_workers_chunks_or_format(
     split_texts, make, tmp_path, workers, chunk_mb, kind
 ):
     write(tmp_path / f"reviews.{kind}", ROWS, row_group=7)
@@ -70,27 +71,27 @@ def test_bytes_of_split_texts_do_not_depend_on_them_either(
     assert found == expected
 
 
-def test_a_split_text_is_whole_in_its_segments(split_texts):
-    """Consecutive rows of one split, as even as can be, each with the text's label."""
+def test_the_segments_of_a_split_text_have_all_of_its_tokens(split_texts):
+    """Segments are consecutive rows of one split, of even lengths, each with the text's label."""
     encoder = TextEncoder(split_texts.path / "tokenizer.json", 10_000)
-    whole = [text.rows[0] for text in encoder.encode([row["text"] for row in ROWS])]
-    seen, split, segments = [], 0, 0
+    documents = [text.rows[0] for text in encoder.encode([row["text"] for row in ROWS])]
+    numbers, split, segments = [], 0, 0
     for name in split_texts.splits:
         rows = columns_of(split_texts, name)
-        for number, of_document in groupby(rows, key=lambda row: row["document"]):
-            document = list(of_document)
-            count = -(-len(whole[number]) // 20)
+        for number, group in groupby(rows, key=lambda row: row["document"]):
+            document = list(group)
+            count = -(-len(documents[number]) // 20)
             assert [row["segment"] for row in document] == list(range(count))
             assert {row["segments"] for row in document} == {count}
             assert {row["label"] for row in document} == {
                 split_texts.names["label"].index(ROWS[number]["label"])
             }
-            assert [token for row in document for token in row["tokens"]] == whole[number]
+            assert [token for row in document for token in row["tokens"]] == documents[number]
             lengths = [len(row["tokens"]) for row in document]
             assert max(lengths) - min(lengths) <= 1
-            seen.append(number)
+            numbers.append(number)
             split, segments = split + (count > 1), segments + count * (count > 1)
-    assert sorted(seen) == list(range(len(ROWS)))
+    assert sorted(numbers) == list(range(len(ROWS)))
     assert split > 100
     report = split_texts.report
     assert (report["split"], report["segments"], report["truncated"]) == (split, segments, 0)
@@ -99,27 +100,26 @@ def test_a_split_text_is_whole_in_its_segments(split_texts):
     assert max(facts.max_length for facts in split_texts.splits.values()) == 20
 
 
-def test_long_texts_are_dropped_and_counted(made, tmp_path):
-    """As wished, so they do not count towards `max_skipped_ratio`."""
+def test_dropped_long_texts_do_not_count_towards_max_skipped_ratio(tmp_path, caplog):
     from pipeline.corpus.prepare.prepare import prepare
     from tests.helpers.files import FIELDS, settings_in
 
     write(tmp_path / "reviews.csv", ROWS)
-    said = []
+    caplog.set_level("INFO", logger="pipeline")
     settings = settings_in(tmp_path, max_tokens=20, overflow="drop", max_skipped_ratio=0.0)
-    manifest = prepare(settings, FIELDS, said.append)
+    manifest = prepare(settings, FIELDS)
     encoder = TextEncoder(manifest.path / "tokenizer.json", 20)
     long = sum(text.long for text in encoder.encode([row["text"] for row in ROWS]))
     assert manifest.report["too_long"] == long > 100
     assert manifest.report["truncated"] == 0
-    assert f"  left out of 1,500 rows: {long:,} too long" in said
+    assert f"  left out of 1,500 rows: {long:,} too long" in caplog.messages
     rows = [row for split in manifest.splits for row in columns_of(manifest, split)]
     assert len(rows) == len(ROWS) - long
     assert rows[0].keys() == {"tokens", "label"}
     assert max(len(row["tokens"]) for row in rows) <= 20
 
 
-def test_a_corpus_of_long_texts_alone_is_not_dropped_in_silence(make, tmp_path):
+def test_error_if_all_texts_are_dropped_as_too_long(make, tmp_path):
     write(tmp_path / "reviews.csv", ROWS)
     with pytest.raises(InputError, match=r"\(1,500 too long\);.* or raise corpus\.max_tokens"):
         make(max_tokens=1, overflow="drop")
@@ -129,7 +129,7 @@ def test_a_corpus_of_long_texts_alone_is_not_dropped_in_silence(make, tmp_path):
     "suffix",
     ["tsv", "jsonl", "parquet", "tar", "csv.gz", "tsv.gz", "jsonl.gz", "tar.gz", "files", "bom"],
 )
-def test_every_format_gives_the_same_dataset(made, make, tmp_path, suffix):
+def test_all_formats_give_the_same_dataset(prepared, make, tmp_path, suffix):
     if suffix == "files":
         for number, start in enumerate(range(0, len(ROWS), 400)):
             kind = ["csv", "jsonl", "parquet", "tsv.gz"][number]
@@ -140,15 +140,13 @@ def test_every_format_gives_the_same_dataset(made, make, tmp_path, suffix):
     else:
         write(tmp_path / f"reviews.{suffix}", ROWS)
     make(input="[r0-9]*.*")
-    folder, other = content(made[0] / "shards"), content(tmp_path / "shards")
-    assert (
-        json.loads(folder.pop("dataset.json"))["report"]
-        == (json.loads(other.pop("dataset.json"))["report"])
-    )
-    assert folder == other
+    expected, found = content(prepared[0] / "shards"), content(tmp_path / "shards")
+    reports = [json.loads(files.pop("dataset.json"))["report"] for files in (expected, found)]
+    assert reports[0] == reports[1]
+    assert found == expected
 
 
-def test_every_usable_row_lands_once_and_decodes_to_its_text(make, tmp_path):
+def test_each_usable_row_is_in_the_dataset_once_and_decodes_to_its_text(make, tmp_path):
     write(tmp_path / "reviews.csv", ROWS)
     manifest = make(max_tokens=10_000)
     encoder = TextEncoder(manifest.path / "tokenizer.json", 10_000)
@@ -162,17 +160,17 @@ def test_every_usable_row_lands_once_and_decodes_to_its_text(make, tmp_path):
     )
 
 
-def test_rows_keep_the_order_of_the_input(made):
-    _, manifest = made
+def test_rows_keep_the_order_of_the_input(prepared):
+    _, manifest = prepared
     encoder = TextEncoder(manifest.path / "tokenizer.json", 60)
     encoded = encoder.encode([row["text"] for row in ROWS])
-    places = {tuple(text.rows[0]): place for place, text in enumerate(encoded)}
-    order = [places[tuple(tokens)] for tokens, _ in rows_of(manifest, "train")]
+    numbers = {tuple(text.rows[0]): number for number, text in enumerate(encoded)}
+    order = [numbers[tuple(tokens)] for tokens, _ in rows_of(manifest, "train")]
     assert order == sorted(order)
 
 
-def test_a_shard_opens_with_plain_webdataset(made):
-    _, manifest = made
+def test_the_webdataset_library_reads_a_shard(prepared):
+    _, manifest = prepared
     rows = 0
     for shard in manifest.splits["train"].shards:
         path = str(manifest.path / "train" / shard.name)
@@ -182,8 +180,8 @@ def test_a_shard_opens_with_plain_webdataset(made):
 
 
 @pytest.mark.parametrize("split", ["train", "validation"])
-def test_the_index_agrees_with_the_shards(made, split):
-    _, manifest = made
+def test_the_index_agrees_with_the_shards(prepared, split):
+    _, manifest = prepared
     facts = manifest.splits[split]
     index = np.load(manifest.index(split))  # NumPy's own format, no pickle
     assert np.array_equal(index["record_crc32"], checksums(index, facts.salt, range(len(index))))
@@ -201,7 +199,8 @@ def test_the_index_agrees_with_the_shards(made, split):
             assert entry["crc32"] == zlib.crc32(raw)
             table = pa.ipc.open_stream(raw).read_all()
             assert table.schema.types == [pa.list_(pa.uint16()), pa.int32()]
-            lengths = [len(row) for row in table["tokens"].to_pylist()]
+            rows: list[Any] = table["tokens"].to_pylist()
+            lengths = [len(row) for row in rows]
             assert entry["lengths"][: entry["rows"]].tolist() == lengths
             last = block == len(index) - 1
             assert entry["rows"] == table.num_rows == ((facts.rows - 1) % 32 + 1 if last else 32)
@@ -211,19 +210,20 @@ def test_the_index_agrees_with_the_shards(made, split):
     assert index["lengths"].max() == facts.max_length
 
 
-def test_a_large_vocabulary_takes_four_bytes_a_token():
+def test_tokens_of_a_large_vocabulary_have_four_bytes():
     from pipeline.corpus.dataset.blocks import batch, schema
     from tests.helpers.files import FIELDS
 
     columns = schema(FIELDS, {"tokenizer": 65_537})
-    block = batch(columns, [([65_536], 0), ([1, 2], 1)])
+    rows: list[Any] = [([65_536], 0), ([1, 2], 1)]
+    block = batch(columns, rows)
     assert columns.field("tokens").type == pa.list_(pa.uint32())
     assert block.to_pydict() == {"tokens": [[65_536], [1, 2]], "label": [0, 1]}
 
 
 @pytest.mark.parametrize("validation", [0.3, "held.csv"])
 @pytest.mark.parametrize("drop_duplicates", [True, False])
-def test_equal_texts_never_straddle(make, tmp_path, validation, drop_duplicates):
+def test_identical_texts_are_never_in_both_splits(make, tmp_path, validation, drop_duplicates):
     rows = reviews(300) + reviews(300)[:150]
     write(tmp_path / "train.csv", rows)
     write(tmp_path / "held.csv", reviews(300)[:50] + reviews(60, seed=9) * 2)
@@ -241,27 +241,27 @@ def test_equal_texts_never_straddle(make, tmp_path, validation, drop_duplicates)
         assert manifest.splits["validation"].rows == 170
         assert manifest.report["in_validation"] == 100
     report = manifest.report
-    lost = sum(
+    left_out = sum(
         number
         for name, number in report.items()
         if name not in ("rows", "conflicting", "truncated", "split", "segments")
     )
-    assert report["rows"] - lost == sum(split.rows for split in manifest.splits.values())
+    assert report["rows"] - left_out == sum(split.rows for split in manifest.splits.values())
 
 
-def test_a_validation_share_is_about_that_share(made):
-    _, manifest = made
+def test_a_validation_fraction_is_held_out(prepared):
+    _, manifest = prepared
     assert abs(manifest.splits["validation"].rows / len(ROWS) - 0.2) < 0.04
 
 
-def test_a_validation_file_inside_the_input_glob_is_not_trained_on(make, tmp_path):
+def test_a_validation_file_that_the_input_glob_matches_is_not_trained_on(make, tmp_path):
     write(tmp_path / "a.csv", reviews(100))
     write(tmp_path / "b.csv", reviews(50, seed=1))
     manifest = make(validation="b.csv")
     assert [split.rows for split in manifest.splits.values()] == [100, 50]
 
 
-def test_training_imports_no_more_than_it_needs():
+def test_opening_a_dataset_does_not_import_the_libraries_of_preparation():
     script = (
         "import sys, pipeline.corpus.dataset.manifest, pipeline.corpus.field_spec\n"
         "print([m for m in ('tokenizers', 'pyarrow', 'torch', 'tqdm') if m in sys.modules])"
@@ -272,42 +272,39 @@ def test_training_imports_no_more_than_it_needs():
     assert done.stdout == "[]\n"
 
 
-def test_a_second_call_makes_nothing(made, make, tmp_path):
+def test_preparing_an_existing_dataset_writes_nothing(prepared, make, tmp_path):
     write(tmp_path / "reviews.csv", ROWS[:200])
     first = make()
     before = {path: path.stat().st_mtime_ns for path in first.path.rglob("*")}
     assert make(workers=2, chunk_mb=1.0) == first
     assert before == {path: path.stat().st_mtime_ns for path in first.path.rglob("*")}
-    assert first.fingerprint != made[1].fingerprint
+    assert first.fingerprint != prepared[1].fingerprint
 
 
-def test_a_task_may_ask_for_no_label(tmp_path):
+def test_a_task_without_a_label(tmp_path):
     from pipeline.corpus.field_spec import FieldSpec
     from pipeline.corpus.prepare.prepare import prepare
     from tests.helpers.files import settings_in
 
     write(tmp_path / "reviews.csv", [{"text": row["text"]} for row in ROWS[:200]])
-    manifest = prepare(
-        settings_in(tmp_path), (FieldSpec("ids", "text", "text"),), lambda line: None
-    )
+    manifest = prepare(settings_in(tmp_path), (FieldSpec("ids", "text", "text"),))
     assert manifest.names == {}
-    block = next(
-        webdataset.WebDataset(str(manifest.shard("train", 0)), shardshuffle=False).__iter__()
-    )
+    samples = webdataset.WebDataset(str(manifest.shard("train", 0)), shardshuffle=False)
+    block = next(iter(samples))
     assert pa.ipc.open_stream(block["arrow"]).schema.names == ["ids"]
 
 
-def test_choosing_does_not_depend_on_how_many_hashes_are_compared_at_a_time(
-    made, make, tmp_path, monkeypatch
+def test_splits_do_not_depend_on_how_many_hashes_are_compared_at_once(
+    prepared, make, tmp_path, monkeypatch
 ):
     monkeypatch.setattr("pipeline.corpus.prepare.dedup_and_split.RANGE_EXAMPLES", 100)
-    monkeypatch.setattr("pipeline.corpus.prepare.dedup_and_split.CHUNK", 77)
+    monkeypatch.setattr("pipeline.corpus.prepare.dedup_and_split.CHUNK_EXAMPLES", 77)
     write(tmp_path / "reviews.csv", ROWS)
     make()
-    assert content(tmp_path / "shards") == content(made[0] / "shards")
+    assert content(tmp_path / "shards") == content(prepared[0] / "shards")
 
 
-def test_labels_of_whole_numbers_sort_as_numbers(make, tmp_path):
+def test_integer_labels_are_sorted_as_numbers(make, tmp_path):
     rows = [{**row, "label": number % 12} for number, row in enumerate(reviews(240))]
     write(tmp_path / "reviews.parquet", rows)
     manifest = make(input="reviews.parquet")

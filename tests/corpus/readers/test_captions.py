@@ -245,7 +245,7 @@ def test_error_names_the_first_missing_image(tmp_path: Path) -> None:
         "50 of 50 rows (100.0%) cannot be used: 50 with the path of a missing file (paths start from"
         in message
     )
-    assert "first a.token.txt:1 ('000.jpg'); mend them" in message
+    assert "first a.token.txt:1 ('000.jpg'); fix them" in message
     assert "\n" not in message
 
 

@@ -1,0 +1,131 @@
+"""`python -m pipeline.cli COMMAND`, as installed users run it: from any folder."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from pipeline import __version__
+from pipeline.cli.__main__ import COMMANDS, main
+from tests.helpers.corpora import small
+from tests.helpers.processes import error_lines, finish, start
+
+
+def cli(*arguments: str, cwd: Path) -> tuple[int, str, str]:
+    """Run a command in a folder; return the exit status, stdout and stderr."""
+    return finish(start([sys.executable, "-m", "pipeline.cli", *arguments], cwd=cwd))
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["-h"], []])
+def test_help_lists_the_commands(
+    arguments: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["headrace", *arguments])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "usage: headrace COMMAND [options] [key=value ...]"
+    for command, description in COMMANDS.items():
+        assert f"  {command:10} {description}" in lines
+
+
+def test_help_and_version_of_a_real_process_load_no_torch(tmp_path: Path) -> None:
+    """They must answer at once: importing torch takes seconds."""
+    code = (
+        "import sys; sys.modules['torch'] = None\n"
+        "import runpy; runpy.run_module('pipeline.cli', run_name='__main__')"
+    )
+    for argument, expected in (("--version", f"headrace {__version__}\n"), ("--help", "usage: ")):
+        status, out, err = finish(start([sys.executable, "-c", code, argument], cwd=tmp_path))
+        assert (status, err) == (0, "")
+        assert out.startswith(expected)
+
+
+def test_unknown_command_is_one_error_line(tmp_path: Path) -> None:
+    status, out, err = cli("trian", "train.lr=1", cwd=tmp_path)
+    assert (status, out) == (2, "")
+    assert err == f"error: trian: no such command; use one of {', '.join(COMMANDS)}\n"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_of_a_command_names_it(
+    command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended: list[int] = []
+    monkeypatch.setattr("os._exit", ended.append)  # `train` skips the interpreter's finalization
+    monkeypatch.setattr(sys, "argv", ["headrace", command, "--help"])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 0
+    assert ended == ([0] if command == "train" else [])
+    assert capsys.readouterr().out.startswith(f"usage: headrace {command} ")
+
+
+@pytest.mark.parametrize(
+    "arguments, expected",
+    [
+        (["train", "--confg=x"], "unrecognized arguments: --confg=x; --help shows the usage"),
+        (["train", "--config", "imbd"], "--config imbd: no such file"),
+        (["evaluate", "--run", "x"], "required: --input; --help shows the usage"),
+        (["predict", "-q", "-v", "--run", "x"], "not allowed with argument -q/--quiet"),
+    ],
+)
+def test_mistake_on_the_command_line_is_one_error_line(
+    arguments: list[str], expected: str, tmp_path: Path
+) -> None:
+    status, out, err = cli(*arguments, cwd=tmp_path)
+    assert (status, out) == (2, "")
+    (line,) = err.splitlines()
+    assert line.startswith("error: ")
+    assert expected in line
+
+
+@pytest.fixture(scope="module")
+def folder(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A current folder in which the bundled config `imdb` was trained for an update."""
+    folder = tmp_path_factory.mktemp("current")
+    status, out, err = cli(
+        "train", "--config", "imdb", *small(corpus), "train.max_steps=1", cwd=folder
+    )
+    assert status == 0, err
+    assert "run folder  runs/imdb" in out
+    assert "1 x CPU core, fp32" in err
+    return folder
+
+
+@pytest.mark.slow
+def test_bundled_config_trains_in_the_current_folder(folder: Path) -> None:
+    assert (folder / "runs" / "imdb" / "checkpoints" / "latest" / "model.safetensors").exists()
+
+
+@pytest.mark.slow
+def test_quiet_and_verbose_choose_the_lines_on_stderr(folder: Path, corpus: Path) -> None:
+    arguments = ["train", "--config", "imdb", *small(corpus), "train.max_steps=1"]
+    for option, lines in (("-q", 0), ("-v", 2)):
+        status, out, err = cli(*arguments, option, cwd=folder)
+        assert status == 0, err
+        assert "validation  accuracy" in out, "the result is on stdout in any case"
+        assert len(err.splitlines()) == lines, err  # -v: device and size; the run is finished
+
+
+@pytest.mark.slow
+def test_run_is_evaluated_and_predicts_from_the_current_folder(folder: Path) -> None:
+    rows = "text,label\na superb film,positive\n,negative\nhow dull,negative\n"
+    (folder / "new.csv").write_text(rows)
+    arguments = ["evaluate", "--run", "runs/imdb", "--input", "new.csv"]
+    status, out, err = cli(*arguments, cwd=folder)
+    assert status == 0, err
+    assert json.loads(out)["examples"] == 2
+    assert "skipped 1 row(s): no text" in err
+    status, quiet_out, err = cli(*arguments, "--quiet", cwd=folder)
+    assert (status, quiet_out, err) == (0, out, "")
+
+    (folder / "texts").write_text("a superb film\n\nhow dull\n")
+    status, out, err = cli("predict", "--run", "runs/imdb", "--input", "texts", cwd=folder)
+    assert status == 0, err
+    first, empty, last = map(json.loads, out.splitlines())
+    assert empty == {"error": "the text is empty"}
+    assert {first["label"], last["label"]} <= {"negative", "positive"}
+    assert error_lines(err) == []

@@ -1,0 +1,28 @@
+"""Workers end with the torchrun that started them."""
+
+import sys
+
+import psutil
+import pytest
+
+from tests.helpers.processes import finish, start, wait_for
+
+
+@pytest.mark.distributed
+def test_worker_ends_when_its_launcher_is_killed() -> None:
+    code = (
+        "from pipeline.runtime.launcher import end_with_launcher\n"
+        "import time; end_with_launcher(0.1); print('up', flush=True); time.sleep(60)"
+    )
+    launcher = (
+        "import os, subprocess, sys, time; os.environ['TORCHELASTIC_RUN_ID'] = 'x'\n"
+        f"print(subprocess.Popen([sys.executable, '-c', {code!r}], start_new_session=True).pid,"
+        " flush=True); time.sleep(60)"
+    )
+    process = start([sys.executable, "-c", launcher])
+    assert process.stdout
+    worker = int(process.stdout.readline())
+    assert process.stdout.readline() == "up\n"
+    process.kill()
+    wait_for(lambda: not psutil.pid_exists(worker), 10)
+    finish(process)

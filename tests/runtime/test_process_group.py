@@ -1,0 +1,143 @@
+"""Rank and collectives of a process; rendezvous on a machine whose name does not resolve."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from pipeline.runtime import process_group
+from pipeline.runtime.process_group import RankInfo, World
+from tests.helpers.corpora import small
+from tests.helpers.processes import REPOSITORY, finish, losses, start, torchrun
+
+UNKNOWN = "no-such-host"
+TORCHRUN = {"MASTER_ADDR": UNKNOWN, "MASTER_PORT": "29500", "LOCAL_WORLD_SIZE": "2"}
+
+
+def test_rank_is_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    assert RankInfo.from_environment() == RankInfo(rank=0, local_rank=0, size=1)
+    monkeypatch.setenv("RANK", "5")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "8")
+    assert RankInfo.from_environment() == RankInfo(rank=5, local_rank=1, size=8)
+
+
+def test_single_process_needs_no_process_group() -> None:
+    world, values = World(0, 1, torch.device("cpu")), torch.arange(3.0)
+    assert world.sum(values) is values
+    assert world.from_first("a") == "a"
+    assert world.gather("a") == ["a"]
+    assert world.exchange(values, torch.zeros(3, dtype=torch.int64)) is values
+
+
+@pytest.fixture(autouse=True)
+def _torchrun_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (*TORCHRUN, "GLOO_SOCKET_IFNAME"):
+        monkeypatch.setenv(name, "")  # so that every change is undone
+        monkeypatch.delenv(name)
+
+
+def environment() -> dict[str, str]:
+    """Return the variables that a rendezvous reads."""
+    names = (*TORCHRUN, "GLOO_SOCKET_IFNAME")
+    return {name: os.environ[name] for name in names if name in os.environ}
+
+
+@pytest.fixture
+def resolver(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A resolver that knows the name `known` only."""
+
+    def getaddrinfo(host: str, *args: object) -> list[object]:
+        if host != "known":
+            raise socket.gaierror(-2, "Name or service not known")
+        return []
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+
+
+@pytest.mark.usefixtures("resolver")
+def test_loopback_is_used_if_the_host_name_does_not_resolve(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level("INFO", logger="pipeline")
+    monkeypatch.setattr(sys, "platform", "linux")
+    os.environ.update(TORCHRUN)
+    process_group._use_loopback_if_unresolvable(RankInfo(0, 0, 2))
+    loopback = {"MASTER_ADDR": "127.0.0.1", "GLOO_SOCKET_IFNAME": "lo"}
+    assert environment() == TORCHRUN | loopback
+    assert caplog.messages == ["the host name no-such-host does not resolve; using 127.0.0.1"]
+
+
+@pytest.mark.usefixtures("resolver")
+def test_network_interface_that_the_user_chose_is_kept() -> None:
+    os.environ.update(TORCHRUN, GLOO_SOCKET_IFNAME="eth7")
+    process_group._use_loopback_if_unresolvable(RankInfo(0, 0, 2))
+    assert environment()["MASTER_ADDR"] == "127.0.0.1"
+    assert environment()["GLOO_SOCKET_IFNAME"] == "eth7"
+
+
+@pytest.mark.usefixtures("resolver")
+@pytest.mark.parametrize(
+    "address, ranks",
+    [("known", 2), (UNKNOWN, 4)],  # two of the four ranks are on another machine
+    ids=["resolvable name", "several machines"],
+)
+def test_address_is_kept(address: str, ranks: int) -> None:
+    before = TORCHRUN | {"MASTER_ADDR": address}
+    os.environ.update(before)
+    process_group._use_loopback_if_unresolvable(RankInfo(0, 0, ranks))
+    assert environment() == before
+
+
+def unshare() -> list[str]:
+    """Return a prefix that runs a command on a machine whose host name does not resolve.
+
+    Skips the test where a process may not have a host name of its own.
+    """
+    prefix = ["unshare", "--uts", "sh", "-c", f'hostname {UNKNOWN} && exec "$@"', "sh"]
+    if not shutil.which("unshare") or subprocess.run([*prefix, "true"], check=False).returncode:
+        pytest.skip("unshare --uts is not permitted here")
+    return prefix
+
+
+@pytest.mark.slow
+@pytest.mark.distributed
+@pytest.mark.parametrize(
+    "options, variables, used_loopback",
+    [
+        (["--local-addr=localhost"], {}, False),
+        ([], {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}, True),
+    ],
+    ids=["address given to torchrun", "address found by the workers"],
+)
+def test_training_on_a_machine_whose_name_does_not_resolve(
+    options: list[str],
+    variables: dict[str, str],
+    used_loopback: bool,
+    corpus: Path,
+    tmp_path: Path,
+) -> None:
+    """torchrun has to start its workers first.
+
+    With its defaults (PyTorch 2.13) it does not: to share a store with the workers it connects to
+    this machine's name, and retries for minutes. An address on the command line prevents that, and
+    so does a store of the workers' own.
+    """
+    training = [
+        str(REPOSITORY / "launch" / "train.py"), *small(corpus), "train.max_steps=2",
+        "train.log_every=1", f"run.dir={tmp_path}",
+    ]  # fmt: skip
+    command = [w for w in torchrun(*training, nproc=2) if not w.startswith("--master_port")]
+    at = command.index("--nproc_per_node=2")
+    command[at:at] = options
+    status, _, err = finish(start([*unshare(), *command], **variables), timeout=100)
+    assert status == 0, err
+    assert losses(tmp_path).keys() == {1, 2}
+    assert (f"the host name {UNKNOWN} does not resolve; using 127.0.0.1" in err) == used_loopback
