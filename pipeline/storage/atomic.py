@@ -17,7 +17,7 @@ from pipeline.errors import DatasetError
 
 @contextmanager
 def replaced(path: Path, *, sync: bool = True) -> Iterator[Path]:
-    """Yield a temporary path; what is written there takes the name `path` at the end.
+    """Yield a temporary path whose content takes the name `path` at the end.
 
     The temporary path may become a file or a folder of files. It is removed if the block raises; a
     killed process leaves it, and the next writer of `path` overwrites it. Only one process at a

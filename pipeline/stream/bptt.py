@@ -251,7 +251,7 @@ class _Lane:
     def read(self, offset: int, count: int) -> tuple[Tokens, bool]:
         """Return up to `count` tokens from an offset in the lane, and the one that follows them.
 
-        Tokens are in reading order. The second value tells whether all blocks are intact.
+        Tokens are in reading order. The second value is whether all blocks are intact.
         """
         if self._reverse:
             stop = self._stop - offset

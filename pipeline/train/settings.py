@@ -9,7 +9,7 @@ from pipeline.settings import setting
 
 class TrainSettings(OptimizerSettings, CheckpointSettings):
     seed: int = setting(0, "seed of initial weights, row order and dropout", ge=0, lt=2**63)
-    epochs: int = setting(1, "passes over the corpus", ge=1, may_change=True)
+    epochs: int = setting(1, "number of passes through the corpus", ge=1, may_change=True)
     max_steps: int = setting(
         0,
         "stop after N updates; does not change the learning-rate schedule; 0: no limit",

@@ -64,10 +64,14 @@ def find(text: str, path: str, rules: Iterable[Rule]) -> Iterator[str]:
 
 
 def tracked_files() -> list[str]:
-    """Return the paths of all checked files that git tracks or would add, relative to the root."""
+    """Return the paths of all files to check, relative to the root, but for those of this folder."""
     command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", *FILES]
     listed = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
-    return sorted(path for path in listed.stdout.splitlines() if (ROOT / path).is_file())
+    return sorted(
+        path
+        for path in listed.stdout.splitlines()
+        if (ROOT / path).is_file() and not (ROOT / path).is_relative_to(Path(__file__).parent)
+    )
 
 
 def main(paths: list[str]) -> int:

@@ -78,7 +78,7 @@ class UnpreparedRows:
         self._skips: dict[SkipReason, tuple[int, str]] = {}
 
     def examples(self, number: int, file: str, path: Path | None) -> Iterator[RawExample]:
-        """Yield the usable rows of a file; `number` stands for the file in their ids.
+        """Yield the usable rows of a file; `number` is the file's number in their ids.
 
         Raises InputError or DatasetError if the file cannot be read, or too many rows are skipped.
         """
