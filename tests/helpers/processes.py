@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -42,9 +42,12 @@ def torchrun(*script: str, nproc: int, restarts: int = 0) -> list[str]:
     ]
 
 
-def start(arguments: list[str], cwd: Path = REPOSITORY, **variables: str) -> subprocess.Popen[str]:
+def start(
+    arguments: list[str], cwd: Path = REPOSITORY, variables: Mapping[str, str] | None = None
+) -> subprocess.Popen[str]:
     """Start a command with one OpenMP thread per process, and more environment variables."""
-    env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)} | variables
+    defaults = {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)}
+    env = {**os.environ, **defaults, **(variables or {})}
     return subprocess.Popen(
         arguments, cwd=cwd, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )

@@ -148,7 +148,7 @@ def test_all_words_are_tagged_by_a_model_trained_on_truncated_sentences(
     run = predictor(tmp_path / "run")
     assert run.manifest.names["tags"][0] == "B-LOC"
     with torch.no_grad():  # tag each word as an entity, B-LOC
-        run.model.scores.bias[0] += 99
+        run.model.get_parameter("scores.bias")[0] += 99
     words = [f"word{number}" for number in range(50)]
     (found,) = run.predict([" ".join(words)])
     assert [span["text"] for span in found["spans"]] == words

@@ -93,5 +93,5 @@ def test_log_of_a_real_process_goes_to_stderr(rank: str, expected: list[str]) ->
         "configure_logging(); log = logging.getLogger('pipeline.train')\n"
         "log.debug('never'); log.info('ready'); log.warning('low')"
     )
-    status, out, err = finish(start([sys.executable, "-c", code], RANK=rank))
+    status, out, err = finish(start([sys.executable, "-c", code], variables={"RANK": rank}))
     assert (status, out, err.splitlines()) == (0, "", expected)

@@ -134,7 +134,7 @@ def test_training_on_a_machine_whose_name_does_not_resolve(
         "train.log_every=1", f"run.dir={tmp_path}",
     ]  # fmt: skip
     torchrun = [sys.executable, "-m", "torch.distributed.run", *options, "--nproc_per_node=2"]
-    process = start([*unshare(), *torchrun, *training], **variables)
+    process = start([*unshare(), *torchrun, *training], variables=variables)
     status, _, err = finish(process, timeout=100)
     assert status == 0, err
     assert losses(tmp_path).keys() == {1, 2}

@@ -65,6 +65,7 @@ class Run:
     )
     stream: ResumableStream = field(default_factory=Stream)
     state: TrainingState = field(default_factory=TrainingState)
+    optimizer: torch.optim.Optimizer = field(init=False)
 
     def __post_init__(self) -> None:
         self.optimizer = build(self.model, TrainSettings())
@@ -94,21 +95,21 @@ def same(first: nn.Module, second: nn.Module) -> bool:
 
 
 def test_restored_run_continues_bit_for_bit(tmp_path: Path) -> None:
-    run = Run(network(seed=0)).train(3)
+    stream, restored_stream = Stream(), Stream()
+    run = Run(network(seed=0), stream=stream).train(3)
     run.state = TrainingState(
         step=3, rows=99, best=0.5, since_log=[0.1, 1 / 3], seconds=1.5, precision="fp32"
     )
-    run.stream.position = Position(1, 2, 3)
-    run.stream.hidden = torch.randn(3)
+    stream.position, stream.hidden = Position(1, 2, 3), torch.randn(3)
     run.scaler.load_state_dict(run.scaler.state_dict() | {"scale": 64.0})
     path = save(tmp_path, run)
-    restored = Run(network(seed=1))
+    restored = Run(network(seed=1), stream=restored_stream)
     owner = checkpointer(tmp_path)
     owner.restore(path, restored)
     assert owner.saved_step == 3
     assert restored.state == run.state
-    assert restored.stream.position == run.stream.position
-    assert torch.equal(restored.stream.hidden, run.stream.hidden)
+    assert restored_stream.position == stream.position
+    assert torch.equal(restored_stream.hidden, stream.hidden)
     assert restored.scaler.state_dict() == run.scaler.state_dict()
     run.train(3)
     restored.train(3)
