@@ -155,7 +155,7 @@ class BpttStream(ResumableStream):
             yield self._update(position.epoch, number, after)
 
     def state_dict(self) -> dict[str, Any]:
-        """Add the recurrent state of this rank's lanes, a tensor [lanes * D, tensors, H], if any."""
+        """Include this rank's recurrent state, if any, as a tensor [lanes * D, tensors, H]."""
         state = super().state_dict()
         if tensors := self._recurrent_state.tensors:
             rows = torch.stack([tensor.float().cpu() for tensor in tensors], 1)

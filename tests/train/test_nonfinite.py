@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from pipeline.models.classifier import Classifier
+from pipeline.models.layers.recurrent import Layer
 from pipeline.models.settings import ModelSettings
 from pipeline.train.nonfinite import NonfiniteDetector
 
@@ -18,8 +19,9 @@ def test_first_nonfinite_layer_is_named(cell: str, layer: int) -> None:
     assert detector.first(detector.take().tolist()) == ""
     name = f"stack.times.{layer}" if cell == "grid_lstm" else f"stack.layers.{layer}"
     broken = model.get_submodule(name)
+    assert isinstance(broken, Layer)
     with torch.no_grad():
-        broken.directions[0].bias.fill_(float("nan"))
+        broken.cells[0].bias.fill_(float("nan"))
     model(tokens, lengths, lengths)
     counts = detector.take().tolist()
     assert detector.first(counts) == name

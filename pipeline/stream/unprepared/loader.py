@@ -117,8 +117,8 @@ class UnpreparedLoader(ResumableStream):
         if world > len(files):
             raise TrainingError(
                 f"world size {world}: with stream.unprepared_rows each rank reads whole shards, "
-                f"but corpus.input names {len(files)}; start {len(files)} processes, add shards, or "
-                f"prepare them"
+                f"but corpus.input names {len(files)}; start {len(files)} processes, add shards, "
+                f"or prepare them"
             )
         if world > batch_rows:
             raise TrainingError(
