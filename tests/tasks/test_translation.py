@@ -22,9 +22,8 @@ from pipeline.tasks.seq2seq import NO_SCORE
 from pipeline.tasks.settings import TaskSettings
 from pipeline.tasks.translation import Translation
 from tests.helpers.corpora import small, write_pairs
-from tests.helpers.processes import run
+from tests.helpers.processes import launch, run
 from tests.helpers.task_data import Data
-from tests.launch.test_entry_points import launch
 
 V = 23
 TARGETS = [[7, 8, 9, END], [END], [4, 4, END], [11, 5, 6, 7, 8, END]]
@@ -66,6 +65,7 @@ def test_samples_are_the_evaluated_texts_with_the_decoders_attention() -> None:
         assert sample.texts == {
             "source": " ".join(source), "translation": generated, "reference": reference
         }  # fmt: skip
+        assert sample.attention is not None
         assert sample.attention.read == source
         assert sample.attention.written == generated.split()
         assert len(sample.attention.weights) == len(generated.split())
