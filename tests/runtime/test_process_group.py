@@ -137,7 +137,8 @@ def test_training_on_a_machine_whose_name_does_not_resolve(
     command = [w for w in torchrun(*training, nproc=2) if not w.startswith("--master_port")]
     at = command.index("--nproc_per_node=2")
     command[at:at] = options
-    status, _, err = finish(start([*unshare(), *command], **variables), timeout=100)
+    process = start([*unshare(), *command], cwd=REPOSITORY, **variables)
+    status, _, err = finish(process, timeout=100)
     assert status == 0, err
     assert losses(tmp_path).keys() == {1, 2}
     assert (f"the host name {UNKNOWN} does not resolve; using 127.0.0.1" in err) == used_loopback

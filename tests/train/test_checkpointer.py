@@ -67,7 +67,7 @@ class Run:
     state: TrainingState = field(default_factory=TrainingState)
 
     def __post_init__(self) -> None:
-        self.optimizer = build(self.model, TrainSettings())
+        self.optimizer: torch.optim.Optimizer = build(self.model, TrainSettings())
 
     def train(self, steps: int) -> "Run":
         for step in range(steps):
@@ -99,6 +99,7 @@ def test_restored_run_continues_bit_for_bit(tmp_path: Path) -> None:
         step=3, rows=99, best=0.5, since_log=[0.1, 1 / 3], seconds=1.5, precision="fp32"
     )
     run.stream.position = Position(1, 2, 3)
+    assert isinstance(run.stream, Stream)
     run.stream.hidden = torch.randn(3)
     run.scaler.load_state_dict(run.scaler.state_dict() | {"scale": 64.0})
     path = save(tmp_path, run)
@@ -108,6 +109,7 @@ def test_restored_run_continues_bit_for_bit(tmp_path: Path) -> None:
     assert owner.saved_step == 3
     assert restored.state == run.state
     assert restored.stream.position == run.stream.position
+    assert isinstance(restored.stream, Stream)
     assert torch.equal(restored.stream.hidden, run.stream.hidden)
     assert restored.scaler.state_dict() == run.scaler.state_dict()
     run.train(3)
