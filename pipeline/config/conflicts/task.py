@@ -155,7 +155,7 @@ def translation_conflicts(config: Config) -> Iterator[Conflict]:
     if corpus.level == "word":
         yield Conflict(
             "corpus.level",
-            "references would lose their unknown words, so BLEU would ignore them",
+            "references would lose their unknown words, and BLEU would ignore them",
             "set subword",
         )
     if corpus.tokenizer and not corpus.shared_vocab:

@@ -288,13 +288,13 @@ def test_shards_of_no_usable_row_end_the_run(
     opened: Opened, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(raw_rows, "MAX_TEXTS_WITHOUT_ROW", 300)
-    with pytest.raises(InputError, match=r"nor has any other .* a row that can be used .*filtered"):
+    with pytest.raises(InputError, match=r"no usable row, like all files before it .*filtered"):
         drain(opened, filters={"cls": "neutral"})
     drop = {"max_tokens": 1, "overflow": "drop"}
-    with pytest.raises(InputError, match="no row is left of this and 299 texts before it"):
+    with pytest.raises(InputError, match="no row is left of this text and the 299 texts before it"):
         drain(opened, **drop)
     _, held = opened(keys=drop)
-    with pytest.raises(InputError, match=r"corpus\.validation: 47 text\(s\) there leave no row"):
+    with pytest.raises(InputError, match=r"corpus\.validation: none of 47 text\(s\) leaves a row"):
         list(held.prefetched(START))
 
 
