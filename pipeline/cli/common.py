@@ -1,4 +1,4 @@
-"""Shared by all commands: `--config`, overrides, `--help` with every key, logging, exit statuses."""
+"""Shared by all commands: `--config`, overrides, `--help` with all keys, logging, exit statuses."""
 
 import argparse
 import os

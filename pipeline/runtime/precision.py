@@ -69,7 +69,7 @@ def choose(requested: str, device: torch.device, model: ModelSettings) -> Precis
 
 
 def _step_seconds(precision: Precision, model: ModelSettings) -> float:
-    """Return the time of a forward and backward pass of one layer: the best of three, in seconds."""
+    """Return the seconds that a forward and backward pass of one layer takes, the best of three."""
     if precision.name == "bf16" and precision.device.type == "cuda":
         major, minor = torch.cuda.get_device_capability(precision.device)
         if major < 8:

@@ -60,7 +60,10 @@ def replace_link(link: Path, target: str) -> None:
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[BufferedWriter]:
-    """Yield a binary file that appears as `path` at the end. Raises DatasetError if the disk fails."""
+    """Yield a binary file that appears as `path` at the end.
+
+    Raises DatasetError if the disk fails.
+    """
     with disk_errors(path), replaced(path) as temporary, temporary.open("wb") as file:
         yield file
 

@@ -39,7 +39,7 @@ RECURRENT = "recurrent"
 
 TOKENS, TARGETS, SEGMENT_INDEX = "tokens", "targets", "segment_index"
 """Columns of a batch: tokens [B, T]; the token that follows each of them [B, T], PAD where there is
-none or it does not count; the segment's number in the epoch [B], where 0 starts from zero states."""
+none or it does not count; the segment's number in the epoch [B], where 0 starts from zeros."""
 
 Tokens = NDArray[np.int64]
 
@@ -155,7 +155,7 @@ class BpttStream(ResumableStream):
             yield self._update(position.epoch, number, after)
 
     def state_dict(self) -> dict[str, Any]:
-        """The recurrent state of this rank's lanes is the tensor [lanes * D, tensors, H], if any."""
+        """Include this rank's recurrent state, if any, as a tensor [lanes * D, tensors, H]."""
         state = super().state_dict()
         if tensors := self._recurrent_state.tensors:
             rows = torch.stack([tensor.float().cpu() for tensor in tensors], 1)

@@ -244,7 +244,8 @@ class Seq2SeqTask(Task):
         s = self.settings
         return beam_search(
             model.step, memory, self.max_lengths(lengths), begin=BEGIN, end=END,
-            suppress_tokens=NEVER_GENERATED, beam_size=s.beam_size, n_best=s.n_best, alpha=s.length_penalty,
+            suppress_tokens=NEVER_GENERATED, beam_size=s.beam_size, n_best=s.n_best,
+            alpha=s.length_penalty,
         )  # fmt: skip
 
     def _scored_texts(self, outputs: Tensor) -> list[list[tuple[float, str]]]:

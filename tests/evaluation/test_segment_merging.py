@@ -98,10 +98,14 @@ def check_equal(actual: dict[str, Any], expected: dict[str, Any]) -> None:
 class TokenTask:
     """A task whose outputs are per token."""
 
-    per_row_fields = ()
+    per_row_fields: tuple[str, ...] = ()
 
     def outputs(self, model: nn.Module, batch: Batch) -> Tensor:
         return torch.stack([batch.columns["tokens"], batch.columns["tokens"] % 5], -1).double()
+
+
+TOKEN_TASK: Any = TokenTask()
+"""Has only the parts of a `Task` that `document_outputs` uses."""
 
 
 def test_outputs_per_token_are_concatenated() -> None:
@@ -111,7 +115,7 @@ def test_outputs_per_token_are_concatenated() -> None:
     }
     merged = {}
     rows = segments.batches(0, 1, seed=0)
-    for outputs, batch in document_outputs(TokenTask(), nn.Identity(), rows, FP32, SINGLE):
+    for outputs, batch in document_outputs(TOKEN_TASK, nn.Identity(), rows, FP32, SINGLE):
         assert OUTPUTS not in batch.columns
         for row in torch.nonzero(batch.weights).flatten().tolist():
             values = outputs[row, : batch.lengths[row]]
@@ -128,7 +132,7 @@ def test_batches_of_a_corpus_without_segments_are_unchanged() -> None:
         for batch in segments.batches(0, 1, seed=0):
             yield replace(batch, columns={name: batch.columns[name] for name in names})
 
-    outputs = document_outputs(TokenTask(), nn.Identity(), unsplit(), FP32, SINGLE)
+    outputs = document_outputs(TOKEN_TASK, nn.Identity(), unsplit(), FP32, SINGLE)
     outcome = [batch for _, batch in outputs]
     assert len(outcome) == len(list(unsplit()))
     for batch, original in zip(outcome, unsplit(), strict=True):
@@ -142,7 +146,7 @@ def test_the_model_keeps_its_training_mode() -> None:
         modes = [
             (model.training, outputs.requires_grad)
             for outputs, _ in document_outputs(
-                TokenTask(), model, segments.batches(0, 1, 0), FP32, SINGLE
+                TOKEN_TASK, model, segments.batches(0, 1, 0), FP32, SINGLE
             )
         ]
         assert set(modes) == {(False, False)}

@@ -37,11 +37,11 @@ def patch_training() -> None:
     from pipeline.run import checkpoint
     from pipeline.train import trainer
 
-    update, rename = trainer.Trainer._update, Path.rename
+    original_update, rename = trainer.Trainer._update, Path.rename
     write, update_links = checkpoint.write, checkpoint.update_links
 
-    def dying_update(self: Any, *args: Any) -> Any:
-        result = update(self, *args)
+    def dying_update(self: Any, update: Any) -> Any:
+        result = original_update(self, update)
         if self.state.step == step and (point == "update" or self.world.rank == 1):
             die()
         return result

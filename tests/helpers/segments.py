@@ -23,7 +23,7 @@ from pipeline.models.settings import ModelSettings
 from pipeline.runtime.precision import Precision
 from pipeline.runtime.process_group import RankInfo, World, connect
 from pipeline.stream.batch import Batch, collate
-from pipeline.stream.rows import Ragged, Rows
+from pipeline.stream.rows import Columns, Ragged, Rows
 from pipeline.tasks.classification import Classification
 from pipeline.tasks.settings import TaskSettings
 from tests.helpers.task_data import Data
@@ -71,7 +71,7 @@ def batches(rank: int, world: int, seed: int) -> Iterator[Batch]:
     ]
     order = np.random.default_rng(seed).permutation(len(rows))
     ids, label, document, segment, segments = (list(column) for column in zip(*rows, strict=True))
-    columns = {
+    columns: Columns = {
         "tokens": Ragged.of(np.concatenate(ids), np.array([len(row) for row in ids])),
         "label": np.array(label),
         "document": np.array(document),

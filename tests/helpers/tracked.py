@@ -10,6 +10,7 @@ import time
 import urllib.request
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 
@@ -54,7 +55,7 @@ def start(folder, uri, *overrides, **facts):
     ]
     config = config_file.load(None, [*defaults, *overrides])
     train_split = SimpleNamespace(rows=90, tokens=4000)
-    manifest = SimpleNamespace(
+    manifest: Any = SimpleNamespace(
         location="data/shards/imdb",
         path=Path("data/shards/imdb"),
         fingerprint="0123456789abcdef" * 4,
@@ -123,7 +124,8 @@ class Server:
     """A plain `mlflow server` (which `mlflow ui` also starts) with its store in a folder."""
 
     def __init__(self, folder):
-        self.folder, self.port, self.process = folder, free_port(), None
+        self.folder, self.port = folder, free_port()
+        self.process: subprocess.Popen[bytes] | None = None
         self.address = f"http://127.0.0.1:{self.port}"
 
     def start(self):
@@ -141,6 +143,7 @@ class Server:
             eventually(self.healthy, 60)
 
     def healthy(self):
+        assert self.process is not None
         assert self.process.poll() is None, (self.folder / "server.log").read_text()[-2000:]
         try:
             with urllib.request.urlopen(f"{self.address}/health", timeout=1) as response:

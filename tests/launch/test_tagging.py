@@ -18,6 +18,7 @@ from pipeline.corpus.readers.opening import read
 from pipeline.corpus.skip_reason import SkipReason
 from pipeline.errors import InputError
 from pipeline.inference.predictor import Predictor
+from pipeline.models.tagger import Tagger
 from pipeline.train import session
 from tests.helpers.corpora import PLAIN, small, write_sentences
 from tests.helpers.processes import launch, losses
@@ -147,6 +148,7 @@ def test_all_words_are_tagged_by_a_model_trained_on_truncated_sentences(
     train(settings, *changes, "train.max_steps=1", f"run.dir={tmp_path}/run")
     run = predictor(tmp_path / "run")
     assert run.manifest.names["tags"][0] == "B-LOC"
+    assert isinstance(run.model, Tagger)
     with torch.no_grad():  # tag each word as an entity, B-LOC
         run.model.get_parameter("scores.bias")[0] += 99
     words = [f"word{number}" for number in range(50)]

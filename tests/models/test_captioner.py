@@ -85,6 +85,7 @@ def test_convolutions_get_contiguous_channels_first_input(channels: int) -> None
 def test_regions_get_row_and_column_embeddings() -> None:
     """With zero convolutions, the features of a region are its position embedding alone."""
     encoder = captioner("pixels").encoder
+    assert isinstance(encoder, PixelEncoder)
     for module in encoder.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.zeros_(module.weight)

@@ -106,8 +106,8 @@ def test_tags_do_not_depend_on_padding(options: dict[str, Any]) -> None:
 def test_loss_is_the_nll_of_the_tags_given_the_emissions(crf: bool) -> None:
     """Under the CRF, or of each tag independently."""
     model = tagger(crf=crf)
-    *inputs, lengths, keys, tags = batch()
-    emissions = model.emissions(*inputs, lengths, keys)
+    words, characters, lengths, keys, tags = batch()
+    emissions = model.emissions(words, characters, lengths, keys)
     if crf:
         layer = CRF(TAGS).double()
         layer.load_state_dict(model.scorer.state_dict())
@@ -116,7 +116,7 @@ def test_loss_is_the_nll_of_the_tags_given_the_emissions(crf: bool) -> None:
         losses = functional.cross_entropy(emissions.permute(1, 2, 0), tags, reduction="none")
         expected = torch.stack([row[:n].sum() for row, n in zip(losses, LENGTHS, strict=True)])
         assert torch.equal(model.scorer.decode(emissions, lengths)[3], emissions[:, 3].argmax(-1))
-    assert (model(*inputs, lengths, keys, tags) - expected).abs().max() < 1e-12
+    assert (model(words, characters, lengths, keys, tags) - expected).abs().max() < 1e-12
 
 
 def test_every_byte_affects_the_features_of_its_word_only() -> None:

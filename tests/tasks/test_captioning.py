@@ -19,6 +19,7 @@ from pipeline import config
 from pipeline.corpus.field_spec import FieldSpec
 from pipeline.corpus.tokenization.special_tokens import BEGIN, END
 from pipeline.errors import ConfigError
+from pipeline.models.captioner import Captioner
 from pipeline.models.settings import ModelSettings
 from pipeline.stream.batch import Batch
 from pipeline.tasks.captioning import Captioning, cider
@@ -57,9 +58,10 @@ def make_batch(rows: Sequence[int] = range(4)) -> Batch:
     return Batch(columns, torch.full((len(rows),), HEIGHT), weights, torch.arange(4)[index])
 
 
-def make_model(task: Captioning) -> nn.Module:
+def make_model(task: Captioning) -> Captioner:
     torch.manual_seed(1)
     model = task.build()
+    assert isinstance(model, Captioner)
     for name, parameter in model.named_parameters():
         if "norms" not in name:
             nn.init.normal_(parameter, std=0.5)
@@ -206,7 +208,7 @@ def test_features_replace_pixels_and_are_ignored_past_their_length() -> None:
 def test_captions_end_at_max_length() -> None:
     task = make_task(beam_size=3, n_best=2)
     model = make_model(task)
-    model.decoder.bias.data[END] = -1e3  # type: ignore[union-attr, index]
+    model.decoder.bias.data[END] = -1e3
     predictions = task.predict(task.outputs(model, make_batch([0, 1])), [{}] * 2)
     for prediction in predictions:
         assert [len(h["caption"].split()) for h in prediction["best"]] == [6, 6]

@@ -58,7 +58,7 @@ def test_pixels_are_scaled_to_0_to_1_before_the_linear_layer() -> None:
 
 
 def test_the_permutation_of_steps_depends_only_on_its_seed() -> None:
-    orders = []
+    orders: list[list[int]] = []
     for seed in (7, 7, 8):
         torch.manual_seed(len(orders))
         layer = ImageSteps(FEATURES, 784, make_settings(permute=seed))
@@ -117,12 +117,13 @@ def test_mistakes_have_label_names_and_the_image() -> None:
     task, batch = make_task(), make_batch(30)
     _, mistakes = task.evaluate(task.outputs(task.build().eval(), batch), batch)
     assert mistakes
+    steps = [bytes(row.flatten().tolist()) for row in batch.columns["steps"]]
     for mistake in mistakes:
         assert mistake.tokens == []
         assert mistake.details.keys() == {"label", "predicted", "probability"}
-    steps = [bytes(row.flatten().tolist()) for row in batch.columns["steps"]]
-    assert all(mistake.image.data in steps for mistake in mistakes)
-    assert mistakes[0].image.shape == (HEIGHT, WIDTH, FEATURES)
+        assert mistake.image is not None
+        assert mistake.image.data in steps
+        assert mistake.image.shape == (HEIGHT, WIDTH, FEATURES)
 
 
 def test_an_input_line_is_a_path() -> None:

@@ -31,11 +31,17 @@ V = 40
 
 def make_settings(**changes: object) -> ModelSettings:
     values = {"embedding": 6, "hidden": 6, "layers": 2, "bidirectional": False} | changes
-    return ModelSettings(**values)  # type: ignore[arg-type]
+    return ModelSettings(**values)
 
 
 def make_task(**changes: object) -> LanguageModeling:
     return LanguageModeling(TaskSettings(), make_settings(**changes), Data({"tokenizer": V}))
+
+
+def build(task: LanguageModeling) -> LanguageModel:
+    model = task.build()
+    assert isinstance(model, LanguageModel)
+    return model
 
 
 def make_stream(
@@ -59,8 +65,7 @@ def losses(task: LanguageModeling, model: LanguageModel, stream: BpttStream) -> 
 def test_losses_do_not_depend_on_the_segment_length(cell: str, softmax: str) -> None:
     torch.manual_seed(0)
     task = make_task(cell=cell, softmax=softmax, goru_capacity=2 if cell == "goru" else 0)
-    model = task.build()
-    assert isinstance(model, LanguageModel)
+    model = build(task)
     whole, segmented = (losses(task, model, make_stream(3, length)) for length in (100, 7))
     assert torch.allclose(whole, segmented, atol=1e-5)
     assert whole.sum() > 0
@@ -71,14 +76,12 @@ def test_independent_directions_match_models_of_one_direction() -> None:
     rows' those of a forward model with the backward stack's weights on the reversed text."""
     torch.manual_seed(0)
     task = make_task(bidirectional=True, independent_directions=True)
-    both = task.build()
-    assert isinstance(both, LanguageModel)
+    both = build(task)
     both_losses = losses(task, both, make_stream(1, 7, reversed_directions=(False, True)))  # [2, T]
     streams = (make_stream(1, 7), make_stream(1, 7, reversed_directions=(True,)))
     for number, stream in enumerate(streams):
         single = make_task()
-        model = single.build()
-        assert isinstance(model, LanguageModel)
+        model = build(single)
         model.load_state_dict(
             {name.replace(f"stack.stacks.{number}.", "stack."): value
              for name, value in both.state_dict().items() if f"stacks.{1 - number}" not in name}
@@ -90,8 +93,8 @@ def test_independent_directions_match_models_of_one_direction() -> None:
     whole = losses(task, both, stream)
     metrics = task.summarize(task.evaluate(whole[..., None], update.batches[0])[0]).metrics
     for name, row in zip(("forward", "backward"), whole, strict=True):
-        expected = math.exp(row.sum() / 60)
-        assert metrics[f"perplexity_{name}"] == pytest.approx(expected, rel=1e-5)
+        perplexity = math.exp(row.sum() / 60)
+        assert metrics[f"perplexity_{name}"] == pytest.approx(perplexity, rel=1e-5)
 
 
 def test_type_dropout_drops_a_token_at_all_its_positions_in_a_row() -> None:
@@ -108,7 +111,7 @@ def test_type_dropout_drops_a_token_at_all_its_positions_in_a_row() -> None:
 def test_the_loss_is_the_negative_log_likelihood_of_each_next_token() -> None:
     torch.manual_seed(0)
     task = make_task(tie_embeddings=True)
-    model = task.build()
+    model = build(task)
     (update, *_) = make_stream(2, 100).epoch(Position())
     (batch,) = update.batches
     token_losses = losses(task, model, make_stream(2, 100))
@@ -117,8 +120,8 @@ def test_the_loss_is_the_negative_log_likelihood_of_each_next_token() -> None:
     assert torch.allclose(probabilities.sum(-1), torch.ones_like(probabilities[..., 0]), atol=1e-5)
     for row in range(2):
         for t, target in enumerate(batch.columns["targets"][row].tolist()):
-            expected = -math.log(probabilities[t, row, target]) if target else 0.0
-            assert token_losses[row, t].item() == pytest.approx(expected, abs=1e-5)
+            token_nll = -math.log(probabilities[t, row, target]) if target else 0.0
+            assert token_losses[row, t].item() == pytest.approx(token_nll, abs=1e-5)
     counts, mistakes = task.evaluate(token_losses[..., None], batch)
     nll, count = token_losses.sum().item(), 60
     expected = {"loss": nll / count, "perplexity": math.exp(nll / count),
@@ -162,7 +165,7 @@ def test_an_update_leaves_the_state_at_its_end_in_the_stream() -> None:
     """Evaluation on another stream does not change it."""
     torch.manual_seed(0)
     task, stream = make_task(), make_stream(2, 7)
-    model = task.build()
+    model = build(task)
     batch = next(stream.epoch(Position())).batches[0]
     task.loss(model.train(), batch)
     state = stream.state_dict()["tensors"]["recurrent"]
@@ -209,7 +212,8 @@ def test_samples_continue_a_few_rows_and_an_empty_prompt(directions: dict[str, b
     (update, *_) = stream.epoch(Position())
     (batch,), model = update.batches, task.build().eval()
     assert task.displayable(batch).tolist() == [True, True, False, False][: len(batch.lengths)]
-    rows = Batch({"tokens": batch.columns["tokens"][:2]}, *[batch.lengths[:2]] * 3)
+    lengths = batch.lengths[:2]
+    rows = Batch({"tokens": batch.columns["tokens"][:2]}, lengths, lengths, lengths)
     samples = task.samples(model, rows)
     assert batch.recurrent_state is not None
     assert not batch.recurrent_state.tensors
@@ -226,7 +230,7 @@ def test_samples_continue_a_few_rows_and_an_empty_prompt(directions: dict[str, b
 def test_ar_and_tar_penalties_are_summed_over_valid_tokens() -> None:
     torch.manual_seed(0)
     task = make_task(ar_alpha=2.0, tar_beta=3.0)
-    model = task.build().train()
+    model = build(task).train()
     (update, *_) = make_stream(2, 100).epoch(Position())
     (batch,) = update.batches
     states, _ = model.states(batch.columns["tokens"], batch.lengths, batch.keys)
@@ -280,5 +284,5 @@ def test_evaluation_of_a_file_does_not_depend_on_the_chunk_size(trained: tuple[P
     corpus, folder = trained
     predictor = Predictor(folder, load_run_config(folder / "config.yaml"))
     whole, skips = predictor.evaluate(str(corpus / "lines.txt"))
-    predictor.chunk = 7
+    predictor.chunk_rows = 7
     assert predictor.evaluate(str(corpus / "lines.txt")) == (whole, skips)

@@ -17,7 +17,7 @@ from pipeline.models.settings import ModelSettings
 from pipeline.runtime.precision import Precision
 from pipeline.runtime.process_group import World
 from pipeline.stream.batch import Batch, collate
-from pipeline.stream.rows import Ragged, Rows
+from pipeline.stream.rows import Columns, Ragged, Rows
 from pipeline.tasks.multilabel import MultiLabel
 from pipeline.tasks.settings import TaskSettings
 from tests.helpers.corpora import SMALL
@@ -91,7 +91,7 @@ def test_counts_of_partial_batches_add_up(case) -> None:
         columns = {name: column[rows] for name, column in batch.columns.items()}
         part = Batch(columns, batch.lengths[rows], batch.weights[rows], batch.keys[rows])
         parts.append(make_task().evaluate(outputs[rows], part)[0])
-    assert torch.allclose(sum(parts), whole)
+    assert torch.allclose(torch.stack(parts).sum(0), whole)
 
 
 def test_a_run_learns_evaluates_and_predicts_labels(tmp_path: Path) -> None:
@@ -131,7 +131,7 @@ def test_a_document_split_into_rows_is_evaluated_once(case, size: int) -> None:
     model, batch, _, true = case
     documents = np.repeat(np.arange(30), 2)
     labels = [np.flatnonzero(true[document]) + 1 for document in documents]
-    columns = {
+    columns: Columns = {
         "tokens": Ragged.of(np.repeat(documents, 3), np.full(60, 3)),
         "labels": Ragged.of(np.concatenate(labels), np.array(list(map(len, labels)))),
         "document": documents,

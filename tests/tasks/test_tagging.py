@@ -16,8 +16,8 @@ from pipeline.models.tagger import Tagger
 from pipeline.runtime.precision import Precision
 from pipeline.runtime.process_group import World
 from pipeline.stream.batch import Batch, collate
-from pipeline.stream.rows import Ragged, Rows
-from pipeline.tasks.sample import TextSpan
+from pipeline.stream.rows import Columns, Ragged, Rows
+from pipeline.tasks.sample import Sample, TextSpan
 from pipeline.tasks.settings import TaskSettings
 from pipeline.tasks.tagging import Tagging
 from tests.helpers.task_data import Data
@@ -36,13 +36,13 @@ both_tag_sets = pytest.mark.parametrize(
 class FixedTagger(Tagger):
     """A tagger with given emissions: the w-th row is the emission of word w."""
 
-    def __init__(self, scores: Tensor, allowed: Tensor | None, *, crf: bool) -> None:
+    def __init__(self, word_emissions: Tensor, allowed: Tensor | None, *, crf: bool) -> None:
         settings = ModelSettings(embedding=1, hidden=1, characters=0, layers=1, crf=crf)
-        super().__init__(settings, 1, scores.shape[1], allowed)
-        self.scores = torch.nn.Parameter(scores)
+        super().__init__(settings, 1, word_emissions.shape[1], allowed)
+        self.word_emissions = torch.nn.Parameter(word_emissions)
 
     def emissions(self, words: Tensor, characters: Tensor, lengths: Tensor, keys: Tensor) -> Tensor:
-        return self.scores[words.t()]
+        return self.word_emissions[words.t()]
 
 
 def make_task(names: list[str]) -> Tagging:
@@ -118,7 +118,7 @@ def evaluate_batch(
 
 def best_tags(names: list[str]) -> list[list[str]]:
     """Return the tag with the highest emission of each word."""
-    return tag_names(names, make_model(names).scores.argmax(-1).view(ROWS, LONGEST))
+    return tag_names(names, make_model(names).word_emissions.argmax(-1).view(ROWS, LONGEST))
 
 
 @both_tag_sets
@@ -129,7 +129,7 @@ def test_metrics_match_seqeval(names: list[str]) -> None:
     pairs = [pair for row in zip(true, predicted, strict=True) for pair in zip(*row, strict=True)]
     accuracy = sum(a == b for a, b in pairs) / len(pairs)
     with torch.no_grad():
-        scores = make_model(names).scores.double().log_softmax(-1)
+        scores = make_model(names).word_emissions.double().log_softmax(-1)
     words = torch.cat(
         [torch.arange(n) + i * LONGEST for i, n in enumerate(row_lengths()[:-PADDING])]
     )
@@ -154,7 +154,7 @@ def test_with_a_crf_its_loss_and_best_path_are_used(names: list[str]) -> None:
     batch, model = make_batch(names), make_model(names, crf=True)
     outputs = make_task(names).outputs(model, batch)
     assert isinstance(model.scorer, CRF)
-    emissions = model.scores[batch.columns["tokens"].t()]
+    emissions = model.word_emissions[batch.columns["tokens"].t()]
     tags = model.scorer.decode(emissions, batch.lengths)
     losses = model.scorer.nll(emissions, batch.columns["tags"].t(), batch.lengths)
     metrics, _ = evaluate_batch(names, batch, crf=True)
@@ -190,7 +190,7 @@ def test_counts_of_partial_batches_add_up(names: list[str]) -> None:
     outputs = task.outputs(make_model(names), batch)
     whole, mistakes = task.evaluate(outputs, batch)
     parts = [task.evaluate(outputs[s], take_rows(batch, s)) for s in (slice(0, 7), slice(7, ROWS))]
-    assert torch.allclose(sum(counts for counts, _ in parts), whole)
+    assert torch.allclose(torch.stack([counts for counts, _ in parts]).sum(0), whole)
     assert [m for _, part_mistakes in parts for m in part_mistakes] == mistakes
 
 
@@ -199,8 +199,8 @@ def test_training_sums_exclude_padding_rows(names: list[str]) -> None:
     model, batch = make_model(names), make_batch(names)
     sums = make_task(names).loss(model, batch)
     sums[0].backward()
-    assert model.scores.grad is not None
-    has_gradient = model.scores.grad.abs().sum(-1).view(ROWS, LONGEST) > 0
+    assert model.word_emissions.grad is not None
+    has_gradient = model.word_emissions.grad.abs().sum(-1).view(ROWS, LONGEST) > 0
     valid = torch.arange(LONGEST) < batch.lengths[:, None]
     assert torch.equal(has_gradient, valid & (batch.weights > 0)[:, None])
     assert sums[1] == sum(row_lengths()[:-PADDING])
@@ -249,13 +249,19 @@ def test_mistakes_format_a_tagged_sentence(
     assert mistake.tokens == []
 
 
+def spans_of(sample: Sample, version: str) -> list[TextSpan]:
+    spans = sample.texts[version]
+    assert isinstance(spans, list)
+    return spans
+
+
 def test_samples_mark_true_and_predicted_spans() -> None:
     batch = make_batch(ENTITIES)
     samples = make_task(ENTITIES).samples(make_model(ENTITIES), batch)
     assert len(samples) == len(batch.lengths)
     wrong = 0
     for sample, length in zip(samples, row_lengths(), strict=False):
-        versions = [sample.texts["true"], sample.texts["predicted"]]
+        versions = [spans_of(sample, "true"), spans_of(sample, "predicted")]
         for spans in versions:
             assert sum(len(span.text.split()) for span in spans) == length
             assert all(span.label in ("", "PER", "LOC") for span in spans)
@@ -333,7 +339,7 @@ def split_rows(names: list[str], *, seed: int) -> list[Batch]:
         parts = [values[row, positions] for row, *_, positions in segments]
         return Ragged.of(torch.cat(parts).numpy(), sizes)
 
-    columns = {
+    columns: Columns = {
         "tokens": ragged(words), "characters": ragged(word_bytes(words)), "tags": ragged(tags),
         "document": np.array([row for row, *_ in segments]),
         "segment": np.array([index for _, index, *_ in segments]),
@@ -364,7 +370,7 @@ def test_a_sentence_split_into_rows_is_evaluated_once(names: list[str], seed: in
 @both_tag_sets
 def test_a_sentence_split_into_rows_has_one_prediction(names: list[str]) -> None:
     task, batches = make_task(names), split_rows(names, seed=0)
-    predictions = {}
+    predictions: dict[int, dict[str, Any]] = {}
     for outputs, batch in document_outputs(task, make_model(names), batches, FP32, WORLD):
         is_document = batch.weights > 0
         rows = batch.columns["document"][is_document].tolist()

@@ -65,6 +65,7 @@ def test_samples_are_the_evaluated_texts_with_the_decoders_attention() -> None:
         assert sample.texts == {
             "source": " ".join(source), "translation": generated, "reference": reference
         }  # fmt: skip
+        assert sample.attention is not None
         assert sample.attention.read == source
         assert sample.attention.written == generated.split()
         assert len(sample.attention.weights) == len(generated.split())

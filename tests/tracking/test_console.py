@@ -1,8 +1,9 @@
 """Console progress in a log: a line every few seconds, on rank 0 only."""
 
+import time
+
 import pytest
 
-from pipeline.tracking import console
 from pipeline.tracking.console import ConsoleProgress
 
 
@@ -10,7 +11,7 @@ def test_a_line_is_printed_every_five_seconds(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = [100.0]
-    monkeypatch.setattr(console.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
     progress = ConsoleProgress(rows=1000, done=100, enabled=True)
     for step in range(1, 11):
         clock[0] += 1

@@ -9,6 +9,7 @@ import urllib.request
 from collections import Counter
 from contextlib import chdir
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,7 +18,7 @@ pytest.importorskip("mlflow")
 from pipeline import config as config_file
 from pipeline.errors import RunError, TrainingError
 from pipeline.tasks.task import Evaluation
-from pipeline.tracking import mlflow_copy, plots
+from pipeline.tracking import html_report, mlflow_copy, plots
 from pipeline.tracking import tracker as tracker_module
 from pipeline.tracking.replay import replay
 from pipeline.tracking.run_description import to_mlflow_params, without_password
@@ -100,7 +101,7 @@ def test_mlflow_can_load_the_tables_and_the_dataset(folder, store, monkeypatch):
     tracker.log_evaluation(1, EVALUATION, [MISTAKE, MISTAKE])
     tracker.close("FINISHED")
     run = Stored(store, folder).run
-    source = mlflow.data.get_source(run.inputs.dataset_inputs[0])
+    source: Any = mlflow.data.get_source(run.inputs.dataset_inputs[0])
     assert source.uri == str(Path.cwd() / "data/shards/imdb")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", store)
     table = mlflow.MlflowClient().load_table(
@@ -160,8 +161,9 @@ def test_an_incomplete_line_waits_and_a_damaged_line_is_skipped(folder, store, c
 
 def test_a_new_experiment_opens_in_the_model_training_view(folder, store):
     start(folder, store).close("FINISHED")
-    tags = Stored(store, folder).experiment.tags
-    assert tags["mlflow.experimentKind"] == "custom_model_development"
+    experiment = Stored(store, folder).experiment
+    assert experiment is not None
+    assert experiment.tags["mlflow.experimentKind"] == "custom_model_development"
 
 
 def test_the_kind_of_an_existing_experiment_is_not_changed(folder, store):
@@ -171,6 +173,7 @@ def test_the_kind_of_an_existing_experiment_is_not_changed(folder, store):
     start(folder, store).close("FINISHED")
     stored = Stored(store, folder)
     assert stored.run.info.status == "FINISHED"
+    assert stored.experiment is not None
     assert "mlflow.experimentKind" not in stored.experiment.tags
 
 
@@ -213,7 +216,7 @@ def test_samples_become_a_page_that_is_drawn_once(folder, store, monkeypatch):
     tracker = start(folder, store)
     tracker.log_evaluation(3, EVALUATION, [], {"samples": SHOWN, "mistakes": SHOWN, "none": []})
     tracker.close("KILLED")
-    monkeypatch.setattr(mlflow_copy.html_report, "render_page", None)
+    monkeypatch.setattr(html_report, "render_page", None)
     start(folder, store).close("FINISHED")
     stored = Stored(store, folder)
     assert stored.artifacts() == ["confusion", "mistakes", "samples"]

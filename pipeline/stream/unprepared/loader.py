@@ -116,9 +116,9 @@ class UnpreparedLoader(ResumableStream):
         batch_rows = settings.batch_rows // settings.accumulation_steps
         if world > len(files):
             raise TrainingError(
-                f"world size {world}: with stream.unprepared_rows each rank reads whole shards, but "
-                f"corpus.input names {len(files)}; start {len(files)} processes, add shards, or "
-                f"prepare them"
+                f"world size {world}: with stream.unprepared_rows each rank reads whole shards, "
+                f"but corpus.input names {len(files)}; start {len(files)} processes, add shards, "
+                f"or prepare them"
             )
         if world > batch_rows:
             raise TrainingError(
@@ -271,8 +271,8 @@ class UnpreparedValidation:
                 yield _update([self._rows.batch(batch_rows, size, 0)], rows, Position())
         if missing and not encoded:
             raise InputError(
-                f"corpus.validation: none of {missing:,} text(s) leaves a row of tokens to evaluate; "
-                "raise corpus.max_tokens, or correct corpus.text"
+                f"corpus.validation: none of {missing:,} text(s) leaves a row of tokens to "
+                "evaluate; raise corpus.max_tokens, or correct corpus.text"
             )
 
 

@@ -236,6 +236,7 @@ def test_translation_does_not_depend_on_the_batch(cell: str, attention: str) -> 
     torch.manual_seed(0)
     settings = ModelSettings(cell=cell, attention=attention, embedding=6, hidden=8)
     model = Translator(settings, 13, 11).double().eval()
+    assert model.decoder.project is not None
     torch.nn.init.normal_(model.decoder.project.weight, std=3)
     lengths = torch.tensor([7, 1, 4, 4, 2])
     source, keys = torch.randint(4, 13, (5, 9)), torch.arange(5)

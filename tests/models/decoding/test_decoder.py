@@ -6,10 +6,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from pipeline.models.cells.elman import Elman
 from pipeline.models.dropout import draw_weight_masks
 from pipeline.models.layers.pooling import valid
 from pipeline.models.settings import ModelSettings
 from pipeline.models.translator import Translator
+from tests.helpers.modules import modules_of_type
 
 SOURCE = [5, 1, 7, 3]
 TARGET = [4, 6, 1, 6]
@@ -70,7 +72,10 @@ def test_scores_match_the_equations(attention: str) -> None:
     source, lengths, target, target_lengths, keys = batch()
     scores = model(source, lengths, target, target_lengths, keys)
     decoder, memory = model.decoder, model.encode(source, lengths, keys)
-    cells = [layer.directions[0] for layer in decoder.layers]
+    assert model.embedding is not None
+    assert decoder.bridge is not None
+    assert decoder.project is not None
+    cells = modules_of_type(decoder.layers, Elman)
     encoded, final_state = model.stack(model.embedding(source.t()), lengths, keys)
     for b in range(B):
         summary = torch.cat([final_state[-1].h[0, b], final_state[-1].h[1, b]])

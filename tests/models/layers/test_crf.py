@@ -185,6 +185,7 @@ def test_one_token_is_a_softmax_and_all_weights_have_gradients() -> None:
     scores = emissions[0] + layer.start + layer.end
     assert (loss - functional.cross_entropy(scores, tags[0], reduction="none")).abs().max() < 1e-12
     loss.sum().backward()
+    assert layer.transitions.grad is not None
     assert torch.equal(layer.transitions.grad, torch.zeros(C, C, dtype=torch.float64))
     assert torch.equal(layer.decode(emissions[:1], ones)[:, 0], scores.argmax(-1))
 

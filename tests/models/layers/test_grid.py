@@ -8,8 +8,10 @@ from torch import Tensor
 
 from pipeline.models.cells import Cell
 from pipeline.models.encoder import encoder
-from pipeline.models.layers.grid import GridStack
+from pipeline.models.layers.grid import DepthLSTM, GridStack
+from pipeline.models.layers.recurrent import Layer
 from pipeline.models.settings import ModelSettings
+from tests.helpers.modules import modules_of_type
 
 
 def lstm(cell: Cell, inputs: Tensor, h: Tensor, m: Tensor) -> tuple[Tensor, Tensor]:
@@ -25,9 +27,10 @@ def reference(net: GridStack, x: Tensor, length: int) -> Tensor:
     zero = x.new_zeros(units)
     hidden = [net.project(x[t]) for t in range(length)]
     memory = [zero] * length
+    times, depths = modules_of_type(net.times, Layer), modules_of_type(net.depths, DepthLSTM)
     for number in range(len(net.dropouts)):
-        time_cells = net.times[number % len(net.times)].cells
-        (depth,) = net.depths[number % len(net.depths)].layer.cells
+        time_cells = times[number % len(times)].cells
+        (depth,) = depths[number % len(depths)].layer.cells
         new_states, old_states = [], []
         for d, cell in enumerate(time_cells):
             h, m, new, old = zero, zero, {}, {}
@@ -74,8 +77,8 @@ def test_states_and_gradients_equal_the_equations(
     expected_loss = sum((row * dy[: len(row), b]).sum() for b, row in enumerate(rows))
     assert isinstance(expected_loss, Tensor)
     expected = torch.autograd.grad(expected_loss, list(net.parameters()))
-    for a, b in zip(actual, expected, strict=True):
-        assert (a - b).abs().max() < 1e-9
+    for gradient, expected_gradient in zip(actual, expected, strict=True):
+        assert (gradient - expected_gradient).abs().max() < 1e-9
 
 
 def test_tied_layers_share_their_weights() -> None:
@@ -93,7 +96,7 @@ def test_each_layer_has_its_own_zoneout_masks(tied: bool) -> None:
     net = encoder(4, settings)
     assert isinstance(net, GridStack)
     masks: list[Tensor] = []
-    for layer in net.times:
+    for layer in modules_of_type(net.times, Layer):
         layer.zoneout.register_forward_hook(lambda module, inputs, zones: masks.append(zones.h))
     net(torch.randn(5, 2, 4), torch.tensor([5, 5]), torch.tensor([1, 2]))
     assert len(masks) == 6
@@ -109,7 +112,7 @@ def test_a_grid_of_one_dimension_is_an_lstm_along_depth() -> None:
     assert isinstance(net, GridStack)
     x = torch.randn(5, 2, 3, dtype=torch.float64)
     y, _ = net(x, torch.tensor([5, 5]), torch.tensor([0, 0]))
-    (depth,) = net.depths[0].layer.cells
+    (depth,) = modules_of_type(net.depths, DepthLSTM)[0].layer.cells
     lstm_cell = torch.nn.LSTMCell(1, 4).double()
     with torch.no_grad():
         lstm_cell.weight_ih.zero_()

@@ -4,8 +4,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipeline.models.layers.grid_image import GridImage
+from pipeline.models.layers.grid import DepthLSTM
+from pipeline.models.layers.grid_image import GridImage, PlaneLSTM
 from pipeline.models.settings import ModelSettings
+from tests.helpers.modules import modules_of_type
 from tests.models.layers.test_grid import lstm
 
 
@@ -16,9 +18,10 @@ def reference(net: GridImage, x: Tensor) -> Tensor:
     positions = [(r, c) for r in range(rows) for c in range(columns)]
     hidden = {position: net.project(x[position]) for position in positions}
     memory = dict.fromkeys(positions, zero)
+    planes, depths = modules_of_type(net, PlaneLSTM), modules_of_type(net, DepthLSTM)
     for number in range(len(net.dropouts)):
-        plane = net.planes[number % len(net.planes)]
-        (depth,) = net.depths[number % len(net.depths)].layer.cells
+        plane = planes[number % len(planes)]
+        (depth,) = depths[number % len(depths)].layer.cells
         down, across = -1 if number & 1 else 1, -1 if number & 2 else 1
         new: dict[tuple[int, int], tuple[Tensor, ...]] = {}
         for r, c in sorted(positions, key=lambda rc: (down * rc[0], across * rc[1])):

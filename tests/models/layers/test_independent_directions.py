@@ -4,10 +4,12 @@ import pytest
 import torch
 
 from pipeline.models.classifier import Classifier
+from pipeline.models.dropout import LockedDropout
 from pipeline.models.encoder import encoder
 from pipeline.models.layers.independent_directions import IndependentDirections
 from pipeline.models.layers.recurrent import Stack
 from pipeline.models.settings import ModelSettings
+from tests.helpers.modules import modules_of_type
 
 LENGTHS = torch.tensor([7, 1, 4, 7])
 KEYS = torch.arange(4)
@@ -17,7 +19,7 @@ def make_net(**changes: object) -> tuple[IndependentDirections, torch.Tensor]:
     """Return a network and its input."""
     torch.manual_seed(0)
     settings = {"hidden": 5, "layers": 2, "independent_directions": True, "native": False} | changes
-    net = encoder(6, ModelSettings(**settings))  # type: ignore[arg-type]
+    net = encoder(6, ModelSettings(**settings))
     assert isinstance(net, IndependentDirections)
     return net.double(), torch.randn(7, 4, 6, dtype=torch.float64)
 
@@ -86,7 +88,7 @@ def test_each_direction_resumes_from_its_own_final_state() -> None:
 
 def test_dropout_masks_differ_between_directions() -> None:
     net, x = make_net(layers=3, dropout=0.5)
-    first, second = (stack.dropouts[0].site for stack in net.stacks)
+    first, second = (modules_of_type(stack, LockedDropout)[0].site for stack in net.stacks)
     assert first != second
     assert not net.train()(x, LENGTHS, KEYS)[0].equal(net.eval()(x, LENGTHS, KEYS)[0])
 

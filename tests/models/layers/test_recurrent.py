@@ -1,5 +1,6 @@
 """The recurrent stack does not depend on padding, batching or the loop that runs it."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -7,12 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.kernels import library
+from pipeline.models.cells.cell import Dense
 from pipeline.models.classifier import Classifier
 from pipeline.models.dropout import draw_weight_masks
 from pipeline.models.encoder import encoder
 from pipeline.models.layers.grid import GridStack
-from pipeline.models.layers.recurrent import LayerState, Permute, Stack, reversal
+from pipeline.models.layers.recurrent import Layer, LayerState, Permute, Stack, reversal
 from pipeline.models.settings import ModelSettings
+from tests.helpers.modules import modules_of_type
 
 LENGTHS = [7, 1, 4, 9, 9]
 
@@ -30,7 +33,9 @@ def make_input(features: int) -> Tensor:
 
 def make_stack(cell: str, units: int = 5, **settings: Any) -> Stack | GridStack:
     torch.manual_seed(0)
-    return encoder(6, ModelSettings(cell=cell, hidden=units, **settings)).double()
+    net = encoder(6, ModelSettings(cell=cell, hidden=units, **settings)).double()
+    assert isinstance(net, Stack | GridStack)
+    return net
 
 
 @both_loops
@@ -139,14 +144,15 @@ def test_scores_and_gradients_do_not_depend_on_padding(
     "cell, torch_class", [("lstm", nn.LSTM), ("gru", nn.GRU), ("elman", nn.RNN)]
 )
 def test_rows_of_equal_length_give_the_states_of_the_torch_layer(
-    cell: str, torch_class: type[nn.RNNBase], native: bool
+    cell: str, torch_class: Callable[..., nn.RNNBase], native: bool
 ) -> None:
     net = make_stack(cell, native=native, layers=2)
     torch_net = torch_class(6, 5, num_layers=2, bidirectional=True).double()
     with torch.no_grad():
-        for number, layer in enumerate(net.layers):
-            for direction, suffix in zip(layer.directions, ("", "_reverse"), strict=True):
-                weights = direction.torch_weights()
+        for number, layer in enumerate(modules_of_type(net, Layer)):
+            for cell_module, suffix in zip(layer.cells, ("", "_reverse"), strict=True):
+                assert isinstance(cell_module, Dense)
+                weights = cell_module.torch_weights()
                 names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
                 for name, value in zip(names, weights, strict=True):
                     getattr(torch_net, f"{name}_l{number}{suffix}").copy_(value)
@@ -167,15 +173,15 @@ def test_the_reversal_is_its_own_inverse_and_has_correct_gradients() -> None:
 
 @pytest.mark.parametrize("cell, gates", [("elman", 1), ("lstm", 4), ("gru", 3)])
 def test_initial_recurrent_weights_are_orthogonal(cell: str, gates: int) -> None:
-    for direction in make_stack(cell, 8).layers[0].directions:
-        for gate in direction.recurrent().split(8):
+    for cell_module in modules_of_type(make_stack(cell, 8), Layer)[0].cells:
+        for gate in cell_module.recurrent().split(8):
             assert (gate @ gate.T - torch.eye(8)).abs().max() < 1e-5
-        assert len(direction.recurrent()) == 8 * gates
+        assert len(cell_module.recurrent()) == 8 * gates
 
 
 def test_the_forget_gates_bias_is_initialized_to_the_setting() -> None:
-    for direction in make_stack("lstm", 8, forget_bias=1.5).layers[0].directions:
-        assert direction.bias.tolist() == [0.0] * 8 + [1.5] * 8 + [0.0] * 16
+    for cell in modules_of_type(make_stack("lstm", 8, forget_bias=1.5), Layer)[0].cells:
+        assert cell.bias.tolist() == [0.0] * 8 + [1.5] * 8 + [0.0] * 16
 
 
 def test_an_irnn_is_initialized_to_the_identity() -> None:
