@@ -80,8 +80,8 @@ class UnpreparedRows:
     def examples(self, number: int, file: str, path: Path | None) -> Iterator[RawExample]:
         """Yield the usable rows of a file, whose ids contain the file's `number`.
 
-        Raises InputError if too many rows are skipped, or if this is the last of `files` consecutive
-        files without a usable row; InputError or DatasetError if the file cannot be read.
+        Raises InputError if too many rows are skipped, or if this file and the `files` - 1 files
+        before it have no usable row; InputError or DatasetError if the file cannot be read.
         """
         has_row = False
 
