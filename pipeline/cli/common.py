@@ -12,14 +12,14 @@ from typing import NoReturn
 from pipeline.errors import ConfigError, HeadraceError
 
 ERROR_DELAY = 15
-"""Seconds that the other ranks of a node wait after an error that its first rank prints.
+"""Seconds that the other ranks of a node wait before they exit after an error.
 
-torchrun ends all ranks once one has exited, and could end the first before it has printed.
+torchrun ends all ranks once one has exited, and could end the first rank before it has printed.
 """
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose errors are printed like all others, by one rank."""
+    """A parser that raises ConfigError, so that its errors are printed like all others, once."""
 
     def error(self, message: str) -> NoReturn:
         raise ConfigError(f"{message}; --help shows the usage")
@@ -67,7 +67,7 @@ def make_run_parser(program: str, description: str | None, override: str) -> Par
         "--run", type=Path, required=True, metavar="RUN_DIR", help="folder of the run"
     )
     parser.add_argument(
-        "--checkpoint", type=Path, metavar="DIR", help="a checkpoint [the best of the run]"
+        "--checkpoint", type=Path, metavar="DIR", help="folder of a checkpoint [the run's best]"
     )
     parser.add_argument("overrides", nargs="*", metavar="key=value", help=f"such as {override}")
     return parser
@@ -85,9 +85,9 @@ def parse(parser: Parser, arguments: Sequence[str] | None) -> argparse.Namespace
 def run(main: Callable[[], None], *, at_once: bool = False) -> NoReturn:
     """Run a command and end the process with its exit status.
 
-    A user's mistake prints its lines and exits with 2. Only the first rank of each node prints
-    them, except where another rank may have met the error alone. `at_once` skips the interpreter's
-    finalization, in which the threads of a process group can abort a process that is done.
+    The lines of a HeadraceError are printed, and the status is 2. Only the first rank of each node
+    prints them, unless the error may have occurred on another rank only. `at_once` skips the
+    interpreter's finalization, in which threads of a process group can abort a finished process.
     """
     status = _status(main)
     if at_once:

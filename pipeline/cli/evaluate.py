@@ -1,9 +1,9 @@
-"""Evaluate a run on raw labeled data: every row counts, duplicates too.
+"""Evaluate a run on raw labeled data, on all rows, including duplicates.
 
     headrace evaluate --run runs/imdb --input reviews.csv [corpus.text=review ...]
 
-The columns are those of the run's config unless an override names others. The last line printed
-is a JSON object with the number of examples and the metrics.
+The columns are those in the run's config unless an override names others. The last line of the
+output is a JSON object with the number of examples and the metrics.
 """
 
 import json

@@ -1,6 +1,7 @@
 """Make the dataset of a config: raw files -> examples -> tokens -> shards.
 
-Training does it by itself if the dataset does not exist. The same command resumes a stopped one.
+Training does this itself if the dataset does not exist. If preparing is stopped, the same command
+resumes it.
 """
 
 from collections.abc import Sequence

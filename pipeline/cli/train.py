@@ -3,7 +3,7 @@
     headrace train [--config FILE] [key=value ...]                      one process
     torchrun --nproc_per_node=4 -m pipeline.cli train [key=value ...]   several
 
-Uses GPUs if there are any, else CPU cores. The same command resumes a stopped run.
+Uses GPUs if there are any, else CPU cores. Run the same command again to resume a stopped run.
 """
 
 from collections.abc import Sequence

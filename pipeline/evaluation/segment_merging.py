@@ -45,21 +45,24 @@ def document_outputs(
     documents of several segments follow at the end.
 
     Collective: every rank must consume the iterator to its end, because the ranks exchange
-    segments there. The model is in evaluation mode meanwhile.
+    segments there. The model is in evaluation mode meanwhile; its mode is restored when the
+    iterator ends or is closed.
     """
     training = model.training
     model.eval()
-    buffer = _SegmentBuffer(task.per_row_fields)
-    for batch in batches:
-        is_segment = _is_segment(batch)
-        documents = replace(batch, weights=batch.weights * ~is_segment).to(world.device)
-        with precision.autocast():
-            outputs = task.outputs(model, documents)
-        buffer.add(batch, outputs, is_segment)
-        yield outputs, documents
-    for batch in buffer.merge(world):
-        yield batch.columns.pop(OUTPUTS), batch
-    model.train(training)
+    try:
+        buffer = _SegmentBuffer(task.per_row_fields)
+        for batch in batches:
+            is_segment = _is_segment(batch)
+            documents = replace(batch, weights=batch.weights * ~is_segment).to(world.device)
+            with precision.autocast():
+                outputs = task.outputs(model, documents)
+            buffer.add(batch, outputs, is_segment)
+            yield outputs, documents
+        for batch in buffer.merge(world):
+            yield batch.columns.pop(OUTPUTS), batch
+    finally:
+        model.train(training)
 
 
 def _is_segment(batch: Batch) -> Tensor:

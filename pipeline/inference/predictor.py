@@ -1,6 +1,6 @@
-"""A trained run applied to raw input: evaluation of labeled files, prediction of lines.
+"""Applies a trained run to raw input: evaluates labeled files, predicts lines.
 
-A run folder contains all that this needs: config, weights, tokenizers and the names of labels.
+Only the run folder is needed: it contains the config, weights, tokenizers and label names.
 """
 
 import logging
@@ -48,18 +48,19 @@ logger = logging.getLogger(__name__)
 TEXTS_PER_CHUNK, IMAGES_PER_CHUNK = 4096, 256
 """Rows that are sorted by length and batched together."""
 WEIGHT_SHAPING_KEYS = ("image_size", "channels", "step", "patch", "features", "word_bytes")
-"""Keys of the corpus on which the shapes of a model's weights depend."""
+"""Corpus keys on which the shapes of a model's weights depend."""
 
 Outputs = Iterator[tuple[Tensor, Batch]]
-"""A task's outputs, each with the batch that they belong to."""
+"""A task's outputs for each batch, with the batch."""
 
 
 class Predictor:
-    """A run's best checkpoint, or another, with its tokenizers."""
+    """The model of a run's best checkpoint, or of another one, with the run's tokenizers."""
 
     def __init__(self, run: Path, config: Config, weights: Path | None = None) -> None:
-        """Load a run; `config` is its config with overrides, `weights` another checkpoint.
+        """Load a run from its folder.
 
+        `config` is the run's config with overrides; `weights` is another checkpoint than the best.
         Raises RunError if the checkpoint is missing or damaged, or an override contradicts the
         weights.
         """
@@ -84,7 +85,7 @@ class Predictor:
         self.precision = self._precision(checkpoint.precision_of(path))
 
     def predict(self, texts: Sequence[str]) -> list[dict[str, Any]]:
-        """Return the task's prediction for each text, in order; `error` for one without a row."""
+        """Return the task's prediction for each text, in order, or an `error` if it has no row."""
         fields = [replace(f, append_end=False) for f in self.manifest.fields if f.is_input]
         pipeline = self._pipeline(fields, **self.task.prediction_overrides)
         inputs = [self.task.parse(text) for text in texts]
@@ -113,19 +114,19 @@ class Predictor:
                 results[row] = prediction
         return results
 
-    def evaluate(self, given: str) -> tuple[dict[str, Any], dict[SkipReason, int]]:
-        """Return the metrics over the labeled rows of a file, and the numbers of skipped rows.
+    def evaluate(self, files: str) -> tuple[dict[str, Any], dict[SkipReason, int]]:
+        """Return the metrics over all labeled rows, and the number of skipped rows by reason.
 
-        `given` is a file, a glob, a folder of images, or parallel files as
-        COLUMN=FILE,COLUMN=FILE. Duplicates count. Metrics that have a signature come with it.
-        Raises InputError for a label that the run does not know.
+        `files` is a file, a glob, a folder of images, or parallel files as COLUMN=FILE,COLUMN=FILE.
+        Duplicate rows are not removed. The signature of a metric, if it has one, is returned too.
+        Raises InputError if a label is unknown to the run, or if no row can be used.
         """
         self.task.check_libraries()
         fields = self.task.fields(self.config.corpus)
         pipeline = self._pipeline(fields)
         skips: Counter[SkipReason] = Counter()
-        files = self._inputs(given, pipeline.checker.columns)
-        sources = resolve(files, images=self.config.task.name == "images")
+        inputs = self._inputs(files, pipeline.checker.columns)
+        sources = resolve(inputs, images=self.config.task.name == "images")
 
         def chunks() -> Iterator[list[EncodedExample]]:
             examples = self._examples(sources, pipeline, skips)
@@ -135,27 +136,27 @@ class Predictor:
                 yield encoded
 
         if self.task.stateful:
-            outputs = self._running_text(chain.from_iterable(chunks()))
+            outputs = self._outputs_of_one_text(chain.from_iterable(chunks()))
         else:
             outputs = (pair for chunk in chunks() for pair in self._outputs(fields, chunk))
-        outputs = self._check_any(outputs, given, skips)
+        outputs = self._check_not_empty(outputs, files, skips)
         evaluation, _ = evaluate(self.task, outputs, self.world)
         signatures = {f"{name}_signature": s for name, s in evaluation.signatures.items()}
         return {**evaluation.metrics, **signatures}, skips
 
     def _precision(self, name: str) -> precision.Precision:
-        """Return the precision that the run was trained in, or fp32 where it does not run."""
+        """Return the precision that the run was trained in, or fp32 if it is not supported here."""
         device = self.world.device
         try:
             return precision.choose(name, device, self.config.model)
         except TrainingError:
             logger.info(
-                "the run was trained in %s, which does not run here; computing in fp32", name
+                "the run was trained in %s, which is not supported here; using fp32 instead", name
             )
             return precision.Precision("fp32", device)
 
     @staticmethod
-    def _check_any(outputs: Outputs, given: str, skips: Counter[SkipReason]) -> Outputs:
+    def _check_not_empty(outputs: Outputs, files: str, skips: Counter[SkipReason]) -> Outputs:
         """Yield the outputs. Raises InputError if there are none."""
         first = None
         for first in outputs:
@@ -163,35 +164,39 @@ class Predictor:
         if first is None:
             reason = "; ".join(describe_skips(skips)) or "it has no rows"
             raise InputError(
-                f"no row is left to evaluate of {given}: {reason}; give a file with usable rows"
+                f"--input {files}: no row is left to evaluate ({reason}); give a file with usable "
+                "rows"
             )
 
-    def _inputs(self, given: str, columns: Sequence[str]) -> Inputs:
-        """Return the files that the command line names."""
-        pairs = [part.partition("=") for part in given.split(",")]
-        files = {column: [file] for column, _, file in pairs if file}
-        if len(files) == len(pairs) and set(files) == set(columns):
-            return files
-        if isinstance(self.config.corpus.input, dict) and not Path(given).is_dir():
+    def _inputs(self, files: str, columns: Sequence[str]) -> Inputs:
+        """Return the parallel files by column, or the file, glob or folder.
+
+        Raises InputError if the run was trained on parallel files and `files` is of neither form.
+        """
+        pairs = [part.partition("=") for part in files.split(",")]
+        by_column = {column: [file] for column, _, file in pairs if file}
+        if len(by_column) == len(pairs) and set(by_column) == set(columns):
+            return by_column
+        if isinstance(self.config.corpus.input, dict) and not Path(files).is_dir():
             try:
-                detect_format(Path(given), given, self.config.corpus.format)
+                detect_format(Path(files), files, self.config.corpus.format)
             except InputError:
                 form = ",".join(f"{column}=FILE" for column in columns)
                 raise InputError(
-                    f"--input {given}: is not a file of rows, and the columns of this run are in "
+                    f"--input {files}: is not a file of rows, and the columns of this run are in "
                     f"parallel files; give {form}"
                 ) from None
-        return [given]
+        return [files]
 
     def _pipeline(self, fields: Sequence[FieldSpec], **overrides: str) -> RowPipeline:
-        """Return the row pipeline of some of the run's fields; no row is filtered."""
+        """Return a row pipeline for some of the run's fields, without filters."""
         corpus = self.config.corpus.model_copy(update={"filters": {}, **overrides})
         return RowPipeline(
             corpus, fields, lambda name: self._dataset / f"{name}.json", self.manifest.names
         )
 
-    def _running_text(self, encoded: Iterable[EncodedExample]) -> Outputs:
-        """Yield the outputs of a stateful task for all tokens, as one text in memory."""
+    def _outputs_of_one_text(self, encoded: Iterable[EncodedExample]) -> Outputs:
+        """Yield the outputs of a stateful task; the tokens of all rows are one text, in memory."""
         rows = [np.asarray(cells[0], np.int64) for result in encoded for cells in result.rows]
         if not rows:
             return
@@ -205,7 +210,7 @@ class Predictor:
     def _examples(
         self, sources: Sequence[InputSource], pipeline: RowPipeline, skips: Counter[SkipReason]
     ) -> Iterator[Example]:
-        """Yield the usable rows of all files, whose names are known."""
+        """Yield the usable rows of all files, and count the others in `skips`."""
         for source in sources:
             with open_rows(self.config.corpus, source, pipeline.checker.columns) as rows:
                 yield from pipeline.examples(
@@ -213,7 +218,7 @@ class Predictor:
                 )
 
     def _outputs(self, fields: Sequence[FieldSpec], encoded: Sequence[EncodedExample]) -> Outputs:
-        """Yield the task's outputs for the examples that have a row."""
+        """Yield the task's outputs for examples; the `document` of a row is its example's index."""
         cells = [row for result in encoded for row in result.rows]
         if not cells:
             return
@@ -238,7 +243,7 @@ def predict_lines(
 
 
 def describe_skips(skips: Mapping[SkipReason, int]) -> list[str]:
-    """Return a line for each reason for which rows were skipped."""
+    """Return a line for each skip reason, with its number of rows."""
     return [f"skipped {n:,} row(s): {SKIP_DESCRIPTIONS[reason]}" for reason, n in skips.items()]
 
 
@@ -249,12 +254,12 @@ def batched(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
         yield chunk
 
 
-def _check_overrides(trained: Config, given: Config) -> None:
-    """Raise RunError for each override that contradicts the weights."""
-    changed = changed_keys(trained.model, given.model, "model.")
-    changed |= changed_keys(trained.corpus, given.corpus, "corpus.")
+def _check_overrides(trained: Config, overridden: Config) -> None:
+    """Raise RunError, with a line for each override that contradicts the weights."""
+    changed = changed_keys(trained.model, overridden.model, "model.")
+    changed |= changed_keys(trained.corpus, overridden.corpus, "corpus.")
     fixed = {f"corpus.{key}" for key in WEIGHT_SHAPING_KEYS} | {
-        f"model.{key}" for key in type(given.model).model_fields if key != "native"
+        f"model.{key}" for key in type(overridden.model).model_fields if key != "native"
     }
     if mistakes := [
         f"{key}={new}: the weights of this run were trained with {old}; leave it out"
@@ -265,6 +270,7 @@ def _check_overrides(trained: Config, given: Config) -> None:
 
 
 def _error(reason: SkipReason) -> dict[str, Any]:
+    """Return the prediction for an input that has no row."""
     if reason in (SkipReason.NO_TEXT, SkipReason.NO_WORDS, SkipReason.NO_TOKENS):
         return {"error": "the text is empty"}
     if reason is SkipReason.NO_FILE:

@@ -7,6 +7,7 @@ from typing import Any
 
 from pipeline.errors import RunError
 from pipeline.run.folder import RunFolder
+from pipeline.runtime.launcher import command
 from pipeline.storage.atomic import write_file
 
 
@@ -71,7 +72,7 @@ def describe(folder: RunFolder, *, watch: str, example: str) -> str:
     if watch:
         lines.append(f"watch       {watch}")
     lines += [
-        f"predict     echo {example} | python launch/predict.py --run {folder.path}",
+        f"predict     echo {example} | {command('predict')} --run {folder.path}",
         "resume      the same command resumes a stopped run; train.epochs=N prolongs it",
     ]
     return "\n".join(lines)

@@ -1,8 +1,16 @@
-"""Ends workers whose torchrun is gone. Imports no torch, so that it can run before torch loads."""
+"""How the program was started: commands to show, and the end of torchrun. Imports no torch."""
 
 import os
+import sys
 import threading
 import time
+from pathlib import Path
+
+
+def command(name: str) -> str:
+    """Return a command as the user types it: a script of launch/ if one was started."""
+    script = Path(sys.argv[0]).with_name(f"{name}.py")
+    return f"python {script}" if script.parent.name == "launch" else f"headrace {name}"
 
 
 def end_with_launcher(every: float = 0.5) -> None:

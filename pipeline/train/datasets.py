@@ -10,6 +10,7 @@ from pipeline import tasks
 from pipeline.config import Config
 from pipeline.corpus.dataset.manifest import Manifest, check_settings, open_dataset
 from pipeline.errors import InputError
+from pipeline.runtime.launcher import command
 from pipeline.runtime.process_group import RankInfo, World
 from pipeline.storage.base import is_url
 from pipeline.stream.bptt import open_bptt
@@ -80,7 +81,8 @@ def _describe_unprepared(config: Config) -> Dataset:
     logger.info(
         "stream.unprepared_rows: shuffling is approximate and a stopped run resumes by "
         "whole shards, so its result differs from an uninterrupted run's; duplicates are kept. "
-        "launch/prepare.py makes a dataset that is shuffled and resumed exactly, and read faster"
+        "A dataset made with `%s` is shuffled and resumed exactly, and read faster",
+        command("prepare"),
     )
     return unprepared_manifest(config.corpus, tasks.get(config.task.name).fields(config.corpus))
 

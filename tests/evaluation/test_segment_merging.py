@@ -151,3 +151,22 @@ def test_the_model_keeps_its_training_mode() -> None:
         ]
         assert set(modes) == {(False, False)}
         assert model.training == training
+
+
+def test_an_interrupted_evaluation_restores_the_training_mode() -> None:
+    """Both if the consumer stops and if an error occurs."""
+    model = nn.Linear(1, 1)
+    task: Any = TokenTask()
+    outputs = document_outputs(task, model, segments.batches(0, 1, 0), FP32, SINGLE)
+    next(outputs)
+    assert not model.training
+    del outputs
+    assert model.training
+
+    def broken() -> Iterator[Batch]:
+        yield next(segments.batches(0, 1, 0))
+        raise OSError("disk")
+
+    with pytest.raises(OSError, match="disk"):
+        list(document_outputs(task, model, broken(), FP32, SINGLE))
+    assert model.training

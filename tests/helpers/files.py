@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from pipeline.corpus.dataset.manifest import Manifest
 from pipeline.corpus.field_spec import FieldSpec
+from pipeline.corpus.row import Row
 from pipeline.corpus.settings import CorpusSettings
 
 FIELDS = (FieldSpec("tokens", "text", "text"), FieldSpec("label", "label", "label"))
@@ -95,6 +96,12 @@ def content(folder: Path) -> dict[str, bytes]:
     """Return the content of every file below a folder, by relative path."""
     files = (path for path in sorted(folder.rglob("*")) if path.is_file())
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+def values_of(row: Row) -> dict[str, Any]:
+    """Return the values of a row, which must have as many fields as its file has columns."""
+    assert row.values is not None
+    return row.values
 
 
 def columns_of(manifest: Manifest, split: str) -> Rows:

@@ -1,10 +1,13 @@
-"""Find words that this project does not use, in code, docs and tests.
+"""Find words in code, docs and tests that this project does not use.
 
     python -m tests.language.check_words [PATH ...]
 
-The list is in words.yaml beside this file: each entry has a pattern, the words to use instead, and
-the places where the pattern is allowed, with the reason. A pattern also matches inside an
-identifier: `told` matches `_told`, but not `untold`.
+Prints one line per match, and exits with 1 if there are any. Without a PATH, all files are checked.
+
+The words are listed in words.yaml, beside this file. Each entry has a regular expression (`word`),
+the words to use instead (`instead`), and the places where the word is allowed (`allowed`): globs of
+`paths`, or a longer `phrase` that contains the word, with the reason (`because`). A word is also
+found inside an identifier, but not inside another word: `told` matches `_told`, but not `untold`.
 """
 
 import re
@@ -25,14 +28,14 @@ FILES = ("*.py", "*.md", "*.yaml", "*.yml", "*.toml", "*.cpp", "*.h", "Makefile"
 
 @dataclass(frozen=True)
 class Rule:
-    """A pattern that is not used, and what to write instead."""
+    """A word that is not used, and the words to use instead."""
 
     pattern: re.Pattern[str]
     instead: str
     paths: tuple[str, ...] = ()
-    """Globs of files in which the pattern is allowed."""
+    """Globs of files in which the word is allowed."""
     phrases: tuple[re.Pattern[str], ...] = field(default=())
-    """Longer expressions in which the pattern is allowed everywhere."""
+    """Longer expressions in which the word is allowed everywhere."""
 
 
 def read_rules(path: Path = WORDS) -> list[Rule]:
@@ -51,20 +54,20 @@ def _rule(entry: dict[str, Any]) -> Rule:
 
 
 def find(text: str, path: str, rules: Iterable[Rule]) -> Iterator[str]:
-    """Yield a line for each match in a file's text: place, match and what to write instead."""
+    """Yield a line for each match in a file's text: its place, the match, and the words to use."""
     for number, line in enumerate(text.splitlines(), 1):
         for rule in rules:
             if any(fnmatch(path, allowed) for allowed in rule.paths):
                 continue
-            bare = line
+            rest = line
             for phrase in rule.phrases:
-                bare = phrase.sub("", bare)
-            if match := rule.pattern.search(bare):
+                rest = phrase.sub("", rest)
+            if match := rule.pattern.search(rest):
                 yield f"{path}:{number}: {match[0]!r}: write {rule.instead}"
 
 
 def tracked_files() -> list[str]:
-    """Return the paths of all files to check, relative to the root, but for those of this folder."""
+    """Return the paths of all files to check, relative to the root; this folder is left out."""
     command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", *FILES]
     listed = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
     return sorted(
@@ -75,11 +78,12 @@ def tracked_files() -> list[str]:
 
 
 def main(paths: list[str]) -> int:
+    """Print the matches in the files below `paths`, or in all files; return the exit status."""
     rules = read_rules()
-    chosen = [f for f in tracked_files() if not paths or f.startswith(tuple(paths))]
     lines = [
         line
-        for path in chosen
+        for path in tracked_files()
+        if not paths or path.startswith(tuple(paths))
         for line in find((ROOT / path).read_text(encoding="utf-8"), path, rules)
     ]
     print(*lines, sep="\n", end="\n" if lines else "")

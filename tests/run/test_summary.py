@@ -41,6 +41,6 @@ def test_description_ends_with_the_next_commands(tmp_path: Path) -> None:
     lines = describe(folder, watch="mlflow ui", example="'A text.'").splitlines()
     assert lines[:2] == SUMMARY.lines()
     assert lines[2:4] == [f"run folder  {tmp_path}", "watch       mlflow ui"]
-    assert lines[4] == (f"predict     echo 'A text.' | python launch/predict.py --run {tmp_path}")
+    assert lines[4] == (f"predict     echo 'A text.' | headrace predict --run {tmp_path}")
     assert lines[5].startswith("resume ")
     assert "watch" not in describe(folder, watch="", example="'A text.'")

@@ -1,11 +1,28 @@
-"""Workers end with the torchrun that started them."""
+"""Messages name commands as the user types them; workers end with their torchrun."""
 
 import sys
 
 import psutil
 import pytest
 
+from pipeline.runtime.launcher import command
 from tests.helpers.processes import finish, start, wait_for
+
+
+@pytest.mark.parametrize(
+    "program, expected",
+    [
+        ("launch/train.py", "python launch/predict.py"),
+        ("/clone/launch/train.py", "python /clone/launch/predict.py"),
+        ("/venv/bin/headrace", "headrace predict"),
+        ("/venv/lib/pipeline/cli/__main__.py", "headrace predict"),
+    ],
+)
+def test_command_is_a_script_if_a_script_was_started(
+    program: str, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", [program, "run.name=x"])
+    assert command("predict") == expected
 
 
 @pytest.mark.distributed

@@ -1,4 +1,4 @@
-"""What the loader delivers is what the shards hold, in the plan's order, for any world."""
+"""The loader yields the rows in the shards, in the plan's order, at any world size."""
 
 import threading
 import time
@@ -11,27 +11,31 @@ import torch
 
 from pipeline.corpus.dataset.manifest import Manifest
 from pipeline.stream.batch import Batch, collate
-from pipeline.stream.loader import Loader, Update, prefetch
+from pipeline.stream.loader import Loader
 from pipeline.stream.opening import open_loader
 from pipeline.stream.plan import Position
+from pipeline.stream.prefetch import prefetch
 from pipeline.stream.reader import Reader
-from pipeline.stream.rows import Ragged, Rows
+from pipeline.stream.resumable import Update
+from pipeline.stream.rows import Columns, Ragged, Rows
 from pipeline.stream.settings import StreamSettings
 
 
-def loader(manifest: Manifest, rank: int = 0, world: int = 1, **keys: Any) -> Loader:
-    stream = StreamSettings(**({"lanes": 12, "shuffle_window": 1, "token_budget": 768} | keys))
+def make_loader(manifest: Manifest, rank: int = 0, world: int = 1, **options: Any) -> Loader:
+    defaults = {"lanes": 12, "shuffle_window": 1, "token_budget": 768}
+    stream = StreamSettings(**(defaults | options))
     return open_loader(manifest, stream, rank=rank, world=world)
 
 
 Row = tuple[tuple[int, ...], int, int]
+"""Tokens, label and key."""
 
 
 def rows(batch: Batch) -> list[Row]:
-    """Tokens, label and key of each row that counts."""
+    """Return the rows of a batch whose weight is not 0."""
     return [
-        (tuple(t[:n].tolist()), label, key)
-        for t, n, label, key, weight in zip(
+        (tuple(tokens[:length].tolist()), label, key)
+        for tokens, length, label, key, weight in zip(
             batch.columns["tokens"],
             batch.lengths.tolist(),
             batch.columns["label"].tolist(),
@@ -44,15 +48,17 @@ def rows(batch: Batch) -> list[Row]:
 
 
 def sorted_rows(updates: list[Update]) -> list[list[Row]]:
+    """Return the rows of each update, sorted."""
     return [sorted(row for batch in update.batches for row in rows(batch)) for update in updates]
 
 
 @pytest.fixture(scope="module")
-def whole(manifest: Manifest) -> list[Update]:
-    return list(loader(manifest).epoch(Position()))
+def epoch(manifest: Manifest) -> list[Update]:
+    """Return all updates of the first epoch in one process."""
+    return list(make_loader(manifest).epoch(Position()))
 
 
-def test_an_epoch_is_the_corpus(manifest: Manifest, whole: list[Update]) -> None:
+def test_epoch_has_every_row_of_the_shards_once(manifest: Manifest, epoch: list[Update]) -> None:
     reader = Reader(manifest, "train")
     blocks = reader.index.read(np.arange(reader.index.blocks))
     stored = sorted(
@@ -61,65 +67,59 @@ def test_an_epoch_is_the_corpus(manifest: Manifest, whole: list[Update]) -> None
         if batch is not None
         for tokens, label in zip(*(column.to_pylist() for column in batch.columns), strict=True)
     )
-    delivered = sorted(row[:2] for part in sorted_rows(whole) for row in part)
-    assert delivered == stored
-    assert sum(update.rows for update in whole) == manifest.splits["train"].rows
-    assert sum(update.tokens for update in whole) == manifest.splits["train"].tokens
-    keys = {key for part in sorted_rows(whole) for *_, key in part}
-    assert len(keys) == manifest.splits["train"].rows
+    loaded = [row for update_rows in sorted_rows(epoch) for row in update_rows]
+    assert sorted((tokens, label) for tokens, label, _ in loaded) == stored
+    assert sum(update.rows for update in epoch) == manifest.splits["train"].rows
+    assert sum(update.tokens for update in epoch) == manifest.splits["train"].tokens
+    assert len({key for *_, key in loaded}) == manifest.splits["train"].rows
 
 
 @pytest.mark.parametrize("world", [2, 3, 4, 5, 12])
-def test_any_world_works_on_the_same_updates(
-    manifest: Manifest, whole: list[Update], world: int
+def test_ranks_share_the_same_updates_at_any_world_size(
+    manifest: Manifest, epoch: list[Update], world: int
 ) -> None:
-    parts = [list(loader(manifest, rank, world).epoch(Position())) for rank in range(world)]
-    for updates in zip(whole, *parts, strict=True):
-        alone, ranks = updates[0], updates[1:]
+    epochs = [list(make_loader(manifest, rank, world).epoch(Position())) for rank in range(world)]
+    for single, *ranks in zip(epoch, *epochs, strict=True):
         shapes = {tuple(b.columns["tokens"].shape for b in update.batches) for update in ranks}
         assert len(shapes) == 1
-        facts = {(u.rows, u.padded_tokens, u.after) for u in ranks}
-        assert facts == {(alone.rows, next(iter(facts))[1], alone.after)}
-        assert sum(u.tokens for u in ranks) == alone.tokens
-        together = sorted(r for u in ranks for batch in u.batches for r in rows(batch))
-        assert together == sorted_rows([alone])[0]
+        assert len({update.padded_tokens for update in ranks}) == 1
+        assert {(u.rows, u.after) for u in ranks} == {(single.rows, single.after)}
+        assert sum(update.tokens for update in ranks) == single.tokens
+        combined = sorted(r for u in ranks for batch in u.batches for r in rows(batch))
+        assert combined == sorted_rows([single])[0]
 
 
 @pytest.mark.parametrize("at", [0, 3, 10, -2])
-def test_a_resumed_stream_goes_on_where_it_was(
-    manifest: Manifest, whole: list[Update], at: int
+def test_resumed_loader_yields_the_remaining_updates(
+    manifest: Manifest, epoch: list[Update], at: int
 ) -> None:
-    rest = list(loader(manifest).epoch(whole[at].after))
-    assert rest
-    assert sorted_rows(rest) == sorted_rows(whole[at + 1 :])
+    remaining = list(make_loader(manifest).epoch(epoch[at].after))
+    assert remaining
+    assert sorted_rows(remaining) == sorted_rows(epoch[at + 1 :])
 
 
-def test_the_last_update_leads_to_the_next_epoch(whole: list[Update]) -> None:
-    assert whole[-1].after == Position(1, 0, 0)
+def test_position_after_the_last_update_is_the_next_epoch(epoch: list[Update]) -> None:
+    assert epoch[-1].after == Position(1, 0, 0)
 
 
-def test_filling_rows_have_no_weight(manifest: Manifest) -> None:
-    """More ranks than rows: each has a batch of the same shape, and one row counts once."""
+def test_ranks_without_rows_get_padding_rows_of_weight_0(manifest: Manifest) -> None:
+    """With more ranks than rows, all ranks still have the same number of updates."""
     stream = StreamSettings(lanes=1000, token_budget=768)
-    last = manifest.splits["validation"].rows + 3
-    parts = [
-        list(
-            open_loader(manifest, stream, split="validation", rank=rank, world=last + 1).epoch(
-                Position()
-            )
-        )
-        for rank in (0, last // 2, last)
-    ]
-    assert [len(part) for part in parts] == [len(parts[0])] * 3
-    counted = [sum(float(u.batches[0].weights.sum()) for u in part) for part in parts]
-    assert min(counted) == 0
-    assert all(u.batches[0].lengths.min() >= 1 for part in parts for u in part)
+    world = manifest.splits["validation"].rows + 4
+    epochs = []
+    for rank in (0, (world - 1) // 2, world - 1):
+        loader = open_loader(manifest, stream, split="validation", rank=rank, world=world)
+        epochs.append(list(loader.epoch(Position())))
+    assert [len(updates) for updates in epochs] == [len(epochs[0])] * 3
+    weights = [sum(float(u.batches[0].weights.sum()) for u in updates) for updates in epochs]
+    assert min(weights) == 0
+    assert all(u.batches[0].lengths.min() >= 1 for updates in epochs for u in updates)
 
 
-def test_padding_is_zero_and_shapes_are_as_asked() -> None:
+def test_collate_pads_to_the_given_shape_with_zeros() -> None:
     values = np.array([5, 6, 7, 8, 9, 10, 0, 0, 0, 0], np.uint16)
     ragged = Ragged(values, np.array([0, 3, 4]), np.array([3, 1, 2]))
-    columns = {"tokens": ragged, "label": np.array([7, 8, 9])}
+    columns: Columns = {"tokens": ragged, "label": np.array([7, 8, 9])}
     rows = Rows(columns, np.array([1, 1, 0], np.float32), np.zeros(3, np.int64))
     rows = rows.take(np.array([2, 0]), np.array([1, 2]))
     batch = collate(rows, slice(0, 2), size=3, length=4)
@@ -131,14 +131,20 @@ def test_padding_is_zero_and_shapes_are_as_asked() -> None:
     assert batch.columns["tokens"].dtype == torch.int64
 
 
-def test_the_thread_delivers_in_order_and_ends(manifest: Manifest, whole: list[Update]) -> None:
-    found = list(loader(manifest, prefetch=2).prefetched(Position()))
-    assert sorted_rows(found) == sorted_rows(whole)
-    assert not [t for t in threading.enumerate() if t.name == "headrace-prefetch"]
+def prefetch_threads() -> list[threading.Thread]:
+    return [t for t in threading.enumerate() if t.name == "headrace-prefetch"]
 
 
-def test_the_threads_error_is_raised_here() -> None:
-    def broken() -> Iterator[Any]:
+def test_prefetched_updates_are_in_order_and_leave_no_thread(
+    manifest: Manifest, epoch: list[Update]
+) -> None:
+    prefetched = list(make_loader(manifest, prefetch=2).prefetched(Position()))
+    assert sorted_rows(prefetched) == sorted_rows(epoch)
+    assert not prefetch_threads()
+
+
+def test_error_in_the_prefetch_thread_is_raised_in_the_consumer() -> None:
+    def broken() -> Iterator[int]:
         yield 1
         raise OSError("disk")
 
@@ -148,17 +154,17 @@ def test_the_threads_error_is_raised_here() -> None:
         next(stream)
 
 
-def test_the_thread_is_bounded_and_ends_when_left() -> None:
-    made: list[int] = []
+def test_prefetch_stays_within_its_depth_and_stops_when_closed() -> None:
+    produced: list[int] = []
 
-    def numbers() -> Iterator[Any]:
+    def numbers() -> Iterator[int]:
         for i in range(1000):
-            made.append(i)
+            produced.append(i)
             yield i
 
     stream = prefetch(numbers(), 3)
     assert next(stream) == 0
     time.sleep(0.3)
-    assert len(made) <= 4
+    assert len(produced) <= 4
     stream.close()
-    assert not [t for t in threading.enumerate() if t.name == "headrace-prefetch"]
+    assert not prefetch_threads()

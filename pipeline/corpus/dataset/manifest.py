@@ -29,6 +29,8 @@ from pipeline.storage.opening import open_store
 
 FORMAT = 4
 INDEX = "index.npy"
+PREPARE = "headrace prepare (or python launch/prepare.py in a clone)"
+"""How to make a dataset, for messages."""
 
 
 @dataclass(frozen=True)
@@ -254,13 +256,13 @@ def read_manifest(location: str | Path) -> Manifest:
     """Read dataset.json only. Raises DatasetError if it is missing or damaged."""
     path = f"{location}/dataset.json"
     if not is_url(location) and not Path(location).is_dir():
-        raise DatasetError(f"{location}: there is no such dataset; make it with launch/prepare.py")
+        raise DatasetError(f"{location}: there is no such dataset; make it with {PREPARE}")
     try:
         data = open_store(location).read_file("dataset.json")
     except DatasetError as error:
         raise DatasetError(
-            f"{error}; without it, {location} is not a complete dataset; make it with "
-            "launch/prepare.py, or copy it again with its dataset.json"
+            f"{error}; without it, {location} is not a complete dataset; make it with {PREPARE}, "
+            "or copy it again with its dataset.json"
         ) from None
     try:
         values = json.loads(data)

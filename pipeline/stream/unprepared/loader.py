@@ -1,12 +1,13 @@
-"""Training on raw shards without preparing them: shuffled approximately, tokenized on the fly.
+"""Streams raw shards without preparing them: approximate shuffling, tokenization on the fly.
 
-The shards form an endless sequence, pass after pass in a new order, and rank r of a world of n
-takes every n-th shard. Its samples go through webdataset's pipeline and its shuffle buffer, and the
-usable ones are cut into batches of this rank's share of `stream.batch_rows`. An epoch is a fixed
-number of updates, so all ranks have equally many whatever the shards contain.
+The shards form an endless sequence of passes, each over all shards in a new order; in a world of n
+ranks, rank r reads the shards r, r + n, r + 2n, ... of the sequence. Their samples go through
+webdataset's pipeline with its shuffle buffer, and each batch takes this rank's share of
+`stream.batch_rows` from the usable rows. An epoch is a fixed number of updates, so all ranks have
+the same number of them, whatever the shards contain.
 
-The reader of `pipeline.corpus` replaces webdataset's own, which ends silently where a tar is
-truncated, and would run a shell for a URL that begins with "pipe:".
+Shards are read by `pipeline.corpus` instead of webdataset's own reader, which stops silently where
+a tar is truncated, and would run a shell for a URL that starts with "pipe:".
 """
 
 import hashlib
@@ -37,29 +38,32 @@ from pipeline.stream.resumable import ResumableStream, Update
 from pipeline.stream.settings import StreamSettings
 from pipeline.stream.unprepared.rows import ROW_BITS, RawExample, TokenizedRow, UnpreparedRows
 
-SORTED_BATCHES = 16
+BATCHES_PER_SORT = 16
 """Batches whose rows are sorted by length together."""
 TEXTS_PER_ENCODING = 64
-"""Texts that are tokenized at once."""
+"""Texts that are tokenized in one call."""
 
 Files = Sequence[tuple[str, Path | None]]
-"""Names and paths of files; a remote file has no path."""
+"""Names and paths of files; the path of a remote file is None."""
 
 
 def unprepared_manifest(
     corpus: CorpusSettings, fields: tuple[FieldSpec, ...]
 ) -> tuple[Manifest, dict[str, bytes]]:
-    """Return the manifest that a prepared dataset would have, as far as known, and its tokenizers.
+    """Return a manifest of the raw files, and the contents of their tokenizer files by vocabulary.
 
-    Raises InputError if the tokenizer or a file does not exist.
+    The manifest lacks all that only preparing can find out: splits, label counts, a report. Raises
+    InputError if the tokenizer or a file does not exist.
     """
-    tokenizer, first = read_tokenizer(corpus), input_patterns(corpus.input)[0]
+    tokenizer, first_pattern = read_tokenizer(corpus), input_patterns(corpus.input)[0]
     facts = TokenizerFacts(
         hashlib.sha256(tokenizer).hexdigest(),
         TextEncoder(Path(corpus.tokenizer), corpus.max_tokens).vocab_size,
     )
     manifest = Manifest(
-        location=first if is_url(first) else str(Path(corpus.root, first)),
+        location=(
+            first_pattern if is_url(first_pattern) else str(Path(corpus.root, first_pattern))
+        ),
         format=FORMAT,
         settings=relevant(corpus),
         fields=fields,
@@ -82,24 +86,27 @@ def open_unprepared(
     rank: int = 0,
     world: int = 1,
 ) -> tuple["UnpreparedLoader", "UnpreparedValidation"]:
-    """Return the streams that a rank trains on and evaluates on.
+    """Return the streams that this rank trains on and evaluates on.
 
     Raises TrainingError if there are more ranks than shards, or than rows in a batch.
     """
-    training, held_out = locate_splits(corpus.input, corpus.validation, corpus.root)
-    files, whole = ([(s.name, s.path) for s in part] for part in (training, held_out))
-    rows = UnpreparedRows(manifest, corpus, stream, len(files))
+    sources = locate_splits(corpus.input, corpus.validation, corpus.root)
+    train_files, validation_files = ([(s.name, s.path) for s in split] for split in sources)
+    train_rows = UnpreparedRows(manifest, corpus, stream, len(train_files))
+    validation_rows = UnpreparedRows(manifest, corpus, stream, len(validation_files))
     buffer_size = stream.shuffle_window * corpus.rows_per_block
-    loader = UnpreparedLoader(files, rows, stream, seed, buffer_size, rank, world)
-    rows = UnpreparedRows(manifest, corpus, stream, len(whole))
-    return loader, UnpreparedValidation(whole, rows, stream, rank, world)
+    return (
+        UnpreparedLoader(train_files, train_rows, stream, seed, buffer_size, rank, world),
+        UnpreparedValidation(validation_files, validation_rows, stream, rank, world),
+    )
 
 
 class UnpreparedLoader(ResumableStream):
     """Updates of one rank.
 
-    In its positions, `window` is the first place in the sequence of shards whose rows are not all
-    consumed. Each rank knows it for its own places; a run resumes from the least over all ranks.
+    Shards are counted by their index in the endless sequence. A position's `window` is the index of
+    the first shard that has rows not consumed yet. Each rank knows it for the shards that it reads;
+    a run resumes from the smallest one over all ranks.
     """
 
     def __init__(
@@ -127,63 +134,68 @@ class UnpreparedLoader(ResumableStream):
             )
         self.files, self.settings, self.rank, self.world = files, settings, rank, world
         self.update_rows = batch_rows * settings.accumulation_steps
+        """Rows of an update over all ranks."""
         self.updates = -(-settings.unprepared_rows // self.update_rows)
         """Updates per epoch."""
         self._batch_rows = batch_rows * (rank + 1) // world - batch_rows * rank // world
         self._rows, self._seed, self._buffer_size = rows, seed, buffer_size
         self._unconsumed: Counter[int] = Counter()
-        """For each unfinished place: its rows on their way, plus one while it is read."""
+        """By shard index: rows read but not consumed yet, plus one while the shard is read."""
         self._stream: Iterator[Update] = iter(())
-        self._read_to = Position(-1)
+        self._stream_position = Position(-1)
+        """Position of the next update of `_stream`."""
 
     def rows_before(self, epoch: int) -> int:
         return epoch * self.updates * self.update_rows
 
     def merge_states(self, states: Sequence[dict[str, Any]]) -> dict[str, Any]:
-        """Resume all ranks from the first place whose rows are not consumed on every rank."""
+        """Take the index of the first shard that some rank has not consumed completely."""
         window = min(state["position"]["window"] for state in states)
         return {**states[0], "position": {**states[0]["position"], "window": window}}
 
-    def file(self, place: int) -> tuple[str, Path | None]:
-        """Return the shard at a place of the sequence, in which each pass has every shard once."""
-        shard_pass, rest = divmod(place, len(self.files))
+    def file(self, index: int) -> tuple[str, Path | None]:
+        """Return the shard at an index of the sequence, which has every shard once per pass."""
+        shard_pass, index_in_pass = divmod(index, len(self.files))
         (number,) = permute(
-            key(self._seed, 0, shard_pass), len(self.files), np.array([rest])
+            key(self._seed, 0, shard_pass), len(self.files), np.array([index_in_pass])
         ).tolist()
         return self.files[number]
 
     def prefetched(self, position: Position) -> Generator[Update, None, None]:
-        """Yield the updates to the end of the epoch; rows read ahead serve the next epoch."""
-        wanted = (position.epoch, position.update)
-        if wanted != (self._read_to.epoch, self._read_to.update):
+        """Yield the updates from `position` to the end of its epoch, prepared by a thread.
+
+        The next epoch continues with the rows that are already in the shuffle buffer.
+        """
+        upcoming = self._stream_position
+        if (position.epoch, position.update) != (upcoming.epoch, upcoming.update):
             self._stream = self._updates(position)
         return prefetch(self._epoch(), self.settings.prefetch)
 
     def _epoch(self) -> Iterator[Update]:
         for update in self._stream:
-            self._read_to = update.after
+            self._stream_position = update.after
             yield update
             if not update.after.update:
                 return
 
     def _updates(self, position: Position) -> Iterator[Update]:
-        """Yield updates without end."""
+        """Yield updates from `position` on, without end."""
         self._unconsumed.clear()
         batches = self._batches(position)
-        epoch, done, row_key = position.epoch, position.update, key(self._seed, 1)
-        while True:
+        row_key = key(self._seed, 1)
+        for number in count(position.epoch * self.updates + position.update + 1):
             parts = list(islice(batches, self.settings.accumulation_steps))
-            rows = [row for part in parts for row in part]
-            self._done(row.id >> ROW_BITS for row in rows)
-            epoch, done = divmod(epoch * self.updates + done + 1, self.updates)
-            batches_made = [self._rows.batch(part, self._batch_rows, row_key) for part in parts]
+            self._mark_consumed(row.id >> ROW_BITS for rows in parts for row in rows)
+            epoch, update = divmod(number, self.updates)
             yield _update(
-                batches_made, self.update_rows, Position(epoch, min(self._unconsumed), done)
+                [self._rows.batch(rows, self._batch_rows, row_key) for rows in parts],
+                self.update_rows,
+                Position(epoch, min(self._unconsumed), update),
             )
 
     def _batches(self, position: Position) -> Iterator[list[TokenizedRow]]:
-        """Yield the rows of each batch, from a position on."""
-        start = key(self._seed, 2, position.epoch, position.update)
+        """Yield the rows of each batch from a position on, without end."""
+        start_key = key(self._seed, 2, position.epoch, position.update)
         return iter(
             wds.DataPipeline(
                 lambda: count(position.window + self.rank, self.world),
@@ -191,56 +203,58 @@ class UnpreparedLoader(ResumableStream):
                 wds.shuffle(
                     self._buffer_size,
                     initial=self._buffer_size,
-                    rng=random.Random(key(start, self.rank)),
+                    rng=random.Random(key(start_key, self.rank)),
                 ),
                 wds.batched(TEXTS_PER_ENCODING, collation_fn=None),
-                self._encoded,
-                wds.batched(SORTED_BATCHES * self._batch_rows, collation_fn=None),
-                lambda groups: self._cut(groups, random.Random(start)),
+                self._tokenize,
+                wds.batched(BATCHES_PER_SORT * self._batch_rows, collation_fn=None),
+                lambda groups: self._split_into_batches(groups, random.Random(start_key)),
             )
         )
 
-    def _examples(self, places: Iterable[int]) -> Iterator[RawExample]:
-        """Yield the examples of the shards at given places of the sequence."""
-        for place in places:
-            self._unconsumed[place] += 1
-            for example in self._rows.examples(place, *self.file(place)):
-                self._unconsumed[place] += 1
+    def _examples(self, indices: Iterable[int]) -> Iterator[RawExample]:
+        """Yield the examples of the shards at these indices of the sequence."""
+        for index in indices:
+            self._unconsumed[index] += 1
+            for example in self._rows.examples(index, *self.file(index)):
+                self._unconsumed[index] += 1
                 yield example
-            self._done([place])
+            self._mark_consumed([index])
 
-    def _encoded(self, groups: Iterable[list[RawExample]]) -> Iterator[TokenizedRow]:
+    def _tokenize(self, groups: Iterable[list[RawExample]]) -> Iterator[TokenizedRow]:
+        """Yield the rows of the examples; an example without a row counts as consumed."""
         for group in groups:
             rows = self._rows.encode(group)
             skipped = {raw.id for raw in group} - {row.id for row in rows}
-            self._done(number >> ROW_BITS for number in skipped)
+            self._mark_consumed(row_id >> ROW_BITS for row_id in skipped)
             yield from rows
 
-    def _cut(
-        self, groups: Iterable[list[TokenizedRow]], draw: random.Random
+    def _split_into_batches(
+        self, groups: Iterable[list[TokenizedRow]], rng: random.Random
     ) -> Iterator[list[TokenizedRow]]:
-        """Yield batches of rows of similar length.
+        """Yield batches of rows of similar length, in a random order.
 
-        All ranks draw the same order, so they work on long rows at the same time.
+        All ranks draw the same order, so that they work on long rows at the same time.
         """
         for rows in groups:
             if self.settings.bucketing:
                 rows.sort(key=lambda row: row.length)
             starts = list(range(0, len(rows), self._batch_rows))
-            draw.shuffle(starts)
+            rng.shuffle(starts)
             yield from (rows[start : start + self._batch_rows] for start in starts)
 
-    def _done(self, places: Iterable[int]) -> None:
-        for place in places:
-            self._unconsumed[place] -= 1
-            if not self._unconsumed[place]:
-                del self._unconsumed[place]
+    def _mark_consumed(self, indices: Iterable[int]) -> None:
+        """Count down the unconsumed rows of shards, given one index per row."""
+        for index in indices:
+            self._unconsumed[index] -= 1
+            if not self._unconsumed[index]:
+                del self._unconsumed[index]
 
 
 class UnpreparedValidation:
-    """All rows of the validation files, once, in batches that the ranks take in turn.
+    """Yields every row of the validation files once, in batches that all ranks share.
 
-    Every rank reads all rows and tokenizes its own.
+    Every rank reads all rows but tokenizes only its own.
     """
 
     def __init__(
@@ -253,30 +267,31 @@ class UnpreparedValidation:
         return prefetch(self._updates(), self.settings.prefetch)
 
     def _updates(self) -> Iterator[Update]:
-        """Yield the same number of updates on each rank; the last have rows of weight 0."""
+        """Yield the same number of updates on every rank, with padding rows where it lacks rows."""
         size = max(1, self.settings.batch_rows // self.world)
         examples = chain.from_iterable(
             self._rows.examples(i, *file) for i, file in enumerate(self.files)
         )
-        encoded = missing = 0
-        while group := list(islice(examples, SORTED_BATCHES * size * self.world)):
+        tokenized = skipped = 0
+        while group := list(islice(examples, BATCHES_PER_SORT * size * self.world)):
             group.sort(key=lambda raw: raw.size)
             for start in range(0, len(group), size * self.world):
                 first = start + size * self.rank
                 share = group[first : first + size]
-                batch_rows = self._rows.encode(share)
-                encoded += len(batch_rows)
-                missing += len(share) - len(batch_rows)
-                rows = min(len(group) - start, size * self.world)
-                yield _update([self._rows.batch(batch_rows, size, 0)], rows, Position())
-        if missing and not encoded:
+                rows = self._rows.encode(share)
+                tokenized += len(rows)
+                skipped += len(share) - len(rows)
+                all_rows = min(len(group) - start, size * self.world)
+                yield _update([self._rows.batch(rows, size, 0)], all_rows, Position())
+        if skipped and not tokenized:
             raise InputError(
-                f"corpus.validation: none of {missing:,} text(s) leaves a row of tokens to "
-                "evaluate; raise corpus.max_tokens, or correct corpus.text"
+                f"corpus.validation: no row is left of its {skipped:,} text(s), so there is "
+                "nothing to evaluate; raise corpus.max_tokens, or correct corpus.text"
             )
 
 
 def _update(batches: list[Batch], rows: int, after: Position) -> Update:
+    """Return an update of this rank's batches; `rows` counts the rows of all ranks."""
     return Update(
         batches,
         rows=rows,

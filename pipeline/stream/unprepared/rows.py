@@ -1,7 +1,7 @@
-"""Rows of raw files, checked and tokenized while training; nothing is stored.
+"""Checks and tokenizes the rows of raw files during training; nothing is stored.
 
-A file is read as preparing reads it: nothing of a tar is unpacked, decoded by its extension or
-executed, and a truncated or damaged tar is an error, never an early end.
+Files are read by the same readers as for preparing: no member of a tar is unpacked, decoded by its
+extension or executed, and a truncated or damaged tar is an error, never an early end.
 """
 
 import tempfile
@@ -35,9 +35,9 @@ MIN_ROWS_FOR_SHARE = 1000
 MAX_TEXTS_WITHOUT_ROW = 10_000
 """Consecutive texts without a row of tokens after which reading stops."""
 ROW_BITS = 32
-"""Low bits of an id, which hold the row's number in its file; the high bits number the file."""
+"""Low bits of an id: the row's number in its file. The high bits are the file's number."""
 FETCH_BYTES = 1 << 24
-"""Bytes of a remote file in one request."""
+"""Bytes of a remote file that are fetched in one request."""
 
 
 class RawExample(NamedTuple):
@@ -62,7 +62,7 @@ class TokenizedRow(NamedTuple):
 
 
 class UnpreparedRows:
-    """Reads raw files and counts the rows that it skips."""
+    """Reads and tokenizes the rows of raw files, and counts the rows that it skips."""
 
     def __init__(
         self, manifest: Manifest, corpus: CorpusSettings, stream: StreamSettings, files: int
@@ -78,11 +78,12 @@ class UnpreparedRows:
         self._skips: dict[SkipReason, tuple[int, str]] = {}
 
     def examples(self, number: int, file: str, path: Path | None) -> Iterator[RawExample]:
-        """Yield the usable rows of a file; `number` is the file's number in their ids.
+        """Yield the usable rows of a file, whose ids contain the file's `number`.
 
-        Raises InputError or DatasetError if the file cannot be read, or too many rows are skipped.
+        Raises InputError if too many rows are skipped, or if this file and the `files` - 1 files
+        before it have no usable row; InputError or DatasetError if the file cannot be read.
         """
-        empty = True
+        has_row = False
 
         def skip(reason: SkipReason, row: Row) -> None:
             self._rows += 1
@@ -91,9 +92,9 @@ class UnpreparedRows:
         with self._open(file, path) as reader:
             for example in self._pipeline.examples(reader, file, skip):
                 self._rows += 1
-                empty = False
+                has_row = True
                 yield RawExample((number << ROW_BITS) + example.row, example, file)
-        self._files_without_row = self._files_without_row + 1 if empty else 0
+        self._files_without_row = 0 if has_row else self._files_without_row + 1
         if self._files_without_row == self._files:
             reasons = ", ".join(f"{reason} {n:,}" for reason, (n, _) in self._skips.items())
             raise InputError(
@@ -102,7 +103,10 @@ class UnpreparedRows:
             )
 
     def encode(self, examples: Sequence[RawExample]) -> list[TokenizedRow]:
-        """Return the rows of examples; an example without a row is counted as skipped."""
+        """Return the rows of examples; an example without a row is counted as skipped.
+
+        Raises InputError if too many rows are skipped.
+        """
         rows = []
         encoded = self._pipeline.encode([raw.example for raw in examples])
         for raw, result in zip(examples, encoded, strict=True):
@@ -124,15 +128,15 @@ class UnpreparedRows:
         return rows
 
     def batch(self, rows: Sequence[TokenizedRow], size: int, key: int) -> Batch:
-        """Return a batch of at most `size` rows, padded to the longest and filled up to `size`.
+        """Return a batch of at most `size` rows, with padding rows up to `size`.
 
-        Randomness on a row depends on its id and on `key`.
+        A row's random numbers depend on its id and on `key`.
         """
         columns = columns_of(self._columns, [row.cells for row in rows])
         keys = draw(key, np.array([row.id for row in rows], np.int64)).view(np.int64)
         longest = max((row.length for row in rows), default=1)
-        batch_rows = Rows(columns, np.ones(len(rows), np.float32), keys)
-        return collate(batch_rows, slice(0, size), size=size, length=longest)
+        weights = np.ones(len(rows), np.float32)
+        return collate(Rows(columns, weights, keys), slice(0, size), size=size, length=longest)
 
     def _skip(self, reason: SkipReason, place: str) -> None:
         count, first = self._skips.get(reason, (0, place))
@@ -142,7 +146,10 @@ class UnpreparedRows:
 
     @contextmanager
     def _open(self, file: str, path: Path | None) -> Iterator[Reader]:
-        """Open a file. The copy of a remote one is removed when it is closed, also by a crash."""
+        """Open a file; a remote file is copied first.
+
+        The copy has no name while it is read, so it disappears with the process, even in a crash.
+        """
         if path is not None:
             with self._pipeline.open(path, file) as reader:
                 yield reader
@@ -151,10 +158,11 @@ class UnpreparedRows:
         with tempfile.NamedTemporaryFile(suffix=suffix + ".gz" * gzipped) as copy:
             self._fetch(file, copy)
             with self._pipeline.open(Path(copy.name), file) as reader:
-                copy.close()  # removes the name; the reader keeps the file open
+                copy.close()  # removes the name; the reader has the file open
                 yield reader
 
     def _fetch(self, url: str, copy: IO[bytes]) -> None:
+        """Copy a remote file. Raises DatasetError if it cannot be read."""
         folder, _, name = url.rpartition("/")
         attempts, timeout = self._stream.attempts, self._stream.timeout
         store = open_store(folder, attempts=attempts, timeout=timeout)

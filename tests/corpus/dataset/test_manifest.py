@@ -33,7 +33,10 @@ def flip(path: Path) -> None:
 
 
 DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
-    "folder missing": (shutil.rmtree, "there is no such dataset; make it with launch/prepare.py"),
+    "folder missing": (
+        shutil.rmtree,
+        "there is no such dataset; make it with headrace prepare (or",
+    ),
     "manifest missing": (lambda d: (d / "dataset.json").unlink(), "without it"),
     "manifest truncated": (
         lambda d: (d / "dataset.json").write_text("{"),

@@ -29,7 +29,8 @@ def random_tags(scheme: bio_spans.Scheme, rows: int, seed: int) -> list[list[str
 def valid_tags(scheme: bio_spans.Scheme, rows: int, seed: int) -> list[list[str]]:
     """Tag sequences that follow random allowed transitions from the start to the end."""
     rng, names = random.Random(seed), NAMES[scheme]
-    table, sequences = bio_spans.allowed(names), []
+    table = bio_spans.allowed(names)
+    sequences: list[list[str]] = []
     while len(sequences) < rows:
         tag, row = len(names), []
         while (tag := rng.choice(np.flatnonzero(table[tag]).tolist())) < len(names):

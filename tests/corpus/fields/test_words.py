@@ -24,7 +24,7 @@ from pipeline.corpus.skip_reason import SkipReason
 from pipeline.corpus.tokenization.special_tokens import UNK
 from pipeline.corpus.tokenization.tokenizer import TextEncoder, train
 from pipeline.errors import DatasetError, InputError
-from tests.helpers.files import columns_of, content, settings_in
+from tests.helpers.files import columns_of, content, settings_in, values_of
 
 WIDTH = 6
 FIELDS = (
@@ -82,7 +82,7 @@ def test_characters_are_bytes_of_the_word_and_long_words_keep_both_ends(
     field = FieldSpec("x", "x", "characters", width=width)
     ((cell,), long, _) = field_kind(field, settings()).encode([[word]], EncodingContext({}))[0]
     assert isinstance(cell, np.ndarray)
-    assert (cell.dtype, cell.shape, long) == (np.uint8, (1, width), False)
+    assert (cell.dtype, cell.shape, long) == (np.dtype(np.uint8), (1, width), False)
     if width == WIDTH:
         assert cell.tobytes() == expected
     elif len(word.encode()) > width:
@@ -120,7 +120,8 @@ def test_words_characters_and_tags_are_cut_at_the_same_positions(
     assert encoded.long == (count > 4)
     assert encoded.skip == (SkipReason.TOO_LONG if count > 4 and overflow == "drop" else None)
     assert len(encoded.rows) == len(kept(count))
-    for (tokens, characters, tag_ids), positions in zip(encoded.rows, kept(count), strict=True):
+    for cells, positions in zip(encoded.rows, kept(count), strict=True):
+        tokens, characters, tag_ids = map(np.asarray, cells)
         row_words = [bytes(word).rstrip(b"\0").decode() for word in characters]
         assert list(tag_ids) == list(positions)
         assert row_words == [words[i] for i in positions]
@@ -271,9 +272,9 @@ def test_skipped_rows_are_counted_by_reason(tmp_path: Path) -> None:
 
 def test_words_that_are_not_utf8_affect_only_their_row(tmp_path: Path) -> None:
     """Parquet files may contain strings that are not UTF-8."""
-    raw = pa.array([[b"a"], [b"caf\xe9", b"b"], None, []], pa.list_(pa.binary()))
+    raw: Any = pa.array([[b"a"], [b"caf\xe9", b"b"], None, []], pa.list_(pa.binary()))
     strings = pa.Array.from_buffers(pa.string(), len(raw.values), raw.values.buffers())
     words = pa.ListArray.from_arrays(raw.offsets, strings, mask=raw.is_null())
     pq.write_table(pa.table({"words": words}), tmp_path / "a.parquet")
     rows = read(tmp_path / "a.parquet", ["words"])
-    assert [row.values["words"] for row in rows] == [["a"], [SURROGATE, "b"], None, []]
+    assert [values_of(row)["words"] for row in rows] == [["a"], [SURROGATE, "b"], None, []]

@@ -17,6 +17,7 @@ from pipeline.corpus.fields.base import EncodingContext
 from pipeline.corpus.fields.kinds import field_kind
 from pipeline.corpus.prepare.prepare import prepare
 from pipeline.corpus.readers.opening import open_reader
+from pipeline.corpus.readers.table import TextReader
 from pipeline.corpus.skip_reason import SkipReason
 from pipeline.corpus.tokenization.special_tokens import END
 from pipeline.errors import InputError
@@ -164,6 +165,7 @@ def test_reading_between_two_marks_returns_the_same_rows(
 ) -> None:
     path = tmp_path / layout(tmp_path)["input"]
     with open_reader(path, ["image", "caption"], file_format="captions") as reader:
+        assert isinstance(reader, TextReader)
         first = reader.mark
         rows = [(row, reader.mark) for row in reader]
     assert [row.values for row, _ in rows] == [
@@ -242,8 +244,8 @@ def test_error_names_the_first_missing_image(tmp_path: Path) -> None:
         prepare_captions(tmp_path, max_skipped_ratio=1.0, **settings)
     message = str(error.value)
     assert (
-        "50 of 50 rows (100.0%) cannot be used: 50 with the path of a missing file (paths start from"
-        in message
+        "50 of 50 rows (100.0%) cannot be used: 50 with the path of a missing file "
+        "(paths start from" in message
     )
     assert "first a.token.txt:1 ('000.jpg'); fix them" in message
     assert "\n" not in message

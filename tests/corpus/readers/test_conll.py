@@ -8,6 +8,7 @@ import pytest
 
 from pipeline.corpus.readers import conll
 from pipeline.corpus.readers.opening import detect_format, open_reader, read
+from pipeline.corpus.readers.table import TextReader
 from pipeline.errors import InputError
 
 NAMES = ["words", "pos", "tags"]
@@ -107,6 +108,7 @@ def test_reading_between_any_two_marks_returns_the_same_sentences(
 ):
     path = write_file(tmp_path / f"a.{suffix}", CHANGES[change]((text + "\n") * 3))
     with open_reader(path, columns, column_names=NAMES) as reader:
+        assert isinstance(reader, TextReader)
         marks, sentences = [reader.mark], []
         for row in reader:
             sentences.append(row)

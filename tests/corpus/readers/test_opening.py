@@ -7,7 +7,7 @@ import pytest
 from pipeline.corpus.readers.inputs import locate, resolve
 from pipeline.corpus.readers.opening import open_reader, read
 from pipeline.errors import InputError
-from tests.helpers.files import reviews, write
+from tests.helpers.files import Rows, reviews, write
 
 ROWS = reviews(250)
 SUFFIXES = ["csv", "tsv", "jsonl", "tar", "parquet"]
@@ -27,6 +27,7 @@ def test_every_row_is_read_once_with_its_number(tmp_path: Path, suffix: str):
 def test_reading_between_two_marks_returns_the_same_rows(tmp_path: Path, suffix: str):
     path = write(tmp_path / f"a.{suffix}", ROWS, row_group=50)
     with open_reader(path, ["text"]) as reader:
+        assert reader.mark is not None
         marks = [(reader.mark, 1)]
         all_rows = []
         for row in reader:
@@ -56,7 +57,7 @@ def test_error_names_a_missing_column(tmp_path: Path):
 
 
 def test_missing_json_key_is_none(tmp_path: Path):
-    rows = [{"text": "a"}, {"text": "b", "label": 1}]
+    rows: Rows = [{"text": "a"}, {"text": "b", "label": 1}]
     path = write(tmp_path / "a.jsonl", rows)
     assert [row.values for row in read(path, ["text", "label"])] == [
         {"text": "a", "label": None},

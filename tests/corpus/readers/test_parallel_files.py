@@ -19,10 +19,12 @@ from pipeline.corpus.readers.materialize import open_rows, write_parquet
 from pipeline.corpus.readers.parallel_files import open_parallel_files
 from pipeline.corpus.settings import CorpusSettings
 from pipeline.errors import ConfigError, DatasetError, InputError
-from tests.helpers.files import columns_of, content, reviews, settings_in, write
+from tests.helpers.files import Rows, columns_of, content, reviews, settings_in, write
 
 IDS = {"negative": 0, "positive": 1}
-ROWS = [{"text": " ".join(row["text"].split()), "label": IDS[row["label"]]} for row in reviews(300)]
+ROWS: Rows = [
+    {"text": " ".join(row["text"].split()), "label": IDS[row["label"]]} for row in reviews(300)
+]
 TEXTS, LABELS = [row["text"] for row in ROWS], [row["label"] for row in ROWS]
 TYPE_CODES = {"B": 0x08, "b": 0x09, "h": 0x0B, "i": 0x0C, "f": 0x0D, "d": 0x0E}
 
@@ -146,10 +148,12 @@ def test_unusable_lines_are_counted_and_rows_stay_aligned(
 def test_row_groups_are_limited_in_rows_and_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     write_file(tmp_path / "t", lines([f"{n:08d}" for n in range(2500)]))
     (source,) = resolve({"text": ["t"]}, tmp_path)
+    path = source.sides["text"].path
+    assert path is not None
     for limit, groups in ((1 << 23, [1024, 1024, 452]), (8000, [1000, 1000, 500])):
         monkeypatch.setattr(materialize, "ROW_GROUP_BYTES", limit)
         file = BytesIO()
-        with open_parallel_files({"text": ("t", source.sides["text"].path)}) as table:
+        with open_parallel_files({"text": ("t", path)}) as table:
             write_parquet(table, file)
         metadata = pq.ParquetFile(file).metadata
         sizes = [metadata.row_group(g).num_rows for g in range(metadata.num_row_groups)]

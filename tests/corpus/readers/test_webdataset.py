@@ -18,7 +18,7 @@ from pipeline.corpus.prepare.prepare import prepare
 from pipeline.corpus.readers import archive
 from pipeline.corpus.readers.opening import read
 from pipeline.errors import InputError
-from tests.helpers.files import content, pack, reviews, settings_in, write
+from tests.helpers.files import content, pack, reviews, settings_in, values_of, write
 
 ROWS = reviews(300)
 TXT, CLS = FieldSpec("tokens", "txt", "text"), FieldSpec("label", "cls", "label")
@@ -39,7 +39,7 @@ def prepare_tar(folder: Path, name: str, fields=(TXT, CLS), **changes) -> Manife
 
 
 def texts(path: Path, column: str = "txt") -> list[str]:
-    return [row.values[column] for row in read(path, [column])]
+    return [values_of(row)[column] for row in read(path, [column])]
 
 
 @pytest.mark.parametrize("folder", ["", "./", "é/", LONG])
@@ -56,9 +56,17 @@ def test_archives_of_other_programs_are_read(tmp_path: Path, writer: str, folder
             file.parent.mkdir(parents=True, exist_ok=True)
             file.with_suffix(".txt").write_text(row["text"])
             file.with_suffix(".cls").write_text(f"{number}\n")
-        command = ["tar", f"--format={writer}", "--sort=name", "-cf", path, "-C", tmp_path / "in"]
+        command = [
+            "tar",
+            f"--format={writer}",
+            "--sort=name",
+            "-cf",
+            str(path),
+            "-C",
+            str(tmp_path / "in"),
+        ]
         subprocess.run([*command, folder or "."], check=True)
-    rows = [row.values for row in read(path, ["cls", "txt"])]
+    rows = [values_of(row) for row in read(path, ["cls", "txt"])]
     assert [row["txt"] for row in rows] == [row["text"] for row in ROWS[:20]]
     assert [int(row["cls"]) for row in rows] == list(range(20))
 

@@ -38,11 +38,12 @@ def tokenizer(words: str = WORDS, *, lowercase: bool = True) -> bytes:
 
 
 def by_word(vectors: Vectors, data: bytes) -> dict[str, list[float]]:
-    library = Tokenizer.from_buffer(data)
+    vocabulary = Tokenizer.from_buffer(data).get_vocab()
+    words = {token_id: word for word, token_id in vocabulary.items()}
     assert vectors.ids.tolist() == sorted(set(vectors.ids.tolist()))
     assert vectors.values.dtype == np.float32
     pairs = zip(vectors.ids.tolist(), vectors.values.tolist(), strict=True)
-    return {library.id_to_token(token_id): values for token_id, values in pairs}
+    return {words[token_id]: values for token_id, values in pairs}
 
 
 VARIANTS = {
