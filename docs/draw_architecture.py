@@ -6,6 +6,7 @@ The rooms and their order come from the import contract in pyproject.toml; every
 place in the picture, so that it cannot fall behind the code.
 """
 
+import itertools
 import tomllib
 from pathlib import Path
 
@@ -79,7 +80,7 @@ def draw() -> Figure:
             axes.plot([WIDTH + 0.05, x], [y, y], color=color, alpha=0.25, linewidth=1)
             axes.plot([x], [y], "o", color=color, markersize=17)
             axes.text(x, y, str(number), color="white", size=9, ha="center", va="center")
-        for a, b in zip(entered, entered[1:], strict=False):
+        for a, b in itertools.pairwise(entered):
             start, end = heights[a] + HEIGHT / 2, heights[b] + HEIGHT / 2
             sign = 1 if end > start else -1
             axes.annotate(
