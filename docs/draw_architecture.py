@@ -3,7 +3,7 @@
     python docs/draw_architecture.py
 
 The rooms and their order come from the import contract in pyproject.toml; every room must have a
-place in the picture, so that it cannot fall behind the code.
+place in the drawing, so that it cannot fall behind the code.
 """
 
 import itertools
@@ -58,7 +58,7 @@ def rooms_of_contract() -> list[str]:
 
 def draw() -> Figure:
     rooms = rooms_of_contract()
-    assert rooms == list(ROOMS), f"the picture has {list(ROOMS)}, the contract {rooms}"
+    assert rooms == list(ROOMS), f"the drawing has {list(ROOMS)}, the contract {rooms}"
     figure = Figure((9.2, 9.6), layout="constrained")
     axes = figure.add_subplot()
     axes.set_axis_off()
@@ -99,7 +99,7 @@ def draw() -> Figure:
 
 
 def main() -> None:
-    mpl.rcParams["svg.hashsalt"] = "headrace"  # the same picture has the same bytes
+    mpl.rcParams["svg.hashsalt"] = "headrace"  # the same drawing has the same bytes
     draw().savefig(ROOT / "docs" / "architecture.svg", metadata={"Date": None})
 
 
