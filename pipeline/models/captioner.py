@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from pipeline.models.decoding.decoder import Decoder, Memory
 from pipeline.models.decoding.seq2seq import EncoderDecoder
-from pipeline.models.dropout import LockedDropout
+from pipeline.models.dropout import LockedDropout, assign_dropout_sites
 from pipeline.models.layers.pooling import valid
 from pipeline.models.settings import ModelSettings
 
@@ -21,8 +21,6 @@ CHANNELS_PER_GROUP = 8
 """Channels that group normalization normalizes together."""
 PIXEL_MIDPOINT = 127.5
 """Midpoint of the range of pixel values, 0 to 255."""
-DECODER_SITE = 1
-"""First dropout site of the decoder, after the site of the encoder."""
 
 
 class ResidualStage(nn.Module):
@@ -101,9 +99,10 @@ class Captioner(EncoderDecoder):
     ) -> None:
         super().__init__()
         self.encoder = encoder
-        self.memory_dropout = LockedDropout(settings.dropout, site=0)
+        self.memory_dropout = LockedDropout(settings.dropout)
         features = encoder.outputs
-        self.decoder = Decoder(settings, vocab_size, features, features, DECODER_SITE)
+        self.decoder = Decoder(settings, vocab_size, features, features)
+        assign_dropout_sites(self)
 
     def encode(self, source: Tensor, lengths: Tensor, keys: Tensor) -> Memory:
         """Encode source [B, ...], the input of the image encoder; lengths [B]; dropout keys [B]."""

@@ -7,7 +7,7 @@ H hidden units, D directions, C classes.
 import torch
 from torch import Tensor, nn
 
-from pipeline.models.dropout import LockedDropout, TokenDropout
+from pipeline.models.dropout import LockedDropout, TokenDropout, assign_dropout_sites
 from pipeline.models.encoder import encoder
 from pipeline.models.layers.pooling import POOLINGS
 from pipeline.models.settings import ModelSettings
@@ -35,12 +35,13 @@ class Classifier(nn.Module):
             nn.init.normal_(self.embedding.weight, std=0.1)
         else:
             self.embedding = embedding
-        self.token_dropout = TokenDropout(s.embedding_dropout, site=0)
-        self.input_dropout = LockedDropout(s.dropout, site=1)
-        self.stack = encoder(s.embedding, s, site=2, plane=plane)
+        self.token_dropout = TokenDropout(s.embedding_dropout)
+        self.input_dropout = LockedDropout(s.dropout)
+        self.stack = encoder(s.embedding, s, plane=plane)
         self.pooling = POOLINGS[s.pooling](self.stack.outputs, s.hidden, s.reverse)
-        self.output_dropout = LockedDropout(s.dropout, site=1000)
+        self.output_dropout = LockedDropout(s.dropout)
         self.scores = nn.Linear(self.pooling.outputs, classes)
+        assign_dropout_sites(self)
 
     def forward(self, tokens: Tensor, lengths: Tensor, keys: Tensor) -> Tensor:
         """Return the class scores [B, C].

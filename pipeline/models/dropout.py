@@ -1,12 +1,14 @@
 """Dropout with masks that are computed from a key for each row, not from a generator's state.
 
 The mask of a row depends on the row's key, which is computed from the seed, the epoch and the row,
-and on the dropout's `site`, a number that identifies its place in the network. The mask is
-therefore the same on every rank and in every batch, and a resumed run needs no saved generator
-state.
+and on the dropout's `site`, a number that is derived from the module's qualified name in the model.
+The mask is therefore the same on every rank and in every batch, and a resumed run needs no saved
+generator state.
 
 Shapes: T tokens of the longest row, B rows, F features, H hidden units, D directions.
 """
+
+from hashlib import blake2b
 
 import torch
 from torch import Tensor, nn
@@ -50,12 +52,48 @@ def _shift_right(x: Tensor, bits: int) -> Tensor:
     return (x >> bits) & ((1 << (64 - bits)) - 1)
 
 
-class LockedDropout(nn.Module):
+def site_of(name: str) -> int:
+    """Return the site of a qualified name: an even number below 2^31 that scatters names."""
+    return int.from_bytes(blake2b(name.encode(), digest_size=4).digest(), "little") & 0x7FFFFFFE
+
+
+class KeyedDropout(nn.Module):
+    """Base of the modules whose random numbers are computed from keys and from their site."""
+
+    _site: int | None = None
+
+    @property
+    def site(self) -> int:
+        """Raises RuntimeError before `assign_dropout_sites` has named the model's modules."""
+        if self._site is None:
+            raise RuntimeError("dropout has no site; call assign_dropout_sites(model) first")
+        return self._site
+
+    @site.setter
+    def site(self, value: int) -> None:
+        self._site = value
+
+
+def assign_dropout_sites(model: nn.Module) -> None:
+    """Give every keyed dropout of a model the site of its qualified name.
+
+    Call it once on the complete model before training: a renamed module draws other masks. Raises
+    ValueError if two names share a site, which renaming one of them resolves.
+    """
+    names: dict[int, str] = {}
+    for name, module in model.named_modules():
+        if isinstance(module, KeyedDropout):
+            module.site = site_of(name)
+            if (other := names.setdefault(module.site, name)) != name:
+                raise ValueError(f"the modules {other} and {name} have the same dropout site")
+
+
+class LockedDropout(KeyedDropout):
     """Dropout with one feature mask per row, shared by all its tokens (Gal and Ghahramani 2016)."""
 
-    def __init__(self, p: float, site: int) -> None:
+    def __init__(self, p: float) -> None:
         super().__init__()
-        self.p, self.site = p, site
+        self.p = p
 
     def forward(self, x: Tensor, keys: Tensor) -> Tensor:
         """x [T, B, F] or [B, F]; keys [B]."""
@@ -65,12 +103,12 @@ class LockedDropout(nn.Module):
         return x * (kept.to(x.dtype) / (1 - self.p))
 
 
-class TokenDropout(nn.Module):
+class TokenDropout(KeyedDropout):
     """Zero whole embeddings of single tokens and scale up the others."""
 
-    def __init__(self, p: float, site: int) -> None:
+    def __init__(self, p: float) -> None:
         super().__init__()
-        self.p, self.site = p, site
+        self.p = p
 
     def forward(self, x: Tensor, keys: Tensor) -> Tensor:
         """x [T, B, F]; keys [B]."""
@@ -80,14 +118,14 @@ class TokenDropout(nn.Module):
         return x * (kept.to(x.dtype) / (1 - self.p))[..., None]
 
 
-class TypeDropout(nn.Module):
+class TypeDropout(KeyedDropout):
     """Zero the embeddings of vocabulary entries, at all their positions in a row, and scale up the
     others (Gal and Ghahramani 2016). AWD-LSTM does the same with one draw for all rows of an
     update."""
 
-    def __init__(self, p: float, site: int) -> None:
+    def __init__(self, p: float) -> None:
         super().__init__()
-        self.p, self.site = p, site
+        self.p = p
 
     def forward(self, x: Tensor, tokens: Tensor, keys: Tensor) -> Tensor:
         """x [T, B, F]; tokens [T, B]; keys [B]."""
@@ -97,13 +135,13 @@ class TypeDropout(nn.Module):
         return x * (kept.to(x.dtype) / (1 - self.p))[..., None]
 
 
-class WeightDrop(nn.Module):
+class WeightDrop(KeyedDropout):
     """Dropout of recurrent weights (Merity et al. 2018), with one mask per update for all rows and
     tokens. `draw_weight_masks` selects the mask."""
 
     def __init__(self, p: float) -> None:
         super().__init__()
-        self.p, self.key, self.site = p, 0, 0
+        self.p, self.key = p, 0
 
     def forward(self, weight: Tensor) -> Tensor:
         """weight of any shape."""
@@ -117,23 +155,23 @@ class WeightDrop(nn.Module):
 def draw_weight_masks(model: nn.Module, seed: int, step: int) -> None:
     """Select new masks in every `WeightDrop` of the model.
 
-    A mask depends on the seed, the update and the module's place in the network, so it is the same
-    on every rank and after a resume.
+    A mask depends on the seed, the update and the module's site, so it is the same on every rank and
+    after a resume.
     """
-    drops = (module for module in model.modules() if isinstance(module, WeightDrop))
-    for site, drop in enumerate(drops):
-        drop.key, drop.site = ((seed << 32) + step) % 2**63, site
+    for module in model.modules():
+        if isinstance(module, WeightDrop):
+            module.key = ((seed << 32) + step) % 2**63
 
 
-class Zoneout(nn.Module):
+class Zoneout(KeyedDropout):
     """Draws the units that keep their previous state at a token (Krueger et al. 2017).
 
     `h` is the probability for hidden states, `c` for LSTM's memory cells.
     """
 
-    def __init__(self, h: float, c: float, site: int) -> None:
+    def __init__(self, h: float, c: float) -> None:
         super().__init__()
-        self.h, self.c, self.site = h, c, site
+        self.h, self.c = h, c
 
     def forward(self, keys: Tensor, steps: int, units: int) -> Zones | None:
         """Return masks [T, B, D*H] for T = `steps` and D*H = `units`, or in evaluation the
@@ -148,6 +186,7 @@ class Zoneout(nn.Module):
             if not p:
                 masks.append(torch.zeros(shape, device=keys.device))
                 continue
+            # Sites are even: the next number belongs to no other module.
             draws = keyed_uniform(keys, self.site + offset, steps * units)  # [B, T*D*H]
             masks.append((draws < p).float().view(len(keys), steps, units).transpose(0, 1))
         return Zones(*masks)

@@ -10,21 +10,20 @@ from pipeline.models.settings import ModelSettings
 
 
 def encoder(
-    inputs: int, settings: ModelSettings, site: int = 0, plane: tuple[int, int] = (0, 0)
+    inputs: int, settings: ModelSettings, plane: tuple[int, int] = (0, 0)
 ) -> Stack | IndependentDirections | GridStack | ImageStack:
     """Build the recurrent stack that the settings select.
 
-    `inputs` is the number of features per token. `site` is the first dropout site that the stack
-    may use; see `dropout.py`. A three-dimensional grid also needs `plane`, the number of rows and
-    columns of an image, whose positions are the tokens.
+    `inputs` is the number of features per token. A three-dimensional grid also needs `plane`, the
+    number of rows and columns of an image, whose positions are the tokens.
     """
     if settings.independent_directions or settings.reverse:
-        return IndependentDirections(inputs, settings, site)
+        return IndependentDirections(inputs, settings)
     if settings.cell != "grid_lstm":
-        return Stack(inputs, settings, site)
+        return Stack(inputs, settings)
     if settings.grid_dimensions == 3:
-        return ImageStack(inputs, settings, plane, site)
-    return GridStack(inputs, settings, site)
+        return ImageStack(inputs, settings, plane)
+    return GridStack(inputs, settings)
 
 
 def parameters_by_depth(model: nn.Module) -> list[list[nn.Parameter]]:

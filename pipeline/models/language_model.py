@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pipeline.models.dropout import LockedDropout, TypeDropout
+from pipeline.models.dropout import LockedDropout, TypeDropout, assign_dropout_sites
 from pipeline.models.encoder import encoder
 from pipeline.models.layers.independent_directions import IndependentDirections
 from pipeline.models.layers.recurrent import LayerState, Stack
@@ -54,20 +54,21 @@ class LanguageModel(nn.Module):
         s = self.settings = settings
         self.embedding = nn.Embedding(vocab_size, s.embedding)
         nn.init.normal_(self.embedding.weight, std=0.1)
-        self.token_dropout = TypeDropout(s.embedding_dropout, site=0)
-        self.input_dropout = LockedDropout(s.dropout, site=1)
-        stack = encoder(s.embedding, s, site=2)
+        self.token_dropout = TypeDropout(s.embedding_dropout)
+        self.input_dropout = LockedDropout(s.dropout)
+        stack = encoder(s.embedding, s)
         assert isinstance(stack, Stack | IndependentDirections), (
             "grid_lstm keeps no recurrent state between segments"
         )
         self.stack = stack
-        self.output_dropout = LockedDropout(s.dropout, site=1000)
+        self.output_dropout = LockedDropout(s.dropout)
         width = s.embedding if s.tie_embeddings else s.hidden
         self.project = nn.Identity() if width == s.hidden else nn.Linear(s.hidden, width)
         if s.softmax == "adaptive":
             self.scores: nn.Module = AdaptiveSoftmax(width, vocab_size)
         else:
             self.scores = OutputLayer(width, vocab_size, tied=s.tie_embeddings)
+        assign_dropout_sites(self)
 
     def forward(
         self,

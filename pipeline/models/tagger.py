@@ -9,15 +9,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pipeline.models.dropout import LockedDropout, TokenDropout
+from pipeline.models.dropout import LockedDropout, TokenDropout, assign_dropout_sites
 from pipeline.models.encoder import encoder
 from pipeline.models.layers.crf import CRF
 from pipeline.models.layers.pooling import Last, valid
 from pipeline.models.settings import ModelSettings
 
 BYTE_VALUES = 256
-CHARACTER_SITE = 2000
-"""First dropout site of the character layer, after the sites of the main stack."""
 
 
 class Tagger(nn.Module):
@@ -34,14 +32,15 @@ class Tagger(nn.Module):
         s = settings
         self.embedding = nn.Embedding(vocab_size, s.embedding)
         nn.init.normal_(self.embedding.weight, std=0.1)
-        self.token_dropout = TokenDropout(s.embedding_dropout, site=0)
+        self.token_dropout = TokenDropout(s.embedding_dropout)
         self.characters = CharacterEncoder(s) if s.characters else None
         width = s.embedding + (self.characters.outputs if self.characters else 0)
-        self.input_dropout = LockedDropout(s.dropout, site=1)
-        self.stack = encoder(width, s, site=2)
-        self.output_dropout = LockedDropout(s.dropout, site=1000)
+        self.input_dropout = LockedDropout(s.dropout)
+        self.stack = encoder(width, s)
+        self.output_dropout = LockedDropout(s.dropout)
         self.scores = nn.Linear(self.stack.outputs, tags)
         self.scorer: CRF | IndependentTags = CRF(tags, allowed) if s.crf else IndependentTags()
+        assign_dropout_sites(self)
 
     def forward(
         self, words: Tensor, characters: Tensor, lengths: Tensor, keys: Tensor, tags: Tensor
@@ -76,7 +75,7 @@ class CharacterEncoder(nn.Module):
             "zoneout_memory": 0.0, "layer_norm": False, "independent_directions": False,
             "reverse": False,
         }  # fmt: skip
-        self.stack = encoder(units, settings.model_copy(update=overrides), CHARACTER_SITE)
+        self.stack = encoder(units, settings.model_copy(update=overrides))
         self.last = Last(self.stack.outputs, units)
         self.outputs = self.stack.outputs
 

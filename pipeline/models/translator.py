@@ -8,12 +8,9 @@ from torch import Tensor, nn
 
 from pipeline.models.decoding.decoder import Decoder, Memory
 from pipeline.models.decoding.seq2seq import EncoderDecoder
-from pipeline.models.dropout import LockedDropout, TokenDropout
+from pipeline.models.dropout import LockedDropout, TokenDropout, assign_dropout_sites
 from pipeline.models.encoder import encoder
 from pipeline.models.settings import ModelSettings
-
-DECODER_SITE = 2000
-"""First dropout site of the decoder, after the sites of the encoder."""
 
 
 class Translator(EncoderDecoder):
@@ -29,13 +26,14 @@ class Translator(EncoderDecoder):
         if target_vocab_size is not None:
             self.embedding = nn.Embedding(source_vocab_size, s.embedding)
             nn.init.normal_(self.embedding.weight, std=0.1)
-        self.token_dropout = TokenDropout(s.embedding_dropout, site=0)
-        self.input_dropout = LockedDropout(s.dropout, site=1)
-        self.stack = encoder(s.embedding, s, site=2)
-        self.memory_dropout = LockedDropout(s.dropout, site=1000)
+        self.token_dropout = TokenDropout(s.embedding_dropout)
+        self.input_dropout = LockedDropout(s.dropout)
+        self.stack = encoder(s.embedding, s)
+        self.memory_dropout = LockedDropout(s.dropout)
         summary_size = s.hidden * (1 + s.bidirectional)
         vocab_size = source_vocab_size if target_vocab_size is None else target_vocab_size
-        self.decoder = Decoder(s, vocab_size, self.stack.outputs, summary_size, DECODER_SITE)
+        self.decoder = Decoder(s, vocab_size, self.stack.outputs, summary_size)
+        assign_dropout_sites(self)
 
     def encode(self, source: Tensor, lengths: Tensor, keys: Tensor) -> Memory:
         """Encode source [B, S]; lengths [B] in 1..S; dropout keys [B].

@@ -11,7 +11,7 @@ from torch.nn.utils.rnn import pad_sequence
 from pipeline.corpus.field_spec import FieldSpec
 from pipeline.corpus.settings import CorpusSettings
 from pipeline.corpus.tokenization.special_tokens import END
-from pipeline.models.dropout import hash_texts, keyed_uniform
+from pipeline.models.dropout import hash_texts, keyed_uniform, site_of
 from pipeline.models.language_model import LanguageModel
 from pipeline.models.layers.recurrent import LayerState
 from pipeline.models.settings import ModelSettings
@@ -21,8 +21,8 @@ from pipeline.tasks.sample import Sample
 from pipeline.tasks.settings import TaskSettings
 from pipeline.tasks.task import DatasetInfo, Evaluation, Mistake, Task
 
-FORGET = 3000
-"""Site of the random numbers that select states to reset, past all sites of dropout."""
+STATE_RESET_SITE = site_of("language_modeling.state_reset")
+"""Site of the draws that reset recurrent states, as of a dropout."""
 PROMPT_TOKENS = 20
 """Maximum tokens of a sample's prompt."""
 NO_TOKEN = -1
@@ -189,7 +189,10 @@ class LanguageModeling(Task):
         # The memory cell of a row that only fills up the shape may be not-a-number.
         resets = (batch.columns[SEGMENT_INDEX] == 0) | (batch.weights == 0)  # [B]
         if model.training:
-            resets |= keyed_uniform(batch.keys, FORGET, 1)[:, 0] < self.settings.state_reset_prob
+            resets |= (
+                keyed_uniform(batch.keys, STATE_RESET_SITE, 1)[:, 0]
+                < self.settings.state_reset_prob
+            )
         kept = [
             tensor.to(resets.device).masked_fill(resets[:, None], 0.0)[None] for tensor in tensors
         ]

@@ -1,16 +1,24 @@
 """Keyed dropout masks: their statistics, and their independence of batch and padding."""
 
+from typing import TypeVar
+
+import pytest
 import torch
+from torch import nn
 
 from pipeline.models.dropout import (
     LockedDropout,
     TokenDropout,
     WeightDrop,
     Zoneout,
+    assign_dropout_sites,
     draw_weight_masks,
     hash_texts,
     keyed_uniform,
+    site_of,
 )
+
+M = TypeVar("M", bound=nn.Module)
 
 GOLDEN = [
     [12097922, 2678640, 7444225],
@@ -19,6 +27,11 @@ GOLDEN = [
     [4581875, 5070986, 11201395],
 ]
 KEYS = torch.randint(-(2**63), 2**63 - 1, (400,), generator=torch.Generator().manual_seed(0))
+
+
+def with_site(module: M) -> M:
+    assign_dropout_sites(module)
+    return module
 
 
 def test_keyed_numbers_are_uniform_and_uncorrelated() -> None:
@@ -49,7 +62,7 @@ def test_keyed_numbers_match_golden_values() -> None:
 
 
 def test_locked_mask_depends_on_the_row_only() -> None:
-    x, drop = torch.ones(5, 400, 32), LockedDropout(0.4, site=1)
+    x, drop = torch.ones(5, 400, 32), with_site(LockedDropout(0.4))
     y = drop(x, KEYS)
     assert torch.equal(y[0], y[4])  # locked over time
     assert torch.equal(y[:, 7:9], drop(x[:, 7:9], KEYS[7:9]))  # whatever else is in the batch
@@ -59,7 +72,7 @@ def test_locked_mask_depends_on_the_row_only() -> None:
 
 
 def test_token_dropout_zeroes_whole_tokens() -> None:
-    x, drop = torch.ones(50, 400, 8), TokenDropout(0.25, site=0)
+    x, drop = torch.ones(50, 400, 8), with_site(TokenDropout(0.25))
     y = drop(x, KEYS)
     assert torch.equal(y.amax(-1), y.amin(-1))
     assert abs((y == 0).float().mean() - 0.25) < 0.02
@@ -67,7 +80,7 @@ def test_token_dropout_zeroes_whole_tokens() -> None:
 
 
 def test_weight_masks_depend_on_seed_update_and_site() -> None:
-    net = torch.nn.ModuleList([WeightDrop(0.4), WeightDrop(0.4)])
+    net = with_site(nn.ModuleList([WeightDrop(0.4), WeightDrop(0.4)]))
 
     def masks(seed: int, step: int) -> list[torch.Tensor]:
         draw_weight_masks(net, seed, step)
@@ -84,7 +97,7 @@ def test_weight_masks_depend_on_seed_update_and_site() -> None:
 
 
 def test_zoneout_masks_depend_on_the_row_only() -> None:
-    zoneout = Zoneout(0.3, 0.1, site=9)
+    zoneout = with_site(Zoneout(0.3, 0.1))
     short, long = zoneout(KEYS, 5, 12), zoneout(KEYS[3:9], 8, 12)
     assert short is not None
     assert long is not None
@@ -94,4 +107,21 @@ def test_zoneout_masks_depend_on_the_row_only() -> None:
     means = zoneout.eval()(KEYS, 5, 12)
     assert means is not None
     assert means.h.unique().tolist() == [torch.tensor(0.3).item()]
-    assert Zoneout(0, 0, site=9)(KEYS, 5, 12) is None
+    assert Zoneout(0, 0)(KEYS, 5, 12) is None
+
+
+def test_sites_derive_from_qualified_names() -> None:
+    """The name alone decides: another module changes no masks but its own."""
+    small = with_site(nn.ModuleDict({"a": LockedDropout(0.5)}))
+    large = with_site(nn.ModuleDict({"b": LockedDropout(0.5), "a": LockedDropout(0.5)}))
+    assert small["a"].site == large["a"].site == site_of("a")
+    assert large["b"].site != large["a"].site
+    assert (site_of("a"), site_of("stack.dropouts.0")) == (1431053258, 370233906)
+
+
+def test_dropout_without_a_site_is_refused_in_training() -> None:
+    drop = LockedDropout(0.5)
+    x = torch.ones(2, 3, 4)
+    assert drop.eval()(x, KEYS[:3]) is x
+    with pytest.raises(RuntimeError, match="assign_dropout_sites"):
+        drop.train()(x, KEYS[:3])

@@ -13,7 +13,7 @@ from pipeline.config import load_run_config
 from pipeline.corpus.field_spec import DOCUMENT
 from pipeline.corpus.tokenization.special_tokens import UNK
 from pipeline.inference.predictor import Predictor
-from pipeline.models.dropout import TypeDropout
+from pipeline.models.dropout import TypeDropout, assign_dropout_sites
 from pipeline.models.language_model import LanguageModel
 from pipeline.models.settings import ModelSettings
 from pipeline.stream.batch import Batch
@@ -98,7 +98,8 @@ def test_independent_directions_match_models_of_one_direction() -> None:
 
 
 def test_type_dropout_drops_a_token_at_all_its_positions_in_a_row() -> None:
-    drop = TypeDropout(0.5, site=3).train()
+    drop = TypeDropout(0.5).train()
+    assign_dropout_sites(drop)
     tokens = torch.arange(40).repeat(2, 1, 1).permute(0, 2, 1).reshape(80, 1).repeat(1, 3)
     kept = drop(torch.ones(80, 3, 2), tokens, torch.tensor([1, 2, 1]))
     assert kept[:40].equal(kept[40:])

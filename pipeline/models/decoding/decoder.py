@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pipeline.models.cells import CELLS
-from pipeline.models.dropout import LockedDropout, TokenDropout
+from pipeline.models.dropout import LockedDropout, TokenDropout, assign_dropout_sites
 from pipeline.models.layers.attention import ATTENTIONS
 from pipeline.models.layers.recurrent import SKIPS, Layer, LayerState
 from pipeline.models.settings import ModelSettings
@@ -73,11 +73,9 @@ class Decoder(nn.Module):
         vocab_size: int,
         memory_size: int,
         summary_size: int,
-        site: int = 0,
     ) -> None:
         """`memory_size` is the number of features of a source state, `summary_size` that of the
-        summary of a source, `site` the decoder's first dropout site. Raises ValueError for
-        grid_lstm."""
+        summary of a source. Raises ValueError for grid_lstm."""
         super().__init__()
         s = settings.model_copy(update={"bidirectional": False})
         if s.cell not in CELLS:
@@ -87,10 +85,10 @@ class Decoder(nn.Module):
         count = s.decoder_layers or s.layers
         self.embedding = nn.Embedding(vocab_size, s.embedding)
         nn.init.normal_(self.embedding.weight, std=0.1)
-        self.token_dropout = TokenDropout(s.embedding_dropout, site)
-        self.input_dropout = LockedDropout(s.dropout, site + 1)
+        self.token_dropout = TokenDropout(s.embedding_dropout)
+        self.input_dropout = LockedDropout(s.dropout)
         widths = [s.embedding] + [s.hidden + memory_size] * (count - 1)
-        self.layers = nn.ModuleList(Layer(width, s, site + i) for i, width in enumerate(widths))
+        self.layers = nn.ModuleList(Layer(width, s) for width in widths)
         self.norms = nn.ModuleList(
             nn.LayerNorm(width) if s.layer_norm else nn.Identity() for width in widths
         )
@@ -99,16 +97,17 @@ class Decoder(nn.Module):
         self.attention = ATTENTIONS[s.attention](
             s.hidden, memory_size, s.attention_size or s.hidden
         )
-        self.context_dropout = LockedDropout(s.dropout, site + 2)
-        self.dropouts = nn.ModuleList(LockedDropout(s.dropout, site + 4 + i) for i in range(count))
+        self.context_dropout = LockedDropout(s.dropout)
+        self.dropouts = nn.ModuleList(LockedDropout(s.dropout) for _ in range(count))
         features = s.embedding if s.tie_embeddings else s.hidden
         self.combine = nn.Linear(s.hidden + memory_size, features)
-        self.output_dropout = LockedDropout(s.dropout, site + 3)
+        self.output_dropout = LockedDropout(s.dropout)
         # Tied weights are registered and saved once, as the embedding's.
         self.project = None if s.tie_embeddings else nn.Linear(features, vocab_size, bias=False)
         self.bias = nn.Parameter(torch.zeros(vocab_size))  # [V]
         self.state_shape = (count, 2 if s.cell == "lstm" else 1, s.hidden)  # h, and c for LSTM
         self.bridge = nn.Linear(summary_size, math.prod(self.state_shape)) if s.bridge else None
+        assign_dropout_sites(self)
 
     def build_memory(self, states: Tensor, lengths: Tensor, summary: Tensor) -> Memory:
         """Prepare source states for decoding.

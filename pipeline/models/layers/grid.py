@@ -16,7 +16,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from pipeline.models.dropout import LockedDropout
+from pipeline.models.dropout import LockedDropout, assign_dropout_sites
 from pipeline.models.layers.pooling import valid
 from pipeline.models.layers.recurrent import Layer, LayerState
 from pipeline.models.settings import ModelSettings
@@ -58,14 +58,14 @@ class GridStack(nn.Module):
     that token. `grid_tied` shares one set of weights between all layers.
     """
 
-    def __init__(self, inputs: int, settings: ModelSettings, site: int = 0) -> None:
+    def __init__(self, inputs: int, settings: ModelSettings) -> None:
         super().__init__()
         self.outputs = settings.hidden
         self.project = nn.Linear(inputs, settings.hidden)
         count = 1 if settings.grid_tied else settings.layers
         time_layers = count if settings.grid_dimensions > 1 else 0
         self.times = nn.ModuleList(
-            Layer(settings.hidden, settings, i, "lstm") for i in range(time_layers)
+            Layer(settings.hidden, settings, "lstm") for _ in range(time_layers)
         )
         width = settings.hidden * (1 + settings.bidirectional) * (time_layers > 0)
         self.depths = nn.ModuleList(DepthLSTM(width, settings) for _ in range(count))
@@ -75,8 +75,9 @@ class GridStack(nn.Module):
         )
         self.priority = settings.grid_priority
         self.dropouts = nn.ModuleList(
-            LockedDropout(settings.dropout, site + i) for i in range(settings.layers)
+            LockedDropout(settings.dropout) for _ in range(settings.layers)
         )
+        assign_dropout_sites(self)
 
     def forward(
         self, x: Tensor, lengths: Tensor, keys: Tensor, initial: Sequence[LayerState | None] = ()

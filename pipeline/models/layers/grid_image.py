@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pipeline.models.cells import CELLS, Cell
-from pipeline.models.dropout import LockedDropout
+from pipeline.models.dropout import LockedDropout, assign_dropout_sites
 from pipeline.models.layers.grid import DepthLSTM
 from pipeline.models.layers.recurrent import LayerState
 from pipeline.models.settings import ModelSettings
@@ -26,7 +26,7 @@ class GridImage(nn.Module):
     dropout, weight_drop and native.
     """
 
-    def __init__(self, inputs: int, settings: ModelSettings, site: int = 0) -> None:
+    def __init__(self, inputs: int, settings: ModelSettings) -> None:
         super().__init__()
         self.outputs = settings.hidden
         self.project = nn.Linear(inputs, settings.hidden)
@@ -34,8 +34,9 @@ class GridImage(nn.Module):
         self.planes = nn.ModuleList(PlaneLSTM(settings) for _ in range(count))
         self.depths = nn.ModuleList(DepthLSTM(2 * settings.hidden, settings) for _ in range(count))
         self.dropouts = nn.ModuleList(
-            LockedDropout(settings.dropout, site + i) for i in range(settings.layers)
+            LockedDropout(settings.dropout) for _ in range(settings.layers)
         )
+        assign_dropout_sites(self)
 
     def forward(self, x: Tensor, keys: Tensor) -> Tensor:
         """Run over images x [R, C, B, E] with dropout keys [B]; returns states [R, C, B, H]."""
@@ -54,13 +55,12 @@ class ImageStack(nn.Module):
     """A `GridImage` with the interface of `GridStack`: tokens are an image's positions, row by
     row."""
 
-    def __init__(
-        self, inputs: int, settings: ModelSettings, plane: tuple[int, int], site: int = 0
-    ) -> None:
+    def __init__(self, inputs: int, settings: ModelSettings, plane: tuple[int, int]) -> None:
         """`plane` is (R, C)."""
         super().__init__()
         self.plane, self.outputs = plane, settings.hidden
-        self.grid = GridImage(inputs, settings, site)
+        self.grid = GridImage(inputs, settings)
+        assign_dropout_sites(self)
 
     def forward(self, x: Tensor, lengths: Tensor, keys: Tensor) -> tuple[Tensor, list[LayerState]]:
         """Run over images x [R*C, B, E] with dropout keys [B].

@@ -9,11 +9,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from pipeline.models.dropout import assign_dropout_sites
 from pipeline.models.layers.recurrent import LayerState, Permute, Stack, reversal
 from pipeline.models.settings import ModelSettings
-
-SITES_PER_STACK = 100
-"""Dropout sites reserved for each stack."""
 
 
 class IndependentDirections(nn.Module):
@@ -23,17 +21,15 @@ class IndependentDirections(nn.Module):
     its own direction.
     """
 
-    def __init__(self, inputs: int, settings: ModelSettings, site: int = 0) -> None:
+    def __init__(self, inputs: int, settings: ModelSettings) -> None:
         super().__init__()
         self.is_reversed = settings.reversed_directions
         stack_settings = settings.model_copy(
             update={"bidirectional": False, "reverse": False, "independent_directions": False}
         )
-        self.stacks = nn.ModuleList(
-            Stack(inputs, stack_settings, site + SITES_PER_STACK * d)
-            for d in range(len(self.is_reversed))
-        )
+        self.stacks = nn.ModuleList(Stack(inputs, stack_settings) for _ in self.is_reversed)
         self.outputs = settings.hidden * len(self.stacks)
+        assign_dropout_sites(self)
 
     def forward(
         self, x: Tensor, lengths: Tensor, keys: Tensor, initial: Sequence[LayerState | None] = ()

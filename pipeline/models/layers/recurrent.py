@@ -12,12 +12,9 @@ from torch import Tensor, nn
 from pipeline import kernels
 from pipeline.kernels import Zones
 from pipeline.models.cells import CELLS, Cell
-from pipeline.models.dropout import LockedDropout, Zoneout
+from pipeline.models.dropout import LockedDropout, Zoneout, assign_dropout_sites
 from pipeline.models.layers.pooling import valid
 from pipeline.models.settings import ModelSettings
-
-ZONEOUT_SITE = 1 << 16
-"""First site (random stream) of zoneout, above the sites of all other dropouts."""
 
 
 class LayerState(NamedTuple):
@@ -33,15 +30,16 @@ class LayerState(NamedTuple):
 class Layer(nn.Module):
     """One recurrent layer in one or two directions."""
 
-    def __init__(self, inputs: int, settings: ModelSettings, site: int = 0, cell: str = "") -> None:
-        """Build `cell`, or the settings' cell if it is empty; `site` selects zoneout's masks."""
+    def __init__(self, inputs: int, settings: ModelSettings, cell: str = "") -> None:
+        """Build `cell`, or the settings' cell if it is empty."""
         super().__init__()
         self.native = settings.native
-        self.zoneout = Zoneout(settings.zoneout, settings.zoneout_memory, ZONEOUT_SITE + 2 * site)
+        self.zoneout = Zoneout(settings.zoneout, settings.zoneout_memory)
         self.directions = nn.ModuleList(
             CELLS[cell or settings.cell](inputs, settings)
             for _ in range(1 + settings.bidirectional)
         )
+        assign_dropout_sites(self)
 
     def forward(
         self, x: Tensor, lengths: Tensor, keys: Tensor, initial: LayerState | None = None
@@ -118,20 +116,19 @@ class Stack(nn.Module):
     (residual: He et al. 2016) or mixes them by a gate (highway: Srivastava et al. 2015).
     """
 
-    def __init__(self, inputs: int, settings: ModelSettings, site: int = 0) -> None:
+    def __init__(self, inputs: int, settings: ModelSettings) -> None:
         super().__init__()
         self.outputs = settings.hidden * (1 + settings.bidirectional)
         widths = [inputs] + [self.outputs] * (settings.layers - 1)
-        self.layers = nn.ModuleList(
-            Layer(width, settings, site + i) for i, width in enumerate(widths)
-        )
+        self.layers = nn.ModuleList(Layer(width, settings) for width in widths)
         self.norms = nn.ModuleList(
             nn.LayerNorm(width) if settings.layer_norm else nn.Identity() for width in widths
         )
         self.skips = nn.ModuleList(SKIPS[settings.skip](self.outputs) for _ in widths[1:])
         self.dropouts = nn.ModuleList(
-            LockedDropout(settings.dropout, site + i) for i in range(settings.layers - 1)
+            LockedDropout(settings.dropout) for _ in range(settings.layers - 1)
         )
+        assign_dropout_sites(self)
 
     def forward(
         self, x: Tensor, lengths: Tensor, keys: Tensor, initial: Sequence[LayerState | None] = ()
