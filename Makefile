@@ -11,7 +11,8 @@ NPROC ?= $(shell gpus=$$(nvidia-smi -L 2>/dev/null | wc -l); cores=$$(env -u OMP
 .PHONY: train check test lint setup setup-dev lock clean
 
 train: setup  ## train the default config
-	OMP_NUM_THREADS=1 $(BIN)/torchrun --standalone --nproc_per_node=$(NPROC) launch/train.py
+	OMP_NUM_THREADS=1 $(BIN)/torchrun --standalone --local-addr=localhost --nproc_per_node=$(NPROC) \
+		launch/train.py
 
 check: setup-dev lint  ## what one runs while working: linters, types, layers, words, fast tests
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto -m "not slow and not distributed"

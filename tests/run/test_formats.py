@@ -62,9 +62,9 @@ def test_a_run_of_format_4_predicts() -> None:
     predictor = Predictor(folder, load_run_config(folder / "config.yaml"))
     positive, negative = predictor.predict(["a lovely film", "the dull plot"])
     assert positive["label"] == "positive"
-    assert positive["probability"] == pytest.approx(0.819116, abs=1e-4)
+    assert positive["probability"] == pytest.approx(0.737992, abs=1e-4)
     assert negative["label"] == "negative"
-    assert negative["probability"] == pytest.approx(0.829954, abs=1e-4)
+    assert negative["probability"] == pytest.approx(0.833586, abs=1e-4)
 
 
 def test_a_run_of_format_4_resumes(copy: Path) -> None:
@@ -77,7 +77,7 @@ def test_a_run_of_format_4_resumes(copy: Path) -> None:
     lines = metrics(copy / "run")
     assert lines[: len(before)] == before
     (last,) = [line for line in lines if line["step"] == 32 and "train/loss" in line]
-    assert last["train/loss"] == pytest.approx(0.0396565, abs=1e-4)
+    assert last["train/loss"] == pytest.approx(0.0759201, abs=1e-4)
 
 
 def test_a_summary_of_format_4_is_read() -> None:
