@@ -155,8 +155,8 @@ class WeightDrop(KeyedDropout):
 def draw_weight_masks(model: nn.Module, seed: int, step: int) -> None:
     """Select new masks in every `WeightDrop` of the model.
 
-    A mask depends on the seed, the update and the module's site, so it is the same on every rank and
-    after a resume.
+    A mask depends on the seed, the update and the module's site, so it is the same on every rank
+    and after a resume.
     """
     for module in model.modules():
         if isinstance(module, WeightDrop):
