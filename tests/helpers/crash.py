@@ -62,7 +62,7 @@ def patch_training() -> None:
         update_links(path)
 
     if point in ("update", "one rank"):
-        trainer.Trainer._update = dying_update  # type: ignore[method-assign, assignment]
+        trainer.Trainer._update = dying_update  # type: ignore[method-assign]
     elif point == "save":
         checkpoint.write = dying_write
     elif point == "rename":
