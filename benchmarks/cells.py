@@ -130,7 +130,10 @@ def build_layer(x: Tensor, settings: ModelSettings) -> tuple[Implementations, in
 
     def loop() -> None:
         zero = x.new_zeros(rows, hidden)
-        y = [c.loop(x if d == 0 else x.flip(0), zero, zero)[0] for d, c in enumerate(layer.cells)]
+        y = [
+            c.run_stepwise(x if d == 0 else x.flip(0), zero, zero)[0]
+            for d, c in enumerate(layer.cells)
+        ]
         backward(torch.cat([y[0], y[1].flip(0)], -1), dy, [x, *layer.parameters()])
 
     implementations = {"own": lambda: run(True), "loop": loop}
@@ -162,7 +165,7 @@ def build_stack(x: Tensor, settings: ModelSettings) -> tuple[Implementations, in
         zero, y = x.new_zeros(rows, hidden), x
         for layer in layers:
             inputs = [y, y.flip(0)]
-            outputs = [c.loop(inputs[d], zero, zero)[0] for d, c in enumerate(layer.cells)]
+            outputs = [c.run_stepwise(inputs[d], zero, zero)[0] for d, c in enumerate(layer.cells)]
             y = torch.cat([outputs[0], outputs[1].flip(0)], -1)
         backward(y, dy, [x, *stack.parameters()])
 
@@ -199,14 +202,14 @@ def build_grid(x: Tensor, settings: ModelSettings) -> tuple[Implementations, int
             state, memory, states = zero.to(h), zero, {}
             wx = functional.linear(h, cell.input, cell.bias)
             for t in order:
-                uh = functional.linear(state, cell.recurrent())
+                uh = functional.linear(state, cell.recurrent_weight())
                 state, memory = cell.step(wx[t], uh, state, memory)
                 states[t] = state
             states_per_direction.append([states[t] for t in range(steps)])
         (cell,), y = depth.layer.cells, []
         for t, along in enumerate(zip(*states_per_direction, strict=True)):
             wx = functional.linear(torch.cat(along, -1), cell.input, cell.bias)
-            y.append(cell.step(wx, functional.linear(h[t], cell.recurrent()), h[t], zero)[0])
+            y.append(cell.step(wx, functional.linear(h[t], cell.recurrent_weight()), h[t], zero)[0])
         backward(torch.stack(y), dy, [x, *stack.parameters()])
 
     products = hidden * hidden + 2 * 4 * hidden * 2 * hidden + 4 * hidden * 3 * hidden

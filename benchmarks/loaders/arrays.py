@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.loaders.common import ROWS, SEED, Batch, CountingLoader, Rows, collate
+from benchmarks.loaders.common import BATCH_ROWS, SEED, Batch, CountingLoader, Rows, collate
 
 
 def convert(rows: Rows, folder: Path) -> None:
@@ -22,6 +22,6 @@ class Loader(CountingLoader):
     def _batches(self) -> Iterator[Batch]:
         tokens, labels = self._dataset.tokens, self._dataset.labels
         order = np.random.default_rng((self._epoch, SEED)).permutation(len(tokens))
-        for start in range(self._rows, len(order), ROWS):
-            indices = order[start : start + ROWS]
+        for start in range(self._rows_read, len(order), BATCH_ROWS):
+            indices = order[start : start + BATCH_ROWS]
             yield collate([tokens[i] for i in indices.tolist()], labels[indices])

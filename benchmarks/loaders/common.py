@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 import torch
 
-ROWS = 64
+BATCH_ROWS = 64
 """Batch size of the systems that do not batch by a token budget."""
 SEED = 42
 
@@ -63,23 +63,23 @@ class Loader(Protocol):
 class CountingLoader(ABC):
     """Base for systems without resumable state: counts the delivered rows itself."""
 
-    _epoch = _rows = 0
+    _epoch = _rows_read = 0
 
     def epoch(self, number: int) -> Iterator[Batch]:
         return self.resume({"epoch": number, "rows": 0})
 
     def state(self) -> Any:
-        return {"epoch": self._epoch, "rows": self._rows}
+        return {"epoch": self._epoch, "rows": self._rows_read}
 
     def resume(self, state: Any) -> Iterator[Batch]:
-        self._epoch, self._rows = state["epoch"], state["rows"]
+        self._epoch, self._rows_read = state["epoch"], state["rows"]
         for batch in self._batches():
-            self._rows += len(batch["lengths"])
+            self._rows_read += len(batch["lengths"])
             yield batch
 
     @abstractmethod
     def _batches(self) -> Iterator[Batch]:
-        """Yield the epoch's batches after the first `_rows` rows."""
+        """Yield the epoch's batches after the first `_rows_read` rows."""
 
 
 class StatefulLoader:

@@ -23,7 +23,7 @@ from pipeline.corpus.dataset.manifest import (
 )
 from pipeline.corpus.field_spec import FieldSpec
 from pipeline.corpus.prepare.shard_writer import plan_shards, write_shard
-from pipeline.corpus.prepare.work_dir import TRAIN, Job, Part, Totals
+from pipeline.corpus.prepare.work_dir import TRAIN, Part, PreparationContext, Totals
 from pipeline.corpus.settings import CorpusSettings
 from pipeline.storage.atomic import sha256_of
 from pipeline.stream.opening import open_loader
@@ -37,16 +37,18 @@ BATCH_ROWS = 1024
 def convert(rows: Rows, folder: Path) -> None:
     """Run the last stage of preparation: write tokenized rows as shards and an index."""
     fields = (FieldSpec("tokens", "text", "text"), FieldSpec("label", "label", "label"))
-    job = Job(
+    context = PreparationContext(
         folder.with_suffix(".partial"), CorpusSettings(input="rows", shards=str(folder)), fields
     )
-    job.out.mkdir(parents=True)
-    job.tokenizer("tokenizer").write_text("{}")  # placeholder, as the rows are already tokenized
+    context.out.mkdir(parents=True)
+    context.tokenizer_path("tokenizer").write_text(
+        "{}"
+    )  # placeholder, as the rows are already tokenized
     lengths = np.array([len(row) for row in rows.tokens], np.int32)
     tokens = int(lengths.sum())
     totals = Totals(len(lengths), tokens, int(lengths.max()), tokens * 2 + len(lengths) * 8)
     part = Part(0, "rows", {TRAIN: totals})
-    path = job.part(0, f"{TRAIN}.arrow")
+    path = context.part_path(0, f"{TRAIN}.arrow")
     path.parent.mkdir()
     arrow_schema = schema(fields, {"tokenizer": VOCAB_SIZE})
     with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, arrow_schema) as writer:
@@ -55,10 +57,10 @@ def convert(rows: Rows, folder: Path) -> None:
             cells = list(zip(rows.tokens[selected], rows.labels[selected].tolist(), strict=True))
             writer.write_batch(batch(arrow_schema, cells))
     salt = compute_salt(totals)
-    plans = plan_shards(job, TRAIN, totals, [part], salt)
-    shards = tuple(write_shard(job, plan) for plan in plans)
-    index, rows_per_block = job.out / TRAIN / INDEX, job.settings.rows_per_block
-    records = (job.packed(TRAIN, plan.number, "index") for plan in plans)
+    plans = plan_shards(context, TRAIN, totals, [part], salt)
+    shards = tuple(write_shard(context, plan) for plan in plans)
+    index, rows_per_block = context.out / TRAIN / INDEX, context.settings.rows_per_block
+    records = (context.packed_path(TRAIN, plan.number, "index") for plan in plans)
     write_index(index, records, -(-totals.rows // rows_per_block), rows_per_block)
     split = Split(
         rows=totals.rows,
@@ -69,20 +71,22 @@ def convert(rows: Rows, folder: Path) -> None:
         shards=shards,
     )
     manifest = Manifest(
-        location=str(job.out),
+        location=str(context.out),
         format=FORMAT,
         settings={},
         fields=fields,
         names={},
         counts={},
-        tokenizers={"tokenizer": TokenizerFacts(sha256_of(job.tokenizer("tokenizer")), VOCAB_SIZE)},
+        tokenizers={
+            "tokenizer": TokenizerFacts(sha256_of(context.tokenizer_path("tokenizer")), VOCAB_SIZE)
+        },
         inputs=(),
         splits={TRAIN: split},
         report={},
     )
-    (job.out / "dataset.json").write_text(json.dumps(manifest.to_json()))
-    job.out.rename(folder)
-    shutil.rmtree(job.work)
+    (context.out / "dataset.json").write_text(json.dumps(manifest.to_json()))
+    context.out.rename(folder)
+    shutil.rmtree(context.work)
 
 
 class Loader:

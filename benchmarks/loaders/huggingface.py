@@ -16,7 +16,7 @@ import datasets
 import numpy as np
 import pyarrow as pa
 
-from benchmarks.loaders.common import ROWS, SEED, Batch, CountingLoader, Rows, collate
+from benchmarks.loaders.common import BATCH_ROWS, SEED, Batch, CountingLoader, Rows, collate
 
 BUFFER = 10_000
 SHARDS = 64
@@ -33,19 +33,19 @@ def convert(rows: Rows, folder: Path) -> None:
 class Loader(CountingLoader):
     settings = (
         f"Arrow; to_iterable_dataset(num_shards={SHARDS}).shuffle(buffer_size={BUFFER:,})"
-        f'.with_format("arrow").iter({ROWS})'
+        f'.with_format("arrow").iter({BATCH_ROWS})'
     )
     resuming = "skip(rows), because state_dict loses the shuffle buffer"
 
     def __init__(self, folder: Path) -> None:
-        rows = datasets.load_from_disk(folder).to_iterable_dataset(num_shards=SHARDS)
-        self._dataset = rows.shuffle(seed=SEED, buffer_size=BUFFER)
+        dataset = datasets.load_from_disk(folder).to_iterable_dataset(num_shards=SHARDS)
+        self._dataset = dataset.shuffle(seed=SEED, buffer_size=BUFFER)
 
     def _batches(self) -> Iterator[Batch]:
         self._dataset.set_epoch(self._epoch)
-        remaining = self._dataset.skip(self._rows) if self._rows else self._dataset
-        for table in remaining.with_format("arrow").iter(ROWS):
+        remaining = self._dataset.skip(self._rows_read) if self._rows_read else self._dataset
+        for table in remaining.with_format("arrow").iter(BATCH_ROWS):
             tokens = table.column("tokens").combine_chunks()
             values, offsets = tokens.values.to_numpy(), tokens.offsets.to_numpy()
-            rows = [values[a:b] for a, b in pairwise(offsets)]
-            yield collate(rows, table.column("label").to_pylist())
+            token_lists = [values[a:b] for a, b in pairwise(offsets)]
+            yield collate(token_lists, table.column("label").to_pylist())

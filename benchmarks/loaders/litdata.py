@@ -12,7 +12,7 @@ from typing import Any
 
 import litdata
 
-from benchmarks.loaders.common import ROWS, SEED, Rows, StatefulLoader, collate_dicts
+from benchmarks.loaders.common import BATCH_ROWS, SEED, Rows, StatefulLoader, collate_dicts
 
 INPUT_ROWS = 1024
 
@@ -38,13 +38,13 @@ def _samples(rows: Rows, start: int) -> Iterator[dict[str, Any]]:
 
 class Loader(StatefulLoader):
     settings = (
-        f"optimize in chunks of 64 MB, one uint16 array per row; StreamingDataLoader, {ROWS} rows, "
-        "shuffle, no workers"
+        "optimize in chunks of 64 MB, one uint16 array per row; StreamingDataLoader, "
+        f"{BATCH_ROWS} rows, shuffle, no workers"
     )
     resuming = "StreamingDataLoader.load_state_dict"
 
     def __init__(self, folder: Path) -> None:
         dataset = litdata.StreamingDataset(str(folder), shuffle=True, drop_last=False, seed=SEED)
         self._loader = litdata.StreamingDataLoader(
-            dataset, batch_size=ROWS, num_workers=0, collate_fn=collate_dicts
+            dataset, batch_size=BATCH_ROWS, num_workers=0, collate_fn=collate_dicts
         )

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from benchmarks.loaders.common import ROWS, SEED, Rows, StatefulLoader, collate_dicts
+from benchmarks.loaders.common import BATCH_ROWS, SEED, Rows, StatefulLoader, collate_dicts
 
 # Streaming imports torchvision, which does not exist for every torch build, but only its image
 # datasets use it: stub modules are enough here.
@@ -37,15 +37,19 @@ def convert(rows: Rows, folder: Path) -> None:
 class Loader(StatefulLoader):
     settings = (
         f"MDS, one ndarray:uint16 per row, shards of 64 MB; StreamingDataset, StreamingDataLoader, "
-        f"{ROWS} rows, shuffle py1e, no workers"
+        f"{BATCH_ROWS} rows, shuffle py1e, no workers"
     )
     resuming = "StreamingDataLoader.load_state_dict"
 
     def __init__(self, folder: Path) -> None:
         clean_stale_shared_memory()
         dataset = streaming.StreamingDataset(
-            local=str(folder), batch_size=ROWS, shuffle=True, shuffle_algo="py1e", shuffle_seed=SEED
+            local=str(folder),
+            batch_size=BATCH_ROWS,
+            shuffle=True,
+            shuffle_algo="py1e",
+            shuffle_seed=SEED,
         )
         self._loader = streaming.StreamingDataLoader(
-            dataset, batch_size=ROWS, num_workers=0, collate_fn=collate_dicts
+            dataset, batch_size=BATCH_ROWS, num_workers=0, collate_fn=collate_dicts
         )

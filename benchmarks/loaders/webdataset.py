@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import webdataset as wds
 
-from benchmarks.loaders.common import ROWS, SEED, Array, Batch, CountingLoader, Rows, collate
+from benchmarks.loaders.common import BATCH_ROWS, SEED, Array, Batch, CountingLoader, Rows, collate
 
 BUFFER = 1000
 MEMBER_ROWS = 512
@@ -39,7 +39,7 @@ def convert(rows: Rows, folder: Path) -> None:
 class Loader(CountingLoader):
     settings = (
         f"tar, .npy members of {MEMBER_ROWS} rows, unbatched; shuffle({BUFFER:,}), "
-        f"batched({ROWS}), no workers"
+        f"batched({BATCH_ROWS}), no workers"
     )
     resuming = "no state; reads the seeded stream again and slices it"
 
@@ -53,8 +53,8 @@ class Loader(CountingLoader):
             .map(_split_member)
             .unbatched()
             .shuffle(BUFFER, rng=random.Random(SEED + self._epoch))
-            .slice(self._rows, None)
-            .batched(ROWS, collation_fn=_collate)
+            .slice(self._rows_read, None)
+            .batched(BATCH_ROWS, collation_fn=_collate)
         )
 
 

@@ -60,8 +60,11 @@ def make_config_parser(program: str, description: str | None) -> Parser:
     return parser
 
 
-def make_run_parser(program: str, description: str | None, override: str) -> Parser:
-    """Return a parser for commands that use a trained run."""
+def make_run_parser(program: str, description: str | None, *, example_override: str) -> Parser:
+    """Return a parser for commands that use a trained run.
+
+    The help text shows `example_override`; it is not applied.
+    """
     parser = make_parser(program, description)
     parser.add_argument(
         "--run", type=Path, required=True, metavar="RUN_DIR", help="folder of the run"
@@ -69,7 +72,9 @@ def make_run_parser(program: str, description: str | None, override: str) -> Par
     parser.add_argument(
         "--checkpoint", type=Path, metavar="DIR", help="folder of a checkpoint [the run's best]"
     )
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help=f"such as {override}")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="key=value", help=f"such as {example_override}"
+    )
     return parser
 
 

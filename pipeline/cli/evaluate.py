@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 
 
 def main(arguments: Sequence[str] | None = None, program: str = "headrace evaluate") -> None:
-    parser = common.make_run_parser(program, __doc__, "corpus.text=review")
+    parser = common.make_run_parser(program, __doc__, example_override="corpus.text=review")
     parser.add_argument(
         "--input",
         required=True,

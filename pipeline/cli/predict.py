@@ -12,7 +12,7 @@ from pipeline.cli import common
 
 
 def main(arguments: Sequence[str] | None = None, program: str = "headrace predict") -> None:
-    parser = common.make_run_parser(program, __doc__, "stream.token_budget=4096")
+    parser = common.make_run_parser(program, __doc__, example_override="stream.token_budget=4096")
     parser.add_argument(
         "--input", type=Path, metavar="FILE", help="texts or image paths, one per line [stdin]"
     )

@@ -1,15 +1,19 @@
-"""Segments of a running text for truncated BPTT, in which the recurrent state is kept.
+"""Segments of a running text for truncated BPTT.
+
+Each segment starts from the recurrent state in which the previous segment of its lane ended.
 
 The tokens of a split, row after row in the order of the input, are one text of N tokens. It is
-divided into as many lanes as an update has rows; lane v begins at token v * N // lanes. An update
-takes the next segment, `bptt_length` tokens, of each lane. Rank r of a world of n owns the lanes
-from lanes * r // n on. So the segments depend neither on the number of ranks nor on interruptions,
-and every token but the very first is predicted once per epoch. A lane can be read in reverse too,
-or in both directions as two rows of the batch: in reverse, each token but the very last is
-predicted from the tokens behind it.
+divided into L = `batch_rows` lanes; lane v begins at token v * N // L. An update takes the next
+segment, `bptt_length` tokens, of each lane. Rank r of a world of n owns the lanes
+[L * r // n, L * (r + 1) // n). So the segments depend neither on the number of ranks nor on
+interruptions, and every token but the very first is predicted once per epoch. A lane can be read in
+reverse too, or in both directions as two rows of the batch: in reverse, each token but the very
+last is predicted from the tokens behind it.
 
-Shapes: D directions; B rows of this rank (D times its lanes: first those of one direction, then
-those of the other); T tokens of a segment; N tokens of the split.
+Shapes: D directions; B rows of this rank; T tokens of a segment; N tokens of the split; L lanes
+of all ranks; S tensors of the recurrent state; H hidden units. B is D times the most lanes that any
+rank owns: first the rows of one direction, then those of the other. Rows without a lane are fillers
+of weight 0.
 """
 
 from collections.abc import Generator, Iterator, Sequence
@@ -35,11 +39,14 @@ from pipeline.stream.settings import StreamSettings
 BLOCKS_PER_READ = 1 << 14
 """Index records to read at once when the lengths of a split are summed."""
 RECURRENT = "recurrent"
-"""Name of the recurrent state among the tensors of the stream's state."""
+"""Key of the recurrent state in `state_dict()["tensors"]`."""
+KEY_DOMAIN = 4
+"""Distinguishes the random keys of this stream from those of others with the same seed."""
 
 TOKENS, TARGETS, SEGMENT_INDEX = "tokens", "targets", "segment_index"
-"""Columns of a batch: tokens [B, T]; the token that follows each of them [B, T], PAD where there is
-none or it does not count; the segment's number in the epoch [B], where 0 starts from zeros."""
+"""Columns of a batch: tokens [B, T]; the token that follows each of them [B, T], PAD if there is
+none, if it is in a damaged block or if it is beyond the row's length; the number of the segment in
+the epoch [B]. Segment 0 starts from a recurrent state of zeros."""
 
 Tokens = NDArray[np.int64]
 
@@ -49,10 +56,10 @@ class TokenSource(Protocol):
 
     name: str
     """Name in messages."""
-    before: Tokens
+    tokens_before: Tokens
     """[blocks + 1] the number of tokens before each block; the last entry is the total."""
 
-    def block(self, number: int) -> tuple[Tokens, bool]:
+    def block(self, block_number: int) -> tuple[Tokens, bool]:
         """Return a block's tokens, PAD if it is damaged, and whether it is intact."""
 
 
@@ -68,10 +75,10 @@ class ShardTokens:
         for start in range(0, index.blocks, BLOCKS_PER_READ):
             blocks = index.read(np.arange(start, min(start + BLOCKS_PER_READ, index.blocks)))
             counts += [int(block.lengths.sum(dtype=np.int64)) for block in blocks]
-        self.before = np.cumsum(counts)
+        self.tokens_before = np.cumsum(counts)
 
-    def block(self, number: int) -> tuple[Tokens, bool]:
-        (entry,) = self._reader.index.read(np.array([number]))
+    def block(self, block_number: int) -> tuple[Tokens, bool]:
+        (entry,) = self._reader.index.read(np.array([block_number]))
         (rows,) = self._reader.blocks([entry])
         if rows is None:
             return np.full(int(entry.lengths.sum(dtype=np.int64)), PAD, np.int64), False
@@ -83,14 +90,14 @@ class InMemoryTokens:
     """Tokens in memory, as one block."""
 
     def __init__(self, name: str, tokens: Tokens) -> None:
-        self.name, self.before, self._tokens = name, np.array([0, len(tokens)]), tokens
+        self.name, self.tokens_before, self._tokens = name, np.array([0, len(tokens)]), tokens
 
-    def block(self, number: int) -> tuple[Tokens, bool]:
+    def block(self, block_number: int) -> tuple[Tokens, bool]:
         return self._tokens, True
 
 
 class BpttStream(ResumableStream):
-    """Segments of one rank's lanes, with the recurrent state at the end of the last one."""
+    """Segments of one rank's lanes, and the recurrent state after the segments trained on last."""
 
     def __init__(
         self,
@@ -103,43 +110,51 @@ class BpttStream(ResumableStream):
     ) -> None:
         """`reverse` says for each direction whether it reads a lane from its end.
 
-        Raises TrainingError if there are more ranks than lanes, DatasetError if there are fewer
+        Raises TrainingError if there are more ranks than lanes, DatasetError if there are not more
         tokens than lanes.
         """
-        lanes = settings.batch_rows
-        if world > lanes:
+        lane_count = settings.batch_rows
+        if world > lane_count:
             raise TrainingError(
-                f"world size {world}: stream.batch_rows={lanes} serves at most {lanes} ranks, as "
-                f"each owns a lane; start {lanes}, or set stream.batch_rows={world} for a new run"
+                f"world size {world}: stream.batch_rows={lane_count} serves at most {lane_count} "
+                f"ranks, because each owns a lane; start at most {lane_count} ranks, or set "
+                f"stream.batch_rows={world} for a new run"
             )
         self.settings, self.source = settings, source
-        tokens = int(source.before[-1])
-        if tokens <= lanes:
+        tokens = int(source.tokens_before[-1])
+        if tokens <= lane_count:
             raise DatasetError(
-                f"{source.name}: {tokens:,} tokens are too few for stream.batch_rows={lanes}"
-                f" lanes; give more text, or lower it"
+                f"{source.name}: {tokens:,} tokens are too few for "
+                f"stream.batch_rows={lane_count} lanes; provide more text, or lower "
+                "stream.batch_rows"
             )
-        starts = [lane * tokens // lanes for lane in range(lanes + 1)]
-        first, stop = lanes * rank // world, lanes * (rank + 1) // world
-        self.lanes = stop - first
-        """Number of lanes that this rank owns: the first rows of each direction."""
-        self._size = -(-lanes // world)  # every rank has as many rows as the one with most lanes
+        starts = [lane * tokens // lane_count for lane in range(lane_count + 1)]
+        first, stop = lane_count * rank // world, lane_count * (rank + 1) // world
+        self.own_lanes = stop - first
+        """Number of lanes that this rank owns. They are the first rows of each direction."""
+        # Every rank has the same number of rows, that of the rank with the most lanes.
+        self._rows_per_direction = -(-lane_count // world)
         self._first, self._directions = first, len(reverse)
-        self._rows = {
-            direction * self._size + lane - first: _Lane(
-                self, direction * lanes + lane, starts[lane], starts[lane + 1], tokens, backward
+        self._lane_of_row = {
+            direction * self._rows_per_direction + lane - first: _Lane(
+                self,
+                direction * lane_count + lane,
+                starts[lane],
+                starts[lane + 1],
+                tokens,
+                backward,
             )
             for direction, backward in enumerate(reverse)
             for lane in range(first, stop)
         }
         self._recurrent_state = RecurrentState()
         self._longest = max(b - a for a, b in pairwise(starts))
-        self._key = key(seed, 4)
+        self._key = key(seed, KEY_DOMAIN)
         self.updates = -(-self._longest // settings.bptt_length)
         """Updates per epoch."""
 
     def rows_before(self, epoch: int) -> int:
-        """Count each segment of a lane as a row."""
+        """Return the number of rows before an epoch; each segment of a lane counts as one."""
         return epoch * self.updates * self.settings.batch_rows * self._directions
 
     def prefetched(self, position: Position) -> Generator[Update, None, None]:
@@ -147,15 +162,17 @@ class BpttStream(ResumableStream):
 
     def epoch(self, position: Position) -> Iterator[Update]:
         """Yield the updates from `position` to the end of its epoch."""
-        for number in range(position.update, self.updates):
-            last = number + 1 == self.updates
+        for update_number in range(position.update, self.updates):
+            last = update_number + 1 == self.updates
             after = (
-                Position(position.epoch + 1) if last else Position(position.epoch, 0, number + 1)
+                Position(position.epoch + 1)
+                if last
+                else Position(position.epoch, 0, update_number + 1)
             )
-            yield self._update(position.epoch, number, after)
+            yield self._update(position.epoch, update_number, after)
 
     def state_dict(self) -> dict[str, Any]:
-        """Include this rank's recurrent state, if any, as a tensor [lanes * D, tensors, H]."""
+        """Include this rank's recurrent state, if any, as a tensor [own_lanes * D, S, H]."""
         state = super().state_dict()
         if tensors := self._recurrent_state.tensors:
             rows = torch.stack([tensor.float().cpu() for tensor in tensors], 1)
@@ -175,45 +192,47 @@ class BpttStream(ResumableStream):
 
     def blocks_of(self, start: int, stop: int) -> Iterator[tuple[int, int]]:
         """Yield the blocks with the tokens [start, stop), each with its first token's position."""
-        before = self.source.before
+        before = self.source.tokens_before
         first = int(np.searchsorted(before, start, side="right")) - 1
         stop_block = int(np.searchsorted(before, stop, side="left"))
         yield from zip(range(first, stop_block), before[first:stop_block].tolist(), strict=True)
 
     def _rows_to_lanes(self, values: torch.Tensor) -> torch.Tensor:
-        """Values of this rank's rows [B, ...] -> of its lanes, without fillers [lanes * D, ...]."""
-        by_direction = values.unflatten(0, (self._directions, self._size))[:, : self.lanes]
+        """Values of this rank's rows [B, ...] -> of its lanes [own_lanes * D, ...], no fillers."""
+        by_direction = values.unflatten(0, (self._directions, self._rows_per_direction))[
+            :, : self.own_lanes
+        ]
         return by_direction.transpose(0, 1).flatten(0, 1)
 
     def _lanes_to_rows(self, values: torch.Tensor) -> torch.Tensor:
         """Values of all ranks' lanes, concatenated -> of this rank's rows [B, ...], fillers 0."""
-        lanes = values.unflatten(0, (-1, self._directions))[self._first :][: self.lanes]
-        rows = values.new_zeros(self._directions, self._size, *values.shape[1:])
-        rows[:, : self.lanes] = lanes.transpose(0, 1)
+        own_values = values.unflatten(0, (-1, self._directions))[self._first :][: self.own_lanes]
+        rows = values.new_zeros(self._directions, self._rows_per_direction, *values.shape[1:])
+        rows[:, : self.own_lanes] = own_values.transpose(0, 1)
         return rows.flatten(0, 1)
 
-    def _update(self, epoch: int, number: int, after: Position) -> Update:
-        start = number * self.settings.bptt_length
+    def _update(self, epoch: int, update_number: int, after: Position) -> Update:
+        start = update_number * self.settings.bptt_length
         width = min(self.settings.bptt_length, self._longest - start)
-        rows = self._size * self._directions
+        rows = self._rows_per_direction * self._directions
         tokens = np.full((rows, width + 1), PAD, np.int64)
-        lengths, ids = np.ones(rows, np.int64), np.zeros(rows, np.int64)
+        lengths, lane_numbers = np.ones(rows, np.int64), np.zeros(rows, np.int64)
         weights = np.zeros(rows, np.float32)
-        skipped = count = 0
-        for row, lane in self._rows.items():
-            ids[row], weights[row] = lane.number, 1
+        damaged_rows = count = 0
+        for row, lane in self._lane_of_row.items():
+            lane_numbers[row], weights[row] = lane.lane_number, 1
             segment, intact = lane.read(start, width)
             tokens[row, : len(segment)] = segment
             length = max(min(width, lane.length - start), 0)
             count, lengths[row] = count + length, max(length, 1)
-            skipped += not intact
+            damaged_rows += not intact
         inputs, targets = tokens[:, :-1], tokens[:, 1:].copy()
         targets[np.arange(width) >= lengths[:, None]] = PAD
-        keys = draw(key(self._key, epoch, number), ids).view(np.int64)
+        keys = draw(key(self._key, epoch, update_number), lane_numbers).view(np.int64)
         columns = {
             TOKENS: torch.from_numpy(np.ascontiguousarray(inputs)),
             TARGETS: torch.from_numpy(targets),
-            SEGMENT_INDEX: torch.full((rows,), number),
+            SEGMENT_INDEX: torch.full((rows,), update_number),
         }
         batch = Batch(
             columns,
@@ -227,7 +246,7 @@ class BpttStream(ResumableStream):
             rows=self.settings.batch_rows * self._directions,
             padded_tokens=rows * width,
             tokens=count,
-            skipped=skipped,
+            skipped=damaged_rows,
             after=after,
         )
 
@@ -239,32 +258,41 @@ class _Lane:
     """
 
     def __init__(
-        self, stream: BpttStream, number: int, start: int, stop: int, tokens: int, reverse: bool
+        self,
+        stream: BpttStream,
+        lane_number: int,
+        start: int,
+        stop: int,
+        tokens: int,
+        reverse: bool,
     ) -> None:
-        self.number, self.length = number, stop - start
+        self.lane_number, self.length = lane_number, stop - start
         self._stream, self._reverse, self._start, self._stop = stream, reverse, start, stop
-        least, most = (start - 1, stop) if reverse else (start, stop + 1)
-        self._least, self._most = max(least, 0), min(most, tokens)
+        read_start, read_stop = (start - 1, stop) if reverse else (start, stop + 1)
+        self._read_start, self._read_stop = max(read_start, 0), min(read_stop, tokens)
         self._blocks: dict[int, tuple[Tokens, bool]] = {}
         """Blocks of the last segment, which the next one may share."""
 
     def read(self, offset: int, count: int) -> tuple[Tokens, bool]:
-        """Return up to `count` tokens from an offset in the lane, and the one that follows them.
+        """Return (tokens, intact) of a segment at an offset in the lane.
 
-        Tokens are in reading order. The second value is whether all blocks are intact.
+        `tokens` are up to `count` tokens in reading order and, as the last element, the one that
+        follows them, if any. `intact` is whether all of their blocks are intact.
         """
         if self._reverse:
             stop = self._stop - offset
-            start = max(stop - count - 1, self._least)
+            start = max(stop - count - 1, self._read_start)
         else:
             start = self._start + offset
-            stop = min(start + count + 1, self._most)
+            stop = min(start + count + 1, self._read_stop)
         parts: list[Tokens] = [np.zeros(0, np.int64)]
         blocks: dict[int, tuple[Tokens, bool]] = {}
         if start < stop:
-            for number, first in self._stream.blocks_of(start, stop):
-                blocks[number] = self._blocks.get(number) or self._stream.source.block(number)
-                parts.append(blocks[number][0][max(start - first, 0) : stop - first])
+            for block_number, first in self._stream.blocks_of(start, stop):
+                blocks[block_number] = self._blocks.get(block_number) or self._stream.source.block(
+                    block_number
+                )
+                parts.append(blocks[block_number][0][max(start - first, 0) : stop - first])
         self._blocks = blocks
         tokens = np.concatenate(parts)
         intact = all(whole for _, whole in blocks.values())

@@ -10,16 +10,22 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.corpora import small, write_reviews
-from tests.helpers.processes import REPOSITORY, error_lines, launch, run
+from tests.helpers.corpora import small as small_overrides
+from tests.helpers.corpora import write_reviews
+from tests.helpers.processes import REPOSITORY, error_lines, launch
+from tests.helpers.processes import run as train
 
 
 @pytest.fixture(scope="module")
 def trained(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a trained run, moved to another place."""
     folder = tmp_path_factory.mktemp("trained")
-    status, _, err = run(
-        *small(corpus), "train.epochs=8", "train.lr=2e-2", "train.warmup=0.1", f"run.dir={folder}/a"
+    status, _, err = train(
+        *small_overrides(corpus),
+        "train.epochs=8",
+        "train.lr=2e-2",
+        "train.warmup=0.1",
+        f"run.dir={folder}/a",
     )
     assert status == 0, err
     shutil.move(folder / "a", folder / "b")
@@ -29,11 +35,11 @@ def trained(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.slow
 def test_model_learns_the_corpus(trained: Path) -> None:
     summary = json.loads((trained / "summary.json").read_text())
-    assert summary["best"] > 0.9
+    assert summary["best"] > 0.9  # best validation accuracy
 
 
 @pytest.mark.slow
-def test_each_line_gets_a_prediction_with_the_labels_name(trained: Path) -> None:
+def test_each_line_gets_a_label_or_an_error(trained: Path) -> None:
     texts = "the film was superb\n\nthe plot was dull and awful\r\n" + "music " * 500 + "\n"
     status, out, err = launch("predict.py", "--run", str(trained), text=texts)
     assert status == 0, err
@@ -52,15 +58,16 @@ def test_prediction_does_not_depend_on_the_other_texts(trained: Path, tmp_path: 
     path = tmp_path / "texts"
     path.write_text("\n".join(texts))
     _, out, _ = launch("predict.py", "--run", str(trained), "--input", str(path))
-    together = [json.loads(line)["probability"] for line in out.splitlines()]
-    for text, probability in zip(texts[:2], together, strict=False):
+    joint_probabilities = [json.loads(line)["probability"] for line in out.splitlines()]
+    # Two texts suffice: each starts a process.
+    for text, probability in zip(texts[:2], joint_probabilities, strict=False):
         _, out, _ = launch("predict.py", "--run", str(trained), text=text + "\n")
         assert abs(json.loads(out)["probability"] - probability) < 1e-4
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["csv", "jsonl"])
-def test_every_labeled_row_counts_including_duplicates(
+def test_evaluate_counts_duplicates_and_agrees_with_predict(
     trained: Path, tmp_path: Path, kind: str
 ) -> None:
     path = tmp_path / "new.csv"
@@ -94,7 +101,7 @@ MISTAKES = {
     "column": (["--run", "{run}", "--input", "{tmp}/a.csv", "corpus.text=txt"], "'txt'"),
     "label": (["--run", "{run}", "--input", "{tmp}/a.csv"], "label 'mixed' is none of"),
     "typo": (["--run", "{run}", "--input", "{tmp}/a.csv", "corpus.txt=a"], "corpus.text?"),
-    "layers": (
+    "hidden size": (
         ["--run", "{run}", "--input", "{tmp}/a.csv", "model.hidden=9"],
         "model.hidden=9: the weights of this run were trained with ",
     ),
@@ -131,20 +138,21 @@ SCRIPTS = sorted((REPOSITORY / "launch").glob("*.py"))
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=os.path.basename)
 def test_script_is_short(script: Path) -> None:
+    """Entry points only parse, build, run and close; all other code belongs in the package."""
     assert len(script.read_text().splitlines()) <= 80
 
 
 @pytest.mark.slow
-def test_training_needs_no_library_of_preparation_or_tracking(corpus: Path, tmp_path: Path) -> None:
-    """None of them has to be installed."""
+def test_training_runs_without_the_optional_libraries(corpus: Path, tmp_path: Path) -> None:
+    """The libraries for preparation and tracking need not be installed."""
+    overrides = [*small_overrides(corpus), f"run.dir={tmp_path}", "train.max_steps=2"]
     code = (
         "import sys; blocked = {'tokenizers', 'mlflow', 'matplotlib', 'psutil', 'webdataset'}\n"
         "class Block:\n"
         "    def find_spec(self, name, path=None, target=None):\n"
         "        if name.split('.')[0] in blocked: raise ModuleNotFoundError(name)\n"
         "sys.meta_path.insert(0, Block())\n"
-        f"import runpy; sys.argv = ['train.py', *{[*small(corpus), f'run.dir={tmp_path}']!r},"
-        " 'train.max_steps=2']\n"
+        f"import runpy; sys.argv = ['train.py', *{overrides!r}]\n"
         f"runpy.run_path({str(REPOSITORY / 'launch' / 'train.py')!r}, run_name='__main__')"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)

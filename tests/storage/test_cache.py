@@ -48,14 +48,14 @@ def cached(
 
 def cached_bytes(folder: Path) -> int:
     total = 0
-    for path in (folder / CACHE_SUBFOLDER / "test").rglob("*-*"):
+    for path in (folder / CACHE_SUBFOLDER / "test").rglob("*-*"):  # entries are named START-STOP
         with suppress(FileNotFoundError):  # evicted in the meantime
             total += path.stat().st_size if path.is_file() else 0
     return total
 
 
 @pytest.mark.parametrize("whole_files", [False, True])
-def test_cached_ranges_are_not_fetched_again(
+def test_cached_ranges_are_fetched_again_only_if_fresh_ones_are_requested(
     source: CountingStore, tmp_path: Path, whole_files: bool
 ) -> None:
     expected = LocalStore(source.folder).read(RANGES)
@@ -94,8 +94,10 @@ def test_other_files_in_the_folder_are_not_evicted(source: CountingStore, tmp_pa
     assert all(path.exists() for path in others)
 
 
-def test_ranges_that_are_too_large_are_not_cached(source: CountingStore, tmp_path: Path) -> None:
-    store = cached(source, tmp_path / "cache", limit=5 * SIZE)
+def test_range_larger_than_a_tenth_of_the_limit_is_not_cached(
+    source: CountingStore, tmp_path: Path
+) -> None:
+    store = cached(source, tmp_path / "cache", limit=5 * SIZE)  # each range is a fifth of it
     assert store.read(RANGES) == LocalStore(source.folder).read(RANGES)
     assert not cached_bytes(tmp_path / "cache")
 

@@ -24,7 +24,7 @@ from pipeline.corpus.prepare.encode import ChunkTask, encode
 from pipeline.corpus.prepare.sample import TextSample
 from pipeline.corpus.prepare.scan import scan
 from pipeline.corpus.prepare.shard_writer import plan_shards, write_shard
-from pipeline.corpus.prepare.work_dir import SPLITS, Job, Part, Scanned, Totals
+from pipeline.corpus.prepare.work_dir import SPLITS, Part, PreparationContext, Scanned, Totals
 from pipeline.corpus.readers.inputs import InputFile, file_version
 from pipeline.corpus.tokenization.tokenizer import (
     TextEncoder,
@@ -39,72 +39,84 @@ from pipeline.storage.atomic import atomic_file, sha256_of
 logger = logging.getLogger(__name__)
 
 
-def build(job: Job, files: Sequence[InputFile], pool: WorkerPool) -> tuple[Manifest, list[str]]:
+def build(
+    context: PreparationContext, files: Sequence[InputFile], pool: WorkerPool
+) -> tuple[Manifest, list[str]]:
     """Write the dataset except its dataset.json; return the manifest and the lines of a summary.
 
     Raises InputError if the input cannot be used, DatasetError if the disk or a worker fails.
     """
     start = time.monotonic()
-    settings = job.settings
-    scans = pool.run("scan", partial(scan, job), files, sum(file.bytes for file in files))
+    settings = context.settings
+    scans = pool.run("scan", partial(scan, context), files, sum(file.bytes for file in files))
     report.check_skips(settings, scans)
     label_tables = {
         f.name: name_labels(settings, [(s.file.name, s.labels.get(f.name, {})) for s in scans], f)
-        for f in job.fields
+        for f in context.fields
         if f.has_names
     }
-    split_counts = dedup_and_split(job, scans, label_tables[job.label.name] if job.label else None)
-    tokenizers = {name: _make_tokenizer(job, name, scans) for name in vocabularies(job.fields)}
+    split_counts = dedup_and_split(
+        context, scans, label_tables[context.label.name] if context.label else None
+    )
+    tokenizers = {
+        name: _make_tokenizer(context, name, scans) for name in vocabularies(context.fields)
+    }
     tasks = _chunk_tasks(scans)
     raw_bytes = sum(task.chunk.bytes for task in tasks)
     names = {field: table.names for field, table in label_tables.items()}
-    parts = pool.run("encode", partial(encode, job, names), tasks, raw_bytes)
+    parts = pool.run("encode", partial(encode, context, names), tasks, raw_bytes)
     _check_unchanged(files)
     report.check_skips(settings, scans, parts)
     counts = report.count(scans, split_counts, parts)
     totals = {split: _sum_totals(split, parts) for split in SPLITS}
     report.check_splits(settings, counts, {split: t.rows for split, t in totals.items()})
     manifest = Manifest(
-        location=str(job.out),
+        location=str(context.out),
         format=FORMAT,
         settings=relevant(settings),
-        fields=job.fields,
+        fields=context.fields,
         names={field: tuple(field_names) for field, field_names in names.items()},
         counts={field: tuple(table.counts) for field, table in label_tables.items()},
         tokenizers=tokenizers,
         inputs=tuple(InputFacts(f.name, f.bytes) for source in files for f in source.files),
-        splits={s: _write_split(job, pool, s, totals[s], parts, tokenizers) for s in SPLITS},
+        splits={s: _write_split(context, pool, s, totals[s], parts, tokenizers) for s in SPLITS},
         report=counts,
     )
     seconds = time.monotonic() - start
     return manifest, list(report.summary(manifest, label_tables, raw_bytes, seconds))
 
 
-def _make_tokenizer(job: Job, vocabulary: str, scans: Iterable[Scanned]) -> TokenizerFacts:
+def _make_tokenizer(
+    context: PreparationContext, vocabulary: str, scans: Iterable[Scanned]
+) -> TokenizerFacts:
     """Copy and check the user's tokenizer, or train one unless an earlier run has done it."""
-    path = job.tokenizer(vocabulary)
-    if job.settings.tokenizer:
+    path = context.tokenizer_path(vocabulary)
+    if context.settings.tokenizer:
         with atomic_file(path) as file:
-            generates = any(field.is_target or field.append_end for field in job.fields)
-            file.write(read_tokenizer(job.settings, generates=generates))
-        sample = _merge_samples(job, vocabulary, scans)
-        check_round_trip(path, (text for _, text in sample), job.settings)
+            generates = any(field.is_target or field.append_end for field in context.fields)
+            file.write(read_tokenizer(context.settings, generates=generates))
+        sample = _merge_samples(context, vocabulary, scans)
+        check_round_trip(path, (text for _, text in sample), context.settings)
     elif not path.exists():
-        sample = _merge_samples(job, vocabulary, scans)
+        sample = _merge_samples(context, vocabulary, scans)
         description = "tokenizer" if vocabulary == "tokenizer" else f"{vocabulary} tokenizer"
         logger.info("training the %s on %.1f MB of text", description, sample.bytes / MB)
-        words = any(f.kind == "words" for f in job.fields if f.vocabulary == vocabulary)
+        words = any(f.kind == "words" for f in context.fields if f.vocabulary == vocabulary)
         with atomic_file(path) as file:
             texts = (text for _, text in sample)
-            file.write(train(texts, job.settings, words=words).encode())
-    return TokenizerFacts(sha256_of(path), TextEncoder(path, job.settings.max_tokens).vocab_size)
+            file.write(train(texts, context.settings, words=words).encode())
+    return TokenizerFacts(
+        sha256_of(path), TextEncoder(path, context.settings.max_tokens).vocab_size
+    )
 
 
-def _merge_samples(job: Job, vocabulary: str, scans: Iterable[Scanned]) -> TextSample:
+def _merge_samples(
+    context: PreparationContext, vocabulary: str, scans: Iterable[Scanned]
+) -> TextSample:
     """Return the sample of a vocabulary's texts in all files."""
-    sample = TextSample(int(job.settings.tokenizer_sample_mb * MB))
+    sample = TextSample(int(context.settings.tokenizer_sample_mb * MB))
     for scanned in scans:
-        sample.add_saved(job.scanned(scanned.file.number, f"{vocabulary}.sample"))
+        sample.add_saved(context.scan_path(scanned.file.number, f"{vocabulary}.sample"))
     return sample
 
 
@@ -128,7 +140,7 @@ def _sum_totals(split: str, parts: Iterable[Part]) -> Totals:
 
 
 def _write_split(
-    job: Job,
+    context: PreparationContext,
     pool: WorkerPool,
     split: str,
     totals: Totals,
@@ -138,11 +150,11 @@ def _write_split(
     """Write the shards and the index of a split."""
     hashes = [tokenizer.sha256 for tokenizer in tokenizers.values()]
     salt = compute_salt(split, *hashes, totals.rows, totals.tokens)
-    plans = plan_shards(job, split, totals, parts, salt)
-    shards = pool.run(f"write shards {split}", partial(write_shard, job), plans, totals.bytes)
-    index = job.out / split / INDEX
-    rows_per_block = job.settings.rows_per_block
-    records = (job.packed(split, plan.number, "index") for plan in plans)
+    plans = plan_shards(context, split, totals, parts, salt)
+    shards = pool.run(f"write shards {split}", partial(write_shard, context), plans, totals.bytes)
+    index = context.out / split / INDEX
+    rows_per_block = context.settings.rows_per_block
+    records = (context.packed_path(split, plan.number, "index") for plan in plans)
     write_index(index, records, math.ceil(totals.rows / rows_per_block), rows_per_block)
     return Split(
         rows=totals.rows,

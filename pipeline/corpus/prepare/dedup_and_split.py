@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from pipeline.corpus.fields.label_names import LabelTable
 from pipeline.corpus.prepare.scan import validation_threshold
-from pipeline.corpus.prepare.work_dir import Job, Scanned, load_or_compute
+from pipeline.corpus.prepare.work_dir import PreparationContext, Scanned, load_or_compute
 from pipeline.storage.atomic import disk_errors
 
 DROPPED, IN_TRAIN, IN_VALIDATION = range(3)
@@ -43,24 +43,31 @@ class SplitCounts:
     """Duplicates with another label than the example that is kept."""
 
 
-def dedup_and_split(job: Job, scans: list[Scanned], labels: LabelTable | None) -> SplitCounts:
-    """Write `job.split_codes` and `job.label_ids`, one entry per example in the input's order."""
+def dedup_and_split(
+    context: PreparationContext, scans: list[Scanned], labels: LabelTable | None
+) -> SplitCounts:
+    """Write the files `context.split_codes_path` and `context.label_ids_path`.
+
+    Each has one entry per example, in the input's order.
+    """
     return load_or_compute(
-        job.work / "split_counts.json",
+        context.work / "split_counts.json",
         SplitCounts,
-        lambda: _SplitAssignment(job, scans, labels).run(),
+        lambda: _SplitAssignment(context, scans, labels).run(),
     )
 
 
 class _SplitAssignment:
     """Assigns each example of the corpus to a split, or drops it."""
 
-    def __init__(self, job: Job, scans: list[Scanned], labels: LabelTable | None) -> None:
-        self._job, self._scans, self._labels = job, scans, labels
+    def __init__(
+        self, context: PreparationContext, scans: list[Scanned], labels: LabelTable | None
+    ) -> None:
+        self._context, self._scans, self._labels = context, scans, labels
         self._total = sum(scanned.examples for scanned in scans)
-        self._validation_threshold = validation_threshold(job.settings.validation)
-        self._split_codes = _disk_array(job.split_codes, np.uint8, self._total)
-        self._label_ids = _disk_array(job.label_ids, np.int16, self._total)
+        self._validation_threshold = validation_threshold(context.settings.validation)
+        self._split_codes = _disk_array(context.split_codes_path, np.uint8, self._total)
+        self._label_ids = _disk_array(context.label_ids_path, np.int16, self._total)
         self._counts = SplitCounts()
 
     def run(self) -> SplitCounts:
@@ -69,11 +76,11 @@ class _SplitAssignment:
         bounds = [number * 2**64 // range_count for number in range(range_count + 1)]
         hash_ranges = [(low, end - 1) for low, end in pairwise(bounds)]
         # In language modeling, a line may recur in the running text of another split.
-        repeats_allowed = any(field.append_end for field in self._job.fields)
-        if not isinstance(self._job.settings.validation, float) and not repeats_allowed:
+        repeats_allowed = any(field.append_end for field in self._context.fields)
+        if not isinstance(self._context.settings.validation, float) and not repeats_allowed:
             for low, high in hash_ranges:
                 self._drop_validation_texts_from_train(low, high)
-        if self._job.settings.drop_duplicates:
+        if self._context.settings.drop_duplicates:
             for low, high in hash_ranges:
                 self._drop_duplicates(low, high)
         self._split_codes.flush()
@@ -94,19 +101,20 @@ class _SplitAssignment:
     def _chunks(self, kind: str) -> Iterator[tuple[int, Hashes, LabelIds, bool]]:
         """Yield (number of the first example, hashes, label ids, whether held out) of each chunk.
 
-        `kind` is a kind of hashes, as in `Job.scanned`. The id of a label that occurs once is -1.
+        `kind` is a kind of hashes, as in `PreparationContext.scan_path`. The id of a label that
+        occurs once is -1.
         """
         examples_before = 0
         for scanned in self._scans:
             number = scanned.file.number
             for start in range(0, scanned.examples, CHUNK_EXAMPLES):
-                path = self._job.scanned(number, kind)
+                path = self._context.scan_path(number, kind)
                 hashes = np.fromfile(path, "<u8", CHUNK_EXAMPLES, offset=start * 8)
                 label_ids = np.zeros(len(hashes), np.int16)
-                if self._labels and self._job.label:
-                    path = self._job.scanned(number, "codes")
+                if self._labels and self._context.label:
+                    path = self._context.scan_path(number, "codes")
                     codes = np.fromfile(path, "<u2", CHUNK_EXAMPLES, offset=start * 2)
-                    ids_by_code = self._labels.ids_by_code(scanned.labels[self._job.label.name])
+                    ids_by_code = self._labels.ids_by_code(scanned.labels[self._context.label.name])
                     label_ids = ids_by_code[codes]
                 yield examples_before + start, hashes, label_ids, scanned.file.held_out
             examples_before += scanned.examples
@@ -134,9 +142,9 @@ class _SplitAssignment:
 
         If examples have a target, identical ones have the same text and the same target.
         """
-        kind = "target_hashes" if self._job.has_target else "hashes"
+        kind = "target_hashes" if self._context.has_target else "hashes"
         hashes, indices = self._in_range(kind, low, high)
-        if not isinstance(self._job.settings.validation, float):
+        if not isinstance(self._context.settings.validation, float):
             in_train = self._split_codes[indices] == IN_TRAIN
             hashes, indices = hashes[in_train], indices[in_train]
         order = np.argsort(hashes, kind="stable")  # identical ones stay in the order of the input

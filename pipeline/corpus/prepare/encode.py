@@ -19,8 +19,8 @@ from pipeline.corpus.prepare.work_dir import (
     TRAIN,
     VALIDATION,
     Chunk,
-    Job,
     Part,
+    PreparationContext,
     Totals,
     load_or_compute,
 )
@@ -58,25 +58,29 @@ class SplitExample(NamedTuple):
     split: int
 
 
-def encode(job: Job, names: Names, task: ChunkTask) -> Part:
+def encode(context: PreparationContext, names: Names, task: ChunkTask) -> Part:
     """Write the rows of a chunk, one file for each split.
 
     `names` are the label names of each field. Raises InputError if the input file has changed.
     """
-    return load_or_compute(job.part(task.number, "json"), Part, lambda: _encode(job, names, task))
+    return load_or_compute(
+        context.part_path(task.number, "json"), Part, lambda: _encode(context, names, task)
+    )
 
 
-def _encode(job: Job, names: Names, task: ChunkTask) -> Part:
-    pipeline = RowPipeline(job.settings, job.fields, job.tokenizer, names)
+def _encode(context: PreparationContext, names: Names, task: ChunkTask) -> Part:
+    pipeline = RowPipeline(context.settings, context.fields, context.tokenizer_path, names)
     sizes = {name: encoder.vocab_size for name, encoder in pipeline.encoders.items()}
-    columns = schema(job.fields, sizes, segments=job.splits_texts)
+    columns = schema(context.fields, sizes, segments=context.splits_texts)
     part = Part(task.number, task.file, {split: Totals() for split in SPLIT_CODES})
     with ExitStack() as stack:
         writers = {}
         for split in SPLIT_CODES:
-            file = stack.enter_context(atomic_file(job.part(task.number, f"{split}.arrow")))
+            file = stack.enter_context(
+                atomic_file(context.part_path(task.number, f"{split}.arrow"))
+            )
             writers[split] = stack.enter_context(pa.ipc.new_file(file, columns))
-        for group in _groups(_split_examples(job, pipeline, task)):
+        for group in _groups(_split_examples(context, pipeline, task)):
             encoded = pipeline.encode([member.example for member in group])
             for result, member in zip(encoded, group, strict=True):
                 _count(part, result, member.example.row)
@@ -85,7 +89,7 @@ def _encode(job: Job, names: Names, task: ChunkTask) -> Part:
                     row
                     for result, member in zip(encoded, group, strict=True)
                     if member.split == code
-                    for row in _stored_rows(job, result, member.document)
+                    for row in _stored_rows(context, result, member.document)
                 ]
                 if rows:
                     writers[split].write_batch(batch(columns, rows))
@@ -98,11 +102,13 @@ def _encode(job: Job, names: Names, task: ChunkTask) -> Part:
     return part
 
 
-def _stored_rows(job: Job, encoded: EncodedExample, document: int) -> Iterator[tuple[Any, ...]]:
+def _stored_rows(
+    context: PreparationContext, encoded: EncodedExample, document: int
+) -> Iterator[tuple[Any, ...]]:
     """Yield an example's rows, their cells in the order of the columns."""
     for segment, cells in enumerate(encoded.rows):
         position: tuple[Cell, ...] = (document, segment, len(encoded.rows))
-        yield (*cells, *(position if job.splits_texts else ()))
+        yield (*cells, *(position if context.splits_texts else ()))
 
 
 def _count(part: Part, encoded: EncodedExample, row: int) -> None:
@@ -116,10 +122,14 @@ def _count(part: Part, encoded: EncodedExample, row: int) -> None:
         part.truncated += encoded.long
 
 
-def _split_examples(job: Job, pipeline: RowPipeline, task: ChunkTask) -> Iterator[SplitExample]:
+def _split_examples(
+    context: PreparationContext, pipeline: RowPipeline, task: ChunkTask
+) -> Iterator[SplitExample]:
     """Read a chunk again and yield the examples that a split takes."""
     chunk, count = task.chunk, 0
-    splits = np.fromfile(job.split_codes, np.uint8, chunk.examples, offset=task.first_example)
+    splits = np.fromfile(
+        context.split_codes_path, np.uint8, chunk.examples, offset=task.first_example
+    )
     with pipeline.open(task.path, task.file) as reader:
         reader.seek(chunk.start, chunk.stop, chunk.row)
         rows = pipeline.examples(reader, task.file, lambda reason, row: None, check_names=False)

@@ -34,7 +34,7 @@ from pipeline.corpus.dataset.manifest import (
 )
 from pipeline.corpus.field_spec import FieldSpec
 from pipeline.corpus.prepare.build import build
-from pipeline.corpus.prepare.work_dir import SPLITS, Job
+from pipeline.corpus.prepare.work_dir import SPLITS, PreparationContext
 from pipeline.corpus.readers.inputs import InputFile, InputSource, file_version, locate_splits
 from pipeline.corpus.settings import CorpusSettings
 from pipeline.corpus.tokenization.tokenizer import read_tokenizer
@@ -66,10 +66,10 @@ def prepare(settings: CorpusSettings, fields: tuple[FieldSpec, ...]) -> Manifest
                 "set another corpus.shards, or remove it"
             )
         files = input_files(settings)
-        job = Job(_open_work_folder(settings, fields, files), settings, fields)
+        context = PreparationContext(_open_work_folder(settings, fields, files), settings, fields)
         with WorkerPool(settings.workers) as pool:
-            manifest, summary = build(job, files, pool)
-        manifest = _publish(job, manifest, folder)
+            manifest, summary = build(context, files, pool)
+        manifest = _publish(context, manifest, folder)
         for line in summary:
             logger.info(line)
         return manifest
@@ -184,19 +184,19 @@ def _open_work_folder(
     return work
 
 
-def _publish(job: Job, manifest: Manifest, folder: Path) -> Manifest:
+def _publish(context: PreparationContext, manifest: Manifest, folder: Path) -> Manifest:
     """Write the manifest, and rename the finished dataset to `folder`."""
-    with disk_errors(job.out):
-        remove_temporary_files(job.out)
-    with atomic_file(job.out / "dataset.json") as file:
+    with disk_errors(context.out):
+        remove_temporary_files(context.out)
+    with atomic_file(context.out / "dataset.json") as file:
         file.write(manifest.to_text().encode())
-    for path in (*(job.out / split for split in SPLITS), job.out):
+    for path in (*(context.out / split for split in SPLITS), context.out):
         with disk_errors(path):
             sync_path(path)
     with disk_errors(folder):
-        job.out.rename(folder)
+        context.out.rename(folder)
         sync_path(folder.absolute().parent)
-    shutil.rmtree(job.work, ignore_errors=True)
+    shutil.rmtree(context.work, ignore_errors=True)
     return replace(manifest, location=str(folder))
 
 

@@ -25,27 +25,27 @@ class TextSample:
     def __init__(self, budget: int) -> None:
         self.bytes = 0
         self._budget = budget
-        self._limit = 1 << 64  # texts of this order or a higher one are not in the sample
-        self._heap: list[tuple[int, str, int]] = []  # (-order, text, bytes)
-        self._orders: set[int] = set()
+        self._limit = 1 << 64  # texts with this hash or a higher one are not in the sample
+        self._heap: list[tuple[int, str, int]] = []  # (-sort_hash, text, bytes)
+        self._hashes: set[int] = set()
 
-    def add(self, order: int, text: str) -> None:
-        """Add a text if it belongs to the sample; `order` is its 64-bit hash."""
-        if order >= self._limit or order in self._orders:
+    def add(self, sort_hash: int, text: str) -> None:
+        """Add a text if it belongs to the sample; `sort_hash` is its 64-bit hash."""
+        if sort_hash >= self._limit or sort_hash in self._hashes:
             return
         text = text[:MAX_TEXT_CHARACTERS]
         size = len(text.encode())
-        heapq.heappush(self._heap, (-order, text, size))
-        self._orders.add(order)
+        heapq.heappush(self._heap, (-sort_hash, text, size))
+        self._hashes.add(sort_hash)
         self.bytes += size
         while self.bytes > self._budget:
             negative, _, size = heapq.heappop(self._heap)
             self._limit = -negative
-            self._orders.remove(self._limit)
+            self._hashes.remove(self._limit)
             self.bytes -= size
 
     def __iter__(self) -> Iterator[tuple[int, str]]:
-        """Yield (order, text) by ascending order."""
+        """Yield (hash, text) by ascending hash."""
         for negative, text, _ in sorted(self._heap, reverse=True):
             yield -negative, text
 
@@ -56,7 +56,10 @@ class TextSample:
         pairs = list(self)
         with atomic_file(path) as file, pa.ipc.new_stream(file, schema) as stream:
             for start in range(0, len(pairs), BATCH_ROWS):
-                rows = [{"order": o, "text": t} for o, t in pairs[start : start + BATCH_ROWS]]
+                rows = [
+                    {"order": sort_hash, "text": text}
+                    for sort_hash, text in pairs[start : start + BATCH_ROWS]
+                ]
                 stream.write_batch(pa.RecordBatch.from_pylist(rows, schema))
 
     def add_saved(self, path: Path) -> None:

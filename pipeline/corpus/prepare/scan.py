@@ -9,7 +9,7 @@ from pipeline.corpus.fields.base import FieldKind, as_text
 from pipeline.corpus.fields.example import Example
 from pipeline.corpus.fields.label_names import MAX_LABELS
 from pipeline.corpus.prepare.sample import TextSample
-from pipeline.corpus.prepare.work_dir import Chunk, Job, Scanned, load_or_compute
+from pipeline.corpus.prepare.work_dir import Chunk, PreparationContext, Scanned, load_or_compute
 from pipeline.corpus.readers.inputs import InputFile
 from pipeline.corpus.readers.materialize import materialize
 from pipeline.corpus.readers.opening import Reader, open_corpus_file
@@ -26,15 +26,15 @@ MAX_FILTERED_VALUES = 5
 FILE_REASONS = (SkipReason.NO_FILE, SkipReason.NO_IMAGE, SkipReason.NO_FEATURES)
 
 
-def scan(job: Job, file: InputFile) -> Scanned:
+def scan(context: PreparationContext, file: InputFile) -> Scanned:
     """Read a file once from end to end. Raises InputError where it cannot be read."""
     return load_or_compute(
-        job.scanned(file.number, "json"), Scanned, lambda: _Scan(job, file).run()
+        context.scan_path(file.number, "json"), Scanned, lambda: _Scan(context, file).run()
     )
 
 
 def digest(data: bytes) -> tuple[bytes, int]:
-    """Return two independent 64-bit hashes of a text: its identity, and its order in samples."""
+    """Return two independent 64-bit hashes of a text: its identity, and its sort key in samples."""
     both = blake2b(data, digest_size=16).digest()
     return both[:8], int.from_bytes(both[8:], "little")
 
@@ -54,7 +54,7 @@ class _Position(NamedTuple):
 
 
 class _Outputs(NamedTuple):
-    """Files with an entry for each example, as `Job.scanned` describes them."""
+    """Files with an entry for each example, as `PreparationContext.scan_path` describes them."""
 
     hashes: IO[bytes]
     target_hashes: IO[bytes]
@@ -64,40 +64,42 @@ class _Outputs(NamedTuple):
 class _Scan:
     """Reads one file."""
 
-    def __init__(self, job: Job, file: InputFile) -> None:
-        self._job, self._file = job, file
-        path = materialize(file, job.settings, lambda kind: job.scanned(file.number, kind))
+    def __init__(self, context: PreparationContext, file: InputFile) -> None:
+        self._context, self._file = context, file
+        path = materialize(
+            file, context.settings, lambda kind: context.scan_path(file.number, kind)
+        )
         self._result = Scanned(file, path)
         # The tokenizers do not exist yet: only checking is used.
-        self._checker = job.checker
-        budget = int(job.settings.tokenizer_sample_mb * MB)
+        self._checker = context.checker
+        budget = int(context.settings.tokenizer_sample_mb * MB)
         # A user's tokenizer is not trained, only tested, on the targets.
-        trained = not job.settings.tokenizer
-        self._sampled = [f for f in job.fields if (f.tokenized if trained else f.is_target)]
-        self._samples = {name: TextSample(budget) for name in vocabularies(job.fields)}
+        trained = not context.settings.tokenizer
+        self._sampled = [f for f in context.fields if (f.tokenized if trained else f.is_target)]
+        self._samples = {name: TextSample(budget) for name in vocabularies(context.fields)}
         self._codes: dict[str, int] = {}
-        self._threshold = validation_threshold(job.settings.validation)
+        self._threshold = validation_threshold(context.settings.validation)
 
     def run(self) -> Scanned:
         file, path = self._file, self._result.path
         with ExitStack() as stack:
             reader = stack.enter_context(
-                open_corpus_file(self._job.settings, path, self._checker.columns, file.name)
+                open_corpus_file(self._context.settings, path, self._checker.columns, file.name)
             )
             kinds = ("hashes", "target_hashes", "codes")
             outputs = [
-                stack.enter_context(atomic_file(self._job.scanned(file.number, kind)))
+                stack.enter_context(atomic_file(self._context.scan_path(file.number, kind)))
                 for kind in kinds
             ]
             materialized = path != file.path  # which has reported the file's bytes as progress
             progress = 0 if materialized else file.bytes / reader.size
             self._read(reader, _Outputs(*outputs), progress)
         for name, sample in self._samples.items():
-            sample.save(self._job.scanned(file.number, f"{name}.sample"))
+            sample.save(self._context.scan_path(file.number, f"{name}.sample"))
         return self._result
 
     def _read(self, reader: Reader, outputs: _Outputs, progress: float) -> None:
-        result, chunk_bytes = self._result, self._job.settings.chunk_mb * MB
+        result, chunk_bytes = self._result, self._context.settings.chunk_mb * MB
         begin = self._position(reader)
         for row in reader:
             result.rows += 1
@@ -135,7 +137,7 @@ class _Scan:
         """Write an example's hashes, sample its texts and count its names."""
         identity, order = digest(example.identity)
         outputs.hashes.write(identity)
-        if self._job.has_target:
+        if self._context.has_target:
             outputs.target_hashes.write(digest(example.identity_with_target)[0])
         held_out = self._file.held_out or int.from_bytes(identity, "little") < self._threshold
         first = self._checker.fields[0]
@@ -147,7 +149,7 @@ class _Scan:
                     sample.add(order if is_identity else digest(text.encode())[1], text)
             for name in kind.names(value):
                 self._count_name(kind, name, example.row)
-            if kind.field == self._job.label:
+            if kind.field == self._context.label:
                 outputs.codes.write(self._codes[value].to_bytes(2, "little"))
 
     def _count_name(self, kind: FieldKind, name: str, row: int) -> None:
@@ -161,7 +163,7 @@ class _Scan:
                     f"{MAX_LABELS:,} different labels ({examples}, ...); name the right column as "
                     "corpus.label"
                 )
-            if kind.field == self._job.label:
+            if kind.field == self._context.label:
                 self._codes[name] = len(tallies)
             tallies[name] = Tally(0, row)
         tallies[name].count += 1
@@ -180,5 +182,5 @@ class _Scan:
         """Return the path in a row whose image cannot be read, shortened; else an empty string."""
         if row.values is None or reason not in FILE_REASONS:
             return ""
-        value = row.values[next(f for f in self._job.fields if f.is_image).column]
+        value = row.values[next(f for f in self._context.fields if f.is_image).column]
         return repr(value[:MAX_PATH_CHARACTERS]) if isinstance(value, str) else ""

@@ -13,7 +13,7 @@ from typing import Any
 from pipeline.corpus.dataset.blocks import Slice, blocks, to_bytes
 from pipeline.corpus.dataset.index import write_records
 from pipeline.corpus.dataset.manifest import Shard
-from pipeline.corpus.prepare.work_dir import Job, Part, Totals, load_or_compute
+from pipeline.corpus.prepare.work_dir import Part, PreparationContext, Totals, load_or_compute
 from pipeline.corpus.worker_pool import MB, advance
 from pipeline.storage.atomic import atomic_file
 
@@ -32,15 +32,15 @@ class ShardPlan:
 
 
 def plan_shards(
-    job: Job, split: str, totals: Totals, parts: Sequence[Part], salt: int
+    context: PreparationContext, split: str, totals: Totals, parts: Sequence[Part], salt: int
 ) -> list[ShardPlan]:
     """Divide a split into shards of about `shard_mb` with equal numbers of blocks.
 
     Which rows a shard has depends only on the totals, not on how the rows are divided into parts.
     """
-    rows_per_block = job.settings.rows_per_block
+    rows_per_block = context.settings.rows_per_block
     block_count = math.ceil(totals.rows / rows_per_block)
-    shard_count = min(block_count, math.ceil(totals.bytes / MB / job.settings.shard_mb))
+    shard_count = min(block_count, math.ceil(totals.bytes / MB / context.settings.shard_mb))
     # Number of the split's rows up to the end of each part.
     part_ends = list(accumulate(part.splits[split].rows for part in parts))
     plans = []
@@ -53,27 +53,27 @@ def plan_shards(
         for index in range(bisect_right(part_ends, start), bisect_left(part_ends, stop) + 1):
             part, part_end = parts[index], part_ends[index]
             part_start = part_end - part.splits[split].rows
-            path = job.part(part.chunk, f"{split}.arrow")
+            path = context.part_path(part.chunk, f"{split}.arrow")
             slices.append(Slice(path, max(start - part_start, 0), min(stop, part_end) - part_start))
         plans.append(ShardPlan(split, number, first_block, tuple(slices), salt))
     return plans
 
 
-def write_shard(job: Job, plan: ShardPlan) -> Shard:
+def write_shard(context: PreparationContext, plan: ShardPlan) -> Shard:
     """Write a shard and the index records of its blocks. Raises DatasetError if the disk fails."""
-    path = job.packed(plan.split, plan.number, "json")
-    return load_or_compute(path, Shard, lambda: _write_shard(job, plan))
+    path = context.packed_path(plan.split, plan.number, "json")
+    return load_or_compute(path, Shard, lambda: _write_shard(context, plan))
 
 
-def _write_shard(job: Job, plan: ShardPlan) -> Shard:
-    path = job.shard(plan.split, plan.number)
+def _write_shard(context: PreparationContext, plan: ShardPlan) -> Shard:
+    path = context.shard_path(plan.split, plan.number)
     records: list[dict[str, Any]] = []
     with (
         atomic_file(path) as file,
         tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as tar,
     ):
         for number, block in enumerate(
-            blocks(plan.slices, job.settings.rows_per_block), plan.first_block
+            blocks(plan.slices, context.settings.rows_per_block), plan.first_block
         ):
             data = to_bytes(block)
             tokens: Any = block.column(0)
@@ -91,6 +91,8 @@ def _write_shard(job: Job, plan: ShardPlan) -> Shard:
             )
             tar.addfile(member, io.BytesIO(data))
             advance(data.size)
-    records_path = job.packed(plan.split, plan.number, "index")
-    write_records(records_path, records, plan.first_block, job.settings.rows_per_block, plan.salt)
+    records_path = context.packed_path(plan.split, plan.number, "index")
+    write_records(
+        records_path, records, plan.first_block, context.settings.rows_per_block, plan.salt
+    )
     return Shard(path.name, path.stat().st_size)

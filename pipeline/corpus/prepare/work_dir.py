@@ -1,4 +1,8 @@
-"""The work folder of preparation: its files, and the results that the stages leave there."""
+"""The work folder of preparation: its files, and the results that the stages leave there.
+
+A row of an input file is an example if it is not skipped. The rows of the dataset are encoded
+examples, or segments of them if long texts are split.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -21,8 +25,11 @@ TRAIN, VALIDATION = SPLITS = ("train", "validation")
 
 
 @dataclass(frozen=True)
-class Job:
-    """The settings of a preparation and the paths of its work folder; every work item has it."""
+class PreparationContext:
+    """The settings of a preparation and the paths in its work folder.
+
+    Every work item receives this object.
+    """
 
     work: Path
     settings: CorpusSettings
@@ -34,7 +41,7 @@ class Job:
 
     @property
     def label(self) -> FieldSpec | None:
-        """The field with one label for each row, by which duplicates can contradict each other."""
+        """The field with one label per row, if any; duplicates conflict if their labels differ."""
         return next((field for field in self.fields if field.kind == "label"), None)
 
     @property
@@ -52,38 +59,58 @@ class Job:
         """The unfinished dataset."""
         return self.work / "out"
 
-    def tokenizer(self, vocabulary: str) -> Path:
+    def tokenizer_path(self, vocabulary: str) -> Path:
+        """Return the path of a vocabulary's tokenizer in the unfinished dataset."""
         return self.out / f"{vocabulary}.json"
 
     @property
-    def split_codes(self) -> Path:
-        """uint8 for each example of the corpus: the code of its split, or DROPPED."""
+    def split_codes_path(self) -> Path:
+        """Path of a file with one uint8 per example of the corpus.
+
+        It is the code of the example's split, or `dedup_and_split.DROPPED`.
+        """
         return self.work / "split_codes"
 
     @property
-    def label_ids(self) -> Path:
-        """int16 for each example of the corpus: the index of its label's name."""
+    def label_ids_path(self) -> Path:
+        """Path of a file with one int16 per example: the index of its label's name."""
         return self.work / "label_ids"
 
-    def scanned(self, file: int, kind: str) -> Path:
+    def scan_path(self, file: int, kind: str) -> Path:
         """Return the path of a result of scanning an input file.
 
-        The kinds are `json`, the `Scanned`; `hashes`, a uint64 for each example, equal for equal
-        texts; `target_hashes`, the same for text and target, if there is a target; `codes`, a
-        uint16 for each example, its label's position in `Scanned.labels`; `NAME.sample`, a sample
-        of texts for a vocabulary. Other kinds are suffixes of materialized content.
+        The kinds are:
+        - `json`: the `Scanned`.
+        - `hashes`: one uint64 per example, equal for equal texts.
+        - `target_hashes`: one uint64 per example, equal for equal pairs of text and target. The
+          file is empty if there is no target.
+        - `codes`: one uint16 per example, the position of its label among the keys of
+          `Scanned.labels[FIELD]`.
+        - `NAME.sample`: a sample of texts for the vocabulary NAME.
+
+        All other kinds are suffixes of the copy that `materialize` writes.
         """
         return self.work / "scan" / f"{file:06d}.{kind}"
 
-    def part(self, chunk: int, kind: str) -> Path:
-        """Return the path of a chunk's `json`, the `Part`, or of its rows, `SPLIT.arrow`."""
+    def part_path(self, chunk: int, kind: str) -> Path:
+        """Return the path of a result of encoding a chunk.
+
+        The kinds are:
+        - `json`: the `Part`.
+        - `SPLIT.arrow`: the chunk's rows of that split.
+        """
         return self.work / "parts" / f"{chunk:08d}.{kind}"
 
-    def shard(self, split: str, number: int) -> Path:
+    def shard_path(self, split: str, number: int) -> Path:
         return self.out / split / f"{number:05d}.tar"
 
-    def packed(self, split: str, number: int, kind: str) -> Path:
-        """Return the path of a shard's `json`, the `Shard`, or of its blocks' `index` records."""
+    def packed_path(self, split: str, number: int, kind: str) -> Path:
+        """Return the path of a result of writing a shard.
+
+        The kinds are:
+        - `json`: the `Shard`.
+        - `index`: the index records of the shard's blocks.
+        """
         return self.work / "packed" / f"{split}-{number:05d}.{kind}"
 
 
@@ -96,9 +123,9 @@ class Chunk:
     stop: int
     bytes: int
     row: int
-    """Number of the first row in the file, from 1."""
+    """Position in the file of the chunk's first row, counted from 1."""
     example: int
-    """Number of the first example in the file, from 0."""
+    """Position in the file of the chunk's first example, counted from 0."""
     examples: int
 
 
@@ -108,20 +135,21 @@ class Scanned:
 
     file: InputFile
     path: Path
-    """The file that its chunks are read from: its own, or its materialized content."""
+    """Where the chunks are read from: the input file itself, or the copy that `materialize` wrote
+    because the file is remote or cannot be read in parts."""
     rows: int = 0
     examples: int = 0
     chunks: list[Chunk] = field(default_factory=list)
     skips: dict[SkipReason, Tally] = field(default_factory=dict)
     labels: dict[str, dict[str, Tally]] = field(default_factory=dict)
-    """Labels or tags and their tallies, by field."""
+    """For each field, its labels or tags and their tallies."""
     filtered: dict[str, list[str]] = field(default_factory=dict)
-    """Examples of filtered values, by column."""
+    """A few of the values that filters rejected, by column."""
 
 
 @dataclass
 class Totals:
-    """Number and size of one split's rows, in a part or in all parts."""
+    """Number and size of one split's rows in the dataset, from one part or from all parts."""
 
     rows: int = 0
     tokens: int = 0
@@ -145,16 +173,16 @@ class Part:
     splits: dict[str, Totals]
     skips: dict[SkipReason, Tally] = field(default_factory=dict)
     truncated: int = 0
-    """Truncated texts."""
+    """Number of texts that were truncated."""
     split: int = 0
-    """Texts that were split."""
+    """Number of texts that were split into segments."""
     segments: int = 0
-    """Rows that they were split into."""
+    """Number of rows that those texts were split into."""
 
 
-def load_or_compute(path: Path, kind: type[Result], compute: Callable[[], Result]) -> Result:
+def load_or_compute(path: Path, result_type: type[Result], compute: Callable[[], Result]) -> Result:
     """Return the result that an earlier run left at `path` as JSON, or compute and store it."""
-    adapter = TypeAdapter(kind)
+    adapter = TypeAdapter(result_type)
     if path.exists():
         return adapter.validate_json(path.read_bytes())
     result = compute()

@@ -1,6 +1,7 @@
 """Base classes of recurrent cells: their weights, and their loop over the tokens in PyTorch.
 
-Shapes: T tokens, B rows, I input features, H hidden units, G gates.
+Shapes: T tokens, B rows, I input features, H hidden units, G matrices [H, H] that
+multiply the hidden state. W are input weights, U recurrent weights, b biases.
 """
 
 from abc import ABC, abstractmethod
@@ -18,21 +19,23 @@ from pipeline.models.settings import ModelSettings
 class Cell(nn.Module, ABC):
     """The weights and equations of one recurrent layer in one direction.
 
-    h is the hidden state, c LSTM's memory (other cells pass it through); h' and c' are those of the
-    previous token.
+    h is the hidden state; c is the memory cell of an LSTM, which other cells return unchanged.
+    h' and c' are those of the previous token, `last_h` and `last_c` in the code.
     """
 
     gates: ClassVar[int]
-    """Number of products of h' in each step."""
+    """G: number of matrices [H, H] that multiply h', one per gate or candidate."""
 
-    def __init__(self, inputs: int, settings: ModelSettings) -> None:
+    def __init__(self, input_size: int, settings: ModelSettings) -> None:
         super().__init__()
         self.units = settings.hidden
         self.settings = settings
-        self.input = nn.Parameter(torch.empty(self.gates * self.units, inputs))  # [G*H, I]
-        for gate in self.input.data.split(self.units) if inputs else ():
+        # W [G*H, I]: the input weights. The name of a parameter is a key in checkpoints.
+        self.input = nn.Parameter(torch.empty(self.gates * self.units, input_size))
+        # A layer without input features has no input weights to initialize.
+        for gate in self.input.data.split(self.units) if input_size else ():
             nn.init.xavier_uniform_(gate)  # each gate separately
-        self.bias = nn.Parameter(torch.zeros(self.gates * self.units))  # [G*H]
+        self.bias = nn.Parameter(torch.zeros(self.gates * self.units))  # b [G*H]
         self.drop = WeightDrop(settings.weight_drop)
 
     @property
@@ -41,23 +44,31 @@ class Cell(nn.Module, ABC):
         return type(self).__name__.lower()
 
     @abstractmethod
-    def recurrent(self) -> Tensor:
-        """Return the weights that multiply h': [G*H, H]."""
+    def recurrent_weight(self) -> Tensor:
+        """Return the recurrent weights U [G*H, H], which multiply h'."""
 
     def candidate_bias(self) -> Tensor:
-        """Return the bias [H] that is not added to the input's product; 0 if the cell has none."""
+        """Return the bias [H] of the candidate n besides b: d_n in GRU, d in GORU, else zeros."""
         return self.bias.new_zeros(self.units)
 
     @abstractmethod
-    def step(self, wx: Tensor, uh: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
-        """Compute one token: W x + b [B, G*H], U h' [B, G*H], h' and c' [B, H] -> h, c [B, H]."""
+    def step(self, wx: Tensor, uh: Tensor, last_h: Tensor, last_c: Tensor) -> tuple[Tensor, Tensor]:
+        """Compute h and c [B, H] of one token.
 
-    def loop(
+        Takes `wx` = W x + b [B, G*H], `uh` = U h' [B, G*H], h' and c' [B, H].
+        """
+
+    def run_stepwise(
         self, x: Tensor, h: Tensor, c: Tensor, zones: Zones | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Run token by token: x [T, B, I], h', c' [B, H] -> states [T, B, H], last c [B, H]."""
+        """Run token by token in PyTorch.
+
+        Takes x [T, B, I], and h and c [B, H] before the first token. Returns the hidden states
+        [T, B, H], and c [B, H] after the last token. `zones` applies zoneout: where it is 1, a unit
+        keeps its previous value.
+        """
         incoming = functional.linear(x, self.input, self.bias)  # [T, B, G*H]
-        weight = self.recurrent().to(incoming.dtype)
+        weight = self.recurrent_weight().to(incoming.dtype)
         h, states = h.to(incoming.dtype), []
         for t, wx in enumerate(incoming):
             new_h, new_c = self.step(wx, functional.linear(h, weight), h, c)
@@ -68,24 +79,28 @@ class Cell(nn.Module, ABC):
             states.append(h)
         return torch.stack(states), c
 
-    def run(self, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
-        """Do the same as `loop` without zoneout, by PyTorch's fused layer if it has one."""
-        return self.loop(x, h, c)
+    def run_fused(self, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+        """Compute the same as `run_stepwise` without zoneout.
+
+        Cells for which PyTorch has a fused layer override this method to use it.
+        """
+        return self.run_stepwise(x, h, c)
 
 
 class Dense(Cell):
     """A cell whose recurrent weights are dense matrices, initialized as orthogonal ones, each gate
     separately (Saxe et al. 2014)."""
 
-    def __init__(self, inputs: int, settings: ModelSettings) -> None:
-        super().__init__(inputs, settings)
-        self.hidden = nn.Parameter(torch.empty(self.gates * self.units, self.units))  # [G*H, H]
+    def __init__(self, input_size: int, settings: ModelSettings) -> None:
+        super().__init__(input_size, settings)
+        # U [G*H, H]: the recurrent weights. The name of a parameter is a key in checkpoints.
+        self.hidden = nn.Parameter(torch.empty(self.gates * self.units, self.units))
         for gate in self.hidden.data.split(self.units):
             nn.init.orthogonal_(gate)
 
-    def recurrent(self) -> Tensor:
+    def recurrent_weight(self) -> Tensor:
         return self.drop(self.hidden)
 
     def torch_weights(self) -> list[Tensor]:
         """Return the weights for PyTorch's functional layers, which add a second bias to U h'."""
-        return [self.input, self.recurrent(), self.bias, torch.zeros_like(self.bias)]
+        return [self.input, self.recurrent_weight(), self.bias, torch.zeros_like(self.bias)]

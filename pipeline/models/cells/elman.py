@@ -15,8 +15,8 @@ class Elman(Dense):
 
     gates = 1
 
-    def __init__(self, inputs: int, settings: ModelSettings) -> None:
-        super().__init__(inputs, settings)
+    def __init__(self, input_size: int, settings: ModelSettings) -> None:
+        super().__init__(input_size, settings)
         if settings.recurrent_init == "identity":
             nn.init.eye_(self.hidden)
 
@@ -24,10 +24,10 @@ class Elman(Dense):
     def kernel_name(self) -> str:
         return "elman" if self.settings.activation == "tanh" else "elman_relu"
 
-    def step(self, wx: Tensor, uh: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
-        return (torch.tanh if self.settings.activation == "tanh" else torch.relu)(wx + uh), c
+    def step(self, wx: Tensor, uh: Tensor, last_h: Tensor, last_c: Tensor) -> tuple[Tensor, Tensor]:
+        return (torch.tanh if self.settings.activation == "tanh" else torch.relu)(wx + uh), last_c
 
-    def run(self, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+    def run_fused(self, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
         rnn = torch.rnn_tanh if self.settings.activation == "tanh" else torch.rnn_relu
         train = torch.is_grad_enabled()
         y, _ = rnn(x, h[None].to(x), self.torch_weights(), True, 1, 0.0, train, False, False)

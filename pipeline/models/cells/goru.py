@@ -29,25 +29,25 @@ class Goru(Cell):
 
     gates = 3  # r, g, n
 
-    def __init__(self, inputs: int, settings: ModelSettings) -> None:
-        super().__init__(inputs, settings)
-        self.hidden = nn.Parameter(torch.empty(2 * self.units, self.units))  # [2H, H] U_r, U_g
-        self.threshold = nn.Parameter(torch.full((self.units,), 0.01))  # [H] d
+    def __init__(self, input_size: int, settings: ModelSettings) -> None:
+        super().__init__(input_size, settings)
+        self.hidden = nn.Parameter(torch.empty(2 * self.units, self.units))  # U_r, U_g [2H, H]
+        self.threshold = nn.Parameter(torch.full((self.units,), 0.01))  # d [H]
         self.rotations = Rotations(self.units, settings.goru_capacity)
         for weight in (self.input, self.hidden):
             nn.init.uniform_(weight, -0.01, 0.01)
         nn.init.constant_(self.bias.data[: self.units], 2.0)
 
-    def recurrent(self) -> Tensor:
+    def recurrent_weight(self) -> Tensor:
         return torch.cat([self.drop(self.hidden), self.rotations()])
 
     def candidate_bias(self) -> Tensor:
         return self.threshold
 
-    def step(self, wx: Tensor, uh: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+    def step(self, wx: Tensor, uh: Tensor, last_h: Tensor, last_c: Tensor) -> tuple[Tensor, Tensor]:
         (r, g, n), (u_r, u_g, q) = wx.chunk(3, -1), uh.chunk(3, -1)
         n = mod_relu(n + (r + u_r).sigmoid() * q, self.threshold)
-        return torch.lerp(n, h, (g + u_g).sigmoid()), c
+        return torch.lerp(n, last_h, (g + u_g).sigmoid()), last_c
 
 
 def mod_relu(x: Tensor, threshold: Tensor) -> Tensor:

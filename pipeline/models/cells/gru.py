@@ -17,24 +17,24 @@ class Gru(Dense):
 
     gates = 3  # r, z, n
 
-    def __init__(self, inputs: int, settings: ModelSettings) -> None:
-        super().__init__(inputs, settings)
-        self.hidden_bias = nn.Parameter(torch.zeros(self.units))  # [H] d_n
+    def __init__(self, input_size: int, settings: ModelSettings) -> None:
+        super().__init__(input_size, settings)
+        self.hidden_bias = nn.Parameter(torch.zeros(self.units))  # d_n [H]
 
     def candidate_bias(self) -> Tensor:
         return self.hidden_bias
 
     def torch_weights(self) -> list[Tensor]:
         hidden_bias = functional.pad(self.hidden_bias, [2 * self.units, 0])  # 0 for r and z
-        return [self.input, self.recurrent(), self.bias, hidden_bias]
+        return [self.input, self.recurrent_weight(), self.bias, hidden_bias]
 
-    def step(self, wx: Tensor, uh: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+    def step(self, wx: Tensor, uh: Tensor, last_h: Tensor, last_c: Tensor) -> tuple[Tensor, Tensor]:
         (r, z, n), (u_r, u_z, u_n) = wx.chunk(3, -1), uh.chunk(3, -1)
         bias = self.hidden_bias.to(wx.dtype)
         n = torch.tanh(n + (r + u_r).sigmoid() * (u_n + bias))
-        return torch.lerp(n, h, (z + u_z).sigmoid()), c
+        return torch.lerp(n, last_h, (z + u_z).sigmoid()), last_c
 
-    def run(self, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+    def run_fused(self, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
         train = torch.is_grad_enabled()
         y, _ = torch.gru(x, h[None].to(x), self.torch_weights(), True, 1, 0.0, train, False, False)
         return y, c

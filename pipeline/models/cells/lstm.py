@@ -18,16 +18,16 @@ class Lstm(Dense):
 
     gates = 4  # i, f, g, o
 
-    def __init__(self, inputs: int, settings: ModelSettings) -> None:
-        super().__init__(inputs, settings)
+    def __init__(self, input_size: int, settings: ModelSettings) -> None:
+        super().__init__(input_size, settings)
         nn.init.constant_(self.bias.data[self.units : 2 * self.units], settings.forget_bias)
 
-    def step(self, wx: Tensor, uh: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+    def step(self, wx: Tensor, uh: Tensor, last_h: Tensor, last_c: Tensor) -> tuple[Tensor, Tensor]:
         i, f, g, o = (wx + uh).chunk(4, -1)
-        c = f.sigmoid() * c + i.sigmoid() * g.tanh()
+        c = f.sigmoid() * last_c + i.sigmoid() * g.tanh()
         return (o.sigmoid() * c.tanh()).to(wx.dtype), c
 
-    def run(self, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+    def run_fused(self, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
         state, train = (h[None].to(x), c[None].to(x)), torch.is_grad_enabled()
         y, _, last_c = torch.lstm(x, state, self.torch_weights(), True, 1, 0.0, train, False, False)
         return y, last_c[0]

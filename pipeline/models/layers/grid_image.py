@@ -124,8 +124,8 @@ class PlaneLSTM(nn.Module):
         down and across states [8*H, 2*H]."""
         down_depth, down_across = self.down.input.split(self.units, 1)
         across_depth, across_down = self.across.input.split(self.units, 1)
-        down = torch.cat([self.down.recurrent(), down_across], 1)
-        across = torch.cat([across_down, self.across.recurrent()], 1)
+        down = torch.cat([self.down.recurrent_weight(), down_across], 1)
+        across = torch.cat([across_down, self.across.recurrent_weight()], 1)
         return torch.cat([down_depth, across_depth]), torch.cat([down, across])
 
 

@@ -62,7 +62,9 @@ class Layer(nn.Module):
         if self.native and kernels.should_use(
             name, x.device, dtype, zoneout=zones is not None, initial_state=has_initial
         ):
-            by_cell = [(c.input, c.recurrent(), c.bias, c.candidate_bias()) for c in self.cells]
+            by_cell = [
+                (c.input, c.recurrent_weight(), c.bias, c.candidate_bias()) for c in self.cells
+            ]
             weights = kernels.Weights(*map(torch.stack, zip(*by_cell, strict=True)))
             y, c = kernels.scan(name, x.to(dtype), lengths, weights, *initial, zones)
         else:
@@ -92,12 +94,12 @@ class Layer(nn.Module):
             if d:
                 tokens = Permute.apply(x, reverse)
             if zones is None:
-                y, c = cell.run(tokens, h, c)  # [T, B, H]
+                y, c = cell.run_fused(tokens, h, c)  # [T, B, H]
             else:
                 own_zones = [zone.chunk(len(self.cells), -1)[d] for zone in zones]
                 if d:
                     own_zones = [Permute.apply(zone, reverse) for zone in own_zones]
-                y, c = cell.loop(tokens, h, c, Zones(*own_zones))
+                y, c = cell.run_stepwise(tokens, h, c, Zones(*own_zones))
             states.append(Permute.apply(y, reverse) if d else y)
             memory.append(c)
         y = torch.cat(states, -1) if len(states) == 2 else states[0]

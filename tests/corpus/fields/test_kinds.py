@@ -10,7 +10,19 @@ from pipeline.corpus.settings import CorpusSettings
 from pipeline.corpus.skip_reason import SkipReason
 
 NUL, SURROGATE = "a\0b", "caf\udce9"
-NO_WORDS = [None, "", " ", [], ["a", ""], ["a", " "], ["a", None], [1], 3, {"a": 1}, ("a",)]
+NOT_LISTS_OF_WORDS = [
+    None,
+    "",
+    " ",
+    [],
+    ["a", ""],
+    ["a", " "],
+    ["a", None],
+    [1],
+    3,
+    {"a": 1},
+    ("a",),
+]
 
 
 def check(kind: Any, value: Any) -> Any:
@@ -25,7 +37,7 @@ def check(kind: Any, value: Any) -> Any:
         ("words", ["New York", "is", "—"], ["New York", "is", "—"]),
         ("words", " New  York\tis ", ["New", "York", "is"]),
         ("words", ["a\nb"], ["a\nb"]),
-        ("characters", ["New York"], ["New York"]),
+        ("characters", ["New York"], ["New York"]),  # a list of words; characters are encoded later
         ("tags", "O B-X I-X", ["O", "B-X", "I-X"]),
         ("tags", ["B-X", "E-X", "S-Y"], ["B-X", "E-X", "S-Y"]),
         ("tags", ["DET", "I", "NOUN"], ["DET", "I", "NOUN"]),  # not BIO because of DET
@@ -42,16 +54,20 @@ def test_valid_values_are_converted(kind: str, value: Any, expected: Any) -> Non
     "kind, value, reason",
     [
         *(("text", value, SkipReason.NO_TEXT) for value in (None, "", " \n", 3, ["a"])),
-        *(("words", value, SkipReason.NO_WORDS) for value in NO_WORDS),
-        *(("characters", value, SkipReason.NO_WORDS) for value in NO_WORDS),
-        *(("tags", value, SkipReason.NO_TAGS) for value in NO_WORDS),
+        *(("words", value, SkipReason.NO_WORDS) for value in NOT_LISTS_OF_WORDS),
+        *(("characters", value, SkipReason.NO_WORDS) for value in NOT_LISTS_OF_WORDS),
+        *(("tags", value, SkipReason.NO_TAGS) for value in NOT_LISTS_OF_WORDS),
         *(("label", value, SkipReason.NO_LABEL) for value in (None, "", " ", float("nan"))),
         *(
             ("tags", value, SkipReason.NOT_BIO)
+            # neither valid BIO nor valid BIOES; all tags of "I" have a prefix of these schemes
             for value in ("I-X", "O I-X", "B-X I-Y", "B-X E-Y", "I")
         ),
         *((kind, NUL, SkipReason.NUL) for kind in ("text", "words", "characters", "tags", "label")),
-        *((kind, SURROGATE, SkipReason.NOT_UTF8) for kind in ("text", "words", "tags", "label")),
+        *(
+            (kind, SURROGATE, SkipReason.NOT_UTF8)
+            for kind in ("text", "words", "characters", "tags", "label")
+        ),
         ("words", ["a", SURROGATE], SkipReason.NOT_UTF8),
         ("tags", ["a", NUL], SkipReason.NUL),
     ],

@@ -42,7 +42,7 @@ def test_rotations_stay_orthogonal_in_training(capacity: int) -> None:
     before = cell.rotations().detach()
     for _ in range(1000):
         x = torch.randn(3, 8, 4)
-        states, _ = cell.loop(x, torch.zeros(8, 32), torch.zeros(8, 32))
+        states, _ = cell.run_stepwise(x, torch.zeros(8, 32), torch.zeros(8, 32))
         loss = (states[-1, :, :4] - x[0]).square().mean()
         optimizer.zero_grad()
         loss.backward()

@@ -16,7 +16,7 @@ from tests.helpers.modules import modules_of_type
 
 def lstm(cell: Cell, inputs: Tensor, h: Tensor, m: Tensor) -> tuple[Tensor, Tensor]:
     """Compute (h_i, m_i) = LSTM_i(H, m_i) with H = [inputs, h]."""
-    i, f, g, o = (cell.input @ inputs + cell.recurrent() @ h + cell.bias).chunk(4)
+    i, f, g, o = (cell.input @ inputs + cell.recurrent_weight() @ h + cell.bias).chunk(4)
     m = f.sigmoid() * m + i.sigmoid() * g.tanh()
     return o.sigmoid() * m.tanh(), m
 
@@ -116,7 +116,7 @@ def test_a_grid_of_one_dimension_is_an_lstm_along_depth() -> None:
     lstm_cell = torch.nn.LSTMCell(1, 4).double()
     with torch.no_grad():
         lstm_cell.weight_ih.zero_()
-        lstm_cell.weight_hh.copy_(depth.recurrent())
+        lstm_cell.weight_hh.copy_(depth.recurrent_weight())
         lstm_cell.bias_ih.copy_(depth.bias)
         lstm_cell.bias_hh.zero_()
         state = net.project(x).flatten(0, 1), torch.zeros(10, 4, dtype=torch.float64)

@@ -36,7 +36,7 @@ from tests.corpus.readers.test_webdataset import END, HOSTILE, Payload, link
 from tests.corpus.readers.test_webdataset import GOOD as GOOD_ROW
 from tests.helpers.corpora import write_tars
 from tests.helpers.files import pack
-from tests.stream.test_loader import Row, prefetch_threads, rows
+from tests.stream.test_loader import Row, prefetch_threads, weighted_rows
 
 ROWS = (70, 5, 41, 90, 12)
 """Rows of each training shard."""
@@ -92,7 +92,7 @@ def take(loader: UnpreparedLoader, count: int, position: Position = START) -> li
 
 def rows_of(updates: list[Update]) -> list[Row]:
     """Return the rows of all batches whose weight is not 0."""
-    return [row for update in updates for batch in update.batches for row in rows(batch)]
+    return [row for update in updates for batch in update.batches for row in weighted_rows(batch)]
 
 
 def tokens_of(updates: list[Update]) -> set[tuple[int, ...]]:
