@@ -49,7 +49,7 @@ class TokenSource(Protocol):
 
     name: str
     """Name in messages."""
-    before: Tokens
+    tokens_before: Tokens
     """[blocks + 1] the number of tokens before each block; the last entry is the total."""
 
     def block(self, number: int) -> tuple[Tokens, bool]:
@@ -68,7 +68,7 @@ class ShardTokens:
         for start in range(0, index.blocks, BLOCKS_PER_READ):
             blocks = index.read(np.arange(start, min(start + BLOCKS_PER_READ, index.blocks)))
             counts += [int(block.lengths.sum(dtype=np.int64)) for block in blocks]
-        self.before = np.cumsum(counts)
+        self.tokens_before = np.cumsum(counts)
 
     def block(self, number: int) -> tuple[Tokens, bool]:
         (entry,) = self._reader.index.read(np.array([number]))
@@ -83,7 +83,7 @@ class InMemoryTokens:
     """Tokens in memory, as one block."""
 
     def __init__(self, name: str, tokens: Tokens) -> None:
-        self.name, self.before, self._tokens = name, np.array([0, len(tokens)]), tokens
+        self.name, self.tokens_before, self._tokens = name, np.array([0, len(tokens)]), tokens
 
     def block(self, number: int) -> tuple[Tokens, bool]:
         return self._tokens, True
@@ -113,7 +113,7 @@ class BpttStream(ResumableStream):
                 f"each owns a lane; start {lanes}, or set stream.batch_rows={world} for a new run"
             )
         self.settings, self.source = settings, source
-        tokens = int(source.before[-1])
+        tokens = int(source.tokens_before[-1])
         if tokens <= lanes:
             raise DatasetError(
                 f"{source.name}: {tokens:,} tokens are too few for stream.batch_rows={lanes}"
@@ -175,7 +175,7 @@ class BpttStream(ResumableStream):
 
     def blocks_of(self, start: int, stop: int) -> Iterator[tuple[int, int]]:
         """Yield the blocks with the tokens [start, stop), each with its first token's position."""
-        before = self.source.before
+        before = self.source.tokens_before
         first = int(np.searchsorted(before, start, side="right")) - 1
         stop_block = int(np.searchsorted(before, stop, side="left"))
         yield from zip(range(first, stop_block), before[first:stop_block].tolist(), strict=True)

@@ -24,14 +24,14 @@ class TokenBlocks:
     name = "text"
 
     def __init__(self, sizes: list[int], damaged: int = -1) -> None:
-        self.before = np.cumsum([0, *sizes])
+        self.tokens_before = np.cumsum([0, *sizes])
         self.reads: list[int] = []
         """Numbers of the blocks that were read, in order."""
         self._damaged = damaged
 
     def block(self, number: int) -> tuple[NDArray[np.int64], bool]:
         self.reads.append(number)
-        first, stop = self.before[number : number + 2].tolist()
+        first, stop = self.tokens_before[number : number + 2].tolist()
         if number == self._damaged:
             return np.zeros(stop - first, np.int64), False
         return np.arange(first, stop) + 1, True
