@@ -25,7 +25,7 @@ from PIL import Image
 from pipeline.config import Config
 
 HELD_OUT = 64
-"""Validation rows; benchmarks do not measure them."""
+"""Number of validation rows; benchmarks do not measure them."""
 
 
 @dataclass(frozen=True)

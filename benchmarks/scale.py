@@ -107,14 +107,14 @@ def measure(path: Path, rows: int, world: int, budget: int) -> dict[str, float]:
     start = time.perf_counter() - begin
     begin = time.perf_counter()
     resumed = plan()
-    position = Position(0, int(resumed.windows(0) * 0.9), 1)
+    position = Position(0, int(resumed.window_count(0) * 0.9), 1)
     window, _ = next(resumed.from_position(position))
     resumed.share(window, world - 1, world)
     resume = time.perf_counter() - begin
     times = []
     for number in range(3):
         begin = time.perf_counter()
-        window = resumed.window(0, number % resumed.windows(0))
+        window = resumed.window(0, number % resumed.window_count(0))
         resumed.share(window, world - 1, world)
         times.append(time.perf_counter() - begin)
     nodes = max(1, world // RANKS_PER_NODE)
@@ -126,7 +126,7 @@ def measure(path: Path, rows: int, world: int, budget: int) -> dict[str, float]:
     record_bytes = 32 + 2 * ROWS_PER_BLOCK
     padded = sum(cut.padded_tokens for update in window.updates for cut in update)
     return {
-        "windows": resumed.windows(0),
+        "windows": resumed.window_count(0),
         "start": start,
         "resume": resume,
         "plan": sorted(times)[1],

@@ -18,19 +18,20 @@ NAMES = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight",
 SIDE, MAX_DIGITS = 28, 5
 WIDTH = SIDE * MAX_DIGITS
 HELD_OUT = 5000
-"""MNIST images for validation."""
+"""Number of MNIST images kept for validation."""
 
-Bytes = NDArray[np.uint8]
+ByteArray = NDArray[np.uint8]
 
 
-def read_idx(path: Path) -> Bytes:
+def read_idx(path: Path) -> ByteArray:
     """Read a gzipped idx file of unsigned bytes (LeCun et al. 1998)."""
     data = gzip.decompress(path.read_bytes())
-    sizes = np.frombuffer(data, ">u4", data[3], 4)
-    return np.frombuffer(data, np.uint8, offset=4 + 4 * data[3]).reshape(sizes)
+    dimensions = data[3]  # bytes 0 to 3: 0, 0, element type, number of dimensions; then the sizes
+    sizes = np.frombuffer(data, ">u4", dimensions, 4)
+    return np.frombuffer(data, np.uint8, offset=4 + 4 * dimensions).reshape(sizes)
 
 
-def make_strip(digits: Bytes, rng: np.random.Generator) -> Bytes:
+def make_strip(digits: ByteArray, rng: np.random.Generator) -> ByteArray:
     """Place digits [n, 28, 28] from left to right on a strip [28, 140], with random gaps."""
     gaps = rng.multinomial(
         WIDTH - SIDE * len(digits), np.full(len(digits) + 1, 1 / (len(digits) + 1))
@@ -42,8 +43,11 @@ def make_strip(digits: Bytes, rng: np.random.Generator) -> Bytes:
     return strip
 
 
-def write(folder: Path, split: str, count: int, pixels: Bytes, labels: Bytes, seed: int) -> None:
-    """Write `count` strips as images/SPLIT000000.png and so on, and captions as SPLIT.token.txt."""
+def write(folder: Path, split: str, count: int, pixels: ByteArray, labels: ByteArray, seed: int) -> None:
+    """Write `count` strips of 1 to 5 digits drawn from the images `pixels` with their `labels`.
+
+    The strips are images/SPLIT000000.png and so on; their captions are SPLIT.token.txt.
+    """
     rng = np.random.default_rng(seed)
     (folder / "images").mkdir(parents=True, exist_ok=True)
     lines = []
@@ -66,9 +70,9 @@ def main() -> None:
     args = parser.parse_args()
     pixels = read_idx(args.mnist / "train-images-idx3-ubyte.gz")
     labels = read_idx(args.mnist / "train-labels-idx1-ubyte.gz")
-    train, held_out = slice(-HELD_OUT), slice(-HELD_OUT, None)
-    write(args.folder, "train", args.train, pixels[train], labels[train], 0)
-    write(args.folder, "validation", args.validation, pixels[held_out], labels[held_out], 1)
+    training_images, held_out_images = slice(-HELD_OUT), slice(-HELD_OUT, None)
+    write(args.folder, "train", args.train, pixels[training_images], labels[training_images], 0)
+    write(args.folder, "validation", args.validation, pixels[held_out_images], labels[held_out_images], 1)
 
 
 if __name__ == "__main__":

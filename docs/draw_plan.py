@@ -44,7 +44,7 @@ def main() -> None:
     index = synthetic_index()
     settings = StreamSettings(lanes=LANES, shuffle_window=WINDOW_BLOCKS, token_budget=240)
     plan = Plan([PlanSource(index, "0" * 64)], settings, 0)
-    windows = [plan.window(0, number) for number in range(plan.windows(0))]
+    windows = [plan.window(0, number) for number in range(plan.window_count(0))]
     plt.rcParams.update({"font.size": 9, "svg.fonttype": "none", "svg.hashsalt": "plan"})
     figure, (top, middle, bottom) = plt.subplots(
         3, 1, figsize=(9, 7.6), height_ratios=(1.5, 2.2, 1.3), layout="constrained"
@@ -98,7 +98,7 @@ def main() -> None:
     )
     x = 0.0
     for step, (batch,) in enumerate(window.updates):
-        begin, end = window.lanes.before(np.array([batch.start, batch.stop]), len(RANK_COLORS))
+        begin, end = window.lanes.rank_rows_before(np.array([batch.start, batch.stop]), len(RANK_COLORS))
         width = int((end - begin).max())
         for r, color in enumerate(RANK_COLORS):
             bottom.add_patch(

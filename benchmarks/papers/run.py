@@ -4,7 +4,7 @@
 
 Runs in one process on one core, in fp32 with Adam. Each update trains on newly drawn sequences.
 Every `--every` updates the network is scored on other sequences; a run ends when the problem is
-solved or after `--updates` updates. Overrides are keys of the model section, such as hidden=128.
+solved or after `--updates` updates. Overrides set fields of ModelSettings, such as hidden=128.
 """
 
 import argparse
@@ -26,9 +26,15 @@ from pipeline.models.settings import ModelSettings  # noqa: E402
 from pipeline.runtime.process_group import use_one_core  # noqa: E402
 
 DEFAULT_LENGTHS = {
-    "reber": 0, "adding": 100, "copying": 100, "denoising": 100, "addition": 4, "mnist": 28,
+    "reber": 0,  # the grammar determines the lengths
+    "adding": 100,  # the adding problem of the LSTM paper
+    "copying": 100,
+    "denoising": 100,
+    "addition": 4,  # decimal addition, digit by digit
+    "mnist": 28,
     "patches": 49,
-}  # fmt: skip
+}
+"""The length T of each problem, as its class in problems.py defines it."""
 
 
 def main() -> None:
@@ -36,7 +42,12 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("problem", choices=PROBLEMS)
-    parser.add_argument("--length", type=int, help="T, or the number of digits for addition")
+    parser.add_argument(
+        "--length",
+        type=int,
+        help="length T of the problem, usually its number of steps; for addition, the number of "
+        "digits; see the docstrings in problems.py",
+    )
     parser.add_argument("--cells", nargs="+", help="cells to train [all that the problem allows]")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--updates", type=int, default=3000)
@@ -61,10 +72,11 @@ def main() -> None:
             f"use {problem_type.min_length} or more"
         )
     problem = problem_type(length, args.data)
-    options = {k: yaml.safe_load(v) for k, _, v in (o.partition("=") for o in args.overrides)}
-    if unknown := options.keys() - (ModelSettings.model_fields.keys() - {"cell"}):
+    pairs = (override.partition("=") for override in args.overrides)
+    overrides = {key: yaml.safe_load(value) for key, _, value in pairs}
+    if unknown := overrides.keys() - (ModelSettings.model_fields.keys() - {"cell"}):
         parser.error(
-            f"{', '.join(unknown)}: not an overridable key of the model section; "
+            f"{', '.join(unknown)}: not an overridable field of ModelSettings; "
             "use --cells to choose cells"
         )
     print(
@@ -77,7 +89,7 @@ def main() -> None:
     print("| cell | parameters | " + " | ".join(f"seed {seed}" for seed in args.seeds) + " |")
     print("|" + "---|" * (2 + len(args.seeds)))
     for cell in args.cells or problem_type.cells:
-        settings = ModelSettings(**{"cell": cell, "layers": 1, "bidirectional": False, **options})
+        settings = ModelSettings(**{"cell": cell, "layers": 1, "bidirectional": False, **overrides})
         parameters = count_parameters(problem, settings)
         results = " | ".join(train(problem, settings, args, seed) for seed in args.seeds)
         print(f"| {cell} | {parameters:,} | {results} |", flush=True)
@@ -90,7 +102,8 @@ def count_parameters(problem: Problem, settings: ModelSettings) -> int:
 
 
 def train(problem: Problem, settings: ModelSettings, args: argparse.Namespace, seed: int) -> str:
-    """Train a network; return after how many sequences it solved the problem, or its scores."""
+    """Train a network and return its table cell: after how many sequences it solved the problem, or
+    else its last and best score."""
     torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed)
     net = problem.net(settings)
@@ -112,15 +125,16 @@ def train(problem: Problem, settings: ModelSettings, args: argparse.Namespace, s
             print(f"{settings.cell} seed {seed} update {update}: {scores[-1]:.4f}, {seconds:.0f} s",
                   file=sys.stderr)  # fmt: skip
             if problem.solved(scores[-1]):
-                return f"solved in {update * args.rows:,}, {seconds:.0f} s"
+                return f"solved in {update * args.rows:,} sequences, {seconds:.0f} s"
     return (
-        f"{scores[-1]:.4f} (best {min(scores):.4f}) after {update * args.rows:,}, {seconds:.0f} s"
+        f"{scores[-1]:.4f} (best {min(scores):.4f}) after {update * args.rows:,} sequences, "
+        f"{seconds:.0f} s"
     )
 
 
 @torch.no_grad()
 def mean_score(problem: Problem, net: nn.Module, generator: torch.Generator) -> float:
-    """Return the mean score over the problem's test batches."""
+    """Return the mean score over the problem's test batches; lower is better."""
     batches = problem.test_batches(generator)
     return statistics.mean(problem.score(net(batch), batch) for batch in batches)
 

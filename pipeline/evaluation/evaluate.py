@@ -29,9 +29,9 @@ def evaluate(
     mistakes: list[Mistake] = []
     texts: list[tuple[str, ...]] = []
     for outputs, batch in documents:
-        counts, batch_mistakes = task.evaluate(outputs, batch)
+        sums, batch_mistakes = task.evaluate(outputs, batch)
         texts += task.texts_to_score(outputs, batch)
-        total = counts if total is None else total + counts
+        total = sums if total is None else total + sums
         mistakes = _worst(mistakes + batch_mistakes)
     if total is None:
         raise TrainingError("the validation split has no readable row; prepare the dataset again")

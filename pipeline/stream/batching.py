@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class BatchSpan:
-    """One batch: rows [start, stop) of a window's sequence, padded to `length` tokens."""
+    """One batch: rows [start, stop) of the sequence that was split, padded to `length` tokens."""
 
     start: int
     stop: int
@@ -28,15 +28,19 @@ def split_by_tokens(padded_lengths: NDArray[np.int64], budget: int) -> list[Batc
     spans: list[BatchSpan] = []
     start, n = 0, len(padded_lengths)
     while start < n:
+        # A batch is at least as long as its first row, so it cannot have more rows than these.
         candidates = padded_lengths[start : start + budget // int(padded_lengths[start])]
         max_lengths = np.maximum.accumulate(candidates)
         padded_tokens = max_lengths * np.arange(1, len(max_lengths) + 1)
+        # The padded tokens only grow, so this is the longest prefix within the budget.
         size = int(np.count_nonzero(padded_tokens <= budget))
-        if size >= 32 and start + size < n:  # common world sizes divide a multiple of 8 evenly
+        # Ranks share a batch's rows, and a multiple of 8 splits evenly over 2, 4 or 8 ranks. A batch
+        # below 32 rows would lose too large a part of its rows.
+        if size >= 32 and start + size < n:
             size -= size % 8
         spans.append(BatchSpan(start, start + size, int(max_lengths[size - 1])))
         start += size
-    if len(spans) > 1:  # balance the last two batches, so that the last update is not tiny
+    if len(spans) > 1:  # balance the last two batches, so that none is tiny
         first, stop = spans[-2].start, spans[-1].stop
         middle = (first + stop + 1) // 2
         halves = [
@@ -58,9 +62,10 @@ def split_by_rows(padded_lengths: NDArray[np.int64], rows: int) -> list[BatchSpa
 
 
 def bin_edges(longest: int) -> NDArray[np.int64]:
-    """Return the lengths that rows are padded to, up to `longest`.
+    """Return the upper edges of the length bins: the lengths that rows are padded to.
 
-    Each is at most one token or 6 % above the previous one.
+    They end at `longest`. Each exceeds the previous one by at most 6 %, or by one token if that is
+    more.
     """
     edges = [1]
     while edges[-1] < longest:

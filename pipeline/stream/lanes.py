@@ -49,7 +49,7 @@ class Lanes:
         full_rounds = np.add.outer(np.arange(rounds), first_rows)  # [rounds, lanes]
         return np.concatenate([full_rounds.ravel(), first_rows[:remainder] + rounds])
 
-    def before(self, positions: Ints, world: int) -> Ints:
+    def rank_rows_before(self, positions: Ints, world: int) -> Ints:
         """Return how many rows of each rank come before each of k sequence positions [k, world]."""
         rank = np.arange(self.count) * world // self.count  # [count] rank of each lane
         # [count, world] whether the lane that is read at each turn belongs to the rank

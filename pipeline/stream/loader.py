@@ -73,8 +73,8 @@ class Loader(ResumableStream):
         """Yield the window's updates after the first `completed`; `rows` are this rank's rows."""
         spans = [span for update in window.updates for span in update]
         # [batches, world] number of each rank's rows before a batch and up to its end
-        starts = window.lanes.before(np.array([span.start for span in spans]), self.world)
-        stops = window.lanes.before(np.array([span.stop for span in spans]), self.world)
+        starts = window.lanes.rank_rows_before(np.array([span.start for span in spans]), self.world)
+        stops = window.lanes.rank_rows_before(np.array([span.stop for span in spans]), self.world)
         sizes = (stops - starts).max(1).tolist()  # all ranks pad to the rank with the most rows
         owned_slices = map(slice, starts[:, self.rank].tolist(), stops[:, self.rank].tolist())
         batches = zip(spans, sizes, owned_slices, strict=True)
@@ -101,6 +101,6 @@ class Loader(ResumableStream):
         """Return the position after update `number` of a window."""
         if number + 1 < len(window.updates):
             return Position(window.epoch, window.number, number + 1)
-        if window.number + 1 < self.plan.windows(window.epoch):
+        if window.number + 1 < self.plan.window_count(window.epoch):
             return Position(window.epoch, window.number + 1, 0)
         return Position(window.epoch + 1, 0, 0)

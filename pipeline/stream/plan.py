@@ -148,7 +148,7 @@ class Plan:
         """Return the number of rows in all earlier epochs."""
         return sum(source.rows_before(epoch) for source in self.sources)
 
-    def windows(self, epoch: int) -> int:
+    def window_count(self, epoch: int) -> int:
         """Return the number of windows in an epoch; each source's blocks are spread over them."""
         blocks = [s.blocks_before(epoch + 1) - s.blocks_before(epoch) for s in self.sources]
         windows = -(-sum(blocks) // (self.settings.lanes * self.settings.shuffle_window))
@@ -182,7 +182,7 @@ class Plan:
     def from_position(self, position: Position) -> Iterator[tuple[Window, int]]:
         """Yield the windows from a position to the end of its epoch, each with the number of its
         completed updates."""
-        windows, completed = self.windows(position.epoch), position.update
+        windows, completed = self.window_count(position.epoch), position.update
         assert position.window < windows, f"{position} is not in a plan of {windows}"
         for number in range(position.window, windows):
             yield self.window(position.epoch, number), completed
@@ -199,7 +199,7 @@ class Plan:
 
     def _window_blocks(self, epoch: int, number: int) -> tuple[Ints, Ints, list[Block]]:
         """Return a window's blocks, with the source [m] and the pass [m] that each belongs to."""
-        windows = self.windows(epoch)
+        windows = self.window_count(epoch)
         entries: list[tuple[float, int, int, Block]] = []
         for i, source in enumerate(self.sources):
             first = source.blocks_before(epoch)

@@ -1,4 +1,4 @@
-"""Text classification: one label per text (many-to-one)."""
+"""Text classification: one label for each text."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -67,7 +67,8 @@ class Classification(Task):
         return self._logits(model, batch).double().softmax(-1)
 
     def evaluate(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, list[Mistake]]:
-        """The counts are [C * C + 1]: the confusion matrix (true, predicted), then the loss."""
+        """Return sums [C * C + 1] and the mistakes. The sums are the confusion matrix (true,
+        predicted), then the summed loss."""
         label, predicted = batch.columns["label"], outputs.argmax(-1)
         probability = outputs.gather(-1, label[:, None])[:, 0].clamp_min(MIN_PROBABILITY)  # [B]
         losses = -probability.log() * batch.weights
@@ -89,16 +90,17 @@ class Classification(Task):
         ]
         return torch.cat([confusion, losses.sum()[None]]), mistakes
 
-    def summarize(self, counts: Tensor, texts: Sequence[tuple[str, ...]] = ()) -> Evaluation:
+    def summarize(self, sums: Tensor, texts: Sequence[tuple[str, ...]] = ()) -> Evaluation:
         size = len(self.labels)
-        confusion = counts[:-1].view(size, size)  # [C, C]
+        confusion = sums[:-1].view(size, size)  # [C, C]
         rows, correct = confusion.sum(), confusion.diagonal()
         denominators = confusion.sum(0) + confusion.sum(1)  # [C] 2 tp + fp + fn
-        defined = denominators > 0  # by convention, macro F1 skips labels never true nor predicted
+        # F1 is undefined (0 / 0) for labels that neither occur nor are predicted; they are skipped.
+        defined = denominators > 0
         f1 = (2 * correct[defined] / denominators[defined]).mean()
         metrics = {
             "examples": int(rows),
-            "loss": (counts[-1] / rows).item(),
+            "loss": (sums[-1] / rows).item(),
             "accuracy": (correct.sum() / rows).item(),
             "macro_f1": f1.item(),
         }

@@ -1,4 +1,4 @@
-"""Image classification: one label per image, which is read as a sequence of steps (many-to-one)."""
+"""Image classification: one label for each image, which is read as a sequence of steps."""
 
 from pathlib import Path
 from typing import Any

@@ -93,8 +93,11 @@ class LanguageModeling(Task):
         return losses.t()[..., None].double()
 
     def evaluate(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, list[Mistake]]:
-        """The counts are [4 + 2 D]: the loss, tokens, bytes (NaN if a token's are unknown) and
-        segments; then the loss of each direction, and its tokens."""
+        """Return sums [4 + 2 D] and no mistakes.
+
+        The sums are the loss and the numbers of tokens, bytes (NaN if a token's are unknown) and
+        segments; then the loss of each direction, and each direction's number of tokens.
+        """
         targets = batch.columns[TARGETS]
         is_target = targets > 0
         byte_lengths = torch.where(is_target, self._byte_lengths.to(targets.device)[targets], 0)
@@ -105,8 +108,8 @@ class LanguageModeling(Task):
         ]
         return torch.stack([value.double() for value in totals + by_direction]), []
 
-    def summarize(self, counts: Tensor, texts: Sequence[tuple[str, ...]] = ()) -> Evaluation:
-        nll, tokens, text_bytes, segments, *by_direction = counts.tolist()
+    def summarize(self, sums: Tensor, texts: Sequence[tuple[str, ...]] = ()) -> Evaluation:
+        nll, tokens, text_bytes, segments, *by_direction = sums.tolist()
         metrics: dict[str, float] = {"examples": int(segments), **_loss_and_perplexity(nll, tokens)}
         if not math.isnan(text_bytes):
             metrics["bits_per_byte"] = nll / math.log(2) / max(text_bytes, 1)

@@ -1,4 +1,4 @@
-"""Multi-label classification: any number of labels per text (many-to-one)."""
+"""Multi-label classification: any number of labels for each text."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -21,12 +21,12 @@ MIN_PROBABILITY = 1e-12
 
 class MultiLabel(Task):
     """Trained with the sum of the labels' binary cross entropies; evaluated by micro- and
-    macro-averaged F1 and the share of rows with all labels correct.
+    macro-averaged F1 and by `accuracy`, the share of rows with all labels correct (subset accuracy).
 
-    A label is predicted from a probability of 0.5. The probabilities of a document that was split
+    A label is predicted if its probability is at least 0.5. The probabilities of a document that was split
     into several rows are the rows' mean, weighted by their tokens.
 
-    Shapes: B rows of a batch, C labels.
+    Shapes: B rows of a batch, C labels, L the largest number of labels of a row.
     """
 
     sum_names = ("loss", "rows", "correct")
@@ -64,8 +64,12 @@ class MultiLabel(Task):
         return self._logits(model, batch).double().sigmoid()
 
     def evaluate(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, list[Mistake]]:
-        """The counts are [3 * C + 3]: the rows that have each label, the rows that are predicted
-        to have it, and those in both; then the loss, rows with all labels correct, and rows."""
+        """Return sums [3 * C + 3] and the mistakes.
+
+        For each label, the number of rows that have it; then, for each label, the number of rows
+        that are predicted to have it; then the number of rows of both kinds. At the end, the summed
+        loss, the number of rows with all labels correct, and the number of rows.
+        """
         true, predicted = self._multi_hot(batch).double(), (outputs >= 0.5).double()  # [B, C]
         weights = batch.weights.double()
         probability = torch.where(true > 0, outputs, 1 - outputs).clamp_min(MIN_PROBABILITY)
@@ -84,16 +88,19 @@ class MultiLabel(Task):
         ]
         return torch.cat([per_label.sum(1).flatten(), totals]), mistakes
 
-    def summarize(self, counts: Tensor, texts: Sequence[tuple[str, ...]] = ()) -> Evaluation:
-        true, predicted, both = counts[:-3].view(3, -1)  # [C] each
-        loss, correct, rows = counts[-3:].tolist()
-        defined = true + predicted > 0  # by convention, skip labels never true nor predicted
-        f1 = 2 * both[defined] / (true + predicted)[defined]
+    def summarize(self, sums: Tensor, texts: Sequence[tuple[str, ...]] = ()) -> Evaluation:
+        true, predicted, true_positives = sums[:-3].view(3, -1)  # [C] each
+        loss, correct, rows = sums[-3:].tolist()
+        # F1 is undefined (0 / 0) for labels that neither occur nor are predicted; they are skipped.
+        defined = true + predicted > 0
+        f1 = 2 * true_positives[defined] / (true + predicted)[defined]
         metrics = {
             "examples": int(rows),
             "loss": loss / rows,
             "accuracy": correct / rows,
-            "micro_f1": (2 * both.sum() / (true + predicted).sum().clamp_min(1)).item(),
+            "micro_f1": (
+                2 * true_positives.sum() / (true + predicted).sum().clamp_min(1)
+            ).item(),
             "macro_f1": f1.mean().item() if len(f1) else 0.0,
         }
         return Evaluation(metrics)
@@ -117,8 +124,8 @@ class MultiLabel(Task):
         return logits.float()
 
     def _multi_hot(self, batch: Batch) -> Tensor:
-        """Return [B, C]: 1 where a row has a label."""
-        ids = batch.columns["labels"]  # [B, most labels of a row], counted from 1; 0 is padding
+        """Return [B, C]: 1 where the row has the label."""
+        ids = batch.columns["labels"]  # [B, L], counted from 1; 0 is padding
         multi_hot = torch.zeros(len(ids), len(self.labels) + 1, device=ids.device)
         return multi_hot.scatter_(1, ids, 1.0)[:, 1:]
 

@@ -160,12 +160,15 @@ class Seq2SeqTask(Task):
         return torch.cat([target_scores, generated.flatten(1)], 1).to(batch.weights.device)
 
     def evaluate(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, list[Mistake]]:
-        """The counts are [4]: the loss, the tokens predicted correctly given the target's tokens
-        before them, all tokens, and rows."""
+        """Return sums [4] and the mistakes.
+
+        The sums are the loss and the numbers of tokens that are predicted correctly given the
+        target's tokens before them, of all tokens, and of rows.
+        """
         weights = batch.weights.double()
         lengths = (_target(batch) != PAD).sum(1)
         values = torch.cat([outputs[:, :2], lengths[:, None], torch.ones_like(outputs[:, :1])], 1)
-        counts = weights @ values
+        sums = weights @ values
         mistakes: list[Mistake] = []
         rows = torch.nonzero(batch.weights > 0).flatten().tolist()
         texts = self.texts_to_score(outputs, batch)
@@ -178,7 +181,7 @@ class Seq2SeqTask(Task):
                 }
                 loss = (outputs[row, 0] / lengths[row]).item()
                 mistakes.append(Mistake(loss, [], details, self.input_image(batch, row)))
-        return counts, mistakes
+        return sums, mistakes
 
     def texts_to_score(self, outputs: Tensor, batch: Batch) -> list[tuple[str, ...]]:
         valid = batch.weights > 0
@@ -189,8 +192,8 @@ class Seq2SeqTask(Task):
             )
         ]
 
-    def summarize(self, counts: Tensor, texts: Sequence[tuple[str, ...]] = ()) -> Evaluation:
-        loss, correct, tokens, rows = counts.tolist()
+    def summarize(self, sums: Tensor, texts: Sequence[tuple[str, ...]] = ()) -> Evaluation:
+        loss, correct, tokens, rows = sums.tolist()
         generated, references = [text for text, *_ in texts], [refs for _, *refs in texts]
         metrics, signatures = self.text_metrics(generated, references) if texts else ({}, {})
         return Evaluation(

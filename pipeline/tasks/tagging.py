@@ -74,8 +74,11 @@ class Tagging(Task):
         return torch.stack([(tags + 1).masked_fill(~valid, NO_TAG).double(), shares.double()], -1)
 
     def evaluate(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, list[Mistake]]:
-        """The counts are [C * C + 3 * L + 2]: the confusion matrix of words (true, predicted); the
-        true, predicted and correct entities of each label; the loss and the rows."""
+        """Return sums [C * C + 3 * L + 2] and the mistakes.
+
+        The sums are the confusion matrix of words (true, predicted); for each label, the numbers of
+        true, predicted and correct entities; the summed loss and the number of rows.
+        """
         confusion = torch.zeros(len(self.tags) ** 2, dtype=torch.float64)
         entities = {label: entity_f1.Counts() for label in self.labels}
         mistakes: list[Mistake] = []
@@ -103,10 +106,10 @@ class Tagging(Task):
         rest = torch.tensor([*per_label, loss, rows], dtype=torch.float64)
         return torch.cat([confusion, rest]).to(batch.weights.device), mistakes
 
-    def summarize(self, counts: Tensor, texts: Sequence[tuple[str, ...]] = ()) -> Evaluation:
+    def summarize(self, sums: Tensor, texts: Sequence[tuple[str, ...]] = ()) -> Evaluation:
         size = len(self.tags) ** 2
-        confusion = counts[:size].view(len(self.tags), -1)
-        *per_label, loss, rows = counts[size:].tolist()
+        confusion = sums[:size].view(len(self.tags), -1)
+        *per_label, loss, rows = sums[size:].tolist()
         words = confusion.sum().item()
         metrics = {
             "examples": int(rows),

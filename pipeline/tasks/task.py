@@ -141,21 +141,22 @@ class Task(ABC):
 
     @abstractmethod
     def evaluate(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, list[Mistake]]:
-        """Return counts and mistakes of a batch, in which each row is a whole document.
+        """Return sums and mistakes of a batch, in which each row is a whole document.
 
-        The counts are a float64 tensor of fixed size, to be added up over batches and ranks.
+        The sums, such as counts and losses, are a float64 tensor of fixed size, to be added up over
+        batches and ranks.
         """
 
     def texts_to_score(self, outputs: Tensor, batch: Batch) -> list[tuple[str, ...]]:
         """Return (generated text, reference, ...) per document, for corpus-level metrics.
 
-        Such metrics, BLEU for one, cannot be computed from counts that are added up.
+        Such metrics, BLEU for one, cannot be computed from sums.
         """
         return []
 
     @abstractmethod
-    def summarize(self, counts: Tensor, texts: Sequence[tuple[str, ...]] = ()) -> Evaluation:
-        """Compute an evaluation's metrics from the summed counts and all texts to score."""
+    def summarize(self, sums: Tensor, texts: Sequence[tuple[str, ...]] = ()) -> Evaluation:
+        """Compute an evaluation's metrics from the sums over all batches and all texts to score."""
 
     def displayable(self, batch: Batch) -> Tensor:
         """Return a mask [B] of the rows that may be selected for `samples`."""

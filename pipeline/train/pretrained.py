@@ -139,7 +139,7 @@ def _tokenizer_mismatches(config: Config, folder: RunFolder, manifest: Manifest)
             yield (
                 f"{manifest.location}: was tokenized with another tokenizer than model.init_from="
                 f"{config.model.init_from}, whose embedding would mean other words; delete it or "
-                f"set another corpus.shards, and leave corpus.tokenizer out or set it to "
+                f"set corpus.shards to another folder, and leave corpus.tokenizer out or set it to "
                 f"{folder.dataset / name}.json, so that it is prepared with that tokenizer"
             )
 

@@ -12,10 +12,10 @@ from tests.helpers.files import FIELDS, settings_in
 
 
 @pytest.fixture
-def make(tmp_path: Path) -> Callable[..., Manifest]:
+def prepare_dataset(tmp_path: Path) -> Callable[..., Manifest]:
     """Return a function that prepares a dataset in the test's folder."""
 
-    def make(**changes: Any) -> Manifest:
+    def prepare_with(**changes: Any) -> Manifest:
         return prepare(settings_in(tmp_path, **changes), FIELDS)
 
-    return make
+    return prepare_with

@@ -1,4 +1,4 @@
-"""The summary of a finished run, and the commands that follow it."""
+"""The summary of a finished run, and the suggested next commands."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -19,9 +19,12 @@ SUMMARY = Summary(
 )
 
 
+def test_a_folder_without_a_summary_gives_none(tmp_path: Path) -> None:
+    assert read_summary(RunFolder(tmp_path)) is None
+
+
 def test_summary_is_read_back_unchanged(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
-    assert read_summary(folder) is None
     SUMMARY.write(folder)
     assert read_summary(folder) == SUMMARY
 
@@ -41,6 +44,7 @@ def test_description_ends_with_the_next_commands(tmp_path: Path) -> None:
     lines = describe(folder, watch="mlflow ui", example="'A text.'").splitlines()
     assert lines[:2] == SUMMARY.lines()
     assert lines[2:4] == [f"run folder  {tmp_path}", "watch       mlflow ui"]
-    assert lines[4] == (f"predict     echo 'A text.' | headrace predict --run {tmp_path}")
+    # headrace is the command that the package installs
+    assert lines[4] == f"predict     echo 'A text.' | headrace predict --run {tmp_path}"
     assert lines[5].startswith("resume ")
     assert "watch" not in describe(folder, watch="", example="'A text.'")

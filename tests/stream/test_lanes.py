@@ -27,7 +27,7 @@ def test_each_row_is_owned_by_one_rank_and_read_in_round_robin_order(
         owned = start + lanes.round_robin(rows, first, stop)
         assert np.array_equal(owned, sequence[(sequence >= start) & (sequence < end)])
     ranks = owner[sequence]  # rank of each row, in reading order
-    before = lanes.before(np.arange(rows + 1), world)
+    before = lanes.rank_rows_before(np.arange(rows + 1), world)
     assert np.array_equal(np.diff(before, axis=0), ranks[:, None] == np.arange(world))
 
 
@@ -36,5 +36,5 @@ def test_a_batch_is_shared_about_evenly_wherever_it_starts(
     count: int, start: int, rows: int
 ) -> None:
     for world in (2, 3, 4, 8):
-        starts, stops = Lanes(count).before(np.array([start, start + rows]), world)
+        starts, stops = Lanes(count).rank_rows_before(np.array([start, start + rows]), world)
         assert np.abs((stops - starts) - rows / world).max() <= 2.5

@@ -111,7 +111,7 @@ def test_batches_cover_each_row_once_fit_the_budget_and_are_shared_by_the_ranks(
         if world <= options["lanes"]:
             shares = [plan.share(window, rank, world).ids for rank in range(world)]
             for batch in batches(window):
-                starts, stops = window.lanes.before(np.array([batch.start, batch.stop]), world)
+                starts, stops = window.lanes.rank_rows_before(np.array([batch.start, batch.stop]), world)
                 parts = [share[a:b] for share, a, b in zip(shares, starts, stops, strict=True)]
                 combined = np.sort(np.concatenate(parts))
                 assert np.array_equal(combined, np.sort(ids[batch.start : batch.stop]))
@@ -124,7 +124,7 @@ def test_world_sizes_that_divide_the_lanes_share_batches_evenly(world: int) -> N
     computed_rows = batch_rows = 0
     for window in windows(plan):
         for batch in batches(window):
-            starts, stops = window.lanes.before(np.array([batch.start, batch.stop]), world)
+            starts, stops = window.lanes.rank_rows_before(np.array([batch.start, batch.stop]), world)
             computed_rows += (stops - starts).max() * world
             batch_rows += batch.stop - batch.start
     assert computed_rows / batch_rows < 1.08

@@ -207,7 +207,7 @@ def check_settings(manifest: Manifest, settings: CorpusSettings) -> None:
     now = relevant(settings)
     defaults = {key: type(settings).model_fields[key].get_default() for key in now}
     then = defaults | manifest.settings
-    remedy = f"set another corpus.shards, or delete {manifest.location} and prepare again"
+    remedy = f"set corpus.shards to another folder, or delete {manifest.location} and prepare again"
     changed = [
         f"corpus.{key}={now.get(key)!r}: {manifest.location} was made with "
         f"{then.get(key)!r}; {remedy}"
@@ -220,7 +220,7 @@ def check_settings(manifest: Manifest, settings: CorpusSettings) -> None:
     for name, (path, size) in _local_inputs(settings).items():
         if name not in prepared:
             raise DatasetError(
-                f"{path}: is an input file now, but was none when {manifest.location} was made; "
+                f"{path}: is an input file now, but was not one when {manifest.location} was made; "
                 f"{remedy}"
             )
         if size != prepared[name]:

@@ -1,4 +1,4 @@
-"""Second stage, one work item per chunk of an input file: encode its examples as rows of tokens."""
+"""The stage "encode", one work item per chunk of an input file: encode its examples as rows."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack

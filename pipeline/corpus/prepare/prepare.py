@@ -63,7 +63,7 @@ def prepare(settings: CorpusSettings, fields: tuple[FieldSpec, ...]) -> Manifest
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise DatasetError(
                 f"{folder}: exists but is not a dataset, so it is not overwritten; "
-                "set another corpus.shards, or remove it"
+                "set corpus.shards to another folder, or remove it"
             )
         files = input_files(settings)
         context = PreparationContext(_open_work_folder(settings, fields, files), settings, fields)
@@ -91,12 +91,12 @@ def _open_prepared(
     ):
         raise DatasetError(
             f"corpus.tokenizer={settings.tokenizer!r}: is not the tokenizer that {folder} was made "
-            f"with; set another corpus.shards, or delete {folder} and prepare again"
+            f"with; set corpus.shards to another folder, or delete {folder} and prepare again"
         )
     if manifest.fields != fields:
         raise DatasetError(
             f"{folder}: was made for a task with the fields {manifest.fields}, not {fields}; "
-            f"set another corpus.shards, or delete {folder} and prepare again"
+            f"set corpus.shards to another folder, or delete {folder} and prepare again"
         )
     shutil.rmtree(_partial_folder(folder), ignore_errors=True)  # of a run killed after the rename
     return manifest

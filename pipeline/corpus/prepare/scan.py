@@ -1,4 +1,4 @@
-"""First stage, one work item per input file: divide it into chunks and summarize its rows."""
+"""The stage "scan", one work item per input file: divide it into chunks and summarize its rows."""
 
 from contextlib import ExitStack
 from hashlib import blake2b

@@ -1,4 +1,4 @@
-"""Third stage, one work item per shard: collect a range of a split's rows in a tar."""
+"""The stage "write shards", one work item per shard: collect a range of a split's rows in a tar."""
 
 import io
 import math
@@ -29,14 +29,16 @@ class ShardPlan:
     slices: tuple[Slice, ...]
     """The rows of its blocks, in the files of the parts."""
     salt: int
+    """Start value of the checksums of the index records."""
 
 
 def plan_shards(
     context: PreparationContext, split: str, totals: Totals, parts: Sequence[Part], salt: int
 ) -> list[ShardPlan]:
-    """Divide a split into shards of about `shard_mb` with equal numbers of blocks.
+    """Divide a split into shards of about `shard_mb`.
 
-    Which rows a shard has depends only on the totals, not on how the rows are divided into parts.
+    Their numbers of blocks differ by at most one. Which rows a
+    shard has depends only on the totals, not on how the rows are divided into parts.
     """
     rows_per_block = context.settings.rows_per_block
     block_count = math.ceil(totals.rows / rows_per_block)
@@ -50,6 +52,8 @@ def plan_shards(
         start = first_block * rows_per_block
         stop = min(end_block * rows_per_block, totals.rows)
         slices = []
+        # The parts that overlap rows [start, stop): from the first that ends after `start` to the
+        # first that reaches `stop`. Empty parts at the borders are left out.
         for index in range(bisect_right(part_ends, start), bisect_left(part_ends, stop) + 1):
             part, part_end = parts[index], part_ends[index]
             part_start = part_end - part.splits[split].rows
@@ -60,7 +64,8 @@ def plan_shards(
 
 
 def write_shard(context: PreparationContext, plan: ShardPlan) -> Shard:
-    """Write a shard and the index records of its blocks. Raises DatasetError if the disk fails."""
+    """Write a shard and its blocks' index records, unless an earlier run did; return its name and
+    size. Raises DatasetError if the disk fails."""
     path = context.packed_path(plan.split, plan.number, "json")
     return load_or_compute(path, Shard, lambda: _write_shard(context, plan))
 
@@ -72,21 +77,22 @@ def _write_shard(context: PreparationContext, plan: ShardPlan) -> Shard:
         atomic_file(path) as file,
         tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as tar,
     ):
-        for number, block in enumerate(
+        for block_number, block in enumerate(
             blocks(plan.slices, context.settings.rows_per_block), plan.first_block
         ):
             data = to_bytes(block)
-            tokens: Any = block.column(0)
-            member = tarfile.TarInfo(f"{number:08d}.arrow")  # mtime, uid and gid are 0
+            first_column: Any = block.column(0)  # its lists have the rows' lengths
+            member = tarfile.TarInfo(f"{block_number:08d}.arrow")  # mtime, uid and gid are 0
             member.size = data.size
             records.append(
                 {
                     "shard": plan.number,
+                    # the data follow the member's header, which is one block of the tar format
                     "offset": tar.offset + tarfile.BLOCKSIZE,
                     "bytes": data.size,
                     "rows": block.num_rows,
                     "crc32": zlib.crc32(data),
-                    "lengths": tokens.value_lengths().to_numpy(),
+                    "lengths": first_column.value_lengths().to_numpy(),
                 }
             )
             tar.addfile(member, io.BytesIO(data))

@@ -1,4 +1,4 @@
-"""Opening a dataset: errors for missing, damaged and stale files and for changed settings."""
+"""The manifest: errors on opening a dataset, its fingerprint, and the byte lengths of tokens."""
 
 import json
 import shutil
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.corpus.dataset.manifest import check_settings, open_dataset
+from pipeline.corpus.dataset.manifest import PREPARE, check_settings, open_dataset
 from pipeline.corpus.field_spec import FieldSpec
 from pipeline.corpus.prepare.prepare import prepare
 from pipeline.errors import DatasetError
@@ -15,9 +15,9 @@ from tests.helpers.files import columns_of, reviews, settings_in, write
 
 
 @pytest.fixture
-def dataset(make, tmp_path: Path) -> Path:
+def dataset(prepare_dataset, tmp_path: Path) -> Path:
     write(tmp_path / "reviews.csv", reviews(300))
-    return make().path
+    return prepare_dataset().path
 
 
 def change_manifest(folder: Path, **changes: object) -> None:
@@ -35,9 +35,9 @@ def flip(path: Path) -> None:
 DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "folder missing": (
         shutil.rmtree,
-        "there is no such dataset; make it with headrace prepare (or",
+        f"there is no such dataset; make it with {PREPARE}",
     ),
-    "manifest missing": (lambda d: (d / "dataset.json").unlink(), "without it"),
+    "manifest missing": (lambda d: (d / "dataset.json").unlink(), "is not a complete dataset; make it with"),
     "manifest truncated": (
         lambda d: (d / "dataset.json").write_text("{"),
         "dataset.json: is damaged",
@@ -78,8 +78,8 @@ def test_damage_is_an_error(dataset: Path, case: str):
 
 
 @pytest.mark.parametrize("number", [3, 5])
-def test_another_format_is_refused_in_one_line(dataset: Path, number: int):
-    """Even if its keys are other ones: the format number is checked first."""
+def test_another_format_gives_one_error_line(dataset: Path, number: int):
+    """The other keys of the manifest are not checked, because the format is checked first."""
     (dataset / "dataset.json").write_text(json.dumps({"format": number, "columns": []}))
     with pytest.raises(DatasetError) as error:
         open_dataset(dataset)
@@ -90,12 +90,13 @@ def test_another_format_is_refused_in_one_line(dataset: Path, number: int):
     assert error.value.lines == [message]
 
 
-def test_each_changed_setting_is_reported(dataset: Path, make):
+def test_each_changed_setting_is_reported(dataset: Path, prepare_dataset):
+    """Except `workers`, which may change."""
     with pytest.raises(DatasetError) as error:
-        make(max_tokens=50, lowercase=True, workers=3)
+        prepare_dataset(max_tokens=50, lowercase=True, workers=3)
     assert error.value.lines == [
         f"corpus.{key}={new}: {dataset} was made with {old}; "
-        f"set another corpus.shards, or delete {dataset} and prepare again"
+        f"set corpus.shards to another folder, or delete {dataset} and prepare again"
         for key, old, new in [("lowercase", False, True), ("max_tokens", 60, 50)]
     ]
 
@@ -107,7 +108,10 @@ def test_a_key_missing_from_the_manifest_counts_as_its_default(dataset: Path, tm
     check_settings(open_dataset(dataset), settings_in(tmp_path))
     with pytest.raises(DatasetError, match=r"corpus\.word_bytes=9: .* was made with 24"):
         check_settings(open_dataset(dataset), settings_in(tmp_path, word_bytes=9))
-    change_manifest(dataset, settings=older | {"gone": 1})
+
+
+def test_a_setting_that_no_longer_exists_is_reported(dataset: Path, tmp_path: Path):
+    change_manifest(dataset, settings=open_dataset(dataset).settings | {"gone": 1})
     with pytest.raises(DatasetError, match=r"corpus\.gone=None: .* was made with 1"):
         check_settings(open_dataset(dataset), settings_in(tmp_path))
 
@@ -117,12 +121,12 @@ def test_stale_shards_are_an_error(dataset: Path, tmp_path: Path):
     source = tmp_path / "reviews.csv"
     check_settings(manifest, settings)
     source.write_bytes(source.read_bytes() + b"more,positive,a\n")
-    with pytest.raises(DatasetError, match=r"so the shards are stale; set another corpus\.shards"):
+    with pytest.raises(DatasetError, match=r"so the shards are stale; set corpus\.shards to another folder"):
         check_settings(manifest, settings)
     source.unlink()  # a machine that only trains may lack the input
     check_settings(manifest, settings)
     write(tmp_path / "new.csv", reviews(10))
-    with pytest.raises(DatasetError, match="is an input file now, but was none when"):
+    with pytest.raises(DatasetError, match="is an input file now, but was not one when"):
         check_settings(manifest, settings)
 
 
@@ -143,7 +147,7 @@ def test_the_fingerprint_depends_only_on_the_content(dataset: Path, tmp_path: Pa
 
 
 @pytest.mark.parametrize("level", ["subword", "word", "byte"])
-def test_byte_lengths_of_tokens_add_up_to_the_corpus(level: str, tmp_path: Path) -> None:
+def test_byte_lengths_of_tokens_add_up_to_the_size_of_the_corpus(level: str, tmp_path: Path) -> None:
     """Including the blanks between words and a line end after each text."""
     lines = [text + " the" * n for n in range(20) for text in ("the naïve film", "映画 was été")]
     (tmp_path / "a.txt").write_text("\n".join(lines))

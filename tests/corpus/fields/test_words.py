@@ -192,7 +192,7 @@ def write(path: Path, rows: list[Sentence]) -> None:
                 file.write("".join(f"{word} {tag}\n" for word, tag in pairs) + "\n")
 
 
-def make(folder: Path, name: str = "a.conll", **changes: Any) -> Manifest:
+def prepare_words(folder: Path, name: str = "a.conll", **changes: Any) -> Manifest:
     write(folder / name, ROWS)
     defaults = {"input": name, "columns": ["words", "tags"], "lowercase": True, "min_count": 3}
     return prepare(settings_in(folder, **(defaults | changes)), FIELDS)
@@ -200,12 +200,12 @@ def make(folder: Path, name: str = "a.conll", **changes: Any) -> Manifest:
 
 @pytest.fixture(scope="module")
 def split_dataset(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
-    return make(tmp_path_factory.mktemp("split"), max_tokens=12, overflow="split")
+    return prepare_words(tmp_path_factory.mktemp("split"), max_tokens=12, overflow="split")
 
 
 @pytest.mark.parametrize("name", ["a.conll", "a.jsonl"])
 def test_shards_have_every_sentence_with_its_tags(name: str, tmp_path: Path) -> None:
-    manifest = make(tmp_path, name)
+    manifest = prepare_words(tmp_path, name)
     encoder = TextEncoder(manifest.path / "tokenizer.json", 60)
     expected = {tuple(words): tags for words, tags in ROWS}
     assert manifest.names["tags"] == ("B-LOC", "B-ONCE", "B-PER", "O")
@@ -225,7 +225,7 @@ def test_shards_have_every_sentence_with_its_tags(name: str, tmp_path: Path) -> 
 def test_dataset_bytes_do_not_depend_on_workers_or_chunk_size(
     split_dataset: Manifest, tmp_path: Path, workers: int, chunk_mb: float
 ) -> None:
-    make(tmp_path, max_tokens=12, overflow="split", workers=workers, chunk_mb=chunk_mb)
+    prepare_words(tmp_path, max_tokens=12, overflow="split", workers=workers, chunk_mb=chunk_mb)
     assert content(tmp_path / "shards") == content(split_dataset.path)
 
 

@@ -168,18 +168,18 @@ FILES = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_flaws_of_rows(make, tmp_path: Path, case: str):
+def test_flaws_of_rows(prepare_dataset, tmp_path: Path, case: str):
     content, settings, expected = CASES[case]
     (tmp_path / "a.csv").write_bytes(content)
     settings = {"validation": 0.3, "max_tokens": 1000, "chunk_mb": 0.001, **settings}
     if isinstance(expected, str):
         with pytest.raises(InputError) as error:
-            make(**settings)
+            prepare_dataset(**settings)
         assert expected in str(error.value)
         assert "\n" not in str(error.value)
         assert not (tmp_path / "shards").exists()
     else:
-        manifest = make(**settings)
+        manifest = prepare_dataset(**settings)
         assert {name: manifest.report[name] for name in expected} == expected
         rows = sum(split.rows for split in manifest.splits.values())
         reasons = set(manifest.report) - {"rows", "conflicting", "truncated"}
@@ -187,33 +187,33 @@ def test_flaws_of_rows(make, tmp_path: Path, case: str):
 
 
 @pytest.mark.parametrize("case", FILES)
-def test_error_names_a_file_that_cannot_be_read(make, tmp_path: Path, case: str):
+def test_error_names_a_file_that_cannot_be_read(prepare_dataset, tmp_path: Path, case: str):
     name, content, expected = FILES[case]
     (tmp_path / name).write_bytes(content)
     with pytest.raises(InputError) as error:
-        make(input=name)
+        prepare_dataset(input=name)
     assert expected in str(error.value)
 
 
-def test_error_names_a_truncated_gzip_file(make, tmp_path: Path):
+def test_error_names_a_truncated_gzip_file(prepare_dataset, tmp_path: Path):
     path = write(tmp_path / "a.csv.gz", reviews(2000))
     path.write_bytes(path.read_bytes()[:-2000])
     with pytest.raises(InputError, match=r"a.csv.gz: is not a valid gzip file"):
-        make(input="a.csv.gz")
+        prepare_dataset(input="a.csv.gz")
 
 
 @pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet", "tar", "csv.gz"])
-def test_a_document_of_10_mb_is_prepared(make, tmp_path: Path, suffix: str):
+def test_a_document_of_10_mb_is_prepared(prepare_dataset, tmp_path: Path, suffix: str):
     rows = reviews(100)
     rows[50]["text"] = "a very long text " * 600_000
     write(tmp_path / f"a.{suffix}", rows)
-    manifest = make(input=f"a.{suffix}", chunk_mb=1.0)
+    manifest = prepare_dataset(input=f"a.{suffix}", chunk_mb=1.0)
     assert sum(split.rows for split in manifest.splits.values()) == 100
     assert manifest.splits["train"].max_length == 60
 
 
 @pytest.mark.parametrize("suffix", ["csv", "tsv", "jsonl", "tar", "parquet"])
-def test_only_rows_that_are_not_utf8_are_skipped(make, tmp_path: Path, suffix: str):
+def test_only_rows_that_are_not_utf8_are_skipped(prepare_dataset, tmp_path: Path, suffix: str):
     rows = [{**row, "text": row["text"] + " marker"} for row in reviews(60)]
     path = tmp_path / f"a.{suffix}"
     if suffix == "parquet":
@@ -223,24 +223,24 @@ def test_only_rows_that_are_not_utf8_are_skipped(make, tmp_path: Path, suffix: s
     else:
         write(path, rows)
         path.write_bytes(path.read_bytes().replace(b"n0-7 m", b"n0-7 \xff"))
-    report = make(input=path.name).report
+    report = prepare_dataset(input=path.name).report
     assert (report["rows"], report["not_utf8"]) == (60, 1)
 
 
-def test_labels_that_are_indices_get_their_names(make, tmp_path: Path):
+def test_labels_that_are_indices_get_their_names(prepare_dataset, tmp_path: Path):
     rows = [{"text": f"text {n}", "label": n % 2} for n in range(60)]
     write(tmp_path / "a.parquet", rows)
-    manifest = make(input="a.parquet", label_names=["odd", "even"])
+    manifest = prepare_dataset(input="a.parquet", label_names=["odd", "even"])
     encoder = TextEncoder(manifest.path / "tokenizer.json", 100)
     assert manifest.names["label"] == ("odd", "even")
     for tokens, label in rows_of(manifest, "train"):
         assert int(encoder.decode(tokens).split()[1]) % 2 == label
 
 
-def test_json_values_that_are_not_strings(make, tmp_path: Path):
+def test_json_values_that_are_not_strings(prepare_dataset, tmp_path: Path):
     rows = [{"text": f"text {n}", "label": n % 2 == 0} for n in range(60)]
     rows += [{"text": 7, "label": True}, {"label": False}, {"text": "x", "label": None}]
     write(tmp_path / "a.jsonl", rows)
-    manifest = make(input="a.jsonl", max_skipped_ratio=0.1)
+    manifest = prepare_dataset(input="a.jsonl", max_skipped_ratio=0.1)
     assert manifest.names["label"] == ("false", "true")
     assert (manifest.report["no_text"], manifest.report["no_label"]) == (2, 1)

@@ -90,7 +90,7 @@ def test_a_preparation_that_is_killed_repeatedly_gets_done(tmp_path: Path, expec
     "landmark", ["identity.json", "parts/00000002.json", "packed/train-*.json"]
 )
 def test_a_preparation_is_killed_while_its_workers_run(
-    tmp_path: Path, make, expected, landmark: str
+    tmp_path: Path, prepare_dataset, expected, landmark: str
 ):
     write(tmp_path / "reviews.csv", ROWS)
     work = tmp_path / "shards.partial"
@@ -101,7 +101,7 @@ def test_a_preparation_is_killed_while_its_workers_run(
     process.communicate(timeout=10)  # returns when the last of them has closed the pipe
     with pytest.raises(DatasetError):
         open_dataset(tmp_path / "shards")
-    make(chunk_mb=0.01)
+    prepare_dataset(chunk_mb=0.01)
     assert content(tmp_path / "shards") == expected
     assert not work.exists()
 
@@ -121,7 +121,7 @@ def test_ctrl_c_ends_all_processes_at_once_with_one_traceback(tmp_path: Path):
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_a_file_exceeds_the_size_limit(tmp_path: Path, make, expected, workers: int):
+def test_a_file_exceeds_the_size_limit(tmp_path: Path, prepare_dataset, expected, workers: int):
     write(tmp_path / "reviews.csv", ROWS)
     limit = "resource.setrlimit(resource.RLIMIT_FSIZE, (9000, 9000))"
     process = start(tmp_path, limit, f"workers={workers}")
@@ -131,13 +131,13 @@ def test_a_file_exceeds_the_size_limit(tmp_path: Path, make, expected, workers: 
     assert "cannot be written: File too large; nothing incomplete is kept" in output
     with pytest.raises(DatasetError):
         open_dataset(tmp_path / "shards")
-    make()
+    prepare_dataset()
     assert content(tmp_path / "shards") == expected
 
 
 @pytest.mark.parametrize("failing_call", range(3, 33, 4))
 def test_the_disk_is_full_at_any_file(
-    tmp_path: Path, make, expected, monkeypatch, failing_call: int
+    tmp_path: Path, prepare_dataset, expected, monkeypatch, failing_call: int
 ):
     write(tmp_path / "reviews.csv", ROWS)
     count, fsync = 0, os.fsync
@@ -151,25 +151,25 @@ def test_the_disk_is_full_at_any_file(
 
     monkeypatch.setattr(os, "fsync", fail_once)
     with pytest.raises(DatasetError, match="cannot be written: No space left on device; nothing"):
-        make()
+        prepare_dataset()
     with pytest.raises(DatasetError):
         open_dataset(tmp_path / "shards")
-    make()
+    prepare_dataset()
     assert content(tmp_path / "shards") == expected
 
 
 def test_temporary_files_of_killed_processes_are_not_published(
-    tmp_path: Path, make, expected, monkeypatch
+    tmp_path: Path, prepare_dataset, expected, monkeypatch
 ):
     write(tmp_path / "reviews.csv", ROWS)
     with monkeypatch.context() as patch:
         patch.setattr("pipeline.corpus.prepare.build.report.summary", None)
         with pytest.raises(TypeError):
-            make()
+            prepare_dataset()
     out = tmp_path / "shards.partial" / "out"
     for name in (".tokenizer.json.tmp", "train/.00099.tar.tmp", "validation/.index.npy.tmp"):
         (out / name).write_bytes(b"incomplete")
-    make()
+    prepare_dataset()
     assert content(tmp_path / "shards") == expected
 
 
@@ -181,7 +181,7 @@ def test_two_processes_prepare_a_dataset_once(tmp_path: Path, expected):
     assert content(tmp_path / "shards") == expected
 
 
-def test_error_if_the_input_changes_during_preparation(tmp_path: Path, make, monkeypatch):
+def test_error_if_the_input_changes_during_preparation(tmp_path: Path, prepare_dataset, monkeypatch):
     path = write(tmp_path / "reviews.csv", ROWS)
 
     def grow(*args: Any, **options: Any) -> str:
@@ -192,18 +192,18 @@ def test_error_if_the_input_changes_during_preparation(tmp_path: Path, make, mon
 
     monkeypatch.setattr("pipeline.corpus.prepare.build.train", grow)
     with pytest.raises(InputError, match="changed while it was being prepared"):
-        make()
+        prepare_dataset()
     monkeypatch.undo()
-    assert make().report["rows"] == len(ROWS) + 1
+    assert prepare_dataset().report["rows"] == len(ROWS) + 1
 
 
-def test_work_with_other_settings_is_not_used(tmp_path: Path, make, monkeypatch):
+def test_work_with_other_settings_is_not_used(tmp_path: Path, prepare_dataset, monkeypatch):
     write(tmp_path / "reviews.csv", ROWS)
     monkeypatch.setattr("pipeline.corpus.prepare.build.report.count", None)
     with pytest.raises(TypeError):
-        make(max_tokens=30)
+        prepare_dataset(max_tokens=30)
     monkeypatch.undo()
-    assert make(max_tokens=40).splits["train"].max_length == 40
+    assert prepare_dataset(max_tokens=40).splits["train"].max_length == 40
 
 
 def _die(item: int) -> None:
@@ -231,10 +231,10 @@ def test_no_worker_keeps_running_after_an_error():
     assert time.monotonic() - start < 10
 
 
-def test_a_folder_with_other_content_is_not_overwritten(tmp_path: Path, make):
+def test_a_folder_with_other_content_is_not_overwritten(tmp_path: Path, prepare_dataset):
     write(tmp_path / "reviews.csv", ROWS)
     (tmp_path / "shards").mkdir()
     (tmp_path / "shards" / "thesis.txt").write_text("years of work")
     with pytest.raises(DatasetError, match="exists but is not a dataset, so it is not overwritten"):
-        make()
+        prepare_dataset()
     assert content(tmp_path / "shards") == {"thesis.txt": b"years of work"}

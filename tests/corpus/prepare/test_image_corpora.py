@@ -87,7 +87,7 @@ def in_hugging_face(folder: Path) -> dict[str, Any]:
     return {"input": "a.parquet"}
 
 
-def make(folder: Path, **changes: Any) -> Manifest:
+def prepare_images(folder: Path, **changes: Any) -> Manifest:
     values: dict[str, Any] = {
         "image_size": SIZE, "max_tokens": 24, "rows_per_block": 8, "shard_mb": 0.001,
         "chunk_mb": 0.001,
@@ -110,13 +110,13 @@ LAYOUTS = [in_folder, in_idx, in_csv, in_jsonl, in_tar, in_parquet, in_hugging_f
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_all_layouts_give_the_same_rows(tmp_path: Path, layout: Callable[[Path], dict[str, Any]]):
-    manifest = make(tmp_path, **layout(tmp_path))
+    manifest = prepare_images(tmp_path, **layout(tmp_path))
     found = rows(manifest)
     expected = sorted((p.tolist(), y) for p, y in zip(PIXELS, LABELS, strict=True))
     assert sorted((pixels, label) for _, pixels, label in found) == expected
     assert {name for name, _, _ in found} == {"train", "validation"}
     (tmp_path / "again").mkdir()
-    again = make(tmp_path / "again", **in_idx(tmp_path / "again"))
+    again = prepare_images(tmp_path / "again", **in_idx(tmp_path / "again"))
     assert rows(again) == found  # the same rows are held out
     assert manifest.splits["train"].max_length == HEIGHT
     assert not manifest.tokenizers
@@ -125,7 +125,7 @@ def test_all_layouts_give_the_same_rows(tmp_path: Path, layout: Callable[[Path],
 def test_held_out_images_do_not_depend_on_the_step(tmp_path: Path):
     settings, held_out = in_idx(tmp_path), []
     for step in ("row", "pixel", "patch"):
-        manifest = make(tmp_path, **settings, shards=str(tmp_path / step), step=step, patch=2)
+        manifest = prepare_images(tmp_path, **settings, shards=str(tmp_path / step), step=step, patch=2)
         held_out.append(
             sorted(sorted(np.ravel(r["steps"])) for r in columns_of(manifest, "validation"))
         )
@@ -138,7 +138,7 @@ def test_images_with_equal_pixels_are_duplicates(tmp_path: Path):
         "label": [label for label in LABELS for _ in range(2)],
     })  # fmt: skip
     pq.write_table(table, tmp_path / "a.parquet")
-    manifest = make(tmp_path, input="a.parquet")
+    manifest = prepare_images(tmp_path, input="a.parquet")
     assert manifest.report["duplicates"] == COUNT
 
 
@@ -148,7 +148,7 @@ def test_one_of_several_folders_is_held_out(tmp_path: Path):
     for path in (tmp_path / "c").rglob("[0-9]*.*"):
         path.write_bytes(png(255 - np.asarray(Image.open(path))))
     settings = {"format": "images", "input": "[ac]/digits", "validation": "c/digits"}
-    manifest = make(tmp_path, **settings, drop_duplicates=False)
+    manifest = prepare_images(tmp_path, **settings, drop_duplicates=False)
     assert {name: split.rows for name, split in manifest.splits.items()} == {
         "train": COUNT, "validation": COUNT,
     }  # fmt: skip
@@ -159,10 +159,10 @@ def test_broken_images_of_a_folder_are_counted(tmp_path: Path):
     settings = in_folder(tmp_path)
     (tmp_path / "digits" / "dog" / "a.png").write_bytes(b"")
     (tmp_path / "digits" / "dog" / "b.jpg").write_bytes(png(PIXELS[0])[:60])
-    manifest = make(tmp_path, **settings)
+    manifest = prepare_images(tmp_path, **settings)
     assert (manifest.report["rows"], manifest.report["no_image"]) == (COUNT + 2, 2)
     with pytest.raises(InputError, match=r"2 with no image that can be read .* first digits/:\d+;"):
-        make(tmp_path, **settings, shards=str(tmp_path / "other"), max_skipped_ratio=0.01)
+        prepare_images(tmp_path, **settings, shards=str(tmp_path / "other"), max_skipped_ratio=0.01)
 
 
 def test_hidden_files_and_folders_are_ignored(tmp_path: Path):
@@ -172,7 +172,7 @@ def test_hidden_files_and_folders_are_ignored(tmp_path: Path):
         for number in range(3):  # several, because a label that occurs once is ignored anyway
             path = tmp_path / "digits" / hidden / f"{number}-checkpoint.png"
             path.write_bytes(png(255 - PIXELS[number]))
-    manifest = make(tmp_path, **settings)
+    manifest = prepare_images(tmp_path, **settings)
     assert manifest.names["label"] == tuple(NAMES)
     assert sum(split.rows for split in manifest.splits.values()) == COUNT
 
@@ -181,19 +181,19 @@ def test_errors_of_folders_without_labeled_images(tmp_path: Path):
     (tmp_path / "digits" / "cat").mkdir(parents=True)
     (tmp_path / "digits" / "cat" / "a.txt").touch()
     with pytest.raises(InputError, match=r"digits/: contains no images; needs a subfolder for "):
-        make(tmp_path, input="digits/", format="images")
+        prepare_images(tmp_path, input="digits/", format="images")
     (tmp_path / "digits" / "a.png").write_bytes(png(PIXELS[0]))
     with pytest.raises(InputError, match=r"digits/: the image a\.png is not in a subfolder"):
-        make(tmp_path, input="digits/", format="images")
+        prepare_images(tmp_path, input="digits/", format="images")
     with pytest.raises(InputError, match=r"is a folder; .* or set corpus\.format=images"):
-        make(tmp_path, input="digits/")
+        prepare_images(tmp_path, input="digits/")
     with pytest.raises(InputError, match=r"no such file; did you mean .*digits"):
-        make(tmp_path, input="digit", format="images")
+        prepare_images(tmp_path, input="digit", format="images")
 
 
 def test_error_if_a_folder_changed_after_preparation(tmp_path: Path):
     layout = in_folder(tmp_path)
-    manifest = make(tmp_path, **layout)
+    manifest = prepare_images(tmp_path, **layout)
     settings = settings_in(
         tmp_path, **layout, image_size=SIZE, max_tokens=24, rows_per_block=8, shard_mb=0.001,
         chunk_mb=0.001,

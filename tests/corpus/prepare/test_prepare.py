@@ -36,9 +36,9 @@ def prepared(tmp_path_factory):
 
 
 @pytest.mark.parametrize(("workers", "chunk_mb"), [(1, 8.0), (1, 0.003), (2, 0.05), (3, 0.011)])
-def test_bytes_do_not_depend_on_workers_or_chunks(prepared, make, tmp_path, workers, chunk_mb):
+def test_bytes_do_not_depend_on_workers_or_chunks(prepared, prepare_dataset, tmp_path, workers, chunk_mb):
     write(tmp_path / "reviews.csv", ROWS)
-    make(workers=workers, chunk_mb=chunk_mb)
+    prepare_dataset(workers=workers, chunk_mb=chunk_mb)
     assert content(tmp_path / "shards") == content(prepared[0] / "shards")
     assert not (tmp_path / "shards.partial").exists()
 
@@ -58,10 +58,10 @@ def split_texts(tmp_path_factory):
 @pytest.mark.parametrize(("workers", "chunk_mb"), [(1, 8.0), (2, 0.003)])
 @pytest.mark.parametrize("kind", ["csv", "parquet"])
 def test_bytes_of_split_texts_do_not_depend_on_workers_chunks_or_format(
-    split_texts, make, tmp_path, workers, chunk_mb, kind
+    split_texts, prepare_dataset, tmp_path, workers, chunk_mb, kind
 ):
     write(tmp_path / f"reviews.{kind}", ROWS, row_group=7)
-    make(
+    prepare_dataset(
         input=f"*.{kind}", max_tokens=20, overflow="split",
         workers=workers, chunk_mb=chunk_mb,
     )  # fmt: skip
@@ -119,17 +119,17 @@ def test_dropped_long_texts_do_not_count_towards_max_skipped_ratio(tmp_path, cap
     assert max(len(row["tokens"]) for row in rows) <= 20
 
 
-def test_error_if_all_texts_are_dropped_as_too_long(make, tmp_path):
+def test_error_if_all_texts_are_dropped_as_too_long(prepare_dataset, tmp_path):
     write(tmp_path / "reviews.csv", ROWS)
     with pytest.raises(InputError, match=r"\(1,500 too long\);.* or raise corpus\.max_tokens"):
-        make(max_tokens=1, overflow="drop")
+        prepare_dataset(max_tokens=1, overflow="drop")
 
 
 @pytest.mark.parametrize(
     "suffix",
     ["tsv", "jsonl", "parquet", "tar", "csv.gz", "tsv.gz", "jsonl.gz", "tar.gz", "files", "bom"],
 )
-def test_all_formats_give_the_same_dataset(prepared, make, tmp_path, suffix):
+def test_all_formats_give_the_same_dataset(prepared, prepare_dataset, tmp_path, suffix):
     if suffix == "files":
         for number, start in enumerate(range(0, len(ROWS), 400)):
             kind = ["csv", "jsonl", "parquet", "tsv.gz"][number]
@@ -139,16 +139,16 @@ def test_all_formats_give_the_same_dataset(prepared, make, tmp_path, suffix):
         path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
     else:
         write(tmp_path / f"reviews.{suffix}", ROWS)
-    make(input="[r0-9]*.*")
+    prepare_dataset(input="[r0-9]*.*")
     expected, found = content(prepared[0] / "shards"), content(tmp_path / "shards")
     reports = [json.loads(files.pop("dataset.json"))["report"] for files in (expected, found)]
     assert reports[0] == reports[1]
     assert found == expected
 
 
-def test_each_usable_row_is_in_the_dataset_once_and_decodes_to_its_text(make, tmp_path):
+def test_each_usable_row_is_in_the_dataset_once_and_decodes_to_its_text(prepare_dataset, tmp_path):
     write(tmp_path / "reviews.csv", ROWS)
-    manifest = make(max_tokens=10_000)
+    manifest = prepare_dataset(max_tokens=10_000)
     encoder = TextEncoder(manifest.path / "tokenizer.json", 10_000)
     found = Counter(
         (encoder.decode(tokens), manifest.names["label"][label])
@@ -223,11 +223,11 @@ def test_tokens_of_a_large_vocabulary_have_four_bytes():
 
 @pytest.mark.parametrize("validation", [0.3, "held.csv"])
 @pytest.mark.parametrize("drop_duplicates", [True, False])
-def test_identical_texts_are_never_in_both_splits(make, tmp_path, validation, drop_duplicates):
+def test_identical_texts_are_never_in_both_splits(prepare_dataset, tmp_path, validation, drop_duplicates):
     rows = reviews(300) + reviews(300)[:150]
     write(tmp_path / "train.csv", rows)
     write(tmp_path / "held.csv", reviews(300)[:50] + reviews(60, seed=9) * 2)
-    manifest = make(
+    manifest = prepare_dataset(
         input="train.csv", validation=validation, drop_duplicates=drop_duplicates, max_tokens=1000
     )
     texts = {
@@ -254,10 +254,10 @@ def test_a_validation_fraction_is_held_out(prepared):
     assert abs(manifest.splits["validation"].rows / len(ROWS) - 0.2) < 0.04
 
 
-def test_a_validation_file_that_the_input_glob_matches_is_not_trained_on(make, tmp_path):
+def test_a_validation_file_that_the_input_glob_matches_is_not_trained_on(prepare_dataset, tmp_path):
     write(tmp_path / "a.csv", reviews(100))
     write(tmp_path / "b.csv", reviews(50, seed=1))
-    manifest = make(validation="b.csv")
+    manifest = prepare_dataset(validation="b.csv")
     assert [split.rows for split in manifest.splits.values()] == [100, 50]
 
 
@@ -272,11 +272,11 @@ def test_opening_a_dataset_does_not_import_the_libraries_of_preparation():
     assert done.stdout == "[]\n"
 
 
-def test_preparing_an_existing_dataset_writes_nothing(prepared, make, tmp_path):
+def test_preparing_an_existing_dataset_writes_nothing(prepared, prepare_dataset, tmp_path):
     write(tmp_path / "reviews.csv", ROWS[:200])
-    first = make()
+    first = prepare_dataset()
     before = {path: path.stat().st_mtime_ns for path in first.path.rglob("*")}
-    assert make(workers=2, chunk_mb=1.0) == first
+    assert prepare_dataset(workers=2, chunk_mb=1.0) == first
     assert before == {path: path.stat().st_mtime_ns for path in first.path.rglob("*")}
     assert first.fingerprint != prepared[1].fingerprint
 
@@ -295,18 +295,18 @@ def test_a_task_without_a_label(tmp_path):
 
 
 def test_splits_do_not_depend_on_how_many_hashes_are_compared_at_once(
-    prepared, make, tmp_path, monkeypatch
+    prepared, prepare_dataset, tmp_path, monkeypatch
 ):
     monkeypatch.setattr("pipeline.corpus.prepare.dedup_and_split.RANGE_EXAMPLES", 100)
     monkeypatch.setattr("pipeline.corpus.prepare.dedup_and_split.CHUNK_EXAMPLES", 77)
     write(tmp_path / "reviews.csv", ROWS)
-    make()
+    prepare_dataset()
     assert content(tmp_path / "shards") == content(prepared[0] / "shards")
 
 
-def test_integer_labels_are_sorted_as_numbers(make, tmp_path):
+def test_integer_labels_are_sorted_as_numbers(prepare_dataset, tmp_path):
     rows = [{**row, "label": number % 12} for number, row in enumerate(reviews(240))]
     write(tmp_path / "reviews.parquet", rows)
-    manifest = make(input="reviews.parquet")
+    manifest = prepare_dataset(input="reviews.parquet")
     assert manifest.names["label"] == tuple(map(str, range(12)))
     assert np.unique([label for _, label in rows_of(manifest, "train")]).tolist() == list(range(12))

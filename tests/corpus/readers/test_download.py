@@ -57,9 +57,9 @@ def upload(store: str, path: Path) -> str:
     return url
 
 
-def local_dataset(make, tmp_path: Path) -> dict[str, bytes]:
+def local_dataset(prepare_dataset, tmp_path: Path) -> dict[str, bytes]:
     write(tmp_path / "local.csv", ROWS)
-    return shards_of(make(input="local.csv", shards=str(tmp_path / "local")).path)
+    return shards_of(prepare_dataset(input="local.csv", shards=str(tmp_path / "local")).path)
 
 
 def shards_of(folder: Path) -> dict[str, bytes]:
@@ -71,11 +71,11 @@ def shards_of(folder: Path) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet", "jsonl.gz", "tar", "tar.gz"])
 def test_remote_file_gives_the_same_dataset_as_a_local_file(
-    make, tmp_path: Path, store: str, suffix: str
+    prepare_dataset, tmp_path: Path, store: str, suffix: str
 ):
     url = upload(store, write(tmp_path / f"a.{suffix}", ROWS))
-    manifest = make(input=url, chunk_mb=0.01)
-    assert shards_of(manifest.path) == local_dataset(make, tmp_path)
+    manifest = prepare_dataset(input=url, chunk_mb=0.01)
+    assert shards_of(manifest.path) == local_dataset(prepare_dataset, tmp_path)
     assert [facts.path for facts in manifest.inputs] == [url]
     assert not (tmp_path / "shards.partial").exists()
 
@@ -84,39 +84,39 @@ def test_remote_file_gives_the_same_dataset_as_a_local_file(
     "pattern", ["{base}/{{0..2}}.csv", "{base}/*.csv", "{base}/{{0,1,2}}.csv?x=y"]
 )
 def test_several_files_are_downloaded_once_from_a_web_server(
-    make, tmp_path: Path, server, pattern: str
+    prepare_dataset, tmp_path: Path, server, pattern: str
 ):
     base, requested = server
     for number in range(3):
         write(tmp_path / "web" / f"{number}.csv", ROWS[number * 100 : number * 100 + 100])
-    manifest = make(input=pattern.format(base=base), workers=2)
-    assert shards_of(manifest.path) == local_dataset(make, tmp_path)
+    manifest = prepare_dataset(input=pattern.format(base=base), workers=2)
+    assert shards_of(manifest.path) == local_dataset(prepare_dataset, tmp_path)
     assert len([path for path in requested if ".csv" in path]) == 3
 
 
-def test_broken_download_is_an_error_and_finished_downloads_are_kept(make, tmp_path: Path, server):
+def test_broken_download_is_an_error_and_finished_downloads_are_kept(prepare_dataset, tmp_path: Path, server):
     base, requested = server
     for name in ("a.csv", "broken.csv"):
         write(tmp_path / "web" / name, reviews(100, seed=len(name)))
     urls = [f"{base}/a.csv", f"{base}/broken.csv"]
     with pytest.raises(InputError, match=r"broken\.csv: cannot be read: ClientPayloadError: "):
-        make(input=urls)
+        prepare_dataset(input=urls)
     downloaded = [path.name for path in (tmp_path / "shards.partial").rglob("*.csv")]
     assert downloaded == ["000000.csv"]
     with pytest.raises(InputError, match=r"broken\.csv: cannot be read"):
-        make(input=urls)
+        prepare_dataset(input=urls)
     assert requested == ["/a.csv", "/broken.csv", "/broken.csv"]
 
 
-def test_changed_file_is_downloaded_again(make, tmp_path: Path, store: str, monkeypatch):
+def test_changed_file_is_downloaded_again(prepare_dataset, tmp_path: Path, store: str, monkeypatch):
     url = upload(store, write(tmp_path / "a.csv", ROWS))
     with monkeypatch.context() as patch:
         patch.setattr("pipeline.corpus.prepare.build.report.count", None)
         with pytest.raises(TypeError):
-            make(input=url)
+            prepare_dataset(input=url)
     write(tmp_path / "a.csv", [{**row, "label": row["label"].upper()} for row in ROWS])
     upload(store, tmp_path / "a.csv")  # has the same size
-    assert make(input=url).names["label"] == ("NEGATIVE", "POSITIVE")
+    assert prepare_dataset(input=url).names["label"] == ("NEGATIVE", "POSITIVE")
 
 
 def test_error_if_a_file_changes_during_the_download(tmp_path: Path, store: str):
@@ -134,13 +134,13 @@ def test_error_if_a_file_changes_during_the_download(tmp_path: Path, store: str)
             list(download.fetch(url, expected))
 
 
-def test_existing_dataset_causes_no_download(make, tmp_path: Path, server):
+def test_existing_dataset_causes_no_download(prepare_dataset, tmp_path: Path, server):
     base, requested = server
     write(tmp_path / "web" / "a.csv", ROWS)
     inputs = [f"{base}/a.csv", f"{base}/*.csv"]
-    first = make(input=inputs, validation=0.2)
+    first = prepare_dataset(input=inputs, validation=0.2)
     requested.clear()
-    assert make(input=inputs, validation=0.2) == first
+    assert prepare_dataset(input=inputs, validation=0.2) == first
     assert requested == []
 
 
@@ -160,12 +160,12 @@ ERRORS = {
 
 @pytest.mark.parametrize("url", ERRORS)
 def test_error_names_a_url_that_cannot_be_read(
-    make, tmp_path: Path, store, server, monkeypatch, url
+    prepare_dataset, tmp_path: Path, store, server, monkeypatch, url
 ):
     monkeypatch.setitem(sys.modules, "s3fs", None)
     upload(store, write(tmp_path / "a.csv", ROWS))
     with pytest.raises(InputError) as error:
-        make(input=url.format(name=tmp_path.name, base=server[0]))
+        prepare_dataset(input=url.format(name=tmp_path.name, base=server[0]))
     assert ERRORS[url] in str(error.value)
     assert "\n" not in str(error.value)
 

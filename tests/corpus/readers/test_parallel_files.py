@@ -79,12 +79,12 @@ def as_csv(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
 
 @pytest.mark.parametrize("file_pair", FILE_PAIRS.values(), ids=FILE_PAIRS)
 def test_dataset_is_the_same_as_from_one_file(
-    tmp_path: Path, make: Callable[..., Manifest], as_csv: Manifest, file_pair: Any
+    tmp_path: Path, prepare_dataset: Callable[..., Manifest], as_csv: Manifest, file_pair: Any
 ):
     text, texts, label, labels = file_pair
     write_file(tmp_path / text, texts)
     write_file(tmp_path / label, labels)
-    manifest = make(input={"text": text, "label": label})
+    manifest = prepare_dataset(input={"text": text, "label": label})
     assert shards(manifest) == shards(as_csv)
     assert manifest.names == as_csv.names
     assert [entry.path for entry in manifest.inputs] == [text, label]
@@ -103,26 +103,26 @@ def test_idx_numbers_of_every_type(tmp_path: Path, kind: str):
 
 
 def test_several_files_per_column_are_matched_in_order(
-    tmp_path: Path, make: Callable[..., Manifest], as_csv: Manifest
+    tmp_path: Path, prepare_dataset: Callable[..., Manifest], as_csv: Manifest
 ):
     for number, start in enumerate((0, 70, 200)):
         stop = (70, 200, 300)[number]
         write_file(tmp_path / f"t{number}.gz", lines(TEXTS[start:stop]))
         write_file(tmp_path / f"l{2 - number}", idx(LABELS[start:stop]))
-    manifest = make(input={"text": "t*.gz", "label": ["l{2,1}", "l0"]})
+    manifest = prepare_dataset(input={"text": "t*.gz", "label": ["l{2,1}", "l0"]})
     assert manifest.splits["train"].rows == as_csv.splits["train"].rows
     for split in manifest.splits:
         assert columns_of(manifest, split) == columns_of(as_csv, split)
 
 
 def test_parallel_files_can_be_held_out_for_validation(
-    tmp_path: Path, make: Callable[..., Manifest]
+    tmp_path: Path, prepare_dataset: Callable[..., Manifest]
 ):
     for name, part in {"a": slice(0, 200), "b": slice(200, 300)}.items():
         write_file(tmp_path / f"{name}.txt", lines(TEXTS[part]))
         write_file(tmp_path / f"{name}.idx", idx(LABELS[part]))
     held_out = {"text": "b.txt", "label": "b.idx"}
-    manifest = make(input={"text": "?.txt", "label": "?.idx"}, validation=held_out)
+    manifest = prepare_dataset(input={"text": "?.txt", "label": "?.idx"}, validation=held_out)
     assert {name: split.rows for name, split in manifest.splits.items()} == {
         "train": 200, "validation": 100,
     }  # fmt: skip
@@ -130,7 +130,7 @@ def test_parallel_files_can_be_held_out_for_validation(
 
 
 def test_unusable_lines_are_counted_and_rows_stay_aligned(
-    tmp_path: Path, make: Callable[..., Manifest]
+    tmp_path: Path, prepare_dataset: Callable[..., Manifest]
 ):
     texts = [text.encode() for text in TEXTS]
     texts[3], texts[5], texts[7] = b"", b"caf\xe9", b"a \xe2\x80\xa8 b\x0bc"
@@ -140,7 +140,7 @@ def test_unusable_lines_are_counted_and_rows_stay_aligned(
     rows = read(tmp_path, {"text": ["t"], "label": ["l"]}, ["text", "label"])
     assert [row["label"] for row in rows if row] == LABELS
     assert rows[5] == {"text": "caf\udce9", "label": LABELS[5]}
-    manifest = make(input={"text": "t", "label": "l"})
+    manifest = prepare_dataset(input={"text": "t", "label": "l"})
     assert [manifest.report[skip] for skip in ("no_text", "not_utf8", "nul")] == [1, 1, 1]
     assert sum(split.rows for split in manifest.splits.values()) == 297
 
@@ -235,24 +235,24 @@ BAD_FILES = {
 
 @pytest.mark.parametrize("files, message", BAD_FILES.values(), ids=BAD_FILES)
 def test_error_describes_a_bad_file(
-    tmp_path: Path, make: Callable[..., Manifest], files: dict[str, bytes], message: str
+    tmp_path: Path, prepare_dataset: Callable[..., Manifest], files: dict[str, bytes], message: str
 ):
     for name, data in files.items():
         write_file(tmp_path / name, data)
     inputs = dict(zip(("text", "label"), files, strict=False))
     with pytest.raises(InputError, match=message) as caught:
-        make(input=inputs)
+        prepare_dataset(input=inputs)
     assert len(caught.value.lines) == 1
     with pytest.raises(InputError, match=message):
         read(tmp_path, {column: [name] for column, name in inputs.items()}, ["text", "label"])
 
 
-def test_error_names_a_truncated_gzip_file(tmp_path: Path, make: Callable[..., Manifest]):
+def test_error_names_a_truncated_gzip_file(tmp_path: Path, prepare_dataset: Callable[..., Manifest]):
     write_file(tmp_path / "t", lines(TEXTS))
     for data, name in ((idx(LABELS), "l.gz"), (lines(LABELS), "m.gz")):
         (tmp_path / name).write_bytes(gzip.compress(data)[:-12])
         with pytest.raises(InputError, match=rf"{name}: is damaged or truncated"):
-            make(input={"text": "t", "label": name})
+            prepare_dataset(input={"text": "t", "label": name})
 
 
 @pytest.mark.parametrize(
@@ -265,22 +265,22 @@ def test_error_names_a_truncated_gzip_file(tmp_path: Path, make: Callable[..., M
     ],
 )
 def test_error_for_files_that_cannot_be_parallel(
-    tmp_path: Path, make: Callable[..., Manifest], inputs: Any, message: str
+    tmp_path: Path, prepare_dataset: Callable[..., Manifest], inputs: Any, message: str
 ):
     write_file(tmp_path / "t", lines(TEXTS))
     write_file(tmp_path / "l", lines(LABELS))
     with pytest.raises(InputError, match=message):
-        make(input=inputs)
+        prepare_dataset(input=inputs)
 
 
 @pytest.mark.parametrize("changed", ["t", "l"])
 def test_changed_file_makes_the_shards_stale(
-    tmp_path: Path, make: Callable[..., Manifest], changed: str
+    tmp_path: Path, prepare_dataset: Callable[..., Manifest], changed: str
 ):
     write_file(tmp_path / "t", lines(TEXTS))
     write_file(tmp_path / "l", lines(LABELS))
     inputs = {"text": "t", "label": "l"}
-    manifest = make(input=inputs)
+    manifest = prepare_dataset(input=inputs)
     settings = settings_in(tmp_path, input=inputs)
     check_settings(open_dataset(manifest.path), settings)
     with pytest.raises(DatasetError, match=r"corpus\.input=.* was made with"):
