@@ -43,7 +43,9 @@ def make_strip(digits: ByteArray, rng: np.random.Generator) -> ByteArray:
     return strip
 
 
-def write(folder: Path, split: str, count: int, pixels: ByteArray, labels: ByteArray, seed: int) -> None:
+def write(
+    folder: Path, split: str, count: int, pixels: ByteArray, labels: ByteArray, seed: int
+) -> None:
     """Write `count` strips of 1 to 5 digits drawn from the images `pixels` with their `labels`.
 
     The strips are images/SPLIT000000.png and so on; their captions are SPLIT.token.txt.
@@ -72,7 +74,14 @@ def main() -> None:
     labels = read_idx(args.mnist / "train-labels-idx1-ubyte.gz")
     training_images, held_out_images = slice(-HELD_OUT), slice(-HELD_OUT, None)
     write(args.folder, "train", args.train, pixels[training_images], labels[training_images], 0)
-    write(args.folder, "validation", args.validation, pixels[held_out_images], labels[held_out_images], 1)
+    write(
+        args.folder,
+        "validation",
+        args.validation,
+        pixels[held_out_images],
+        labels[held_out_images],
+        1,
+    )
 
 
 if __name__ == "__main__":

@@ -98,7 +98,9 @@ def main() -> None:
     )
     x = 0.0
     for step, (batch,) in enumerate(window.updates):
-        begin, end = window.lanes.rank_rows_before(np.array([batch.start, batch.stop]), len(RANK_COLORS))
+        begin, end = window.lanes.rank_rows_before(
+            np.array([batch.start, batch.stop]), len(RANK_COLORS)
+        )
         width = int((end - begin).max())
         for r, color in enumerate(RANK_COLORS):
             bottom.add_patch(

@@ -21,10 +21,11 @@ MIN_PROBABILITY = 1e-12
 
 class MultiLabel(Task):
     """Trained with the sum of the labels' binary cross entropies; evaluated by micro- and
-    macro-averaged F1 and by `accuracy`, the share of rows with all labels correct (subset accuracy).
+    macro-averaged F1 and by `accuracy`, the share of rows with all labels correct (subset
+    accuracy).
 
-    A label is predicted if its probability is at least 0.5. The probabilities of a document that was split
-    into several rows are the rows' mean, weighted by their tokens.
+    A label is predicted if its probability is at least 0.5. The probabilities of a document that
+    was split into several rows are the rows' mean, weighted by their tokens.
 
     Shapes: B rows of a batch, C labels, L the largest number of labels of a row.
     """
@@ -98,9 +99,7 @@ class MultiLabel(Task):
             "examples": int(rows),
             "loss": loss / rows,
             "accuracy": correct / rows,
-            "micro_f1": (
-                2 * true_positives.sum() / (true + predicted).sum().clamp_min(1)
-            ).item(),
+            "micro_f1": (2 * true_positives.sum() / (true + predicted).sum().clamp_min(1)).item(),
             "macro_f1": f1.mean().item() if len(f1) else 0.0,
         }
         return Evaluation(metrics)

@@ -52,7 +52,7 @@ def stream(**options: Any) -> StreamSettings:
 
 
 def windows(plan: Plan, epoch: int = 0) -> list[Window]:
-    return [plan.window(epoch, number) for number in range(plan.windows(epoch))]
+    return [plan.window(epoch, number) for number in range(plan.window_count(epoch))]
 
 
 def row_ids_by_batch(plan: Plan, epoch: int = 0) -> list[list[int]]:
@@ -111,7 +111,9 @@ def test_batches_cover_each_row_once_fit_the_budget_and_are_shared_by_the_ranks(
         if world <= options["lanes"]:
             shares = [plan.share(window, rank, world).ids for rank in range(world)]
             for batch in batches(window):
-                starts, stops = window.lanes.rank_rows_before(np.array([batch.start, batch.stop]), world)
+                starts, stops = window.lanes.rank_rows_before(
+                    np.array([batch.start, batch.stop]), world
+                )
                 parts = [share[a:b] for share, a, b in zip(shares, starts, stops, strict=True)]
                 combined = np.sort(np.concatenate(parts))
                 assert np.array_equal(combined, np.sort(ids[batch.start : batch.stop]))
@@ -124,7 +126,9 @@ def test_world_sizes_that_divide_the_lanes_share_batches_evenly(world: int) -> N
     computed_rows = batch_rows = 0
     for window in windows(plan):
         for batch in batches(window):
-            starts, stops = window.lanes.rank_rows_before(np.array([batch.start, batch.stop]), world)
+            starts, stops = window.lanes.rank_rows_before(
+                np.array([batch.start, batch.stop]), world
+            )
             computed_rows += (stops - starts).max() * world
             batch_rows += batch.stop - batch.start
     assert computed_rows / batch_rows < 1.08
@@ -230,7 +234,7 @@ def test_mixed_datasets_get_their_passes_per_epoch(
     total = sum(rows for rows, *_ in datasets)
     taken: list[int] = []
     for epoch in range(4):
-        if not plan.windows(epoch):
+        if not plan.window_count(epoch):
             continue
         taken += row_ids(plan, epoch)
         assert len(taken) == plan.rows_before(epoch + 1)

@@ -37,7 +37,10 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
         shutil.rmtree,
         f"there is no such dataset; make it with {PREPARE}",
     ),
-    "manifest missing": (lambda d: (d / "dataset.json").unlink(), "is not a complete dataset; make it with"),
+    "manifest missing": (
+        lambda d: (d / "dataset.json").unlink(),
+        "is not a complete dataset; make it with",
+    ),
     "manifest truncated": (
         lambda d: (d / "dataset.json").write_text("{"),
         "dataset.json: is damaged",
@@ -121,7 +124,9 @@ def test_stale_shards_are_an_error(dataset: Path, tmp_path: Path):
     source = tmp_path / "reviews.csv"
     check_settings(manifest, settings)
     source.write_bytes(source.read_bytes() + b"more,positive,a\n")
-    with pytest.raises(DatasetError, match=r"so the shards are stale; set corpus\.shards to another folder"):
+    with pytest.raises(
+        DatasetError, match=r"so the shards are stale; set corpus\.shards to another folder"
+    ):
         check_settings(manifest, settings)
     source.unlink()  # a machine that only trains may lack the input
     check_settings(manifest, settings)
@@ -147,7 +152,9 @@ def test_the_fingerprint_depends_only_on_the_content(dataset: Path, tmp_path: Pa
 
 
 @pytest.mark.parametrize("level", ["subword", "word", "byte"])
-def test_byte_lengths_of_tokens_add_up_to_the_size_of_the_corpus(level: str, tmp_path: Path) -> None:
+def test_byte_lengths_of_tokens_add_up_to_the_size_of_the_corpus(
+    level: str, tmp_path: Path
+) -> None:
     """Including the blanks between words and a line end after each text."""
     lines = [text + " the" * n for n in range(20) for text in ("the naïve film", "映画 was été")]
     (tmp_path / "a.txt").write_text("\n".join(lines))

@@ -181,7 +181,9 @@ def test_two_processes_prepare_a_dataset_once(tmp_path: Path, expected):
     assert content(tmp_path / "shards") == expected
 
 
-def test_error_if_the_input_changes_during_preparation(tmp_path: Path, prepare_dataset, monkeypatch):
+def test_error_if_the_input_changes_during_preparation(
+    tmp_path: Path, prepare_dataset, monkeypatch
+):
     path = write(tmp_path / "reviews.csv", ROWS)
 
     def grow(*args: Any, **options: Any) -> str:

@@ -125,7 +125,9 @@ def test_all_layouts_give_the_same_rows(tmp_path: Path, layout: Callable[[Path],
 def test_held_out_images_do_not_depend_on_the_step(tmp_path: Path):
     settings, held_out = in_idx(tmp_path), []
     for step in ("row", "pixel", "patch"):
-        manifest = prepare_images(tmp_path, **settings, shards=str(tmp_path / step), step=step, patch=2)
+        manifest = prepare_images(
+            tmp_path, **settings, shards=str(tmp_path / step), step=step, patch=2
+        )
         held_out.append(
             sorted(sorted(np.ravel(r["steps"])) for r in columns_of(manifest, "validation"))
         )

@@ -36,7 +36,9 @@ def prepared(tmp_path_factory):
 
 
 @pytest.mark.parametrize(("workers", "chunk_mb"), [(1, 8.0), (1, 0.003), (2, 0.05), (3, 0.011)])
-def test_bytes_do_not_depend_on_workers_or_chunks(prepared, prepare_dataset, tmp_path, workers, chunk_mb):
+def test_bytes_do_not_depend_on_workers_or_chunks(
+    prepared, prepare_dataset, tmp_path, workers, chunk_mb
+):
     write(tmp_path / "reviews.csv", ROWS)
     prepare_dataset(workers=workers, chunk_mb=chunk_mb)
     assert content(tmp_path / "shards") == content(prepared[0] / "shards")
@@ -223,7 +225,9 @@ def test_tokens_of_a_large_vocabulary_have_four_bytes():
 
 @pytest.mark.parametrize("validation", [0.3, "held.csv"])
 @pytest.mark.parametrize("drop_duplicates", [True, False])
-def test_identical_texts_are_never_in_both_splits(prepare_dataset, tmp_path, validation, drop_duplicates):
+def test_identical_texts_are_never_in_both_splits(
+    prepare_dataset, tmp_path, validation, drop_duplicates
+):
     rows = reviews(300) + reviews(300)[:150]
     write(tmp_path / "train.csv", rows)
     write(tmp_path / "held.csv", reviews(300)[:50] + reviews(60, seed=9) * 2)

@@ -94,7 +94,9 @@ def test_several_files_are_downloaded_once_from_a_web_server(
     assert len([path for path in requested if ".csv" in path]) == 3
 
 
-def test_broken_download_is_an_error_and_finished_downloads_are_kept(prepare_dataset, tmp_path: Path, server):
+def test_broken_download_is_an_error_and_finished_downloads_are_kept(
+    prepare_dataset, tmp_path: Path, server
+):
     base, requested = server
     for name in ("a.csv", "broken.csv"):
         write(tmp_path / "web" / name, reviews(100, seed=len(name)))

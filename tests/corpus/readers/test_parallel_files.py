@@ -247,7 +247,9 @@ def test_error_describes_a_bad_file(
         read(tmp_path, {column: [name] for column, name in inputs.items()}, ["text", "label"])
 
 
-def test_error_names_a_truncated_gzip_file(tmp_path: Path, prepare_dataset: Callable[..., Manifest]):
+def test_error_names_a_truncated_gzip_file(
+    tmp_path: Path, prepare_dataset: Callable[..., Manifest]
+):
     write_file(tmp_path / "t", lines(TEXTS))
     for data, name in ((idx(LABELS), "l.gz"), (lines(LABELS), "m.gz")):
         (tmp_path / name).write_bytes(gzip.compress(data)[:-12])
