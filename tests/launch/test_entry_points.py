@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.corpora import small, write_reviews
+from tests.helpers.corpora import small_run_overrides, write_reviews
 from tests.helpers.processes import REPOSITORY, error_lines, launch, run
 
 
@@ -19,7 +19,11 @@ def trained(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a trained run, moved to another place."""
     folder = tmp_path_factory.mktemp("trained")
     status, _, err = run(
-        *small(corpus), "train.epochs=8", "train.lr=2e-2", "train.warmup=0.1", f"run.dir={folder}/a"
+        *small_run_overrides(corpus),
+        "train.epochs=8",
+        "train.lr=2e-2",
+        "train.warmup=0.1",
+        f"run.dir={folder}/a",
     )
     assert status == 0, err
     shutil.move(folder / "a", folder / "b")
@@ -143,7 +147,7 @@ def test_training_needs_no_library_of_preparation_or_tracking(corpus: Path, tmp_
         "    def find_spec(self, name, path=None, target=None):\n"
         "        if name.split('.')[0] in blocked: raise ModuleNotFoundError(name)\n"
         "sys.meta_path.insert(0, Block())\n"
-        f"import runpy; sys.argv = ['train.py', *{[*small(corpus), f'run.dir={tmp_path}']!r},"
+        f"import runpy; sys.argv = ['train.py', *{[*small_run_overrides(corpus), f'run.dir={tmp_path}']!r},"
         " 'train.max_steps=2']\n"
         f"runpy.run_path({str(REPOSITORY / 'launch' / 'train.py')!r}, run_name='__main__')"
     )

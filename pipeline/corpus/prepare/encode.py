@@ -68,7 +68,7 @@ def encode(job: Job, names: Names, task: ChunkTask) -> Part:
 
 def _encode(job: Job, names: Names, task: ChunkTask) -> Part:
     pipeline = RowPipeline(job.settings, job.fields, job.tokenizer, names)
-    sizes = {name: encoder.vocab_size for name, encoder in pipeline.encoders.items()}
+    sizes = {name: encoder.vocab_size for name, encoder in pipeline.text_encoders.items()}
     columns = schema(job.fields, sizes, segments=job.splits_texts)
     part = Part(task.number, task.file, {split: Totals() for split in SPLIT_CODES})
     with ExitStack() as stack:
