@@ -50,7 +50,7 @@ from pipeline.stream.batch import Batch, collate  # noqa: E402
 from pipeline.stream.bptt import open_bptt  # noqa: E402
 from pipeline.stream.plan import Position  # noqa: E402
 from pipeline.stream.reader import Reader  # noqa: E402
-from pipeline.stream.rows import Ragged, Rows, join  # noqa: E402
+from pipeline.stream.rows import Ragged, Rows, concatenate_blocks  # noqa: E402
 
 SAMPLE_BLOCKS = 8
 """Evenly spaced blocks of a dataset from which target tokens per input token are estimated."""
@@ -160,7 +160,7 @@ def sample_rows(manifest: Manifest) -> Rows:
     reader = Reader(manifest, "train")
     numbers = np.linspace(0, reader.index.blocks - 1, min(reader.index.blocks, SAMPLE_BLOCKS))
     blocks = list(reader.index.read(numbers.astype(np.int64)))
-    return join(reader.schema, blocks, reader.blocks(blocks), reader.index.max_length)
+    return concatenate_blocks(reader.schema, blocks, reader.blocks(blocks), reader.index.max_length)
 
 
 def count_tokens(manifest: Manifest, rows: Rows) -> int:

@@ -16,7 +16,7 @@ if not torch.cuda.is_available():
 from pipeline import config, tasks
 from pipeline.corpus.dataset.manifest import Manifest, open_dataset
 from pipeline.corpus.prepare.prepare import prepare
-from tests.helpers.corpora import CASES, small
+from tests.helpers.corpora import CASES, small_run_overrides
 
 
 @pytest.fixture(scope="session")
@@ -28,7 +28,7 @@ def corpora(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
         if task not in folders:
             folders[task] = folder = tmp_path_factory.mktemp(task)
             CASES[task].write(folder / CASES[task].file, CASES[task].rows)
-            settings = config.load(None, small(folder, task)).corpus
+            settings = config.load(None, small_run_overrides(folder, task)).corpus
             prepare(settings, tasks.get(task).fields(settings))
         return folders[task]
 
@@ -44,7 +44,7 @@ def corpus(corpora: Callable[[str], Path]) -> Path:
 @pytest.fixture(scope="session")
 def case(request: pytest.FixtureRequest, corpora: Callable[[str], Path]) -> list[str]:
     """The overrides for a small run of the task that a test names as an indirect parameter."""
-    return small(corpora(request.param), request.param)
+    return small_run_overrides(corpora(request.param), request.param)
 
 
 @pytest.fixture(scope="session")

@@ -15,9 +15,9 @@ def main(arguments: Sequence[str] | None = None, program: str = "headrace train"
     args = common.parse(common.make_config_parser(program, __doc__), arguments)
 
     from pipeline import config
-    from pipeline.runtime.launcher import end_with_launcher
+    from pipeline.runtime.launcher import exit_with_launcher
 
-    end_with_launcher()  # before torch is loaded
+    exit_with_launcher()  # before torch is loaded
     from pipeline.train.session import train
 
     train(config.load(args.config, args.overrides))

@@ -1,4 +1,4 @@
-"""How the program was started: commands to show, and the end of torchrun. Imports no torch."""
+"""How the program was started: commands to show, and exit when torchrun dies. Imports no torch."""
 
 import os
 import sys
@@ -13,11 +13,11 @@ def command(name: str) -> str:
     return f"python {script}" if script.parent.name == "launch" else f"headrace {name}"
 
 
-def end_with_launcher(every: float = 0.5) -> None:
+def exit_with_launcher(poll_seconds: float = 0.5) -> None:
     """Start a thread that ends this process when torchrun dies, even by kill -9.
 
     Otherwise the workers would keep writing to the run folder beside the restarted run. Checks
-    `every` seconds. Does nothing in a process that torchrun did not start.
+    every `poll_seconds` seconds. Does nothing in a process that torchrun did not start.
     """
     if "TORCHELASTIC_RUN_ID" not in os.environ:
         return
@@ -25,7 +25,7 @@ def end_with_launcher(every: float = 0.5) -> None:
 
     def watch() -> None:
         while os.getppid() == launcher:
-            time.sleep(every)
+            time.sleep(poll_seconds)
         os._exit(1)
 
     threading.Thread(target=watch, name="headrace-launcher", daemon=True).start()

@@ -34,7 +34,7 @@ def split_by_tokens(padded_lengths: NDArray[np.int64], budget: int) -> list[Batc
         padded_tokens = max_lengths * np.arange(1, len(max_lengths) + 1)
         # The padded tokens only grow, so this is the longest prefix within the budget.
         size = int(np.count_nonzero(padded_tokens <= budget))
-        # Ranks share a batch's rows, and a multiple of 8 splits evenly over 2, 4 or 8 ranks. A batch
+        # Ranks share the rows of a batch: a multiple of 8 splits evenly over 2, 4 or 8. A batch
         # below 32 rows would lose too large a part of its rows.
         if size >= 32 and start + size < n:
             size -= size % 8

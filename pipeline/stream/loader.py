@@ -12,7 +12,7 @@ from pipeline.stream.plan import Plan, Position, Window
 from pipeline.stream.prefetch import prefetch
 from pipeline.stream.reader import Reader
 from pipeline.stream.resumable import ResumableStream, Update
-from pipeline.stream.rows import Rows, join
+from pipeline.stream.rows import Rows, concatenate_blocks
 
 
 class Loader(ResumableStream):
@@ -64,7 +64,7 @@ class Loader(ResumableStream):
             for i, reader in enumerate(self.readers)
         ]
         batches = (next(batches_by_source[source]) for source in sources)
-        rows = join(self.readers[0].schema, blocks, batches, self.plan.longest)
+        rows = concatenate_blocks(self.readers[0].schema, blocks, batches, self.plan.longest)
         order = window.first_rows[share.block] - window.first_rows[first] + share.row
         row_key = key(self.plan.key, 3, window.epoch)
         return rows.take(order, draw(row_key, share.ids).view(np.int64))

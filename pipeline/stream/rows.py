@@ -29,10 +29,15 @@ class Ragged:
     lengths: NDArray[np.int64]
 
     @classmethod
-    def of(cls, values: NDArray[Any], lengths: NDArray[np.int64], longest: int = 0) -> "Ragged":
-        """Build from consecutive rows, to be padded to at most `longest` tokens or, if that is
-        larger, to the longest row."""
-        max_width = max(longest, int(lengths.max(initial=0)))
+    def of(
+        cls, values: NDArray[Any], lengths: NDArray[np.int64], padded_length: int = 0
+    ) -> "Ragged":
+        """Build from consecutive rows.
+
+        `values` gets room to pad a row to `padded_length` tokens, or to the length of the longest
+        row if that is larger.
+        """
+        max_width = max(padded_length, int(lengths.max(initial=0)))
         tail = np.zeros((max_width, *values.shape[1:]), values.dtype)
         return cls(np.concatenate([values, tail]), np.cumsum(lengths) - lengths, lengths)
 
@@ -62,7 +67,8 @@ class Rows:
         return next(c.lengths for c in self.columns.values() if isinstance(c, Ragged))
 
     def take(self, order: NDArray[np.int64], keys: NDArray[np.int64]) -> "Rows":
-        """Return the rows at `order`, with new keys. The tokens of lists are not copied."""
+        """Return the rows at `order`, with new keys. The values of ragged columns
+        are shared, not copied."""
         columns = {
             name: Ragged(column.values, column.starts[order], column.lengths[order])
             if isinstance(column, Ragged)
@@ -91,25 +97,25 @@ def columns_of(schema: pa.Schema, rows: Sequence[Sequence[Cell]]) -> Columns:
     return columns
 
 
-def join(
+def concatenate_blocks(
     schema: pa.Schema,
     blocks: Sequence[Block],
-    batches: Iterable[pa.RecordBatch | None],
-    longest: int,
+    record_batches: Iterable[pa.RecordBatch | None],
+    padded_length: int,
 ) -> Rows:
-    """Concatenate the rows of all blocks, to be padded to at most `longest` tokens.
+    """Concatenate the rows of all blocks, with room to pad a row to `padded_length` tokens.
 
-    A batch that is None becomes rows of zeros with weight 0. The first column is copied as each
-    batch arrives, so that the bytes it was read from can be freed.
+    There is one record batch per block; None becomes rows of zeros with weight 0. The first column
+    is copied as each record batch arrives, so that the bytes it was read from can be freed.
     """
     lengths = np.concatenate([block.lengths for block in blocks]).astype(np.int64)
     first_name, *other_names = schema.names
     first_type: Any = schema.field(first_name).type
-    values = _zeros(first_type.value_type, int(lengths.sum()) + longest)
+    values = _zeros(first_type.value_type, int(lengths.sum()) + padded_length)
     weights = np.ones(len(lengths), np.float32)
-    other_columns: list[pa.RecordBatch] = []
+    other_batches: list[pa.RecordBatch] = []
     row = token = 0
-    for block, batch in zip(blocks, batches, strict=True):
+    for block, batch in zip(blocks, record_batches, strict=True):
         size = len(block.lengths)
         if batch is None:
             weights[row : row + size] = 0
@@ -119,12 +125,13 @@ def join(
         values[token : token + len(block_values)] = block_values
         token += len(block_values)
         row += size
-        other_columns.append(batch.select(other_names))
+        other_batches.append(batch.select(other_names))
     columns: dict[str, Ragged | NDArray[Any]] = {
         first_name: Ragged(values, np.cumsum(lengths) - lengths, lengths)
     }
     for name in other_names:
-        columns[name] = _concatenate([batch.column(name) for batch in other_columns], longest)
+        arrays = [batch.column(name) for batch in other_batches]
+        columns[name] = _concatenate_column(arrays, padded_length)
     return Rows(columns, weights, np.zeros(len(lengths), np.int64))
 
 
@@ -155,12 +162,13 @@ def _numpy_dtype(arrow_type: Any) -> Any:
     return item_type.to_pandas_dtype()
 
 
-def _concatenate(columns: list[Any], longest: int) -> Ragged | NDArray[Any]:
-    if not pa.types.is_list(columns[0].type):
-        values = np.concatenate([to_numpy(column) for column in columns])
+def _concatenate_column(arrays: list[Any], padded_length: int) -> Ragged | NDArray[Any]:
+    """Concatenate the arrays of one column, one array for each block."""
+    if not pa.types.is_list(arrays[0].type):
+        values = np.concatenate([to_numpy(array) for array in arrays])
         return values if values.ndim > 1 else values.astype(np.int64)
     lengths = np.concatenate(
-        [np.diff(np.asarray(column.offsets)) for column in columns], dtype=np.int64
+        [np.diff(np.asarray(array.offsets)) for array in arrays], dtype=np.int64
     )
-    values = np.concatenate([to_numpy(column.values) for column in columns])
-    return Ragged.of(values, lengths, longest)
+    values = np.concatenate([to_numpy(array.values) for array in arrays])
+    return Ragged.of(values, lengths, padded_length)

@@ -29,7 +29,7 @@ class NonfiniteDetector:
         self._counts.zero_()
         return counts
 
-    def first(self, counts: list[float]) -> str:
+    def first_layer(self, counts: list[float]) -> str:
         """Return the name of the first layer with a count, or an empty string."""
         return next((name for name, n in zip(self.names, counts, strict=True) if n), "")
 

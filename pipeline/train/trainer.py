@@ -235,7 +235,7 @@ class Trainer:
     def _check_finite(self, step: int, loss: float, nonfinite: list[float], norm: float) -> None:
         """Raise TrainingError if the loss is not finite, or the gradient norm without a scaler."""
         if not math.isfinite(loss):
-            layer = self.nonfinite.first(nonfinite)
+            layer = self.nonfinite.first_layer(nonfinite)
             reason = f"the states of {layer} are not finite" if layer else f"the loss is {loss}"
         elif not math.isfinite(norm) and not self.scaler.is_enabled():
             reason = f"the gradient norm is {norm}"

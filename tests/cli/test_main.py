@@ -8,7 +8,7 @@ import pytest
 
 from pipeline import __version__
 from pipeline.cli.__main__ import COMMANDS, main
-from tests.helpers.corpora import small
+from tests.helpers.corpora import small_run_overrides
 from tests.helpers.processes import error_lines, finish, start
 
 
@@ -87,7 +87,7 @@ def folder(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A current folder in which the bundled config `imdb` was trained for an update."""
     folder = tmp_path_factory.mktemp("current")
     status, out, err = cli(
-        "train", "--config", "imdb", *small(corpus), "train.max_steps=1", cwd=folder
+        "train", "--config", "imdb", *small_run_overrides(corpus), "train.max_steps=1", cwd=folder
     )
     assert status == 0, err
     assert "run folder  runs/imdb" in out
@@ -102,7 +102,7 @@ def test_bundled_config_trains_in_the_current_folder(folder: Path) -> None:
 
 @pytest.mark.slow
 def test_quiet_and_verbose_choose_the_lines_on_stderr(folder: Path, corpus: Path) -> None:
-    arguments = ["train", "--config", "imdb", *small(corpus), "train.max_steps=1"]
+    arguments = ["train", "--config", "imdb", *small_run_overrides(corpus), "train.max_steps=1"]
     for option, lines in (("-q", 0), ("-v", 2)):
         status, out, err = cli(*arguments, option, cwd=folder)
         assert status == 0, err

@@ -24,7 +24,7 @@ FP32 = Precision("fp32", SINGLE.device)
 
 @pytest.fixture(scope="module")
 def evaluated() -> dict[str, Any]:
-    return segments.judge(SINGLE, seed=0)
+    return segments.evaluate_corpus(SINGLE, seed=0)
 
 
 def probabilities() -> np.ndarray:
@@ -73,7 +73,7 @@ def test_mistakes_hold_all_tokens_of_the_document(evaluated: dict[str, Any]) -> 
 
 @pytest.mark.parametrize("seed", [1, 2])
 def test_results_do_not_depend_on_the_order_of_rows(evaluated: dict[str, Any], seed: int) -> None:
-    check_equal(segments.judge(SINGLE, seed), evaluated)
+    check_equal(segments.evaluate_corpus(SINGLE, seed), evaluated)
 
 
 @pytest.mark.parametrize("world", [2, 3])

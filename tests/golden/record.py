@@ -21,7 +21,7 @@ from pipeline.runtime.process_group import World
 from pipeline.stream.plan import Position
 from pipeline.train.datasets import open_streams
 from pipeline.train.session import train
-from tests.helpers.corpora import CASES, small
+from tests.helpers.corpora import CASES, small_run_overrides
 
 VALUES = Path(__file__).with_name("values.json")
 UPDATES = 20
@@ -39,7 +39,7 @@ def golden_values(task: str, folder: Path) -> dict[str, Any]:
     """
     case = CASES[task]
     case.write(folder / case.file, case.rows)
-    overrides = [*small(folder, task), *TRAINING, f"run.dir={folder}/run"]
+    overrides = [*small_run_overrides(folder, task), *TRAINING, f"run.dir={folder}/run"]
     settings = config.load(None, overrides)
     prepare(settings.corpus, tasks.get(task).fields(settings.corpus))
     manifest = open_dataset(settings.corpus.shards)

@@ -210,7 +210,7 @@ CASES = {
 }  # fmt: skip
 
 
-def small(folder: Path, task: str = "classification") -> list[str]:
+def small_run_overrides(folder: Path, task: str = "classification") -> list[str]:
     """Return the overrides for a small run of a task on the corpus in `folder`."""
     case = CASES[task]
     paths = [f"corpus.input={folder}/{case.file}", f"corpus.shards={folder}/shards"]

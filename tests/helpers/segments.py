@@ -65,18 +65,20 @@ def batches(rank: int, world: int, seed: int) -> Iterator[Batch]:
     All ranks get the same number of batches.
     """
     rows = [
-        (ids, label, 7 * number, segment, len(segments))
+        (ids, label, 7 * number, segment, len(segments))  # document ids need not be consecutive
         for number, (segments, label) in enumerate(corpus())
         for segment, ids in enumerate(segments)
     ]
     order = np.random.default_rng(seed).permutation(len(rows))
-    ids, label, document, segment, segments = (list(column) for column in zip(*rows, strict=True))
+    token_ids, labels, document_ids, segment_indices, segment_counts = (
+        list(column) for column in zip(*rows, strict=True)
+    )
     columns: Columns = {
-        "tokens": Ragged.of(np.concatenate(ids), np.array([len(row) for row in ids])),
-        "label": np.array(label),
-        "document": np.array(document),
-        "segment": np.array(segment),
-        "segments": np.array(segments),
+        "tokens": Ragged.of(np.concatenate(token_ids), np.array([len(ids) for ids in token_ids])),
+        "label": np.array(labels),
+        "document": np.array(document_ids),
+        "segment": np.array(segment_indices),
+        "segments": np.array(segment_counts),
     }
     for start in range(0, len(rows), 8):
         indices = order[start : start + 8][rank::world]
@@ -84,20 +86,20 @@ def batches(rank: int, world: int, seed: int) -> Iterator[Batch]:
         yield collate(rank_rows, slice(0, len(indices)), size=8, length=20)
 
 
-def judge(world: World, seed: int) -> dict[str, object]:
+def evaluate_corpus(world: World, seed: int) -> dict[str, object]:
     """Evaluate the corpus; return the metrics and the mistakes, ordered by loss."""
     data = Data({"tokenizer": 500}, {"label": LABELS})
     task = Classification(TaskSettings(), ModelSettings(), data)
     precision = Precision("fp32", world.device)
-    rows = batches(world.rank, world.size, seed)
+    rank_batches = batches(world.rank, world.size, seed)
     evaluation, mistakes = evaluate(
-        task, document_outputs(task, ByFirstToken(), rows, precision, world), world
+        task, document_outputs(task, ByFirstToken(), rank_batches, precision, world), world
     )
     return {**asdict(evaluation), "mistakes": [asdict(mistake) for mistake in mistakes]}
 
 
 if __name__ == "__main__":
     with connect(RankInfo.from_environment()) as world:
-        result = judge(world, int(sys.argv[1]))
+        result = evaluate_corpus(world, int(sys.argv[1]))
     if world.first:
         print(json.dumps(result))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.corpora import small as small_overrides
+from tests.helpers.corpora import small_run_overrides as small_overrides
 from tests.helpers.corpora import write_reviews
 from tests.helpers.processes import REPOSITORY, error_lines, launch
 from tests.helpers.processes import run as train

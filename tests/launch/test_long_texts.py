@@ -12,7 +12,7 @@ from pipeline.config import load_run_config
 from pipeline.corpus.dataset.manifest import open_dataset
 from pipeline.corpus.tokenization.tokenizer import TextEncoder
 from pipeline.inference.predictor import Predictor
-from tests.helpers.corpora import small, write_reviews
+from tests.helpers.corpora import small_run_overrides, write_reviews
 from tests.helpers.processes import launch, run
 
 pytestmark = pytest.mark.slow
@@ -24,7 +24,7 @@ TEXTS = ["a superb film", LONG, "", "dull " * 40, "the plot was awful"]
 def train(corpus: Path, folder: Path, overflow: str, *overrides: str, nproc: int = 1) -> Path:
     """Train on the corpus with rows of at most 16 tokens; return the run's folder."""
     status, _, err = run(
-        *small(corpus), "corpus.max_tokens=16", f"corpus.overflow={overflow}",
+        *small_run_overrides(corpus), "corpus.max_tokens=16", f"corpus.overflow={overflow}",
         "corpus.truncation_side=start", f"corpus.shards={folder}/shards",
         f"run.dir={folder}/run{nproc}", "train.lr=2e-2", "train.warmup=0.1", *overrides,
         nproc=nproc,

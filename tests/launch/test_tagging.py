@@ -20,7 +20,7 @@ from pipeline.errors import InputError
 from pipeline.inference.predictor import Predictor
 from pipeline.models.tagger import Tagger
 from pipeline.train import session
-from tests.helpers.corpora import PLAIN, small, write_sentences
+from tests.helpers.corpora import PLAIN, small_run_overrides, write_sentences
 from tests.helpers.processes import launch, losses
 
 NAMES = ["word", "tag"]
@@ -28,7 +28,7 @@ NAMES = ["word", "tag"]
 
 @pytest.fixture(scope="module")
 def settings(corpora: Callable[[str], Path]) -> list[str]:
-    return small(corpora("tagging"), "tagging")
+    return small_run_overrides(corpora("tagging"), "tagging")
 
 
 @pytest.fixture(scope="module")

@@ -119,8 +119,9 @@ def test_padding_after_the_regions_is_ignored() -> None:
     noisy = rows.clone()
     for row, length in enumerate(lengths):
         noisy[row, length:] = 1e3
-    for memory in (model.encode(x, lengths, lengths) for x in (rows, noisy)):
-        scores = [model(x, lengths, *texts(3), lengths) for x in (rows, noisy)]
+    keys = torch.arange(len(rows))
+    for memory in (model.encode(x, lengths, keys) for x in (rows, noisy)):
+        scores = [model(x, lengths, *texts(3), keys) for x in (rows, noisy)]
         assert torch.equal(scores[0], scores[1])
         assert torch.isfinite(memory.states).all()
 

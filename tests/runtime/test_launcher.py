@@ -1,4 +1,5 @@
-"""Messages name commands as the user types them; workers end with their torchrun."""
+"""Messages name commands as the user types them; workers exit when their torchrun is
+killed."""
 
 import sys
 
@@ -14,11 +15,11 @@ from tests.helpers.processes import finish, start, wait_for
     [
         ("launch/train.py", "python launch/predict.py"),
         ("/clone/launch/train.py", "python /clone/launch/predict.py"),
-        ("/venv/bin/headrace", "headrace predict"),
+        ("/venv/bin/headrace", "headrace predict"),  # the installed console script
         ("/venv/lib/pipeline/cli/__main__.py", "headrace predict"),
     ],
 )
-def test_command_is_a_script_if_a_script_was_started(
+def test_command_has_the_form_in_which_the_program_was_started(
     program: str, expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "argv", [program, "run.name=x"])
@@ -26,20 +27,20 @@ def test_command_is_a_script_if_a_script_was_started(
 
 
 @pytest.mark.distributed
-def test_worker_ends_when_its_launcher_is_killed() -> None:
-    code = (
-        "from pipeline.runtime.launcher import end_with_launcher\n"
-        "import time; end_with_launcher(0.1); print('up', flush=True); time.sleep(60)"
+def test_worker_exits_when_its_launcher_is_killed() -> None:
+    worker_code = (
+        "from pipeline.runtime.launcher import exit_with_launcher\n"
+        "import time; exit_with_launcher(poll_seconds=0.1); print('up', flush=True); time.sleep(60)"
     )
-    launcher = (
+    launcher_code = (
         "import os, subprocess, sys, time; os.environ['TORCHELASTIC_RUN_ID'] = 'x'\n"
-        f"print(subprocess.Popen([sys.executable, '-c', {code!r}], start_new_session=True).pid,"
-        " flush=True); time.sleep(60)"
+        f"print(subprocess.Popen([sys.executable, '-c', {worker_code!r}], start_new_session=True)"
+        ".pid, flush=True); time.sleep(60)"
     )
-    process = start([sys.executable, "-c", launcher])
-    assert process.stdout
-    worker = int(process.stdout.readline())
-    assert process.stdout.readline() == "up\n"
-    process.kill()
+    launcher = start([sys.executable, "-c", launcher_code])
+    assert launcher.stdout
+    worker = int(launcher.stdout.readline())
+    assert launcher.stdout.readline() == "up\n"
+    launcher.kill()
     wait_for(lambda: not psutil.pid_exists(worker), 10)
-    finish(process)
+    finish(launcher)

@@ -12,7 +12,7 @@ import torch
 
 from pipeline.runtime import process_group
 from pipeline.runtime.process_group import RankInfo, World
-from tests.helpers.corpora import small
+from tests.helpers.corpora import small_run_overrides
 from tests.helpers.processes import REPOSITORY, finish, losses, start
 
 UNKNOWN = "no-such-host"
@@ -130,7 +130,7 @@ def test_training_on_a_machine_whose_name_does_not_resolve(
     minutes. It starts them if it is given another address, or does not share its store.
     """
     training = [
-        str(REPOSITORY / "launch" / "train.py"), *small(corpus), "train.max_steps=2",
+        str(REPOSITORY / "launch" / "train.py"), *small_run_overrides(corpus), "train.max_steps=2",
         "train.log_every=1", f"run.dir={tmp_path}",
     ]  # fmt: skip
     torchrun = [sys.executable, "-m", "torch.distributed.run", *options, "--nproc_per_node=2"]

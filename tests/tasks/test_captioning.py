@@ -24,7 +24,7 @@ from pipeline.models.settings import ModelSettings
 from pipeline.stream.batch import Batch
 from pipeline.tasks.captioning import Captioning, cider
 from pipeline.tasks.settings import TaskSettings
-from tests.helpers.corpora import small
+from tests.helpers.corpora import small_run_overrides
 from tests.helpers.processes import launch, run
 from tests.helpers.task_data import Data
 
@@ -243,7 +243,7 @@ CONFLICTS = {
 @pytest.mark.parametrize("override, expected", CONFLICTS.items(), ids=CONFLICTS)
 def test_conflicting_settings_are_reported_in_one_line(override: str, expected: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        config.load(None, [*small(Path(), "captioning"), override])
+        config.load(None, [*small_run_overrides(Path(), "captioning"), override])
     assert any(expected in line for line in caught.value.lines), caught.value.lines
 
 
@@ -285,7 +285,8 @@ def test_a_run_learns_evaluates_and_captions_photographs(tmp_path: Path) -> None
     damaged = tmp_path / "images" / "train_8.jpg"
     damaged.write_bytes(damaged.read_bytes()[:200])
     status, _, err = run(
-        *small(tmp_path, "captioning"), f"corpus.root={tmp_path}", "corpus.input=train.token.txt",
+        *small_run_overrides(tmp_path, "captioning"),
+        f"corpus.root={tmp_path}", "corpus.input=train.token.txt",
         "corpus.validation=dev.token.txt", "corpus.format=captions", "corpus.image_root=images",
         "corpus.target=caption", "corpus.image_size=[32, 32]", "corpus.channels=3",
         "corpus.lowercase=false", "model.cell=gru", "model.embedding=16", "model.hidden=48",

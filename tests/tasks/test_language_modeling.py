@@ -1,4 +1,5 @@
-"""Language modeling: metrics, recurrent states, generation, a run from lines to continuations."""
+"""Language modeling: metrics, recurrent states, generation, and end-to-end
+training, evaluation and prediction."""
 
 import json
 import math
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from pipeline.config import load_run_config
 from pipeline.corpus.field_spec import DOCUMENT
-from pipeline.corpus.tokenization.special_tokens import UNK
+from pipeline.corpus.tokenization.special_tokens import END, UNK
 from pipeline.inference.predictor import Predictor
 from pipeline.models.dropout import TypeDropout, assign_dropout_sites
 from pipeline.models.language_model import LanguageModel
@@ -22,15 +23,23 @@ from pipeline.stream.plan import Position
 from pipeline.stream.settings import StreamSettings
 from pipeline.tasks.language_modeling import LanguageModeling
 from pipeline.tasks.settings import TaskSettings
-from tests.helpers.corpora import small
+from tests.helpers.corpora import small_run_overrides
 from tests.helpers.processes import launch, run
 from tests.helpers.task_data import Data
 
 V = 40
+HIDDEN = 6
+TOKENS = 61
+TARGETS = TOKENS - 1
+"""The first token of a text is predicted by none."""
+BYTES_PER_TOKEN = 3
+"""Set by tests.helpers.task_data.Data."""
+MAX_NEW_TOKENS = 8
+"""Generated tokens that a test compares."""
 
 
 def make_settings(**changes: object) -> ModelSettings:
-    values = {"embedding": 6, "hidden": 6, "layers": 2, "bidirectional": False} | changes
+    values = {"embedding": 6, "hidden": HIDDEN, "layers": 2, "bidirectional": False} | changes
     return ModelSettings(**values)
 
 
@@ -45,8 +54,12 @@ def build(task: LanguageModeling) -> LanguageModel:
 
 
 def make_stream(
-    lanes: int, bptt_length: int, tokens: int = 61, reversed_directions: tuple[bool, ...] = (False,)
+    lanes: int,
+    bptt_length: int,
+    tokens: int = TOKENS,
+    reversed_directions: tuple[bool, ...] = (False,),
 ) -> BpttStream:
+    """`reversed_directions` has an item per direction: whether it reads the text backward."""
     text = np.random.default_rng(0).integers(4, V, tokens)
     settings = StreamSettings(batch_rows=lanes, bptt_length=bptt_length)
     return BpttStream(InMemoryTokens("x", text), settings, 0, reverse=reversed_directions)
@@ -62,7 +75,7 @@ def losses(task: LanguageModeling, model: LanguageModel, stream: BpttStream) -> 
 
 @pytest.mark.parametrize("cell", ["elman", "lstm", "gru", "goru"])
 @pytest.mark.parametrize("softmax", ["full", "adaptive"])
-def test_losses_do_not_depend_on_the_segment_length(cell: str, softmax: str) -> None:
+def test_losses_do_not_depend_on_the_bptt_length(cell: str, softmax: str) -> None:
     torch.manual_seed(0)
     task = make_task(cell=cell, softmax=softmax, goru_capacity=2 if cell == "goru" else 0)
     model = build(task)
@@ -72,36 +85,42 @@ def test_losses_do_not_depend_on_the_segment_length(cell: str, softmax: str) -> 
 
 
 def test_independent_directions_match_models_of_one_direction() -> None:
-    """The forward rows' losses are those of a model with the forward stack's weights, the other
-    rows' those of a forward model with the backward stack's weights on the reversed text."""
+    """Each direction has the losses of a one-direction model with that direction's weights.
+
+    The backward direction's reference model reads the reversed text from left to right.
+    """
     torch.manual_seed(0)
     task = make_task(bidirectional=True, independent_directions=True)
-    both = build(task)
-    both_losses = losses(task, both, make_stream(1, 7, reversed_directions=(False, True)))  # [2, T]
+    both_model = build(task)
+    both_losses = losses(
+        task, both_model, make_stream(1, 7, reversed_directions=(False, True))
+    )  # [2, T]
     streams = (make_stream(1, 7), make_stream(1, 7, reversed_directions=(True,)))
-    for number, stream in enumerate(streams):
-        single = make_task()
-        model = build(single)
-        model.load_state_dict(
-            {name.replace(f"stack.stacks.{number}.", "stack."): value
-             for name, value in both.state_dict().items() if f"stacks.{1 - number}" not in name}
+    for direction, stream in enumerate(streams):
+        single_task = make_task()
+        single_model = build(single_task)
+        single_model.load_state_dict(
+            {name.replace(f"stack.stacks.{direction}.", "stack."): value
+             for name, value in both_model.state_dict().items()
+             if f"stacks.{1 - direction}" not in name}
         )  # fmt: skip
-        expected = both_losses[number : number + 1]
-        assert torch.allclose(losses(single, model, stream), expected, atol=1e-6)
+        expected = both_losses[direction : direction + 1]
+        assert torch.allclose(losses(single_task, single_model, stream), expected, atol=1e-6)
     stream = make_stream(1, 100, reversed_directions=(False, True))
     (update, *_) = stream.epoch(Position())
-    whole = losses(task, both, stream)
+    whole = losses(task, both_model, stream)
     metrics = task.summarize(task.evaluate(whole[..., None], update.batches[0])[0]).metrics
     for name, row in zip(("forward", "backward"), whole, strict=True):
-        perplexity = math.exp(row.sum() / 60)
+        perplexity = math.exp(row.sum() / TARGETS)
         assert metrics[f"perplexity_{name}"] == pytest.approx(perplexity, rel=1e-5)
 
 
 def test_type_dropout_drops_a_token_at_all_its_positions_in_a_row() -> None:
     drop = TypeDropout(0.5).train()
     assign_dropout_sites(drop)
-    tokens = torch.arange(40).repeat(2, 1, 1).permute(0, 2, 1).reshape(80, 1).repeat(1, 3)
-    kept = drop(torch.ones(80, 3, 2), tokens, torch.tensor([1, 2, 1]))
+    tokens = torch.arange(40).repeat(2)[:, None].repeat(1, 3)  # [80, 3]: each token twice per row
+    keys = torch.tensor([1, 2, 1])  # rows 0 and 2 share a dropout key, hence a mask
+    kept = drop(torch.ones(80, 3, 2), tokens, keys)
     assert kept[:40].equal(kept[40:])
     assert kept[:, 0].equal(kept[:, 2])
     assert not kept[:, 0].equal(kept[:, 1])
@@ -124,9 +143,9 @@ def test_the_loss_is_the_negative_log_likelihood_of_each_next_token() -> None:
             token_nll = -math.log(probabilities[t, row, target]) if target else 0.0
             assert token_losses[row, t].item() == pytest.approx(token_nll, abs=1e-5)
     counts, mistakes = task.evaluate(token_losses[..., None], batch)
-    nll, count = token_losses.sum().item(), 60
+    nll, count = token_losses.sum().item(), TARGETS
     expected = {"loss": nll / count, "perplexity": math.exp(nll / count),
-                "bits_per_byte": nll / count / math.log(2) / 3, "examples": 2}  # fmt: skip
+                "bits_per_byte": nll / count / math.log(2) / BYTES_PER_TOKEN, "examples": 2}  # fmt: skip
     assert task.summarize(counts).metrics == pytest.approx(expected)
     assert not mistakes
     model.train()
@@ -141,11 +160,15 @@ def test_generation_does_not_depend_on_the_other_rows_of_the_batch() -> None:
     lengths = torch.tensor([4, 2, 4])
 
     def generate(*rows: int) -> list[list[float]]:
-        index, numbers = torch.tensor(rows), torch.arange(len(rows))
-        columns = {"tokens": texts[index, : int(lengths[index].max())], DOCUMENT: numbers}
-        batch = Batch(columns, lengths[index], torch.ones(len(rows)), numbers)
+        """Return the tokens generated after each row.
+
+        A batch without targets is a batch of prompts, for which `outputs` returns tokens [B, G, 1].
+        """
+        index, row_ids = torch.tensor(rows), torch.arange(len(rows))
+        columns = {"tokens": texts[index, : int(lengths[index].max())], DOCUMENT: row_ids}
+        batch = Batch(columns, lengths[index], weights=torch.ones(len(rows)), keys=row_ids)
         with torch.no_grad():
-            return [row[:8, 0].tolist() for row in task.outputs(model, batch)]
+            return [row[:MAX_NEW_TOKENS, 0].tolist() for row in task.outputs(model, batch)]
 
     generated = generate(0, 1, 2)
     assert generate(2, 0) == [generated[2], generated[0]]
@@ -162,15 +185,15 @@ def test_bits_per_byte_are_omitted_if_a_token_is_unknown() -> None:
     assert task.summarize(counts).metrics.keys() == {"loss", "perplexity", "examples"}
 
 
-def test_an_update_leaves_the_state_at_its_end_in_the_stream() -> None:
-    """Evaluation on another stream does not change it."""
+def test_stream_holds_the_recurrent_state_after_an_update() -> None:
+    """Evaluation on another stream does not change that state."""
     torch.manual_seed(0)
     task, stream = make_task(), make_stream(2, 7)
     model = build(task)
     batch = next(stream.epoch(Position())).batches[0]
     task.loss(model.train(), batch)
     state = stream.state_dict()["tensors"]["recurrent"]
-    assert state.shape == (2, 2 * 2, 6)  # lanes, h and c of two layers, hidden units
+    assert state.shape == (2, 2 * 2, HIDDEN)  # lanes, h and c of two layers, hidden units
     losses(task, model, make_stream(2, 7))
     assert stream.state_dict()["tensors"]["recurrent"].equal(state)
     resumed = make_stream(2, 7)
@@ -196,7 +219,7 @@ def test_states_are_reset_in_training_but_not_in_evaluation(state_reset_prob: fl
     share = (sum(is_zero) - 8) / (len(is_zero) - 8)  # without the 8 rows of the first update
     assert share == pytest.approx(state_reset_prob, abs=0.1)
     assert batch.recurrent_state is not None
-    batch.recurrent_state.tensors = [torch.ones(8, 6)] * 4
+    batch.recurrent_state.tensors = [torch.ones(8, HIDDEN)] * 4
     assert all(state.h.all() for state in task._initial_states(model.eval(), batch))
 
 
@@ -209,22 +232,27 @@ def test_samples_continue_a_few_rows_and_an_empty_prompt(directions: dict[str, b
     """Samples of a backward model are in text order: generated beginning, then prompt."""
     torch.manual_seed(0)
     task, backward = make_task(**directions), "reverse" in directions
+    # Lanes of 30 and 31 tokens, of which the first segment has 25.
     stream = make_stream(2, 25, reversed_directions=task.model.reversed_directions)
     (update, *_) = stream.epoch(Position())
     (batch,), model = update.batches, task.build().eval()
-    assert task.displayable(batch).tolist() == [True, True, False, False][: len(batch.lengths)]
+    # Only the two rows of the first direction, which generates text, can be displayed.
+    other_rows = 2 * (len(task.model.reversed_directions) - 1)
+    assert task.displayable(batch).tolist() == [True] * 2 + [False] * other_rows
     lengths = batch.lengths[:2]
-    rows = Batch({"tokens": batch.columns["tokens"][:2]}, lengths, lengths, lengths)
+    columns = {"tokens": batch.columns["tokens"][:2]}
+    rows = Batch(columns, lengths, weights=torch.ones(2), keys=torch.arange(2))
     samples = task.samples(model, rows)
     assert batch.recurrent_state is not None
     assert not batch.recurrent_state.tensors
-    text = np.random.default_rng(0).integers(4, V, 61).tolist()
+    text = np.random.default_rng(0).integers(4, V, TOKENS).tolist()
+    # A prompt is the first 20 tokens that the model reads of a lane, in text order.
     prompts = [text[10:30], text[41:61]] if backward else [text[:20], text[30:50]]
-    given = [" ".join(map(str, prompt)) for prompt in ([3], *prompts)]
+    given = [" ".join(map(str, prompt)) for prompt in ([END], *prompts)]
     assert [sample.texts["given"] for sample in samples] == given
     name = "beginning" if backward else "continuation"
     assert samples[1].texts[name]
-    assert list(samples[1].texts)[not backward] == name
+    assert list(samples[1].texts) == ([name, "given"] if backward else ["given", name])
     assert task.samples(model, rows) == samples
 
 
@@ -236,8 +264,8 @@ def test_ar_and_tar_penalties_are_summed_over_valid_tokens() -> None:
     (batch,) = update.batches
     states, _ = model.states(batch.columns["tokens"], batch.lengths, batch.keys)
     valid = (batch.columns["targets"] > 0).t()[..., None]
-    squares = (states.square() * valid).sum() / 6
-    changes = ((states[1:] - states[:-1]).square() * valid[1:]).sum() / 6
+    squares = (states.square() * valid).sum() / HIDDEN  # mean over units
+    changes = ((states[1:] - states[:-1]).square() * valid[1:]).sum() / HIDDEN  # mean over units
     loss, _, nll = task.loss(model, batch)
     assert (loss - nll).item() == pytest.approx((2 * squares + 3 * changes).item(), rel=1e-4)
 
@@ -246,7 +274,7 @@ def test_ar_and_tar_penalties_are_summed_over_valid_tokens() -> None:
 def trained(corpora, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     corpus, folder = corpora("language_modeling"), tmp_path_factory.mktemp("run")
     status, _, err = run(
-        *small(corpus, "language_modeling"), f"run.dir={folder}", "train.epochs=12",
+        *small_run_overrides(corpus, "language_modeling"), f"run.dir={folder}", "train.epochs=12",
         "train.lr=0.02", "model.hidden=24", "model.layers=1", "train.ema_decay=0",
         "model.dropout=0", "model.embedding_dropout=0", "model.ar_alpha=0", "model.tar_beta=0",
     )  # fmt: skip
@@ -254,8 +282,9 @@ def trained(corpora, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Pa
     return corpus, folder
 
 
-def test_a_run_learns_and_continues_a_ring_of_words(trained: tuple[Path, Path]) -> None:
-    """Each word is followed by the next of the ring nine times out of ten."""
+def test_a_run_learns_and_continues_a_cycle_of_words(trained: tuple[Path, Path]) -> None:
+    """In the corpus, the words form a cycle; each is followed by its successor with probability
+    0.9 or more."""
     corpus, folder = trained
     summary = json.loads((folder / "summary.json").read_text())
     assert summary["metric"] == "perplexity"

@@ -21,7 +21,7 @@ from pipeline.stream.batch import Batch
 from pipeline.tasks.seq2seq import NO_SCORE
 from pipeline.tasks.settings import TaskSettings
 from pipeline.tasks.translation import Translation
-from tests.helpers.corpora import small, write_pairs
+from tests.helpers.corpora import small_run_overrides, write_pairs
 from tests.helpers.processes import launch, run
 from tests.helpers.task_data import Data
 
@@ -210,7 +210,7 @@ CONFLICTS = {
 @pytest.mark.parametrize("override, expected", CONFLICTS.items(), ids=CONFLICTS)
 def test_conflicting_settings_are_reported_in_one_line(override: str, expected: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        config.load(None, [*small(Path(), "translation"), override])
+        config.load(None, [*small_run_overrides(Path(), "translation"), override])
     assert any(expected in line for line in caught.value.lines)
 
 
@@ -228,7 +228,7 @@ def test_keys_of_translation_are_errors_in_other_tasks(override: str) -> None:
 
 def test_separate_vocabularies_exclude_a_given_tokenizer() -> None:
     overrides = [
-        *small(Path(), "translation"),
+        *small_run_overrides(Path(), "translation"),
         "corpus.shared_vocab=false",
         "corpus.tokenizer=t.json",
     ]
@@ -257,7 +257,8 @@ def test_a_run_learns_evaluates_and_translates(shared_vocab: bool, tmp_path: Pat
     folder = f"{tmp_path}/run"
     write_pairs(tmp_path / "pairs.jsonl", 3000)
     status, _, err = run(
-        *small(tmp_path, "translation"), *LEARNING, f"corpus.shared_vocab={shared_vocab}",
+        *small_run_overrides(tmp_path, "translation"),
+        *LEARNING, f"corpus.shared_vocab={shared_vocab}",
         f"run.dir={folder}",
     )  # fmt: skip
     assert status == 0, err

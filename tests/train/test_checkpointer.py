@@ -23,7 +23,7 @@ from pipeline.stream.plan import Position
 from pipeline.stream.resumable import ResumableStream
 from pipeline.train.checkpointer import Checkpointer, begin_run, load_weights
 from pipeline.train.settings import TrainSettings
-from tests.helpers.corpora import small
+from tests.helpers.corpora import small_run_overrides
 
 CPU = torch.device("cpu")
 MUST_MATCH = {"plan version": 1, "dataset": "abc"}
@@ -166,7 +166,7 @@ def test_run_that_branches_off_starts_without_a_best_checkpoint(tmp_path: Path) 
 
 @pytest.fixture
 def config(corpus: Path, tmp_path: Path) -> Config:
-    return config_file.load(None, [*small(corpus), f"run.dir={tmp_path}/run"])
+    return config_file.load(None, [*small_run_overrides(corpus), f"run.dir={tmp_path}/run"])
 
 
 def begin(config: Config, manifest: Manifest, resume: str = "auto") -> Path | None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from pipeline.corpus.dataset.manifest import open_dataset
-from tests.helpers.corpora import small, write_reviews
+from tests.helpers.corpora import small_run_overrides, write_reviews
 from tests.helpers.processes import error_lines, losses, metrics, run, was_killed, weights
 from tests.helpers.servers import FileServer
 
@@ -31,12 +31,13 @@ def damage(shards: Path, blocks: slice, split: str = "train") -> None:
 def test_shards_on_an_unreliable_server_train_the_same_weights(
     corpus: Path, tmp_path: Path
 ) -> None:
-    status, _, err = run(*small(corpus), *RUN, f"run.dir={tmp_path}/local", nproc=2)
+    status, _, err = run(*small_run_overrides(corpus), *RUN, f"run.dir={tmp_path}/local", nproc=2)
     assert status == 0, err
     fail_sometimes = lambda path, count: 503 if count % 5 == 3 else None  # noqa: E731
     with FileServer(corpus / "shards", before=fail_sometimes) as server:
         remote = [
-            *small(corpus), *RUN, f"corpus.shards={server.url}", f"run.dir={tmp_path}/remote",
+            *small_run_overrides(corpus),
+            *RUN, f"corpus.shards={server.url}", f"run.dir={tmp_path}/remote",
             f"stream.cache={tmp_path}/cache", "stream.cache_gb=1",
         ]  # fmt: skip
         status, _, err = run(*remote, nproc=2)
@@ -58,7 +59,12 @@ def test_shards_on_an_unreliable_server_train_the_same_weights(
 def test_damaged_blocks_are_skipped_counted_and_limited(corpus: Path, tmp_path: Path) -> None:
     shards = shutil.copytree(corpus / "shards", tmp_path / "shards")
     damage(shards, slice(2))
-    settings = [*small(corpus), f"corpus.shards={shards}", "train.epochs=2", "train.log_every=1"]
+    settings = [
+        *small_run_overrides(corpus),
+        f"corpus.shards={shards}",
+        "train.epochs=2",
+        "train.log_every=1",
+    ]
     status, _, err = run(*settings, f"run.dir={tmp_path}/stop")
     assert status == 2
     assert "set stream.on_corrupt=skip" in err
@@ -82,7 +88,7 @@ def test_damaged_validation_blocks_are_reported_by_their_rank_counted_and_limite
     """The final evaluation of a run reads them, the first damaged block on the last rank."""
     shards = shutil.copytree(corpus / "shards", tmp_path / "shards")
     damage(shards, slice(-1, None), "validation")
-    settings = [*small(corpus), f"corpus.shards={shards}", "train.max_steps=3"]
+    settings = [*small_run_overrides(corpus), f"corpus.shards={shards}", "train.max_steps=3"]
     status, _, err = run(*settings, f"run.dir={tmp_path}/stop", nproc=2)
     assert status != 0
     assert "error: rank 1: " in err
@@ -106,7 +112,8 @@ def second_dataset(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     folder = tmp_path_factory.mktemp("second")
     write_reviews(folder / "reviews.csv", 300, seed=9)
     status, _, err = run(
-        *small(folder), f"corpus.tokenizer={corpus}/shards/tokenizer.json", "train.max_steps=1",
+        *small_run_overrides(folder),
+        f"corpus.tokenizer={corpus}/shards/tokenizer.json", "train.max_steps=1",
         f"run.dir={folder}/run",
     )  # fmt: skip
     assert status == 0, err
@@ -117,7 +124,7 @@ def test_mixed_datasets_resume_bit_for_bit(
     corpus: Path, second_dataset: Path, tmp_path: Path
 ) -> None:
     mixed = [
-        *small(corpus), f"stream.mix={{{second_dataset}: 0.5}}", "stream.repeat=2",
+        *small_run_overrides(corpus), f"stream.mix={{{second_dataset}: 0.5}}", "stream.repeat=2",
         "train.epochs=1", "train.log_every=1",
     ]  # fmt: skip
     status, _, err = run(*mixed, f"run.dir={tmp_path}/uninterrupted", nproc=2)
@@ -138,10 +145,12 @@ def test_mixed_datasets_resume_bit_for_bit(
 
 def test_dataset_with_another_tokenizer_is_not_mixed(corpus: Path, tmp_path: Path) -> None:
     write_reviews(tmp_path / "reviews.csv", 300, seed=3)
-    status, _, err = run(*small(tmp_path), "train.max_steps=1", f"run.dir={tmp_path}/own")
+    status, _, err = run(
+        *small_run_overrides(tmp_path), "train.max_steps=1", f"run.dir={tmp_path}/own"
+    )
     assert status == 0, err
     mix = f"stream.mix={{{tmp_path}/shards: 1}}"
-    status, _, err = run(*small(corpus), mix, f"run.dir={tmp_path}/run")
+    status, _, err = run(*small_run_overrides(corpus), mix, f"run.dir={tmp_path}/run")
     assert status == 2
     assert f"stream.mix: {tmp_path}/shards has another tokenizer than {corpus}/shards" in err
 
@@ -161,7 +170,8 @@ def test_input_sorted_by_label_trains_as_well_as_shuffled_input(tmp_path: Path) 
         with (folder / "reviews.csv").open("w", newline="") as file:
             csv.writer(file).writerows([header, *rows])
         status, _, err = run(
-            *small(folder), "stream.lanes=4", "stream.shuffle_window=4", "train.epochs=4",
+            *small_run_overrides(folder),
+            "stream.lanes=4", "stream.shuffle_window=4", "train.epochs=4",
             "train.lr=5e-3", f"run.dir={folder}/run",
         )  # fmt: skip
         assert status == 0, err

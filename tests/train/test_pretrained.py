@@ -16,7 +16,7 @@ from pipeline.corpus.prepare.prepare import prepare
 from pipeline.errors import RunError
 from pipeline.optim.schedule import unfreeze_warning
 from pipeline.train import pretrained
-from tests.helpers.corpora import SMALL, small
+from tests.helpers.corpora import SMALL, small_run_overrides
 from tests.helpers.files import columns_of
 from tests.helpers.processes import run, weights
 
@@ -47,7 +47,8 @@ def saved_weights(folder: Path) -> dict[str, Tensor]:
 def overrides(language_model: Path, corpus: Path, shards: Path) -> list[str]:
     """Return the overrides for a classifier that starts from the language model."""
     return [
-        *small(corpus), *LAYERS, f"corpus.shards={shards}", f"model.init_from={language_model}",
+        *small_run_overrides(corpus),
+        *LAYERS, f"corpus.shards={shards}", f"model.init_from={language_model}",
     ]  # fmt: skip
 
 
@@ -93,14 +94,15 @@ def test_tagger_starts_from_a_word_level_language_model(
 ) -> None:
     folder = tmp_path / "words"
     status, _, err = run(
-        *small(corpora("language_modeling"), "language_modeling"), f"run.dir={folder}",
+        *small_run_overrides(corpora("language_modeling"),
+        "language_modeling"), f"run.dir={folder}",
         "train.max_steps=2", "train.ema_decay=0",
     )  # fmt: skip
     assert status == 0, err
     settings = config.load(
         None,
         [
-            *small(corpora("tagging"), "tagging"),
+            *small_run_overrides(corpora("tagging"), "tagging"),
             "model.characters=0",
             "model.independent_directions=true",
             f"corpus.shards={tmp_path}/shards",
@@ -121,7 +123,12 @@ def test_classifier_and_language_model_hold_out_the_same_texts(
     held_out: list[set[str]] = []
     for task in ("classification", "language_modeling"):
         settings = config.load(
-            None, [*small(corpus), "corpus.max_tokens=400", f"corpus.shards={tmp_path}/{task}"]
+            None,
+            [
+                *small_run_overrides(corpus),
+                "corpus.max_tokens=400",
+                f"corpus.shards={tmp_path}/{task}",
+            ],
         ).corpus
         manifest = prepare(settings, tasks.get(task).fields(settings))
         rows = columns_of(manifest, "validation")

@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.helpers.corpora import CASES, small, write_reviews
+from tests.helpers.corpora import CASES, small_run_overrides, write_reviews
 from tests.helpers.processes import (
     command,
     error_lines,
@@ -38,7 +38,7 @@ RUN = [
 @pytest.fixture(scope="module")
 def overrides(corpus: Path) -> Callable[[Path], list[str]]:
     """A function that returns the overrides of a run in a given folder."""
-    return lambda folder: [*small(corpus), *RUN, f"run.dir={folder}"]
+    return lambda folder: [*small_run_overrides(corpus), *RUN, f"run.dir={folder}"]
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +94,7 @@ def test_run_killed_at_any_point_ends_bit_for_bit_the_same(
 def test_killed_run_of_any_task_ends_bit_for_bit_the_same(
     task: str, corpora: Callable[[str], Path], tmp_path: Path
 ) -> None:
-    settings = [*small(corpora(task), task), *RUN, *CASES[task].overrides]
+    settings = [*small_run_overrides(corpora(task), task), *RUN, *CASES[task].overrides]
     for folder, crashes in (("uninterrupted", [None]), ("killed", [("update", 9), None])):
         for crash in crashes:
             status, _, err = run(*settings, f"run.dir={tmp_path}/{folder}", nproc=2, crash=crash)

@@ -10,7 +10,7 @@ from pipeline import config
 from pipeline.corpus.dataset.manifest import open_dataset
 from pipeline.kernels import library
 from pipeline.stream.opening import open_loader
-from tests.helpers.corpora import small
+from tests.helpers.corpora import small_run_overrides
 from tests.helpers.files import columns_of
 from tests.helpers.processes import command, error_lines, finish, losses, metrics, run, start
 
@@ -67,14 +67,16 @@ def test_first_line_names_the_kernel_of_the_recurrent_layers(
     zoneout: str, corpus: Path, tmp_path: Path
 ) -> None:
     """An LSTM in fp32 is PyTorch's, except with zoneout of either kind, which PyTorch lacks."""
-    settings = [*small(corpus), "train.max_steps=1", f"model.{zoneout}=0.1"]
+    settings = [*small_run_overrides(corpus), "train.max_steps=1", f"model.{zoneout}=0.1"]
     status, _, err = run(*settings, f"run.dir={tmp_path}")
     assert status == 0, err
     assert "fp32, C++ loops (" in err
 
 
 def test_more_ranks_than_lanes_is_one_error_line(corpus: Path, tmp_path: Path) -> None:
-    status, _, err = run(*small(corpus), "stream.lanes=2", f"run.dir={tmp_path}", nproc=3)
+    status, _, err = run(
+        *small_run_overrides(corpus), "stream.lanes=2", f"run.dir={tmp_path}", nproc=3
+    )
     assert status != 0
     (line,) = error_lines(err)
     assert line.startswith("error: world size 3: stream.lanes=2 serves at most 2 ranks")
@@ -85,7 +87,8 @@ def test_error_on_one_rank_is_printed_by_that_rank(corpus: Path, tmp_path: Path)
     """A block in rank 1's lane is damaged."""
     shutil.copytree(corpus / "shards", tmp_path / "shards")
     settings = [
-        *small(corpus), "stream.lanes=2", "stream.shuffle_window=4", f"run.dir={tmp_path}/run",
+        *small_run_overrides(corpus),
+        "stream.lanes=2", "stream.shuffle_window=4", f"run.dir={tmp_path}/run",
     ]  # fmt: skip
     loaded = config.load(None, settings)
     manifest = open_dataset(tmp_path / "shards")
@@ -112,7 +115,7 @@ def test_mistake_is_printed_once_under_torchrun(corpus: Path, tmp_path: Path) ->
         "time.sleep(3 * (os.environ['RANK'] == '0'))\n"
         "runpy.run_path(sys.argv.pop(1), run_name='__main__')\n"
     )
-    arguments = command(*small(corpus), "train.lr=-1", "model.hiden=3", nproc=2)
+    arguments = command(*small_run_overrides(corpus), "train.lr=-1", "model.hiden=3", nproc=2)
     script = next(i for i, word in enumerate(arguments) if word.endswith("launch/train.py"))
     status, _, err = finish(start([*arguments[:script], str(late), *arguments[script:]]))
     assert status != 0
@@ -123,7 +126,7 @@ def test_mistake_is_printed_once_under_torchrun(corpus: Path, tmp_path: Path) ->
 
 def test_ranks_wait_for_rank_0_to_prepare(corpus: Path, tmp_path: Path) -> None:
     status, _, err = run(
-        *small(corpus), f"corpus.shards={tmp_path}/new", f"run.dir={tmp_path}/run",
+        *small_run_overrides(corpus), f"corpus.shards={tmp_path}/new", f"run.dir={tmp_path}/run",
         "train.max_steps=2", nproc=2,
     )  # fmt: skip
     assert status == 0, err

@@ -17,7 +17,8 @@ from pipeline.corpus.skip_reason import SkipReason
 from pipeline.corpus.tokenization.tokenizer import TextEncoder
 
 OnSkip = Callable[[SkipReason, Row], None]
-"""Called with each skipped row; after encoding, the row's values are None."""
+"""Called with each row that the check skips, and the reason. A row that encoding skips is
+reported in its EncodedExample instead."""
 
 
 class RowPipeline:
@@ -30,9 +31,10 @@ class RowPipeline:
         tokenizer_path: Callable[[str], Path],
         names: Mapping[str, Sequence[str]],
     ) -> None:
-        """`tokenizer_path` gives the file of a vocabulary; `names` are keyed by field."""
+        """`tokenizer_path` maps a vocabulary's name to its tokenizer file; `names` holds the known
+        labels or tags of each field."""
         self.checker = RowChecker.of(settings, fields)
-        self.encoders = {
+        self.text_encoders = {
             name: TextEncoder(
                 tokenizer_path(name),
                 settings.max_tokens,
@@ -42,28 +44,33 @@ class RowPipeline:
             for name in vocabularies(tuple(fields))
         }
         self._settings = settings
-        self._encoder = ExampleEncoder(self.checker, self.encoders, names)
+        self._example_encoder = ExampleEncoder(self.checker, self.text_encoders, names)
 
-    def open(self, path: Path, file: str) -> AbstractContextManager[Reader]:
-        """Open a raw file; errors call it `file`. Raises InputError."""
-        return open_corpus_file(self._settings, path, self.checker.columns, file)
+    def open(self, path: Path, display_name: str) -> AbstractContextManager[Reader]:
+        """Open the raw file at `path`; error messages name it `display_name`. Raises InputError."""
+        return open_corpus_file(self._settings, path, self.checker.columns, display_name)
 
     def examples(
-        self, rows: Iterable[Row], file: str, on_skip: OnSkip, *, check_names: bool = True
+        self,
+        rows: Iterable[Row],
+        display_name: str,
+        on_skip: OnSkip,
+        *,
+        check_names: bool = True,
     ) -> Iterator[Example]:
-        """Yield the usable rows of a file.
+        """Yield the usable rows of a file, which error messages name `display_name`.
 
         `check_names` raises InputError for a label or tag that is not one of the known names.
         """
         for row in rows:
-            example = self.checker.check(row, file)
+            example = self.checker.check(row, display_name)
             if isinstance(example, SkipReason):
                 on_skip(example, row)
                 continue
             if check_names:
-                self._encoder.check_names(example.values, f"{file}:{row.number}")
+                self._example_encoder.check_names(example.values, f"{display_name}:{row.number}")
             yield example
 
     def encode(self, examples: Sequence[Example]) -> list[EncodedExample]:
-        """Encode examples; an example without rows has the reason why."""
-        return self._encoder.encode([example.values for example in examples])
+        """Encode each example to its rows. A result without rows holds the SkipReason."""
+        return self._example_encoder.encode([example.values for example in examples])

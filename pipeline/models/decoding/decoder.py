@@ -2,8 +2,8 @@
 
 Shapes: T' target tokens of the longest text, S source steps, B rows, E embedding width, H hidden
 units, M features of a source state, A features of its attention key, P output features, V
-vocabulary size, K target texts or hypotheses per row, N = K * B of them (the first of every row,
-then the second of every row, ...).
+vocabulary size, F features of a source's summary, K target texts or hypotheses per row,
+N = K * B of them (the first of every row, then the second of every row, ...).
 """
 
 import math
@@ -37,7 +37,7 @@ class Memory(NamedTuple):
     """Initial state of each decoder layer."""
 
     def select(self, rows: Tensor) -> "Memory":
-        """Return the memory of the given rows [B'']."""
+        """Return the memory of the given row indices; a row may be repeated."""
         return Memory(
             self.states.index_select(1, rows),
             self.attention_keys.index_select(1, rows),
@@ -61,8 +61,8 @@ class Decoder(nn.Module):
 
     The output features are tanh(W [state, context] + b) of the top layer (Luong et al. 2015), and
     the vocabulary scores are linear in them, with the embedding's weights if `tie_embeddings` is
-    set (Press and Wolf 2017). With `bridge`, the initial hidden state of each layer, and LSTM's
-    memory, are tanh(W s + b) of a summary s of the source (Bahdanau et al. 2015). `skip`
+    set (Press and Wolf 2017). With `bridge`, the initial hidden state of each layer, and an
+    LSTM's cell state, are tanh(W s + b) of a summary s of the source (Bahdanau et al. 2015). `skip`
     connections start at the third layer; as in GNMT, the second layer has none. All cells except
     grid_lstm are supported.
     """
@@ -149,8 +149,8 @@ class Decoder(nn.Module):
         rows. Returns the log-probabilities of the next token [N, V], in at least float32, the new
         recurrent state, and the attention weights [N, S]. Dropout must be off: call `eval` first.
         """
-        ones = torch.ones_like(tokens)
-        features, weights, state = self._run_layers(tokens[:, None], ones, ones, memory, state)
+        lengths = keys = torch.ones_like(tokens)  # keys have no effect: dropout is off
+        features, weights, state = self._run_layers(tokens[:, None], lengths, keys, memory, state)
         scores = self.scores(features[0])
         dtype = torch.promote_types(scores.dtype, torch.float32)
         return scores.log_softmax(-1, dtype=dtype), state, weights.flatten(0, 1)

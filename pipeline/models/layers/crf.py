@@ -42,7 +42,9 @@ class CRF(nn.Module):
         self.transitions = nn.Parameter(torch.zeros(tags, tags))  # [C, C]: from, to
         self.start = nn.Parameter(torch.zeros(tags))  # [C]
         self.end = nn.Parameter(torch.zeros(tags))  # [C]
-        self.register_buffer("allowed", allowed, persistent=False)  # follows from the tags' names
+        self.register_buffer(
+            "allowed", allowed, persistent=False
+        )  # not saved: derived from tag names
 
     def nll(self, emissions: Tensor, tags: Tensor, lengths: Tensor) -> Tensor:
         """Return each row's negative log-likelihood [B].
@@ -63,7 +65,9 @@ class CRF(nn.Module):
         with torch.autocast(emissions.device.type, enabled=False):
             emissions = _mask_and_promote(emissions, lengths)
             forward = torch.stack(self._forward_scores(emissions, lengths))  # [T, B, C]
-            suffix = self.end.expand_as(emissions[0])  # [B, C]: log-sum of all that follows t
+            # [B, C]: logsumexp of the scores of what can follow a token with tag c; at first, the
+            # last token of the row
+            suffix = self.end.expand_as(emissions[0])
             backward = [suffix]
             for t in range(len(emissions) - 1, 0, -1):
                 following = (emissions[t] + suffix)[:, None]  # [B, 1, C]
@@ -84,24 +88,25 @@ class CRF(nn.Module):
         with torch.autocast(emissions.device.type, enabled=False):
             emissions = _mask_and_promote(emissions, lengths)
             transitions, start, end = self._constrained_weights(emissions, lengths)
-            best, sources = start + emissions[0], []
-            same = torch.arange(best.shape[1], device=best.device)
+            best, backpointers = start + emissions[0], []
+            identity = torch.arange(best.shape[1], device=best.device)
             for t in range(1, len(emissions)):
-                extended, source = (best[:, :, None] + transitions).max(1)  # [B, C]
+                extended, backpointer = (best[:, :, None] + transitions).max(1)  # [B, C]
                 inside = (t < lengths)[:, None]
                 best = torch.where(inside, extended + emissions[t], best)
-                sources.append(torch.where(inside, source, same))
+                backpointers.append(torch.where(inside, backpointer, identity))
             tag = (best + end).argmax(-1, keepdim=True)  # [B, 1]
             path = [tag]
-            for source in reversed(sources):
-                tag = source.gather(1, tag)
+            for backpointer in reversed(backpointers):
+                tag = backpointer.gather(1, tag)
                 path.append(tag)
             return torch.cat(path[::-1], 1) * valid(lengths, len(emissions)).t()
 
     def _forward_scores(self, emissions: Tensor, lengths: Tensor) -> list[Tensor]:
-        """Return, for each token, the log-sum of all sequences up to it that end in a tag [B, C].
+        """Return a tensor [B, C] for each token t.
 
-        Past a row's length it keeps the last value.
+        At [b, c] it holds the logsumexp of the scores of all tag sequences up to t that end in tag
+        c. Past a row's length, the last value is repeated.
         """
         prefix = self.start + emissions[0]
         steps = [prefix]
@@ -123,8 +128,8 @@ class CRF(nn.Module):
     def _constrained_weights(self, emissions: Tensor, lengths: Tensor) -> tuple[Tensor, ...]:
         """Return the weights for decoding: transitions [B, C, C], start and end [B, C].
 
-        Weights that are not allowed are lowered by a finite penalty that exceeds the difference
-        between any two sequences of the row.
+        The weights of pairs that are not allowed are lowered by a finite penalty that exceeds the
+        difference between the scores of any two tag sequences of the row.
         """
         weights = self.transitions, self.start, self.end
         if self.allowed is None:

@@ -24,8 +24,9 @@ UNLIMITED_BEAM = 3**4 * V
 def extend_history(history: Any, token: Any) -> Any:
     """Return the number that encodes a history of tokens after one more token.
 
-    It is 17 n + r, for n tokens and a hash r < 17 of them. Because n is part of the number, texts
-    with the same tokens in another order look up different table entries and do not tie.
+    It is 17 n + r, for n < 17 tokens and a hash r < 17 of them. With n in it, the log-probability
+    of a token depends on its position. Otherwise texts with the same tokens in another order might
+    sum the same entries and tie.
     """
     return (history // 17 + 1) * 17 + (history * 5 + token) % 17
 
@@ -54,7 +55,9 @@ class ToyScorer:
         rows, history = (x[0, :, 0] for x in state[0])
         assert torch.equal(rows, memory.states[0, :, 0].repeat(len(tokens) // len(memory.lengths)))
         history = extend_history(history, tokens)
-        weights = history[:, None] * 3 ** torch.arange(3)  # identify the history
+        # Placeholder of attention weights [N, 3], as a row has up to 3 source states:
+        # column 0 is the history number.
+        weights = history[:, None] * 3 ** torch.arange(3)
         new_state = [LayerState(rows.view(1, -1, 1), history.view(1, -1, 1))]
         return self.tables[rows, history, tokens], new_state, weights.double()
 
@@ -212,9 +215,10 @@ def test_suppressed_tokens_are_never_generated() -> None:
     results = beam_search(
         scorer, scorer.memory(rows), torch.full((8,), 4),
         begin=BEGIN, end=END, suppress_tokens=[0, BEGIN], beam_size=UNLIMITED_BEAM, n_best=9,
+        alpha=0.6,
     )  # fmt: skip
     for row in rows:
-        hypotheses = scorer.exhaustive(row, 4, 0.6)
+        hypotheses = scorer.exhaustive(row, limit=4, alpha=0.6)
         assert_hypotheses(results[row], [h for h in hypotheses if not {0, BEGIN} & {*h[1]}])
 
 
@@ -241,8 +245,8 @@ def test_translation_does_not_depend_on_the_batch(cell: str, attention: str) -> 
     lengths = torch.tensor([7, 1, 4, 4, 2])
     source, keys = torch.randint(4, 13, (5, 9)), torch.arange(5)
 
-    def translate(rows: list[int], steps: int) -> list[list[Hypothesis]]:
-        memory = model.encode(source[rows, :steps], lengths[rows], keys[rows])
+    def translate(rows: list[int], source_width: int) -> list[list[Hypothesis]]:
+        memory = model.encode(source[rows, :source_width], lengths[rows], keys[rows])
         return beam_search(
             model.step, memory, 2 * lengths[rows] + 3,
             begin=BEGIN, end=END, suppress_tokens=[0, BEGIN], beam_size=4, n_best=3,

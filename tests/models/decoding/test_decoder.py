@@ -1,6 +1,6 @@
 """Decoder and translator: equations, decoding, padding and weight sharing, in float64."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -20,8 +20,9 @@ B, S, T, V = len(SOURCE), max(SOURCE), max(TARGET), 11
 every_cell = pytest.mark.parametrize(
     "cell, units", [("elman", 5), ("lstm", 5), ("gru", 5), ("goru", 8)]
 )
-both_loops = pytest.mark.parametrize("native", [True, False])
-"""Without a compiler both run in torch, and the tests of the kernels report it."""
+native_or_torch = pytest.mark.parametrize("native", [True, False])
+"""native=True runs the recurrence in a compiled kernel. Without a compiler it falls back to
+torch, so both cases are the same; the kernel tests report that."""
 both_attentions = pytest.mark.parametrize("attention", ["additive", "dot"])
 
 
@@ -34,15 +35,26 @@ def translator(cell: str = "lstm", units: int = 5, **settings: Any) -> Translato
     return model.double()
 
 
-def batch(padding: int = 0) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Source, lengths, target, lengths, keys; with `padding` steps after the longest row."""
+class Inputs(NamedTuple):
+    """Arguments of the translator."""
+
+    source: Tensor
+    source_lengths: Tensor
+    target: Tensor
+    target_lengths: Tensor
+    keys: Tensor
+
+
+def make_inputs(padding: int = 0) -> Inputs:
+    """Return a batch, with `padding` steps after the longest source and the longest target."""
     torch.manual_seed(1)
     source = torch.randint(0, 13, (B, S + padding))
     target = torch.randint(0, V, (B, T + padding))
-    return source, torch.tensor(SOURCE), target, torch.tensor(TARGET), torch.arange(B) * 2**40
+    keys = torch.arange(B) * 2**40
+    return Inputs(source, torch.tensor(SOURCE), target, torch.tensor(TARGET), keys)
 
 
-@both_loops
+@native_or_torch
 @every_cell
 @both_attentions
 @pytest.mark.parametrize(
@@ -54,7 +66,7 @@ def test_scores_of_training_match_decoding_step_by_step(
     cell: str, units: int, native: bool, attention: str, options: dict[str, Any]
 ) -> None:
     model = translator(cell, units, native=native, attention=attention, **options).eval()
-    source, lengths, target, _, keys = batch()
+    source, lengths, target, _, keys = make_inputs()
     scores = model(source, lengths, target, torch.full((B,), T), keys)  # [T', B, V]
     memory = model.encode(source, lengths, keys)
     state = memory.initial_state
@@ -69,7 +81,7 @@ def test_scores_of_training_match_decoding_step_by_step(
 def test_scores_match_the_equations(attention: str) -> None:
     """Three Elman layers, a residual connection around the third; one row and step at a time."""
     model = translator("elman", layers=3, skip="residual", attention=attention)
-    source, lengths, target, target_lengths, keys = batch()
+    source, lengths, target, target_lengths, keys = make_inputs()
     scores = model(source, lengths, target, target_lengths, keys)
     decoder, memory = model.decoder, model.encode(source, lengths, keys)
     assert model.embedding is not None
@@ -106,7 +118,7 @@ def test_scores_match_the_equations(attention: str) -> None:
 def test_hypotheses_of_a_row_can_share_its_memory(cell: str, units: int) -> None:
     """Two hypotheses per row give the same result as rows with a copy of the memory each."""
     model = translator(cell, units).eval()
-    source, lengths, *_, keys = batch()
+    source, lengths, *_, keys = make_inputs()
     memory = model.encode(source, lengths, keys)
     copies = memory.select(torch.arange(B).repeat(2))
     tokens, state = torch.arange(2 * B), copies.initial_state
@@ -119,19 +131,19 @@ def test_hypotheses_of_a_row_can_share_its_memory(cell: str, units: int) -> None
         assert (a.c - b.c).abs().max() < 1e-12
 
 
-@both_loops
+@native_or_torch
 @every_cell
 @both_attentions
 @pytest.mark.parametrize("p", [0.0, 0.4])
 def test_scores_and_gradients_do_not_depend_on_padding(
     cell: str, units: int, native: bool, attention: str, p: float
 ) -> None:
-    """Of source or target; with dropout as well, because a mask depends on the row only."""
+    """Padding of source or target, also with dropout: a mask depends only on the row's key."""
     drops = ("dropout", "embedding_dropout", "zoneout", "weight_drop")
     options = {"native": native, "attention": attention} | dict.fromkeys(drops, p)
     model = translator(cell, units, layers=3, skip="highway", **options)
     draw_weight_masks(model, 0, 1)
-    source, lengths, target, target_lengths, keys = inputs = batch(padding=3)
+    source, lengths, target, target_lengths, keys = inputs = make_inputs(padding=3)
 
     def with_gradients(scores: Tensor) -> list[Tensor]:
         """scores [n, V] -> themselves and the gradients of the sum of their squares."""
@@ -139,10 +151,13 @@ def test_scores_and_gradients_do_not_depend_on_padding(
 
     padded = model(*inputs)
     batched = torch.cat([padded[:n, b] for b, n in enumerate(TARGET)])
+    # `row` is a list of one index, which keeps the batch axis.
     single = torch.cat(
         [
-            model(source[i, :s], lengths[i], target[i, :t], target_lengths[i], keys[i])[:, 0]
-            for i, s, t in zip([[b] for b in range(B)], SOURCE, TARGET, strict=True)
+            model(source[row, :s], lengths[row], target[row, :t], target_lengths[row], keys[row])[
+                :, 0
+            ]
+            for row, s, t in zip([[b] for b in range(B)], SOURCE, TARGET, strict=True)
         ]
     )
     for a, b in zip(with_gradients(batched), with_gradients(single), strict=True):
@@ -150,27 +165,29 @@ def test_scores_and_gradients_do_not_depend_on_padding(
 
 
 def test_score_mask_selects_from_all_scores() -> None:
-    model, rows = translator(), batch(padding=2)
-    score_mask = valid(rows[3], T + 2)
-    assert (model(*rows, score_mask) - model(*rows)[score_mask]).abs().max() < 1e-12
-    assert model(*rows, score_mask).shape == (sum(TARGET), V)
+    model, inputs = translator(), make_inputs(padding=2)
+    score_mask = valid(inputs.target_lengths, T + 2)
+    assert (model(*inputs, score_mask) - model(*inputs)[score_mask]).abs().max() < 1e-12
+    assert model(*inputs, score_mask).shape == (sum(TARGET), V)
 
 
 @both_attentions
 @pytest.mark.parametrize("bridge", [True, False])
 @pytest.mark.parametrize("tie", [True, False])
-@pytest.mark.parametrize("target", [V, None])
+@pytest.mark.parametrize("target_vocab_size", [V, None])  # None: shared with the source
 def test_every_weight_has_one_name_and_a_gradient(
-    attention: str, bridge: bool, tie: bool, target: int | None
+    attention: str, bridge: bool, tie: bool, target_vocab_size: int | None
 ) -> None:
     """As DistributedDataParallel and safetensors require."""
     settings = ModelSettings(attention=attention, bridge=bridge, tie_embeddings=tie)
-    model = Translator(settings, V, target)
+    model = Translator(settings, V, target_vocab_size)
     weights = model.state_dict()
     assert len({w.data_ptr() for w in weights.values()}) == len(weights)
     vocabulary_matrices = sum(w.shape[0] == V and w.ndim == 2 for w in weights.values())
-    assert vocabulary_matrices == 3 - tie - (target is None)
-    model(*(x.clamp(max=V - 1) if x.ndim > 1 else x for x in batch())).square().sum().backward()
+    assert vocabulary_matrices == 3 - tie - (target_vocab_size is None)
+    model(
+        *(x.clamp(max=V - 1) if x.ndim > 1 else x for x in make_inputs())
+    ).square().sum().backward()
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None, name
 
@@ -190,15 +207,16 @@ def test_decoder_has_the_configured_number_of_layers(
 ) -> None:
     model = translator(layers=2, decoder_layers=decoder_layers, bidirectional=bidirectional)
     assert len(model.decoder.layers) == (decoder_layers or 2)
-    assert model(*batch()).isfinite().all()
+    assert model(*make_inputs()).isfinite().all()
 
 
 def test_decoder_accepts_a_memory_from_any_encoder() -> None:
     """For example from images: the decoder only needs states, lengths and a summary."""
-    decoder, rows = translator(bidirectional=False).decoder, batch()
+    decoder, inputs = translator(bidirectional=False).decoder, make_inputs()
     states = torch.randn(9, B, 5, dtype=torch.float64)
     memory = decoder.build_memory(states, torch.full((B,), 9), states.mean(0))
-    assert decoder(*rows[2:], memory).shape == (T, B, 5)
+    features = decoder(inputs.target, inputs.target_lengths, inputs.keys, memory)
+    assert features.shape == (T, B, 5)
 
 
 def test_grid_lstm_is_rejected() -> None:
@@ -207,18 +225,19 @@ def test_grid_lstm_is_rejected() -> None:
         translator("grid_lstm")
 
 
-@every_cell
+@pytest.mark.parametrize("cell", ["elman", "lstm", "gru", "goru"])
 @both_attentions
-def test_bf16_is_close_to_fp32(cell: str, units: int, attention: str) -> None:
-    model, rows = translator(cell, 16, attention=attention, goru_capacity=0).float(), batch()
-    score_mask = valid(rows[3], T)
+def test_bf16_is_close_to_fp32(cell: str, attention: str) -> None:
+    model = translator(cell, units=16, attention=attention, goru_capacity=0).float()
+    inputs = make_inputs()
+    score_mask = valid(inputs.target_lengths, T)
     with torch.autocast("cpu", torch.bfloat16):
-        bf16_scores = model(*rows, score_mask)
-        memory = model.encode(rows[0], rows[1], rows[4])
-        log_probs, _, weights = model.step(rows[2][:, 0], memory.initial_state, memory)
+        bf16_scores = model(*inputs, score_mask)
+        memory = model.encode(inputs.source, inputs.source_lengths, inputs.keys)
+        log_probs, _, weights = model.step(inputs.target[:, 0], memory.initial_state, memory)
     assert bf16_scores.dtype == torch.bfloat16
     assert log_probs.dtype == weights.dtype == torch.float32
     assert (log_probs - bf16_scores[:B].float().log_softmax(-1)).abs().max() < 0.06
-    assert (bf16_scores - model(*rows, score_mask)).abs().max() < 0.06
+    assert (bf16_scores - model(*inputs, score_mask)).abs().max() < 0.06
     bf16_scores.float().logsumexp(-1).sum().backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())

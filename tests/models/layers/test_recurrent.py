@@ -18,12 +18,15 @@ from pipeline.models.settings import ModelSettings
 from tests.helpers.modules import modules_of_type
 
 LENGTHS = [7, 1, 4, 9, 9]
+KEYS = torch.arange(len(LENGTHS))
+"""Dropout keys of the rows."""
 
 every_cell = pytest.mark.parametrize(
     "cell, units", [("elman", 5), ("lstm", 5), ("gru", 5), ("grid_lstm", 5), ("goru", 8)]
 )
 both_loops = pytest.mark.parametrize("native", [True, False])
-"""Without a compiler both are PyTorch's; tests/kernels then skips with the reason."""
+"""native=True runs the recurrence in a compiled loop, False in PyTorch's. Without a compiler
+both are PyTorch's; tests/kernels then skips with the reason."""
 
 
 def make_input(features: int) -> Tensor:
@@ -95,7 +98,7 @@ def test_both_loops_give_the_same_states_and_gradients(
     def states_and_gradients(native: bool) -> list[Tensor]:
         net = make_stack(cell, units, layers=2, native=native, **options)
         draw_weight_masks(net, 1, 2)
-        y, _ = net(x, lengths, lengths)
+        y, _ = net(x, lengths, KEYS)
         return [y, *torch.autograd.grad(y.square().sum(), list(net.parameters()))]
 
     for a, b in zip(states_and_gradients(True), states_and_gradients(False), strict=True):
@@ -158,7 +161,7 @@ def test_rows_of_equal_length_give_the_states_of_the_torch_layer(
                     getattr(torch_net, f"{name}_l{number}{suffix}").copy_(value)
     x = make_input(6)
     lengths = torch.full((x.shape[1],), x.shape[0])
-    assert (net(x, lengths, lengths)[0] - torch_net(x)[0]).abs().max() < 1e-12
+    assert (net(x, lengths, KEYS)[0] - torch_net(x)[0]).abs().max() < 1e-12
 
 
 def test_the_reversal_is_its_own_inverse_and_has_correct_gradients() -> None:
@@ -196,7 +199,7 @@ def test_an_irnn_is_initialized_to_the_identity() -> None:
 
 def test_the_torch_loop_returns_nan_as_the_memory_of_shorter_rows() -> None:
     net, x = make_stack("lstm", native=False, bidirectional=False, layers=1), make_input(6)
-    _, (state,) = net(x, torch.tensor(LENGTHS), torch.tensor(LENGTHS))
+    _, (state,) = net(x, torch.tensor(LENGTHS), KEYS)
     assert state.c[0].isnan().all(-1).tolist() == [n < 9 for n in LENGTHS]
     assert state.h.isfinite().all()
 
@@ -206,7 +209,7 @@ def test_the_torch_loop_returns_nan_as_the_memory_of_shorter_rows() -> None:
 def test_with_an_initial_state_the_memory_of_shorter_rows_is_finite(dtype: torch.dtype) -> None:
     net, x = make_stack("lstm", layers=1).to(dtype), make_input(6).to(dtype)
     zero = torch.zeros(2, len(LENGTHS), 5, dtype=dtype)
-    _, (state,) = net(x, torch.tensor(LENGTHS), torch.tensor(LENGTHS), [LayerState(zero, zero)])
+    _, (state,) = net(x, torch.tensor(LENGTHS), KEYS, [LayerState(zero, zero)])
     assert state.c.isfinite().all()
     assert min(LENGTHS) < max(LENGTHS)
 
@@ -218,6 +221,6 @@ def test_both_loops_agree_in_bf16(cell: str) -> None:
     def states(native: bool) -> Tensor:
         net = make_stack(cell, 16, layers=2, native=native).float()
         with torch.autocast("cpu", torch.bfloat16):
-            return net(x, lengths, lengths)[0].float()
+            return net(x, lengths, KEYS)[0].float()
 
     assert (states(True) - states(False)).abs().max() < 0.03
