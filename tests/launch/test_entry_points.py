@@ -147,7 +147,8 @@ def test_training_needs_no_library_of_preparation_or_tracking(corpus: Path, tmp_
         "    def find_spec(self, name, path=None, target=None):\n"
         "        if name.split('.')[0] in blocked: raise ModuleNotFoundError(name)\n"
         "sys.meta_path.insert(0, Block())\n"
-        f"import runpy; sys.argv = ['train.py', *{[*small_run_overrides(corpus), f'run.dir={tmp_path}']!r},"
+        "import runpy; sys.argv = ['train.py', "
+        f"*{[*small_run_overrides(corpus), f'run.dir={tmp_path}']!r},"
         " 'train.max_steps=2']\n"
         f"runpy.run_path({str(REPOSITORY / 'launch' / 'train.py')!r}, run_name='__main__')"
     )

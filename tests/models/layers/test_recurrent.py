@@ -25,8 +25,8 @@ every_cell = pytest.mark.parametrize(
     "cell, units", [("elman", 5), ("lstm", 5), ("gru", 5), ("grid_lstm", 5), ("goru", 8)]
 )
 both_loops = pytest.mark.parametrize("native", [True, False])
-"""native=True runs the recurrence in a compiled loop, False in PyTorch's. Without a compiler both are
-PyTorch's; tests/kernels then skips with the reason."""
+"""native=True runs the recurrence in a compiled loop, False in PyTorch's. Without a compiler both
+are PyTorch's; tests/kernels then skips with the reason."""
 
 
 def make_input(features: int) -> Tensor:
