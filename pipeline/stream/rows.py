@@ -67,8 +67,10 @@ class Rows:
         return next(c.lengths for c in self.columns.values() if isinstance(c, Ragged))
 
     def take(self, order: NDArray[np.int64], keys: NDArray[np.int64]) -> "Rows":
-        """Return the rows at `order`, with new keys. The values of ragged columns
-        are shared, not copied."""
+        """Return the rows at `order`, with new keys.
+
+        The values of ragged columns are shared, not copied.
+        """
         columns = {
             name: Ragged(column.values, column.starts[order], column.lengths[order])
             if isinstance(column, Ragged)

@@ -145,7 +145,8 @@ def test_the_loss_is_the_negative_log_likelihood_of_each_next_token() -> None:
     counts, mistakes = task.evaluate(token_losses[..., None], batch)
     nll, count = token_losses.sum().item(), TARGETS
     expected = {"loss": nll / count, "perplexity": math.exp(nll / count),
-                "bits_per_byte": nll / count / math.log(2) / BYTES_PER_TOKEN, "examples": 2}  # fmt: skip
+                "bits_per_byte": nll / count / math.log(2) / BYTES_PER_TOKEN,
+                "examples": 2}  # fmt: skip
     assert task.summarize(counts).metrics == pytest.approx(expected)
     assert not mistakes
     model.train()

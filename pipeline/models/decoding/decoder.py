@@ -2,8 +2,8 @@
 
 Shapes: T' target tokens of the longest text, S source steps, B rows, E embedding width, H hidden
 units, M features of a source state, A features of its attention key, P output features, V
-vocabulary size, F features of a source's summary, K target texts or hypotheses per row,
-N = K * B of them (the first of every row, then the second of every row, ...).
+vocabulary size, F features of a source's summary, K target texts or hypotheses per row, N = K * B
+of them (the first of every row, then the second of every row, ...).
 """
 
 import math

@@ -42,9 +42,8 @@ class CRF(nn.Module):
         self.transitions = nn.Parameter(torch.zeros(tags, tags))  # [C, C]: from, to
         self.start = nn.Parameter(torch.zeros(tags))  # [C]
         self.end = nn.Parameter(torch.zeros(tags))  # [C]
-        self.register_buffer(
-            "allowed", allowed, persistent=False
-        )  # not saved: derived from tag names
+        # Not saved: derived from the tags' names.
+        self.register_buffer("allowed", allowed, persistent=False)
 
     def nll(self, emissions: Tensor, tags: Tensor, lengths: Tensor) -> Tensor:
         """Return each row's negative log-likelihood [B].
@@ -65,8 +64,8 @@ class CRF(nn.Module):
         with torch.autocast(emissions.device.type, enabled=False):
             emissions = _mask_and_promote(emissions, lengths)
             forward = torch.stack(self._forward_scores(emissions, lengths))  # [T, B, C]
-            # [B, C]: logsumexp of the scores of what can follow a token with tag c; at first, the
-            # last token of the row
+            # [B, C]: logsumexp of the scores of what can follow a token with tag c;
+            # first for the last token
             suffix = self.end.expand_as(emissions[0])
             backward = [suffix]
             for t in range(len(emissions) - 1, 0, -1):

@@ -55,8 +55,8 @@ class ToyScorer:
         rows, history = (x[0, :, 0] for x in state[0])
         assert torch.equal(rows, memory.states[0, :, 0].repeat(len(tokens) // len(memory.lengths)))
         history = extend_history(history, tokens)
-        # Placeholder of attention weights [N, 3], as a row has up to 3 source states:
-        # column 0 is the history number.
+        # In place of attention weights [N, 3], as a row has up to 3 source states: column 0 is the
+        # history number.
         weights = history[:, None] * 3 ** torch.arange(3)
         new_state = [LayerState(rows.view(1, -1, 1), history.view(1, -1, 1))]
         return self.tables[rows, history, tokens], new_state, weights.double()
