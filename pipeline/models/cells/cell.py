@@ -32,7 +32,7 @@ class Cell(nn.Module, ABC):
         self.settings = settings
         # W [G*H, I]: the input weights. The name of a parameter is a key in checkpoints.
         self.input = nn.Parameter(torch.empty(self.gates * self.units, input_size))
-        # A layer without input features has no input weights to initialize.
+        # The depth LSTM of a grid with one dimension has no input features.
         for gate in self.input.data.split(self.units) if input_size else ():
             nn.init.xavier_uniform_(gate)  # each gate separately
         self.bias = nn.Parameter(torch.zeros(self.gates * self.units))  # b [G*H]
