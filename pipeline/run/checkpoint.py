@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from pipeline.errors import RunError
-from pipeline.storage.atomic import replace_link, replaced, sha256_of
+from pipeline.storage.atomic import replace_link, replaced, sha256_of, sync_path
 
 FORMAT = 4
 MODEL, TRAINING, STATE = FILES = ("model.safetensors", "training.safetensors", "state.json")
@@ -80,6 +80,7 @@ def write(folder: Path, content: Checkpoint, keep: int) -> Path:
         with replaced(target) as temporary:
             _write_files(temporary, content)
         update_links(target)
+        sync_path(folder)  # no link may name a removed checkpoint after a power cut
         _prune(folder, keep)
     except (OSError, SafetensorError) as error:
         raise RunError(

@@ -19,17 +19,18 @@ from pipeline.errors import DatasetError
 def replaced(path: Path, *, sync: bool = True) -> Iterator[Path]:
     """Yield a temporary path whose content takes the name `path` at the end.
 
-    The temporary path may become a file or a folder of files. It is removed if the block raises; a
-    killed process leaves it, and the next writer of `path` overwrites it. Only one process at a
-    time may write `path`. `sync=False` leaves out the flush to disk, for content whose readers
-    verify a checksum. Raises OSError.
+    The temporary path may become a file, a link or a folder of files. A file or a link replaces
+    the old one in one step. The temporary path is removed if the block raises; a killed process
+    leaves it, and the next writer of `path` overwrites it. Only one process at a time may write
+    `path`. `sync=False` leaves out the flush to disk, for content whose readers verify a checksum.
+    Raises OSError.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp")
     _remove(temporary)
     try:
         yield temporary
-        if temporary.is_dir():
+        if temporary.is_dir() and not temporary.is_symlink():
             for file in temporary.iterdir():
                 sync_path(file)
             sync_path(temporary)

@@ -46,8 +46,8 @@ def train(config: Config) -> None:
             path = begin_run(folder, config, manifest, tokenizers, _resume_setting(config))
         world = stack.enter_context(connect(rank))
         trainer = build(config, manifest, world, folder, world.from_first(path))
-        reason, summary = trainer.end_reason(), read_summary(folder)
-        if reason and summary and summary.step == trainer.state.step:
+        reason = trainer.end_reason()
+        if reason and (summary := read_summary(folder)) and summary.step == trainer.state.step:
             logger.info("%s is finished: it reached the end of train.%s", folder.path, reason)
         else:
             reason = run(config, manifest, world, folder, trainer)

@@ -137,5 +137,5 @@ def test_error_if_no_row_is_left_to_evaluate(dropping: Path, tmp_path: Path) -> 
     path = str(tmp_path / "long.csv")
     status, _, err = launch("evaluate.py", "--run", str(dropping), "--input", path)
     assert status == 2
-    assert err.splitlines()[-1].startswith("error: no row is left to evaluate")
+    assert err.splitlines()[-1].startswith(f"error: --input {path}: no row is left to evaluate")
     assert "corpus.overflow=drop" in err

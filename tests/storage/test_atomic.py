@@ -1,0 +1,91 @@
+"""Files, folders and links appear complete under their name, or not at all."""
+
+from pathlib import Path
+
+import pytest
+
+from pipeline.storage.atomic import (
+    remove_temporary_files,
+    replace_link,
+    replaced,
+    sha256_of,
+    write_file,
+)
+
+
+@pytest.fixture
+def removed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names that are unlinked, except names that do not exist."""
+    names: list[str] = []
+    unlink = Path.unlink
+
+    def record(path: Path, missing_ok: bool = False) -> None:
+        if path.is_symlink() or path.exists():
+            names.append(path.name)
+        unlink(path, missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", record)
+    return names
+
+
+def test_a_file_is_replaced_without_being_removed(tmp_path: Path, removed: list[str]) -> None:
+    path = tmp_path / "deep" / "file"
+    write_file(path, "old")
+    write_file(path, b"new")
+    assert path.read_text() == "new"
+    assert not removed
+    assert [file.name for file in path.parent.iterdir()] == ["file"]
+
+
+def test_a_link_is_replaced_without_being_removed(tmp_path: Path, removed: list[str]) -> None:
+    for step in ("step-1", "step-2"):
+        (tmp_path / step).mkdir()
+        (tmp_path / step / "state").write_text(step)
+        replace_link(tmp_path / "best", step)
+        assert (tmp_path / "best").readlink() == Path(step)
+    assert not removed
+    assert (tmp_path / "step-1" / "state").read_text() == "step-1"
+
+
+def test_a_folder_replaces_an_older_one(tmp_path: Path) -> None:
+    path = tmp_path / "folder"
+    for content in ("old", "new"):
+        with replaced(path) as temporary:
+            temporary.mkdir()
+            (temporary / content).write_text(content)
+    assert [file.name for file in path.iterdir()] == ["new"]
+
+
+def test_an_error_leaves_the_old_content(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    write_file(path, "old")
+
+    def write_half() -> None:
+        with replaced(path) as temporary:
+            temporary.write_text("half")
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        write_half()
+    assert path.read_text() == "old"
+    assert [file.name for file in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_killed_writer_s_temporary_path_is_overwritten_or_removed(tmp_path: Path) -> None:
+    (tmp_path / ".file.tmp").mkdir()
+    (tmp_path / ".file.tmp" / "half").write_text("half")
+    write_file(tmp_path / "file", "new")
+    assert (tmp_path / "file").read_text() == "new"
+    (tmp_path / "below").mkdir()
+    (tmp_path / "below" / ".other.tmp").write_text("half")
+    (tmp_path / "below" / ".link.tmp").symlink_to("..")
+    remove_temporary_files(tmp_path)
+    assert not list((tmp_path / "below").iterdir())
+    assert (tmp_path / "file").exists()
+
+
+def test_sha256_of_a_file(tmp_path: Path) -> None:
+    write_file(tmp_path / "file", "abc")
+    assert sha256_of(tmp_path / "file") == (
+        "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    )
