@@ -177,9 +177,9 @@ def test_the_reversal_is_its_own_inverse_and_has_correct_gradients() -> None:
 @pytest.mark.parametrize("cell, gates", [("elman", 1), ("lstm", 4), ("gru", 3)])
 def test_initial_recurrent_weights_are_orthogonal(cell: str, gates: int) -> None:
     for cell_module in modules_of_type(make_stack(cell, 8), Layer)[0].cells:
-        for gate in cell_module.recurrent().split(8):
+        for gate in cell_module.recurrent_weight().split(8):
             assert (gate @ gate.T - torch.eye(8)).abs().max() < 1e-5
-        assert len(cell_module.recurrent()) == 8 * gates
+        assert len(cell_module.recurrent_weight()) == 8 * gates
 
 
 def test_the_forget_gates_bias_is_initialized_to_the_setting() -> None:
