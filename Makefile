@@ -14,13 +14,13 @@ train: setup  ## train the default config
 	OMP_NUM_THREADS=1 $(BIN)/torchrun --standalone --local-addr=localhost --nproc_per_node=$(NPROC) \
 		launch/train.py
 
-check: setup-dev lint  ## what one runs while working: linters, types, layers, words, fast tests
+check: lint  ## what one runs while working: linters, types, layers, words, fast tests
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto -m "not slow and not distributed"
 
-test: setup-dev .venv/optional lint  ## everything
+test: .venv/optional lint  ## everything
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto
 
-lint:
+lint: setup-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy

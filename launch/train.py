@@ -9,4 +9,4 @@ sys.path.insert(0, str(Path(__file__).parent.parent))  # a clone works without i
 from pipeline.cli import common, train
 
 if __name__ == "__main__":
-    common.run(partial(train.main, program="launch/train.py"), at_once=True)
+    common.run(partial(train.main, program="launch/train.py"), distributed=True)

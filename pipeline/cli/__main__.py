@@ -17,8 +17,8 @@ COMMANDS = {
 
 def main() -> None:
     """Run the command that the first argument names."""
-    name, *arguments = sys.argv[1:] or ["--help"]
-    common.run(lambda: _dispatch(name, arguments), at_once=name == "train")
+    name, *arguments = sys.argv[1:] or [""]
+    common.run(lambda: _dispatch(name, arguments), distributed=name == "train")
 
 
 def _dispatch(name: str, arguments: list[str]) -> None:
@@ -28,8 +28,10 @@ def _dispatch(name: str, arguments: list[str]) -> None:
         print(f"headrace {__version__}")
     elif name in COMMANDS:
         import_module(f"pipeline.cli.{name}").main(arguments)
-    else:
+    elif name:
         raise ConfigError(f"{name}: no such command; use one of {', '.join(COMMANDS)}")
+    else:
+        raise ConfigError(f"no command is given; use one of {', '.join(COMMANDS)}, or --help")
 
 
 def _usage() -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from pipeline.errors import ConfigError, HeadraceError
+from pipeline.runtime.launcher import RankInfo
 
 ERROR_DELAY = 15
 """Seconds that the other ranks of a node wait before they exit after an error.
@@ -78,37 +79,43 @@ def make_run_parser(program: str, description: str | None, *, example_override: 
     return parser
 
 
-def parse(parser: Parser, arguments: Sequence[str] | None) -> argparse.Namespace:
-    """Parse a command line (sys.argv if None) and configure logging."""
+def parse(
+    parser: Parser, arguments: Sequence[str] | None, rank: int | None = None
+) -> argparse.Namespace:
+    """Parse a command line (sys.argv if None) and configure logging.
+
+    `rank` is None in a process without other ranks.
+    """
     parsed = parser.parse_intermixed_args(arguments)
     from pipeline.runtime.logs import configure_logging
 
-    configure_logging(parsed.verbosity)
+    configure_logging(parsed.verbosity, rank)
     return parsed
 
 
-def run(main: Callable[[], None], *, at_once: bool = False) -> NoReturn:
+def run(main: Callable[[], None], *, distributed: bool = False) -> NoReturn:
     """Run a command and end the process with its exit status.
 
-    The lines of a HeadraceError are printed, and the status is 2. Only the first rank of each node
-    prints them, unless the error may have occurred on another rank only. `at_once` skips the
+    The lines of a HeadraceError are printed, and the status is 2. `distributed` is for a command
+    that torchrun can start on several ranks. Only the first rank of each node prints the lines,
+    unless the error may have occurred on another rank only. The process then ends without the
     interpreter's finalization, in which threads of a process group can abort a finished process.
     """
-    status = _status(main)
-    if at_once:
+    status = _status(main, distributed)
+    if distributed:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)
     sys.exit(status)
 
 
-def _status(main: Callable[[], None]) -> int:
+def _status(main: Callable[[], None], distributed: bool) -> int:
     try:
         main()
     except HeadraceError as error:
-        rank = os.environ.get("RANK", "0")
-        prefix = "error: " if rank == "0" else f"error: rank {rank}: "
-        if os.environ.get("LOCAL_RANK", "0") == "0" or error.local:
+        ranks = RankInfo.from_environment() if distributed else RankInfo()
+        prefix = f"error: rank {ranks.rank}: " if ranks.rank else "error: "
+        if ranks.local_rank == 0 or error.local:
             print(*(prefix + line for line in error.lines), sep="\n", file=sys.stderr)
         else:
             time.sleep(ERROR_DELAY)

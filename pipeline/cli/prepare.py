@@ -13,7 +13,9 @@ def main(arguments: Sequence[str] | None = None, program: str = "headrace prepar
     args = common.parse(common.make_config_parser(program, __doc__), arguments)
 
     from pipeline import config, tasks
-    from pipeline.corpus.prepare.prepare import prepare
+    from pipeline.corpus.prepare.prepare import prepare_with_summary
 
     settings = config.load(args.config, args.overrides)
-    prepare(settings.corpus, tasks.get(settings.task.name).fields(settings.corpus))
+    fields = tasks.get(settings.task.name).fields(settings.corpus)
+    _, summary = prepare_with_summary(settings.corpus, fields)
+    print("\n".join(summary or [f"{settings.corpus.shards} is prepared"]))

@@ -12,10 +12,13 @@ from pipeline.cli import common
 
 
 def main(arguments: Sequence[str] | None = None, program: str = "headrace train") -> None:
-    args = common.parse(common.make_config_parser(program, __doc__), arguments)
+    from pipeline.runtime.launcher import RankInfo, exit_with_launcher
+
+    ranks = RankInfo.from_environment()
+    rank = ranks.rank if ranks.size > 1 else None
+    args = common.parse(common.make_config_parser(program, __doc__), arguments, rank)
 
     from pipeline import config
-    from pipeline.runtime.launcher import exit_with_launcher
 
     exit_with_launcher()  # before torch is loaded
     from pipeline.train.session import train

@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import reduce
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from pipeline.config.conflicts import conflicts
 from pipeline.config.messages import describe, keys, suggestion
+from pipeline.config.renamed import RENAMED_KEYS
 from pipeline.config.schema import Config
 from pipeline.errors import ConfigError, RunError
 
@@ -53,10 +54,20 @@ def load(path: Path | None = None, overrides: Iterable[str] = ()) -> Config:
 
 
 def load_run_config(path: Path, overrides: Iterable[str] = ()) -> Config:
-    """Read a run's `config.yaml`. Raises RunError if the file is missing or invalid."""
+    """Read a run's `config.yaml`.
+
+    Raises RunError if the file is missing or invalid, in one line if an earlier version wrote it: a
+    run's config has all keys, so that many of its names are old ones.
+    """
     if not path.exists():
         raise RunError(f"{path.parent}: is not the folder of a run, it has no config.yaml")
     try:
+        old_keys = _old_keys(_read(path))
+        if len(old_keys) > 1:
+            raise RunError(
+                f"{path}: was written by an earlier version: {len(old_keys)} of its keys have "
+                f"other names now, such as {old_keys[0]}; use the version that wrote the run"
+            )
         config = load(path)
     except ConfigError as error:
         lines = [f"{path}: {line} (was it written by another version?)" for line in error.lines]
@@ -77,6 +88,13 @@ def flatten(config: Config) -> dict[str, Any]:
     return values
 
 
+def _old_keys(values: Mapping[str, Any]) -> list[str]:
+    """Return the keys of a config that have another name now."""
+    sections = {name: section for name, section in values.items() if isinstance(section, dict)}
+    return [f"{n}.{key}" for n, section in sections.items() for key in section
+            if f"{n}.{key}" in RENAMED_KEYS]  # fmt: skip
+
+
 def _resolve(path: Path) -> Path:
     """Return the path of the bundled config if `path` is its name; else return `path`.
 
@@ -91,7 +109,7 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         values = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except FileNotFoundError:
-        folder = path.parent if path.parent.is_dir() and path.parent != Path() else BUNDLED
+        folder = BUNDLED if path.parent == Path() else path.parent
         nearest = difflib.get_close_matches(path.name, [p.name for p in folder.glob("*.yaml")], 1)
         hint = f"; did you mean {folder / nearest[0]}?" if nearest else ""
         raise ConfigError(f"--config {path}: no such file{hint}") from None

@@ -118,7 +118,7 @@ class WorkProgress:
         self._started = self._logged = time.monotonic()
         self._bar = tqdm(
             total=total, desc=stage, unit="B", unit_scale=True, leave=False,
-            disable=not sys.stderr.isatty(),
+            disable=not (sys.stderr.isatty() and logger.isEnabledFor(logging.INFO)),
         )  # fmt: skip
 
     def add(self, count: int) -> None:

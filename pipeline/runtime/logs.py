@@ -1,7 +1,6 @@
 """Logging of a process: INFO on rank 0, warnings and errors on every rank with its number."""
 
 import logging
-import os
 import sys
 
 from tqdm import tqdm
@@ -13,7 +12,8 @@ ROOT = "pipeline"
 class ConsoleHandler(logging.Handler):
     """Writes records to stderr, above any progress bar that is shown there."""
 
-    def __init__(self, rank: int) -> None:
+    def __init__(self, rank: int | None) -> None:
+        """`rank` is shown before warnings and errors; None shows none."""
         super().__init__()
         self._rank = rank
 
@@ -29,16 +29,15 @@ class ConsoleHandler(logging.Handler):
         if record.levelno < logging.WARNING:
             return text
         level = record.levelname.lower()
-        return f"{level}: rank {self._rank}: {text}" if self._rank else f"{level}: {text}"
+        return f"{level}: {text}" if self._rank is None else f"{level}: rank {self._rank}: {text}"
 
 
-def configure_logging(verbosity: int = 0) -> None:
+def configure_logging(verbosity: int = 0, rank: int | None = None) -> None:
     """Show the package's log on stderr.
 
     `verbosity` -1 shows warnings only, 0 also information, 1 also debugging messages. Ranks other
-    than 0 show warnings and errors only.
+    than 0 show warnings and errors only. `rank` is None in a process without other ranks.
     """
-    rank = int(os.environ.get("RANK", 0))
     logger = logging.getLogger(ROOT)
     for handler in logger.handlers[:]:
         if isinstance(handler, ConsoleHandler):

@@ -21,28 +21,13 @@ from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
 from pipeline.errors import TrainingError
+from pipeline.runtime.launcher import RankInfo
 from pipeline.runtime.memory import keep_freed_memory
 
 logger = logging.getLogger(__name__)
 
 START_TIMEOUT = timedelta(seconds=300)
 LOOPBACK, LOOPBACK_INTERFACE = "127.0.0.1", "lo"
-
-
-@dataclass(frozen=True)
-class RankInfo:
-    """Rank of this process, as torchrun's environment gives it; a single process is rank 0 of 1."""
-
-    rank: int
-    local_rank: int
-    size: int
-
-    @classmethod
-    def from_environment(cls) -> "RankInfo":
-        env = os.environ
-        return cls(
-            int(env.get("RANK", 0)), int(env.get("LOCAL_RANK", 0)), int(env.get("WORLD_SIZE", 1))
-        )
 
 
 @dataclass(frozen=True)

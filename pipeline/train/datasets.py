@@ -10,8 +10,8 @@ from pipeline import tasks
 from pipeline.config import Config
 from pipeline.corpus.dataset.manifest import Manifest, check_settings, open_dataset
 from pipeline.errors import InputError
-from pipeline.runtime.launcher import command
-from pipeline.runtime.process_group import RankInfo, World
+from pipeline.runtime.launcher import RankInfo, command
+from pipeline.runtime.process_group import World
 from pipeline.storage.base import is_url
 from pipeline.stream.bptt import open_bptt
 from pipeline.stream.opening import open_loader
@@ -31,7 +31,7 @@ def open_or_prepare(config: Config, rank: RankInfo) -> Dataset:
     timeouts therefore cannot expire.
     """
     if config.stream.unprepared_rows:
-        return _describe_unprepared(config)
+        return _describe_unprepared(config, rank)
     location = config.corpus.shards
     if not is_url(location) and not _is_prepared(location):
         _prepare(config, rank)
@@ -70,7 +70,7 @@ def describe_size(manifest: Manifest, stream: ResumableStream) -> str:
     return f"{train.rows:,} rows of {train.tokens:,} tokens, {validation.rows:,} rows held out"
 
 
-def _describe_unprepared(config: Config) -> Dataset:
+def _describe_unprepared(config: Config, rank: RankInfo) -> Dataset:
     try:
         from pipeline.stream.unprepared.loader import unprepared_manifest
     except ModuleNotFoundError as error:
@@ -78,12 +78,13 @@ def _describe_unprepared(config: Config) -> Dataset:
             f"stream.unprepared_rows={config.stream.unprepared_rows}: tokenizing needs "
             f"{error.name}; pip install headrace[prepare], or train on a prepared dataset"
         ) from None
-    logger.info(
-        "stream.unprepared_rows: shuffling is approximate and a stopped run resumes by "
-        "whole shards, so its result differs from an uninterrupted run's; duplicates are kept. "
-        "A dataset made with `%s` is shuffled and resumed exactly, and read faster",
-        command("prepare"),
-    )
+    if rank.rank == 0:
+        logger.warning(
+            "stream.unprepared_rows: shuffling is approximate and a stopped run resumes by "
+            "whole shards, so its result differs from an uninterrupted run's; duplicates are "
+            "kept. A dataset made with `%s` is shuffled and resumed exactly, and read faster",
+            command("prepare"),
+        )
     return unprepared_manifest(config.corpus, tasks.get(config.task.name).fields(config.corpus))
 
 

@@ -18,7 +18,8 @@ from pipeline.optim import schedule
 from pipeline.run.folder import RunFolder
 from pipeline.run.summary import Summary, describe, read_summary
 from pipeline.runtime import precision
-from pipeline.runtime.process_group import RankInfo, World, connect, is_lost_peer
+from pipeline.runtime.launcher import RankInfo
+from pipeline.runtime.process_group import World, connect, is_lost_peer
 from pipeline.stream.opening import open_mixed
 from pipeline.stream.plan import VERSION
 from pipeline.tasks.settings import IMAGE_TASKS
@@ -88,8 +89,8 @@ def build(
     if path:
         trainer.restore(path)
     never_trained = schedule.unfreeze_warning(trainer.optimizer, config.train, config.train.epochs)
-    if never_trained:
-        logger.info(never_trained)
+    if never_trained and world.first:
+        logger.warning(never_trained)
     logger.info(
         "%d x %s, %s%s; %s parameters; %s; %s",
         world.size, device_name(world.device), chosen.name,

@@ -17,11 +17,11 @@ def cli(*arguments: str, cwd: Path) -> tuple[int, str, str]:
     return finish(start([sys.executable, "-m", "pipeline.cli", *arguments], cwd=cwd))
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["-h"], []])
+@pytest.mark.parametrize("option", ["--help", "-h"])
 def test_help_lists_the_commands(
-    arguments: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    option: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sys, "argv", ["headrace", *arguments])
+    monkeypatch.setattr(sys, "argv", ["headrace", option])
     with pytest.raises(SystemExit) as end:
         main()
     assert end.value.code == 0
@@ -41,6 +41,12 @@ def test_help_and_version_of_a_real_process_load_no_torch(tmp_path: Path) -> Non
         status, out, err = finish(start([sys.executable, "-c", code, argument], cwd=tmp_path))
         assert (status, err) == (0, "")
         assert out.startswith(expected)
+
+
+def test_missing_command_is_one_error_line(tmp_path: Path) -> None:
+    expected = f"error: no command is given; use one of {', '.join(COMMANDS)}, or --help\n"
+    for arguments in ([], [""]):
+        assert cli(*arguments, cwd=tmp_path) == (2, "", expected)
 
 
 def test_unknown_command_is_one_error_line(tmp_path: Path) -> None:
@@ -66,6 +72,7 @@ def test_help_of_a_command_names_it(
 @pytest.mark.parametrize(
     "arguments, expected",
     [
+        (["train", "--config", "no/imdb.yaml"], "--config no/imdb.yaml: no such file"),
         (["train", "--confg=x"], "unrecognized arguments: --confg=x; --help shows the usage"),
         (["train", "--config", "imbd"], "--config imbd: no such file"),
         (["evaluate", "--run", "x"], "required: --input; --help shows the usage"),

@@ -67,6 +67,15 @@ def test_the_error_for_a_missing_file_suggests_a_similar_name(tmp_path: Path) ->
         config.load(tmp_path / "review.yaml")
 
 
+def test_the_error_for_a_missing_file_of_a_folder_suggests_no_bundled_config(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "none" / "imdb.yaml"
+    with pytest.raises(ConfigError) as caught:
+        config.load(path)
+    assert caught.value.lines == [f"--config {path}: no such file"]
+
+
 @pytest.mark.parametrize("name", ["chunking", "chunking.yaml"])
 def test_bundled_configs_load_by_name_from_any_folder(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -20,8 +20,9 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from pipeline.evaluation.evaluate import evaluate
 from pipeline.evaluation.segment_merging import document_outputs
 from pipeline.models.settings import ModelSettings
+from pipeline.runtime.launcher import RankInfo
 from pipeline.runtime.precision import Precision
-from pipeline.runtime.process_group import RankInfo, World, connect
+from pipeline.runtime.process_group import World, connect
 from pipeline.stream.batch import Batch, collate
 from pipeline.stream.rows import Columns, Ragged, Rows
 from pipeline.tasks.classification import Classification

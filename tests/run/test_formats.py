@@ -150,6 +150,18 @@ def test_a_renamed_key_in_a_config_is_named(copy: Path) -> None:
     assert str(path) in error.value.lines[0]
 
 
+def test_a_config_with_several_old_keys_is_refused_in_one_line(copy: Path) -> None:
+    """Whoever reads it. The dataset of the run is left as it is."""
+    path = copy / "run" / "config.yaml"
+    text = path.read_text().replace("shuffle_window:", "window:").replace("max_grad_norm:", "clip:")
+    path.write_text(text)
+    with pytest.raises(RunError) as error:
+        load_run_config(path)
+    (line,) = error.value.lines
+    assert line.startswith(f"{path}: was written by an earlier version: 2 of its keys")
+    assert line.endswith("; use the version that wrote the run")
+
+
 @pytest.mark.parametrize("content", ["{", '{"step": 1}'])
 def test_a_summary_of_another_version_is_refused_in_one_line(copy: Path, content: str) -> None:
     folder = RunFolder(copy / "run")

@@ -6,8 +6,8 @@ import sys
 import psutil
 import pytest
 
-from pipeline.runtime.launcher import command
-from tests.helpers.processes import finish, start, wait_for
+from pipeline.runtime.launcher import RankInfo, command
+from tests.helpers.processes import REPOSITORY, finish, start, wait_for
 
 
 @pytest.mark.parametrize(
@@ -16,7 +16,8 @@ from tests.helpers.processes import finish, start, wait_for
         ("launch/train.py", "python launch/predict.py"),
         ("/clone/launch/train.py", "python /clone/launch/predict.py"),
         ("/venv/bin/headrace", "headrace predict"),  # the installed console script
-        ("/venv/lib/pipeline/cli/__main__.py", "headrace predict"),
+        ("/venv/lib/pipeline/cli/__main__.py", "python -m pipeline.cli predict"),
+        ("", "headrace predict"),  # an interactive interpreter
     ],
 )
 def test_command_has_the_form_in_which_the_program_was_started(
@@ -24,6 +25,33 @@ def test_command_has_the_form_in_which_the_program_was_started(
 ) -> None:
     monkeypatch.setattr(sys, "argv", [program, "run.name=x"])
     assert command("predict") == expected
+
+
+def test_command_of_a_script_that_was_started_in_its_own_folder(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(REPOSITORY / "launch")
+    monkeypatch.setattr(sys, "argv", ["train.py"])
+    assert command("predict") == "python predict.py"
+
+
+@pytest.mark.parametrize(
+    "variables, expected",
+    [
+        ({"RANK": "3", "LOCAL_RANK": "1", "WORLD_SIZE": "4"}, RankInfo(3, 1, 4)),
+        ({"RANK": "", "LOCAL_RANK": "", "WORLD_SIZE": ""}, RankInfo(0, 0, 1)),
+        ({}, RankInfo(0, 0, 1)),
+    ],
+    ids=["torchrun", "empty", "single process"],
+)
+def test_rank_of_the_environment(
+    variables: dict[str, str], expected: RankInfo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert RankInfo.from_environment() == expected
 
 
 @pytest.mark.distributed

@@ -14,8 +14,7 @@ logger = logging.getLogger(f"{ROOT}.somewhere")
 
 
 @pytest.fixture(autouse=True)
-def _restore_logging(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.delenv("RANK", raising=False)
+def _restore_logging() -> Iterator[None]:
     root = logging.getLogger(ROOT)
     handlers, level = root.handlers[:], root.level
     yield
@@ -54,12 +53,18 @@ def test_rank_0_shows_the_levels_of_its_verbosity(
 
 @pytest.mark.parametrize("verbosity", [-1, 0, 1])
 def test_other_ranks_show_warnings_only_with_their_number(
-    verbosity: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    verbosity: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("RANK", "3")
-    configure_logging(verbosity)
+    configure_logging(verbosity, rank=3)
     assert shown(capsys) == [
         "warning: rank 3: a block is damaged", "error: rank 3: a rank ended"
+    ]  # fmt: skip
+
+
+def test_rank_0_of_several_shows_its_number(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging(rank=0)
+    assert shown(capsys) == [
+        "progress of 5 rows", "warning: rank 0: a block is damaged", "error: rank 0: a rank ended"
     ]  # fmt: skip
 
 
@@ -85,13 +90,13 @@ def test_line_is_written_above_a_progress_bar(capsys: pytest.CaptureFixture[str]
 
 
 @pytest.mark.parametrize(
-    "rank, expected", [("0", ["ready", "warning: low"]), ("2", ["warning: rank 2: low"])]
+    "rank, expected", [(None, ["ready", "warning: low"]), (2, ["warning: rank 2: low"])]
 )
-def test_log_of_a_real_process_goes_to_stderr(rank: str, expected: list[str]) -> None:
+def test_log_of_a_real_process_goes_to_stderr(rank: int | None, expected: list[str]) -> None:
     code = (
         "import logging; from pipeline.runtime.logs import configure_logging\n"
-        "configure_logging(); log = logging.getLogger('pipeline.train')\n"
+        f"configure_logging(rank={rank}); log = logging.getLogger('pipeline.train')\n"
         "log.debug('never'); log.info('ready'); log.warning('low')"
     )
-    status, out, err = finish(start([sys.executable, "-c", code], variables={"RANK": rank}))
+    status, out, err = finish(start([sys.executable, "-c", code]))
     assert (status, out, err.splitlines()) == (0, "", expected)

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from pipeline.runtime import process_group
-from pipeline.runtime.process_group import RankInfo, World
+from pipeline.runtime.launcher import RankInfo
+from pipeline.runtime.process_group import World
 from tests.helpers.corpora import small_run_overrides
 from tests.helpers.processes import REPOSITORY, finish, losses, start
 

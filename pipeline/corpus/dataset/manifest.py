@@ -269,7 +269,7 @@ def read_manifest(location: str | Path) -> Manifest:
         if values["format"] != FORMAT:
             raise DatasetError(
                 f"{path}: has format {values['format']!r}, but this version reads {FORMAT}; "
-                f"delete {location} and prepare again"
+                f"use the version that wrote it, or prepare again, with another corpus.shards"
             )
         return TypeAdapter(Manifest).validate_python({**values, "location": str(location)})
     except (ValueError, TypeError, KeyError, ValidationError) as error:

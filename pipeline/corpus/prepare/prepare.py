@@ -51,15 +51,29 @@ VERSION_THREADS = 16
 def prepare(settings: CorpusSettings, fields: tuple[FieldSpec, ...]) -> Manifest:
     """Prepare the dataset at `settings.shards`, unless it exists, and return its manifest.
 
-    Raises InputError if the raw data cannot be used. Raises DatasetError if the folder has other
-    content, or a dataset of other settings or fields, or if it cannot be written.
+    The summary is logged. Raises what `prepare_with_summary` raises.
+    """
+    manifest, summary = prepare_with_summary(settings, fields)
+    for line in summary:
+        logger.info(line)
+    return manifest
+
+
+def prepare_with_summary(
+    settings: CorpusSettings, fields: tuple[FieldSpec, ...]
+) -> tuple[Manifest, list[str]]:
+    """Prepare the dataset at `settings.shards`, unless it exists.
+
+    Return its manifest and the lines of the summary; there are none if the dataset exists. Raises
+    InputError if the raw data cannot be used. Raises DatasetError if the folder has other content,
+    or a dataset of other settings or fields, or if it cannot be written.
     """
     folder = Path(settings.shards)
     if _is_dataset(folder):
-        return _open_prepared(folder, settings, fields)
+        return _open_prepared(folder, settings, fields), []
     with _lock(folder):
         if _is_dataset(folder):  # another process has prepared it while this one waited
-            return _open_prepared(folder, settings, fields)
+            return _open_prepared(folder, settings, fields), []
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise DatasetError(
                 f"{folder}: exists but is not a dataset, so it is not overwritten; "
@@ -69,10 +83,7 @@ def prepare(settings: CorpusSettings, fields: tuple[FieldSpec, ...]) -> Manifest
         context = PreparationContext(_open_work_folder(settings, fields, files), settings, fields)
         with WorkerPool(settings.workers) as pool:
             manifest, summary = build(context, files, pool)
-        manifest = _publish(context, manifest, folder)
-        for line in summary:
-            logger.info(line)
-        return manifest
+        return _publish(context, manifest, folder), summary
 
 
 def _is_dataset(folder: Path) -> bool:

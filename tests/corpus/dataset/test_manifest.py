@@ -88,7 +88,7 @@ def test_another_format_gives_one_error_line(dataset: Path, number: int):
         open_dataset(dataset)
     message = (
         f"{dataset}/dataset.json: has format {number}, but this version reads 4; "
-        f"delete {dataset} and prepare again"
+        "use the version that wrote it, or prepare again, with another corpus.shards"
     )
     assert error.value.lines == [message]
 
