@@ -1,10 +1,36 @@
-"""AdamW (Loshchilov and Hutter 2019) and the optimizer step with gradient clipping."""
+"""AdamW (Loshchilov and Hutter 2019) with a learning-rate schedule and gradient clipping."""
 
 import torch
 from torch import Tensor, nn
 
 from pipeline.models.encoder import parameters_by_depth
+from pipeline.optim.schedule import Schedule
 from pipeline.optim.settings import OptimizerSettings
+
+
+class Optimizer:
+    """Steps a model's parameters at the learning rates of a schedule."""
+
+    def __init__(self, model: nn.Module, settings: OptimizerSettings, schedule: Schedule) -> None:
+        self.adamw = build(model, settings)
+        self.learning_rate = 0.0
+        """Learning rate of the last step."""
+        self._model, self._schedule = model, schedule
+        self._max_norm = settings.max_grad_norm
+
+    def step(
+        self, scaler: torch.amp.GradScaler, factor: Tensor, progress: float, epochs: float
+    ) -> Tensor:
+        """Multiply the gradients by `factor`, clip them, step, and set them to None.
+
+        `progress` and `epochs` are those of `Schedule.set_rates`, with the rows of this step
+        included in `progress`. Returns the gradient norm before clipping, on the device and
+        without synchronizing with it.
+        """
+        self.learning_rate = self._schedule.set_rates(self.adamw, progress, epochs)
+        norm = clipped_step(self._model, self.adamw, scaler, factor, self._max_norm)
+        self.adamw.zero_grad(set_to_none=True)
+        return norm
 
 
 def build(model: nn.Module, settings: OptimizerSettings) -> torch.optim.AdamW:
@@ -34,7 +60,7 @@ def build(model: nn.Module, settings: OptimizerSettings) -> torch.optim.AdamW:
     )
 
 
-def step(
+def clipped_step(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
     scaler: torch.amp.GradScaler,

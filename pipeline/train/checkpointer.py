@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from pipeline.config import Config, dump, load_run_config
 from pipeline.corpus.dataset.manifest import Manifest, read_manifest
 from pipeline.errors import RunError
+from pipeline.optim.optimizer import Optimizer
 from pipeline.run import checkpoint
 from pipeline.run.checkpoint import Checkpoint, TrainingState
 from pipeline.run.folder import RunFolder
@@ -29,7 +30,7 @@ class Resumable(Protocol):
 
     model: nn.Module
     ema: nn.Module | None
-    optimizer: torch.optim.Optimizer
+    optimizer: Optimizer
     scaler: torch.amp.GradScaler
     stream: ResumableStream
     state: TrainingState
@@ -71,7 +72,7 @@ class Checkpointer:
         if run.ema is not None:
             _load(path, run.model, groups[MODEL])
         try:
-            _load_optimizer(run.optimizer, groups[OPTIMIZER])
+            _load_optimizer(run.optimizer.adamw, groups[OPTIMIZER])
         except (RuntimeError, ValueError, KeyError) as error:
             raise RunError(f"{path}: the optimizer's state does not fit: {error}") from None
         run.scaler.load_state_dict(components["scaler"])
@@ -88,7 +89,7 @@ class Checkpointer:
                 weights=(run.model if run.ema is None else run.ema).state_dict(),
                 training={
                     **_with_prefix(MODEL, own_weights),
-                    **_with_prefix(OPTIMIZER, _optimizer_tensors(run.optimizer)),
+                    **_with_prefix(OPTIMIZER, _optimizer_tensors(run.optimizer.adamw)),
                     **_with_prefix(STREAM, tensors),
                 },
                 state=run.state,

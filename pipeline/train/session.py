@@ -14,7 +14,8 @@ from pipeline import kernels, tasks
 from pipeline.config import Config, flatten
 from pipeline.corpus.dataset.manifest import Manifest
 from pipeline.errors import DatasetError, InputError, TrainingError
-from pipeline.optim import schedule
+from pipeline.optim.optimizer import Optimizer
+from pipeline.optim.schedule import Schedule
 from pipeline.run.folder import RunFolder
 from pipeline.run.summary import Summary, describe, read_summary
 from pipeline.runtime import precision
@@ -85,10 +86,14 @@ def build(
         pretrained.load(model, config, manifest)
     chosen = _choose_precision(config, world, checkpointer, path)
     stream, validation = open_streams(config, manifest, mixed, world)
-    trainer = Trainer(config.train, task, model, chosen, world, stream, validation, checkpointer)
+    schedule = Schedule(config.train)
+    optimizer = Optimizer(model, config.train, schedule)
+    trainer = Trainer(
+        config.train, task, model, optimizer, chosen, world, stream, validation, checkpointer
+    )
     if path:
         trainer.restore(path)
-    never_trained = schedule.unfreeze_warning(trainer.optimizer, config.train, config.train.epochs)
+    never_trained = schedule.unfreeze_warning(optimizer.adamw, config.train.epochs)
     if never_trained and world.first:
         logger.warning(never_trained)
     logger.info(

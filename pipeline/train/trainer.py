@@ -18,8 +18,8 @@ from pipeline.evaluation.evaluate import evaluate
 from pipeline.evaluation.sample_selection import SampleSelection
 from pipeline.evaluation.segment_merging import document_outputs
 from pipeline.models.dropout import draw_weight_masks
-from pipeline.optim import optimizer, schedule
 from pipeline.optim.ema import update_average
+from pipeline.optim.optimizer import Optimizer
 from pipeline.run.checkpoint import TrainingState
 from pipeline.runtime.precision import Precision
 from pipeline.runtime.process_group import World
@@ -79,6 +79,7 @@ class Trainer:
         settings: TrainSettings,
         task: Task,
         model: nn.Module,
+        optimizer: Optimizer,
         precision: Precision,
         world: World,
         stream: ResumableStream,
@@ -92,13 +93,10 @@ class Trainer:
         self.nonfinite = NonfiniteDetector(model, world.device)
         self.model, self.wrapped_model = model, world.wrap(model)
         self.ema = deepcopy(model).requires_grad_(False) if settings.ema_decay else None
-        self.optimizer: torch.optim.Optimizer = optimizer.build(model, settings)
-        self.scaler = precision.scaler()
+        self.optimizer, self.scaler = optimizer, precision.scaler()
         self.state = TrainingState(precision=precision.name)
         self.total_rows = stream.rows_before(settings.epochs)
         self.stop_signal = StopSignal()
-        self.learning_rate = 0.0
-        """Learning rate of the last update."""
         self._evaluation: tuple[int, Evaluation] | None = None
         self._samples = SampleSelection(task)
         self._pending: Result | None = None
@@ -192,16 +190,10 @@ class Trainer:
         The gradients are a mean over ranks of sums / rows_per_rank; the loss's divisor is `weight`,
         the task's second sum over all ranks.
         """
-        state, settings = self.state, self.settings
-        done = (state.schedule_rows + update.rows) / self.total_rows
-        epochs = state.rows / self.stream.rows_before(1)
-        self.learning_rate = schedule.set_rates(self.optimizer, settings, done, epochs)
+        progress = (self.state.schedule_rows + update.rows) / self.total_rows
+        epochs = self.state.rows / self.stream.rows_before(1)
         factor = (update.rows / weight.clamp(min=1)).float()  # 0 if every row was skipped
-        norm = optimizer.step(
-            self.model, self.optimizer, self.scaler, factor, settings.max_grad_norm
-        )
-        self.optimizer.zero_grad(set_to_none=True)
-        return norm
+        return self.optimizer.step(self.scaler, factor, progress, epochs)
 
     def _gradient_sync(self, *, enabled: bool) -> AbstractContextManager[None]:
         """Average gradients over the ranks, or only add them up on each rank."""
@@ -343,7 +335,7 @@ class Trainer:
         metrics: dict[str, float] = {}
         if state.since_log[1]:  # else every row was skipped
             metrics = {f"train/{k}": v for k, v in self.task.metrics(state.since_log).items()}
-        metrics["optim/lr"] = self.learning_rate
+        metrics["optim/lr"] = self.optimizer.learning_rate
         metrics["progress/epoch"] = state.rows / self.stream.rows_before(1)
         metrics["progress/rows"] = state.rows
         metrics["progress/skipped_rows"] = state.skipped

@@ -9,17 +9,18 @@ from torch import nn
 
 from pipeline.models.classifier import Classifier
 from pipeline.models.settings import ModelSettings
-from pipeline.optim import ema, optimizer, schedule
+from pipeline.optim import ema, optimizer
+from pipeline.optim.schedule import Schedule
 from pipeline.train.settings import TrainSettings
 
 
 def test_learning_rate_warms_up_then_decays_along_a_cosine() -> None:
     settings = TrainSettings(lr=2.0, warmup=0.1, min_lr_ratio=0.25)
-    assert schedule.learning_rate(settings, 0.05) == 1.0
-    assert schedule.learning_rate(settings, 0.1) == 2.0
-    assert math.isclose(schedule.learning_rate(settings, 0.55), 2.0 * (0.25 + 0.75 / 2))
-    assert math.isclose(schedule.learning_rate(settings, 1.0), 0.5)
-    falling = [schedule.learning_rate(settings, 0.1 + i / 100) for i in range(91)]
+    assert Schedule(settings).learning_rate(0.05) == 1.0
+    assert Schedule(settings).learning_rate(0.1) == 2.0
+    assert math.isclose(Schedule(settings).learning_rate(0.55), 2.0 * (0.25 + 0.75 / 2))
+    assert math.isclose(Schedule(settings).learning_rate(1.0), 0.5)
+    falling = [Schedule(settings).learning_rate(0.1 + i / 100) for i in range(91)]
     assert all(a > b for a, b in itertools.pairwise(falling))
 
 
@@ -51,7 +52,7 @@ def test_gradients_are_clipped_after_they_are_scaled(max_norm: float, expected: 
     sgd = torch.optim.SGD([{"params": model.parameters(), "frozen": False}], lr=1.0)
     before = model.weight.detach().clone()
     scaler = torch.amp.GradScaler("cpu", enabled=False)
-    norm = optimizer.step(model, sgd, scaler, torch.tensor(2.0), max_norm)
+    norm = optimizer.clipped_step(model, sgd, scaler, torch.tensor(2.0), max_norm)
     assert norm.item() == 10.0
     assert math.isclose((before - model.weight).norm().item(), expected, rel_tol=1e-5)
 
@@ -77,7 +78,7 @@ def test_deeper_layers_have_lower_rates_and_unfreeze_later() -> None:
     assert {depth[name] for name in depth if name.startswith("stack.layers.1.")} == {1}
     assert {depth[name] for name in depth if name.startswith("stack.layers.0.")} == {2}
     assert depth["embedding.weight"] == 3
-    assert schedule.set_rates(adamw, settings, progress=0.0, epochs=4.0) == 1.0
+    assert Schedule(settings).set_rates(adamw, progress=0.0, epochs=4.0) == 1.0
     rates = {group["depth"]: (group["lr"], group["frozen"]) for group in adamw.param_groups}
     assert rates == {0: (1.0, False), 1: (0.5, False), 2: (0.25, False), 3: (0.125, True)}
 
@@ -90,5 +91,5 @@ def test_frozen_parameters_do_not_move_and_do_not_count_in_the_norm() -> None:
     for parameter, gradient in zip(model, (3.0, 4.0), strict=True):
         parameter.grad = torch.tensor([gradient])
     scaler = torch.amp.GradScaler("cpu", enabled=False)
-    assert optimizer.step(model, sgd, scaler, torch.tensor(1.0), 0.0).item() == 3.0
+    assert optimizer.clipped_step(model, sgd, scaler, torch.tensor(1.0), 0.0).item() == 3.0
     assert [parameter.item() for parameter in model] == [-3.0, 0.0]

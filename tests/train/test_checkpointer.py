@@ -14,7 +14,8 @@ from pipeline import config as config_file
 from pipeline.config import Config
 from pipeline.corpus.dataset.manifest import Manifest
 from pipeline.errors import RunError
-from pipeline.optim.optimizer import build
+from pipeline.optim.optimizer import Optimizer
+from pipeline.optim.schedule import Schedule
 from pipeline.run import checkpoint
 from pipeline.run.checkpoint import Checkpoint, TrainingState
 from pipeline.run.folder import RunFolder
@@ -65,17 +66,18 @@ class Run:
     )
     stream: ResumableStream = field(default_factory=Stream)
     state: TrainingState = field(default_factory=TrainingState)
-    optimizer: torch.optim.Optimizer = field(init=False)
+    optimizer: Optimizer = field(init=False)
 
     def __post_init__(self) -> None:
-        self.optimizer = build(self.model, TrainSettings())
+        settings = TrainSettings()
+        self.optimizer = Optimizer(self.model, settings, Schedule(settings))
 
     def train(self, steps: int) -> "Run":
         for step in range(steps):
             tokens = torch.arange(step, step + 5)[:, None] % 7
             self.model(tokens)[0].square().sum().backward()
-            self.optimizer.step()
-            self.optimizer.zero_grad()
+            self.optimizer.adamw.step()
+            self.optimizer.adamw.zero_grad()
         self.state.step += steps
         return self
 

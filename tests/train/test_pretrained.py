@@ -14,7 +14,7 @@ from pipeline.config import Config
 from pipeline.corpus.dataset.manifest import Manifest
 from pipeline.corpus.prepare.prepare import prepare
 from pipeline.errors import RunError
-from pipeline.optim.schedule import unfreeze_warning
+from pipeline.optim.schedule import Schedule
 from pipeline.train import pretrained
 from tests.helpers.corpora import SMALL, small_run_overrides
 from tests.helpers.files import columns_of
@@ -230,9 +230,8 @@ def test_layers_that_stay_frozen_are_reported() -> None:
     groups = [{"params": [nn.Parameter(torch.zeros(1))], "depth": depth} for depth in range(4)]
     for unfreeze, part in ((0.0, ""), (0.3, ""), (0.4, "1 of 4 parts"), (1.0, "3 of 4 parts")):
         optimizer = torch.optim.SGD(groups, lr=1.0)
-        line = unfreeze_warning(
-            optimizer, settings.model_copy(update={"unfreeze": unfreeze}), settings.epochs
-        )
+        schedule = Schedule(settings.model_copy(update={"unfreeze": unfreeze}))
+        line = schedule.unfreeze_warning(optimizer, settings.epochs)
         assert part in line
         assert bool(part) == bool(line)
 
