@@ -101,7 +101,7 @@ def run(main: Callable[[], None], *, distributed: bool = False) -> NoReturn:
     unless the error may have occurred on another rank only. The process then ends without the
     interpreter's finalization, in which threads of a process group can abort a finished process.
     """
-    status = _status(main, distributed)
+    status = exit_status(main, distributed=distributed)
     if distributed:
         sys.stdout.flush()
         sys.stderr.flush()
@@ -109,7 +109,8 @@ def run(main: Callable[[], None], *, distributed: bool = False) -> NoReturn:
     sys.exit(status)
 
 
-def _status(main: Callable[[], None], distributed: bool) -> int:
+def exit_status(main: Callable[[], None], *, distributed: bool = False) -> int:
+    """Run a command, print its errors and return its exit status."""
     try:
         main()
     except HeadraceError as error:

@@ -28,6 +28,7 @@ SMALL = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", tasks.PLANS)
 def test_synthetic_corpus_has_the_requested_lengths_and_vocabulary(name, tmp_path):
     path, overrides = CONFIGS / f"{name}.yaml", [*SMALL[name], "corpus.workers=1"]

@@ -14,7 +14,7 @@ from pipeline.runtime.precision import Precision
 from pipeline.stream.batch import Batch
 from pipeline.tasks.sample import SAMPLES, Sample, TextSpan
 from pipeline.tasks.tagging import Tagging
-from tests.helpers.processes import command, finish, losses, start
+from tests.helpers.processes import call, losses
 
 FP32 = Precision("fp32", torch.device("cpu"))
 
@@ -78,18 +78,23 @@ TEXT_NAMES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", TEXT_NAMES, indirect=True)
 def test_showing_samples_does_not_change_the_losses(
-    case: list[str], tmp_path: Path, request: pytest.FixtureRequest
+    case: list[str],
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The losses are bit-identical, and each evaluation shows the same rows."""
+    monkeypatch.chdir(tmp_path)
     training = [
         "train.max_steps=6", "train.evaluate_every=2", "train.log_every=1", "model.dropout=0.3",
     ]  # fmt: skip
     for name, tracked in (("plain", "false"), ("tracked", "true")):
         run = [f"run.dir={tmp_path}/{name}", f"track.enabled={tracked}"]
         mlflow = [f"track.uri=sqlite:///{tmp_path}/mlflow.db", "track.system_metrics=false"]
-        status, _, err = finish(start(command(*case, *training, *run, *mlflow), cwd=tmp_path))
+        status, _, err = call("train", *case, *training, *run, *mlflow)
         assert status == 0, err
         assert "no samples" not in err
     assert losses(tmp_path / "plain") == losses(tmp_path / "tracked")

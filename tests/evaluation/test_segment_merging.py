@@ -76,6 +76,7 @@ def test_results_do_not_depend_on_the_order_of_rows(evaluated: dict[str, Any], s
     check_equal(segments.evaluate_corpus(SINGLE, seed), evaluated)
 
 
+@pytest.mark.distributed
 @pytest.mark.parametrize("world", [2, 3])
 def test_results_do_not_depend_on_the_number_of_ranks(
     evaluated: dict[str, Any], world: int

@@ -1,15 +1,22 @@
-"""Start training runs in subprocesses and read their results."""
+"""Run commands in this process or in subprocesses, and read the results of training runs."""
 
+import importlib
+import io
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import redirect_stderr, redirect_stdout
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+import pytest
+
+from pipeline.cli.common import exit_status
 
 REPOSITORY = Path(__file__).parents[2]
 CRASH = Path(__file__).parent / "crash.py"
@@ -31,13 +38,11 @@ def command(
 
 
 def torchrun(*script: str, nproc: int, restarts: int = 0) -> list[str]:
-    """Return the torchrun command for a script, with a free port."""
-    with socket.socket() as free_socket:
-        free_socket.bind(("127.0.0.1", 0))
-        port = free_socket.getsockname()[1]
+    """Return the torchrun command for a script. torchrun itself chooses a free port."""
     return [
         *(sys.executable, "-m", "torch.distributed.run", f"--nproc_per_node={nproc}"),
-        *(f"--master_port={port}", f"--max-restarts={restarts}", "--monitor-interval=0.1"),
+        *("--standalone", "--local-addr=localhost"),
+        *(f"--max-restarts={restarts}", "--monitor-interval=0.1"),
         *script,
     ]
 
@@ -78,6 +83,19 @@ def launch(script: str, *arguments: str, text: str = "") -> tuple[int, str, str]
         input=text, text=True, capture_output=True, timeout=120,
     )  # fmt: skip
     return done.returncode, done.stdout, done.stderr
+
+
+def call(name: str, *arguments: str, text: str = "") -> tuple[int, str, str]:
+    """Run a `headrace` command in this process, which saves the start-up of another process.
+
+    `text` is its stdin. Returns the exit status, stdout and stderr.
+    """
+    module = importlib.import_module(f"pipeline.cli.{name}")
+    out, err = io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+        patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
+        status = exit_status(partial(module.main, arguments))
+    return status, out.getvalue(), err.getvalue()
 
 
 def was_killed(status: int, err: str) -> bool:

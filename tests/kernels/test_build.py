@@ -59,6 +59,7 @@ def test_the_error_line_of_the_compilers_output_is_reported(
     assert reported in fresh_library().reason
 
 
+@pytest.mark.slow
 @needs_compiler
 def test_without_a_home_folder_the_library_is_in_the_temporary_folder(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
@@ -70,6 +71,7 @@ def test_without_a_home_folder_the_library_is_in_the_temporary_folder(
     assert list(tmp_path.glob("headrace-*/scan-*.so"))
 
 
+@pytest.mark.slow
 @needs_compiler
 def test_a_damaged_library_is_recompiled(monkeypatch: pytest.MonkeyPatch, cache_home: Path) -> None:
     assert fresh_library().loaded
@@ -95,6 +97,7 @@ def test_a_changed_source_is_recompiled(
     assert len(list((cache_home / "headrace").glob("*.so"))) == 2
 
 
+@pytest.mark.slow
 @needs_compiler
 def test_concurrent_processes_compile_only_once(cache_home: Path) -> None:
     with multiprocessing.get_context("spawn").Pool(4) as pool:

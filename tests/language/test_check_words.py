@@ -8,6 +8,7 @@ import yaml
 from tests.language.check_words import ROOT, WORDS, find, main, read_rules, tracked_files
 
 
+@pytest.mark.slow
 def test_repository_has_no_unused_word(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 0, capsys.readouterr().out
 

@@ -12,7 +12,7 @@ import pytest
 
 from tests.helpers.corpora import small_run_overrides as small_overrides
 from tests.helpers.corpora import write_reviews
-from tests.helpers.processes import REPOSITORY, error_lines, launch
+from tests.helpers.processes import REPOSITORY, call, error_lines, launch
 from tests.helpers.processes import run as train
 
 
@@ -57,11 +57,10 @@ def test_prediction_does_not_depend_on_the_other_texts(trained: Path, tmp_path: 
     texts = [f"{'plot ' * n}was {word}" for n in (1, 9, 30) for word in ("dull", "superb")]
     path = tmp_path / "texts"
     path.write_text("\n".join(texts))
-    _, out, _ = launch("predict.py", "--run", str(trained), "--input", str(path))
+    _, out, _ = call("predict", "--run", str(trained), "--input", str(path))
     joint_probabilities = [json.loads(line)["probability"] for line in out.splitlines()]
-    # Two texts suffice: each starts a process.
-    for text, probability in zip(texts[:2], joint_probabilities, strict=False):
-        _, out, _ = launch("predict.py", "--run", str(trained), text=text + "\n")
+    for text, probability in zip(texts, joint_probabilities, strict=True):
+        _, out, _ = call("predict", "--run", str(trained), text=text + "\n")
         assert abs(json.loads(out)["probability"] - probability) < 1e-4
 
 
@@ -82,14 +81,14 @@ def test_evaluate_counts_duplicates_and_agrees_with_predict(
     else:
         path = tmp_path / "new.jsonl"
         path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    status, out, err = launch("evaluate.py", "--run", str(trained), "--input", str(path))
+    status, out, err = call("evaluate", "--run", str(trained), "--input", str(path))
     assert status == 0, err
     result = json.loads(out.splitlines()[-1])
     assert result["examples"] == 120
     assert result["skipped"] == 1
     assert "skipped 1 row(s): no text" in err
     texts = "".join(row["text"] + "\n" for row in rows[:120])
-    _, out, _ = launch("predict.py", "--run", str(trained), text=texts)
+    _, out, _ = call("predict", "--run", str(trained), text=texts)
     guesses = [json.loads(line)["label"] for line in out.splitlines()]
     correct = sum(g == row["label"] for g, row in zip(guesses, rows, strict=False))
     assert result["accuracy"] == pytest.approx(correct / 120)
@@ -116,7 +115,7 @@ def test_mistake_is_one_error_line_and_status_2(
 ) -> None:
     (tmp_path / "a.csv").write_text("text,label\nfine,positive\nwell,mixed\n")
     filled = [a.format(run=trained, tmp=tmp_path) for a in arguments]
-    status, out, err = launch("evaluate.py", *filled)
+    status, out, err = call("evaluate", *filled)
     assert status == 2
     (line,) = error_lines(err)
     assert expected in line

@@ -13,7 +13,7 @@ from pipeline.corpus.dataset.manifest import open_dataset
 from pipeline.corpus.tokenization.tokenizer import TextEncoder
 from pipeline.inference.predictor import Predictor
 from tests.helpers.corpora import small_run_overrides, write_reviews
-from tests.helpers.processes import launch, run
+from tests.helpers.processes import call, run
 
 pytestmark = pytest.mark.slow
 
@@ -102,21 +102,21 @@ def test_a_split_text_has_one_prediction(split: Path) -> None:
 
 
 def test_evaluation_counts_each_split_text_once(split: Path, reviews: Path) -> None:
-    status, out, err = launch("evaluate.py", "--run", str(split), "--input", str(reviews))
+    status, out, err = call("evaluate", "--run", str(split), "--input", str(reviews))
     assert status == 0, err
     result = json.loads(out)
     assert (result["examples"], result["skipped"]) == (60, 0)
     with reviews.open() as file:
         rows = list(csv.DictReader(file))
     texts = "".join(row["text"] + "\n" for row in rows)
-    _, out, _ = launch("predict.py", "--run", str(split), text=texts)
+    _, out, _ = call("predict", "--run", str(split), text=texts)
     guesses = [json.loads(line)["label"] for line in out.splitlines()]
     correct = sum(guess == row["label"] for guess, row in zip(guesses, rows, strict=True))
     assert result["accuracy"] == pytest.approx(correct / 60)
 
 
 def test_dropped_texts_are_reported(dropping: Path, reviews: Path) -> None:
-    status, out, err = launch("predict.py", "--run", str(dropping), text="\n".join(TEXTS))
+    status, out, err = call("predict", "--run", str(dropping), text="\n".join(TEXTS))
     assert status == 0, err
     found = [json.loads(line) for line in out.splitlines()]
     long = {"error": "the text has more than corpus.max_tokens tokens (corpus.overflow=drop)"}
@@ -124,7 +124,7 @@ def test_dropped_texts_are_reported(dropping: Path, reviews: Path) -> None:
     assert found[2] == {"error": "the text is empty"}
     assert found[0].keys() == found[4].keys() == {"label", "probability", "scores"}
 
-    status, out, err = launch("evaluate.py", "--run", str(dropping), "--input", str(reviews))
+    status, out, err = call("evaluate", "--run", str(dropping), "--input", str(reviews))
     assert status == 0, err
     result = json.loads(out)
     assert 0 < result["skipped"] < 60
@@ -135,7 +135,7 @@ def test_dropped_texts_are_reported(dropping: Path, reviews: Path) -> None:
 def test_error_if_no_row_is_left_to_evaluate(dropping: Path, tmp_path: Path) -> None:
     (tmp_path / "long.csv").write_text(f"text,label\n{LONG},positive\n")
     path = str(tmp_path / "long.csv")
-    status, _, err = launch("evaluate.py", "--run", str(dropping), "--input", path)
+    status, _, err = call("evaluate", "--run", str(dropping), "--input", path)
     assert status == 2
     assert err.splitlines()[-1].startswith(f"error: --input {path}: no row is left to evaluate")
     assert "corpus.overflow=drop" in err

@@ -21,7 +21,7 @@ from pipeline.inference.predictor import Predictor
 from pipeline.models.tagger import Tagger
 from pipeline.train import session
 from tests.helpers.corpora import PLAIN, small_run_overrides, write_sentences
-from tests.helpers.processes import launch, losses
+from tests.helpers.processes import call, losses
 
 NAMES = ["word", "tag"]
 
@@ -71,13 +71,13 @@ def test_evaluation_agrees_with_predictions(
     trained: Path, sentences: tuple[Path, list[list[str]], list[list[str]]]
 ) -> None:
     path, words, tags = sentences
-    status, out, err = launch("evaluate.py", "--run", str(trained), "--input", str(path))
+    status, out, err = call("evaluate", "--run", str(trained), "--input", str(path))
     assert status == 0, err
     result = json.loads(out)
     assert (result["examples"], result["skipped"]) == (60, 0)
 
     text = "\n".join(map(" ".join, words))
-    status, out, err = launch("predict.py", "--run", str(trained), text=text)
+    status, out, err = call("predict", "--run", str(trained), text=text)
     assert status == 0, err
     found = [json.loads(line)["spans"] for line in out.splitlines()]
     guesses = []
@@ -93,7 +93,7 @@ def test_evaluation_agrees_with_predictions(
 
 def test_lines_without_words_are_errors(trained: Path) -> None:
     text = "the film of mr Bodalu Kemirina\n\n \t\nthe\0plot\nit\n"
-    status, out, err = launch("predict.py", "--run", str(trained), text=text)
+    status, out, err = call("predict", "--run", str(trained), text=text)
     assert status == 0, err
     first, *rest = map(json.loads, out.splitlines())
     assert first == {"spans": [{"label": "PER", "text": "Bodalu Kemirina", "start": 4, "stop": 6}]}
@@ -104,7 +104,7 @@ def test_lines_without_words_are_errors(trained: Path) -> None:
 def test_unknown_tag_is_one_error_line_that_names_its_row(trained: Path, tmp_path: Path) -> None:
     path = tmp_path / "new.conll"
     path.write_text("the O\n\nBodalu B-PER\nKemi B-PAR\n")
-    status, out, err = launch("evaluate.py", "--run", str(trained), "--input", str(path))
+    status, out, err = call("evaluate", "--run", str(trained), "--input", str(path))
     assert (status, out) == (2, "")
     (line,) = err.splitlines()
     assert line.startswith(f"error: {path}:2: label 'B-PAR' is none of corpus.label_names (B-LOC, ")

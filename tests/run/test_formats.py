@@ -22,7 +22,7 @@ from pipeline.run import checkpoint
 from pipeline.run.folder import RunFolder
 from pipeline.run.summary import read_summary
 from pipeline.stream.reader import Reader
-from tests.helpers.processes import metrics, run
+from tests.helpers.processes import call, metrics
 
 FORMAT_4 = Path(__file__).parent / "format_4"
 
@@ -36,7 +36,7 @@ def copy(tmp_path: Path) -> Path:
 def resume(folder: Path) -> tuple[int, str, str]:
     paths = [f"run.dir={folder / 'run'}", f"corpus.shards={folder / 'dataset'}"]
     config = str(folder / "run" / "config.yaml")
-    return run("--config", config, *paths, "train.max_steps=0")
+    return call("train", "--config", config, *paths, "train.max_steps=0")
 
 
 def test_a_dataset_of_format_4_is_read() -> None:

@@ -60,6 +60,7 @@ def test_bf16_that_fails_is_logged_by_auto_and_an_error_if_requested(
         choose("bf16")
 
 
+@pytest.mark.slow
 def test_auto_is_fp32_on_a_cpu_without_avx512() -> None:
     """In a real process whose oneDNN may use AVX2 only: PyTorch's bf16 LSTM raises there."""
     code = (

@@ -146,6 +146,7 @@ while True:
 """
 
 
+@pytest.mark.distributed
 def test_processes_that_share_a_cache_may_be_killed_at_any_time(
     source: CountingStore, tmp_path: Path
 ) -> None:

@@ -152,6 +152,7 @@ def test_an_unknown_protocol_error_names_the_package_to_install() -> None:
         open_store("nonsense://x")
 
 
+@pytest.mark.slow
 def test_ranges_are_read_concurrently(folder: Path) -> None:
     with FileServer(folder, before=sleep_first(0.2, 10**6)) as server:
         started = os.times().elapsed

@@ -92,6 +92,7 @@ plan_options = st.fixed_dictionaries(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=80, deadline=None)
 @given(plan_options, st.integers(0, 3), st.integers(1, 24))
 def test_batches_cover_each_row_once_fit_the_budget_and_are_shared_by_the_ranks(
@@ -209,6 +210,7 @@ def test_a_world_size_above_the_lanes_is_refused_and_the_maximum_reported() -> N
         make_plan(lanes=6).check_world(7)
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(
     st.lists(

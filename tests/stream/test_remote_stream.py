@@ -14,6 +14,7 @@ from tests.stream.test_loader import sorted_rows
 STREAM = {"lanes": 12, "shuffle_window": 5, "token_budget": 768}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("nodes", [1, 2, 4])
 def test_nodes_fetch_little_more_than_the_dataset(manifest: Manifest, nodes: int) -> None:
     """All nodes fetch at most 1.1 times the shards' bytes, and each fetches the index once."""
@@ -50,6 +51,7 @@ def test_whole_shards_are_cached_and_shared_between_ranks(
     assert server.bytes_sent["train/00000.tar"] == manifest.splits["train"].shards[0].bytes
 
 
+@pytest.mark.slow
 def test_damaged_cache_entries_are_fetched_again(manifest: Manifest, tmp_path: Path) -> None:
     stream = StreamSettings(**STREAM, cache=str(tmp_path), cache_gb=0.1)
     expected = sorted_rows(list(open_loader(manifest, stream).epoch(Position())))

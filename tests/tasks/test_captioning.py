@@ -25,7 +25,7 @@ from pipeline.stream.batch import Batch
 from pipeline.tasks.captioning import Captioning, cider
 from pipeline.tasks.settings import TaskSettings
 from tests.helpers.corpora import small_run_overrides
-from tests.helpers.processes import launch, run
+from tests.helpers.processes import call
 from tests.helpers.task_data import Data
 
 V, HEIGHT, WIDTH = 13, 6, 8
@@ -278,13 +278,15 @@ def write_photographs(folder: Path, count: int, split: str, seed: int) -> None:
     (folder / f"{split}.token.txt").write_text("".join(lines))
 
 
+@pytest.mark.slow
 def test_a_run_learns_evaluates_and_captions_photographs(tmp_path: Path) -> None:
     write_photographs(tmp_path, 400, "train", 0)
     write_photographs(tmp_path, 60, "dev", 1)
     (tmp_path / "images" / "train_7.jpg").unlink()
     damaged = tmp_path / "images" / "train_8.jpg"
     damaged.write_bytes(damaged.read_bytes()[:200])
-    status, _, err = run(
+    status, _, err = call(
+        "train",
         *small_run_overrides(tmp_path, "captioning"),
         f"corpus.root={tmp_path}", "corpus.input=train.token.txt",
         "corpus.validation=dev.token.txt", "corpus.format=captions", "corpus.image_root=images",
@@ -302,7 +304,7 @@ def test_a_run_learns_evaluates_and_captions_photographs(tmp_path: Path) -> None
     assert summary["validation"]["exact"] > 0.9
     write_photographs(tmp_path, 20, "new", 2)
     run_args = ["--run", f"{tmp_path}/run"]
-    status, out, err = launch("evaluate.py", *run_args, "--input", f"{tmp_path}/new.token.txt")
+    status, out, err = call("evaluate", *run_args, "--input", f"{tmp_path}/new.token.txt")
     assert status == 0, err
     assert json.loads(out)["examples"] == 20
     assert json.loads(out)["exact"] > 0.8
@@ -311,7 +313,7 @@ def test_a_run_learns_evaluates_and_captions_photographs(tmp_path: Path) -> None
         name, _, caption = line.partition("\t")
         captions.setdefault(f"{tmp_path}/images/{name.partition('#')[0]}", []).append(caption)
     lines = "\n".join([*captions, f"{tmp_path}/gone.jpg", f"{tmp_path}/new.token.txt"])
-    status, out, err = launch("predict.py", *run_args, text=lines)
+    status, out, err = call("predict", *run_args, text=lines)
     assert status == 0, err
     *predictions, gone, no_image = [json.loads(line) for line in out.splitlines()]
     assert gone == {"error": "no such file"}

@@ -22,7 +22,7 @@ from pipeline.stream.batch import Batch
 from pipeline.tasks.images import Images
 from pipeline.tasks.settings import TaskSettings
 from tests.helpers.corpora import SMALL
-from tests.helpers.processes import launch, run
+from tests.helpers.processes import call
 from tests.helpers.task_data import Data
 
 HEIGHT, WIDTH, FEATURES = 3, 4, 2
@@ -262,7 +262,8 @@ def trained(
     request: pytest.FixtureRequest, corpus: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     folder = tmp_path_factory.mktemp("run")
-    status, _, err = run(
+    status, _, err = call(
+        "train",
         *SMALL, *IMAGES, "corpus.image_size=[8, 8]", f"corpus.root={corpus}",
         "corpus.input={image: images.gz, label: labels}", f"corpus.shards={folder}/shards",
         "model.dropout=0", "model.embedding_dropout=0", "model.hidden=16", "train.epochs=12",
@@ -273,13 +274,14 @@ def trained(
     return folder / "run"
 
 
+@pytest.mark.slow
 def test_a_run_from_idx_files_to_predictions(trained: Path, corpus: Path) -> None:
     summary = json.loads((trained / "summary.json").read_text())
     assert summary["metric"] == "accuracy"
     assert summary["best"] > 0.9
     evaluations = []
     for files in (f"image={corpus}/images.gz,label={corpus}/labels", f"{corpus}/images"):
-        status, out, err = launch("evaluate.py", "--run", str(trained), "--input", files)
+        status, out, err = call("evaluate", "--run", str(trained), "--input", files)
         assert status == 0, err
         metrics = json.loads(out)
         assert (metrics["examples"], metrics["skipped"]) == (500, 0)
@@ -288,7 +290,7 @@ def test_a_run_from_idx_files_to_predictions(trained: Path, corpus: Path) -> Non
     assert evaluations[0] == pytest.approx(evaluations[1], abs=1e-4)
     paths = [next((corpus / "images" / name).iterdir()) for name in BRIGHT_HALVES]
     text = "".join(f"{path}\n" for path in [*paths[:2], corpus / "labels", "none.png", paths[2]])
-    status, out, err = launch("predict.py", "--run", str(trained), text=text)
+    status, out, err = call("predict", "--run", str(trained), text=text)
     assert status == 0, err
     first, second, *errors, last = [json.loads(line) for line in out.splitlines()]
     no_image = {"error": "no PNG or JPEG that can be read"}
@@ -316,6 +318,6 @@ def test_unusable_evaluation_input_is_reported_in_one_line(
 ) -> None:
     for name in ("images.gz", "labels"):
         files = files.replace(f"={name}", f"={corpus / name}")
-    status, _, err = launch("evaluate.py", "--run", str(trained), "--input", files)
+    status, _, err = call("evaluate", "--run", str(trained), "--input", files)
     assert (status, len(err.splitlines())) == (2, 1)
     assert expected in err

@@ -24,7 +24,7 @@ from pipeline.stream.settings import StreamSettings
 from pipeline.tasks.language_modeling import LanguageModeling
 from pipeline.tasks.settings import TaskSettings
 from tests.helpers.corpora import small_run_overrides
-from tests.helpers.processes import launch, run
+from tests.helpers.processes import call
 from tests.helpers.task_data import Data
 
 V = 40
@@ -274,7 +274,8 @@ def test_ar_and_tar_penalties_are_summed_over_valid_tokens() -> None:
 @pytest.fixture(scope="module")
 def trained(corpora, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     corpus, folder = corpora("language_modeling"), tmp_path_factory.mktemp("run")
-    status, _, err = run(
+    status, _, err = call(
+        "train",
         *small_run_overrides(corpus, "language_modeling"), f"run.dir={folder}", "train.epochs=12",
         "train.lr=0.02", "model.hidden=24", "model.layers=1", "train.ema_decay=0",
         "model.dropout=0", "model.embedding_dropout=0", "model.ar_alpha=0", "model.tar_beta=0",
@@ -296,17 +297,15 @@ def test_a_run_learns_and_continues_a_cycle_of_words(trained: tuple[Path, Path])
     )
     assert summary["best"] < 3  # a unigram model: 16
     text = "the film a plot of actor and scene\n\nfilm a plot\n"
-    status, out, err = launch(
-        "predict.py", "--run", str(folder), "task.temperature=0", "task.max_new_tokens=2", text=text
+    status, out, err = call(
+        "predict", "--run", str(folder), "task.temperature=0", "task.max_new_tokens=2", text=text
     )
     assert status == 0, err
     assert [json.loads(line) for line in out.splitlines()] == [
         {"continuation": "was music"}, {"error": "the text is empty"},
         {"continuation": "of actor"},
     ]  # fmt: skip
-    status, out, err = launch(
-        "evaluate.py", "--run", str(folder), "--input", str(corpus / "lines.txt")
-    )
+    status, out, err = call("evaluate", "--run", str(folder), "--input", str(corpus / "lines.txt"))
     assert status == 0, err
     assert json.loads(out)["perplexity"] < 3
 

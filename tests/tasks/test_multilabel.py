@@ -21,7 +21,7 @@ from pipeline.stream.rows import Columns, Ragged, Rows
 from pipeline.tasks.multilabel import MultiLabel
 from pipeline.tasks.settings import TaskSettings
 from tests.helpers.corpora import SMALL
-from tests.helpers.processes import run
+from tests.helpers.processes import call
 from tests.helpers.task_data import Data
 
 LABELS = ["fun", "sad", "war", "never"]
@@ -103,7 +103,8 @@ def test_a_run_learns_evaluates_and_predicts_labels(tmp_path: Path) -> None:
             words = ["the", "plot", *(f"{label}ny" for label in labels), f"n{number}"]
             draw.shuffle(words)
             file.write(json.dumps({"text": " ".join(words), "label": labels}) + "\n")
-    status, _, err = run(
+    status, _, err = call(
+        "train",
         *SMALL, "task.name=multilabel", f"corpus.input={tmp_path}/rows.jsonl",
         f"corpus.shards={tmp_path}/shards", f"run.dir={tmp_path}/run", "train.epochs=12",
         "stream.token_budget=192",

@@ -22,7 +22,7 @@ from pipeline.tasks.seq2seq import NO_SCORE
 from pipeline.tasks.settings import TaskSettings
 from pipeline.tasks.translation import Translation
 from tests.helpers.corpora import small_run_overrides, write_pairs
-from tests.helpers.processes import launch, run
+from tests.helpers.processes import call
 from tests.helpers.task_data import Data
 
 V = 23
@@ -252,11 +252,13 @@ LEARNING = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shared_vocab", [True, False])
 def test_a_run_learns_evaluates_and_translates(shared_vocab: bool, tmp_path: Path) -> None:
     folder = f"{tmp_path}/run"
     write_pairs(tmp_path / "pairs.jsonl", 3000)
-    status, _, err = run(
+    status, _, err = call(
+        "train",
         *small_run_overrides(tmp_path, "translation"),
         *LEARNING, f"corpus.shared_vocab={shared_vocab}",
         f"run.dir={folder}",
@@ -267,19 +269,19 @@ def test_a_run_learns_evaluates_and_translates(shared_vocab: bool, tmp_path: Pat
     assert summary["best"] > 90
     assert summary["signatures"]["bleu"].startswith("nrefs:1|case:mixed")
     write_pairs(tmp_path / "new.jsonl", 40, seed=7)
-    status, out, err = launch("evaluate.py", "--run", folder, "--input", f"{tmp_path}/new.jsonl")
+    status, out, err = call("evaluate", "--run", folder, "--input", f"{tmp_path}/new.jsonl")
     assert status == 0, err
     metrics = json.loads(out)
     assert metrics["examples"] == 40
     assert metrics["bleu"] > 90
     assert "version:" in metrics["chrf_signature"]
     texts = "the plot of it\n\n" + "film " * 60 + "\nmusic\n"
-    status, out, err = launch("predict.py", "--run", folder, text=texts)
+    status, out, err = call("predict", "--run", folder, text=texts)
     assert status == 0, err
     predictions = [json.loads(line) for line in out.splitlines()]
     assert predictions[0]["translation"] == "„je auf Mühe ein.“"
     assert predictions[1] == {"error": "the text is empty"}
     assert "more than corpus.max_tokens tokens" in predictions[2]["error"]
     assert predictions[3]["translation"] == "„wie.“"
-    status, out, _ = launch("predict.py", "--run", folder, "task.n_best=2", text=texts)
+    status, out, _ = call("predict", "--run", folder, "task.n_best=2", text=texts)
     assert len(json.loads(out.splitlines()[0])["best"]) == 2

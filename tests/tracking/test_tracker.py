@@ -276,6 +276,7 @@ def test_an_unreachable_server_does_not_block_training(folder, store, caplog):
     assert stored.artifacts() == ["confusion", "mistakes"]
 
 
+@pytest.mark.slow
 def test_the_replay_command_reports_an_error_in_one_line(folder):
     command = [sys.executable, "-m", "pipeline.tracking.replay", str(folder)]
     result = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
@@ -301,6 +302,7 @@ def test_the_error_for_a_missing_package_names_it_and_the_fix(folder, store, mon
         start(folder, store)
 
 
+@pytest.mark.slow
 def test_mlflow_matplotlib_and_psutil_are_not_imported_before_a_run_is_tracked():
     code = (
         "import sys, pipeline.tracking.tracker, pipeline.tracking.plots;"
@@ -324,6 +326,7 @@ time.sleep(60)
 """
 
 
+@pytest.mark.slow
 def test_resuming_completes_a_killed_run_which_mlflow_ui_shows(folder, server, monkeypatch):
     """The default URI is a store in the working folder, and the server uses the same folder."""
     uri = f"sqlite:///{server.folder}/mlflow.db"
@@ -354,6 +357,7 @@ def test_resuming_completes_a_killed_run_which_mlflow_ui_shows(folder, server, m
         assert response.read().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_a_server_that_was_down_receives_everything_in_the_end(folder, server, monkeypatch, caplog):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     monkeypatch.setattr(tracker_module, "SYSTEM_METRICS_SECONDS", 1)

@@ -10,7 +10,7 @@ import pytest
 
 from pipeline.corpus.dataset.manifest import open_dataset
 from tests.helpers.corpora import small_run_overrides, write_reviews
-from tests.helpers.processes import error_lines, losses, metrics, run, was_killed, weights
+from tests.helpers.processes import call, error_lines, losses, metrics, run, was_killed, weights
 from tests.helpers.servers import FileServer
 
 pytestmark = [pytest.mark.slow, pytest.mark.distributed]
@@ -49,7 +49,7 @@ def test_shards_on_an_unreliable_server_train_the_same_weights(
         assert status == 0, err
         assert weights(tmp_path / "remote") == weights(tmp_path / "local")
         assert server.bytes_sent["train/00000.tar"] == sent  # the second run reads the cache
-    status, _, err = run(*remote, "train.max_steps=12", "stream.attempts=2")
+    status, _, err = call("train", *remote, "train.max_steps=12", "stream.attempts=2")
     assert status == 2
     (line,) = error_lines(err)
     assert "dataset.json" in line
@@ -65,7 +65,7 @@ def test_damaged_blocks_are_skipped_counted_and_limited(corpus: Path, tmp_path: 
         "train.epochs=2",
         "train.log_every=1",
     ]
-    status, _, err = run(*settings, f"run.dir={tmp_path}/stop")
+    status, _, err = call("train", *settings, f"run.dir={tmp_path}/stop")
     assert status == 2
     assert "set stream.on_corrupt=skip" in err
     skipping = [*settings, "stream.on_corrupt=skip"]
@@ -75,7 +75,9 @@ def test_damaged_blocks_are_skipped_counted_and_limited(corpus: Path, tmp_path: 
     assert status == 0, err
     assert metrics(tmp_path / "skip")[-2]["progress/skipped_rows"] == 64
     assert err.count("its 16 rows are skipped") >= 2
-    status, _, err = run(*skipping, "stream.max_corrupt_ratio=0.001", f"run.dir={tmp_path}/limit")
+    status, _, err = call(
+        "train", *skipping, "stream.max_corrupt_ratio=0.001", f"run.dir={tmp_path}/limit"
+    )
     assert status == 2
     (line,) = error_lines(err)
     assert "stream.max_corrupt_ratio=0.001: " in line
@@ -95,13 +97,15 @@ def test_damaged_validation_blocks_are_reported_by_their_rank_counted_and_limite
     assert "validation/00000.tar: block" in err
     assert "[rank" not in err  # no worker's traceback
     skipping = [*settings, "stream.on_corrupt=skip"]
-    status, _, err = run(*skipping, "stream.max_corrupt_ratio=0.2", f"run.dir={tmp_path}/skip")
+    status, _, err = call(
+        "train", *skipping, "stream.max_corrupt_ratio=0.2", f"run.dir={tmp_path}/skip"
+    )
     assert status == 0, err
     rows = open_dataset(shards).splits["validation"].rows
     last = metrics(tmp_path / "skip")[-1]
     assert 0 < last["val/skipped_rows"] == rows - last["val/examples"]
     damage(shards, slice(0, -1), "validation")
-    status, _, err = run(*skipping, f"run.dir={tmp_path}/limit")
+    status, _, err = call("train", *skipping, f"run.dir={tmp_path}/limit")
     assert status == 2
     assert f"{rows} of {rows} rows are in damaged blocks and were skipped" in err
 
@@ -111,7 +115,8 @@ def second_dataset(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     """The shards of another corpus, prepared with the first one's tokenizer."""
     folder = tmp_path_factory.mktemp("second")
     write_reviews(folder / "reviews.csv", 300, seed=9)
-    status, _, err = run(
+    status, _, err = call(
+        "train",
         *small_run_overrides(folder),
         f"corpus.tokenizer={corpus}/shards/tokenizer.json", "train.max_steps=1",
         f"run.dir={folder}/run",
@@ -145,12 +150,12 @@ def test_mixed_datasets_resume_bit_for_bit(
 
 def test_dataset_with_another_tokenizer_is_not_mixed(corpus: Path, tmp_path: Path) -> None:
     write_reviews(tmp_path / "reviews.csv", 300, seed=3)
-    status, _, err = run(
-        *small_run_overrides(tmp_path), "train.max_steps=1", f"run.dir={tmp_path}/own"
+    status, _, err = call(
+        "train", *small_run_overrides(tmp_path), "train.max_steps=1", f"run.dir={tmp_path}/own"
     )
     assert status == 0, err
     mix = f"stream.mix={{{tmp_path}/shards: 1}}"
-    status, _, err = run(*small_run_overrides(corpus), mix, f"run.dir={tmp_path}/run")
+    status, _, err = call("train", *small_run_overrides(corpus), mix, f"run.dir={tmp_path}/run")
     assert status == 2
     assert f"stream.mix: {tmp_path}/shards has another tokenizer than {corpus}/shards" in err
 
@@ -169,11 +174,12 @@ def test_input_sorted_by_label_trains_as_well_as_shuffled_input(tmp_path: Path) 
             random.Random(0).shuffle(rows)
         with (folder / "reviews.csv").open("w", newline="") as file:
             csv.writer(file).writerows([header, *rows])
-        status, _, err = run(
+        status, _, err = call(
+        "train",
             *small_run_overrides(folder),
             "stream.lanes=4", "stream.shuffle_window=4", "train.epochs=4",
             "train.lr=5e-3", f"run.dir={folder}/run",
-        )  # fmt: skip
+    )  # fmt: skip
         assert status == 0, err
         accuracy[name] = metrics(folder / "run")[-1]["val/accuracy"]
     assert min(accuracy.values()) > 0.85

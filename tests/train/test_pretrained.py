@@ -18,7 +18,7 @@ from pipeline.optim.schedule import Schedule
 from pipeline.train import pretrained
 from tests.helpers.corpora import SMALL, small_run_overrides
 from tests.helpers.files import columns_of
-from tests.helpers.processes import run, weights
+from tests.helpers.processes import call, weights
 
 LAYERS = ["model.bidirectional=true", "model.independent_directions=true"]
 
@@ -29,7 +29,8 @@ def language_model(
 ) -> Path:
     """The folder of a short run on the reviews of the classification corpus."""
     folder = tmp_path_factory.mktemp("language_model")
-    status, _, err = run(
+    status, _, err = call(
+        "train",
         *SMALL, *LAYERS, "task.name=language_modeling", "corpus.truncation_side=start",
         f"corpus.input={corpora('classification')}/reviews.csv", f"corpus.shards={folder}/shards",
         "corpus.overflow=split", "corpus.drop_duplicates=false", "stream.batch_rows=4",
@@ -93,7 +94,8 @@ def test_tagger_starts_from_a_word_level_language_model(
     corpora: Callable[[str], Path], tmp_path: Path
 ) -> None:
     folder = tmp_path / "words"
-    status, _, err = run(
+    status, _, err = call(
+        "train",
         *small_run_overrides(corpora("language_modeling"),
         "language_modeling"), f"run.dir={folder}",
         "train.max_steps=2", "train.ema_decay=0",
@@ -255,10 +257,12 @@ def test_layers_unfreeze_one_by_one_and_a_resumed_run_does_the_same(
         "train.unfreeze=0.25", "train.layer_decay=0.5", "train.ema_decay=0", "train.weight_decay=0",
         "train.checkpoint_every=1000", "train.evaluate_every=1000",
     ]  # fmt: skip
-    status, _, err = run(*arguments, f"run.dir={tmp_path}/uninterrupted")
+    status, _, err = call("train", *arguments, f"run.dir={tmp_path}/uninterrupted")
     assert status == 0, err
     for steps in (8, 1000):
-        status, _, err = run(*arguments, f"run.dir={tmp_path}/resumed", f"train.max_steps={steps}")
+        status, _, err = call(
+            "train", *arguments, f"run.dir={tmp_path}/resumed", f"train.max_steps={steps}"
+        )
         assert status == 0, err
         if steps == 8:
             early = load_file(tmp_path / "resumed/checkpoints/latest/model.safetensors")

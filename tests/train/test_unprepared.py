@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.corpora import SMALL, write_reviews, write_tars
-from tests.helpers.processes import error_lines, launch, metrics, run
+from tests.helpers.processes import call, error_lines, metrics, run
 
 pytestmark = [pytest.mark.slow, pytest.mark.distributed]
 
@@ -71,10 +71,10 @@ def test_run_folder_evaluates_and_predicts(trained: Path, tmp_path: Path) -> Non
     write_reviews(tmp_path / "reviews.csv", 60, seed=5)
     overrides = ["corpus.text=text", "corpus.label=label"]
     arguments = ["--run", str(trained), "--input", str(tmp_path / "reviews.csv"), *overrides]
-    status, out, err = launch("evaluate.py", *arguments)
+    status, out, err = call("evaluate", *arguments)
     assert status == 0, err
     assert json.loads(out)["accuracy"] > 0.9
-    status, out, err = launch("predict.py", "--run", str(trained), text="a superb film\nhow dull\n")
+    status, out, err = call("predict", "--run", str(trained), text="a superb film\nhow dull\n")
     assert status == 0, err
     assert [json.loads(line)["label"] for line in out.splitlines()] == ["positive", "negative"]
 
@@ -101,5 +101,5 @@ def test_truncated_shard_is_reported_by_the_rank_that_reads_it(
     finally:
         (tars / "train-2.tar").write_bytes(content)
     assert status != 0
-    assert any("train-2.tar: ends at byte 25600" in line for line in error_lines(err))
+    assert any("train-2.tar: ends at byte 25600" in line for line in error_lines(err)), err
     assert "[rank" not in err  # no worker's traceback

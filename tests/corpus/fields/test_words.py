@@ -221,6 +221,7 @@ def test_shards_have_every_sentence_with_its_tags(name: str, tmp_path: Path) -> 
         assert decoded == known
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("workers", "chunk_mb"), [(1, 0.002), (3, 0.005), (2, 8.0)])
 def test_dataset_bytes_do_not_depend_on_workers_or_chunk_size(
     split_dataset: Manifest, tmp_path: Path, workers: int, chunk_mb: float

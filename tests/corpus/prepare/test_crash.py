@@ -16,6 +16,8 @@ from pipeline.corpus.worker_pool import WorkerPool
 from pipeline.errors import DatasetError, InputError
 from tests.helpers.files import content, reviews, write
 
+pytestmark = pytest.mark.distributed
+
 ROOT = Path(__file__).parents[3]
 ROWS = reviews(1200)
 PREPARE = """

@@ -35,6 +35,7 @@ def prepared(tmp_path_factory):
     return folder, prepare(settings_in(folder), FIELDS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("workers", "chunk_mb"), [(1, 8.0), (1, 0.003), (2, 0.05), (3, 0.011)])
 def test_bytes_do_not_depend_on_workers_or_chunks(
     prepared, prepare_dataset, tmp_path, workers, chunk_mb
@@ -57,6 +58,7 @@ def split_texts(tmp_path_factory):
     return prepare(settings, FIELDS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("workers", "chunk_mb"), [(1, 8.0), (2, 0.003)])
 @pytest.mark.parametrize("kind", ["csv", "parquet"])
 def test_bytes_of_split_texts_do_not_depend_on_workers_chunks_or_format(

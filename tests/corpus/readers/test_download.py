@@ -80,6 +80,7 @@ def test_remote_file_gives_the_same_dataset_as_a_local_file(
     assert not (tmp_path / "shards.partial").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "pattern", ["{base}/{{0..2}}.csv", "{base}/*.csv", "{base}/{{0,1,2}}.csv?x=y"]
 )

@@ -33,6 +33,7 @@ def test_layers_rotate_neighbors_in_alternating_pairs() -> None:
     assert torch.allclose(rotations().float(), second @ first, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("capacity", [0, 4])
 def test_rotations_stay_orthogonal_in_training(capacity: int) -> None:
     """Check the entries of Q'Q - I after 1,000 steps of AdamW."""

@@ -117,6 +117,7 @@ def merged_position(rank_updates: list[list[Update]]) -> Position:
     return replace(ends[0], window=min(end.window for end in ends))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("accumulation_steps", [1, 3])
 @pytest.mark.parametrize("world", [1, 2, 3, 5])
 def test_each_row_is_read_once_per_pass(
