@@ -133,8 +133,8 @@ class LanguageModeling(Task):
             prompts = [prompt[::-1] for prompt in prompts]
         lengths = torch.tensor([len(prompt) for prompt in prompts])
         tokens = pad_sequence([torch.tensor(prompt) for prompt in prompts], batch_first=True)
-        weights = torch.ones(len(prompts))
-        inputs = Batch({"tokens": tokens}, lengths, weights, lengths).to(batch.lengths.device)
+        weights, keys = torch.ones(len(prompts)), torch.zeros_like(lengths)  # dropout is off
+        inputs = Batch({"tokens": tokens}, lengths, weights, keys).to(batch.lengths.device)
         samples = []
         predictions = self.predict(self.outputs(model, inputs), [])
         for prompt, generated in zip(prompts, predictions, strict=True):

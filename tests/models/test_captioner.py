@@ -100,14 +100,14 @@ def test_regions_get_row_and_column_embeddings() -> None:
 @pytest.mark.parametrize("kind", ["regions", "pixels"])
 def test_scores_of_a_row_do_not_depend_on_the_batch(kind: str) -> None:
     model = captioner(kind)
-    rows, lengths = source(kind)
+    images, lengths = source(kind)
     keys = torch.arange(3)
-    batched = model(rows, lengths, *texts(3), keys)
+    batched = model(images, lengths, *texts(3), keys)
     for row in range(3):
-        single_row = rows[row : row + 1]
+        single_image = images[row : row + 1]
         if kind == "regions":
-            single_row = single_row[:, : lengths[row]]
-        single = model(single_row, lengths[row : row + 1], *texts(1), keys[row : row + 1])
+            single_image = single_image[:, : lengths[row]]
+        single = model(single_image, lengths[row : row + 1], *texts(1), keys[row : row + 1])
         for k, length in enumerate(LENGTHS):
             expected = batched[:length, 3 * k + row]
             assert torch.allclose(single[:length, k], expected, atol=1e-12)
@@ -115,13 +115,13 @@ def test_scores_of_a_row_do_not_depend_on_the_batch(kind: str) -> None:
 
 def test_padding_after_the_regions_is_ignored() -> None:
     model = captioner("regions")
-    rows, lengths = source("regions")
-    noisy = rows.clone()
+    images, lengths = source("regions")
+    noisy = images.clone()
     for row, length in enumerate(lengths):
         noisy[row, length:] = 1e3
-    keys = torch.arange(len(rows))
-    for memory in (model.encode(x, lengths, keys) for x in (rows, noisy)):
-        scores = [model(x, lengths, *texts(3), keys) for x in (rows, noisy)]
+    keys = torch.arange(len(images))
+    for memory in (model.encode(x, lengths, keys) for x in (images, noisy)):
+        scores = [model(x, lengths, *texts(3), keys) for x in (images, noisy)]
         assert torch.equal(scores[0], scores[1])
         assert torch.isfinite(memory.states).all()
 
@@ -129,20 +129,20 @@ def test_padding_after_the_regions_is_ignored() -> None:
 @pytest.mark.parametrize("cell", ["lstm", "gru", "elman", "goru"])
 def test_captions_of_an_image_do_not_affect_each_other(cell: str) -> None:
     model = captioner("pixels", cell=cell)
-    rows, lengths = source("pixels")
+    images, lengths = source("pixels")
     keys = torch.arange(3)
-    batched = model(rows, lengths, *texts(3), keys)
+    batched = model(images, lengths, *texts(3), keys)
     for k, length in enumerate(LENGTHS):
-        single = model(rows, lengths, *texts(3, [k]), keys)
+        single = model(images, lengths, *texts(3, [k]), keys)
         expected = batched[:length, 3 * k : 3 * k + 3]
         assert torch.allclose(single[:length], expected, atol=1e-12)
 
 
 def test_captions_of_an_image_have_different_dropout_masks() -> None:
     model = captioner("pixels", dropout=0.5).train()
-    rows, lengths = source("pixels")
-    repeated = model(rows, lengths, *texts(3, [1, 1]), torch.arange(3))
-    single = model(rows, lengths, *texts(3, [1]), torch.arange(3))
+    images, lengths = source("pixels")
+    repeated = model(images, lengths, *texts(3, [1, 1]), torch.arange(3))
+    single = model(images, lengths, *texts(3, [1]), torch.arange(3))
     assert torch.allclose(repeated[:, :3], single, atol=1e-12)
     assert not torch.allclose(repeated[:, :3], repeated[:, 3:])
 
@@ -152,10 +152,10 @@ def test_captions_of_an_image_have_different_dropout_masks() -> None:
 def test_gradient_matches_finite_differences(kind: str, attention: str) -> None:
     """Along one random direction in the space of all weights."""
     model = captioner(kind, attention=attention)
-    rows, lengths = source(kind)
+    images, lengths = source(kind)
 
     def loss() -> Tensor:
-        scores = model(rows, lengths, *texts(3), torch.arange(3)).log_softmax(-1)
+        scores = model(images, lengths, *texts(3), torch.arange(3)).log_softmax(-1)
         return -scores[:3, :, 5].sum()
 
     loss().backward()
@@ -177,9 +177,9 @@ def test_gradient_matches_finite_differences(kind: str, attention: str) -> None:
 def test_attention_weights_cover_the_regions_of_the_image() -> None:
     model = captioner("regions")
     nn.init.normal_(model.decoder.bias)
-    rows, lengths = source("regions")
+    images, lengths = source("regions")
     with torch.no_grad():
-        memory = model.encode(rows, lengths, torch.arange(3))
+        memory = model.encode(images, lengths, torch.arange(3))
         hypotheses = beam_search(
             model.step, memory, torch.tensor([6, 6, 6]),
             begin=BEGIN, end=END, suppress_tokens=(0, 1, BEGIN),

@@ -28,22 +28,24 @@ class FixedLogits(nn.Module):
         return self.logits[tokens[:, 0]]
 
 
+ROWS, REAL_ROWS = 40, 30
+"""Rows of a batch, and those of them that are not padding."""
 Case = tuple[FixedLogits, Batch, Tensor, Tensor]
 
 
 @pytest.fixture
 def case() -> Case:
-    """Return a model, a batch of 40 rows whose last 10 are padding, and the real rows' logits and
+    """Return a model, a batch of ROWS rows with padding at its end, and the real rows' logits and
     labels."""
     draw = torch.Generator().manual_seed(0)
-    logits = torch.randn(40, 4, generator=draw)
+    logits = torch.randn(ROWS, 4, generator=draw)
     logits[:, 3] = -9  # neither true nor predicted
-    label = torch.randint(0, 3, (40,), generator=draw)
-    tokens = torch.arange(40)[:, None].expand(40, 5)
-    weights = (torch.arange(40) < 30).float()
+    label = torch.randint(0, 3, (ROWS,), generator=draw)
+    tokens = torch.arange(ROWS)[:, None].expand(ROWS, 5)
+    weights = (torch.arange(ROWS) < REAL_ROWS).float()
     columns = {"tokens": tokens, "label": label}
-    batch = Batch(columns, torch.full((40,), 3), weights, torch.zeros(40, dtype=torch.int64))
-    return FixedLogits(logits), batch, logits[:30], label[:30]
+    batch = Batch(columns, torch.full((ROWS,), 3), weights, torch.zeros(ROWS, dtype=torch.int64))
+    return FixedLogits(logits), batch, logits[:REAL_ROWS], label[:REAL_ROWS]
 
 
 def make_task(**settings: Any) -> Classification:
@@ -58,7 +60,7 @@ def test_metrics_match_scikit_learn(case: Case) -> None:
     counts, _ = make_task().evaluate(make_task().outputs(model, batch), batch)
     metrics = make_task().summarize(counts).metrics
     predicted = logits.argmax(-1)
-    assert metrics["examples"] == 30
+    assert metrics["examples"] == REAL_ROWS
     assert metrics["accuracy"] == pytest.approx((predicted == label).float().mean().item())
     assert metrics["macro_f1"] == pytest.approx(f1_score(label, predicted, average="macro"))
     probability = logits.double().softmax(-1)
@@ -77,7 +79,7 @@ def test_counts_of_partial_batches_add_up(case: Case) -> None:
     model, batch, *_ = case
     whole, _ = make_task().evaluate(make_task().outputs(model, batch), batch)
     parts = []
-    for rows in (slice(0, 7), slice(7, 40)):
+    for rows in (slice(0, 7), slice(7, ROWS)):
         columns = {name: column[rows] for name, column in batch.columns.items()}
         part = Batch(columns, batch.lengths[rows], batch.weights[rows], batch.keys[rows])
         parts.append(make_task().evaluate(make_task().outputs(model, part), part)[0])
@@ -91,15 +93,17 @@ def test_training_sums_exclude_padding_rows(
 ) -> None:
     model, batch, logits, label = case
     loss, weight, correct, rows = make_task().loss(model, batch)
-    assert rows == weight == 30
+    assert rows == weight == REAL_ROWS
     assert correct == (logits.argmax(-1) == label).sum()
-    assert loss.item() == pytest.approx(nn.functional.cross_entropy(logits, label).item() * 30)
+    assert loss.item() == pytest.approx(
+        nn.functional.cross_entropy(logits, label).item() * REAL_ROWS
+    )
     loss.backward()
     assert model.logits.grad is not None
-    assert model.logits.grad[:30].abs().sum() > 0
-    assert model.logits.grad[30:].abs().sum() == 0
-    metrics = make_task().metrics([loss.item(), 30.0, correct.item(), 30.0])
-    assert metrics["accuracy"] == correct.item() / 30
+    assert model.logits.grad[:REAL_ROWS].abs().sum() > 0
+    assert model.logits.grad[REAL_ROWS:].abs().sum() == 0
+    metrics = make_task().metrics([loss.item(), float(REAL_ROWS), correct.item(), float(REAL_ROWS)])
+    assert metrics["accuracy"] == correct.item() / REAL_ROWS
 
 
 def test_mistakes_have_label_names_and_tokens(
@@ -118,8 +122,8 @@ def test_mistakes_have_label_names_and_tokens(
 def test_predictions_have_a_probability_per_label_name(case: Case) -> None:
     model, batch, logits, _ = case
     with torch.no_grad():
-        predictions = make_task().predict(make_task().outputs(model, batch), [{}] * 40)
-    assert len(predictions) == 40
+        predictions = make_task().predict(make_task().outputs(model, batch), [{}] * ROWS)
+    assert len(predictions) == ROWS
     for row, prediction in zip(logits, predictions, strict=False):
         assert prediction["label"] == LABELS[int(row.argmax())]
         assert math.isclose(sum(prediction["scores"].values()), 1, abs_tol=1e-5)
@@ -140,7 +144,7 @@ def test_class_weights_and_label_smoothing_match_torch(
     sums = make_task(class_weights=weights, label_smoothing=0.1).loss(model, batch).tolist()
     mean = nn.CrossEntropyLoss(torch.tensor(expected), label_smoothing=0.1)
     assert sums[0] / sums[1] == pytest.approx(mean(logits, label).item(), rel=1e-6)
-    assert sums[3] == 30
+    assert sums[3] == REAL_ROWS
 
 
 def test_a_class_weight_for_an_unknown_label_is_a_config_error() -> None:

@@ -38,24 +38,28 @@ class FixedLogits(nn.Module):
         return self.logits[tokens[:, 0]]
 
 
+ROWS, REAL_ROWS = 40, 30
+"""Rows of a batch, and those of them that are not padding."""
+
+
 def make_task() -> MultiLabel:
     return MultiLabel(TaskSettings(), ModelSettings(), Data({"tokenizer": 50}, {"labels": LABELS}))
 
 
 @pytest.fixture
 def case() -> tuple[FixedLogits, Batch, np.ndarray, np.ndarray]:
-    """Return a model, a batch of 40 rows whose last 10 are padding, and the real rows' logits and
-    labels [30, 4]."""
+    """Return a model, a batch of ROWS rows with padding at its end, and the real rows' logits and
+    labels [REAL_ROWS, 4]."""
     draw = torch.Generator().manual_seed(0)
-    logits = torch.randn(40, 4, generator=draw)
+    logits = torch.randn(ROWS, 4, generator=draw)
     logits[:, 3] = -9  # neither true nor predicted
-    true = torch.rand(40, 4, generator=draw) < 0.4
+    true = torch.rand(ROWS, 4, generator=draw) < 0.4
     true[:, 3] = False
     ids = torch.where(true, torch.arange(1, 5), 0).sort(1, descending=True).values  # 0 is padding
-    columns = {"tokens": torch.arange(40)[:, None].expand(40, 5), "labels": ids}
-    weights = (torch.arange(40) < 30).float()
-    batch = Batch(columns, torch.full((40,), 3), weights, torch.zeros(40, dtype=torch.int64))
-    return FixedLogits(logits), batch, logits[:30].numpy(), true[:30].numpy()
+    columns = {"tokens": torch.arange(ROWS)[:, None].expand(ROWS, 5), "labels": ids}
+    weights = (torch.arange(ROWS) < REAL_ROWS).float()
+    batch = Batch(columns, torch.full((ROWS,), 3), weights, torch.zeros(ROWS, dtype=torch.int64))
+    return FixedLogits(logits), batch, logits[:REAL_ROWS].numpy(), true[:REAL_ROWS].numpy()
 
 
 def test_metrics_match_scikit_learn(case) -> None:
@@ -67,7 +71,7 @@ def test_metrics_match_scikit_learn(case) -> None:
     loss = sum(log_loss(true[:, k], probability[:, k], labels=[False, True]) for k in range(4))
     assert metrics == pytest.approx(
         {
-            "examples": 30,
+            "examples": REAL_ROWS,
             "loss": loss,
             "accuracy": accuracy_score(true, predicted),
             "micro_f1": f1_score(true, predicted, average="micro"),
@@ -75,7 +79,7 @@ def test_metrics_match_scikit_learn(case) -> None:
         },
         rel=1e-6,
     )
-    assert len(mistakes) == round(30 * (1 - metrics["accuracy"]))
+    assert len(mistakes) == round(REAL_ROWS * (1 - metrics["accuracy"]))
     sums = make_task().loss(model, batch)
     assert make_task().metrics(sums.tolist()) == pytest.approx(
         {"loss": loss, "accuracy": metrics["accuracy"]}, rel=1e-5
@@ -87,7 +91,7 @@ def test_counts_of_partial_batches_add_up(case) -> None:
     outputs = make_task().outputs(model, batch)
     whole, _ = make_task().evaluate(outputs, batch)
     parts = []
-    for rows in (slice(0, 13), slice(13, 40)):
+    for rows in (slice(0, 13), slice(13, ROWS)):
         columns = {name: column[rows] for name, column in batch.columns.items()}
         part = Batch(columns, batch.lengths[rows], batch.weights[rows], batch.keys[rows])
         parts.append(make_task().evaluate(outputs[rows], part)[0])
@@ -130,13 +134,13 @@ def test_a_run_learns_evaluates_and_predicts_labels(tmp_path: Path) -> None:
 def test_a_document_split_into_rows_is_evaluated_once(case, size: int) -> None:
     """Its rows may be in different batches, whose labels may be padded to different lengths."""
     model, batch, _, true = case
-    documents = np.repeat(np.arange(30), 2)
+    documents = np.repeat(np.arange(REAL_ROWS), 2)
     labels = [np.flatnonzero(true[document]) + 1 for document in documents]
     columns: Columns = {
         "tokens": Ragged.of(np.repeat(documents, 3), np.full(60, 3)),
         "labels": Ragged.of(np.concatenate(labels), np.array(list(map(len, labels)))),
         "document": documents,
-        "segment": np.tile([0, 1], 30),
+        "segment": np.tile([0, 1], REAL_ROWS),
         "segments": np.full(60, 2),
     }
     order = np.random.default_rng(0).permutation(60)

@@ -91,17 +91,19 @@ def test_the_loss_matches_torch_row_by_row(shared_vocab: bool, smoothing: float)
         ).item()
         expected_nll += functional.cross_entropy(scores, answers, reduction="sum").item()
         expected_correct += (scores.argmax(1) == answers).sum().item()
-    assert (tokens, correct) == (8, expected_correct)
+    target_tokens = sum(len(target) for target in TARGETS[:3])
+    longest = max(len(target) for target in TARGETS)
+    assert (tokens, correct) == (target_tokens, expected_correct)
     assert loss == pytest.approx(expected_loss, rel=1e-5)
     assert nll == pytest.approx(expected_nll, rel=1e-5)
     metrics = task.metrics([loss, tokens, nll, correct, padded])
-    assert metrics["perplexity"] == pytest.approx(math.exp(expected_nll / 8), rel=1e-5)
-    assert metrics["target_padding"] == pytest.approx(1 - 8 / (4 * 6))
+    assert metrics["perplexity"] == pytest.approx(math.exp(expected_nll / target_tokens), rel=1e-5)
+    assert metrics["target_padding"] == pytest.approx(1 - target_tokens / (len(TARGETS) * longest))
     counts, _ = task.evaluate(task.outputs(model, batch), batch)
     evaluated = task.summarize(counts).metrics
     assert evaluated["examples"] == 3
-    assert evaluated["loss"] == pytest.approx(expected_nll / 8, rel=1e-5)
-    assert evaluated["accuracy"] == pytest.approx(expected_correct / 8)
+    assert evaluated["loss"] == pytest.approx(expected_nll / target_tokens, rel=1e-5)
+    assert evaluated["accuracy"] == pytest.approx(expected_correct / target_tokens)
 
 
 def test_padding_rows_do_not_change_the_gradient() -> None:
