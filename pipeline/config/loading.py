@@ -11,7 +11,7 @@ import yaml
 from pydantic import ValidationError
 
 from pipeline.config.conflicts import conflicts
-from pipeline.config.messages import describe, keys, suggestion
+from pipeline.config.messages import error_line, keys, suggestion
 from pipeline.config.renamed import RENAMED_KEYS
 from pipeline.config.schema import Config
 from pipeline.errors import ConfigError, RunError
@@ -45,7 +45,7 @@ def load(path: Path | None = None, overrides: Iterable[str] = ()) -> Config:
     try:
         config = Config.model_validate(values)
     except ValidationError as error:
-        mistakes += [describe(dict(detail)) for detail in error.errors()]
+        mistakes += [error_line(dict(detail)) for detail in error.errors()]
     else:
         mistakes += conflicts(config)
     if mistakes:

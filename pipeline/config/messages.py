@@ -45,7 +45,7 @@ def as_yaml(value: object) -> str:
     return json.dumps(value, ensure_ascii=False, default=str) if "\n" in text else text
 
 
-def describe(detail: dict[str, Any]) -> str:
+def error_line(detail: dict[str, Any]) -> str:
     """Return the error line for one of pydantic's errors."""
     key = ".".join(str(part) for part in detail["loc"])
     if detail["type"] == "missing":

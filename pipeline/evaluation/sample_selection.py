@@ -13,6 +13,7 @@ from pipeline.tasks.sample import Sample
 from pipeline.tasks.task import Task
 
 SAMPLE_ROWS = 8
+"""Rows that are shown."""
 
 
 class SampleSelection:

@@ -4,6 +4,8 @@ from pipeline.settings import Section, setting
 
 
 class OptimizerSettings(Section):
+    """Part of the section `train`. Rates and decays are AdamW's; epochs may be fractions."""
+
     lr: float = setting(1e-3, "peak learning rate", gt=0)
     warmup: float = setting(0.05, "share of all rows used for linear warm-up", ge=0, lt=1)
     min_lr_ratio: float = setting(

@@ -1,4 +1,4 @@
-"""What training needs of a stream: its updates, and a state to resume from."""
+"""The interface through which training reads a stream and resumes in it."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Sequence

@@ -91,7 +91,7 @@ def test_mistake_on_the_command_line_is_one_error_line(
 
 @pytest.fixture(scope="module")
 def folder(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A current folder in which the bundled config `imdb` was trained for an update."""
+    """A working directory in which the bundled config `imdb` was trained for one update."""
     folder = tmp_path_factory.mktemp("current")
     status, out, err = cli(
         "train", "--config", "imdb", *small_run_overrides(corpus), "train.max_steps=1", cwd=folder

@@ -9,7 +9,7 @@ from torch import nn
 
 pytest.importorskip("mlflow")
 
-from pipeline.evaluation.sample_selection import SampleSelection
+from pipeline.evaluation.sample_selection import SAMPLE_ROWS, SampleSelection
 from pipeline.runtime.precision import Precision
 from pipeline.stream.batch import Batch
 from pipeline.tasks.sample import SAMPLES, Sample, TextSpan
@@ -104,7 +104,8 @@ def test_showing_samples_does_not_change_the_losses(
     shown = [SAMPLES.validate_python(report["pages"]["samples"]) for report in reports]
     expected = TEXT_NAMES[request.node.callspec.params["case"]]
     assert all(set(sample.texts) == expected for samples in shown for sample in samples)
-    assert 4 <= len(shown[0]) <= 9
+    # A language model also shows a text generated from nothing; a search may find no text.
+    assert SAMPLE_ROWS // 2 <= len(shown[0]) <= SAMPLE_ROWS + 1
     input_names = sorted(expected - {"translation", "continuation", "caption", "predicted"})
 
     def inputs(samples: list[Sample]) -> list[str]:

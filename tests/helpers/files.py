@@ -75,11 +75,10 @@ def _write_text(path: Path, rows: Rows) -> None:
         if path.suffix == ".jsonl":
             file.writelines(json.dumps(row) + "\n" for row in rows)
         else:
-            table = csv.DictWriter(
-                file, list(rows[0]), delimiter="\t" * (path.suffix == ".tsv") or ","
-            )
-            table.writeheader()
-            table.writerows(rows)
+            delimiter = "\t" if path.suffix == ".tsv" else ","
+            writer = csv.DictWriter(file, list(rows[0]), delimiter=delimiter)
+            writer.writeheader()
+            writer.writerows(rows)
 
 
 def settings_in(folder: Path, **changes: Any) -> CorpusSettings:

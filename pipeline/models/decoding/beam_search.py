@@ -44,7 +44,7 @@ class SearchStep(NamedTuple):
     """Back pointers of the hypotheses at one step, to reconstruct them at the end."""
 
     columns: dict[int, int]
-    """From a row of the batch to its position among the unfinished rows."""
+    """Maps a row of the batch to its position among the rows that are unfinished at this step."""
     parents: list[list[int]]
     """[B, K], index of the hypothesis that each one extends, within its row."""
     tokens: list[list[int]]
