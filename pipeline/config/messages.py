@@ -33,7 +33,7 @@ def help_text() -> str:
 
 
 def as_yaml(value: object) -> str:
-    """Return a value as a config file has it, in one line.
+    """Format a value as one line of YAML, as in a config file.
 
     >>> as_yaml([True, "a", "1"])
     "[true, a, '1']"
@@ -41,15 +41,16 @@ def as_yaml(value: object) -> str:
     text = yaml.safe_dump(
         value, default_flow_style=True, sort_keys=False, allow_unicode=True, width=sys.maxsize
     )
+    # safe_dump ends a bare scalar with "..." and breaks some texts over several lines.
     text = text.removesuffix("...\n").removesuffix("\n")
     return json.dumps(value, ensure_ascii=False, default=str) if "\n" in text else text
 
 
 def error_line(detail: dict[str, Any]) -> str:
-    """Return the error line for one of pydantic's errors."""
+    """Return the error line for one entry of pydantic's `ValidationError.errors()`."""
     key = ".".join(str(part) for part in detail["loc"])
     if detail["type"] == "missing":
-        return f"{key}: missing; it has no default"
+        return f"{key}: missing; set it, as it has no default"
     value = detail["input"]
     setting = f"{key}={as_yaml(value)}"
     if detail["type"] == "extra_forbidden":
@@ -63,13 +64,16 @@ def error_line(detail: dict[str, Any]) -> str:
     line = f"{setting}: {detail['msg'][0].lower()}{detail['msg'][1:]}"
     if detail["type"] == "string_type":
         line += (
-            "; YAML does not read bare numbers, dates, yes, no, on and off as text: quote the value"
+            "; YAML reads unquoted numbers, dates, null, true, yes and on as other types: quote "
+            "the value"
         )
     return line
 
 
 def suggestion(key: str) -> str:
-    """Return a hint to the nearest key: the same last name in another section, or similar spelling.
+    """Return a hint at the closest key: of the same name in another section, or a similar one.
+
+    Without such a key, the hint is `--help`.
 
     >>> suggestion("model.hiden")
     '; did you mean model.hidden?'
@@ -80,5 +84,7 @@ def suggestion(key: str) -> str:
     nearest = same_name or difflib.get_close_matches(key, all_keys, 1, 0.6)
     if not nearest:
         by_last = {name.rpartition(".")[2]: name for name in all_keys}
-        nearest = [by_last[n] for n in difflib.get_close_matches(last, by_last, 1, 0.7)]
+        nearest = [
+            by_last[n] for n in difflib.get_close_matches(last, by_last, 1, 0.7)
+        ]  # short names: stricter
     return f"; did you mean {nearest[0]}?" if nearest else "; --help lists all keys"

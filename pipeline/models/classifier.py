@@ -37,7 +37,7 @@ class Classifier(nn.Module):
             self.embedding = embedding
         self.token_dropout = TokenDropout(s.embedding_dropout)
         self.input_dropout = LockedDropout(s.dropout)
-        self.stack = encoder(s.embedding, s, plane=plane)
+        self.stack = encoder(s.embedding, s, image_size=plane)
         self.pooling = POOLINGS[s.pooling](self.stack.outputs, s.hidden, s.reverse)
         self.output_dropout = LockedDropout(s.dropout)
         self.scores = nn.Linear(self.pooling.outputs, classes)

@@ -10,27 +10,29 @@ from pipeline.models.settings import ModelSettings
 
 
 def encoder(
-    inputs: int, settings: ModelSettings, plane: tuple[int, int] = (0, 0)
+    inputs: int, settings: ModelSettings, image_size: tuple[int, int] = (0, 0)
 ) -> Stack | IndependentDirections | GridStack | ImageStack:
     """Build the recurrent stack that the settings select.
 
-    `inputs` is the number of features per token. A three-dimensional grid also needs `plane`, the
-    number of rows and columns of an image, whose positions are the tokens.
+    `inputs` is the number of features per token. A three-dimensional grid also needs `image_size`,
+    the (rows, columns) of an image's grid of positions; each position is one token.
     """
+    # A reversed single direction is the backward half of independent directions.
     if settings.independent_directions or settings.reverse:
         return IndependentDirections(inputs, settings)
     if settings.cell != "grid_lstm":
         return Stack(inputs, settings)
     if settings.grid_dimensions == 3:
-        return ImageStack(inputs, settings, plane)
+        return ImageStack(inputs, settings, image_size)
     return GridStack(inputs, settings)
 
 
 def parameters_by_depth(model: nn.Module) -> list[list[nn.Parameter]]:
-    """Group a model's parameters by depth, from the output to the input.
+    """Group a model's parameters by depth: the head, the recurrent layers from the top down, and
+    the embeddings.
 
-    The first group holds everything above the recurrent layers. One group per recurrent layer
-    follows, the top layer first. The last group holds the embeddings below them.
+    The model must have a submodule `stack`, which may not be a grid. Parameters below `embedding`
+    and `characters` are embeddings.
     """
     stack = model.get_submodule("stack")
     assert isinstance(stack, Stack | IndependentDirections), (

@@ -75,7 +75,7 @@ def _step_seconds(precision: Precision, model: ModelSettings) -> float:
         if major < 8:
             raise RuntimeError(f"bf16 needs compute capability 8.0, this GPU has {major}.{minor}")
     with torch.random.fork_rng([precision.device] if precision.device.type == "cuda" else []):
-        stack = encoder(model.hidden, model.model_copy(update={"layers": 1}), plane=(8, 8))
+        stack = encoder(model.hidden, model.model_copy(update={"layers": 1}), image_size=(8, 8))
         stack = stack.to(precision.device)
         x = torch.randn(64, 16, model.hidden).to(precision.device)
     lengths = torch.full((16,), 64, device=precision.device)

@@ -13,43 +13,43 @@ from pipeline.stream.settings import StreamSettings
 
 @dataclass(frozen=True)
 class Update:
-    """The batches of one rank between two optimizer steps, and counts of the update."""
+    """The batches of one rank for one optimizer step, which add up their gradients, and counts."""
 
     batches: list[Batch]
     rows: int
-    """Rows of the update over all ranks."""
+    """Rows of the update, summed over all ranks, without padding rows."""
     padded_tokens: int
-    """Tokens that this rank computes, padding included."""
+    """Tokens of this rank's batches, padding included."""
     tokens: int
     """Tokens of this rank's rows, padding excluded."""
     skipped: int
-    """Rows of this rank that have weight 0 because their block is damaged."""
+    """Rows of this rank that have weight 0 because their block of the shard is damaged."""
     after: Position
     """Position of the stream once the update is consumed."""
 
 
 class Updates(Protocol):
-    """Updates of one rank; every rank gets the same number of them."""
+    """A source of updates, such as a validation set; every rank gets the same number of them."""
 
     def prefetched(self, position: Position) -> Generator[Update, None, None]:
-        """Yield the updates from `position` to the end of its epoch, prepared by a thread."""
+        """Yield the updates from `position` to the end of its epoch, read by another thread."""
 
 
 class ResumableStream(ABC):
-    """Updates to train on, with the position up to which the run has consumed them.
+    """A source of training updates that records how many the run has consumed.
 
-    Only consumed updates count, never prefetched ones: the trainer calls `advance` for each update
-    that it has done.
+    Prefetched updates do not count: the trainer calls `advance` after each update.
     """
 
     settings: StreamSettings
-    position = Position()
+    position: Position = Position()
+    """Position after the last consumed update."""
     plan: Plan | None = None
-    """The exact plan of all batches, None where shuffling and resume are approximate."""
+    """The plan of all batches; None for unprepared data, whose order is approximate."""
 
     @abstractmethod
     def prefetched(self, position: Position) -> Generator[Update, None, None]:
-        """Yield the updates from `position` to the end of its epoch, prepared by a thread."""
+        """Yield the updates from `position` to the end of its epoch, read by another thread."""
 
     @abstractmethod
     def rows_before(self, epoch: int) -> int:
@@ -68,9 +68,9 @@ class ResumableStream(ABC):
         return {"position": asdict(self.position), "tensors": {}}
 
     def merge_states(self, states: Sequence[dict[str, Any]]) -> dict[str, Any]:
-        """Combine the states of all ranks, in rank order, to the state that is saved.
+        """Combine the states of all ranks, in rank order, into the one that is saved.
 
-        It does not depend on the number of ranks, so any number of them can load it.
+        Any number of ranks can load the result. By default all ranks have the same state.
         """
         return states[0]
 
@@ -78,6 +78,7 @@ class ResumableStream(ABC):
         """Resume from a saved state. Raises RunError if it has other keys."""
         if state.keys() != {"position", "tensors"}:
             raise RunError(
-                f"the stream's state has the keys {sorted(state)}; use another checkpoint"
+                f"the stream's state in the checkpoint has the keys {sorted(state)}, expected "
+                f"['position', 'tensors']; use another checkpoint"
             )
         self.position = Position(**state["position"])

@@ -22,10 +22,11 @@ MIN_PROBABILITY = torch.finfo(torch.float64).tiny
 
 
 class Classification(Task):
-    """Trained with cross entropy; evaluated by accuracy and macro-averaged F1.
+    """A single label per document, evaluated by accuracy and macro-averaged F1.
 
-    The probabilities of a document that was split into several rows are the rows' mean, weighted
-    by their tokens.
+    The training loss is cross entropy with class weights and label smoothing; the evaluation loss
+    has neither. If a document was split into several rows, its probabilities are the mean of the
+    rows' probabilities, weighted by each row's number of tokens.
 
     Shapes: B rows of a batch, C labels.
     """
@@ -33,7 +34,7 @@ class Classification(Task):
     sum_names = ("loss", "weight", "correct", "rows")
     best_metric = "accuracy"
     input_field = "tokens"
-    """The field that the model reads."""
+    """The batch column that the model reads; a subclass reads images."""
 
     def __init__(self, settings: TaskSettings, model: ModelSettings, data: DatasetInfo) -> None:
         self.settings, self.model, self.data = settings, model, data
@@ -56,6 +57,7 @@ class Classification(Task):
         ) * batch.weights  # fmt: skip
         weight = (class_weights[label] * batch.weights).sum()
         correct = ((logits.argmax(-1) == label) * batch.weights).sum()
+        # in the order of `sum_names`
         return torch.stack([losses.sum(), weight, correct, batch.weights.sum()])
 
     def metrics(self, sums: Sequence[float]) -> dict[str, float]:
@@ -93,15 +95,15 @@ class Classification(Task):
     def summarize(self, sums: Tensor, texts: Sequence[tuple[str, ...]] = ()) -> Evaluation:
         size = len(self.labels)
         confusion = sums[:-1].view(size, size)  # [C, C]
-        rows, correct = confusion.sum(), confusion.diagonal()
+        rows, true_positives = confusion.sum(), confusion.diagonal()
         denominators = confusion.sum(0) + confusion.sum(1)  # [C] 2 tp + fp + fn
         # F1 is undefined (0 / 0) for labels that neither occur nor are predicted; they are skipped.
         defined = denominators > 0
-        f1 = (2 * correct[defined] / denominators[defined]).mean()
+        f1 = (2 * true_positives[defined] / denominators[defined]).mean()
         metrics = {
             "examples": int(rows),
             "loss": (sums[-1] / rows).item(),
-            "accuracy": (correct.sum() / rows).item(),
+            "accuracy": (true_positives.sum() / rows).item(),
             "macro_f1": f1.item(),
         }
         return Evaluation(metrics, confusion.long().tolist(), self.labels)
@@ -122,24 +124,25 @@ class Classification(Task):
         ]
 
     def _text_tokens(self, batch: Batch, row: int) -> list[int]:
-        """Return the row's text, to display with a mistake; empty if the input is an image."""
+        """Return the row's tokens, to display with a mistake; overridden for images."""
         return batch.columns["tokens"][row, : batch.lengths[row]].tolist()
 
     def _image(self, batch: Batch, row: int) -> ImageData | None:
-        """Return the row's image, to display with a mistake; None if the input is a text."""
+        """Return the row's image, to display with a mistake; None here, as the input is a text."""
         return None
 
     def _logits(self, model: nn.Module, batch: Batch) -> Tensor:
-        """Return [B, C]."""
+        """Return float32 logits [B, C]."""
         logits: Tensor = model(batch.columns[self.input_field], batch.lengths, batch.keys)
         return logits.float()
 
 
 def _class_weights(settings: TaskSettings, labels: Sequence[str], data: DatasetInfo) -> list[float]:
-    """Return the loss weight of each label. Balanced weights are 1 on average over the rows.
+    """Return the loss weight of each label. Balanced weights are N / (C * count) as in
+    scikit-learn, so that their mean over the N rows is 1.
 
-    Raises ConfigError for weights of unknown labels, and if balanced weights are requested of a
-    dataset that does not know its label counts.
+    Raises ConfigError for weights of unknown labels, and for balanced weights if the numbers of
+    rows per label are unknown, as in unprepared data.
     """
     weights = settings.class_weights
     if weights == "none":
@@ -149,9 +152,12 @@ def _class_weights(settings: TaskSettings, labels: Sequence[str], data: DatasetI
         if not counts:
             raise ConfigError(
                 "task.class_weights=balanced: needs the number of rows of each label, which only a "
-                "prepared dataset has; set stream.unprepared_rows=0, or a weight for each label"
+                "prepared dataset has; prepare one (stream.unprepared_rows=0), or give a map from "
+                "label to weight"
             )
-        return [sum(counts) / (len(counts) * max(count, 1)) for count in counts]
+        return [
+            sum(counts) / (len(counts) * max(count, 1)) for count in counts
+        ]  # a label may have no row
     if unknown := [name for name in weights if name not in labels]:
         raise ConfigError(
             f"task.class_weights={weights}: the corpus has no label {unknown[0]!r}, it has "

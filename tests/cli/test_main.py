@@ -1,4 +1,4 @@
-"""`python -m pipeline.cli COMMAND`, as installed users run it: from any folder."""
+"""`python -m pipeline.cli COMMAND` from any working directory, as users of the package run it."""
 
 import json
 import sys
@@ -31,10 +31,10 @@ def test_help_lists_the_commands(
         assert f"  {command:10} {description}" in lines
 
 
-def test_help_and_version_of_a_real_process_load_no_torch(tmp_path: Path) -> None:
-    """They must answer at once: importing torch takes seconds."""
+def test_help_and_version_do_not_import_torch(tmp_path: Path) -> None:
+    """Importing torch takes seconds."""
     code = (
-        "import sys; sys.modules['torch'] = None\n"
+        "import sys; sys.modules['torch'] = None\n"  # "import torch" raises ImportError
         "import runpy; runpy.run_module('pipeline.cli', run_name='__main__')"
     )
     for argument, expected in (("--version", f"headrace {__version__}\n"), ("--help", "usage: ")):
@@ -59,13 +59,13 @@ def test_unknown_command_is_one_error_line(tmp_path: Path) -> None:
 def test_help_of_a_command_names_it(
     command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ended: list[int] = []
-    monkeypatch.setattr("os._exit", ended.append)  # `train` skips the interpreter's finalization
+    exit_statuses: list[int] = []
+    monkeypatch.setattr("os._exit", exit_statuses.append)  # `train` ends without finalization
     monkeypatch.setattr(sys, "argv", ["headrace", command, "--help"])
     with pytest.raises(SystemExit) as end:
         main()
     assert end.value.code == 0
-    assert ended == ([0] if command == "train" else [])
+    assert exit_statuses == ([0] if command == "train" else [])
     assert capsys.readouterr().out.startswith(f"usage: headrace {command} ")
 
 
@@ -103,22 +103,22 @@ def folder(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-def test_bundled_config_trains_in_the_current_folder(folder: Path) -> None:
+def test_bundled_config_trains_in_the_working_directory(folder: Path) -> None:
     assert (folder / "runs" / "imdb" / "checkpoints" / "latest" / "model.safetensors").exists()
 
 
 @pytest.mark.slow
-def test_quiet_and_verbose_choose_the_lines_on_stderr(folder: Path, corpus: Path) -> None:
+def test_quiet_and_verbose_set_the_number_of_lines_on_stderr(folder: Path, corpus: Path) -> None:
     arguments = ["train", "--config", "imdb", *small_run_overrides(corpus), "train.max_steps=1"]
     for option, lines in (("-q", 0), ("-v", 2)):
         status, out, err = cli(*arguments, option, cwd=folder)
         assert status == 0, err
-        assert "validation  accuracy" in out, "the result is on stdout in any case"
-        assert len(err.splitlines()) == lines, err  # -v: device and size; the run is finished
+        assert "validation  accuracy" in out, "the result goes to stdout even with --quiet"
+        assert len(err.splitlines()) == lines, err  # -v: device and size; that the run is finished
 
 
 @pytest.mark.slow
-def test_run_is_evaluated_and_predicts_from_the_current_folder(folder: Path) -> None:
+def test_evaluate_and_predict_in_the_working_directory(folder: Path) -> None:
     rows = "text,label\na superb film,positive\n,negative\nhow dull,negative\n"
     (folder / "new.csv").write_text(rows)
     arguments = ["evaluate", "--run", "runs/imdb", "--input", "new.csv"]

@@ -93,8 +93,8 @@ def test_showing_samples_does_not_change_the_losses(
     ]  # fmt: skip
     for name, tracked in (("plain", "false"), ("tracked", "true")):
         run = [f"run.dir={tmp_path}/{name}", f"track.enabled={tracked}"]
-        mlflow = [f"track.uri=sqlite:///{tmp_path}/mlflow.db", "track.system_metrics=false"]
-        status, _, err = call("train", *case, *training, *run, *mlflow)
+        tracking = [f"track.uri=sqlite:///{tmp_path}/mlflow.db", "track.system_metrics=false"]
+        status, _, err = call("train", *case, *training, *run, *tracking)
         assert status == 0, err
         assert "no samples" not in err
     assert losses(tmp_path / "plain") == losses(tmp_path / "tracked")
@@ -106,12 +106,12 @@ def test_showing_samples_does_not_change_the_losses(
     assert all(set(sample.texts) == expected for samples in shown for sample in samples)
     # A language model also shows a text generated from nothing; a search may find no text.
     assert SAMPLE_ROWS // 2 <= len(shown[0]) <= SAMPLE_ROWS + 1
-    input_names = sorted(expected - {"translation", "continuation", "caption", "predicted"})
+    fixed_names = sorted(expected - {"translation", "continuation", "caption", "predicted"})
 
-    def inputs(samples: list[Sample]) -> list[str]:
-        return [_to_text(sample.texts[name]) for sample in samples for name in input_names]
+    def fixed_texts(samples: list[Sample]) -> list[str]:
+        return [_to_text(sample.texts[name]) for sample in samples for name in fixed_names]
 
-    assert inputs(shown[0]) == inputs(shown[1]) == inputs(shown[2])
+    assert fixed_texts(shown[0]) == fixed_texts(shown[1]) == fixed_texts(shown[2])
 
 
 def _to_text(text: str | list[TextSpan]) -> str:

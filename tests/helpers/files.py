@@ -29,7 +29,10 @@ Rows = list[dict[str, Any]]
 
 
 def reviews(count: int, seed: int = 0) -> Rows:
-    """Return rows of 1 to 40 words, including characters that file formats must escape."""
+    """Return rows of 1 to 40 words, including characters that file formats must escape.
+
+    Each text ends in a unique word; no field reads the column `source`.
+    """
     rng = random.Random(seed)
     return [
         {
@@ -82,7 +85,8 @@ def _write_text(path: Path, rows: Rows) -> None:
 
 
 def settings_in(folder: Path, **changes: Any) -> CorpusSettings:
-    """Return settings of a small dataset with several shards, blocks and input chunks."""
+    """Return settings for the CSV files of a folder, with limits so small that a thousand rows of
+    `reviews` have several shards, blocks and input chunks."""
     values: dict[str, Any] = {
         "input": "*.csv", "root": str(folder), "shards": str(folder / "shards"), "workers": 1,
         "vocab_size": 400, "max_tokens": 60, "lowercase": False, "rows_per_block": 32,
@@ -98,12 +102,12 @@ def content(folder: Path) -> dict[str, bytes]:
 
 
 def values_of(row: Row) -> dict[str, Any]:
-    """Return the values of a row, which must have as many fields as its file has columns."""
+    """Return `row.values`, which must not be None: the row has a value for each column."""
     assert row.values is not None
     return row.values
 
 
-def columns_of(manifest: Manifest, split: str) -> Rows:
+def row_dicts(manifest: Manifest, split: str) -> Rows:
     """Return the rows of a split, as dicts from column to value, in the order of its index."""
     rows: Rows = []
     for entry in np.load(manifest.index(split)):
@@ -113,6 +117,6 @@ def columns_of(manifest: Manifest, split: str) -> Rows:
     return rows
 
 
-def rows_of(manifest: Manifest, split: str) -> list[tuple[list[int], int]]:
+def token_label_pairs(manifest: Manifest, split: str) -> list[tuple[list[int], int]]:
     """Return (tokens, label) of each row of a split, in the order of its index."""
-    return [(row["tokens"], row["label"]) for row in columns_of(manifest, split)]
+    return [(row["tokens"], row["label"]) for row in row_dicts(manifest, split)]

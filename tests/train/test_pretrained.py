@@ -17,7 +17,7 @@ from pipeline.errors import RunError
 from pipeline.optim.schedule import Schedule
 from pipeline.train import pretrained
 from tests.helpers.corpora import SMALL, small_run_overrides
-from tests.helpers.files import columns_of
+from tests.helpers.files import row_dicts
 from tests.helpers.processes import call, weights
 
 LAYERS = ["model.bidirectional=true", "model.independent_directions=true"]
@@ -133,7 +133,7 @@ def test_classifier_and_language_model_hold_out_the_same_texts(
             ],
         ).corpus
         manifest = prepare(settings, tasks.get(task).fields(settings))
-        rows = columns_of(manifest, "validation")
+        rows = row_dicts(manifest, "validation")
         texts = {manifest.decode("tokenizer", row["tokens"]) for row in rows}
         held_out.append(texts)
     assert held_out[0] == held_out[1]

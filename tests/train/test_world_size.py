@@ -11,7 +11,7 @@ from pipeline.corpus.dataset.manifest import open_dataset
 from pipeline.kernels import library
 from pipeline.stream.opening import open_loader
 from tests.helpers.corpora import small_run_overrides
-from tests.helpers.files import columns_of
+from tests.helpers.files import row_dicts
 from tests.helpers.processes import command, error_lines, finish, losses, metrics, run, start
 
 pytestmark = [pytest.mark.slow, pytest.mark.distributed]
@@ -56,7 +56,7 @@ def test_results_do_not_depend_on_the_world_size(
     file = "checkpoints/latest/model.safetensors"
     a, b = load_file(single / file), load_file(tmp_path / file)
     assert all((a[name] - b[name]).abs().max() < 1e-4 for name in a)
-    rows = columns_of(open_dataset(config.load(None, case).corpus.shards), "validation")
+    rows = row_dicts(open_dataset(config.load(None, case).corpus.shards), "validation")
     documents = sum(row.get("segment", 0) == 0 for row in rows)
     assert metrics(tmp_path)[-1]["val/examples"] == metrics(single)[-1]["val/examples"] == documents
 

@@ -1,7 +1,8 @@
 """Beam search over target texts, given a next-token scorer.
 
-Shapes: B unfinished rows, K hypotheses per row, N = K * B hypotheses (the first of every row, then
-the second of every row, ...), V vocabulary size, C candidate tokens per hypothesis, S source steps.
+Shapes: B unfinished rows, K hypotheses per row (1 at first), N = K * B hypotheses, where hypothesis
+k of row b has the index k * B + b, V vocabulary size, C candidate tokens per hypothesis, S source
+steps.
 """
 
 from collections.abc import Sequence
@@ -23,8 +24,8 @@ class NextTokenScorer(Protocol):
     ) -> tuple[Tensor, list[LayerState], Tensor]:
         """Return log-probabilities [N, V], the new recurrent state and attention weights [N, S].
 
-        tokens [N], the last token of each hypothesis; the hypotheses' recurrent state; the memory
-        of the B rows.
+        Takes the last token of each hypothesis [N], the hypotheses' recurrent state, and the
+        encoded sources of the B rows.
         """
 
 
@@ -35,22 +36,22 @@ class Hypothesis:
     tokens: list[int]
     """Without the begin and end tokens."""
     score: float
-    """Log-probability divided by the length penalty."""
+    """Log-probability, the end token included, divided by the length penalty."""
     weights: Tensor
-    """[n, S], attention weights of each token."""
+    """[len(tokens), L], attention weights of each token over the row's L source steps."""
 
 
 class SearchStep(NamedTuple):
     """Back pointers of the hypotheses at one step, to reconstruct them at the end."""
 
-    columns: dict[int, int]
-    """Maps a row of the batch to its position among the rows that are unfinished at this step."""
+    slots: dict[int, int]
+    """Maps a row of the batch to its slot: its index among the rows unfinished at this step."""
     parents: list[list[int]]
     """[B, K], index of the hypothesis that each one extends, within its row."""
     tokens: list[list[int]]
     """[B, K], token by which it is extended."""
     weights: Tensor
-    """[K, B, S], attention weights of the parents."""
+    """[P, B, S], attention weights of the P hypotheses per row that were extended (1 at first)."""
 
 
 @torch.no_grad()
@@ -66,7 +67,7 @@ def beam_search(
     n_best: int = 1,
     alpha: float = 0.6,
 ) -> list[list[Hypothesis]]:
-    """Return the `n_best` or fewer top-scoring hypotheses of each row of `memory`, best first.
+    """Return up to `n_best` hypotheses of each row of `memory`, best first.
 
     The score is log P / ((5 + n) / 6)^alpha (Wu et al. 2016), where n counts the tokens, including
     `end`. Each step keeps the `beam_size` most likely one-token extensions of a row's hypotheses.
@@ -74,15 +75,17 @@ def beam_search(
     `limits` [B], at least 1, bounds n: a hypothesis that reaches its row's limit must end there.
     `suppress_tokens`, for example <pad> and `begin`, are never generated.
 
-    A row is finished when none of its hypotheses can enter its `n_best` any more. An extension
-    never has a higher log-probability, and the penalty grows with n (alpha is 0 or more), so no
-    extension of a hypothesis scores above log P / penalty(limit). Stopping at this bound loses no
-    hypothesis. Finished rows are dropped from the batch; the results of the others do not depend on
-    them.
+    A row is finished when no unfinished hypothesis can still enter its `n_best`. Extending a
+    hypothesis cannot raise log P, which is at most 0, and the penalty is largest at the limit
+    (alpha is 0 or more), so log P / penalty(limit) bounds the score of every extension. Stopping at
+    this bound loses no hypothesis. Finished rows are dropped from the batch; the results of the
+    others do not depend on them.
     """
     source_lengths, row_limits = memory.lengths.tolist(), limits.tolist()
     rows = list(range(len(source_lengths)))
-    finished: list[list[tuple[float, int, int]]] = [[] for _ in rows]  # (-score, n, index)
+    finished: list[list[tuple[float, int, int]]] = [
+        [] for _ in rows
+    ]  # (-score, n, index in its row at step n)
     steps: list[SearchStep] = []
     suppressed = torch.tensor(suppress_tokens, dtype=torch.int64, device=limits.device)
     tokens = torch.full_like(limits, begin, dtype=torch.int64)  # [N]
@@ -92,10 +95,11 @@ def beam_search(
         n = len(steps) + 1
         log_probs, state, weights = score_next(tokens, state, memory)
         log_probs = log_probs.unflatten(0, totals.shape)  # [K, B, V]
+        # Enough of them remain if all suppressed tokens are among the best.
         candidates = min(beam_size + len(suppress_tokens), log_probs.shape[2])
         values, ids = log_probs.topk(candidates)  # [K, B, C]
         values = values.masked_fill(torch.isin(ids, suppressed), float("-inf"))
-        at_limit = limits <= n  # [B]
+        at_limit = limits <= n  # [B]: these hypotheses may only end
         values[:, at_limit] = float("-inf")
         values[:, at_limit, 0], ids[:, at_limit, 0] = log_probs[:, at_limit, end], end
         sums = (totals[..., None] + values).transpose(0, 1).flatten(1)  # [B, K * C]
@@ -103,26 +107,27 @@ def beam_search(
         parents = picked // candidates
         next_tokens = ids.transpose(0, 1).flatten(1).gather(1, picked)  # [B, K]
         ends = (next_tokens == end) & sums.isfinite()
-        open_sums = sums.masked_fill(ends, float("-inf"))
-        columns = {row: column for column, row in enumerate(rows)}
+        open_sums = sums.masked_fill(ends, float("-inf"))  # ended ones keep their index
+        slots = {row: slot for slot, row in enumerate(rows)}
         parent_weights = weights.unflatten(0, totals.shape)
-        steps.append(SearchStep(columns, parents.tolist(), next_tokens.tolist(), parent_weights))
-        for column, index in ends.nonzero().tolist():
-            score = sums[column, index].item() / length_penalty(n, alpha)
-            finished[rows[column]].append((-score, n, index))
+        steps.append(SearchStep(slots, parents.tolist(), next_tokens.tolist(), parent_weights))
+        for slot, index in ends.nonzero().tolist():
+            score = sums[slot, index].item() / length_penalty(n, alpha)
+            finished[rows[slot]].append((-score, n, index))
         unfinished = []
         best_open_sums = open_sums.amax(1).tolist()
-        for column, (row, best_sum) in enumerate(zip(rows, best_open_sums, strict=True)):
+        for slot, (row, best_sum) in enumerate(zip(rows, best_open_sums, strict=True)):
             best = finished[row] = sorted(finished[row])[:n_best]
             bound = best_sum / length_penalty(row_limits[row], alpha)
-            if bound > (-best[-1][0] if len(best) == n_best else float("-inf")):
-                unfinished.append(column)
+            worst_kept = -best[-1][0] if len(best) == n_best else float("-inf")
+            if bound > worst_kept:
+                unfinished.append(slot)
         keep = torch.tensor(unfinished, dtype=torch.int64, device=limits.device)
         state = select_rows(state, (parents[keep] * len(rows) + keep[:, None]).t().flatten())
         if len(unfinished) < len(rows):
             memory, limits = memory.select(keep), limits[keep]
         tokens, totals = next_tokens[keep].t().flatten(), open_sums[keep].t()
-        rows = [rows[column] for column in unfinished]
+        rows = [rows[slot] for slot in unfinished]
     return [
         [_backtrack(steps, row, source_lengths[row], *entry) for entry in finished[row]]
         for row in range(len(finished))
@@ -145,8 +150,9 @@ def _backtrack(
     """Reconstruct the hypothesis of n tokens that has the given index in its row at step n."""
     tokens, weights = [], []
     for step in reversed(steps[:n]):
-        column = step.columns[row]
-        tokens.append(step.tokens[column][index])
-        index = step.parents[column][index]
-        weights.append(step.weights[index, column, :source_length])
+        slot = step.slots[row]
+        tokens.append(step.tokens[slot][index])
+        index = step.parents[slot][index]
+        weights.append(step.weights[index, slot, :source_length])
+    # Tokens and weights were collected from the end token on, which is left out.
     return Hypothesis(tokens[:0:-1], -negative_score, torch.stack(weights[::-1])[:-1])

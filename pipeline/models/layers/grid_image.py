@@ -1,6 +1,7 @@
 """Grid LSTM over images: depth, rows and columns (Kalchbrenner et al. 2015; see also grid.py).
 
-Shapes: R rows and C columns of an image's positions, B images, E input features, H hidden units.
+Shapes: R rows and C columns of an image's positions (pixels or patches), K = R + C - 1
+anti-diagonals, B images, E input features, H hidden units.
 """
 
 import torch
@@ -15,15 +16,18 @@ from pipeline.models.settings import ModelSettings
 
 
 class GridImage(nn.Module):
-    """A grid of three dimensions, with `layers` cells along depth.
+    """A grid LSTM over rows, columns and depth, with `settings.layers` layers along depth.
 
     At each position one LSTM runs down the rows, one across the columns and one along depth. Depth
-    has priority: it reads the new states of the other two at its own position.
+    is the priority dimension of the paper: it reads the other two's new states at its position.
 
-    Each layer starts from the next corner of the image (as in multi-dimensional LSTM, Graves et al.
-    2007), so from the third layer on every position depends on all others. Input projection and
-    output are as in `GridStack`. Uses only these settings: hidden, layers, grid_tied, forget_bias,
-    dropout, weight_drop and native.
+    Layers start from the corners top left, bottom left, top right and bottom right in turn (as in
+    multi-dimensional LSTM, Graves et al. 2007), so from the third layer on every position depends
+    on all others. The input, projected to H features, is the first state along depth, with a cell
+    state of 0; the output is the top layer's state along depth.
+
+    Uses only these settings: hidden, layers, grid_tied, forget_bias, dropout, weight_drop and
+    native.
     """
 
     def __init__(self, inputs: int, settings: ModelSettings) -> None:
@@ -43,7 +47,8 @@ class GridImage(nn.Module):
         h = self.project(x)
         memory = torch.zeros_like(h)
         for number, dropout in enumerate(self.dropouts):
-            flipped_axes = [axis for axis in (0, 1) if number >> axis & 1]
+            # Bit 0 of the layer's number flips the rows, bit 1 the columns.
+            flipped_axes = [axis for axis in (0, 1) if (number >> axis) & 1]
             h = dropout(h, keys)
             plane = self.planes[number % len(self.planes)]
             plane_states = plane(h.flip(flipped_axes)).flip(flipped_axes)
@@ -52,13 +57,13 @@ class GridImage(nn.Module):
 
 
 class ImageStack(nn.Module):
-    """A `GridImage` with the interface of `GridStack`: tokens are an image's positions, row by
-    row."""
+    """Adapts `GridImage` to the interface of `GridStack`: the R*C tokens are an image's positions,
+    row by row."""
 
-    def __init__(self, inputs: int, settings: ModelSettings, plane: tuple[int, int]) -> None:
-        """`plane` is (R, C)."""
+    def __init__(self, inputs: int, settings: ModelSettings, image_size: tuple[int, int]) -> None:
+        """`image_size` is (R, C)."""
         super().__init__()
-        self.plane, self.outputs = plane, settings.hidden
+        self.image_size, self.outputs = image_size, settings.hidden
         self.grid = GridImage(inputs, settings)
         assign_dropout_sites(self)
 
@@ -68,7 +73,7 @@ class ImageStack(nn.Module):
         Returns states [R*C, B, H] and an empty list, as there is no recurrent state to resume from.
         `lengths` are ignored: all images have R*C positions.
         """
-        return self.grid(x.unflatten(0, self.plane), keys).flatten(0, 1), []
+        return self.grid(x.unflatten(0, self.image_size), keys).flatten(0, 1), []
 
 
 class PlaneLSTM(nn.Module):
@@ -77,16 +82,15 @@ class PlaneLSTM(nn.Module):
     def __init__(self, settings: ModelSettings) -> None:
         super().__init__()
         self.units = settings.hidden
-        # Inputs are [h of depth, h of the other plane dimension]; the cell's own h is recurrent.
+        # The input is [state along depth, state of the other LSTM]; its own state is recurrent.
         self.down: Cell = CELLS["lstm"](2 * settings.hidden, settings)
         self.across: Cell = CELLS["lstm"](2 * settings.hidden, settings)
 
     def forward(self, depth: Tensor) -> Tensor:
-        """Compute the states [R, C, B, 2*H], down and across concatenated, from those of depth
-        [R, C, B, H].
+        """Map depth states [R, C, B, H] to the concatenated down and across states [R, C, B, 2*H].
 
-        Positions of one diagonal, r + c = k, depend only on the previous diagonal, so each diagonal
-        is computed at once, in R + C - 1 steps.
+        The positions of an anti-diagonal, r + c = k, depend only on the previous one, so they are
+        all computed in one step; there are K steps.
         """
         rows, columns, images, units = depth.shape
         depth_weight, plane_weight = self._combined_weights()
@@ -102,7 +106,7 @@ class PlaneLSTM(nn.Module):
         c = k - torch.arange(rows, device=depth.device)  # [K, R]
         inside = ((c >= 0) & (c < columns))[..., None, None]
         h = incoming.new_zeros(rows, images, 2 * units)
-        memory = h.float() if h.dtype != torch.float64 else h
+        memory = h.float() if h.dtype != torch.float64 else h  # wide, under autocast too
         states = []
         for wx, mask in zip(skewed, inside, strict=True):
             h_down, h_across = h.chunk(2, -1)
@@ -117,11 +121,12 @@ class PlaneLSTM(nn.Module):
             memory = torch.cat([m_down, m_across], -1) * mask
             states.append(h)
         diagonals = torch.stack(states)  # [K, R, B, 2*H]
+        # Position (r, c) is entry r of anti-diagonal r + c.
         return torch.stack([diagonals[r : r + columns, r] for r in range(rows)])
 
     def _combined_weights(self) -> tuple[Tensor, Tensor]:
-        """Return the weights of both LSTMs for the depth state [8*H, H] and for the concatenated
-        down and across states [8*H, 2*H]."""
+        """Return the weights of both LSTMs (4 gates each, down first) for the depth state [8*H, H]
+        and for the concatenated down and across states [8*H, 2*H]."""
         down_depth, down_across = self.down.input.split(self.units, 1)
         across_depth, across_down = self.across.input.split(self.units, 1)
         down = torch.cat([self.down.recurrent_weight(), down_across], 1)

@@ -11,7 +11,7 @@ from pipeline.corpus.dataset.manifest import PREPARE, check_settings, open_datas
 from pipeline.corpus.field_spec import FieldSpec
 from pipeline.corpus.prepare.prepare import prepare
 from pipeline.errors import DatasetError
-from tests.helpers.files import columns_of, reviews, settings_in, write
+from tests.helpers.files import reviews, row_dicts, settings_in, write
 
 
 @pytest.fixture
@@ -162,6 +162,6 @@ def test_byte_lengths_of_tokens_add_up_to_the_size_of_the_corpus(
     settings = settings_in(tmp_path, input="a.txt", level=level, validation=0.5, max_tokens=200)
     manifest = prepare(settings, fields)
     lengths = manifest.token_byte_lengths("tokenizer")
-    rows = [*columns_of(manifest, "train"), *columns_of(manifest, "validation")]
+    rows = [*row_dicts(manifest, "train"), *row_dicts(manifest, "validation")]
     total = sum(lengths[token] for row in rows for token in row["tokens"])
     assert total == sum(len(line.encode()) + 1 for line in lines)

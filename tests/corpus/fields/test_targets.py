@@ -19,7 +19,7 @@ from pipeline.corpus.tokenization.special_tokens import END, SPECIAL_TOKENS, UNK
 from pipeline.corpus.tokenization.tokenizer import TextDecoder, TextEncoder, train
 from pipeline.errors import InputError
 from pipeline.tasks.translation import Translation
-from tests.helpers.files import columns_of, settings_in, write
+from tests.helpers.files import row_dicts, settings_in, write
 
 SETTINGS = CorpusSettings(input=["x"], shards="x", lowercase=False, vocab_size=400)
 
@@ -56,7 +56,7 @@ def test_stored_tokens_decode_to_both_texts(tmp_path: Path, shared: bool) -> Non
     manifest = prepared(tmp_path, shared_vocab=shared)
     source, target = ("tokenizer", "tokenizer") if shared else ("source", "target")
     assert manifest.vocabularies.keys() == {source, target}
-    rows = [row for split in manifest.splits for row in columns_of(manifest, split)]
+    rows = [row for split in manifest.splits for row in row_dicts(manifest, split)]
     decoded = set()
     for row in rows:
         assert row["target"][-1] == END
@@ -76,7 +76,7 @@ def test_a_text_may_have_several_different_translations(tmp_path: Path) -> None:
     manifest = prepared(tmp_path)
     assert manifest.report["duplicates"] == 7
     sources = {
-        split: [tuple(row["source"]) for row in columns_of(manifest, split)]
+        split: [tuple(row["source"]) for row in row_dicts(manifest, split)]
         for split in ("train", "validation")
     }
     assert len(sources["train"]) + len(sources["validation"]) == 120
@@ -100,7 +100,7 @@ def test_targets_of_exactly_max_target_tokens_are_kept(tmp_path: Path) -> None:
     """</s> does not count."""
     write(tmp_path / "a.jsonl", [*pairs(80), {"text": "long", "target": "Satz " * 30}])
     longest = max(len(row["target"]) - 1 for s in ("train", "validation")
-               for row in columns_of(prepared(tmp_path), s))  # fmt: skip
+               for row in row_dicts(prepared(tmp_path), s))  # fmt: skip
     for limit, skipped in ((longest, False), (longest - 1, True)):
         shards = str(tmp_path / f"limit-{limit}")
         report = prepared(tmp_path, max_target_tokens=limit, shards=shards).report

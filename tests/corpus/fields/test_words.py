@@ -24,7 +24,7 @@ from pipeline.corpus.skip_reason import SkipReason
 from pipeline.corpus.tokenization.special_tokens import UNK
 from pipeline.corpus.tokenization.tokenizer import TextEncoder, train
 from pipeline.errors import DatasetError, InputError
-from tests.helpers.files import columns_of, content, settings_in, values_of
+from tests.helpers.files import content, row_dicts, settings_in, values_of
 
 WIDTH = 6
 FIELDS = (
@@ -209,7 +209,7 @@ def test_shards_have_every_sentence_with_its_tags(name: str, tmp_path: Path) -> 
     encoder = TextEncoder(manifest.path / "tokenizer.json", 60)
     expected = {tuple(words): tags for words, tags in ROWS}
     assert manifest.names["tags"] == ("B-LOC", "B-ONCE", "B-PER", "O")
-    rows = [row for split in manifest.splits for row in columns_of(manifest, split)]
+    rows = [row for split in manifest.splits for row in row_dicts(manifest, split)]
     assert len(rows) == len(expected) == len(ROWS)
     by_last_word = {words[-1]: words for words in expected}
     for row in rows:
@@ -231,7 +231,7 @@ def test_dataset_bytes_do_not_depend_on_workers_or_chunk_size(
 
 
 def test_segments_of_a_sentence_are_complete_and_in_order(split_dataset: Manifest) -> None:
-    rows = [row for split in split_dataset.splits for row in columns_of(split_dataset, split)]
+    rows = [row for split in split_dataset.splits for row in row_dicts(split_dataset, split)]
     segments: dict[int, list[dict[str, Any]]] = {}
     for row in rows:
         segments.setdefault(row["document"], []).append(row)

@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.corpus.tokenization.tokenizer import TextEncoder
 from pipeline.errors import InputError
-from tests.helpers.files import reviews, rows_of, write
+from tests.helpers.files import reviews, token_label_pairs, write
 
 HEAD = b"text,label\n"
 GOOD = HEAD + b"".join(
@@ -233,7 +233,7 @@ def test_labels_that_are_indices_get_their_names(prepare_dataset, tmp_path: Path
     manifest = prepare_dataset(input="a.parquet", label_names=["odd", "even"])
     encoder = TextEncoder(manifest.path / "tokenizer.json", 100)
     assert manifest.names["label"] == ("odd", "even")
-    for tokens, label in rows_of(manifest, "train"):
+    for tokens, label in token_label_pairs(manifest, "train"):
         assert int(encoder.decode(tokens).split()[1]) % 2 == label
 
 

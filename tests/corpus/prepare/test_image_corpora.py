@@ -17,7 +17,7 @@ from pipeline.corpus.prepare.prepare import prepare
 from pipeline.errors import DatasetError, InputError
 from pipeline.tasks.images import Images
 from tests.corpus.fields.test_images import COUNT, HEIGHT, PIXELS, SIZE, idx, png
-from tests.helpers.files import columns_of, pack, settings_in, write
+from tests.helpers.files import pack, row_dicts, settings_in, write
 
 NAMES = ["cat", "dog", "emu"]
 LABELS = [NAMES[number % 3] for number in range(COUNT)]
@@ -101,7 +101,7 @@ def rows(manifest: Manifest) -> list[tuple[str, Any, str]]:
     return sorted(
         (split, row["steps"], manifest.names["label"][row["label"]])
         for split in manifest.splits
-        for row in columns_of(manifest, split)
+        for row in row_dicts(manifest, split)
     )
 
 
@@ -129,7 +129,7 @@ def test_held_out_images_do_not_depend_on_the_step(tmp_path: Path):
             tmp_path, **settings, shards=str(tmp_path / step), step=step, patch=2
         )
         held_out.append(
-            sorted(sorted(np.ravel(r["steps"])) for r in columns_of(manifest, "validation"))
+            sorted(sorted(np.ravel(r["steps"])) for r in row_dicts(manifest, "validation"))
         )
     assert held_out[0] == held_out[1] == held_out[2]
 

@@ -19,7 +19,7 @@ import webdataset
 from pipeline.corpus.dataset.index import checksums
 from pipeline.corpus.tokenization.tokenizer import TextEncoder
 from pipeline.errors import InputError
-from tests.helpers.files import columns_of, content, reviews, rows_of, write
+from tests.helpers.files import content, reviews, row_dicts, token_label_pairs, write
 
 ROWS = reviews(1500)
 
@@ -81,7 +81,7 @@ def test_the_segments_of_a_split_text_have_all_of_its_tokens(split_texts):
     documents = [text.rows[0] for text in encoder.encode([row["text"] for row in ROWS])]
     numbers, split, segments = [], 0, 0
     for name in split_texts.splits:
-        rows = columns_of(split_texts, name)
+        rows = row_dicts(split_texts, name)
         for number, group in groupby(rows, key=lambda row: row["document"]):
             document = list(group)
             count = -(-len(documents[number]) // 20)
@@ -117,7 +117,7 @@ def test_dropped_long_texts_do_not_count_towards_max_skipped_ratio(tmp_path, cap
     assert manifest.report["too_long"] == long > 100
     assert manifest.report["truncated"] == 0
     assert f"  left out of 1,500 rows: {long:,} too long" in caplog.messages
-    rows = [row for split in manifest.splits for row in columns_of(manifest, split)]
+    rows = [row for split in manifest.splits for row in row_dicts(manifest, split)]
     assert len(rows) == len(ROWS) - long
     assert rows[0].keys() == {"tokens", "label"}
     assert max(len(row["tokens"]) for row in rows) <= 20
@@ -157,7 +157,7 @@ def test_each_usable_row_is_in_the_dataset_once_and_decodes_to_its_text(prepare_
     found = Counter(
         (encoder.decode(tokens), manifest.names["label"][label])
         for split in manifest.splits
-        for tokens, label in rows_of(manifest, split)
+        for tokens, label in token_label_pairs(manifest, split)
     )
     assert found == Counter(
         (unicodedata.normalize("NFC", row["text"]), row["label"]) for row in ROWS
@@ -169,7 +169,7 @@ def test_rows_keep_the_order_of_the_input(prepared):
     encoder = TextEncoder(manifest.path / "tokenizer.json", 60)
     encoded = encoder.encode([row["text"] for row in ROWS])
     numbers = {tuple(text.rows[0]): number for number, text in enumerate(encoded)}
-    order = [numbers[tuple(tokens)] for tokens, _ in rows_of(manifest, "train")]
+    order = [numbers[tuple(tokens)] for tokens, _ in token_label_pairs(manifest, "train")]
     assert order == sorted(order)
 
 
@@ -237,7 +237,7 @@ def test_identical_texts_are_never_in_both_splits(
         input="train.csv", validation=validation, drop_duplicates=drop_duplicates, max_tokens=1000
     )
     texts = {
-        split: Counter(tuple(tokens) for tokens, _ in rows_of(manifest, split))
+        split: Counter(tuple(tokens) for tokens, _ in token_label_pairs(manifest, split))
         for split in manifest.splits
     }
     assert not texts["train"].keys() & texts["validation"].keys()
@@ -315,4 +315,6 @@ def test_integer_labels_are_sorted_as_numbers(prepare_dataset, tmp_path):
     write(tmp_path / "reviews.parquet", rows)
     manifest = prepare_dataset(input="reviews.parquet")
     assert manifest.names["label"] == tuple(map(str, range(12)))
-    assert np.unique([label for _, label in rows_of(manifest, "train")]).tolist() == list(range(12))
+    assert np.unique([label for _, label in token_label_pairs(manifest, "train")]).tolist() == list(
+        range(12)
+    )

@@ -22,7 +22,7 @@ from pipeline.corpus.skip_reason import SkipReason
 from pipeline.corpus.tokenization.special_tokens import END
 from pipeline.errors import InputError
 from pipeline.tasks.captioning import Captioning
-from tests.helpers.files import columns_of, content, pack, settings_in, write
+from tests.helpers.files import content, pack, row_dicts, settings_in, write
 
 HEIGHT, WIDTH = SIZE = [5, 8]
 COUNT = 50
@@ -126,7 +126,7 @@ def images_and_captions(
     field = manifest.fields[0]
     dtype = np.float32 if field.kind == "features" else np.uint8
     for split in splits:
-        for row in columns_of(manifest, split):
+        for row in row_dicts(manifest, split):
             ends = [n for n, token in enumerate(row["target"]) if token == END]
             starts = [0, *(end + 1 for end in ends)]
             assert ends[-1] == len(row["target"]) - 1

@@ -19,7 +19,7 @@ from pipeline.corpus.readers.materialize import open_rows, write_parquet
 from pipeline.corpus.readers.parallel_files import open_parallel_files
 from pipeline.corpus.settings import CorpusSettings
 from pipeline.errors import ConfigError, DatasetError, InputError
-from tests.helpers.files import Rows, columns_of, content, reviews, settings_in, write
+from tests.helpers.files import Rows, content, reviews, row_dicts, settings_in, write
 
 IDS = {"negative": 0, "positive": 1}
 ROWS: Rows = [
@@ -112,7 +112,7 @@ def test_several_files_per_column_are_matched_in_order(
     manifest = prepare_dataset(input={"text": "t*.gz", "label": ["l{2,1}", "l0"]})
     assert manifest.splits["train"].rows == as_csv.splits["train"].rows
     for split in manifest.splits:
-        assert columns_of(manifest, split) == columns_of(as_csv, split)
+        assert row_dicts(manifest, split) == row_dicts(as_csv, split)
 
 
 def test_parallel_files_can_be_held_out_for_validation(
