@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.models.cells.cell import Dense
+from pipeline.models.cells.fused import run_fused_layer
 from pipeline.models.settings import ModelSettings
 
 
@@ -29,6 +30,5 @@ class Elman(Dense):
 
     def run_fused(self, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
         rnn = torch.rnn_tanh if self.settings.activation == "tanh" else torch.rnn_relu
-        train = torch.is_grad_enabled()
-        y, _ = rnn(x, h[None].to(x), self.torch_weights(), True, 1, 0.0, train, False, False)
+        y, _ = run_fused_layer(rnn, x, [h], self.torch_weights())
         return y, c

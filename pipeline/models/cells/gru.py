@@ -5,6 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pipeline.models.cells.cell import Dense
+from pipeline.models.cells.fused import run_fused_layer
 from pipeline.models.settings import ModelSettings
 
 
@@ -35,6 +36,5 @@ class Gru(Dense):
         return torch.lerp(n, last_h, (z + u_z).sigmoid()), last_c
 
     def run_fused(self, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
-        train = torch.is_grad_enabled()
-        y, _ = torch.gru(x, h[None].to(x), self.torch_weights(), True, 1, 0.0, train, False, False)
+        y, _ = run_fused_layer(torch.gru, x, [h], self.torch_weights())
         return y, c

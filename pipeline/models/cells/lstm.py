@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.models.cells.cell import Dense
+from pipeline.models.cells.fused import run_fused_layer
 from pipeline.models.settings import ModelSettings
 
 
@@ -28,6 +29,5 @@ class Lstm(Dense):
         return (o.sigmoid() * c.tanh()).to(wx.dtype), c
 
     def run_fused(self, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
-        state, train = (h[None].to(x), c[None].to(x)), torch.is_grad_enabled()
-        y, _, last_c = torch.lstm(x, state, self.torch_weights(), True, 1, 0.0, train, False, False)
-        return y, last_c[0]
+        y, _, last_c = run_fused_layer(torch.lstm, x, [h, c], self.torch_weights())
+        return y, last_c

@@ -105,7 +105,7 @@ class GridStack(nn.Module):
                     time_states = _previous_states(time_states, start.to(time_states.dtype))
             depth = self.depths[number % len(self.depths)]
             h, memory = depth(time_states, h, memory)
-        return h * valid(lengths, steps)[..., None], final
+        return torch.where(valid(lengths, steps)[..., None], h, 0), final
 
 
 def _previous_states(states: Tensor, start: Tensor) -> Tensor:

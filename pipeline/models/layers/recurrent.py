@@ -58,6 +58,7 @@ class Layer(nn.Module):
         dtype = x.dtype
         if torch.is_autocast_enabled(x.device.type) and dtype != torch.float64:
             dtype = torch.get_autocast_dtype(x.device.type)
+        x = x.to(dtype)
         name = self.cells[0].kernel_name
         if self.native and kernels.should_use(
             name, x.device, dtype, zoneout=zones is not None, initial_state=has_initial
@@ -66,7 +67,7 @@ class Layer(nn.Module):
                 (c.input, c.recurrent_weight(), c.bias, c.candidate_bias()) for c in self.cells
             ]
             weights = kernels.Weights(*map(torch.stack, zip(*by_cell, strict=True)))
-            y, c = kernels.scan(name, x.to(dtype), lengths, weights, *initial, zones)
+            y, c = kernels.scan(name, x, lengths, weights, *initial, zones)
         else:
             y, c = self._run_torch(x, lengths, initial, zones)
         rows = torch.arange(len(lengths), device=x.device)
@@ -106,7 +107,8 @@ class Layer(nn.Module):
         # The memory of a shorter row was changed by padding: NaN is better than a wrong value.
         has_full_length = (lengths == len(x))[:, None]
         c = torch.where(has_full_length, torch.stack(memory), float("nan"))
-        return y * valid(lengths, len(x))[..., None], c
+        # Not a product: padding may hold infinities.
+        return torch.where(valid(lengths, len(x))[..., None], y, 0), c
 
 
 class Stack(nn.Module):

@@ -224,3 +224,17 @@ def test_both_loops_agree_in_bf16(cell: str) -> None:
             return net(x, lengths, KEYS)[0].float()
 
     assert (states(True) - states(False)).abs().max() < 0.03
+
+
+def test_infinite_padding_does_not_become_nan() -> None:
+    settings = ModelSettings(
+        cell="elman", activation="relu", hidden=4, bidirectional=False, native=False
+    )
+    layer = Layer(3, settings)
+    x = torch.randn(5, 2, 3)
+    x[3:, 1] = float("inf")
+    with torch.no_grad():
+        layer.cells[0].input.fill_(1.0)  # type: ignore[attr-defined]
+    y, _ = layer(x, torch.tensor([5, 3]), torch.arange(2))
+    assert y.isfinite().all()
+    assert (y[3:, 1] == 0).all()
