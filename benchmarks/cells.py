@@ -42,7 +42,7 @@ from pipeline.models.cells import CELLS  # noqa: E402
 from pipeline.models.layers.grid import DepthLSTM, GridStack  # noqa: E402
 from pipeline.models.layers.recurrent import Layer, LayerState, Stack  # noqa: E402
 from pipeline.models.settings import ModelSettings  # noqa: E402
-from pipeline.runtime.process_group import use_one_core  # noqa: E402
+from pipeline.runtime.device import use_one_core  # noqa: E402
 
 Implementations = dict[str, Callable[[], None]]
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}

@@ -227,8 +227,8 @@ def run_model(steps: int, rank: int, world: int, budget: int) -> float:
     """Run the pipeline's model forward and backward on this rank's prepared batches."""
     from pipeline import config
     from pipeline.corpus.dataset.manifest import open_dataset
+    from pipeline.runtime.device import use_one_core
     from pipeline.runtime.precision import choose
-    from pipeline.runtime.process_group import use_one_core
     from pipeline.stream.opening import open_loader
     from pipeline.stream.plan import Position
     from pipeline.tasks.classification import Classification

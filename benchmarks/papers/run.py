@@ -23,7 +23,7 @@ sys.path.insert(0, str(REPOSITORY))
 
 from benchmarks.papers.problems import PROBLEMS, Problem  # noqa: E402
 from pipeline.models.settings import ModelSettings  # noqa: E402
-from pipeline.runtime.process_group import use_one_core  # noqa: E402
+from pipeline.runtime.device import use_one_core  # noqa: E402
 
 DEFAULT_LENGTHS = {
     "reber": 0,  # the grammar determines the lengths

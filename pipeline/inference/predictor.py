@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from pipeline import tasks
@@ -34,7 +33,9 @@ from pipeline.evaluation.segment_merging import document_outputs
 from pipeline.run import checkpoint
 from pipeline.run.folder import RunFolder
 from pipeline.runtime import precision
-from pipeline.runtime.process_group import World, use_one_core
+from pipeline.runtime.device import choose_device
+from pipeline.runtime.launcher import RankInfo
+from pipeline.runtime.process_group import World
 from pipeline.settings import changed_keys
 from pipeline.stream.batch import Batch
 from pipeline.stream.bptt import BpttStream, InMemoryTokens
@@ -72,9 +73,7 @@ class Predictor:
         reads_images = any(field.is_image for field in self.manifest.fields)
         self.chunk_rows = IMAGES_PER_CHUNK if reads_images else TEXTS_PER_CHUNK
         self.task = tasks.get(config.task.name)(config.task, config.model, self.manifest)
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        if device.type == "cpu":
-            use_one_core()
+        device = choose_device(RankInfo())
         self.world = World(0, 1, device)
         self.model = self.task.build()
         path = weights or folder.best_checkpoint()

@@ -49,7 +49,8 @@ def run(cell: str, forward: ForwardTensors, backward: BackwardTensors | None = N
                     b.dq, b.dh, **sizes, **blocks)  # fmt: skip
 
 
-@triton.jit
+# T and B differ from batch to batch. Triton would compile variants for 1 and for multiples of 16.
+@triton.jit(do_not_specialize=["T", "B"])
 def _forward(
     lengths, weights, candidate_bias, h0, gates, y, q,
     T, B, H: tl.constexpr, D: tl.constexpr, MOD_RELU: tl.constexpr,
@@ -90,7 +91,7 @@ def _forward(
         tl.debug_barrier()
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["T", "B"])
 def _backward(
     lengths, weights, h0, gates, y, q, dy, d_gates, dq, dh,
     T, B, H: tl.constexpr, D: tl.constexpr, MOD_RELU: tl.constexpr,

@@ -42,20 +42,42 @@ def should_use(
         prefer_torch = _torch_is_faster(cell, dtype) and not zoneout and not initial_state
         return not prefer_torch and library().supports(dtype)
     supported = cell in TRITON_CELLS and not zoneout and dtype != torch.float64
-    return supported and device.type == "cuda" and _has_triton()
+    return supported and device.type == "cuda" and not _triton_error(cell, device, dtype)
 
 
 def describe(cell: str, device: torch.device, dtype: torch.dtype, *, zoneout: bool = False) -> str:
     """Describe, for the log, how a cell's layers run, with the reason if it is a fallback."""
     if device.type == "cpu" and (zoneout or not _torch_is_faster(cell, dtype)):
         return library().describe(dtype)
-    is_triton = should_use(cell, device, dtype, zoneout=zoneout)
-    return "Triton loops" if is_triton else "PyTorch layers"
+    if device.type == "cpu" or (cell not in TRITON_CELLS and not zoneout):
+        return "PyTorch layers"
+    if should_use(cell, device, dtype, zoneout=zoneout):
+        return "Triton loops"
+    reason = "zoneout has no GPU kernel" if zoneout else _triton_error(cell, device, dtype)
+    return f"PyTorch operations, one token at a time, which is slow ({reason})"
 
 
 @cache
-def _has_triton() -> bool:
-    return importlib.util.find_spec("triton") is not None
+def _triton_error(cell: str, device: torch.device, dtype: torch.dtype) -> str:
+    """Return why a cell's Triton kernels do not run on a device, or an empty string."""
+    if importlib.util.find_spec("triton") is None:
+        return "Triton is not installed"
+    units, width = 32, 3 * 32
+    x = torch.zeros(2, 1, 1, device=device, dtype=dtype, requires_grad=True)
+    weights = Weights(
+        *(x.new_zeros(1, *shape) for shape in ((width, 1), (width, units), (width,), (units,)))
+    )
+    state = x.new_zeros(1, 1, units)
+    try:
+        with torch.enable_grad(), torch.autocast(device.type, enabled=False):
+            lengths = torch.full((1,), 2, device=device)
+            y, _ = scan(cell, x, lengths, weights, state, state)
+            y.sum().backward()
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # Triton raises compilation errors of many types
+        return (str(error).splitlines() or [type(error).__name__])[0]
+    return ""
 
 
 def _torch_is_faster(cell: str, dtype: torch.dtype) -> bool:

@@ -147,7 +147,7 @@ class WeightDrop(KeyedDropout):
         """weight of any shape."""
         if not self.training or self.p == 0:
             return weight
-        key = torch.tensor([self.key], device=weight.device)
+        key = torch.full((1,), self.key, device=weight.device)  # no copy from the host
         kept = keyed_uniform(key, self.site, weight.numel()).view_as(weight) >= self.p
         return weight * (kept.to(weight.dtype) / (1 - self.p))
 

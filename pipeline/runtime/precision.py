@@ -14,6 +14,8 @@ from pipeline.models.settings import ModelSettings
 logger = logging.getLogger(__name__)
 
 TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+CUDNN_WITH_BF16 = 91300
+"""First version of cuDNN whose recurrent layers torch runs in bf16."""
 
 
 @dataclass(frozen=True)
@@ -34,46 +36,71 @@ class Precision:
 def choose(requested: str, device: torch.device, model: ModelSettings) -> Precision:
     """Return the requested precision if a recurrent step runs in it.
 
-    "auto" times a step and returns the faster of bf16 (fp16 on a GPU without bf16) and fp32. Raises
+    "auto" chooses by a GPU's capability, because the time of one step there says little about a
+    whole model. On a CPU it times a step and returns the faster of bf16 and fp32. Raises
     TrainingError if the requested precision does not run on the device.
     """
     if requested == "fp32":
         return Precision("fp32", device)
     if requested != "auto":
-        reason = (
-            "" if requested == "bf16" or device.type == "cuda" else "a CPU trains in fp32 or bf16"
-        )
-        try:
-            if not reason:
-                _step_seconds(Precision(requested, device), model)
-        except RuntimeError as error:
-            reason = str(error).splitlines()[0]
-        if reason:
-            raise TrainingError(
-                f"train.precision={requested}: a {model.cell} step fails on this {device.type} "
-                f"({reason}); use train.precision=auto or fp32"
-            )
+        _require(Precision(requested, device), model)
         return Precision(requested, device)
+    candidate = _best_of_gpu(device) if device.type == "cuda" else "bf16"
+    try:
+        seconds = _step_seconds(Precision(candidate, device), model)
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # oneDNN, cuDNN and Triton raise errors of many types
+        logger.info("precision: %s does not run here (%s)", candidate, _first_line(error))
+        return Precision("fp32", device)
+    if device.type == "cpu" and seconds >= _step_seconds(Precision("fp32", device), model):
+        logger.info("precision: %s runs here but is not faster than fp32", candidate)
+        candidate = "fp32"
+    return Precision(candidate, device)
 
-    full = _step_seconds(Precision("fp32", device), model)
-    for name in ("bf16", "fp16") if device.type == "cuda" else ("bf16",):
-        try:
-            seconds = _step_seconds(Precision(name, device), model)
-        except RuntimeError as error:
-            logger.info("precision: %s does not run here (%s)", name, str(error).splitlines()[0])
-            continue
-        if seconds < full:
-            return Precision(name, device)
-        logger.info("precision: %s runs here but is not faster than fp32", name)
-    return Precision("fp32", device)
+
+def _best_of_gpu(device: torch.device) -> str:
+    """Return the fastest precision that the GPU and cuDNN have hardware and kernels for.
+
+    bf16 needs no loss scaling, so it is preferred to fp16. Before version 9.13, cuDNN's recurrent
+    layers are not used for it (PyTorch pull request 164411): torch would loop over the tokens.
+    """
+    capability = torch.cuda.get_device_capability(device)
+    if capability >= (8, 0) and (torch.backends.cudnn.version() or 0) >= CUDNN_WITH_BF16:
+        return "bf16"
+    return "fp16" if capability >= (7, 0) else "fp32"  # 7.0 is the first with tensor cores
+
+
+def _require(precision: Precision, model: ModelSettings) -> None:
+    """Raise TrainingError if a step of the model's cell fails in a precision."""
+    name, device = precision.name, precision.device
+    reason = ""
+    if name == "fp16" and device.type == "cpu":
+        reason = "a CPU trains in fp32 or bf16"
+    elif name == "bf16" and device.type == "cuda":
+        major, minor = torch.cuda.get_device_capability(device)
+        if major < 8:
+            reason = f"bf16 needs compute capability 8.0, this GPU has {major}.{minor}"
+    try:
+        if not reason:
+            _step_seconds(precision, model)
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:
+        reason = _first_line(error)
+    if reason:
+        raise TrainingError(
+            f"train.precision={name}: a {model.cell} step fails on this {device.type} "
+            f"({reason}); use train.precision=auto or fp32"
+        )
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _step_seconds(precision: Precision, model: ModelSettings) -> float:
     """Return the seconds that a forward and backward pass of one layer takes, the best of three."""
-    if precision.name == "bf16" and precision.device.type == "cuda":
-        major, minor = torch.cuda.get_device_capability(precision.device)
-        if major < 8:
-            raise RuntimeError(f"bf16 needs compute capability 8.0, this GPU has {major}.{minor}")
     with torch.random.fork_rng([precision.device] if precision.device.type == "cuda" else []):
         stack = encoder(model.hidden, model.model_copy(update={"layers": 1}), image_size=(8, 8))
         stack = stack.to(precision.device)

@@ -20,9 +20,8 @@ from torch.distributed import PrefixStore  # type: ignore[attr-defined]
 from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
-from pipeline.errors import TrainingError
+from pipeline.runtime.device import choose_device
 from pipeline.runtime.launcher import RankInfo
-from pipeline.runtime.memory import keep_freed_memory
 
 logger = logging.getLogger(__name__)
 
@@ -87,6 +86,7 @@ class World:
             model,
             device_ids=[self.device.index] if self.device.type == "cuda" else None,
             gradient_as_bucket_view=True,
+            broadcast_buffers=False,  # buffers are constants
         )
 
 
@@ -94,20 +94,9 @@ class World:
 def connect(info: RankInfo) -> Iterator[World]:
     """Join the process group that torchrun's environment describes, if there is one.
 
-    Raises TrainingError if this machine has fewer GPUs than processes.
+    Raises TrainingError if this process cannot have a GPU of its own; see `choose_device`.
     """
-    if torch.cuda.is_available():
-        gpus, processes = torch.cuda.device_count(), int(os.environ.get("LOCAL_WORLD_SIZE", 1))
-        if processes > gpus:
-            raise TrainingError(
-                f"--nproc_per_node={processes}: this machine has {gpus} GPU(s), and each process "
-                f"needs its own; start {gpus}, or set CUDA_VISIBLE_DEVICES= to use CPU cores"
-            )
-        device = torch.device("cuda", info.local_rank)
-        torch.cuda.set_device(device)
-    else:
-        device = torch.device("cpu")
-        use_one_core()
+    device = choose_device(info)
     if info.size == 1:
         yield World(0, 1, device)
         return
@@ -130,12 +119,6 @@ def connect(info: RankInfo) -> Iterator[World]:
         # After an error neither this rank nor the others may wait for each other here.
         if sys.exc_info()[0] is None:
             dist.destroy_process_group()
-
-
-def use_one_core() -> None:
-    """Configure a process to compute on one CPU core."""
-    torch.set_num_threads(1)  # oneDNN's LSTM can be 50 times slower with two threads
-    keep_freed_memory()
 
 
 def is_lost_peer(error: RuntimeError) -> bool:

@@ -3,6 +3,7 @@
 Shapes: B rows of a batch, T tokens of its longest row, F features of a token.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -42,21 +43,15 @@ class Batch:
     recurrent_state: RecurrentState | None = None
     """State that continues in the next batch of the same rows; None: each row starts from zeros."""
 
+    def map(self, function: Callable[[Tensor], Tensor]) -> "Batch":
+        """Apply a function to every tensor except the recurrent state."""
+        columns = {name: function(x) for name, x in self.columns.items()}
+        lengths, weights, keys = map(function, (self.lengths, self.weights, self.keys))
+        return replace(self, columns=columns, lengths=lengths, weights=weights, keys=keys)
+
     def to(self, device: torch.device) -> "Batch":
-        if device.type == "cpu":
-            return self
-
-        def move(x: Tensor) -> Tensor:
-            return x.pin_memory().to(device, non_blocking=True)
-
-        columns = {name: move(x) for name, x in self.columns.items()}
-        return replace(
-            self,
-            columns=columns,
-            lengths=move(self.lengths),
-            weights=move(self.weights),
-            keys=move(self.keys),
-        )
+        """Move a batch; from pinned memory to a GPU without waiting for work queued there."""
+        return self.map(lambda x: x.to(device, non_blocking=True))
 
 
 def collate(rows: Rows, row_slice: slice, *, size: int, length: int) -> Batch:

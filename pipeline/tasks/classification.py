@@ -39,7 +39,7 @@ class Classification(Task):
     def __init__(self, settings: TaskSettings, model: ModelSettings, data: DatasetInfo) -> None:
         self.settings, self.model, self.data = settings, model, data
         self.labels = data.names["label"]
-        self.class_weights = torch.tensor(_class_weights(settings, self.labels, data))  # [C]
+        self._class_weights = torch.tensor(_class_weights(settings, self.labels, data))  # [C]
 
     @staticmethod
     def fields(corpus: CorpusSettings) -> tuple[FieldSpec, ...]:
@@ -50,7 +50,9 @@ class Classification(Task):
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         logits, label = self._logits(model, batch), batch.columns["label"]
-        class_weights = self.class_weights.to(logits.device)
+        if self._class_weights.device != logits.device:  # once, as a copy waits for the device
+            self._class_weights = self._class_weights.to(logits.device)
+        class_weights = self._class_weights
         losses = functional.cross_entropy(
             logits, label, class_weights, reduction="none",
             label_smoothing=self.settings.label_smoothing,

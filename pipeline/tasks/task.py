@@ -122,6 +122,13 @@ class Task(ABC):
     def build(self) -> nn.Module:
         """Build the model. Its weights are drawn from torch's global generator."""
 
+    def prepare_batch(self, batch: Batch) -> Batch:
+        """Add columns that `loss` needs, computed on the host, where no GPU has to be waited for.
+
+        Training calls this in a thread, before the batch is moved to the device.
+        """
+        return batch
+
     @abstractmethod
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """Return a batch's sums [len(self.sum_names)]; only the first, the loss, has a gradient."""

@@ -1,10 +1,10 @@
 """The training loop: updates until the epochs or the steps are done, or a signal arrives."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, closing, nullcontext
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Protocol
@@ -21,10 +21,12 @@ from pipeline.models.dropout import draw_weight_masks
 from pipeline.optim.ema import update_average
 from pipeline.optim.optimizer import Optimizer
 from pipeline.run.checkpoint import TrainingState
+from pipeline.runtime.device import HostCopy, pinned, to_device
 from pipeline.runtime.precision import Precision
 from pipeline.runtime.process_group import World
 from pipeline.stream.batch import Batch
 from pipeline.stream.plan import Position
+from pipeline.stream.prefetch import prefetch
 from pipeline.stream.resumable import ResumableStream, Update, Updates
 from pipeline.tasks.sample import Sample
 from pipeline.tasks.task import Evaluation, Mistake, Task
@@ -59,14 +61,14 @@ class Listener(Protocol):
 
 @dataclass(frozen=True)
 class Result:
-    """Values that an update left on the device; reading them waits for the device."""
+    """The result of an update; reading its values waits for the device."""
 
     step: int
     """The update's number; the run's first is 1."""
     rows: int
     """Rows that the run has consumed, those of this update included."""
     update: Update
-    values: Tensor
+    values: HostCopy
     """Summed over all ranks: the task's sums, tokens, padded tokens, skipped rows, ranks that want
     to stop, batches with non-finite states by layer; then the gradient norm."""
 
@@ -140,7 +142,7 @@ class Trainer:
     def _train_epoch(self) -> None:
         """Do the remaining updates of the epoch, or of the run."""
         epoch = self.stream.position.epoch
-        with closing(self.stream.remaining()) as updates:
+        with closing(self._prepared(self.stream.remaining())) as updates:
             for update in self._meter.waits(updates):
                 result = self._update(update)
                 self._settle()
@@ -149,6 +151,18 @@ class Trainer:
                 if self.end_reason():  # save first: closing the stream may take time
                     self._save_if_needed()
                     break
+
+    def _prepared(self, updates: Generator[Update, None, None]) -> Generator[Update, None, None]:
+        """Prepare batches for the task and the device; for a GPU in a thread, one update ahead."""
+        device = self.world.device
+
+        def prepare() -> Generator[Update, None, None]:
+            with closing(updates):
+                for update in updates:
+                    batches = pinned(map(self.task.prepare_batch, update.batches), device)
+                    yield replace(update, batches=batches)
+
+        return prefetch(prepare(), 1) if device.type == "cuda" else prepare()
 
     def _update(self, update: Update) -> Result:
         """Do one optimizer step. Nothing here waits for the device."""
@@ -160,7 +174,8 @@ class Trainer:
             update.skipped,
             self.stop_signal.number is not None,
         ]
-        local = torch.cat([sums, torch.tensor(counts).to(sums), self.nonfinite.take()])
+        device_counts = to_device(torch.tensor(counts, dtype=sums.dtype), sums.device)
+        local = torch.cat([sums, device_counts, self.nonfinite.take()])
         values = self.world.sum(local)
         norm = self._optimizer_step(update, values[1])
         state = self.state
@@ -170,7 +185,8 @@ class Trainer:
         state.rows += update.rows
         state.schedule_rows += update.rows
         self.stream.advance(update)
-        return Result(state.step, state.rows, update, torch.cat([values, norm.double()[None]]))
+        results = HostCopy(torch.cat([values, norm.double()[None]]))
+        return Result(state.step, state.rows, update, results)
 
     def _accumulate_gradients(self, update: Update) -> Tensor:
         """Run all batches of an update forward and backward; return the task's sums."""
@@ -285,7 +301,7 @@ class Trainer:
 
         with self._meter.pause():
             model = self.evaluated_model
-            with closing(self.validation.prefetched(Position())) as updates:
+            with closing(self._prepared(self.validation.prefetched(Position()))) as updates:
                 inputs = batches(updates)
                 if self.listener:
                     inputs = self._samples.observe(inputs)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipeline.kernels import Weights, Zones, describe, library, scan, should_use
+from pipeline.kernels import Weights, Zones, describe, library, loops, scan, should_use
 
 CELLS = {"lstm": 4, "gru": 3, "goru": 3, "elman": 1, "elman_relu": 1}
 """Number of gates of each cell."""
@@ -222,6 +222,27 @@ def test_the_fastest_implementation_is_used_and_describe() -> None:
     cuda = torch.device("cuda")
     assert describe("lstm", cuda, torch.bfloat16) == "PyTorch layers"
     assert not should_use("goru", cuda, torch.float64)
+
+
+def test_triton_that_does_not_compile_is_reported_and_not_used(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class CompilationError(Exception):
+        """As Triton's: not a RuntimeError."""
+
+    def compile_kernels(*_: object) -> None:
+        raise CompilationError("at 12:4: no such instruction\nmore lines")
+
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
+    monkeypatch.setattr(loops, "scan", compile_kernels)
+    reason = loops._triton_error.__wrapped__("goru", torch.device("cpu"), torch.float32)
+    assert reason == "at 12:4: no such instruction"
+    monkeypatch.setattr(loops, "_triton_error", lambda *_: reason)
+    cuda, slow = torch.device("cuda"), "PyTorch operations, one token at a time, which is slow"
+    assert not should_use("goru", cuda, torch.float32)
+    assert describe("goru", cuda, torch.float32) == f"{slow} ({reason})"
+    zoneout = describe("lstm", cuda, torch.float32, zoneout=True)
+    assert zoneout == f"{slow} (zoneout has no GPU kernel)"
 
 
 @needs_compiler

@@ -83,3 +83,44 @@ def test_timing_a_step_leaves_the_random_generator_unchanged() -> None:
     before = torch.get_rng_state()
     choose("auto")
     assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize(
+    "capability, cudnn, expected",
+    [
+        ((9, 0), 91501, "bf16"),
+        ((8, 0), 91300, "bf16"),
+        ((9, 0), 91002, "fp16"),  # torch would loop over the tokens in bf16
+        ((7, 5), 91501, "fp16"),
+        ((6, 1), 91501, "fp32"),
+    ],
+)
+def test_auto_on_a_gpu_follows_its_capability(
+    capability: tuple[int, int], cudnn: int, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    monkeypatch.setattr(torch.backends.cudnn, "version", lambda: cudnn)
+    monkeypatch.setattr(precision, "_step_seconds", lambda p, model: 1.0)
+    device = torch.device("cuda", 0)
+    assert precision.choose("auto", device, ModelSettings()).name == expected
+
+
+def test_an_error_that_is_no_runtime_error_is_a_reason_too(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(p: precision.Precision, model: ModelSettings) -> float:
+        raise NotImplementedError("tl.dot: unsupported type")
+
+    monkeypatch.setattr(precision, "_step_seconds", fail)
+    assert choose("auto") == "fp32"
+    assert caplog.messages == ["precision: bf16 does not run here (tl.dot: unsupported type)"]
+
+
+def test_out_of_memory_is_no_reason_against_a_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(p: precision.Precision, model: ModelSettings) -> float:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(precision, "_step_seconds", fail)
+    for requested in ("auto", "bf16"):
+        with pytest.raises(torch.OutOfMemoryError):
+            choose(requested)

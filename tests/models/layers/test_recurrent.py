@@ -234,7 +234,7 @@ def test_infinite_padding_does_not_become_nan() -> None:
     x = torch.randn(5, 2, 3)
     x[3:, 1] = float("inf")
     with torch.no_grad():
-        layer.cells[0].input.fill_(1.0)  # type: ignore[attr-defined]
+        layer.cells[0].input.fill_(1.0)
     y, _ = layer(x, torch.tensor([5, 3]), torch.arange(2))
     assert y.isfinite().all()
     assert (y[3:, 1] == 0).all()

@@ -1,0 +1,112 @@
+"""What differs between a GPU and a CPU: choice of the device, its flags, and transfers."""
+
+import os
+import subprocess
+import time
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+from pipeline.errors import TrainingError
+from pipeline.runtime.launcher import RankInfo
+from pipeline.runtime.memory import keep_freed_memory
+from pipeline.stream.batch import Batch
+
+POLL_SECONDS = 2e-4
+"""Time between two checks of whether the GPU has finished."""
+
+
+def choose_device(info: RankInfo) -> torch.device:
+    """Return this process's GPU or, on a machine without GPUs, a CPU core, and configure it.
+
+    Raises TrainingError if this node has fewer GPUs than processes, or has a GPU that torch cannot
+    use, because training would otherwise silently run on the CPU.
+    """
+    if not torch.cuda.is_available():
+        _check_no_unusable_gpu()
+        use_one_core()
+        return torch.device("cpu")
+    gpus, processes = torch.cuda.device_count(), int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    if processes > gpus:
+        raise TrainingError(
+            f"--nproc_per_node={processes}: this machine has {gpus} GPU(s), and each process "
+            f"needs its own; start {gpus}, or set CUDA_VISIBLE_DEVICES= to use CPU cores"
+        )
+    device = torch.device("cuda", info.local_rank)
+    torch.cuda.set_device(device)
+    # Otherwise "fp32" would be TF32 in cuDNN's recurrent layers, but not in linear ones.
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_tf32 = False
+    return device
+
+
+def use_one_core() -> None:
+    """Configure a process to compute on one CPU core."""
+    torch.set_num_threads(1)  # oneDNN's LSTM can be 50 times slower with two threads
+    keep_freed_memory()
+
+
+def pinned(batches: Iterable[Batch], device: torch.device) -> list[Batch]:
+    """Copy batches to pinned host memory, from which a GPU copies without waiting.
+
+    Does nothing for a CPU.
+    """
+    return [b.map(Tensor.pin_memory) if device.type == "cuda" else b for b in batches]
+
+
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """Copy a host tensor to the device without waiting for the work that is queued there."""
+    if device.type == "cpu":
+        return tensor
+    pinned = tensor if tensor.is_pinned() else tensor.pin_memory()
+    return pinned.to(device, non_blocking=True)
+
+
+class HostCopy:
+    """A copy of a tensor in host memory, made once the device has computed the tensor.
+
+    Reading a GPU's tensor directly would also wait for all work queued after it.
+    """
+
+    def __init__(self, values: Tensor) -> None:
+        self._values, self._event = values, None
+        if values.is_cuda:
+            self._values = torch.empty_like(values, device="cpu", pin_memory=True)
+            self._values.copy_(values, non_blocking=True)
+            self._event = torch.cuda.Event()
+            self._event.record()
+
+    def tolist(self) -> list[float]:
+        """Wait for the copy and return its values.
+
+        Sleeps instead of blocking in CUDA, so that handlers of signals can run.
+        """
+        while self._event is not None and not self._event.query():
+            time.sleep(POLL_SECONDS)
+        values: list[float] = self._values.tolist()
+        return values
+
+
+def _gpus_of_driver() -> list[str]:
+    """Return the GPUs that the NVIDIA driver lists, one line each, whether torch can use them or
+    not."""
+    try:
+        done = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=30)
+    except (OSError, subprocess.TimeoutExpired):
+        return []
+    lines = done.stdout.splitlines() if done.returncode == 0 else []
+    return [line for line in lines if line.startswith("GPU ")]
+
+
+def _check_no_unusable_gpu() -> None:
+    if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1") or not (gpus := _gpus_of_driver()):
+        return
+    name = gpus[0].split(" (")[0]
+    reason = (
+        f"torch {torch.__version__} is built for CUDA {torch.version.cuda} and cannot start it; "
+        f"update the NVIDIA driver, or install a torch for an older CUDA"
+        if torch.version.cuda
+        else f"torch {torch.__version__} is built without CUDA; install a torch with CUDA"
+    )
+    raise TrainingError(f"{name}: {reason}; or set CUDA_VISIBLE_DEVICES= to use CPU cores")
