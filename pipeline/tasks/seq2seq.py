@@ -19,6 +19,7 @@ Shapes:
 import math
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from itertools import zip_longest
 from typing import Any, ClassVar
 
@@ -40,6 +41,7 @@ NO_TOKEN = -1.0  # padding of a hypothesis in `outputs`
 NO_SCORE = float("-inf")  # score of a missing hypothesis in `outputs`
 UNKNOWN_WORD = "\N{REPLACEMENT CHARACTER}"
 NEVER_GENERATED = (PAD, UNK, BEGIN)
+TEXTS, POSITIONS = "texts", "target_positions"  # columns that `prepare_batch` adds
 
 
 class Seq2SeqTask(Task):
@@ -89,14 +91,21 @@ class Seq2SeqTask(Task):
         Returns metrics by name, and the signatures of those that have one.
         """
 
-    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
-        texts = _split_texts(_target(batch))  # [N, T']
-        rows = torch.arange(len(texts), device=texts.device) % len(batch.weights)  # [N]
+    def prepare_batch(self, batch: Batch) -> Batch:
+        """Add the texts [N, T'] of the targets, and the positions [n] of the target tokens among
+        the T' * N tokens, in time-major order."""
+        texts = _split_texts(_target(batch))
+        rows = torch.arange(len(texts)) % len(batch.weights)  # [N]
         is_target = ((texts != PAD) & (batch.weights > 0)[rows, None]).t()  # [T', N]
-        targets = texts.t()[is_target]  # [n]
-        inputs = batch.columns[self.input_field]
+        positions = is_target.flatten().nonzero()[:, 0]
+        return replace(batch, columns={**batch.columns, TEXTS: texts, POSITIONS: positions})
+
+    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
+        columns = batch.columns if TEXTS in batch.columns else self.prepare_batch(batch).columns
+        texts, positions = columns[TEXTS], columns[POSITIONS]
+        targets = texts.t().flatten()[positions]  # [n]
         scores = model(
-            inputs, batch.lengths, *_decoder_inputs(texts), batch.keys, is_target
+            columns[self.input_field], batch.lengths, *_decoder_inputs(texts), batch.keys, positions
         )  # [n, V]
         log_p, target_log_p, correct = _score_targets(scores, targets)
         nll, smoothing = -target_log_p.sum(), self.settings.label_smoothing
@@ -104,7 +113,8 @@ class Seq2SeqTask(Task):
         if smoothing:
             loss = (1 - smoothing) * nll - smoothing / scores.shape[1] * log_p.sum()
         padded = loss.new_full((), texts.numel())
-        others = (is_target.sum(), nll.detach(), correct.sum(), padded)
+        tokens = loss.new_full((), len(positions))
+        others = (tokens, nll.detach(), correct.sum(), padded)
         return torch.stack([loss, *(x.to(loss) for x in others)])
 
     def metrics(self, sums: Sequence[float]) -> dict[str, float]:

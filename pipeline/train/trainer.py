@@ -142,7 +142,7 @@ class Trainer:
     def _train_epoch(self) -> None:
         """Do the remaining updates of the epoch, or of the run."""
         epoch = self.stream.position.epoch
-        with closing(self._prepared(self.stream.remaining())) as updates:
+        with closing(self._transferable(self.stream.remaining(), training=True)) as updates:
             for update in self._meter.waits(updates):
                 result = self._update(update)
                 self._settle()
@@ -152,15 +152,22 @@ class Trainer:
                     self._save_if_needed()
                     break
 
-    def _prepared(self, updates: Generator[Update, None, None]) -> Generator[Update, None, None]:
-        """Prepare batches for the task and the device; for a GPU in a thread, one update ahead."""
+    def _transferable(
+        self, updates: Generator[Update, None, None], *, training: bool
+    ) -> Generator[Update, None, None]:
+        """Prepare batches for the transfer to the device; for a GPU in a thread, one update ahead.
+
+        Batches to train on also get the columns that the task's loss needs.
+        """
         device = self.world.device
 
         def prepare() -> Generator[Update, None, None]:
             with closing(updates):
                 for update in updates:
-                    batches = pinned(map(self.task.prepare_batch, update.batches), device)
-                    yield replace(update, batches=batches)
+                    batches = update.batches
+                    if training:
+                        batches = [self.task.prepare_batch(batch) for batch in batches]
+                    yield replace(update, batches=pinned(batches, device))
 
         return prefetch(prepare(), 1) if device.type == "cuda" else prepare()
 
@@ -301,7 +308,8 @@ class Trainer:
 
         with self._meter.pause():
             model = self.evaluated_model
-            with closing(self._prepared(self.validation.prefetched(Position()))) as updates:
+            prefetched = self.validation.prefetched(Position())
+            with closing(self._transferable(prefetched, training=False)) as updates:
                 inputs = batches(updates)
                 if self.listener:
                     inputs = self._samples.observe(inputs)

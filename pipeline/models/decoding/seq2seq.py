@@ -30,18 +30,20 @@ class EncoderDecoder(nn.Module, ABC):
         target: Tensor,
         target_lengths: Tensor,
         keys: Tensor,
-        score_mask: Tensor | None = None,
+        score_positions: Tensor | None = None,
     ) -> Tensor:
         """Return the scores of the token after each target token [T', N, V].
 
         source [B, S, ...]; lengths [B] in 1..S; target [N, T'], starting with <s>; target_lengths
-        [N] in 1..T'; dropout keys [B]. With `score_mask` [T', N] only the n positions where it is
-        true are scored, and the result is [n, V], in time-major order. Scores past a target's
+        [N] in 1..T'; dropout keys [B]. With `score_positions` [n], indices into the flattened
+        [T', N] tokens, only these are scored, and the result is [n, V]. Scores past a target's
         length are meaningless.
         """
         memory = self.encode(source, lengths, keys)
         features = self.decoder(target, target_lengths, keys, memory)  # [T', N, P]
-        return self.decoder.scores(features if score_mask is None else features[score_mask])
+        if score_positions is not None:
+            features = features.flatten(0, 1).index_select(0, score_positions)  # [n, P]
+        return self.decoder.scores(features)
 
     def step(
         self, tokens: Tensor, state: Sequence[LayerState], memory: Memory

@@ -164,11 +164,12 @@ def test_scores_and_gradients_do_not_depend_on_padding(
         assert (a - b).abs().max() < 1e-10
 
 
-def test_score_mask_selects_from_all_scores() -> None:
+def test_score_positions_select_from_all_scores() -> None:
     model, inputs = translator(), make_inputs(padding=2)
-    score_mask = valid(inputs.target_lengths, T + 2)
-    assert (model(*inputs, score_mask) - model(*inputs)[score_mask]).abs().max() < 1e-12
-    assert model(*inputs, score_mask).shape == (sum(TARGET), V)
+    is_target = valid(inputs.target_lengths, T + 2)  # [T', N]
+    positions = is_target.flatten().nonzero()[:, 0]
+    assert (model(*inputs, positions) - model(*inputs)[is_target]).abs().max() < 1e-12
+    assert model(*inputs, positions).shape == (sum(TARGET), V)
 
 
 @both_attentions
@@ -230,14 +231,14 @@ def test_grid_lstm_is_rejected() -> None:
 def test_bf16_is_close_to_fp32(cell: str, attention: str) -> None:
     model = translator(cell, units=16, attention=attention, goru_capacity=0).float()
     inputs = make_inputs()
-    score_mask = valid(inputs.target_lengths, T)
+    positions = valid(inputs.target_lengths, T).flatten().nonzero()[:, 0]
     with torch.autocast("cpu", torch.bfloat16):
-        bf16_scores = model(*inputs, score_mask)
+        bf16_scores = model(*inputs, positions)
         memory = model.encode(inputs.source, inputs.source_lengths, inputs.keys)
         log_probs, _, weights = model.step(inputs.target[:, 0], memory.initial_state, memory)
     assert bf16_scores.dtype == torch.bfloat16
     assert log_probs.dtype == weights.dtype == torch.float32
     assert (log_probs - bf16_scores[:B].float().log_softmax(-1)).abs().max() < 0.06
-    assert (bf16_scores - model(*inputs, score_mask)).abs().max() < 0.06
+    assert (bf16_scores - model(*inputs, positions)).abs().max() < 0.06
     bf16_scores.float().logsumexp(-1).sum().backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
