@@ -4,15 +4,15 @@ PYTHON ?= python3
 BIN := .venv/bin
 # Any pip that a supported Python brings works: PEP 517 builds everything the same way.
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --use-pep517
-# One process per GPU; without GPUs one per core, at most the number of lanes in the default config.
-NPROC ?= $(shell gpus=$$(nvidia-smi -L 2>/dev/null | wc -l); cores=$$(env -u OMP_NUM_THREADS nproc); \
-	echo $$((gpus ? gpus : cores < 24 ? cores : 24)))
+# One process per GPU that torch sees; without GPUs one per core, at most the number of lanes in the
+# default config.
+COUNT := import os, torch; print(torch.cuda.device_count() or min(len(os.sched_getaffinity(0)), 24))
 
 .PHONY: train check test lint setup setup-dev lock clean
 
 train: setup  ## train the default config
-	OMP_NUM_THREADS=1 $(BIN)/torchrun --standalone --local-addr=localhost --nproc_per_node=$(NPROC) \
-		launch/train.py
+	OMP_NUM_THREADS=1 $(BIN)/torchrun --standalone --local-addr=localhost \
+		--nproc_per_node=$(or $(NPROC),$$($(BIN)/python -c "$(COUNT)")) launch/train.py
 
 check: lint  ## what one runs while working: linters, types, layers, words, fast tests
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto -m "not slow and not distributed"

@@ -33,7 +33,7 @@ from pipeline.evaluation.segment_merging import document_outputs
 from pipeline.run import checkpoint
 from pipeline.run.folder import RunFolder
 from pipeline.runtime import precision
-from pipeline.runtime.device import choose_device
+from pipeline.runtime.device import choose_device, memory_errors
 from pipeline.runtime.launcher import RankInfo
 from pipeline.runtime.process_group import World
 from pipeline.settings import changed_keys
@@ -58,6 +58,7 @@ Outputs = Iterator[tuple[Tensor, Batch]]
 class Predictor:
     """The model of a run's best checkpoint, or of another one, with the run's tokenizers."""
 
+    @memory_errors()
     def __init__(self, run: Path, config: Config, weights: Path | None = None) -> None:
         """Load a run from its folder.
 
@@ -83,6 +84,7 @@ class Predictor:
         self.model.to(device).eval()
         self.precision = self._precision(checkpoint.precision_of(path))
 
+    @memory_errors()
     def predict(self, texts: Sequence[str]) -> list[dict[str, Any]]:
         """Return the task's prediction for each text, in order, or an `error` if it has no row."""
         fields = [replace(f, append_end=False) for f in self.manifest.fields if f.is_input]
@@ -113,6 +115,7 @@ class Predictor:
                 results[row] = prediction
         return results
 
+    @memory_errors()
     def evaluate(self, files: str) -> tuple[dict[str, Any], dict[SkipReason, int]]:
         """Return the metrics over all labeled rows, and the number of skipped rows by reason.
 

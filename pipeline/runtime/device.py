@@ -3,7 +3,8 @@
 import os
 import subprocess
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -61,6 +62,28 @@ def to_device(tensor: Tensor, device: torch.device) -> Tensor:
         return tensor
     pinned = tensor if tensor.is_pinned() else tensor.pin_memory()
     return pinned.to(device, non_blocking=True)
+
+
+@contextmanager
+def memory_errors() -> Iterator[None]:
+    """Raise TrainingError where torch ran out of memory on the GPU or the CPU."""
+    try:
+        yield
+    except RuntimeError as error:  # of which torch.OutOfMemoryError is a subclass
+        is_gpu = isinstance(error, torch.OutOfMemoryError)
+        if not is_gpu and "DefaultCPUAllocator" not in str(error):
+            raise
+        place = "this machine"
+        if is_gpu and torch.cuda.is_available():
+            free, total = (bytes_ / 2**30 for bytes_ in torch.cuda.mem_get_info())
+            place = f"{torch.cuda.get_device_name()} ({free:.1f} of {total:.1f} GiB are free)"
+        message = (
+            f"out of memory on {place}; raise stream.accumulation_steps, which splits an update "
+            f"into smaller batches, or lower stream.token_budget or the size of the model"
+        )
+        memory_error = TrainingError(message)
+        memory_error.local = True
+        raise memory_error from error
 
 
 class HostCopy:

@@ -26,6 +26,10 @@ from pipeline.runtime.launcher import RankInfo
 logger = logging.getLogger(__name__)
 
 START_TIMEOUT = timedelta(seconds=300)
+"""Limit for all ranks to appear and, with gloo, for a collective."""
+NCCL_TIMEOUT = timedelta(minutes=30)
+"""Limit for a collective on GPUs, in which the others wait while rank 0 writes a checkpoint. torchrun
+ends the ranks of a lost peer much earlier."""
 LOOPBACK, LOOPBACK_INTERFACE = "127.0.0.1", "lo"
 
 
@@ -105,13 +109,14 @@ def connect(info: RankInfo) -> Iterator[World]:
     # for each attempt keeps workers from reading them.
     store, rank, size = next(rendezvous("env://", timeout=START_TIMEOUT))
     attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    is_gpu = device.type == "cuda"
     dist.init_process_group(
-        "nccl" if device.type == "cuda" else "gloo",
+        "nccl" if is_gpu else "gloo",
         store=PrefixStore(f"attempt-{attempt}", store),
         rank=rank,
         world_size=size,
-        timeout=START_TIMEOUT,
-        device_id=device if device.type == "cuda" else None,
+        timeout=NCCL_TIMEOUT if is_gpu else START_TIMEOUT,
+        device_id=device if is_gpu else None,
     )
     try:
         yield World(rank, size, device)

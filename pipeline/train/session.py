@@ -19,6 +19,7 @@ from pipeline.optim.schedule import Schedule
 from pipeline.run.folder import RunFolder
 from pipeline.run.summary import Summary, describe, read_summary
 from pipeline.runtime import precision
+from pipeline.runtime.device import memory_errors
 from pipeline.runtime.launcher import RankInfo
 from pipeline.runtime.process_group import World, connect, is_lost_peer
 from pipeline.stream.opening import open_mixed
@@ -34,6 +35,7 @@ from pipeline.train.trainer import Trainer
 logger = logging.getLogger(__name__)
 
 
+@memory_errors()
 def train(config: Config) -> None:
     """Train, or resume training, and print the summary.
 

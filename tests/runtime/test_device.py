@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from pipeline.errors import TrainingError
-from pipeline.runtime.device import HostCopy, choose_device, pinned, to_device
+from pipeline.runtime.device import HostCopy, choose_device, memory_errors, pinned, to_device
 from pipeline.runtime.launcher import RankInfo
 from pipeline.stream.batch import Batch
 
@@ -92,3 +92,26 @@ def test_nothing_is_copied_for_a_cpu() -> None:
     (same,) = pinned([batch], torch.device("cpu"))
     assert same is batch
     assert batch.to(torch.device("cpu")).columns["tokens"] is tensor
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB\nmore"),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: 9 bytes"),
+    ],
+    ids=["GPU", "CPU"],
+)
+def test_out_of_memory_is_one_line_that_names_the_keys(error: Exception) -> None:
+    @memory_errors()
+    def train() -> None:
+        raise error
+
+    for _ in range(2):
+        with pytest.raises(TrainingError, match=r"raise stream\.accumulation_steps.*, or lower"):
+            train()
+
+
+def test_other_errors_keep_their_type() -> None:
+    with pytest.raises(RuntimeError, match="size mismatch"), memory_errors():
+        raise RuntimeError("size mismatch")
