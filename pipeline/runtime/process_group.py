@@ -28,8 +28,8 @@ logger = logging.getLogger(__name__)
 START_TIMEOUT = timedelta(seconds=300)
 """Limit for all ranks to appear and, with gloo, for a collective."""
 NCCL_TIMEOUT = timedelta(minutes=30)
-"""Limit for a collective on GPUs, in which the others wait while rank 0 writes a checkpoint. torchrun
-ends the ranks of a lost peer much earlier."""
+"""Limit for a collective on GPUs: the others wait in one while rank 0 writes a checkpoint. If a
+rank dies, torchrun ends the others much earlier."""
 LOOPBACK, LOOPBACK_INTERFACE = "127.0.0.1", "lo"
 
 
