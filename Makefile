@@ -8,7 +8,7 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check --use-pep517
 # default config.
 COUNT := import os, torch; print(torch.cuda.device_count() or min(len(os.sched_getaffinity(0)), 24))
 
-.PHONY: train check test lint setup setup-dev lock clean
+.PHONY: train check test lint setup setup-dev lock wheelhouse clean
 
 train: setup  ## train the default config
 	OMP_NUM_THREADS=1 $(BIN)/torchrun --standalone --local-addr=localhost \
@@ -33,7 +33,7 @@ setup: .venv/ready
 setup-dev: .venv/dev
 
 .venv/ready: requirements.txt pyproject.toml
-	$(PYTHON) -m venv .venv
+	$(if $(filter 3.%,$(PYTHON)),python3,$(PYTHON)) -m venv .venv
 	$(PIP) -r requirements.txt
 	$(PIP) --no-deps --no-build-isolation -e .
 	touch $@
@@ -61,6 +61,13 @@ lock:
 	  $(FREEZE) | grep -vxFf requirements.txt; } > requirements-dev.txt
 	rm -rf .lock
 FREEZE = .lock/bin/pip freeze --all | grep -vE '^(nvidia|cuda|headrace|pip=|triton|pycoco)' | sed 's/+cpu//'
+
+# make wheelhouse PYTHON=3.12: wheels for a machine without internet whose image has torch.
+wheelhouse: setup
+	rm -rf wheelhouse
+	$(BIN)/python benchmarks/wheelhouse.py wheelhouse \
+		$(addprefix --extras=,$(EXTRAS)) $(addprefix --include=,$(INCLUDE)) \
+		--python-version=$(or $(filter 3.%,$(patsubst python%,%,$(PYTHON))),3.12)
 
 clean:
 	rm -rf .venv runs data/shards mlruns mlflow.db
