@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pipeline.corpus.dataset.blocks import list_array, to_numpy, value_array
+from pipeline.corpus.dataset.blocks import list_array, numpy_dtype, to_numpy, value_array
 from pipeline.corpus.fields.base import Cell
 from pipeline.stream.index import Block
 
@@ -161,7 +161,7 @@ def _numpy_dtype(arrow_type: Any) -> Any:
     """Return the NumPy dtype of an Arrow type, or of its items if it is a fixed-size list."""
     is_fixed_size_list = pa.types.is_fixed_size_list(arrow_type)
     item_type: Any = arrow_type.value_type if is_fixed_size_list else arrow_type
-    return item_type.to_pandas_dtype()
+    return numpy_dtype(item_type)
 
 
 def _concatenate_column(arrays: list[Any], padded_length: int) -> Ragged | NDArray[Any]:

@@ -82,7 +82,12 @@ def value_array(kind: Any, values: Array) -> Any:
     if pa.types.is_fixed_size_list(kind):
         array: Any = pa.FixedSizeListArray
         return array.from_arrays(pa.array(np.ravel(values), kind.value_type), type=kind)
-    return pa.array(values.astype(kind.to_pandas_dtype(), copy=False))
+    return pa.array(values.astype(numpy_dtype(kind), copy=False))
+
+
+def numpy_dtype(kind: Any) -> np.dtype[Any]:
+    """Return NumPy's type of a column of numbers. pyarrow's own method for it imports pandas."""
+    return np.asarray(pa.array([], kind)).dtype
 
 
 def to_numpy(column: Any) -> Array:
