@@ -90,7 +90,6 @@ class World:
             model,
             device_ids=[self.device.index] if self.device.type == "cuda" else None,
             gradient_as_bucket_view=True,
-            broadcast_buffers=False,  # buffers are constants
         )
 
 

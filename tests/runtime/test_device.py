@@ -1,4 +1,4 @@
-"""Choice of the device, and transfers that do not wait for a GPU, with stand-ins for the GPU."""
+"""Choice of the device, and transfers that do not wait for a GPU, with substitutes for the GPU."""
 
 import subprocess
 import time

@@ -1,6 +1,6 @@
 """An update never reads a tensor's values on the host, which would wait for a GPU.
 
-A stand-in for the GPU: operations that return values to the host, or whose output size depends on
+In place of a GPU: operations that return values to the host, or whose output size depends on
 values, and tensors that are made from Python numbers, are counted on the CPU.
 """
 

@@ -56,7 +56,7 @@ def test_blocks_of_rows_and_steps_equal_one_call(
 def test_autocast_computes_in_the_requested_type_from_contiguous_states(
     dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The stand-in for cuDNN records its arguments; autocast is off, so that it changes none."""
+    """A substitute for cuDNN records its arguments; autocast is off, so that it changes none."""
     calls: list[tuple[Tensor, ...]] = []
 
     def record(x: Tensor, hx: Sequence[Tensor], weights: Sequence[Tensor], *_: Any) -> Any:

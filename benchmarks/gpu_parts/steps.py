@@ -1,0 +1,187 @@
+"""Runs the steps of a part one by one, each in a process of its own, and keeps each result at once.
+
+A step is a function that takes a `Machine` and returns its measurements, or raises an exception. A
+part that is called again goes on with the first step that has no result.
+"""
+
+import datetime
+import json
+import os
+import platform
+import signal
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+PART_SECONDS = 540
+"""A part starts no step that could run longer: commands on a borrowed machine may be limited to ten
+minutes."""
+MAX_ATTEMPTS = 2
+"""A step that was killed this often gets no other attempt."""
+
+
+@dataclass(frozen=True)
+class Machine:
+    """The device that the steps run on, and the folder of files that outlive a step."""
+
+    device: torch.device
+    folder: Path
+
+    @property
+    def is_gpu(self) -> bool:
+        return self.device.type == "cuda"
+
+    def choose(self, on_gpu: Any, in_rehearsal: Any) -> Any:
+        """Return one value for a GPU and a smaller one for a rehearsal on a CPU."""
+        return on_gpu if self.is_gpu else in_rehearsal
+
+
+@dataclass(frozen=True)
+class Step:
+    """One measurement or check of a part."""
+
+    name: str
+    seconds: float
+    """Limit of its time on a GPU."""
+    run: Callable[[Machine], dict[str, Any]]
+
+    @property
+    def help(self) -> str:
+        return (self.run.__doc__ or "").strip().splitlines()[0]
+
+
+@dataclass
+class Result:
+    """What a step found, as it is kept in a file."""
+
+    step: str
+    passed: bool
+    seconds: float
+    measurements: dict[str, Any] = field(default_factory=dict)
+    error: str = ""
+    """The exception's traceback, or why the step was ended."""
+    machine: dict[str, Any] = field(default_factory=dict)
+
+
+def run_part(
+    part: str, steps: Sequence[Step], out: Path, *, limit_scale: float = 1.0
+) -> list[Result]:
+    """Run the steps that have no result yet, as far as the part's time allows.
+
+    Prints a line per step, and returns the results of all steps that have one. `limit_scale`
+    multiplies the time limits, for slower machines.
+    """
+    folder = out / part
+    folder.mkdir(parents=True, exist_ok=True)
+    end = time.monotonic() + PART_SECONDS * limit_scale
+    for step in steps:
+        path = folder / f"{step.name}.json"
+        limit = step.seconds * limit_scale
+        if path.exists():
+            print(f"done   {step.name}")
+        elif time.monotonic() + limit > end:
+            print(f"left   {step.name}: up to {limit:.0f} s; call the part again")
+        elif _count_attempt(folder / f"{step.name}.attempts") > MAX_ATTEMPTS:
+            write(path, Result(step.name, False, 0.0, error=f"killed {MAX_ATTEMPTS} times"))
+            print(f"FAIL   {step.name}: killed {MAX_ATTEMPTS} times", flush=True)
+        else:
+            result = run_in_process(part, step.name, out, limit)
+            if not path.exists():
+                write(path, result)
+            else:
+                result = read(path)
+            print(_line(result), flush=True)
+    return [read(path) for step in steps if (path := folder / f"{step.name}.json").exists()]
+
+
+def run_in_process(part: str, step: str, out: Path, limit: float) -> Result:
+    """Run a step in a new process group, which is killed after `limit` seconds.
+
+    The step writes its result; the returned one counts only if the process could not.
+    """
+    script = Path(__file__).parents[1] / "gpu.py"
+    command = [sys.executable, str(script), part, "--out", str(out), "--step", step]
+    begin = time.monotonic()
+    log = out / part / f"{step}.log"
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            command, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+        )
+        try:
+            process.wait(limit)
+            reason = f"the process ended with status {process.returncode}"
+        except subprocess.TimeoutExpired:
+            reason = f"took longer than {limit:.0f} s"
+        finally:
+            _kill_group(process)
+    end_of_log = "\n".join(log.read_text(errors="replace").splitlines()[-20:])
+    return Result(step, False, time.monotonic() - begin, error=f"{reason}\n{end_of_log}")
+
+
+def run_step(step: Step, machine: Machine, path: Path) -> Result:
+    """Run a step in this process and write its result."""
+    begin = time.monotonic()
+    try:
+        measurements = step.run(machine)
+        result = Result(step.name, True, time.monotonic() - begin, measurements)
+    except Exception:
+        error = traceback.format_exc()
+        result = Result(step.name, False, time.monotonic() - begin, error=error)
+    result.machine = describe_machine(machine)
+    write(path, result)
+    return result
+
+
+def describe_machine(machine: Machine) -> dict[str, Any]:
+    """Return the card, driver, versions and date, which are kept with each result."""
+    facts: dict[str, Any] = {
+        "device": torch.cuda.get_device_name() if machine.is_gpu else "CPU (rehearsal)",
+        "torch": torch.__version__,
+        "cuda": torch.version.cuda,
+        "cudnn": torch.backends.cudnn.version(),
+        "python": platform.python_version(),
+        "date": str(datetime.date.today()),
+    }
+    if machine.is_gpu:
+        query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+        done = subprocess.run(query, capture_output=True, text=True)
+        facts["driver"] = done.stdout.strip().splitlines()[0] if done.returncode == 0 else "?"
+    return facts
+
+
+def write(path: Path, result: Result) -> None:
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(asdict(result), indent=1) + "\n")
+    temporary.replace(path)
+
+
+def read(path: Path) -> Result:
+    return Result(**json.loads(path.read_text()))
+
+
+def _count_attempt(path: Path) -> int:
+    """Count an attempt in a file, before it begins; return its number."""
+    number = int(path.read_text()) + 1 if path.exists() else 1
+    path.write_text(str(number))
+    return number
+
+
+def _kill_group(process: "subprocess.Popen[bytes]") -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def _line(result: Result) -> str:
+    if result.passed:
+        return f"PASS   {result.step} ({result.seconds:.1f} s)"
+    reason = result.error.strip().splitlines() or ["no reason"]
+    return f"FAIL   {result.step} ({result.seconds:.1f} s): {reason[-1]}"

@@ -1,0 +1,119 @@
+"""The parts of benchmarks/gpu.py: a killed or failed step loses nothing but itself."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from benchmarks.gpu_parts import correct, fast, report, steps
+from benchmarks.gpu_parts.steps import Machine, Result, Step, run_part, run_step
+from tests.helpers.processes import REPOSITORY
+
+CPU = torch.device("cpu")
+
+
+def passes(machine: Machine) -> dict[str, Any]:
+    """Passes."""
+    return {"speed": 1.0}
+
+
+def fails(machine: Machine) -> dict[str, Any]:
+    """Fails."""
+    raise ValueError("wrong | number")
+
+
+STEPS = (Step("first", 10, passes), Step("second", 10, fails), Step("third", 10, passes))
+
+
+@pytest.fixture
+def processes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the steps that ran, in this process instead of one of their own."""
+    started: list[str] = []
+
+    def run_in_process(part: str, name: str, out: Path, limit: float) -> Result:
+        started.append(name)
+        step = next(step for step in STEPS if step.name == name)
+        return run_step(step, Machine(CPU, out / part), out / part / f"{name}.json")
+
+    monkeypatch.setattr(steps, "run_in_process", run_in_process)
+    return started
+
+
+def test_a_part_goes_on_after_its_results(tmp_path: Path, processes: list[str]) -> None:
+    results = run_part("part", STEPS, tmp_path)
+    assert processes == ["first", "second", "third"]
+    assert [result.passed for result in results] == [True, False, True]
+    (tmp_path / "part" / "second.json").unlink()
+    run_part("part", STEPS, tmp_path)
+    assert processes == ["first", "second", "third", "second"]
+
+
+def test_no_step_starts_that_could_exceed_the_parts_time(
+    tmp_path: Path, processes: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(steps, "PART_SECONDS", 5)
+    assert run_part("part", STEPS, tmp_path) == []
+    assert processes == []
+
+
+def test_a_step_that_killed_its_part_is_given_up(
+    tmp_path: Path, processes: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(part: str, name: str, out: Path, limit: float) -> Result:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(steps, "run_in_process", killed)
+        for _ in range(steps.MAX_ATTEMPTS):
+            with pytest.raises(KeyboardInterrupt):
+                run_part("part", STEPS, tmp_path)
+    first, *_ = run_part("part", STEPS, tmp_path)
+    assert first.error == f"killed {steps.MAX_ATTEMPTS} times"
+    assert processes == ["second", "third"]
+
+
+def test_report_has_a_line_per_result_and_names_what_is_missing(
+    tmp_path: Path, processes: list[str]
+) -> None:
+    parts = {"part": STEPS}
+    assert report.report(tmp_path, parts) == f"{tmp_path}: nothing was measured."
+    run_part("part", STEPS[:2], tmp_path)
+    text = report.report(tmp_path, parts)
+    assert "device CPU (rehearsal); torch " in text
+    assert "| first | pass |" in text
+    assert "Passes. speed: 1 |" in text
+    assert "| second | FAIL |" in text
+    assert "wrong / number |" in text
+    assert text.endswith("Not run: third.")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("limit, error", [(60.0, ""), (0.1, "took longer than 0 s")])
+def test_a_step_runs_in_a_process_with_a_time_limit(
+    limit: float, error: str, tmp_path: Path
+) -> None:
+    (tmp_path / "correct").mkdir()
+    (tmp_path / "rehearsal").touch()
+    steps.run_in_process("correct", "out_of_memory", tmp_path, limit)
+    path = tmp_path / "correct" / "out_of_memory.json"
+    assert path.exists() is not bool(error)
+
+
+def test_without_a_gpu_only_a_rehearsal_runs(tmp_path: Path) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    command = [sys.executable, "benchmarks/gpu.py", "correct", "--out", str(tmp_path / "out")]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].endswith(
+        "no GPU is available; --rehearse runs the steps on the CPU"
+    )
+
+
+def test_every_step_says_what_it_shows_and_fits_its_part() -> None:
+    for part in (correct.STEPS, fast.STEPS):
+        assert len({step.name for step in part}) == len(part)
+        assert all(step.help and step.seconds < steps.PART_SECONDS for step in part)
