@@ -5,7 +5,7 @@
     python benchmarks/gpu.py report DIR            # tables of what was measured
 
 Each step runs in its own process with a time limit, and its result is written at once. A part that
-is called again goes on with the steps that have no result. Needs no network and no data. Without a
+is called again continues with the steps that have no result. Needs no network and no data. Without a
 GPU, --rehearse runs every step on the CPU with smaller shapes.
 """
 

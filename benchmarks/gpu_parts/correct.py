@@ -347,7 +347,7 @@ def stop_and_kill(machine: Machine) -> dict[str, Any]:
 
 
 def overflow(machine: Machine) -> dict[str, Any]:
-    """Loss scaling in fp16 skips updates that overflow, lowers its scale and goes on."""
+    """Loss scaling in fp16 skips updates that overflow, lowers its scale and continues."""
     with tempfile.TemporaryDirectory() as name:
         trainer = _trainer(
             machine, "classification", Path(name), "train.max_steps=40", "train.epochs=9",

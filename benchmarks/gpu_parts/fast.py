@@ -64,18 +64,11 @@ def gnmt(machine: Machine) -> dict[str, Any]:
 
 def wide_lstm(machine: Machine) -> dict[str, Any]:
     """A language model with an LSTM of 4096 units; eight V100s: 630,000 characters/s."""
+    hidden = machine.choose(4096, 16)
     overrides = [
-        "model.softmax=full",
-        "model.layers=1",
-        f"model.hidden={machine.choose(4096, 16)}",
-        "model.embedding=64",
-    ]
-    overrides += [
-        "model.embedding=64",
-        "stream.batch_rows=128",
-        "stream.bptt_length=128",
-        "corpus.vocab_size=300",
-    ]
+        "model.softmax=full", "model.layers=1", f"model.hidden={hidden}", "model.embedding=64",
+        "stream.batch_rows=128", "stream.bptt_length=128", "corpus.vocab_size=300",
+    ]  # fmt: skip
     if not machine.is_gpu:
         overrides += ["stream.batch_rows=4", "stream.bptt_length=16"]
     return _train(machine, "wikitext2", overrides, steps=machine.choose(60, 5))

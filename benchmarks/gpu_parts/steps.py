@@ -1,7 +1,7 @@
 """Runs the steps of a part one by one, each in a process of its own, and keeps each result at once.
 
 A step is a function that takes a `Machine` and returns its measurements, or raises an exception. A
-part that is called again goes on with the first step that has no result.
+part that is called again continues with the first step that has no result.
 """
 
 import datetime
