@@ -5,8 +5,8 @@
     python benchmarks/gpu.py report DIR            # tables of what was measured
 
 Each step runs in its own process with a time limit, and its result is written at once. A part that
-is called again continues with the steps that have no result. Needs no network and no data. Without a
-GPU, --rehearse runs every step on the CPU with smaller shapes.
+is called again continues with the steps that have no result. No network and no data are needed.
+Without a GPU, --rehearse runs every step on the CPU with smaller shapes.
 """
 
 import argparse
