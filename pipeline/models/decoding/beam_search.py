@@ -5,6 +5,7 @@ k of row b has the index k * B + b, V vocabulary size, C candidate tokens per hy
 steps.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
@@ -83,9 +84,8 @@ def beam_search(
     """
     source_lengths, row_limits = memory.lengths.tolist(), limits.tolist()
     rows = list(range(len(source_lengths)))
-    finished: list[list[tuple[float, int, int]]] = [
-        [] for _ in rows
-    ]  # (-score, n, index in its row at step n)
+    # (-score, n, index in its row at step n)
+    finished: list[list[tuple[float, int, int]]] = [[] for _ in rows]
     steps: list[SearchStep] = []
     suppressed = torch.tensor(suppress_tokens, dtype=torch.int64, device=limits.device)
     tokens = torch.full_like(limits, begin, dtype=torch.int64)  # [N]
@@ -99,9 +99,10 @@ def beam_search(
         candidates = min(beam_size + len(suppress_tokens), log_probs.shape[2])
         values, ids = log_probs.topk(candidates)  # [K, B, C]
         values = values.masked_fill(torch.isin(ids, suppressed), float("-inf"))
-        at_limit = limits <= n  # [B]: these hypotheses may only end
-        values[:, at_limit] = float("-inf")
-        values[:, at_limit, 0], ids[:, at_limit, 0] = log_probs[:, at_limit, end], end
+        at_limit = (limits <= n)[:, None]  # [B, 1]: these hypotheses may only end
+        only_end = torch.full_like(values, float("-inf"))
+        only_end[..., 0] = log_probs[..., end]
+        values, ids = torch.where(at_limit, only_end, values), torch.where(at_limit, end, ids)
         sums = (totals[..., None] + values).transpose(0, 1).flatten(1)  # [B, K * C]
         sums, picked = sums.topk(min(beam_size, sums.shape[1]))  # [B, K]
         parents = picked // candidates
@@ -109,16 +110,22 @@ def beam_search(
         ends = (next_tokens == end) & sums.isfinite()
         open_sums = sums.masked_fill(ends, float("-inf"))  # ended ones keep their index
         slots = {row: slot for slot, row in enumerate(rows)}
-        parent_weights = weights.unflatten(0, totals.shape)
-        steps.append(SearchStep(slots, parents.tolist(), next_tokens.tolist(), parent_weights))
-        for slot, index in ends.nonzero().tolist():
-            score = sums[slot, index].item() / length_penalty(n, alpha)
-            finished[rows[slot]].append((-score, n, index))
+        # The only transfer of a step, because each waits for a GPU. float64 holds the integers.
+        step_values = torch.stack([parents.double(), next_tokens.double(), sums]).tolist()
+        step_parents, step_tokens = ([list(map(int, row)) for row in x] for x in step_values[:2])
+        steps.append(
+            SearchStep(slots, step_parents, step_tokens, weights.unflatten(0, totals.shape))
+        )
         unfinished = []
-        best_open_sums = open_sums.amax(1).tolist()
-        for slot, (row, best_sum) in enumerate(zip(rows, best_open_sums, strict=True)):
+        for slot, (row, row_sums) in enumerate(zip(rows, step_values[2], strict=True)):
+            best_open_sum = float("-inf")
+            for index, (token, total) in enumerate(zip(step_tokens[slot], row_sums, strict=True)):
+                if token == end and math.isfinite(total):
+                    finished[row].append((-total / length_penalty(n, alpha), n, index))
+                else:
+                    best_open_sum = max(best_open_sum, total)
             best = finished[row] = sorted(finished[row])[:n_best]
-            bound = best_sum / length_penalty(row_limits[row], alpha)
+            bound = best_open_sum / length_penalty(row_limits[row], alpha)
             worst_kept = -best[-1][0] if len(best) == n_best else float("-inf")
             if bound > worst_kept:
                 unfinished.append(slot)

@@ -15,6 +15,7 @@ from pipeline.models.decoding.decoder import Memory
 from pipeline.models.layers.recurrent import LayerState
 from pipeline.models.settings import ModelSettings
 from pipeline.models.translator import Translator
+from tests.helpers.syncs import SyncRecorder
 
 BEGIN, END, V = 2, 3, 4
 UNLIMITED_BEAM = 3**4 * V
@@ -261,3 +262,14 @@ def test_translation_does_not_depend_on_the_batch(cell: str, attention: str) -> 
             assert a.weights.shape == (len(a.tokens), n)
             assert torch.allclose(a.weights, b.weights, rtol=0, atol=1e-10)
             assert torch.allclose(a.weights.sum(-1), torch.ones(len(a.tokens)).double())
+
+
+def test_a_step_waits_for_the_device_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    scorer = ToyScorer(0, rows=3)
+    memory, limits = scorer.memory(range(3)), torch.full((3,), 6)
+    with monkeypatch.context() as patch, SyncRecorder(patch) as recorder:
+        beam_search(scorer, memory, limits, begin=BEGIN, end=END, beam_size=4)
+    waits = [place for place in recorder.places if not place.startswith(("equal", "lift_fresh"))]
+    at_start = 2  # lengths and limits
+    assert scorer.steps > 2
+    assert len(waits) == scorer.steps + at_start, waits
