@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+import torch
 from torch import Tensor
 
 from pipeline.errors import TrainingError
@@ -28,7 +29,9 @@ def evaluate(
     total: Tensor | None = None
     mistakes: list[Mistake] = []
     texts: list[tuple[str, ...]] = []
+    host = torch.device("cpu")
     for outputs, batch in documents:
+        outputs, batch = outputs.to(host), batch.to(host)  # one wait instead of one per value
         sums, batch_mistakes = task.evaluate(outputs, batch)
         texts += task.texts_to_score(outputs, batch)
         total = sums if total is None else total + sums
@@ -36,7 +39,7 @@ def evaluate(
     if total is None:
         raise TrainingError("the validation split has no readable row; prepare the dataset again")
     all_texts = [text for rank_texts in world.gather(texts) for text in rank_texts]
-    evaluation = task.summarize(world.sum(total).cpu(), all_texts)
+    evaluation = task.summarize(world.sum(total.to(world.device)).to(host), all_texts)
     all_mistakes = [m for rank_mistakes in world.gather(mistakes) for m in rank_mistakes]
     return evaluation, _worst(all_mistakes)
 
