@@ -4,7 +4,10 @@ from pipeline.settings import Section, setting
 
 
 class OptimizerSettings(Section):
-    """AdamW with linear warm-up and cosine decay, and gradual unfreezing of layers."""
+    """AdamW with gradient clipping, linear warm-up and cosine decay.
+
+    Optionally with learning rates by layer, gradual unfreezing and an average of the weights.
+    """
 
     lr: float = setting(1e-3, "peak learning rate", gt=0)
     warmup: float = setting(
@@ -40,8 +43,8 @@ class OptimizerSettings(Section):
     )
     ema_decay: float = setting(
         0.0,
-        "decay per update of an exponential moving average (EMA) of the weights, which is "
-        "evaluated and saved too; 0: no average",
+        "decay per update of an exponential moving average (EMA) of the weights, which is then "
+        "evaluated and saved as the model; 0: no average",
         ge=0,
         lt=1,
     )

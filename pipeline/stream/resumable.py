@@ -13,7 +13,7 @@ from pipeline.stream.settings import StreamSettings
 
 @dataclass(frozen=True)
 class Update:
-    """The batches of one rank for one optimizer step, which add up their gradients, and counts."""
+    """One rank's batches for one optimizer step, or for a part of an evaluation, with counts."""
 
     batches: list[Batch]
     rows: int
@@ -45,7 +45,7 @@ class ResumableStream(ABC):
     position: Position = Position()
     """Position after the last consumed update."""
     plan: Plan | None = None
-    """The plan of all batches; None for unprepared data, whose order is approximate."""
+    """The plan of all batches; None for unprepared data, which is shuffled approximately."""
 
     @abstractmethod
     def prefetched(self, position: Position) -> Generator[Update, None, None]:

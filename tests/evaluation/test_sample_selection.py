@@ -38,7 +38,10 @@ class EchoTask(Tagging):
 
 
 def batch(keys: list[int], length: int, padding_rows: int = 0) -> Batch:
-    """Rows with key k that repeat k at most k + 1 times, and a table column with pairs (k, 2k)."""
+    """Return a batch with one row per key k: min(|k| + 1, length) tokens k, and pairs (k, 2k).
+
+    The last `padding_rows` rows have weight 0.
+    """
     lengths = torch.tensor([min(abs(key) + 1, length) for key in keys])
     valid = torch.arange(length) < lengths[:, None]
     tokens = torch.tensor(keys)[:, None] * valid
@@ -55,7 +58,9 @@ def test_rows_with_the_smallest_keys_are_shown_regardless_of_their_batches() -> 
     assert list(selection.observe(first)) == first
     samples = selection.samples(model, FP32)
     assert [sample.texts["key"] for sample in samples] == ["-9", "1", "2", "3"]
-    assert samples[1].texts["row"] == "[1, 1, 0, 0, 0, 0]"  # padded to the longest row
+    assert (
+        samples[1].texts["row"] == "[1, 1, 0, 0, 0, 0]"
+    )  # padded to the widest batch that a selected row comes from
     assert samples[2].texts["table"] == "[[2, 4], [2, 4], [2, 4]]"
     assert model.training
     list(selection.observe([batch([-50], 1)]))  # a later evaluation

@@ -29,7 +29,7 @@ Rows = list[dict[str, Any]]
 
 
 def reviews(count: int, seed: int = 0) -> Rows:
-    """Return rows of 1 to 40 words, including characters that file formats must escape.
+    """Return rows of 2 to 41 words, including characters that file formats must escape.
 
     Each text ends in a unique word; no field reads the column `source`.
     """

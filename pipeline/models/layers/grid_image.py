@@ -106,7 +106,7 @@ class PlaneLSTM(nn.Module):
         c = k - torch.arange(rows, device=depth.device)  # [K, R]
         inside = ((c >= 0) & (c < columns))[..., None, None]
         h = incoming.new_zeros(rows, images, 2 * units)
-        memory = h.float() if h.dtype != torch.float64 else h  # wide, under autocast too
+        memory = h.float() if h.dtype != torch.float64 else h  # at least float32
         states = []
         for wx, mask in zip(skewed, inside, strict=True):
             h_down, h_across = h.chunk(2, -1)
