@@ -42,6 +42,18 @@ def choose_device(info: RankInfo) -> torch.device:
     return device
 
 
+def use_deterministic_algorithms() -> None:
+    """Compute the same bits in every run with the same devices and versions of the libraries.
+
+    Must be called before the first computation on a GPU, as cuBLAS reads its setting only then.
+    PyTorch warns if an operation has no deterministic algorithm, and names the operation.
+    """
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    torch.backends.cudnn.deterministic = True
+
+
 def use_one_core() -> None:
     """Configure a process to compute on one CPU core."""
     torch.set_num_threads(1)  # oneDNN's LSTM can be 50 times slower with two threads

@@ -19,7 +19,7 @@ from pipeline.optim.schedule import Schedule
 from pipeline.run.folder import RunFolder
 from pipeline.run.summary import Summary, describe, read_summary
 from pipeline.runtime import precision
-from pipeline.runtime.device import memory_errors
+from pipeline.runtime.device import memory_errors, use_deterministic_algorithms
 from pipeline.runtime.launcher import RankInfo
 from pipeline.runtime.process_group import World, connect, is_lost_peer
 from pipeline.stream.opening import open_mixed
@@ -78,6 +78,8 @@ def build(
             f"{locations}: the nodes hold different datasets and would train on different rows; "
             f"share one folder, or copy one node's dataset to the others"
         )
+    if config.train.deterministic:
+        use_deterministic_algorithms()
     must_match = {"plan version": VERSION, "dataset": datasets}
     checkpointer = Checkpointer(folder, world, must_match, config.train.keep_checkpoints)
     task = tasks.get(config.task.name)(config.task, config.model, manifest)
