@@ -170,16 +170,24 @@ def count_tokens(manifest: Manifest, rows: Rows) -> int:
     return sum(int(column.lengths.sum()) for column in columns if isinstance(column, Ragged))
 
 
-def operations_per_token(config: Config, manifest: Manifest, rows: Rows) -> float:
-    """Return the matrix-product operations per token, forward and backward to all weights."""
+def operations_per_token(
+    config: Config, manifest: Manifest, rows: Rows, on: torch.device | None = None
+) -> float:
+    """Return the matrix-product operations per token, forward and backward to all weights.
+
+    `config` must have model.native=false: only plain matrix products can be counted. The model
+    runs on the CPU, or on another device.
+    """
+    on = on or torch.device("cpu")
     task = tasks.get(config.task.name)(config.task, config.model, manifest)
-    model, tokens, operations = task.build(), 0, 0
+    model, tokens, operations = task.build().to(on), 0, 0
     for batch, batch_tokens in batches(config, manifest, rows):
         counter = FlopCounterMode(display=False)
         no_onednn = torch.backends.mkldnn.flags(enabled=False)
+        no_cudnn = torch.backends.cudnn.flags(enabled=False)
         # hides a warning about TF32, which a CPU does not have
-        with warnings.catch_warnings(action="ignore"), no_onednn, counter:
-            task.loss(model, batch)[0].backward()
+        with warnings.catch_warnings(action="ignore"), no_onednn, no_cudnn, counter:
+            task.loss(model, batch.to(on))[0].backward()
         tokens, operations = tokens + batch_tokens, operations + counter.get_total_flops()
         model.zero_grad()
     return operations / tokens

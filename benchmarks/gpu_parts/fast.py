@@ -1,4 +1,4 @@
-"""Speed, memory and power of training on a GPU."""
+"""Part *fast*: speed, memory and power of training on a GPU, and the kernels that run."""
 
 import itertools
 import json
@@ -6,15 +6,23 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from benchmarks import machine as machines
 from benchmarks import made, tasks
-from benchmarks.gpu_parts import layers
+from benchmarks.gpu_parts import kernels, layers
+from benchmarks.gpu_parts.power import Power
 from benchmarks.gpu_parts.steps import Machine, Step
+from benchmarks.gpu_parts.timing import median_time
 from pipeline import config
+from pipeline.config import Config
+from pipeline.corpus.dataset.manifest import Manifest, open_dataset
+from pipeline.models.layers.recurrent import Layer
+from pipeline.run import checkpoint
+from pipeline.tasks import get
 from tests.helpers.processes import REPOSITORY
 
 
@@ -28,7 +36,7 @@ def product_rates(machine: Machine) -> dict[str, Any]:
 
 
 def layer_speeds(machine: Machine) -> dict[str, Any]:
-    """Million tokens per second of two bidirectional layers, by implementation."""
+    """Million tokens/s of two bidirectional layers, and their share of the product's rate."""
     found = {}
     shapes = itertools.product(
         ("lstm", "gru", "goru"),
@@ -38,32 +46,35 @@ def layer_speeds(machine: Machine) -> dict[str, Any]:
     )
     tokens = machine.choose(200, 8)
     for cell, dtype, hidden, rows in shapes:
+        rate = machines.product_rate(layers.DTYPES[dtype], 0.02, machine.device)
+        operations = layers.operations_per_token(cell, hidden)
         ways = layers.build_implementations(cell, layers.DTYPES[dtype], hidden, tokens, rows)
         for way, run in ways.items():
             if way == "triton" and not machine.is_gpu:
                 continue
             key = f"{cell} {dtype} H={hidden} B={rows} {way}"
             try:
-                found[key] = tokens * rows / layers.median_time(run) / 1e6
+                speed = tokens * rows / median_time(run, machine.device)
+                found[key] = f"{speed / 1e6:.3g} ({operations * speed / rate:.1%})"
             except Exception as error:  # keep measuring the other implementations
                 found[key] = f"failed: {(str(error).splitlines() or [repr(error)])[0]}"
     return found
 
 
 def default_model(machine: Machine) -> dict[str, Any]:
-    """Training of the default model (IMDB's shape, made corpus)."""
+    """Default model, IMDB's shape (made corpus)."""
     return _train(machine, "imdb", [], steps=machine.choose(100, 5))
 
 
 def gnmt(machine: Machine) -> dict[str, Any]:
-    """Training of GNMT's shape (made corpus); NVIDIA reports 140,909 tokens/s on an A100."""
+    """GNMT's shape (made corpus); NVIDIA, one A100: 140,909 tokens/s."""
     small = ["model.hidden=16", "model.embedding=16", "corpus.vocab_size=600"]
     overrides = machine.choose(["stream.token_budget=65536"], [*small, "stream.token_budget=2048"])
     return _train(machine, "gnmt", overrides, steps=machine.choose(60, 5))
 
 
 def wide_lstm(machine: Machine) -> dict[str, Any]:
-    """A language model with an LSTM of 4096 units; eight V100s: 630,000 characters/s."""
+    """LSTM of 4096 units over characters (made corpus); eight V100s: 630,000 characters/s."""
     hidden = machine.choose(4096, 16)
     overrides = [
         "model.softmax=full", "model.layers=1", f"model.hidden={hidden}", "model.embedding=64",
@@ -78,71 +89,92 @@ def _train(machine: Machine, name: str, overrides: list[str], *, steps: int) -> 
     """Train a config on a made corpus; return speed, waiting time, memory and power."""
     with tempfile.TemporaryDirectory() as folder_name:
         folder = Path(folder_name)
+        path = REPOSITORY / "configs" / f"{name}.yaml"
         changes = [
             "track.enabled=false",
             f"train.max_steps={steps}", f"train.log_every={max(steps // 5, 1)}",
             f"run.dir={folder}/run", "train.epochs=99", *overrides,
         ]  # fmt: skip
-        settings = config.load(REPOSITORY / "configs" / f"{name}.yaml", changes)
+        settings = config.load(path, changes)
         rows = tasks.rows_needed(settings, tasks.PLANS[name].shape, steps)
-        corpus = made.write(settings, tasks.PLANS[name].shape, folder / "made", rows)
-        command = [sys.executable, "launch/train.py", "--config", f"configs/{name}.yaml"]
-        with _Power(machine) as power:
-            done = subprocess.run(
-                [*command, *corpus, *changes], cwd=REPOSITORY, capture_output=True, text=True
-            )
+        changes += made.write(settings, tasks.PLANS[name].shape, folder / "made", rows)
+        command = [sys.executable, "launch/train.py", "--config", str(path), *changes]
+        with Power(machine) as power:
+            done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr[-3000:]
         lines = (folder / "run" / "metrics.jsonl").read_text().splitlines()
         values = [v for line in lines if "perf/tokens_per_s" in (v := json.loads(line))]
+        settings = config.load(path, [*changes, "model.native=false"])
+        precision = checkpoint.precision_of((folder / "run/checkpoints/latest").resolve())
+        manifest = open_dataset(settings.corpus.shards)
+        sample = tasks.sample_rows(manifest)
+        operations = tasks.operations_per_token(settings, manifest, sample, machine.device)
+        # runs count input tokens only: add the target tokens
+        per_input = tasks.count_tokens(manifest, sample) / int(sample.lengths.sum())
+        length = round(float(sample.lengths.mean()))
+        alone = per_input * _cudnn_rate(machine, settings, manifest, length, precision)
     measured = values[1:5]  # the first fifth is start-up
+    speed = per_input * statistics.harmonic_mean(v["perf/tokens_per_s"] for v in measured)
+    rate = machines.product_rate(machines.DTYPES[precision], on=machine.device)
 
     def mean(metric: str) -> float:
         return statistics.mean(value[metric] for value in measured)
 
     return {
-        "tokens per second": statistics.harmonic_mean(v["perf/tokens_per_s"] for v in measured),
-        "share of waiting for data": statistics.mean(
-            v["perf/data_wait_fraction"] for v in measured
-        ),
+        "precision": precision,
+        "tokens/s": speed,
+        "share of the product's rate": speed * operations / rate,
+        "share of cuDNN alone": speed / alone,
+        "share of waiting for data": mean("perf/data_wait_fraction"),
         "share of padding": mean("perf/padding_fraction"),
         "GPU memory, MB": max(v.get("perf/gpu_memory_mb", 0) for v in values),
         "power, W": power.median,
     }
 
 
-class _Power:
-    """Samples the GPU's power once a second, by nvidia-smi; 0 if it cannot be read."""
+def _cudnn_rate(
+    machine: Machine, settings: Config, manifest: Manifest, length: int, precision: str
+) -> float:
+    """Return input tokens per second of cuDNN's layers alone, forward and backward.
 
-    def __init__(self, machine: Machine) -> None:
-        self._is_gpu, self._samples, self._stop = machine.is_gpu, [0.0], threading.Event()
-        self._thread = threading.Thread(target=self._sample, daemon=True)
+    The layers have the sizes of the model's recurrent layers. They run one after the other, each in
+    one call over a batch of rows with `length` tokens and without padding.
+    """
+    stream, dtype = settings.stream, machines.DTYPES[precision]
+    tokens = stream.token_budget // stream.accumulation_steps
+    rows, length = (
+        (stream.batch_rows, stream.bptt_length)
+        if stream.batch_rows
+        else (max(tokens // length, 1), length)
+    )
+    model = get(settings.task.name)(settings.task, settings.model, manifest).build()
+    seconds = 0.0
+    for layer in (module for module in model.modules() if isinstance(module, Layer)):
+        _, inputs = layer.cells[0].input.shape
+        kind = layers.TORCH_STACKS[settings.model.cell]
+        alone = kind(inputs, layer.cells[0].units, bidirectional=len(layer.cells) == 2)
+        alone = alone.to(machine.device, dtype)
+        x = torch.randn(length, rows, inputs, device=machine.device, dtype=dtype)
+        x.requires_grad_()
 
-    @property
-    def median(self) -> float:
-        return statistics.median(self._samples[1:] or self._samples)
+        def run(alone: torch.nn.RNNBase = alone, x: torch.Tensor = x) -> None:
+            alone(x)[0].sum().backward()
 
-    def __enter__(self) -> "_Power":
-        self._thread.start()
-        return self
+        seconds += median_time(run, machine.device)
+    return length * rows / seconds
 
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
 
-    def _sample(self) -> None:
-        query = ["nvidia-smi", "--query-gpu=power.draw", "--format=csv,noheader,nounits"]
-        while self._is_gpu and not self._stop.wait(1):
-            done = subprocess.run(query, capture_output=True, text=True)
-            try:
-                self._samples.append(float(done.stdout.split()[0]))
-            except (IndexError, ValueError):
-                return
-
+TRAINING = "Training speed"
+"""Table of the report."""
 
 STEPS = (
     Step("product_rates", 30, product_rates),
-    Step("default_model", 120, default_model),
-    Step("gnmt", 150, gnmt),
-    Step("wide_lstm", 120, wide_lstm),
+    Step("default_model", 120, default_model, table=TRAINING),
+    Step("gnmt", 150, gnmt, table=TRAINING),
+    Step("wide_lstm", 120, wide_lstm, table=TRAINING),
+    Step("cudnn_kernels", 60, kernels.cudnn_kernels),
     Step("layer_speeds", 120, layer_speeds),
+    Step("update_kernels", 60, kernels.update_kernels),
+    Step("graphs", 90, kernels.graphs),
+    Step("compiled", 180, kernels.compiled),
 )

@@ -27,9 +27,7 @@ import importlib.util
 import itertools
 import json
 import platform
-import statistics
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -38,6 +36,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
+from benchmarks.gpu_parts.timing import median_time, profile_kernels
 from benchmarks.machine import device, product_rate
 from pipeline.kernels import loops
 from pipeline.models.cells import CELLS
@@ -74,14 +73,11 @@ def main() -> None:
     for cell, dtype_name, hidden, tokens, rows in shapes:
         rate = product_rate(DTYPES[dtype_name])
         implementations = build_implementations(cell, DTYPES[dtype_name], hidden, tokens, rows)
-        # forward, backward to the inputs and backward to the weights, in two directions; the first
-        # layer reads H features and the second 2 H
-        gates = CELLS[cell].gates
-        operations = 3 * 2 * 2 * gates * hidden * (2 * hidden + 3 * hidden)
+        operations = operations_per_token(cell, hidden)
         results = []
         for way, run in implementations.items():
             try:
-                seconds = median_time(run)
+                seconds = median_time(run, DEVICE)
             except Exception as error:  # keep measuring the other implementations
                 results.append(f"{way} failed: {str(error).splitlines()[0]}")
                 continue
@@ -92,12 +88,20 @@ def main() -> None:
                                  "rate": rate})  # fmt: skip
             results.append(f"{way} {speed / 1e6:.2f} ({share:.1%})")
             if args.profile:
-                print(f"{cell} {dtype_name} {hidden} {tokens} {rows} {way}:\n{profile(run)}",
+                found = profile_kernels(run, DEVICE)
+                print(f"{cell} {dtype_name} {hidden} {tokens} {rows} {way}: {found}",
                       file=sys.stderr)  # fmt: skip
         print(f"| {cell} | {dtype_name} | {hidden} | {tokens} | {rows} | {', '.join(results)} |",
               flush=True)  # fmt: skip
         if args.json:
             args.json.write_text(json.dumps(measurements, indent=1) + "\n")
+
+
+def operations_per_token(cell: str, hidden: int) -> int:
+    """Return the operations of the network's matrix products, forward and backward."""
+    # forward, backward to the inputs and backward to the weights, in two directions; the first
+    # layer reads H features and the second 2 H
+    return 3 * 2 * 2 * CELLS[cell].gates * hidden * (2 * hidden + 3 * hidden)
 
 
 def build_implementations(
@@ -173,34 +177,6 @@ def flashrnn_loops(dtype: torch.dtype, hidden: int, tokens: int, rows: int) -> C
             torch.autograd.grad(states[0].sum(), [wx, weights, bias])
 
     return run
-
-
-def median_time(run: Callable[[], Any], repeats: int = 7) -> float:
-    """Return the median seconds of a call, after three warm-up calls."""
-    for _ in range(3):
-        run()
-    times = []
-    for _ in range(repeats):
-        if DEVICE.type == "cpu":
-            begin = time.perf_counter()
-            run()
-            times.append(time.perf_counter() - begin)
-            continue
-        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        start.record()
-        run()
-        end.record()
-        end.synchronize()
-        times.append(start.elapsed_time(end) / 1e3)
-    return statistics.median(times)
-
-
-def profile(run: Callable[[], None]) -> str:
-    """Return a table of the five kernels that took most of the time."""
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profiler:
-        run()
-        torch.cuda.synchronize()
-    return profiler.key_averages().table(sort_by="cuda_time_total", row_limit=5)
 
 
 if __name__ == "__main__":

@@ -25,7 +25,9 @@ PART_SECONDS = 540
 """A part starts no step that could run longer: commands on a borrowed machine may be limited to ten
 minutes."""
 MAX_ATTEMPTS = 2
-"""A step that was killed this often gets no other attempt."""
+"""A step during which the part was killed this often gets no other attempt."""
+RESULT_IS_WRITTEN = 10
+"""Exit status of a step's process that has written a result, of a failed step too."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,10 @@ class Machine:
 
     device: torch.device
     folder: Path
+    data: Path | None = None
+    """Folder of named files that some steps read."""
+    seconds: float = 0.0
+    """Time limit of the current step."""
 
     @property
     def is_gpu(self) -> bool:
@@ -52,6 +58,8 @@ class Step:
     seconds: float
     """Limit of its time on a GPU."""
     run: Callable[[Machine], dict[str, Any]]
+    table: str = ""
+    """Table of the report that has a line for this step and a column for each measurement."""
 
     @property
     def help(self) -> str:
@@ -70,45 +78,56 @@ class Result:
     """The exception's traceback, or why the step was ended."""
     machine: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def finished(self) -> bool:
+        """False if the step's run was stopped and would continue in another call."""
+        return bool(self.measurements.get("finished", True))
+
 
 def run_part(
-    part: str, steps: Sequence[Step], out: Path, *, limit_scale: float = 1.0
+    part: str,
+    steps: Sequence[Step],
+    out: Path,
+    *,
+    limit_scale: float = 1.0,
+    data: Path | None = None,
 ) -> list[Result]:
     """Run the steps that have no result yet, as far as the part's time allows.
 
     Prints a line per step, and returns the results of all steps that have one. `limit_scale`
-    multiplies the time limits, for slower machines.
+    multiplies the time limits, for slower machines. `data` is the folder of named files.
     """
     folder = out / part
     folder.mkdir(parents=True, exist_ok=True)
     end = time.monotonic() + PART_SECONDS * limit_scale
     for step in steps:
-        path = folder / f"{step.name}.json"
+        path, attempts = folder / f"{step.name}.json", folder / f"{step.name}.attempts"
         limit = step.seconds * limit_scale
-        if path.exists():
+        if path.exists() and read(path).finished:
             print(f"done   {step.name}")
         elif time.monotonic() + limit > end:
             print(f"left   {step.name}: up to {limit:.0f} s; call the part again")
-        elif _count_attempt(folder / f"{step.name}.attempts") > MAX_ATTEMPTS:
+        elif _count_attempt(attempts) > MAX_ATTEMPTS:
             write(path, Result(step.name, False, 0.0, error=f"killed {MAX_ATTEMPTS} times"))
             print(f"FAIL   {step.name}: killed {MAX_ATTEMPTS} times", flush=True)
         else:
-            result = run_in_process(part, step.name, out, limit)
-            if not path.exists():
-                write(path, result)
-            else:
-                result = read(path)
-            print(_line(result), flush=True)
+            if failure := run_in_process(part, step.name, out, limit, data):
+                write(path, failure)
+            attempts.unlink()
+            print(_line(read(path)), flush=True)
     return [read(path) for step in steps if (path := folder / f"{step.name}.json").exists()]
 
 
-def run_in_process(part: str, step: str, out: Path, limit: float) -> Result:
+def run_in_process(
+    part: str, step: str, out: Path, limit: float, data: Path | None = None
+) -> Result | None:
     """Run a step in a new process group, which is killed after `limit` seconds.
 
-    The step writes its result; the returned one counts only if the process could not.
+    The step writes its result. Returns a failure if the step could not.
     """
     script = Path(__file__).parents[1] / "gpu.py"
     command = [sys.executable, str(script), part, "--out", str(out), "--step", step]
+    command += [f"--seconds={limit}", *([f"--data={data}"] if data else [])]
     begin = time.monotonic()
     log = out / part / f"{step}.log"
     with log.open("w") as output:
@@ -117,13 +136,15 @@ def run_in_process(part: str, step: str, out: Path, limit: float) -> Result:
         )
         try:
             process.wait(limit)
+            if process.returncode == RESULT_IS_WRITTEN:
+                return None
             reason = f"the process ended with status {process.returncode}"
         except subprocess.TimeoutExpired:
             reason = f"took longer than {limit:.0f} s"
         finally:
             _kill_group(process)
     end_of_log = "\n".join(log.read_text(errors="replace").splitlines()[-20:])
-    return Result(step, False, time.monotonic() - begin, error=f"{reason}\n{end_of_log}")
+    return Result(step, False, time.monotonic() - begin, error=f"{end_of_log}\n{reason}")
 
 
 def run_step(step: Step, machine: Machine, path: Path) -> Result:
@@ -182,6 +203,7 @@ def _kill_group(process: "subprocess.Popen[bytes]") -> None:
 
 def _line(result: Result) -> str:
     if result.passed:
-        return f"PASS   {result.step} ({result.seconds:.1f} s)"
+        more = "" if result.finished else "; not finished, call the part again to continue"
+        return f"PASS   {result.step} ({result.seconds:.1f} s){more}"
     reason = result.error.strip().splitlines() or ["no reason"]
     return f"FAIL   {result.step} ({result.seconds:.1f} s): {reason[-1]}"

@@ -1,5 +1,6 @@
 """Choice of the device, and transfers that do not wait for a GPU, with substitutes for the GPU."""
 
+import os
 import subprocess
 import time
 from typing import Any
@@ -8,7 +9,14 @@ import pytest
 import torch
 
 from pipeline.errors import TrainingError
-from pipeline.runtime.device import HostCopy, choose_device, memory_errors, pinned, to_device
+from pipeline.runtime.device import (
+    HostCopy,
+    choose_device,
+    memory_errors,
+    pinned,
+    to_device,
+    use_deterministic_algorithms,
+)
 from pipeline.runtime.launcher import RankInfo
 from pipeline.stream.batch import Batch
 
@@ -71,6 +79,21 @@ def test_each_process_gets_its_own_gpu(processes: int, monkeypatch: pytest.Monke
     assert choose_device(RankInfo(local, local, processes)) == torch.device("cuda", local)
     assert current == [torch.device("cuda", local)]
     assert not torch.backends.cudnn.allow_tf32, "fp32 means fp32 in recurrent layers too"
+
+
+def test_deterministic_algorithms_are_chosen_for_all_libraries(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    with torch.backends.cudnn.flags(deterministic=False):
+        use_deterministic_algorithms()
+        try:
+            assert torch.backends.cudnn.deterministic
+            assert torch.are_deterministic_algorithms_enabled()
+            assert os.environ["CUBLAS_WORKSPACE_CONFIG"] in (":4096:8", ":16:8")
+        finally:
+            torch.use_deterministic_algorithms(False)
+            monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG")
 
 
 def test_reading_a_copy_waits_until_the_device_has_finished(
