@@ -4,8 +4,8 @@
 
 Writes wheelhouse/: a wheel of Headrace and of everything that it and its EXTRAS need, in the
 versions of requirements.txt, for Linux on x86-64. torch and its own requirements are left out, and
-so are numpy, pyarrow and pillow, which are large and which most images with torch have; INCLUDE
-adds some of them. On the other machine:
+so are numpy, pandas, pyarrow and pillow, which are large and which most images with torch have;
+INCLUDE adds some of them. On the other machine:
 
     pip install --no-index --find-links wheelhouse 'headrace[prepare,translate]'
 """
@@ -21,7 +21,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 REPOSITORY = Path(__file__).parents[1]
-OF_IMAGES = {"torch", "numpy", "pyarrow", "pillow"}
+OF_IMAGES = {"torch", "numpy", "pandas", "pyarrow", "pillow"}
 PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64")
 
 
