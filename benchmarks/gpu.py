@@ -21,6 +21,7 @@ sys.path.insert(0, str(REPOSITORY))
 import torch  # noqa: E402
 
 from benchmarks.gpu_parts import correct, fast, good, report, steps  # noqa: E402
+from pipeline.runtime.device import disable_tf32  # noqa: E402
 
 PARTS = {"correct": correct.STEPS, "fast": fast.STEPS, "good": good.STEPS}
 
@@ -47,7 +48,10 @@ def main() -> None:
         print(report.report(out, PARTS))
         return
     if torch.cuda.is_available():
+        if (out / "rehearsal").exists():
+            parser.error(f"--out {out}: has the results of a rehearsal; choose another folder")
         device = torch.device("cuda", 0)
+        disable_tf32()
     elif args.rehearse or (out / "rehearsal").exists():
         device = torch.device("cpu")
         out.mkdir(parents=True, exist_ok=True)
@@ -66,7 +70,8 @@ def main() -> None:
     if args.step not in by_name:
         parser.error(f"--step {args.step}: not a step of {args.part}; use {', '.join(by_name)}")
     step = by_name[args.step]
-    machine = steps.Machine(device, folder, data, args.seconds or step.seconds)
+    kept = folder / f"{step.name}.kept"
+    machine = steps.Machine(device, folder, data, args.seconds or step.seconds, kept)
     result = steps.run_step(step, machine, folder / f"{step.name}.json")
     print(result.error or result.measurements)
     sys.exit(steps.RESULT_IS_WRITTEN)

@@ -23,6 +23,8 @@ from tests.helpers.processes import REPOSITORY
 TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 TOLERANCE = {"fp32": 1e-4, "bf16": 0.1, "fp16": 0.02}
 """Largest norm of the difference of states or gradients from float64, relative to their norm."""
+GORU_FACTOR = 2
+"""Factor of the tolerance for GORU in 16 bits: rounding can move a state across a threshold."""
 
 
 def types(machine: Machine) -> dict[str, Any]:
@@ -62,7 +64,12 @@ def cells(machine: Machine) -> dict[str, Any]:
                     error = _layer_error(machine, cell, hidden, bidirectional, name)
                     key = f"{cell} {name}"
                     worst[key] = max(worst.get(key, 0.0), error)
-    wrong = {k: e for k, e in worst.items() if not e <= TOLERANCE[k.split()[1]]}
+    wrong = {}
+    for key, error in worst.items():
+        cell, name = key.split()
+        factor = GORU_FACTOR if cell == "goru" and name != "fp32" else 1
+        if not error <= factor * TOLERANCE[name]:
+            wrong[key] = error
     assert not wrong, f"larger than {TOLERANCE}: {wrong}"
     return worst
 
@@ -87,7 +94,7 @@ def _layer_error(
         on_device = lengths.to(device)
         with torch.autocast(device.type, dtype, enabled=autocast):
             y, _ = net(x, on_device, on_device)
-        (y.double() ** 2).sum().backward()
+        (y.double() ** 2).sum().div(512).backward()  # gradients within the range of fp16
         results = [y, *(p.grad for p in net.parameters() if p.grad is not None)]
         return [result.detach().double().cpu() for result in results]
 

@@ -20,14 +20,17 @@ from benchmarks.gpu_parts.steps import Machine
 from pipeline.config import load_run_config
 from pipeline.errors import TrainingError
 from pipeline.inference.predictor import Predictor
+from pipeline.run.folder import RunFolder
+from pipeline.run.summary import read_summary
 from pipeline.runtime.device import memory_errors
 from pipeline.runtime.precision import Precision
 from pipeline.train.session import train
 from tests.helpers.corpora import CASES
 
-LOSS_TOLERANCE = {"fp32": 1e-3, "bf16": 0.05, "fp16": 0.05}
-"""Largest difference of a loss within UPDATES updates from that of a CPU in fp32."""
-EQUAL_RUNS_TOLERANCE = 1e-3
+LOSS_TOLERANCE = {"fp32": 1e-3, "bf16": 0.05, "fp16": 0.15}
+"""Largest difference of a loss within UPDATES updates from that of a CPU in fp32, relative to the
+largest loss. In fp16 the first updates overflow and are skipped."""
+EQUAL_RUNS_TOLERANCE = 0.05
 """Largest difference of a weight between equal runs without deterministic algorithms."""
 
 
@@ -47,20 +50,27 @@ def train_fp16(machine: Machine) -> dict[str, Any]:
 
 
 def _train_tasks(machine: Machine, precision: str) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    failed = {}
     for task in CASES:
         with tempfile.TemporaryDirectory() as name:
-            found[task] = _train_task(task, precision, Path(name))
-    return found
+            try:
+                machine.keep(task, _train_task(task, precision, Path(name)))
+            except Exception as error:  # the other tasks still run
+                failed[task] = repr(error)
+    assert not failed, failed
+    return machine.kept
 
 
 def _train_task(task: str, precision: str, folder: Path) -> dict[str, Any]:
     """Train a task, compare with the CPU and with a resumed run, and predict."""
+    recorder, threads = Recorder(), torch.get_num_threads()
+    torch.set_num_threads(1)  # several are slower for such small models
     on_cpu = make_trainer(
         small_config(task, folder, "cpu", "train.precision=fp32"), torch.device("cpu")
     )
-    recorder = on_cpu.listener = Recorder()
+    on_cpu.listener = recorder
     on_cpu.train()
+    torch.set_num_threads(threads)
     chosen = f"train.precision={precision}"
     train(small_config(task, folder, "whole", chosen))
     train(small_config(task, folder, "resumed", chosen, f"train.max_steps={UPDATES // 2}"))
@@ -72,7 +82,14 @@ def _train_task(task: str, precision: str, folder: Path) -> dict[str, Any]:
     difference = max(abs(loss - expected[step]) for step, loss in whole.items())
     after_resume = max(abs(loss - resumed[step]) for step, loss in whole.items())
     assert difference <= LOSS_TOLERANCE[precision] * max(expected.values()), (whole, expected)
-    assert after_resume <= LOSS_TOLERANCE[precision], (whole, resumed)
+    assert after_resume <= LOSS_TOLERANCE[precision] * max(expected.values()), (whole, resumed)
+    on_cpu_metrics = on_cpu.last_evaluation().metrics
+    summary = read_summary(RunFolder(folder / "whole"))
+    assert summary is not None
+    evaluated = abs(summary.validation["loss"] - on_cpu_metrics["loss"])
+    assert evaluated <= LOSS_TOLERANCE[precision] * on_cpu_metrics["loss"], (
+        summary.validation, on_cpu_metrics
+    )  # fmt: skip
     run_config = load_run_config(folder / "whole" / "config.yaml")
     predictor = Predictor(folder / "whole", run_config)
     if task not in ("images", "captioning"):
@@ -80,6 +97,7 @@ def _train_task(task: str, precision: str, folder: Path) -> dict[str, Any]:
         assert all("error" not in prediction for prediction in predictions), predictions
     return {
         "difference of a loss from the CPU": difference,
+        "difference of the validation loss": evaluated,
         "difference of a loss after a resume": after_resume,
         "resumed weights are equal bit for bit": weights(folder / "whole")
         == weights(folder / "resumed"),
@@ -164,7 +182,7 @@ def out_of_memory(machine: Machine) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as name:
         if machine.is_gpu:
             torch.cuda.set_per_process_memory_fraction(0.005)
-            settings = small_config("classification", Path(name), "run", "model.hidden=4096")
+            settings = small_config("classification", Path(name), "run", "model.hidden=1024")
             try:
                 train(settings)
             except TrainingError as error:

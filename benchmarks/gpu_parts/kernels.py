@@ -17,7 +17,6 @@ from tests.helpers.corpora import CASES
 
 def cudnn_kernels(machine: Machine) -> dict[str, Any]:
     """Kernels that cuDNN chooses for each layout of two bidirectional layers."""
-    found = {}
     shapes = itertools.product(
         machine.choose(("lstm", "gru"), ("lstm",)),
         machine.choose(("bf16", "fp16"), ("bf16",)),
@@ -29,17 +28,16 @@ def cudnn_kernels(machine: Machine) -> dict[str, Any]:
         ways = layers.build_implementations(cell, layers.DTYPES[dtype], hidden, tokens, rows)
         for way in ("reversed", "packed", "padded"):
             name = f"{cell} {dtype} H={hidden} B={rows} {way}"
-            found[name] = _or_error(profile_kernels, ways[way], machine.device)
-    return found
+            machine.keep(name, _or_error(profile_kernels, ways[way], machine.device))
+    return machine.kept
 
 
 def update_kernels(machine: Machine) -> dict[str, Any]:
     """Kernels of an update's forward and backward pass, by task, and the slowest of them."""
-    found = {}
     for task in CASES:
         with _fixed_update(machine, task) as make_run:
-            found[task] = profile_kernels(make_run(), machine.device)
-    return found
+            machine.keep(task, profile_kernels(make_run(), machine.device))
+    return machine.kept
 
 
 def graphs(machine: Machine) -> dict[str, Any]:
@@ -48,12 +46,17 @@ def graphs(machine: Machine) -> dict[str, Any]:
     def replay(make_run: MakeRun) -> float:
         return median_time(capture(make_run(), machine.device), machine.device) * 1e3
 
-    found = {}
+    def eager_time(make_run: MakeRun) -> float:
+        return median_time(make_run(), machine.device) * 1e3
+
     for task in CASES:
         with _fixed_update(machine, task) as make_run:
-            eager = median_time(make_run(), machine.device) * 1e3
-            found[task] = {"eager": eager, "graph": _or_error(replay, make_run)}
-    return found
+            graph = _or_error(replay, make_run)  # first: no gradients of another stream exist
+            if isinstance(graph, str):  # a failed capture may leave its stream current
+                machine.keep(task, {"graph": graph})
+                break
+            machine.keep(task, {"graph": graph, "eager": eager_time(make_run)})
+    return machine.kept
 
 
 def compiled(machine: Machine) -> dict[str, Any]:
@@ -62,15 +65,14 @@ def compiled(machine: Machine) -> dict[str, Any]:
     def compiled_time(make_run: MakeRun) -> float:
         return median_time(make_run(compile_model=True), machine.device) * 1e3
 
-    found = {}
     # The compiler fails in the random numbers of dropout, whose 64-bit products overflow.
     no_dropout = ("model.dropout=0", "model.embedding_dropout=0")
     tasks = ("classification", "tagging", "language_modeling")
     for task in machine.choose(tasks, tasks[:1]):
         with _fixed_update(machine, task, *no_dropout) as make_run:
             eager = median_time(make_run(), machine.device) * 1e3
-            found[task] = {"eager": eager, "compiled": _or_error(compiled_time, make_run)}
-    return found
+            machine.keep(task, {"eager": eager, "compiled": _or_error(compiled_time, make_run)})
+    return machine.kept
 
 
 class MakeRun(Protocol):

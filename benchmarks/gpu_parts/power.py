@@ -6,9 +6,13 @@ import threading
 
 from benchmarks.gpu_parts.steps import Machine
 
+SAMPLE_SECONDS = 0.5
+MIN_UTILIZATION = 50
+"""Percentage of the time in which kernels run, below which a sample is dropped."""
+
 
 class Power:
-    """Samples the GPU's power once a second, by nvidia-smi; 0 if it cannot be read."""
+    """Samples the power of a GPU that computes, by nvidia-smi; 0 if it cannot be read."""
 
     def __init__(self, machine: Machine) -> None:
         self._is_gpu, self._samples, self._stop = machine.is_gpu, [0.0], threading.Event()
@@ -28,10 +32,13 @@ class Power:
         self._thread.join()
 
     def _sample(self) -> None:
-        query = ["nvidia-smi", "--query-gpu=power.draw", "--format=csv,noheader,nounits"]
-        while self._is_gpu and not self._stop.wait(1):
-            done = subprocess.run(query, capture_output=True, text=True)
+        query = "--query-gpu=power.draw,utilization.gpu"
+        command = ["nvidia-smi", query, "--format=csv,noheader,nounits"]
+        while self._is_gpu and not self._stop.wait(SAMPLE_SECONDS):
+            done = subprocess.run(command, capture_output=True, text=True)
             try:
-                self._samples.append(float(done.stdout.split()[0]))
+                power, utilization = map(float, done.stdout.splitlines()[0].split(","))
             except (IndexError, ValueError):
                 return
+            if utilization >= MIN_UTILIZATION:  # else the program starts, or writes files
+                self._samples.append(power)

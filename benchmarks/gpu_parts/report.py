@@ -68,7 +68,9 @@ def _section(part: str, steps: Sequence[Step], results: Sequence[Result]) -> str
     lines = [f"### {part}", "", "| step | result | seconds | measured |", "|---" * 4 + "|"]
     for result in results:
         outcome = "pass" if result.passed else "FAIL"
-        what = _measurements(result) if result.passed else result.error.strip().splitlines()[-1]
+        what = _measurements(result)
+        if not result.passed:
+            what = f"{result.error.strip().splitlines()[-1]} {what}".strip()
         text = f"{by_name[result.step].help} {what}".replace("|", "/")
         lines.append(f"| {result.step} | {outcome} | {result.seconds:.1f} | {text} |")
     if missing:

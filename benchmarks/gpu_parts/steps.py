@@ -40,10 +40,20 @@ class Machine:
     """Folder of named files that some steps read."""
     seconds: float = 0.0
     """Time limit of the current step."""
+    kept_in: Path | None = None
+    """File of the measurements that a step keeps before its end."""
+    kept: dict[str, Any] = field(default_factory=dict)
+    """These measurements."""
 
     @property
     def is_gpu(self) -> bool:
         return self.device.type == "cuda"
+
+    def keep(self, name: str, value: Any) -> None:
+        """Keep a measurement in a file at once, in case the step fails or is killed later."""
+        self.kept[name] = value
+        if self.kept_in is not None:
+            self.kept_in.write_text(json.dumps(self.kept))
 
     def choose(self, on_gpu: Any, in_rehearsal: Any) -> Any:
         """Return one value for a GPU and a smaller one for a rehearsal on a CPU."""
@@ -104,7 +114,7 @@ def run_part(
         path, attempts = folder / f"{step.name}.json", folder / f"{step.name}.attempts"
         limit = step.seconds * limit_scale
         if path.exists() and read(path).finished:
-            print(f"done   {step.name}")
+            print(f"done   {step.name}" if read(path).passed else f"failed {step.name} earlier")
         elif time.monotonic() + limit > end:
             print(f"left   {step.name}: up to {limit:.0f} s; call the part again")
         elif _count_attempt(attempts) > MAX_ATTEMPTS:
@@ -112,6 +122,8 @@ def run_part(
             print(f"FAIL   {step.name}: killed {MAX_ATTEMPTS} times", flush=True)
         else:
             if failure := run_in_process(part, step.name, out, limit, data):
+                kept = folder / f"{step.name}.kept"
+                failure.measurements = json.loads(kept.read_text()) if kept.exists() else {}
                 write(path, failure)
             attempts.unlink()
             print(_line(read(path)), flush=True)
@@ -155,7 +167,7 @@ def run_step(step: Step, machine: Machine, path: Path) -> Result:
         result = Result(step.name, True, time.monotonic() - begin, measurements)
     except Exception:
         error = traceback.format_exc()
-        result = Result(step.name, False, time.monotonic() - begin, error=error)
+        result = Result(step.name, False, time.monotonic() - begin, machine.kept, error)
     result.machine = describe_machine(machine)
     write(path, result)
     return result

@@ -14,6 +14,8 @@ from pipeline.runtime.launcher import RankInfo
 from pipeline.runtime.memory import keep_freed_memory
 from pipeline.stream.batch import Batch
 
+OUT_OF_MEMORY = ("DefaultCPUAllocator", "CUDA error: out of memory", "ALLOC_FAILED")
+"""Parts of error messages of the CPU, of CUDA outside torch's allocator, and of its libraries."""
 POLL_SECONDS = 2e-4
 """Time between two checks of whether the GPU has finished."""
 
@@ -36,9 +38,7 @@ def choose_device(info: RankInfo) -> torch.device:
         )
     device = torch.device("cuda", info.local_rank)
     torch.cuda.set_device(device)
-    # Otherwise "fp32" would be TF32 in cuDNN's recurrent layers, but not in linear ones.
-    torch.backends.cudnn.allow_tf32 = False
-    torch.backends.cuda.matmul.allow_tf32 = False
+    disable_tf32()
     return device
 
 
@@ -52,6 +52,12 @@ def use_deterministic_algorithms() -> None:
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.deterministic = True
+
+
+def disable_tf32() -> None:
+    """Compute fp32 in fp32: PyTorch's default is TF32 in cuDNN's layers, but not in linear ones."""
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_tf32 = False
 
 
 def use_one_core() -> None:
@@ -82,11 +88,11 @@ def memory_errors() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:  # of which torch.OutOfMemoryError is a subclass
-        is_gpu = isinstance(error, torch.OutOfMemoryError)
-        if not is_gpu and "DefaultCPUAllocator" not in str(error):
+        by_torch = isinstance(error, torch.OutOfMemoryError)
+        if not by_torch and not any(text in str(error) for text in OUT_OF_MEMORY):
             raise
         place = "this machine"
-        if is_gpu and torch.cuda.is_available():
+        if by_torch and torch.cuda.is_available():
             free, total = (bytes_ / 2**30 for bytes_ in torch.cuda.mem_get_info())
             place = f"{torch.cuda.get_device_name()} ({free:.1f} of {total:.1f} GiB are free)"
         message = (

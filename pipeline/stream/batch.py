@@ -50,8 +50,11 @@ class Batch:
         return replace(self, columns=columns, lengths=lengths, weights=weights, keys=keys)
 
     def to(self, device: torch.device) -> "Batch":
-        """Move a batch; from pinned memory to a GPU without waiting for work queued there."""
-        return self.map(lambda x: x.to(device, non_blocking=True))
+        """Move a batch; from pinned memory to a GPU without waiting for work queued there.
+
+        A copy to the CPU is complete on return.
+        """
+        return self.map(lambda x: x.to(device, non_blocking=device.type != "cpu"))
 
 
 def collate(rows: Rows, row_slice: slice, *, size: int, length: int) -> Batch:

@@ -122,8 +122,10 @@ def test_nothing_is_copied_for_a_cpu() -> None:
     [
         torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB\nmore"),
         RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: 9 bytes"),
+        RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be reported later"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
     ],
-    ids=["GPU", "CPU"],
+    ids=["GPU", "CPU", "context", "cuBLAS"],
 )
 def test_out_of_memory_is_one_line_that_names_the_keys(error: Exception) -> None:
     @memory_errors()

@@ -129,10 +129,11 @@ def beam_search(
             worst_kept = -best[-1][0] if len(best) == n_best else float("-inf")
             if bound > worst_kept:
                 unfinished.append(slot)
-        keep = torch.tensor(unfinished, dtype=torch.int64, device=limits.device)
-        state = select_rows(state, (parents[keep] * len(rows) + keep[:, None]).t().flatten())
+        keep = torch.arange(len(rows), device=limits.device)
         if len(unfinished) < len(rows):
+            keep = keep.new_tensor(unfinished)
             memory, limits = memory.select(keep), limits[keep]
+        state = select_rows(state, (parents[keep] * len(rows) + keep[:, None]).t().flatten())
         tokens, totals = next_tokens[keep].t().flatten(), open_sums[keep].t()
         rows = [rows[slot] for slot in unfinished]
     return [
