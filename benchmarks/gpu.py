@@ -1,6 +1,6 @@
-"""Check and measure Headrace on a GPU, in parts of at most nine minutes, the most valuable first.
+"""Check and measure Headrace on a GPU, in calls of at most nine minutes, the most valuable first.
 
-    python benchmarks/gpu.py correct --out DIR     # everything computes the same as on a CPU
+    python benchmarks/gpu.py correct --out DIR     # results match a CPU's
     python benchmarks/gpu.py fast --out DIR        # speed, memory, kernels
     python benchmarks/gpu.py good --out DIR --data FOLDER    # trained models
     python benchmarks/gpu.py report DIR            # tables of what was measured
@@ -35,7 +35,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="folder of results")
     parser.add_argument("--data", type=Path, help="folder of the named files that good reads")
     parser.add_argument("--step", help="run this step alone, in this process")
-    parser.add_argument("--seconds", type=float, help="time limit of this step [its own]")
+    parser.add_argument(
+        "--seconds", type=float, help="time after which this step stops by itself, if it can"
+    )
     parser.add_argument("--rehearse", action="store_true", help="use the CPU if there is no GPU")
     parser.add_argument(
         "--limit-scale", type=float, default=1.0, help="factor of all time limits [1]"
@@ -43,13 +45,13 @@ def main() -> None:
     args = parser.parse_args()
     out = args.out or args.folder
     if out is None:
-        parser.error("--out DIR is missing: the folder of the results")
+        parser.error("--out: missing; pass a folder for the results")
     if args.part == "report":
         print(report.report(out, PARTS))
         return
     if torch.cuda.is_available():
         if (out / "rehearsal").exists():
-            parser.error(f"--out {out}: has the results of a rehearsal; choose another folder")
+            parser.error(f"--out={out}: contains the results of a rehearsal; choose another folder")
         device = torch.device("cuda", 0)
         disable_tf32()
     elif args.rehearse or (out / "rehearsal").exists():

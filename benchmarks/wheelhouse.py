@@ -1,4 +1,4 @@
-"""Download the wheels that a machine without internet needs beside its own torch.
+"""Download the wheels that a machine without internet needs in addition to its own torch.
 
     make wheelhouse [PYTHON=3.12] [EXTRAS=prepare,translate] [INCLUDE=pyarrow,pillow]
 
@@ -21,7 +21,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 REPOSITORY = Path(__file__).parents[1]
-OF_IMAGES = {"torch", "numpy", "pandas", "pyarrow", "pillow"}
+PREINSTALLED = {"torch", "numpy", "pandas", "pyarrow", "pillow"}
 PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64")
 
 
@@ -32,18 +32,22 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="folder of the wheels")
     parser.add_argument("--python-version", default="3.12", help="of the other machine [3.12]")
     parser.add_argument("--extras", default="prepare,translate", help="[prepare,translate]")
-    parser.add_argument("--include", default="", help="packages of images to add")
+    parser.add_argument(
+        "--include",
+        default="",
+        help="packages to add that images usually have",
+    )
     args = parser.parse_args()
     python = args.python_version
     extras = {extra for extra in args.extras.split(",") if extra}
-    excluded = OF_IMAGES - set(args.include.split(","))
+    excluded = PREINSTALLED - set(args.include.split(","))
     try:
         names = closure("headrace", extras, excluded, python) - closure(
             "torch", set(), set(), python
         )
     except ModuleNotFoundError as error:
         sys.exit(
-            f"error: {error.name} is not installed, so its requirements are unknown; make setup"
+            f"error: {error.name} is not installed, so its requirements are unknown; run make setup"
         )
     pins = pinned_versions((REPOSITORY / "requirements.txt").read_text())
     wanted = [f"{name}=={pins[name]}" for name in sorted(names - {"headrace"})]

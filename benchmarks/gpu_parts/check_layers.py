@@ -22,13 +22,13 @@ from tests.helpers.processes import REPOSITORY
 
 TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 TOLERANCE = {"fp32": 1e-4, "bf16": 0.1, "fp16": 0.02}
-"""Largest norm of the difference of states or gradients from float64, relative to their norm."""
+"""Largest allowed relative error (norm) of outputs and gradients against float64."""
 GORU_FACTOR = 2
 """Factor of the tolerance for GORU in 16 bits: rounding can move a state across a threshold."""
 
 
 def types(machine: Machine) -> dict[str, Any]:
-    """The states of every cell have the type that autocast was given."""
+    """The outputs of every cell have the autocast dtype."""
     found = {}
     for cell in CELLS:
         for name, dtype in TYPES.items():
@@ -44,7 +44,7 @@ def types(machine: Machine) -> dict[str, Any]:
 
 
 def triton(machine: Machine) -> dict[str, Any]:
-    """The Triton loops equal the equations (tests/kernels/test_gpu.py)."""
+    """The Triton kernels match the reference equations (tests/kernels/test_gpu.py)."""
     command = [sys.executable, "-m", "pytest", "-q", "tests/kernels/test_gpu.py"]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
     summary = done.stdout.strip().splitlines()[-1]
@@ -53,7 +53,7 @@ def triton(machine: Machine) -> dict[str, Any]:
 
 
 def cells(machine: Machine) -> dict[str, Any]:
-    """States and gradients of every cell, direction and width equal float64 on the CPU."""
+    """Outputs and gradients of every cell, direction and width match float64 on the CPU."""
     worst: dict[str, float] = {}
     for cell in CELLS:
         for hidden in machine.choose((32, 128, 160, 256), (32,)):
@@ -70,7 +70,7 @@ def cells(machine: Machine) -> dict[str, Any]:
         factor = GORU_FACTOR if cell == "goru" and name != "fp32" else 1
         if not error <= factor * TOLERANCE[name]:
             wrong[key] = error
-    assert not wrong, f"larger than {TOLERANCE}: {wrong}"
+    assert not wrong, f"relative errors above the tolerance: {wrong}"
     return worst
 
 

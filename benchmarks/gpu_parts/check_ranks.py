@@ -20,8 +20,8 @@ from tests.helpers.processes import REPOSITORY, torchrun
 SHARED_GPU = "benchmarks/gpu_parts/shared_gpu.py"
 """Several processes on one GPU over gloo."""
 LONG_RUN = ("train.epochs=40", "train.log_every=1", "train.checkpoint_every=5")
-SECONDS = 60
-"""Limit of a run, and of its end after a signal."""
+TIMEOUT_SECONDS = 60
+"""Timeout for the first updates and for the exit after a signal; a whole run gets twice as long."""
 LAUNCHER_POLL_SECONDS = 0.5
 """Time within which workers notice that torchrun has died."""
 ELASTIC_TOLERANCE = 1e-3
@@ -57,7 +57,7 @@ def collectives(machine: Machine) -> dict[str, Any]:
 
 
 def stop_and_kill(machine: Machine) -> dict[str, Any]:
-    """A run on all GPUs that SIGTERM or SIGKILL ends resumes under torchrun."""
+    """A run on all GPUs resumes after SIGTERM and after SIGKILL."""
     return _stop_and_kill("launch/train.py", machine.choose(torch.cuda.device_count(), 2))
 
 
@@ -78,7 +78,7 @@ def _stop_and_kill(script: str, processes: int) -> dict[str, Any]:
             _wait_for_updates(process, run, 8)
             begin = time.monotonic()
             process.send_signal(number)
-            process.wait(SECONDS)
+            process.wait(TIMEOUT_SECONDS)
             found[f"{number.name}: seconds to end"] = time.monotonic() - begin
             time.sleep(2 * LAUNCHER_POLL_SECONDS)  # workers outlive a killed torchrun for a while
             end = max(losses(run)) + 20
@@ -90,7 +90,7 @@ def _stop_and_kill(script: str, processes: int) -> dict[str, Any]:
 
 
 def elastic(machine: Machine) -> dict[str, Any]:
-    """A run that two ranks begin and one resumes has the losses of an undisturbed run."""
+    """A run that starts with two ranks and resumes with one has the losses of a run with one."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         common = [*overrides("classification", folder), *LONG_RUN, "train.precision=fp32"]
@@ -126,7 +126,12 @@ def _start(command: list[str]) -> "subprocess.Popen[bytes]":
 
 def _run(command: list[str]) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
-        command, cwd=REPOSITORY, env=_env(), capture_output=True, text=True, timeout=2 * SECONDS
+        command,
+        cwd=REPOSITORY,
+        env=_env(),
+        capture_output=True,
+        text=True,
+        timeout=2 * TIMEOUT_SECONDS,
     )
 
 
@@ -135,8 +140,8 @@ def _env() -> dict[str, str]:
 
 
 def _wait_for_updates(process: "subprocess.Popen[bytes]", run: Path, updates: int) -> None:
-    end = time.monotonic() + SECONDS
+    end = time.monotonic() + TIMEOUT_SECONDS
     while len(losses(run)) < updates:
-        assert time.monotonic() < end, f"no {updates} updates within {SECONDS} s"
+        assert time.monotonic() < end, f"no {updates} updates within {TIMEOUT_SECONDS} s"
         assert process.poll() is None, "the run has ended early"
         time.sleep(0.02)

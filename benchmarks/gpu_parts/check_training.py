@@ -28,24 +28,24 @@ from pipeline.train.session import train
 from tests.helpers.corpora import CASES
 
 LOSS_TOLERANCE = {"fp32": 1e-3, "bf16": 0.05, "fp16": 0.15}
-"""Largest difference of a loss within UPDATES updates from that of a CPU in fp32, relative to the
-largest loss. In fp16 the first updates overflow and are skipped."""
+"""Largest allowed difference between a loss and the same update's loss on a CPU in fp32, relative
+to the largest loss. In fp16 the first updates overflow and are skipped."""
 EQUAL_RUNS_TOLERANCE = 0.05
 """Largest difference of a weight between equal runs without deterministic algorithms."""
 
 
 def train_fp32(machine: Machine) -> dict[str, Any]:
-    """Every task in fp32: 12 updates as on a CPU, evaluation, resume, prediction."""
+    """Every task in fp32: 12 losses match a CPU's; evaluation, resuming and prediction work."""
     return _train_tasks(machine, "fp32")
 
 
 def train_bf16(machine: Machine) -> dict[str, Any]:
-    """Every task in bf16: 12 updates as on a CPU in fp32, evaluation, resume, prediction."""
+    """Every task in bf16: 12 losses match fp32 on a CPU; evaluation, resuming, prediction work."""
     return _train_tasks(machine, "bf16")
 
 
 def train_fp16(machine: Machine) -> dict[str, Any]:
-    """Every task in fp16 with loss scaling; in a rehearsal in bf16, as a CPU has no fp16."""
+    """Every task in fp16 with loss scaling; in a rehearsal bf16, as fp16 is refused on a CPU."""
     return _train_tasks(machine, machine.choose("fp16", "bf16"))
 
 

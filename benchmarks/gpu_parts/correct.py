@@ -1,4 +1,4 @@
-"""Part *correct*: a GPU computes what a CPU computes. The most valuable checks come first."""
+"""Part *correct*: results match a CPU's. The most valuable checks come first."""
 
 from benchmarks.gpu_parts import check_layers, check_ranks, check_training
 from benchmarks.gpu_parts.steps import Step

@@ -27,16 +27,16 @@ from tests.helpers.processes import REPOSITORY
 
 
 def product_rates(machine: Machine) -> dict[str, Any]:
-    """Rate of a large matrix product, the limit that all speeds are compared with."""
+    """Matmul rate in FLOP/s, the peak that all speeds are compared with."""
     rates = {}
     for name, dtype in machines.DTYPES.items():
         if machine.is_gpu or name != "fp16":
             rates[name] = machines.product_rate(dtype, on=machine.device)
-    return {"operations per second": rates}
+    return {"FLOP/s": rates}
 
 
 def layer_speeds(machine: Machine) -> dict[str, Any]:
-    """Million tokens/s of two bidirectional layers, and their share of the product's rate."""
+    """Million tokens/s of two bidirectional layers, and their share of the matmul rate."""
     shapes = itertools.product(
         ("lstm", "gru", "goru"),
         machine.choose(("bf16", "fp16"), ("bf16",)),
@@ -63,19 +63,19 @@ def layer_speeds(machine: Machine) -> dict[str, Any]:
 
 
 def default_model(machine: Machine) -> dict[str, Any]:
-    """Default model, IMDB's shape (made corpus)."""
+    """Default model, text lengths of IMDB (synthetic corpus)."""
     return _train(machine, "imdb", [], steps=machine.choose(100, 5))
 
 
 def gnmt(machine: Machine) -> dict[str, Any]:
-    """GNMT's shape (made corpus); NVIDIA, one A100: 140,909 tokens/s."""
+    """GNMT's shape (synthetic corpus); NVIDIA, one A100: 140,909 tokens/s."""
     small = ["model.hidden=16", "model.embedding=16", "corpus.vocab_size=600"]
     overrides = machine.choose(["stream.token_budget=65536"], [*small, "stream.token_budget=2048"])
     return _train(machine, "gnmt", overrides, steps=machine.choose(60, 5))
 
 
 def wide_lstm(machine: Machine) -> dict[str, Any]:
-    """LSTM of 4096 units over characters (made corpus); eight V100s: 630,000 characters/s."""
+    """LSTM of 4096 units over characters (synthetic corpus); eight V100s: 630,000 characters/s."""
     hidden = machine.choose(4096, 16)
     overrides = [
         "model.softmax=full", "model.layers=1", f"model.hidden={hidden}", "model.embedding=64",
@@ -124,7 +124,7 @@ def _train(machine: Machine, name: str, overrides: list[str], *, steps: int) -> 
     return {
         "precision": precision,
         "tokens/s": speed,
-        "share of the product's rate": speed * operations / rate,
+        "share of the matmul rate": speed * operations / rate,
         "share of cuDNN alone": speed / alone,
         "share of waiting for data": mean("perf/data_wait_fraction"),
         "share of padding": mean("perf/padding_fraction"),

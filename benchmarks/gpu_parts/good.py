@@ -82,7 +82,7 @@ def _train(
     if machine.data is not None:
         changes.append(f"corpus.root={machine.data}")
     else:
-        assert not machine.is_gpu, "--data DIR is missing; benchmarks/gpu_parts/good.py has its use"
+        assert not machine.is_gpu, "--data: missing; pass the folder of the files"
         changes += _made(machine, name, path)
     changes += machine.choose((), (*REHEARSED, *rehearsed))
     processes = max(torch.cuda.device_count(), 1)

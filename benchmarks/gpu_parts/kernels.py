@@ -51,7 +51,9 @@ def graphs(machine: Machine) -> dict[str, Any]:
 
     for task in CASES:
         with _fixed_update(machine, task) as make_run:
-            graph = _or_error(replay, make_run)  # first: no gradients of another stream exist
+            graph = _or_error(
+                replay, make_run
+            )  # first, while no .grad was allocated on another stream
             if isinstance(graph, str):  # a failed capture may leave its stream current
                 machine.keep(task, {"graph": graph})
                 break
@@ -60,12 +62,12 @@ def graphs(machine: Machine) -> dict[str, Any]:
 
 
 def compiled(machine: Machine) -> dict[str, Any]:
-    """Milliseconds of an update's forward and backward pass without dropout, by torch.compile."""
+    """Milliseconds of a forward and backward pass without dropout, eager and compiled."""
 
     def compiled_time(make_run: MakeRun) -> float:
         return median_time(make_run(compile_model=True), machine.device) * 1e3
 
-    # The compiler fails in the random numbers of dropout, whose 64-bit products overflow.
+    # torch.compile fails on the masks of dropout, whose int64 products overflow.
     no_dropout = ("model.dropout=0", "model.embedding_dropout=0")
     tasks = ("classification", "tagging", "language_modeling")
     for task in machine.choose(tasks, tasks[:1]):

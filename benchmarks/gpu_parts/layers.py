@@ -12,7 +12,7 @@ second of the median pass, and the achieved share of the rate at which the GPU m
   packed   the whole stack in one call over packed sequences (nn.LSTM, nn.GRU)
   padded   the whole stack in one call over padded rows; correct only if all rows have equal length
   triton   the loop in pipeline/kernels/gpu.py (gru, goru)
-  loop     token by token in torch operations
+  loop     PyTorch operations, one time step at a time (goru)
   flashrnn the package of that name, if it is installed (lstm): its loop alone, once per layer and
            direction, without the input projections, so its share counts fewer operations
 

@@ -8,11 +8,11 @@ from benchmarks.gpu_parts.steps import Machine
 
 SAMPLE_SECONDS = 0.5
 MIN_UTILIZATION = 50
-"""Percentage of the time in which kernels run, below which a sample is dropped."""
+"""Minimum GPU utilization in percent; samples below it are dropped."""
 
 
 class Power:
-    """Samples the power of a GPU that computes, by nvidia-smi; 0 if it cannot be read."""
+    """Samples the GPU's power draw with nvidia-smi; the median is 0 if it cannot be read."""
 
     def __init__(self, machine: Machine) -> None:
         self._is_gpu, self._samples, self._stop = machine.is_gpu, [0.0], threading.Event()

@@ -7,7 +7,7 @@ from typing import Any
 from benchmarks.gpu_parts.steps import Result, Step, read
 
 HIDDEN = ("finished",)
-"""Measurements that a table has no column for."""
+"""Measurements without a column in the tables."""
 
 
 def report(out: Path, parts: Mapping[str, Sequence[Step]]) -> str:
@@ -25,7 +25,7 @@ def report(out: Path, parts: Mapping[str, Sequence[Step]]) -> str:
     if not results:
         return f"{out}: nothing was measured."
     machines = dict.fromkeys(_describe(r.machine) for r in results.values() if r.machine)
-    sections = ["\n".join(machines) or "no machine is known"]
+    sections = ["\n".join(machines) or "machine: unknown"]
     tables: dict[str, list[tuple[Step, Result]]] = {}
     for part, steps in parts.items():
         for step in steps:

@@ -25,9 +25,9 @@ PART_SECONDS = 540
 """A part starts no step that could run longer: commands on a borrowed machine may be limited to ten
 minutes."""
 MAX_ATTEMPTS = 2
-"""A step during which the part was killed this often gets no other attempt."""
+"""Number of attempts of a step during which the part was killed; then the step has failed."""
 RESULT_IS_WRITTEN = 10
-"""Exit status of a step's process that has written a result, of a failed step too."""
+"""Exit status of a step's process that wrote its result, whether the step passed or failed."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class Step:
 
 @dataclass
 class Result:
-    """What a step found, as it is kept in a file."""
+    """Result of a step, stored as JSON."""
 
     step: str
     passed: bool
@@ -118,8 +118,10 @@ def run_part(
         elif time.monotonic() + limit > end:
             print(f"left   {step.name}: up to {limit:.0f} s; call the part again")
         elif _count_attempt(attempts) > MAX_ATTEMPTS:
-            write(path, Result(step.name, False, 0.0, error=f"killed {MAX_ATTEMPTS} times"))
-            print(f"FAIL   {step.name}: killed {MAX_ATTEMPTS} times", flush=True)
+            error = f"the part was killed {MAX_ATTEMPTS} times during this step"
+            write(path, Result(step.name, False, 0.0, error=error))
+            attempts.unlink()
+            print(_line(read(path)), flush=True)
         else:
             if failure := run_in_process(part, step.name, out, limit, data):
                 kept = folder / f"{step.name}.kept"

@@ -14,14 +14,15 @@ from pipeline.runtime.launcher import RankInfo
 from pipeline.runtime.memory import keep_freed_memory
 from pipeline.stream.batch import Batch
 
-OUT_OF_MEMORY = ("DefaultCPUAllocator", "CUDA error: out of memory", "ALLOC_FAILED")
-"""Parts of error messages of the CPU, of CUDA outside torch's allocator, and of its libraries."""
+CPU_OUT_OF_MEMORY = "DefaultCPUAllocator"
+CUDA_ERRORS = ("CUDA error: out of memory", "ALLOC_FAILED")
+"""Parts of error messages of CUDA outside torch's allocator, and of CUDA's libraries."""
 POLL_SECONDS = 2e-4
 """Time between two checks of whether the GPU has finished."""
 
 
 def choose_device(info: RankInfo) -> torch.device:
-    """Return this process's GPU or, on a machine without GPUs, a CPU core, and configure it.
+    """Return this process's device, the GPU of its local rank or else the CPU, and configure it.
 
     Raises TrainingError if this node has fewer GPUs than processes, or has a GPU that torch cannot
     use, because training would otherwise silently run on the CPU.
@@ -43,10 +44,10 @@ def choose_device(info: RankInfo) -> torch.device:
 
 
 def use_deterministic_algorithms() -> None:
-    """Compute the same bits in every run with the same devices and versions of the libraries.
+    """Enable deterministic algorithms in PyTorch, cuDNN and cuBLAS.
 
-    Must be called before the first computation on a GPU, as cuBLAS reads its setting only then.
-    PyTorch warns if an operation has no deterministic algorithm, and names the operation.
+    Must be called before the first computation on a GPU, as cuBLAS reads its setting only then. An
+    operation without such an algorithm stays nondeterministic, and PyTorch warns and names it.
     """
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True, warn_only=True)
@@ -67,7 +68,7 @@ def use_one_core() -> None:
 
 
 def pinned(batches: Iterable[Batch], device: torch.device) -> list[Batch]:
-    """Copy batches to pinned host memory, from which a GPU copies without waiting.
+    """Copy batches to pinned host memory, so that copies to a GPU can be asynchronous.
 
     Does nothing for a CPU.
     """
@@ -88,16 +89,16 @@ def memory_errors() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:  # of which torch.OutOfMemoryError is a subclass
-        by_torch = isinstance(error, torch.OutOfMemoryError)
-        if not by_torch and not any(text in str(error) for text in OUT_OF_MEMORY):
+        by_torch, text = isinstance(error, torch.OutOfMemoryError), str(error)
+        if not by_torch and not any(part in text for part in (CPU_OUT_OF_MEMORY, *CUDA_ERRORS)):
             raise
-        place = "this machine"
+        place = "the CPU" if CPU_OUT_OF_MEMORY in text else "the GPU"
         if by_torch and torch.cuda.is_available():
             free, total = (bytes_ / 2**30 for bytes_ in torch.cuda.mem_get_info())
-            place = f"{torch.cuda.get_device_name()} ({free:.1f} of {total:.1f} GiB are free)"
+            place = f"{torch.cuda.get_device_name()} ({free:.1f} of {total:.1f} GiB free)"
         message = (
-            f"out of memory on {place}; raise stream.accumulation_steps, which splits an update "
-            f"into smaller batches, or lower stream.token_budget or the size of the model"
+            f"out of memory on {place}; lower stream.token_budget or, in training, raise "
+            f"stream.accumulation_steps (smaller batches per update) or use a smaller model"
         )
         memory_error = TrainingError(message)
         memory_error.local = True
@@ -145,9 +146,9 @@ def _check_no_unusable_gpu() -> None:
         return
     name = gpus[0].split(" (")[0]
     reason = (
-        f"torch {torch.__version__} is built for CUDA {torch.version.cuda} and cannot start it; "
-        f"update the NVIDIA driver, or install a torch for an older CUDA"
+        f"torch {torch.__version__} is built for CUDA {torch.version.cuda} and cannot initialize "
+        f"it; update the NVIDIA driver, install a torch for an older CUDA"
         if torch.version.cuda
         else f"torch {torch.__version__} is built without CUDA; install a torch with CUDA"
     )
-    raise TrainingError(f"{name}: {reason}; or set CUDA_VISIBLE_DEVICES= to use CPU cores")
+    raise TrainingError(f"{name}: {reason}, or set CUDA_VISIBLE_DEVICES= to use CPU cores")

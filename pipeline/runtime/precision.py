@@ -74,25 +74,24 @@ def _best_of_gpu(device: torch.device) -> str:
 def _require(precision: Precision, model: ModelSettings) -> None:
     """Raise TrainingError if a step of the model's cell fails in a precision."""
     name, device = precision.name, precision.device
-    reason = ""
+    reason, others = "", "auto or fp32"
     if name == "fp16" and device.type == "cpu":
-        reason = "a CPU trains in fp32 or bf16"
+        reason, others = "not supported on a CPU", "auto, bf16 or fp32"
     elif name == "bf16" and device.type == "cuda":
         major, minor = torch.cuda.get_device_capability(device)
         if major < 8:
-            reason = f"bf16 needs compute capability 8.0, this GPU has {major}.{minor}"
+            reason = f"requires compute capability 8.0, this GPU has {major}.{minor}"
+            others = "auto, fp16 or fp32"
     try:
         if not reason:
             _step_seconds(precision, model)
     except torch.OutOfMemoryError:
         raise
     except Exception as error:
-        reason = _first_line(error)
+        where = f"a layer of model.cell={model.cell}"
+        reason = f"{where} fails on this {device.type} ({_first_line(error)})"
     if reason:
-        raise TrainingError(
-            f"train.precision={name}: a {model.cell} step fails on this {device.type} "
-            f"({reason}); use train.precision=auto or fp32"
-        )
+        raise TrainingError(f"train.precision={name}: {reason}; use train.precision={others}")
 
 
 def _first_line(error: Exception) -> str:

@@ -23,8 +23,8 @@ class TrainSettings(OptimizerSettings, CheckpointSettings):
     )
     deterministic: bool = setting(
         False,
-        "use deterministic algorithms on a GPU: equal runs have equal weights bit for bit, but are "
-        "slower",
+        "use deterministic algorithms on a GPU: repeated runs should have bitwise identical "
+        "weights, but are slower",
     )
     patience: int = setting(
         0,

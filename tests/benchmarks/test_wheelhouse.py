@@ -6,17 +6,17 @@ from importlib.metadata import version
 import pytest
 from packaging.requirements import Requirement
 
-from benchmarks.wheelhouse import OF_IMAGES, applies, closure, pinned_versions
+from benchmarks.wheelhouse import PREINSTALLED, applies, closure, pinned_versions
 from tests.helpers.processes import REPOSITORY
 
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
 def test_closure_has_requirements_of_requirements_but_nothing_of_the_image() -> None:
-    names = closure("headrace", {"prepare"}, OF_IMAGES, PYTHON)
+    names = closure("headrace", {"prepare"}, PREINSTALLED, PYTHON)
     assert {"headrace", "pydantic", "pydantic-core", "webdataset", "tokenizers"} <= names
     assert not names & {"torch", "sympy", "numpy", "pyarrow", "sacrebleu", "mlflow"}
-    assert "sacrebleu" in closure("headrace", {"translate"}, OF_IMAGES, PYTHON)
+    assert "sacrebleu" in closure("headrace", {"translate"}, PREINSTALLED, PYTHON)
 
 
 def test_all_packages_of_a_wheelhouse_are_pinned() -> None:

@@ -1,4 +1,4 @@
-"""The Triton kernels compile to machine code of GPUs, which needs no GPU.
+"""The Triton kernels compile to machine code; no GPU is needed.
 
 Triton's interpreter, which runs the other tests on a CPU, accepts code that its compiler refuses.
 """
@@ -31,7 +31,7 @@ for kernel in (gpu._forward, gpu._backward):
         source = ASTSource(fn=kernel, signature=signature, constexprs=constants)
         compiled = triton.compile(source, target=GPUTarget("cuda", capability, 32))
         assert compiled.asm["cubin"]
-        assert compiled.metadata.shared <= 48 * 1024  # a block's limit on every GPU
+        assert compiled.metadata.shared <= 48 * 1024  # limit of a thread block
 """
 
 

@@ -10,7 +10,7 @@ from pipeline.stream.batch import Batch
 
 
 @pytest.mark.parametrize("target, waits", [("cpu", True), ("meta", False)])
-def test_only_a_copy_from_a_gpu_is_complete_on_return(
+def test_only_copies_to_the_cpu_are_synchronous(
     target: str, waits: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Reading host memory before an asynchronous copy has arrived gives garbage."""

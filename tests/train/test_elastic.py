@@ -38,7 +38,7 @@ def expected(case: list[str], tmp_path_factory: pytest.TempPathFactory) -> dict[
     "case, worlds",
     [
         ("classification", (4, 1, 3)),
-        ("classification", (2, 8, 2)),
+        ("classification", (2, 5, 1)),
         ("tagging", (2, 1, 3)),
         ("images", (2, 1, 3)),
         ("language_modeling", (3, 1, 2)),

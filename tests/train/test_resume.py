@@ -52,6 +52,17 @@ def reference(
     return folder
 
 
+@pytest.fixture(scope="module")
+def reference_of_one_process(
+    overrides: Callable[[Path], list[str]], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """The folder of an uninterrupted run of one process."""
+    folder = tmp_path_factory.mktemp("reference_of_one_process")
+    status, _, err = run(*overrides(folder))
+    assert status == 0, err
+    return folder
+
+
 def check_same(folder: Path, reference: Path) -> None:
     """Assert that two runs have the same weights, metrics and checkpoint links, bit for bit."""
     assert weights(folder) == weights(reference)
@@ -65,7 +76,6 @@ END_OF_EPOCH = 0
 """Represents the step that ends the first epoch, which the reference run shows."""
 CRASHES = {
     "before the first checkpoint": [("update", 5)],
-    "twice in an epoch": [("update", 9), ("update", 16)],
     "before a save": [("save", 7), ("save", 14)],
     "in a save": [("rename", 14)],
     "between a save and its links": [("links", END_OF_EPOCH)],
@@ -77,13 +87,25 @@ CRASHES = {
 def test_run_killed_at_any_point_ends_bit_for_bit_the_same(
     crashes: list[tuple[str, int]],
     overrides: Callable[[Path], list[str]],
-    reference: Path,
+    reference_of_one_process: Path,
     tmp_path: Path,
 ) -> None:
-    end_of_epoch = next(int(line["step"]) for line in metrics(reference) if "val/accuracy" in line)
+    logged = metrics(reference_of_one_process)
+    end_of_epoch = next(int(line["step"]) for line in logged if "val/accuracy" in line)
     for point, step in crashes:
         crash = (point, end_of_epoch if step == END_OF_EPOCH else step)
-        status, _, err = run(*overrides(tmp_path), nproc=2, crash=crash)
+        status, _, err = run(*overrides(tmp_path), crash=crash)
+        assert was_killed(status, err), err
+    status, _, err = run(*overrides(tmp_path))
+    assert status == 0, err
+    check_same(tmp_path, reference_of_one_process)
+
+
+def test_two_processes_killed_twice_in_an_epoch_end_bit_for_bit_the_same(
+    overrides: Callable[[Path], list[str]], reference: Path, tmp_path: Path
+) -> None:
+    for step in (9, 16):
+        status, _, err = run(*overrides(tmp_path), nproc=2, crash=("update", step))
         assert was_killed(status, err), err
     status, _, err = run(*overrides(tmp_path), nproc=2)
     assert status == 0, err

@@ -1,4 +1,4 @@
-"""PyTorch's fused recurrent layers: cuDNN's on a GPU, oneDNN's on a CPU.
+"""PyTorch's fused recurrent layers: cuDNN on a GPU; on a CPU oneDNN (LSTM) or ATen.
 
 Shapes: T tokens of the longest row, B rows, I input features, H hidden units, G gates of the cell.
 """
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 MAX_STEPS = MAX_ROWS = 65_535
-"""cuDNN's recurrent layers fail with more tokens or rows (PyTorch issue 133751)."""
+"""cuDNN's recurrent layers fail on more time steps or rows (PyTorch issue 133751)."""
 
 
 def run_fused_layer(
