@@ -38,10 +38,10 @@ sys.path.insert(0, str(REPOSITORY))
 
 from benchmarks.machine import cpu_name, product_rate, time_in_turn  # noqa: E402
 from pipeline import kernels  # noqa: E402
-from pipeline.models.cells import CELLS  # noqa: E402
+from pipeline.models.cells.grid_lstm import GridLstm  # noqa: E402
 from pipeline.models.layers.grid import DepthLSTM, GridStack  # noqa: E402
 from pipeline.models.layers.recurrent import Layer, LayerState, Stack  # noqa: E402
-from pipeline.models.settings import ModelSettings  # noqa: E402
+from pipeline.models.settings import ModelSettings, model_settings  # noqa: E402
 from pipeline.runtime.device import use_one_core  # noqa: E402
 
 Implementations = dict[str, Callable[[], None]]
@@ -103,7 +103,9 @@ def measure(
     dtype = DTYPES[dtype_name]
     x = torch.randn(tokens, rows, hidden, dtype=dtype, requires_grad=True)  # [T, B, H]
     layers = 2 if cell == STACKED else 1
-    settings = ModelSettings(cell="lstm" if cell == STACKED else cell, hidden=hidden, layers=layers)
+    settings = model_settings(
+        cell="lstm" if cell == STACKED else cell, hidden=hidden, layers=layers
+    )
     implementations, products = BUILDERS[cell](x, settings)
     with torch.autocast("cpu", torch.bfloat16, enabled=dtype_name == "bf16"):
         rate = product_rate(dtype, seconds / 3, CPU)
@@ -174,6 +176,7 @@ def build_stack(x: Tensor, settings: ModelSettings) -> tuple[Implementations, in
 
 
 def build_grid(x: Tensor, settings: ModelSettings) -> tuple[Implementations, int]:
+    assert isinstance(settings, GridLstm.Settings)
     """Return the implementations of one bidirectional Grid-LSTM layer, and its multiplications."""
     steps, rows, hidden = x.shape
     stack = GridStack(hidden, settings)
@@ -220,7 +223,10 @@ def backward(y: Tensor, dy: Tensor, parameters: list[Tensor]) -> None:
     torch.autograd.grad(y, parameters, dy.to(y.dtype), allow_unused=True)
 
 
-BUILDERS = dict.fromkeys(CELLS, build_layer) | {"grid_lstm": build_grid, STACKED: build_stack}
+BUILDERS = dict.fromkeys(("elman", "lstm", "gru", "goru"), build_layer) | {
+    "grid_lstm": build_grid,
+    STACKED: build_stack,
+}
 
 
 if __name__ == "__main__":

@@ -33,6 +33,7 @@ ROOMS = {
     "models": "tensors to tensors",
     "kernels": "C++ and Triton time loops",
     "storage": "bytes by name, atomic writes",
+    "components": "classes that a config names",
     "settings": "base of all settings",
     "errors": "user-fixable errors",
 }

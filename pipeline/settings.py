@@ -4,9 +4,11 @@ Settings are declared beside the code that they configure (`pipeline/*/settings.
 in `pipeline/config/`.
 """
 
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
+from pydantic.config import JsonDict
+from pydantic.fields import FieldInfo
 
 
 class Section(BaseModel):
@@ -17,24 +19,63 @@ class Section(BaseModel):
     )
 
 
-def setting(default: Any, text: str, *, may_change: bool = False, **bounds: Any) -> Any:
+def setting(
+    default: Any, text: str, *, may_change: bool = False, kind: str = "", **bounds: Any
+) -> Any:
     """Declare a key with its default and its line of help; `bounds` are pydantic's (`ge`, `lt`).
 
     `may_change` marks a key that may differ when a run resumes: it does not affect the weights.
+    `kind` marks a key that chooses a component of that kind; see `pipeline.components`.
     """
-    return Field(default, description=text, json_schema_extra={"may_change": may_change}, **bounds)
+    extra: JsonDict = {"may_change": may_change, "kind": kind}
+    return Field(default, description=text, json_schema_extra=extra, **bounds)
+
+
+class Conflict(NamedTuple):
+    """A key whose value does not fit the other settings."""
+
+    key: str
+    problem: str
+    remedy: str
+
+
+class Sections(Protocol):
+    """All sections of a config, for rules of components, which cannot import `pipeline.config`."""
+
+    @property
+    def task(self) -> Any: ...
+    @property
+    def corpus(self) -> Any: ...
+    @property
+    def stream(self) -> Any: ...
+    @property
+    def model(self) -> Any: ...
+    @property
+    def train(self) -> Any: ...
+
+
+def is_default(section: Section, name: str) -> bool:
+    """Return whether a key of a section has its default value."""
+    return bool(getattr(section, name) == type(section).model_fields[name].default)
 
 
 def changed_keys(old: Section, new: Section, prefix: str = "") -> dict[str, tuple[Any, Any]]:
     """Return the dotted keys that differ but must not, each with its old and its new value."""
     changed: dict[str, tuple[Any, Any]] = {}
-    for name, field in type(new).model_fields.items():
-        before, after = getattr(old, name), getattr(new, name)
-        if isinstance(after, Section):
+    fields = type(old).model_fields | type(new).model_fields
+    for name, field in fields.items():
+        before, after = getattr(old, name, None), getattr(new, name, None)
+        if isinstance(before, Section) and isinstance(after, Section):
             changed |= changed_keys(before, after, f"{prefix}{name}.")
         elif before != after and not may_change(field.json_schema_extra):
             changed[prefix + name] = (before, after)
     return changed
+
+
+def kind_of(field: FieldInfo) -> str:
+    """Return the kind of component that a key chooses, or an empty string."""
+    extra = field.json_schema_extra
+    return str(extra.get("kind", "")) if isinstance(extra, dict) else ""
 
 
 def may_change(extra: Any) -> bool:

@@ -10,16 +10,16 @@ from torch import Tensor, nn
 
 from benchmarks.gpu_parts.steps import Machine
 from pipeline.corpus.tokenization.special_tokens import BEGIN, END
-from pipeline.models.cells import CELLS
 from pipeline.models.cells.goru import Goru
 from pipeline.models.decoding.beam_search import Hypothesis, beam_search
 from pipeline.models.encoder import encoder
 from pipeline.models.layers.crf import CRF
 from pipeline.models.layers.recurrent import Layer
-from pipeline.models.settings import ModelSettings
+from pipeline.models.settings import model_settings
 from pipeline.models.translator import Translator
 from tests.helpers.processes import REPOSITORY
 
+CELLS = ("elman", "lstm", "gru", "goru")
 TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 TOLERANCE = {"fp32": 1e-4, "bf16": 0.1, "fp16": 0.02}
 """Largest allowed relative error (norm) of outputs and gradients against float64."""
@@ -32,7 +32,7 @@ def types(machine: Machine) -> dict[str, Any]:
     found = {}
     for cell in CELLS:
         for name, dtype in TYPES.items():
-            layer = Layer(32, ModelSettings(cell=cell, hidden=32)).to(machine.device)
+            layer = Layer(32, model_settings(cell=cell, hidden=32)).to(machine.device)
             x = torch.randn(5, 4, 32, device=machine.device)
             lengths = torch.full((4,), 5, device=machine.device)
             with torch.autocast(machine.device.type, dtype, enabled=name != "fp32"):
@@ -79,7 +79,7 @@ def _layer_error(
 ) -> float:
     """Return the largest relative error of the states or a gradient, with poisoned padding."""
     torch.manual_seed(0)
-    settings = ModelSettings(cell=cell, hidden=hidden, layers=2, bidirectional=bidirectional)
+    settings = model_settings(cell=cell, hidden=hidden, layers=2, bidirectional=bidirectional)
     stack = encoder(24, settings)
     for module in stack.modules():
         if isinstance(module, Goru):  # with a positive threshold its states jump at 0
@@ -126,7 +126,7 @@ def crf_and_search(machine: Machine) -> dict[str, Any]:
     assert torch.allclose(nll, expected[0], rtol=1e-4), (nll, expected[0])
     assert torch.equal(crf.decode(on_device[0], on_device[2]).cpu(), expected[1])
 
-    settings = ModelSettings(embedding=16, hidden=24, layers=3, bidirectional=True)
+    settings = model_settings(embedding=16, hidden=24, layers=3, bidirectional=True)
     model = Translator(settings, 50, None).eval()
     for parameter in model.parameters():
         nn.init.normal_(parameter, std=0.4)

@@ -38,11 +38,11 @@ from torch.nn.utils.rnn import pack_padded_sequence
 
 from benchmarks.gpu_parts.timing import median_time, profile_kernels
 from benchmarks.machine import device, product_rate
+from pipeline import components
 from pipeline.kernels import loops
-from pipeline.models.cells import CELLS
 from pipeline.models.encoder import encoder
 from pipeline.models.layers.recurrent import Layer, Stack
-from pipeline.models.settings import ModelSettings
+from pipeline.models.settings import model_settings
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 TORCH_STACKS = {"elman": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
@@ -54,7 +54,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--cells", nargs="+", choices=CELLS, default=["lstm", "gru", "goru"])
+    parser.add_argument("--cells", nargs="+", default=["lstm", "gru", "goru"])
     parser.add_argument("--types", nargs="+", choices=DTYPES, default=list(DTYPES))
     parser.add_argument("--hidden", nargs="+", type=int, default=[128, 256, 512, 1024])
     parser.add_argument("--tokens", nargs="+", type=int, default=[200, 400])
@@ -101,7 +101,7 @@ def operations_per_token(cell: str, hidden: int) -> int:
     """Return the operations of the network's matrix products, forward and backward."""
     # forward, backward to the inputs and backward to the weights, in two directions; the first
     # layer reads H features and the second 2 H
-    return 3 * 2 * 2 * CELLS[cell].gates * hidden * (2 * hidden + 3 * hidden)
+    return 3 * 2 * 2 * components.load("cell", cell).gates * hidden * (2 * hidden + 3 * hidden)
 
 
 def build_implementations(
@@ -109,7 +109,7 @@ def build_implementations(
 ) -> dict[str, Callable[[], None]]:
     """Return the implementations of a cell by name; each runs one forward and backward pass."""
     torch.manual_seed(0)
-    settings = ModelSettings(cell=cell, hidden=hidden, layers=LAYERS)
+    settings = model_settings(cell=cell, hidden=hidden, layers=LAYERS)
     stack = encoder(hidden, settings).to(DEVICE)
     assert isinstance(stack, Stack)
     layers = [layer for layer in stack.layers if isinstance(layer, Layer)]

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pipeline.models.cells.grid_lstm import GridLstm
 from pipeline.models.encoder import encoder
 from pipeline.models.layers.grid_image import GridImage
 from pipeline.models.settings import ModelSettings
@@ -31,6 +32,7 @@ class GridImageNet(nn.Module):
 
     def __init__(self, features: int, outputs: int, settings: ModelSettings) -> None:
         super().__init__()
+        assert isinstance(settings, GridLstm.Settings)
         self.grid = GridImage(features, settings)
         self.head = nn.Sequential(
             nn.LazyLinear(4 * settings.hidden), nn.ReLU(), nn.Linear(4 * settings.hidden, outputs)

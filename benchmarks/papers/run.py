@@ -22,7 +22,7 @@ REPOSITORY = Path(__file__).parents[2]
 sys.path.insert(0, str(REPOSITORY))
 
 from benchmarks.papers.problems import PROBLEMS, Problem  # noqa: E402
-from pipeline.models.settings import ModelSettings  # noqa: E402
+from pipeline.models.settings import ModelSettings, model_settings  # noqa: E402
 from pipeline.runtime.device import use_one_core  # noqa: E402
 
 DEFAULT_LENGTHS = {
@@ -89,7 +89,9 @@ def main() -> None:
     print("| cell | parameters | " + " | ".join(f"seed {seed}" for seed in args.seeds) + " |")
     print("|" + "---|" * (2 + len(args.seeds)))
     for cell in args.cells or problem_type.cells:
-        settings = ModelSettings(**{"cell": cell, "layers": 1, "bidirectional": False, **overrides})
+        settings = model_settings(
+            **{"cell": cell, "layers": 1, "bidirectional": False, **overrides}
+        )
         parameters = count_parameters(problem, settings)
         results = " | ".join(train(problem, settings, args, seed) for seed in args.seeds)
         print(f"| {cell} | {parameters:,} | {results} |", flush=True)

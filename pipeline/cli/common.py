@@ -47,10 +47,13 @@ def make_parser(program: str, description: str | None) -> Parser:
 
 def make_config_parser(program: str, description: str | None) -> Parser:
     """Return a parser for `[--config FILE] [key=value ...]` whose help lists every key."""
-    from pipeline.config import DEFAULT, help_text
+    from pipeline.config import DEFAULT
 
     parser = make_parser(program, description)
-    parser.epilog = f"keys, with their defaults:\n{help_text()}"
+    parser.add_argument(
+        "--help-all", action="store_true", help="show the keys of all components, too, and exit"
+    )
+    parser.set_defaults(show_keys=True)
     parser.add_argument(
         "--config",
         type=Path,
@@ -74,6 +77,9 @@ def make_run_parser(program: str, description: str | None, *, example_override: 
         "--checkpoint", type=Path, metavar="DIR", help="folder of a checkpoint [the run's best]"
     )
     parser.add_argument(
+        "--trust-code", action="store_true", help="use code in the run's folder, from anywhere"
+    )
+    parser.add_argument(
         "overrides", nargs="*", metavar="key=value", help=f"such as {example_override}"
     )
     return parser
@@ -86,11 +92,26 @@ def parse(
 
     `rank` is None in a process without other ranks.
     """
-    parsed = parser.parse_intermixed_args(arguments)
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    if parser.get_default("show_keys") and {"-h", "--help", "--help-all"} & set(given):
+        _print_help_with_keys(parser, given)
+    parsed = parser.parse_intermixed_args(given)
     from pipeline.runtime.logs import configure_logging
 
     configure_logging(parsed.verbosity, rank)
     return parsed
+
+
+def _print_help_with_keys(parser: Parser, arguments: Sequence[str]) -> NoReturn:
+    """Print the help with the keys of the config that the arguments choose, and exit."""
+    from pipeline.config import help_text
+
+    asked = {"-h", "--help", "--help-all"}
+    parsed = parser.parse_intermixed_args([a for a in arguments if a not in asked])
+    keys = help_text(parsed.config, parsed.overrides, all_components="--help-all" in arguments)
+    parser.epilog = f"keys, with their defaults:\n{keys}"
+    parser.print_help()
+    raise SystemExit(0)
 
 
 def run(main: Callable[[], None], *, distributed: bool = False) -> NoReturn:

@@ -29,7 +29,8 @@ def main(arguments: Sequence[str] | None = None, program: str = "headrace evalua
     from pipeline.config import load_run_config
     from pipeline.inference.predictor import Predictor, describe_skips
 
-    config = load_run_config(args.run / "config.yaml", args.overrides)
+    path = args.run / "config.yaml"
+    config = load_run_config(path, args.overrides, trust_code=args.trust_code)
     predictor = Predictor(args.run, config, args.checkpoint)
     metrics, skips = predictor.evaluate(args.input)
     for line in describe_skips(skips):

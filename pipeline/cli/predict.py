@@ -22,7 +22,8 @@ def main(arguments: Sequence[str] | None = None, program: str = "headrace predic
     from pipeline.errors import InputError
     from pipeline.inference.predictor import Predictor, predict_lines
 
-    config = load_run_config(args.run / "config.yaml", args.overrides)
+    path = args.run / "config.yaml"
+    config = load_run_config(path, args.overrides, trust_code=args.trust_code)
     predictor = Predictor(args.run, config, args.checkpoint)
     try:
         source = args.input.open("rb") if args.input else sys.stdin.buffer

@@ -4,19 +4,29 @@ Each section is declared beside the code that it configures. Only `train`, `infe
 import this package; lower layers receive their own section.
 """
 
-from pipeline.config.loading import BUNDLED, DEFAULT, dump, flatten, load, load_run_config
-from pipeline.config.messages import as_yaml, help_text, keys
-from pipeline.config.schema import Config
+from pipeline.config.loading import (
+    BUNDLED,
+    DEFAULT,
+    dump,
+    flatten,
+    help_text,
+    load,
+    load_run_config,
+)
+from pipeline.config.messages import as_yaml, keys, known_keys
+from pipeline.config.schema import Config, component_sources
 
 __all__ = [
     "BUNDLED",
     "DEFAULT",
     "Config",
     "as_yaml",
+    "component_sources",
     "dump",
     "flatten",
     "help_text",
     "keys",
+    "known_keys",
     "load",
     "load_run_config",
 ]

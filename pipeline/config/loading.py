@@ -10,11 +10,14 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from pipeline import components
 from pipeline.config.conflicts import conflicts
-from pipeline.config.messages import error_line, keys, suggestion
+from pipeline.config.conflicts.rule import unused
+from pipeline.config.messages import as_yaml, error_line, key_table, keys, suggestion
 from pipeline.config.renamed import RENAMED_KEYS
-from pipeline.config.schema import Config
+from pipeline.config.schema import Config, compose, section_classes
 from pipeline.errors import ConfigError, RunError
+from pipeline.run import code
 
 BUNDLED = Path(__file__).parents[1] / "configs"
 """Folder of the bundled configs; in a clone, a link to the top-level folder."""
@@ -43,7 +46,12 @@ def load(path: Path | None = None, overrides: Iterable[str] = ()) -> Config:
     mistakes = list(_apply(values, overrides))
     _fill_defaults(values, path.stem)
     try:
-        config = Config.model_validate(values)
+        schema = compose(values)
+    except ConfigError as error:
+        raise ConfigError(sorted({*mistakes, *error.lines})) from None
+    mistakes += _drop_unused(values, schema)
+    try:
+        config = schema.model_validate(values)
     except ValidationError as error:
         mistakes += [error_line(dict(detail)) for detail in error.errors()]
     else:
@@ -53,14 +61,33 @@ def load(path: Path | None = None, overrides: Iterable[str] = ()) -> Config:
     return config
 
 
-def load_run_config(path: Path, overrides: Iterable[str] = ()) -> Config:
-    """Read a run's `config.yaml`.
+def help_text(
+    path: Path | None = None, overrides: Iterable[str] = (), *, all_components: bool = False
+) -> str:
+    """Return the table of the keys of a config for `--help`, its values apart.
+
+    The keys of a component are shown if the config chooses it, or with `all_components`.
+    """
+    path = _resolve(path) if path else DEFAULT
+    values = _read(path)
+    mistakes = list(_apply(values, overrides))
+    if mistakes:
+        raise ConfigError(mistakes)
+    return key_table(compose(values), all_components=all_components)
+
+
+def load_run_config(
+    path: Path, overrides: Iterable[str] = (), *, trust_code: bool = False
+) -> Config:
+    """Read a run's `config.yaml`; the run's own components are used from its folder.
 
     Raises RunError if the file is missing or invalid, in one line if an earlier version wrote it: a
-    run's config has all keys, so that many of its names are old ones.
+    run's config has all keys, so that many of its names are old ones. Raises RunError too if the
+    run has code that is neither known on this machine nor trusted (`trust_code`).
     """
     if not path.exists():
         raise RunError(f"{path.parent}: is not the folder of a run, it has no config.yaml")
+    code.use(path.parent, trust=trust_code)
     try:
         old_keys = _old_keys(_read(path))
         if len(old_keys) > 1:
@@ -83,7 +110,7 @@ def dump(config: Config) -> str:
 def flatten(config: Config) -> dict[str, Any]:
     """Return the config's values by dotted key, in the order of declaration."""
     values: dict[str, Any] = {}
-    for key, _ in keys():
+    for key, _ in keys(type(config)):
         values[key] = reduce(getattr, key.split("."), config)
     return values
 
@@ -152,6 +179,27 @@ def _apply(values: dict[str, Any], overrides: Iterable[str]) -> Iterator[str]:
             target[parts[-1]] = value
         else:
             yield f"{key}={text}: {'.'.join(parts[:-1])} has a value, it is not a section"
+
+
+def _drop_unused(values: Mapping[str, Any], schema: type[Config]) -> Iterator[str]:
+    """Drop keys of components that are not chosen; yield an error line for each with a value.
+
+    Such a key may have its default value, as in the config of a run of an earlier version.
+    """
+    for name, composed in section_classes(schema).items():
+        section = values.get(name)
+        if not isinstance(section, dict):
+            continue
+        base = section_classes(Config)[name]
+        for key in section.keys() - composed.model_fields.keys():
+            for kind, (owners, default) in components.owners(base, key).items():
+                value = section.pop(key, default)
+                if value != default:
+                    chooser = components.KINDS[kind].key
+                    field = chooser.rpartition(".")[2]
+                    chosen = section.get(field, base.model_fields[field].default)
+                    conflict = unused(f"{name}.{key}", chooser, owners, chosen)
+                    yield f"{name}.{key}={as_yaml(value)}: {conflict.problem}; {conflict.remedy}"
 
 
 def _fill_defaults(values: dict[str, Any], config_name: str) -> None:

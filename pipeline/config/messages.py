@@ -7,10 +7,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import yaml
+from pydantic.fields import FieldInfo
 
+from pipeline import components
+from pipeline.components import Kind
 from pipeline.config.renamed import RENAMED_KEYS, RENAMED_VALUES
 from pipeline.config.schema import Config
-from pipeline.settings import Section
+from pipeline.settings import Section, kind_of
 
 
 def keys(section: type[Section] = Config, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -23,13 +26,34 @@ def keys(section: type[Section] = Config, prefix: str = "") -> Iterator[tuple[st
             yield prefix + name, field
 
 
-def help_text() -> str:
-    """Return the table of all keys for `--help`."""
-    lines = []
-    for key, field in keys():
-        default = "" if field.is_required() else f" [{as_yaml(field.default)}]"
-        lines.append(f"  {key:30} {field.description}{default}")
+def key_table(config: type[Config] = Config, *, all_components: bool = False) -> str:
+    """Return the table of a config's keys for `--help`.
+
+    With `all_components`, the keys of all other built-in components follow.
+    """
+    lines = [_help_line(key, field) for key, field in keys(config)]
+    shown = {key for key, _ in keys(config)}
+    for kind in components.KINDS.values() if all_components else ():
+        for name in components.names(kind.name):
+            own = [(key, field) for key, field in _component_keys(kind, name) if key not in shown]
+            if own:
+                lines += [f"{kind.key}={name}", *(_help_line(*pair) for pair in own)]
     return "\n".join(lines)
+
+
+def _help_line(key: str, field: FieldInfo) -> str:
+    default = "" if field.is_required() else f" [{as_yaml(field.default)}]"
+    choices = ""
+    if kind := kind_of(field):
+        known = ", ".join(components.names(kind))
+        choices = f": one of {known}, module:Class or file.py:Class"
+    return f"  {key:30} {field.description}{choices}{default}"
+
+
+def _component_keys(kind: Kind, name: str) -> Iterator[tuple[str, FieldInfo]]:
+    section = kind.key.partition(".")[0]
+    for key, field in components.load(kind.name, name).Settings.model_fields.items():
+        yield f"{section}.{key}", field
 
 
 def as_yaml(value: object) -> str:
@@ -70,6 +94,15 @@ def error_line(detail: dict[str, Any]) -> str:
     return line
 
 
+def known_keys() -> list[str]:
+    """Return the dotted keys of all sections, those of all components included."""
+    found = [name for name, _ in keys()]
+    for kind in components.KINDS.values():
+        for name in components.names(kind.name):
+            found += [key for key, _ in _component_keys(kind, name) if key not in found]
+    return found
+
+
 def suggestion(key: str) -> str:
     """Return a hint at the closest key: of the same name in another section, or a similar one.
 
@@ -78,7 +111,7 @@ def suggestion(key: str) -> str:
     >>> suggestion("model.hiden")
     '; did you mean model.hidden?'
     """
-    all_keys = [name for name, _ in keys()] + list(Config.model_fields)
+    all_keys = known_keys() + list(Config.model_fields)
     last = key.rpartition(".")[2]
     same_name = [name for name in all_keys if name.rpartition(".")[2] == last]
     nearest = same_name or difflib.get_close_matches(key, all_keys, 1, 0.6)

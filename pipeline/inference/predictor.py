@@ -67,7 +67,7 @@ class Predictor:
         weights.
         """
         folder = RunFolder(run)
-        _check_overrides(load_run_config(folder.config), config)
+        _check_overrides(load_run_config(folder.config, trust_code=True), config)
         self.config = config
         self.manifest = read_manifest(folder.dataset)
         self._dataset = folder.dataset

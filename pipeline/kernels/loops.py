@@ -45,16 +45,29 @@ def should_use(
     return supported and device.type == "cuda" and not _triton_error(cell, device, dtype)
 
 
-def describe(cell: str, device: torch.device, dtype: torch.dtype, *, zoneout: bool = False) -> str:
-    """Describe, for the log, how a cell's layers run, with the reason if it is a fallback."""
-    if device.type == "cpu" and (zoneout or not _torch_is_faster(cell, dtype)):
+def describe(
+    cell: str,
+    device: torch.device,
+    dtype: torch.dtype,
+    *,
+    zoneout: bool = False,
+    fused: bool = True,
+) -> str:
+    """Describe, for the log, how a cell's layers run, with the reason if it is a fallback.
+
+    `cell` is empty if the cell has no loop here. `fused` means that PyTorch has a fused layer.
+    """
+    slow = "PyTorch operations, one token at a time, which is slow"
+    if not cell and (zoneout or not fused):
+        return f"{slow} (the cell has no kernel)"
+    if cell and device.type == "cpu" and (zoneout or not _torch_is_faster(cell, dtype)):
         return library().describe(dtype)
     if device.type == "cpu" or (cell not in TRITON_CELLS and not zoneout):
         return "PyTorch layers"
     if should_use(cell, device, dtype, zoneout=zoneout):
         return "Triton loops"
     reason = "zoneout has no GPU kernel" if zoneout else _triton_error(cell, device, dtype)
-    return f"PyTorch operations, one token at a time, which is slow ({reason})"
+    return f"{slow} ({reason})"
 
 
 @cache
@@ -86,7 +99,7 @@ def _torch_is_faster(cell: str, dtype: torch.dtype) -> bool:
     That layer is oneDNN's, which is faster from 128 units on and as fast below
     (benchmarks/cells.py). The memory that it returns for rows shorter than the batch is unusable.
     """
-    return cell in ("lstm", "grid_lstm") and dtype == torch.float32
+    return cell == "lstm" and dtype == torch.float32
 
 
 def _backend(device: torch.device) -> ModuleType:

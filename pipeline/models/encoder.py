@@ -2,6 +2,7 @@
 
 from torch import nn
 
+from pipeline.models.cells.grid_lstm import GridLstm
 from pipeline.models.layers.grid import GridStack
 from pipeline.models.layers.grid_image import ImageStack
 from pipeline.models.layers.independent_directions import IndependentDirections
@@ -20,7 +21,7 @@ def encoder(
     # A reversed single direction is the backward half of independent directions.
     if settings.independent_directions or settings.reverse:
         return IndependentDirections(inputs, settings)
-    if settings.cell != "grid_lstm":
+    if not isinstance(settings, GridLstm.Settings):
         return Stack(inputs, settings)
     if settings.grid_dimensions == 3:
         return ImageStack(inputs, settings, image_size)

@@ -1,32 +1,14 @@
 """Model settings."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from pipeline.components import make
 from pipeline.settings import Section, setting
 
 Channels = Annotated[int, Field(ge=8, multiple_of=8)]
 """Number of convolution channels; group normalization uses groups of 8 (`captioner.py`)."""
-
-KEY_CELLS = {
-    "activation": ("elman",),
-    "recurrent_init": ("elman",),
-    "forget_bias": ("lstm", "grid_lstm"),
-    "zoneout_memory": ("lstm", "grid_lstm"),
-    "goru_capacity": ("goru",),
-    "independent_directions": ("elman", "lstm", "gru", "goru"),
-    "reverse": ("elman", "lstm", "gru", "goru"),
-    "grid_dimensions": ("grid_lstm",),
-    "grid_tied": ("grid_lstm",),
-    "grid_priority": ("grid_lstm",),
-}
-"""Settings that apply to some cells only, each with its cells."""
-
-IGNORED_BY_IMAGE_GRID = (
-    "bidirectional", "grid_priority", "layer_norm", "zoneout", "zoneout_memory", "permute",
-)  # fmt: skip
-"""Settings that a three-dimensional grid ignores."""
 
 ENCODER_TASKS = (
     "classification", "multilabel", "tagging", "translation", "images", "language_modeling",
@@ -60,7 +42,7 @@ class ModelSettings(Section):
     """The `model` section of a config file."""
 
     embedding: int = setting(128, "embedding width of a token or of an image step", ge=1)
-    cell: Literal["elman", "lstm", "gru", "grid_lstm", "goru"] = setting("lstm", "recurrent cell")
+    cell: str = setting("lstm", "recurrent cell", kind="cell")
     layers: int = setting(2, "number of stacked recurrent layers", ge=1)
     hidden: int = setting(128, "hidden units per layer and direction", ge=1)
     bidirectional: bool = setting(True, "read the input in both directions")
@@ -74,30 +56,6 @@ class ModelSettings(Section):
         "",
         "run folder, for example of a language model, that provides the tokenizer and the initial "
         "weights of the embedding and the recurrent layers; empty: random weights",
-    )
-    activation: Literal["tanh", "relu"] = setting("tanh", "elman: activation of the hidden state")
-    recurrent_init: Literal["orthogonal", "identity"] = setting(
-        "orthogonal", "elman: initialization of the recurrent weights"
-    )
-    forget_bias: float = setting(1.0, "lstm, grid_lstm: initial bias of the forget gate")
-    goru_capacity: int = setting(
-        0,
-        "goru: number of rotation layers between neighboring units, must be even; 0: FFT style, "
-        "where hidden must be a power of two",
-        ge=0,
-    )
-    grid_dimensions: int = setting(
-        2,
-        "grid_lstm: 1 is depth only, so tokens do not interact; 2 is depth and time; 3 (images) is "
-        "depth, rows and columns of an image",
-        ge=1,
-        le=3,
-    )
-    grid_tied: bool = setting(False, "grid_lstm: share the weights between layers")
-    grid_priority: bool = setting(
-        True,
-        "grid_lstm: depth reads the states of the time dimension at the current token, not at the "
-        "previous one",
     )
     layer_norm: bool = setting(False, "apply layer normalization to the input of each layer")
     skip: Literal["none", "residual", "highway"] = setting(
@@ -182,12 +140,19 @@ class ModelSettings(Section):
     zoneout: float = setting(
         0.0, "probability that a hidden unit keeps its state at a token", ge=0, lt=1
     )
-    zoneout_memory: float = setting(
-        0.0, "lstm, grid_lstm: the same probability for the memory cell", ge=0, lt=1
-    )
     dropout: float = setting(0.0, "locked dropout before, between and after the layers", ge=0, lt=1)
+
+    @property
+    def zoneout_probabilities(self) -> tuple[float, float]:
+        """Of the hidden state and of the memory cell."""
+        return self.zoneout, 0.0
 
     @property
     def reversed_directions(self) -> tuple[bool, ...]:
         """For each direction, whether it reads from the end of the text."""
         return (False, True) if self.bidirectional else (self.reverse,)
+
+
+def model_settings(**values: Any) -> ModelSettings:
+    """Return settings of a model, with the keys of the cell that they choose."""
+    return make(ModelSettings, **values)

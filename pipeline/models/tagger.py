@@ -70,11 +70,13 @@ class CharacterEncoder(nn.Module):
         units = settings.characters
         self.embedding = nn.Embedding(BYTE_VALUES, units)
         nn.init.normal_(self.embedding.weight, std=0.1)
-        overrides = {
+        values = {
             "hidden": units, "layers": 1, "bidirectional": True, "dropout": 0.0, "zoneout": 0.0,
             "zoneout_memory": 0.0, "layer_norm": False, "independent_directions": False,
             "reverse": False,
         }  # fmt: skip
+        known = type(settings).model_fields  # not every cell has each of these keys
+        overrides = {name: value for name, value in values.items() if name in known}
         self.stack = encoder(units, settings.model_copy(update=overrides))
         self.last = Last(self.stack.outputs, units)
         self.outputs = self.stack.outputs

@@ -1,88 +1,129 @@
-"""AdamW (Loshchilov and Hutter 2019) with a learning-rate schedule and gradient clipping."""
+"""The optimizers of a run as one: learning rates, gradient clipping, and their state."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from pipeline.models.encoder import parameters_by_depth
-from pipeline.optim.schedule import Schedule
+from pipeline import components
+from pipeline.optim.base import Algorithm
+from pipeline.optim.groups import parameter_groups
+from pipeline.optim.learning_rates import LearningRates
 from pipeline.optim.settings import OptimizerSettings
 
 
 class Optimizer:
-    """Steps a model's parameters at the learning rates of a schedule."""
+    """Steps a model's parameters by the algorithm of `train.optimizer`."""
 
-    def __init__(self, model: nn.Module, settings: OptimizerSettings, schedule: Schedule) -> None:
-        self.adamw = build(model, settings)
+    def __init__(self, model: nn.Module, settings: OptimizerSettings) -> None:
+        self.algorithm: Algorithm = components.load("optimizer", settings.optimizer)(settings)
+        self.optimizers = self.algorithm.build(parameter_groups(model, settings))
+        self.rates = LearningRates(settings)
         self.learning_rate = 0.0
         """Learning rate of the last step."""
-        self._model, self._schedule = model, schedule
+        self._model = model
         self._max_norm = settings.max_grad_norm
+
+    @property
+    def groups(self) -> list[dict[str, Any]]:
+        """The parameter groups of all optimizers."""
+        return [group for optimizer in self.optimizers for group in optimizer.param_groups]
 
     def step(
         self, scaler: torch.amp.GradScaler, factor: Tensor, progress: float, epochs: float
     ) -> Tensor:
         """Multiply the gradients by `factor`, clip them, step, and set them to None.
 
-        `progress` and `epochs` are those of `Schedule.set_rates`, with the rows of this step
+        `progress` and `epochs` are those of `LearningRates.set_rates`, with the rows of this step
         included in `progress`. Returns the gradient norm before clipping, on the device and
         without synchronizing with it.
         """
-        self.learning_rate = self._schedule.set_rates(self.adamw, progress, epochs)
-        norm = clipped_step(self._model, self.adamw, scaler, factor, self._max_norm)
-        self.adamw.zero_grad(set_to_none=True)
+        self.learning_rate = self.rates.set_rates(self.groups, progress, epochs)
+        norm = clipped_step(self._model, self.optimizers, scaler, factor, self._max_norm)
+        for optimizer in self.optimizers:
+            optimizer.zero_grad(set_to_none=True)
         return norm
 
+    def evaluated(self, loss: float) -> None:
+        """Pass the validation loss of an evaluation to the algorithm and the schedule."""
+        self.algorithm.evaluated(loss)
+        self.rates.schedule.evaluated(loss)
 
-def build(model: nn.Module, settings: OptimizerSettings) -> torch.optim.AdamW:
-    """Build AdamW with one parameter group per weight decay and depth.
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the optimizers' tensors by `parameter number/name`.
 
-    Matrices use `weight_decay`, embeddings `embedding_decay`; vectors, such as biases, are not
-    decayed. Each group has a `depth`, counted from the top of the model (0 if neither `layer_decay`
-    nor `unfreeze` is used), and a flag `frozen`.
-    """
-    embeddings = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
-    depths: dict[int, int] = {}
-    if settings.layer_decay < 1 or settings.unfreeze:
-        depths = {id(p): depth for depth, ps in enumerate(parameters_by_depth(model)) for p in ps}
-    groups: dict[tuple[int, float], list[Tensor]] = {}
-    for parameter in model.parameters():
-        decay = settings.weight_decay if parameter.ndim > 1 else 0.0
-        if id(parameter) in embeddings:
-            decay = settings.embedding_decay
-        groups.setdefault((depths.get(id(parameter), 0), decay), []).append(parameter)
-    return torch.optim.AdamW(
-        [
-            {"params": group, "weight_decay": decay, "depth": depth, "frozen": False}
-            for (depth, decay), group in groups.items()
-        ],
-        lr=settings.lr,
-        fused=True,
-    )
+        The numbers continue from one optimizer to the next. Their settings are the config's.
+        """
+        found: dict[str, Tensor] = {}
+        for first, optimizer in self._first_numbers():
+            for number, values in optimizer.state_dict()["state"].items():
+                for name, tensor in values.items():
+                    if isinstance(tensor, Tensor):
+                        found[f"{first + number}/{name}"] = tensor
+        return found
+
+    def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
+        """Restore the tensors that `tensors` returned."""
+        for first, optimizer in self._first_numbers():
+            end = first + _count(optimizer)
+            state: dict[int, dict[str, Tensor]] = {}
+            for key, tensor in tensors.items():
+                number, _, name = key.partition("/")
+                if first <= int(number) < end:
+                    state.setdefault(int(number) - first, {})[name] = tensor
+            optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the JSON state of the algorithm and of the schedule."""
+        schedule = self.rates.schedule.state_dict()
+        return {"algorithm": self.algorithm.state_dict(), "schedule": schedule}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state_dict` returned; called after `load_tensors`."""
+        if state.get("algorithm"):
+            self.algorithm.load_state_dict(state["algorithm"])
+        if state.get("schedule"):
+            self.rates.schedule.load_state_dict(state["schedule"])
+
+    def _first_numbers(self) -> list[tuple[int, torch.optim.Optimizer]]:
+        """Return each optimizer with the number of its first parameter."""
+        pairs, first = [], 0
+        for optimizer in self.optimizers:
+            pairs.append((first, optimizer))
+            first += _count(optimizer)
+        return pairs
+
+
+def _count(optimizer: torch.optim.Optimizer) -> int:
+    return sum(len(group["params"]) for group in optimizer.param_groups)
 
 
 def clipped_step(
     model: nn.Module,
-    optimizer: torch.optim.Optimizer,
+    optimizers: Sequence[torch.optim.Optimizer],
     scaler: torch.amp.GradScaler,
     factor: Tensor,
     max_norm: float,
 ) -> Tensor:
     """Multiply the gradients by `factor`, clip them to `max_norm` (0: no clipping) and step.
 
-    Gradients of frozen groups are dropped first: they do not count in the norm, and the optimizer
-    creates no state for them. In fp16, the scaler skips a step whose gradients overflowed.
+    Gradients of frozen groups are dropped first: they do not count in the norm, and the optimizers
+    create no state for them. In fp16, the scaler skips a step whose gradients overflowed.
 
     Returns the gradient norm before clipping, on the device and without synchronizing with it.
     """
-    for group in optimizer.param_groups:
-        for parameter in group["params"] if group["frozen"] else ():
-            parameter.grad = None
-    scaler.unscale_(optimizer)
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            for parameter in group["params"] if group["frozen"] else ():
+                parameter.grad = None
+        scaler.unscale_(optimizer)
     gradients = [p.grad for p in model.parameters() if p.grad is not None]
     norm = torch.nn.utils.get_total_norm(gradients) * factor
     if max_norm:
         factor = factor * (max_norm / (norm + 1e-6)).clamp(max=1.0)
     torch._foreach_mul_(gradients, factor)
-    scaler.step(optimizer)
+    for optimizer in optimizers:
+        scaler.step(optimizer)
     scaler.update()
     return norm

@@ -1,18 +1,19 @@
 """Resume: which checkpoint a run resumes from, what is restored, and what is saved."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from pipeline.config import Config, dump, load_run_config
+from pipeline.components import Source
+from pipeline.config import Config, component_sources, dump, load_run_config
 from pipeline.corpus.dataset.manifest import Manifest, read_manifest
 from pipeline.errors import RunError
 from pipeline.optim.optimizer import Optimizer
-from pipeline.run import checkpoint
+from pipeline.run import checkpoint, code
 from pipeline.run.checkpoint import Checkpoint, TrainingState
 from pipeline.run.folder import RunFolder
 from pipeline.runtime.process_group import World
@@ -72,7 +73,8 @@ class Checkpointer:
         if run.ema is not None:
             _load(path, run.model, groups[MODEL])
         try:
-            _load_optimizer(run.optimizer.adamw, groups[OPTIMIZER])
+            run.optimizer.load_tensors(groups[OPTIMIZER])
+            run.optimizer.load_state_dict(components.get("optimizer", {}))
         except (RuntimeError, ValueError, KeyError) as error:
             raise RunError(f"{path}: the optimizer's state does not fit: {error}") from None
         run.scaler.load_state_dict(components["scaler"])
@@ -89,11 +91,15 @@ class Checkpointer:
                 weights=(run.model if run.ema is None else run.ema).state_dict(),
                 training={
                     **_with_prefix(MODEL, own_weights),
-                    **_with_prefix(OPTIMIZER, _optimizer_tensors(run.optimizer.adamw)),
+                    **_with_prefix(OPTIMIZER, run.optimizer.tensors()),
                     **_with_prefix(STREAM, tensors),
                 },
                 state=run.state,
-                components={"stream": state, "scaler": run.scaler.state_dict()},
+                components={
+                    "stream": state,
+                    "scaler": run.scaler.state_dict(),
+                    "optimizer": run.optimizer.state_dict(),
+                },
                 must_match=self._must_match,
             )
             checkpoint.write(self.folder.checkpoints, content, self._keep)
@@ -112,11 +118,12 @@ def begin_run(
     Returns None to start at step 0. Raises RunError, and writes nothing, if the checkpoint belongs
     to a run with another dataset or other settings; each difference is named. Rank 0 calls it.
     """
-    path = _find_checkpoint(folder, resume)
+    path, sources = _find_checkpoint(folder, resume), component_sources(config)
     if path is not None:
-        _check_compatible(RunFolder(path.parents[1]), config, manifest)
+        _check_compatible(RunFolder(path.parents[1]), config, manifest, sources)
         if folder.owns(path):
             checkpoint.update_links(path)
+    code.write(folder.path, sources)
     folder.write_files(dump(config), manifest.to_text(), tokenizers)
     return path
 
@@ -150,12 +157,16 @@ def _find_checkpoint(folder: RunFolder, resume: str) -> Path | None:
     return chosen
 
 
-def _check_compatible(previous: RunFolder, config: Config, manifest: Manifest) -> None:
+def _check_compatible(
+    previous: RunFolder, config: Config, manifest: Manifest, sources: Sequence[Source]
+) -> None:
     """Raise RunError, a line for each difference, unless a run may resume from a previous one."""
+    code.check(previous.path, sources)
+    before = load_run_config(previous.config, trust_code=True)  # it is the code of this config
     lines = [
         f"{key}={new!r}: the run in {previous.path} has {old!r} and would not continue as it "
         f"began; set it back, or start a new run in another run.dir"
-        for key, (old, new) in changed_keys(load_run_config(previous.config), config).items()
+        for key, (old, new) in changed_keys(before, config).items()
     ]
     if read_manifest(previous.dataset).fingerprint != manifest.fingerprint:
         lines.append(
@@ -172,23 +183,6 @@ def _load(path: Path, model: nn.Module, weights: Mapping[str, Tensor]) -> None:
         model.load_state_dict(weights)
     except RuntimeError as error:
         raise RunError(f"{path}: cannot be loaded: {' '.join(str(error).split())}") from None
-
-
-def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Return the optimizer's tensors by `parameter number/name`; its settings are the config's."""
-    return {
-        f"{number}/{name}": value
-        for number, moments in optimizer.state_dict()["state"].items()
-        for name, value in moments.items()
-    }
-
-
-def _load_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    moments: dict[int, dict[str, Tensor]] = {}
-    for key, value in tensors.items():
-        number, _, name = key.partition("/")
-        moments.setdefault(int(number), {})[name] = value
-    optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
 
 
 def _with_prefix(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -111,7 +111,7 @@ def _mismatches(config: Config, previous: Config) -> Iterator[str]:
         )
         return
     for name in SHAPE_KEYS:
-        ours, other = getattr(config.model, name), getattr(theirs, name)
+        ours, other = getattr(config.model, name, None), getattr(theirs, name, None)
         if ours != other:
             yield (
                 f"model.{name}={_yaml(ours)}: the layers of {key} have {_yaml(other)}, and this "

@@ -9,13 +9,14 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from pipeline import kernels, tasks
 from pipeline.config import Config, flatten
 from pipeline.corpus.dataset.manifest import Manifest
 from pipeline.errors import DatasetError, InputError, TrainingError
+from pipeline.models.layers.recurrent import Layer
 from pipeline.optim.optimizer import Optimizer
-from pipeline.optim.schedule import Schedule
 from pipeline.run.folder import RunFolder
 from pipeline.run.summary import Summary, describe, read_summary
 from pipeline.runtime import precision
@@ -90,20 +91,19 @@ def build(
         pretrained.load(model, config, manifest)
     chosen = _choose_precision(config, world, checkpointer, path)
     stream, validation = open_streams(config, manifest, mixed, world)
-    schedule = Schedule(config.train)
-    optimizer = Optimizer(model, config.train, schedule)
+    optimizer = Optimizer(model, config.train)
     trainer = Trainer(
         config.train, task, model, optimizer, chosen, world, stream, validation, checkpointer
     )
     if path:
         trainer.restore(path)
-    never_trained = schedule.unfreeze_warning(optimizer.adamw, config.train.epochs)
+    never_trained = optimizer.rates.unfreeze_warning(optimizer.groups, config.train.epochs)
     if never_trained and world.first:
         logger.warning(never_trained)
     logger.info(
         "%d x %s, %s%s; %s parameters; %s; %s",
         world.size, device_name(world.device), chosen.name,
-        _describe_kernels(config, world, chosen), f"{trainer.parameters:,}",
+        _describe_kernels(trainer.model, world, chosen), f"{trainer.parameters:,}",
         describe_size(manifest, stream), f"resuming from {path}" if path else f"run {folder.path}",
     )  # fmt: skip
     return trainer
@@ -179,13 +179,17 @@ def _choose_precision(
     return precision.Precision(world.from_first(chosen.name), world.device)
 
 
-def _describe_kernels(config: Config, world: World, chosen: precision.Precision) -> str:
+def _describe_kernels(model: nn.Module, world: World, chosen: precision.Precision) -> str:
     """Return which loop runs the recurrent layers, as part of the first line of a run."""
-    model, dtype = config.model, precision.TYPES[chosen.name]
-    if not model.native:
+    layer = next((module for module in model.modules() if isinstance(module, Layer)), None)
+    if layer is None or not layer.native:
         return ""
-    zoneout = bool(model.zoneout or model.zoneout_memory)
-    return f", {kernels.describe(model.cell, world.device, dtype, zoneout=zoneout)}"
+    cell, dtype = layer.cells[0], precision.TYPES[chosen.name]
+    zoneout = bool(layer.zoneout.h or layer.zoneout.c)
+    description = kernels.describe(
+        cell.kernel, world.device, dtype, zoneout=zoneout, fused=cell.is_fused
+    )
+    return f", {description}"
 
 
 def _summarize(trainer: Trainer) -> Summary:

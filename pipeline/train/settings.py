@@ -1,7 +1,8 @@
 """Settings of training: the loop's own, with those of the optimizer and of the checkpoints."""
 
-from typing import Literal
+from typing import Any, Literal
 
+from pipeline.components import make
 from pipeline.optim.settings import OptimizerSettings
 from pipeline.run.settings import CheckpointSettings
 from pipeline.settings import setting
@@ -34,3 +35,8 @@ class TrainSettings(OptimizerSettings, CheckpointSettings):
     )
     evaluate_every: int = setting(0, "updates between evaluations; 0: once per epoch", ge=0)
     log_every: int = setting(20, "updates between logged metrics", ge=1, may_change=True)
+
+
+def train_settings(**values: Any) -> TrainSettings:
+    """Return settings of training, with the keys of the optimizer and schedule that they choose."""
+    return make(TrainSettings, **values)

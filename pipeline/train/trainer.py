@@ -94,7 +94,8 @@ class Trainer:
         """Set on rank 0 only."""
         self.nonfinite = NonfiniteDetector(model, world.device)
         self.model, self.wrapped_model = model, world.wrap(model)
-        self.ema = deepcopy(model).requires_grad_(False) if settings.ema_decay else None
+        averages = settings.ema_decay or optimizer.algorithm.has_average
+        self.ema = deepcopy(model).requires_grad_(False) if averages else None
         self.optimizer, self.scaler = optimizer, precision.scaler()
         self.state = TrainingState(precision=precision.name)
         self.total_rows = stream.rows_before(settings.epochs)
@@ -187,7 +188,7 @@ class Trainer:
         norm = self._optimizer_step(update, values[1])
         state = self.state
         state.step += 1
-        if self.ema is not None:
+        if self.ema is not None and self.settings.ema_decay:
             update_average(self.ema, self.model, self.settings.ema_decay, state.step)
         state.rows += update.rows
         state.schedule_rows += update.rows
@@ -293,7 +294,9 @@ class Trainer:
         if logs:
             self._log()
         if evaluates:
-            self._update_best(self.evaluate())
+            evaluation = self.evaluate()
+            self._update_best(evaluation)
+            self.optimizer.evaluated(evaluation.metrics["loss"])
         if saves:
             self._save()
 
@@ -306,6 +309,7 @@ class Trainer:
                 skipped.add_(update.skipped)
                 yield from update.batches
 
+        self._take_averages()
         with self._meter.pause():
             model = self.evaluated_model
             prefetched = self.validation.prefetched(Position())
@@ -341,6 +345,15 @@ class Trainer:
             return self._evaluation[1]
         return self.evaluate()
 
+    def _take_averages(self) -> None:
+        """Copy the averaged weights of an optimizer that has some to the model to evaluate."""
+        if self.ema is None or not self.optimizer.algorithm.has_average:
+            return
+        averaged = self.optimizer.algorithm.averaged()
+        pairs = zip(self.ema.parameters(), self.model.parameters(), strict=True)
+        for average, parameter in pairs:
+            average.data.copy_(averaged.get(parameter, parameter.data))
+
     def _update_best(self, evaluation: Evaluation) -> None:
         """Compare an evaluation with the best one so far.
 
@@ -375,6 +388,7 @@ class Trainer:
     def _save(self) -> None:
         self._settle()
         self.state.seconds = self._meter.seconds
+        self._take_averages()
         with self._meter.pause():
             if self.listener:
                 self.listener.saving()

@@ -38,8 +38,8 @@ CELLS = {
     "lstm.goru_capacity=4": "only to model.cell=goru and would be ignored with model.cell=lstm",
     "lstm.grid_tied=true": "model.grid_tied=true: applies only to model.cell=grid_lstm and would",
     "gru.activation=relu": "model.activation=relu: applies only to model.cell=elman and would be",
-    "gru.forget_bias=2.0": "applies only to model.cell=lstm or grid_lstm and would be ignored with",
-    "grid_lstm.reverse=true": "applies only to model.cell=elman, lstm, gru or goru and would",
+    "gru.forget_bias=2.0": "applies only to model.cell=grid_lstm or lstm and would be ignored with",
+    "grid_lstm.reverse=true": "model.reverse=true: does not apply to grid_lstm; remove it or",
     "elman.recurrent_init=identity": "with model.activation=tanh; set model.activation=relu",
     "grid_lstm.skip=residual": "model.skip=residual: grid_lstm already has a memory along depth",
 }

@@ -24,7 +24,10 @@ MISTAKES = {
     "fraction": ("corpus.validation=1.5", "needs a fraction between 0 and 1, or a file"),
     "value as section": ("train.lr.x=1", "train.lr.x=1: train.lr has a value, it is not a section"),
     "infinity": ("train.lr=.inf", "train.lr=.inf: input should be a finite number"),
-    "grid dimensions": ("model.grid_dimensions=0", "greater than or equal to 1"),
+    "range of a cell's key": (
+        "model.forget_bias=x",
+        "model.forget_bias=x: input should be a valid number",
+    ),
     "unquoted on": ("corpus.label=on", "corpus.label=true: input should be a valid string; YAML"),
     "conflict": ("corpus.label=text", "corpus.label=text: is the same column as corpus.text"),
 }

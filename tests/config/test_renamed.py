@@ -8,7 +8,7 @@ from pipeline import config
 from pipeline.config.renamed import RENAMED_KEYS, RENAMED_VALUES
 from pipeline.errors import ConfigError
 
-KEYS = [key for key, _ in config.keys()]
+KEYS = config.known_keys()
 
 
 def errors(path: Path | None, overrides: list[str]) -> list[str]:

@@ -1,8 +1,11 @@
-"""Typed access to the submodules of a model."""
+"""Typed access to the submodules of a model, and settings for any cell."""
 
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from torch import nn
+
+from pipeline import components
+from pipeline.models.settings import ModelSettings, model_settings
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -10,3 +13,9 @@ M = TypeVar("M", bound=nn.Module)
 def modules_of_type(parent: nn.Module, kind: type[M]) -> list[M]:
     """Return the modules in `parent` that are instances of `kind`, in order of registration."""
     return [module for module in parent.modules() if isinstance(module, kind)]
+
+
+def settings_of_cell(cell: str, **values: Any) -> ModelSettings:
+    """Return settings of a model without the values of keys that the cell does not have."""
+    known = components.compose(ModelSettings, {"cell": cell}).model_fields
+    return model_settings(cell=cell, **{k: v for k, v in values.items() if k in known})

@@ -214,7 +214,7 @@ def test_the_fastest_implementation_is_used_and_describe() -> None:
     cpu = torch.device("cpu")
     assert should_use("gru", cpu, torch.float32)
     assert describe("gru", cpu, torch.float32).startswith("C++ loops (")
-    for cell in ("lstm", "grid_lstm"):  # oneDNN is faster, but has no zoneout
+    for cell in ("lstm",):  # oneDNN is faster, but has no zoneout
         assert not should_use(cell, cpu, torch.float32)
         assert describe(cell, cpu, torch.float32) == "PyTorch layers"
         assert should_use(cell, cpu, torch.float32, zoneout=True)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from pipeline.corpus.tokenization.special_tokens import BEGIN, END
 from pipeline.models.captioner import Captioner, PixelEncoder, RegionEncoder
 from pipeline.models.decoding.beam_search import beam_search
-from pipeline.models.settings import ModelSettings
+from pipeline.models.settings import ModelSettings, model_settings
 
 V, F, H, W = 17, 6, 9, 14
 LENGTHS = [3, 4]  # lengths of TEXTS
@@ -19,7 +19,7 @@ TEXTS = torch.tensor([[BEGIN, 5, 6, 0], [BEGIN, 7, 8, 9]])
 
 def settings(**changes: Any) -> ModelSettings:
     values = {"embedding": 8, "hidden": 8, "layers": 2, "convolutions": [8, 16]}
-    return ModelSettings(**(values | changes))
+    return model_settings(**(values | changes))
 
 
 def captioner(kind: str, **changes: Any) -> Captioner:

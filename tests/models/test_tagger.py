@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from pipeline.models.layers.crf import CRF
-from pipeline.models.settings import ModelSettings
+from pipeline.models.settings import model_settings
 from pipeline.models.tagger import Tagger
 
 LENGTHS = [7, 1, 4, 9, 9]
@@ -34,7 +34,7 @@ every_variant = pytest.mark.parametrize(
 def tagger(**options: Any) -> Tagger:
     torch.manual_seed(0)
     settings = {"embedding": 4, "hidden": 6, "characters": 3} | options
-    model = Tagger(ModelSettings(**settings), 40, TAGS)
+    model = Tagger(model_settings(**settings), 40, TAGS)
     for weight in model.scorer.parameters():
         torch.nn.init.normal_(weight)
     return model.double()

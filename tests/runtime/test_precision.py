@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from pipeline.errors import TrainingError
-from pipeline.models.settings import ModelSettings
+from pipeline.models.settings import ModelSettings, model_settings
 from pipeline.runtime import precision
 
 CPU = torch.device("cpu")
@@ -19,7 +19,7 @@ def _capture_info(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def choose(requested: str) -> str:
-    return precision.choose(requested, CPU, ModelSettings(hidden=16)).name
+    return precision.choose(requested, CPU, model_settings(hidden=16)).name
 
 
 def test_fp16_on_a_cpu_is_an_error_that_names_the_alternatives() -> None:
@@ -106,7 +106,7 @@ def test_auto_on_a_gpu_follows_its_capability(
     monkeypatch.setattr(torch.backends.cudnn, "version", lambda: cudnn)
     monkeypatch.setattr(precision, "_step_seconds", lambda p, model: 1.0)
     device = torch.device("cuda", 0)
-    assert precision.choose("auto", device, ModelSettings()).name == expected
+    assert precision.choose("auto", device, model_settings()).name == expected
 
 
 def test_an_error_that_is_no_runtime_error_is_a_reason_too(

@@ -20,7 +20,7 @@ from pipeline.corpus.field_spec import FieldSpec
 from pipeline.corpus.tokenization.special_tokens import BEGIN, END
 from pipeline.errors import ConfigError
 from pipeline.models.captioner import Captioner
-from pipeline.models.settings import ModelSettings
+from pipeline.models.settings import model_settings
 from pipeline.stream.batch import Batch
 from pipeline.tasks.captioning import Captioning, cider
 from pipeline.tasks.settings import TaskSettings
@@ -41,7 +41,7 @@ PIXELS = FieldSpec("image", "image", "pixels", width=WIDTH, plane=(HEIGHT, WIDTH
 
 
 def make_task(field: FieldSpec = PIXELS, **settings: Any) -> Captioning:
-    model = ModelSettings(embedding=8, hidden=8, layers=1, convolutions=[8])
+    model = model_settings(embedding=8, hidden=8, layers=1, convolutions=[8])
     data = Data({"tokenizer": V}, fields=(field,))
     return Captioning(TaskSettings(name="captioning", max_length=6, **settings), model, data)
 

@@ -9,6 +9,7 @@ from sklearn.metrics import f1_score, log_loss
 from torch import Tensor, nn
 
 from pipeline.errors import ConfigError
+from pipeline.models.settings import model_settings
 from pipeline.stream.batch import Batch
 from pipeline.tasks.classification import Classification
 from pipeline.tasks.settings import TaskSettings
@@ -49,10 +50,9 @@ def case() -> Case:
 
 
 def make_task(**settings: Any) -> Classification:
-    from pipeline.models.settings import ModelSettings
 
     data = Data({"tokenizer": 50}, {"label": LABELS}, {"label": [10, 20, 5, 5]})
-    return Classification(TaskSettings(**settings), ModelSettings(), data)
+    return Classification(TaskSettings(**settings), model_settings(), data)
 
 
 def test_metrics_match_scikit_learn(case: Case) -> None:

@@ -17,7 +17,7 @@ from pipeline.errors import ConfigError
 from pipeline.models.classifier import Classifier
 from pipeline.models.layers.grid_image import GridImage, ImageStack
 from pipeline.models.layers.images import ImageSteps
-from pipeline.models.settings import ModelSettings
+from pipeline.models.settings import ModelSettings, model_settings
 from pipeline.stream.batch import Batch
 from pipeline.tasks.images import Images
 from pipeline.tasks.settings import TaskSettings
@@ -30,7 +30,7 @@ STEPS = HEIGHT * WIDTH
 
 
 def make_settings(**changes: Any) -> ModelSettings:
-    return ModelSettings(**({"embedding": 5, "hidden": 6, "layers": 2} | changes))
+    return model_settings(**({"embedding": 5, "hidden": 6, "layers": 2} | changes))
 
 
 def make_task(**changes: Any) -> Images:

@@ -4,6 +4,7 @@ training, evaluation and prediction."""
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,6 +25,7 @@ from pipeline.stream.settings import StreamSettings
 from pipeline.tasks.language_modeling import LanguageModeling
 from pipeline.tasks.settings import TaskSettings
 from tests.helpers.corpora import small_run_overrides
+from tests.helpers.modules import settings_of_cell
 from tests.helpers.processes import call
 from tests.helpers.task_data import Data
 
@@ -39,8 +41,8 @@ MAX_NEW_TOKENS = 8
 
 
 def make_settings(**changes: object) -> ModelSettings:
-    values = {"embedding": 6, "hidden": HIDDEN, "layers": 2, "bidirectional": False} | changes
-    return ModelSettings(**values)
+    values: dict[str, Any] = {"embedding": 6, "hidden": HIDDEN, "layers": 2, "bidirectional": False}
+    return settings_of_cell(**({"cell": "lstm"} | values | changes))
 
 
 def make_task(**changes: object) -> LanguageModeling:

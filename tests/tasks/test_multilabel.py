@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from pipeline.evaluation.evaluate import evaluate
 from pipeline.evaluation.segment_merging import document_outputs
-from pipeline.models.settings import ModelSettings
+from pipeline.models.settings import model_settings
 from pipeline.runtime.precision import Precision
 from pipeline.runtime.process_group import World
 from pipeline.stream.batch import Batch, collate
@@ -43,7 +43,7 @@ ROWS, REAL_ROWS = 40, 30
 
 
 def make_task() -> MultiLabel:
-    return MultiLabel(TaskSettings(), ModelSettings(), Data({"tokenizer": 50}, {"labels": LABELS}))
+    return MultiLabel(TaskSettings(), model_settings(), Data({"tokenizer": 50}, {"labels": LABELS}))
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from torch import Tensor
 from pipeline.evaluation.evaluate import evaluate
 from pipeline.evaluation.segment_merging import document_outputs
 from pipeline.models.layers.crf import CRF
-from pipeline.models.settings import ModelSettings
+from pipeline.models.settings import model_settings
 from pipeline.models.tagger import Tagger
 from pipeline.runtime.precision import Precision
 from pipeline.runtime.process_group import World
@@ -37,7 +37,7 @@ class FixedTagger(Tagger):
     """A tagger with given emissions: the w-th row is the emission of word w."""
 
     def __init__(self, word_emissions: Tensor, allowed: Tensor | None, *, crf: bool) -> None:
-        settings = ModelSettings(embedding=1, hidden=1, characters=0, layers=1, crf=crf)
+        settings = model_settings(embedding=1, hidden=1, characters=0, layers=1, crf=crf)
         super().__init__(settings, 1, word_emissions.shape[1], allowed)
         self.word_emissions = torch.nn.Parameter(word_emissions)
 
@@ -46,7 +46,7 @@ class FixedTagger(Tagger):
 
 
 def make_task(names: list[str]) -> Tagging:
-    return Tagging(TaskSettings(), ModelSettings(), Data({"tokenizer": 1}, {"tags": names}))
+    return Tagging(TaskSettings(), model_settings(), Data({"tokenizer": 1}, {"tags": names}))
 
 
 def make_model(names: list[str], *, crf: bool = False) -> FixedTagger:

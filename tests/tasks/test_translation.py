@@ -16,7 +16,7 @@ from torch.nn import functional
 from pipeline import config
 from pipeline.corpus.tokenization.special_tokens import BEGIN, END
 from pipeline.errors import ConfigError
-from pipeline.models.settings import ModelSettings
+from pipeline.models.settings import model_settings
 from pipeline.stream.batch import Batch
 from pipeline.tasks.seq2seq import NO_SCORE
 from pipeline.tasks.settings import TaskSettings
@@ -32,7 +32,7 @@ TARGETS = [[7, 8, 9, END], [END], [4, 4, END], [11, 5, 6, 7, 8, END]]
 
 def make_task(shared_vocab: bool = True, **settings: Any) -> Translation:
     vocabularies = {"tokenizer": V} if shared_vocab else {"source": 31, "target": V}
-    small = ModelSettings(embedding=8, hidden=8, layers=1)
+    small = model_settings(embedding=8, hidden=8, layers=1)
     return Translation(TaskSettings(name="translation", **settings), small, Data(vocabularies))
 
 

@@ -15,7 +15,6 @@ from pipeline.config import Config
 from pipeline.corpus.dataset.manifest import Manifest
 from pipeline.errors import RunError
 from pipeline.optim.optimizer import Optimizer
-from pipeline.optim.schedule import Schedule
 from pipeline.run import checkpoint
 from pipeline.run.checkpoint import Checkpoint, TrainingState
 from pipeline.run.folder import RunFolder
@@ -23,7 +22,7 @@ from pipeline.runtime.process_group import World
 from pipeline.stream.plan import Position
 from pipeline.stream.resumable import ResumableStream
 from pipeline.train.checkpointer import Checkpointer, begin_run, load_weights
-from pipeline.train.settings import TrainSettings
+from pipeline.train.settings import train_settings
 from tests.helpers.corpora import small_run_overrides
 
 CPU = torch.device("cpu")
@@ -69,15 +68,15 @@ class Run:
     optimizer: Optimizer = field(init=False)
 
     def __post_init__(self) -> None:
-        settings = TrainSettings()
-        self.optimizer = Optimizer(self.model, settings, Schedule(settings))
+        self.optimizer = Optimizer(self.model, train_settings())
 
     def train(self, steps: int) -> "Run":
         for step in range(steps):
             tokens = torch.arange(step, step + 5)[:, None] % 7
             self.model(tokens)[0].square().sum().backward()
-            self.optimizer.adamw.step()
-            self.optimizer.adamw.zero_grad()
+            for optimizer in self.optimizer.optimizers:
+                optimizer.step()
+                optimizer.zero_grad()
         self.state.step += steps
         return self
 

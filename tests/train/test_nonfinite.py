@@ -4,14 +4,14 @@ import pytest
 import torch
 
 from pipeline.models.classifier import Classifier
-from pipeline.models.settings import ModelSettings
+from pipeline.models.settings import model_settings
 from pipeline.train.nonfinite import NonfiniteDetector
 
 
 @pytest.mark.parametrize("cell", ["elman", "lstm", "gru", "goru", "grid_lstm"])
 @pytest.mark.parametrize("layer", [0, 1])
 def test_first_nonfinite_layer_is_named(cell: str, layer: int) -> None:
-    model = Classifier(ModelSettings(cell=cell, embedding=4, hidden=4), 10, 2)
+    model = Classifier(model_settings(cell=cell, embedding=4, hidden=4), 10, 2)
     detector = NonfiniteDetector(model, torch.device("cpu"))
     tokens, lengths = torch.ones(3, 5, dtype=torch.int64), torch.tensor([5, 2, 1])
     keys = torch.arange(3)

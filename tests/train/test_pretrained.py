@@ -14,7 +14,7 @@ from pipeline.config import Config
 from pipeline.corpus.dataset.manifest import Manifest
 from pipeline.corpus.prepare.prepare import prepare
 from pipeline.errors import RunError
-from pipeline.optim.schedule import Schedule
+from pipeline.optim.learning_rates import LearningRates
 from pipeline.train import pretrained
 from tests.helpers.corpora import SMALL, small_run_overrides
 from tests.helpers.files import row_dicts
@@ -231,9 +231,8 @@ def test_layers_that_stay_frozen_are_reported() -> None:
     settings = config.load(None, ["train.epochs=1"]).train
     groups = [{"params": [nn.Parameter(torch.zeros(1))], "depth": depth} for depth in range(4)]
     for unfreeze, part in ((0.0, ""), (0.3, ""), (0.4, "1 of 4 parts"), (1.0, "3 of 4 parts")):
-        optimizer = torch.optim.SGD(groups, lr=1.0)
-        schedule = Schedule(settings.model_copy(update={"unfreeze": unfreeze}))
-        line = schedule.unfreeze_warning(optimizer, settings.epochs)
+        rates = LearningRates(settings.model_copy(update={"unfreeze": unfreeze}))
+        line = rates.unfreeze_warning(groups, settings.epochs)
         assert part in line
         assert bool(part) == bool(line)
 

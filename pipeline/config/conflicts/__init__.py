@@ -6,6 +6,7 @@ Each module has the rules for one part of a config. A rule yields a `Conflict`.
 from collections.abc import Iterator
 from functools import reduce
 
+from pipeline import components
 from pipeline.config.conflicts.data import batch_conflicts, corpus_conflicts, unprepared_conflicts
 from pipeline.config.conflicts.image import image_conflicts
 from pipeline.config.conflicts.model import model_conflicts, pretraining_conflicts
@@ -34,6 +35,8 @@ def _all_conflicts(config: Config) -> Iterator[Conflict]:
     yield from corpus_conflicts(config)
     yield from model_conflicts(config)
     yield from pretraining_conflicts(config)
+    yield from components.load("optimizer", config.train.optimizer).conflicts(config)
+    yield from components.load("schedule", config.train.schedule).conflicts(config)
     yield from task_conflicts(config)
     if task == "language_modeling":
         yield from language_modeling_conflicts(config)

@@ -1,22 +1,24 @@
-"""Shared by all rules: the class of a conflict, and common conditions and messages."""
+"""Shared by all rules: common conditions and messages."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from pipeline.config.schema import Config
-from pipeline.settings import Section
+from pipeline.settings import Conflict, is_default
 from pipeline.tasks.settings import IMAGE_TASKS
+
+__all__ = [
+    "MAX_ROW_TOKENS",
+    "Conflict",
+    "any_of",
+    "input_column",
+    "input_key",
+    "is_default",
+    "tokens_per_batch",
+    "unused",
+]
 
 MAX_ROW_TOKENS = 65535
 """Upper limit of `corpus.max_tokens`."""
-
-
-class Conflict(NamedTuple):
-    """A key whose value does not fit the other settings."""
-
-    key: str
-    problem: str
-    remedy: str
 
 
 def unused(key: str, used_by: str, values: Sequence[str], value: str) -> Conflict:
@@ -40,11 +42,6 @@ def any_of(names: Sequence[str]) -> str:
     """
     *others, last = names
     return f"{', '.join(others)} or {last}" if others else last
-
-
-def is_default(section: Section, name: str) -> bool:
-    """Return whether a key of a section has its default value."""
-    return bool(getattr(section, name) == type(section).model_fields[name].default)
 
 
 def input_key(config: Config) -> str:

@@ -4,13 +4,15 @@ Shapes: T tokens, B rows, H hidden units, L layers of rotations.
 """
 
 import math
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pipeline.models.cells.cell import Cell
+from pipeline.models.cell import Cell
 from pipeline.models.settings import ModelSettings
+from pipeline.settings import Conflict, Sections, setting
 
 MOD_RELU_EPSILON = 1e-3
 """Added to |a| in modReLU, as in the authors' code."""
@@ -27,9 +29,39 @@ class Goru(Cell):
     least float32.
     """
 
+    class Settings(ModelSettings):
+        goru_capacity: int = setting(
+            0,
+            "number of rotation layers between neighboring units, must be even; 0: FFT style, "
+            "where hidden must be a power of two",
+            ge=0,
+        )
+
     gates = 3  # r, g, n
 
-    def __init__(self, input_size: int, settings: ModelSettings) -> None:
+    @classmethod
+    def conflicts(cls, config: Sections) -> Iterator[Conflict]:
+        model = config.model
+        for name in ("hidden", "characters"):
+            units = getattr(model, name)
+            if units == 1:
+                yield Conflict(f"model.{name}", "goru rotates pairs of units", "set 2 or more")
+            if not model.goru_capacity and units & (units - 1):
+                lower = 1 << (units.bit_length() - 1)
+                yield Conflict(
+                    f"model.{name}",
+                    "must be a power of two in the FFT style of goru (model.goru_capacity=0)",
+                    f"set model.{name}={lower} or {2 * lower}, or an even model.goru_capacity",
+                )
+        if model.goru_capacity % 2:
+            yield Conflict(
+                "model.goru_capacity",
+                "must be even: rotation layers come in pairs, because a single one connects each "
+                "unit to only one neighbor",
+                f"set {model.goru_capacity + 1}",
+            )
+
+    def __init__(self, input_size: int, settings: Settings) -> None:
         super().__init__(input_size, settings)
         self.hidden = nn.Parameter(torch.empty(2 * self.units, self.units))  # U_r, U_g [2H, H]
         self.threshold = nn.Parameter(torch.full((self.units,), 0.01))  # d [H]
@@ -37,6 +69,10 @@ class Goru(Cell):
         for weight in (self.input, self.hidden):
             nn.init.uniform_(weight, -0.01, 0.01)
         nn.init.constant_(self.bias.data[: self.units], 2.0)
+
+    @property
+    def kernel(self) -> str:
+        return "goru"
 
     def recurrent_weight(self) -> Tensor:
         return torch.cat([self.drop(self.hidden), self.rotations()])

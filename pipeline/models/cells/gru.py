@@ -4,8 +4,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pipeline.models.cells.cell import Dense
-from pipeline.models.cells.fused import run_fused_layer
+from pipeline.models.cell import Dense
+from pipeline.models.fused import run_fused_layer
 from pipeline.models.settings import ModelSettings
 
 
@@ -28,6 +28,10 @@ class Gru(Dense):
     def torch_weights(self) -> list[Tensor]:
         hidden_bias = functional.pad(self.hidden_bias, [2 * self.units, 0])  # 0 for r and z
         return [self.input, self.recurrent_weight(), self.bias, hidden_bias]
+
+    @property
+    def kernel(self) -> str:
+        return "gru"
 
     def step(self, wx: Tensor, uh: Tensor, last_h: Tensor, last_c: Tensor) -> tuple[Tensor, Tensor]:
         (r, z, n), (u_r, u_z, u_n) = wx.chunk(3, -1), uh.chunk(3, -1)

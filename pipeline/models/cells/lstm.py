@@ -3,9 +3,10 @@
 import torch
 from torch import Tensor, nn
 
-from pipeline.models.cells.cell import Dense
-from pipeline.models.cells.fused import run_fused_layer
+from pipeline.models.cell import Dense
+from pipeline.models.fused import run_fused_layer
 from pipeline.models.settings import ModelSettings
+from pipeline.settings import setting
 
 
 class Lstm(Dense):
@@ -17,11 +18,26 @@ class Lstm(Dense):
     The forget gate's bias is initialized to `forget_bias` (Jozefowicz et al. 2015: 1).
     """
 
-    gates = 4  # i, f, g, o
+    class Settings(ModelSettings):
+        forget_bias: float = setting(1.0, "initial bias of the forget gate")
+        zoneout_memory: float = setting(
+            0.0, "probability that a memory cell keeps its state at a token", ge=0, lt=1
+        )
 
-    def __init__(self, input_size: int, settings: ModelSettings) -> None:
+        @property
+        def zoneout_probabilities(self) -> tuple[float, float]:
+            return self.zoneout, self.zoneout_memory
+
+    gates = 4  # i, f, g, o
+    has_memory = True
+
+    def __init__(self, input_size: int, settings: Settings) -> None:
         super().__init__(input_size, settings)
         nn.init.constant_(self.bias.data[self.units : 2 * self.units], settings.forget_bias)
+
+    @property
+    def kernel(self) -> str:
+        return "lstm"
 
     def step(self, wx: Tensor, uh: Tensor, last_h: Tensor, last_c: Tensor) -> tuple[Tensor, Tensor]:
         i, f, g, o = (wx + uh).chunk(4, -1)

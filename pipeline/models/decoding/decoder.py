@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pipeline.models.cells import CELLS
+from pipeline import components
+from pipeline.models.cells.grid_lstm import GridLstm
 from pipeline.models.dropout import LockedDropout, TokenDropout, assign_dropout_sites
 from pipeline.models.layers.attention import ATTENTIONS
 from pipeline.models.layers.recurrent import SKIPS, Layer, LayerState
@@ -78,10 +79,9 @@ class Decoder(nn.Module):
         summary of a source. Raises ValueError for grid_lstm."""
         super().__init__()
         s = settings.model_copy(update={"bidirectional": False})
-        if s.cell not in CELLS:
-            raise ValueError(
-                f"model.cell={s.cell}: not supported by the decoder; set one of {', '.join(CELLS)}"
-            )
+        cell = components.load("cell", s.cell)
+        if issubclass(cell, GridLstm):
+            raise ValueError(f"model.cell={s.cell}: has no decoder; set another cell")
         count = s.decoder_layers or s.layers
         self.embedding = nn.Embedding(vocab_size, s.embedding)
         nn.init.normal_(self.embedding.weight, std=0.1)
@@ -105,7 +105,7 @@ class Decoder(nn.Module):
         # Tied weights are registered and saved once, as the embedding's.
         self.project = None if s.tie_embeddings else nn.Linear(features, vocab_size, bias=False)
         self.bias = nn.Parameter(torch.zeros(vocab_size))  # [V]
-        self.state_shape = (count, 2 if s.cell == "lstm" else 1, s.hidden)  # h, and c for LSTM
+        self.state_shape = (count, 1 + cell.has_memory, s.hidden)  # h, and c
         self.bridge = nn.Linear(summary_size, math.prod(self.state_shape)) if s.bridge else None
         assign_dropout_sites(self)
 

@@ -16,10 +16,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from pipeline.models.cells.grid_lstm import GridLstm
 from pipeline.models.dropout import LockedDropout, assign_dropout_sites
 from pipeline.models.layers.pooling import valid
 from pipeline.models.layers.recurrent import Layer, LayerState
-from pipeline.models.settings import ModelSettings
 
 TIED_KEY_OFFSET = 0x5851F42D4C957F2D
 """Added to the dropout keys for each reuse of tied weights, so that zoneout draws different masks:
@@ -29,7 +29,7 @@ any large odd number."""
 class DepthLSTM(nn.Module):
     """The LSTM along depth of one layer, which takes one step for all tokens at once."""
 
-    def __init__(self, inputs: int, settings: ModelSettings) -> None:
+    def __init__(self, inputs: int, settings: GridLstm.Settings) -> None:
         super().__init__()
         depth_settings = settings.model_copy(
             update={"bidirectional": False, "zoneout": 0.0, "zoneout_memory": 0.0}
@@ -58,7 +58,7 @@ class GridStack(nn.Module):
     that token. `grid_tied` shares one set of weights between all layers.
     """
 
-    def __init__(self, inputs: int, settings: ModelSettings) -> None:
+    def __init__(self, inputs: int, settings: GridLstm.Settings) -> None:
         super().__init__()
         self.outputs = settings.hidden
         self.project = nn.Linear(inputs, settings.hidden)

@@ -8,11 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pipeline.models.cells import CELLS, Cell
+from pipeline.models.cells.grid_lstm import GridLstm
 from pipeline.models.dropout import LockedDropout, assign_dropout_sites
 from pipeline.models.layers.grid import DepthLSTM
 from pipeline.models.layers.recurrent import LayerState
-from pipeline.models.settings import ModelSettings
 
 
 class GridImage(nn.Module):
@@ -30,7 +29,7 @@ class GridImage(nn.Module):
     native.
     """
 
-    def __init__(self, inputs: int, settings: ModelSettings) -> None:
+    def __init__(self, inputs: int, settings: GridLstm.Settings) -> None:
         super().__init__()
         self.outputs = settings.hidden
         self.project = nn.Linear(inputs, settings.hidden)
@@ -60,7 +59,9 @@ class ImageStack(nn.Module):
     """Adapts `GridImage` to the interface of `GridStack`: the R*C tokens are an image's positions,
     row by row."""
 
-    def __init__(self, inputs: int, settings: ModelSettings, image_size: tuple[int, int]) -> None:
+    def __init__(
+        self, inputs: int, settings: GridLstm.Settings, image_size: tuple[int, int]
+    ) -> None:
         """`image_size` is (R, C)."""
         super().__init__()
         self.image_size, self.outputs = image_size, settings.hidden
@@ -79,12 +80,12 @@ class ImageStack(nn.Module):
 class PlaneLSTM(nn.Module):
     """One layer's LSTMs down the rows and across the columns, starting from the top left corner."""
 
-    def __init__(self, settings: ModelSettings) -> None:
+    def __init__(self, settings: GridLstm.Settings) -> None:
         super().__init__()
         self.units = settings.hidden
         # The input is [state along depth, state of the other LSTM]; its own state is recurrent.
-        self.down: Cell = CELLS["lstm"](2 * settings.hidden, settings)
-        self.across: Cell = CELLS["lstm"](2 * settings.hidden, settings)
+        self.down = GridLstm(2 * settings.hidden, settings)
+        self.across = GridLstm(2 * settings.hidden, settings)
 
     def forward(self, depth: Tensor) -> Tensor:
         """Map depth states [R, C, B, H] to the concatenated down and across states [R, C, B, 2*H].

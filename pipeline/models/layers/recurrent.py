@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from pipeline import kernels
+from pipeline import components, kernels
 from pipeline.kernels import Zones
-from pipeline.models.cells import CELLS, Cell
+from pipeline.models.cell import Cell
 from pipeline.models.dropout import LockedDropout, Zoneout, assign_dropout_sites
 from pipeline.models.layers.pooling import valid
 from pipeline.models.settings import ModelSettings
@@ -34,10 +34,10 @@ class Layer(nn.Module):
         """Build `cell`, or the settings' cell if it is empty."""
         super().__init__()
         self.native = settings.native
-        self.zoneout = Zoneout(settings.zoneout, settings.zoneout_memory)
+        self.zoneout = Zoneout(*settings.zoneout_probabilities)
+        cell_class = components.load("cell", cell or settings.cell)
         self.directions = nn.ModuleList(
-            CELLS[cell or settings.cell](inputs, settings)
-            for _ in range(1 + settings.bidirectional)
+            cell_class(inputs, settings) for _ in range(1 + settings.bidirectional)
         )
         assign_dropout_sites(self)
 
@@ -59,9 +59,13 @@ class Layer(nn.Module):
         if torch.is_autocast_enabled(x.device.type) and dtype != torch.float64:
             dtype = torch.get_autocast_dtype(x.device.type)
         x = x.to(dtype)
-        name = self.cells[0].kernel_name
-        if self.native and kernels.should_use(
-            name, x.device, dtype, zoneout=zones is not None, initial_state=has_initial
+        name = self.cells[0].kernel
+        if (
+            name
+            and self.native
+            and kernels.should_use(
+                name, x.device, dtype, zoneout=zones is not None, initial_state=has_initial
+            )
         ):
             by_cell = [
                 (c.input, c.recurrent_weight(), c.bias, c.candidate_bias()) for c in self.cells

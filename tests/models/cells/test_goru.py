@@ -5,7 +5,6 @@ import torch
 
 from pipeline.models.cells.goru import Goru, Rotations
 from pipeline.models.layers.recurrent import Layer
-from pipeline.models.settings import ModelSettings
 
 
 @pytest.mark.parametrize("units, capacity", [(2, 0), (64, 0), (256, 0), (7, 2), (100, 4), (64, 64)])
@@ -38,7 +37,7 @@ def test_layers_rotate_neighbors_in_alternating_pairs() -> None:
 def test_rotations_stay_orthogonal_in_training(capacity: int) -> None:
     """Check the entries of Q'Q - I after 1,000 steps of AdamW."""
     torch.manual_seed(0)
-    cell = Goru(4, ModelSettings(cell="goru", hidden=32, goru_capacity=capacity))
+    cell = Goru(4, Goru.Settings(cell="goru", hidden=32, goru_capacity=capacity))
     optimizer = torch.optim.AdamW(cell.parameters(), lr=1e-2)
     before = cell.rotations().detach()
     for _ in range(1000):
@@ -55,7 +54,7 @@ def test_rotations_stay_orthogonal_in_training(capacity: int) -> None:
 
 def test_with_open_gates_and_no_rotation_states_sum_the_inputs() -> None:
     """For r = 1, g = 0, Q = I: h = modReLU(h' + x), which is h' + x + 0.001 for x >= 0."""
-    layer = Layer(3, ModelSettings(cell="goru", hidden=4, bidirectional=False)).double()
+    layer = Layer(3, Goru.Settings(cell="goru", hidden=4, bidirectional=False)).double()
     (cell,) = layer.cells
     with torch.no_grad():
         for parameter in cell.parameters():

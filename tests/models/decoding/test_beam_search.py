@@ -13,7 +13,7 @@ from torch import Tensor
 from pipeline.models.decoding.beam_search import Hypothesis, beam_search, length_penalty
 from pipeline.models.decoding.decoder import Memory
 from pipeline.models.layers.recurrent import LayerState
-from pipeline.models.settings import ModelSettings
+from pipeline.models.settings import model_settings
 from pipeline.models.translator import Translator
 from tests.helpers.syncs import SyncRecorder
 
@@ -239,7 +239,7 @@ def test_finished_rows_are_dropped_from_the_batch() -> None:
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
 def test_translation_does_not_depend_on_the_batch(cell: str, attention: str) -> None:
     torch.manual_seed(0)
-    settings = ModelSettings(cell=cell, attention=attention, embedding=6, hidden=8)
+    settings = model_settings(cell=cell, attention=attention, embedding=6, hidden=8)
     model = Translator(settings, 13, 11).double().eval()
     assert model.decoder.project is not None
     torch.nn.init.normal_(model.decoder.project.weight, std=3)

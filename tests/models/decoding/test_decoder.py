@@ -9,7 +9,7 @@ from torch import Tensor
 from pipeline.models.cells.elman import Elman
 from pipeline.models.dropout import draw_weight_masks
 from pipeline.models.layers.pooling import valid
-from pipeline.models.settings import ModelSettings
+from pipeline.models.settings import model_settings
 from pipeline.models.translator import Translator
 from tests.helpers.modules import modules_of_type
 
@@ -28,7 +28,7 @@ both_attentions = pytest.mark.parametrize("attention", ["additive", "dot"])
 
 def translator(cell: str = "lstm", units: int = 5, **settings: Any) -> Translator:
     torch.manual_seed(0)
-    model = Translator(ModelSettings(cell=cell, hidden=units, embedding=6, **settings), 13, V)
+    model = Translator(model_settings(cell=cell, hidden=units, embedding=6, **settings), 13, V)
     for name, parameter in model.named_parameters():
         if "bias" in name:
             torch.nn.init.normal_(parameter, std=0.3)  # so that each bias has an effect
@@ -180,7 +180,7 @@ def test_every_weight_has_one_name_and_a_gradient(
     attention: str, bridge: bool, tie: bool, target_vocab_size: int | None
 ) -> None:
     """As DistributedDataParallel and safetensors require."""
-    settings = ModelSettings(attention=attention, bridge=bridge, tie_embeddings=tie)
+    settings = model_settings(attention=attention, bridge=bridge, tie_embeddings=tie)
     model = Translator(settings, V, target_vocab_size)
     weights = model.state_dict()
     assert len({w.data_ptr() for w in weights.values()}) == len(weights)
@@ -221,7 +221,7 @@ def test_decoder_accepts_a_memory_from_any_encoder() -> None:
 
 
 def test_grid_lstm_is_rejected() -> None:
-    message = "model.cell=grid_lstm: not supported by the decoder; set one of elman, lstm"
+    message = "model.cell=grid_lstm: has no decoder; set another cell"
     with pytest.raises(ValueError, match=message):
         translator("grid_lstm")
 
@@ -229,7 +229,7 @@ def test_grid_lstm_is_rejected() -> None:
 @pytest.mark.parametrize("cell", ["elman", "lstm", "gru", "goru"])
 @both_attentions
 def test_bf16_is_close_to_fp32(cell: str, attention: str) -> None:
-    model = translator(cell, units=16, attention=attention, goru_capacity=0).float()
+    model = translator(cell, units=16, attention=attention).float()
     inputs = make_inputs()
     positions = valid(inputs.target_lengths, T).flatten().nonzero()[:, 0]
     with torch.autocast("cpu", torch.bfloat16):

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from pipeline.models.cells.grid_lstm import GridLstm
 from pipeline.models.layers.grid import DepthLSTM
 from pipeline.models.layers.grid_image import GridImage, PlaneLSTM
-from pipeline.models.settings import ModelSettings
 from tests.helpers.modules import modules_of_type
 from tests.models.layers.test_grid import lstm
 
@@ -42,7 +42,9 @@ def reference(net: GridImage, x: Tensor) -> Tensor:
 @pytest.mark.parametrize("shape", [(3, 5), (4, 2), (1, 1)])
 def test_states_and_gradients_equal_the_equations(tied: bool, shape: tuple[int, int]) -> None:
     torch.manual_seed(0)
-    net = GridImage(6, ModelSettings(cell="grid_lstm", hidden=3, layers=5, grid_tied=tied)).double()
+    net = GridImage(
+        6, GridLstm.Settings(cell="grid_lstm", hidden=3, layers=5, grid_tied=tied)
+    ).double()
     x = torch.randn(*shape, 2, 6, dtype=torch.float64)
     y = net(x, torch.tensor([1, 2]))
     expected = torch.stack([reference(net, x[:, :, b]) for b in range(2)], 2)
@@ -59,7 +61,7 @@ def test_from_the_third_layer_on_every_position_depends_on_all_others() -> None:
     def receptive_field(layers: int, position: tuple[int, int]) -> int:
         """Count the positions whose inputs affect a position's state."""
         torch.manual_seed(0)
-        net = GridImage(4, ModelSettings(cell="grid_lstm", hidden=8, layers=layers))
+        net = GridImage(4, GridLstm.Settings(cell="grid_lstm", hidden=8, layers=layers))
         x = torch.randn(3, 3, 1, 4, requires_grad=True)
         (gradient,) = torch.autograd.grad(net(x, torch.tensor([0]))[position].sum(), x)
         return int((gradient.abs().amax(-1) > 0).sum())
@@ -70,7 +72,7 @@ def test_from_the_third_layer_on_every_position_depends_on_all_others() -> None:
 
 def test_bf16_keeps_the_memory_in_float32() -> None:
     torch.manual_seed(0)
-    net = GridImage(4, ModelSettings(cell="grid_lstm", hidden=16, layers=2))
+    net = GridImage(4, GridLstm.Settings(cell="grid_lstm", hidden=16, layers=2))
     x = torch.randn(4, 4, 2, 4)
     exact = net(x, torch.tensor([0, 1]))
     with torch.autocast("cpu", torch.bfloat16):

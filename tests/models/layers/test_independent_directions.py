@@ -8,7 +8,7 @@ from pipeline.models.dropout import LockedDropout
 from pipeline.models.encoder import encoder
 from pipeline.models.layers.independent_directions import IndependentDirections
 from pipeline.models.layers.recurrent import Stack
-from pipeline.models.settings import ModelSettings
+from pipeline.models.settings import model_settings
 from tests.helpers.modules import modules_of_type
 
 LENGTHS = torch.tensor([7, 1, 4, 7])
@@ -19,7 +19,7 @@ def make_net(**changes: object) -> tuple[IndependentDirections, torch.Tensor]:
     """Return a network and its input."""
     torch.manual_seed(0)
     settings = {"hidden": 5, "layers": 2, "independent_directions": True, "native": False} | changes
-    net = encoder(6, ModelSettings(**settings))
+    net = encoder(6, model_settings(**settings))
     assert isinstance(net, IndependentDirections)
     return net.double(), torch.randn(7, 4, 6, dtype=torch.float64)
 
@@ -50,7 +50,7 @@ def test_a_reversed_stack_equals_the_second_of_two_directions() -> None:
 @pytest.mark.parametrize("backward", [False, True])
 def test_every_token_affects_the_scores_of_its_row(pooling: str, backward: bool) -> None:
     torch.manual_seed(0)
-    settings = ModelSettings(
+    settings = model_settings(
         embedding=6, hidden=5, layers=2, bidirectional=False, reverse=backward,
         pooling=pooling, dropout=0, embedding_dropout=0, native=False,
     )  # fmt: skip

@@ -8,14 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.kernels import library
-from pipeline.models.cells.cell import Dense
+from pipeline.models.cell import Dense
 from pipeline.models.classifier import Classifier
 from pipeline.models.dropout import draw_weight_masks
 from pipeline.models.encoder import encoder
 from pipeline.models.layers.grid import GridStack
 from pipeline.models.layers.recurrent import Layer, LayerState, Permute, Stack, reversal
-from pipeline.models.settings import ModelSettings
-from tests.helpers.modules import modules_of_type
+from pipeline.models.settings import model_settings
+from tests.helpers.modules import modules_of_type, settings_of_cell
 
 LENGTHS = [7, 1, 4, 9, 9]
 KEYS = torch.arange(len(LENGTHS))
@@ -36,7 +36,7 @@ def make_input(features: int) -> Tensor:
 
 def make_stack(cell: str, units: int = 5, **settings: Any) -> Stack | GridStack:
     torch.manual_seed(0)
-    net = encoder(6, ModelSettings(cell=cell, hidden=units, **settings)).double()
+    net = encoder(6, settings_of_cell(cell, hidden=units, **settings)).double()
     assert isinstance(net, Stack | GridStack)
     return net
 
@@ -114,7 +114,7 @@ def test_scores_and_gradients_do_not_depend_on_padding(
 ) -> None:
     """Nor do dropout masks, which depend on the row's key."""
     torch.manual_seed(0)
-    settings = ModelSettings(
+    settings = model_settings(
         cell=cell,
         pooling=pooling,
         embedding=6,
@@ -227,7 +227,7 @@ def test_both_loops_agree_in_bf16(cell: str) -> None:
 
 
 def test_infinite_padding_does_not_become_nan() -> None:
-    settings = ModelSettings(
+    settings = model_settings(
         cell="elman", activation="relu", hidden=4, bidirectional=False, native=False
     )
     layer = Layer(3, settings)

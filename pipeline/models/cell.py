@@ -5,6 +5,7 @@ multiply the hidden state. W are input weights, U recurrent weights, b biases.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from typing import ClassVar
 
 import torch
@@ -14,6 +15,7 @@ from torch.nn import functional
 from pipeline.kernels import Zones
 from pipeline.models.dropout import WeightDrop
 from pipeline.models.settings import ModelSettings
+from pipeline.settings import Conflict, Sections
 
 
 class Cell(nn.Module, ABC):
@@ -23,8 +25,17 @@ class Cell(nn.Module, ABC):
     h' and c' are those of the previous token, `last_h` and `last_c` in the code.
     """
 
+    Settings: ClassVar[type[ModelSettings]] = ModelSettings
+    """The cell's keys in the section `model`, added to those of all models."""
     gates: ClassVar[int]
     """G: number of matrices [H, H] that multiply h', one per gate or candidate."""
+    has_memory: ClassVar[bool] = False
+    """Whether the cell changes c."""
+
+    @classmethod
+    def conflicts(cls, config: Sections) -> Iterator[Conflict]:
+        """Yield settings that do not work with this cell."""
+        yield from ()
 
     def __init__(self, input_size: int, settings: ModelSettings) -> None:
         super().__init__()
@@ -39,9 +50,17 @@ class Cell(nn.Module, ABC):
         self.drop = WeightDrop(settings.weight_drop)
 
     @property
-    def kernel_name(self) -> str:
-        """The cell's name in `pipeline.kernels`."""
-        return type(self).__name__.lower()
+    def kernel(self) -> str:
+        """The name in `pipeline.kernels` of the cell's loop over the tokens; empty: none.
+
+        Without one, `run_fused` or `run_stepwise` is used.
+        """
+        return ""
+
+    @property
+    def is_fused(self) -> bool:
+        """Whether the cell has a fused layer, in `run_fused`."""
+        return type(self).run_fused is not Cell.run_fused
 
     @abstractmethod
     def recurrent_weight(self) -> Tensor:

@@ -1,53 +1,50 @@
-"""Learning-rate schedule and gradual unfreezing, as functions of the rows consumed.
+"""Learning rate and frozen flag of each parameter group, as functions of the rows consumed."""
 
-Linear warm-up, then cosine decay (Loshchilov and Hutter 2017).
-"""
+from collections.abc import Iterable
+from typing import Any
 
-import math
-from dataclasses import dataclass
-
-import torch
-
+from pipeline import components
+from pipeline.optim.base import Schedule
 from pipeline.optim.settings import OptimizerSettings
 
 
-@dataclass(frozen=True)
-class Schedule:
-    """Learning rate and frozen layers at each point of a run."""
+class LearningRates:
+    """Linear warm-up, then the schedule that `train.schedule` chooses."""
 
-    settings: OptimizerSettings
+    def __init__(self, settings: OptimizerSettings) -> None:
+        self.settings = settings
+        self.schedule: Schedule = components.load("schedule", settings.schedule)(settings)
 
     def learning_rate(self, progress: float) -> float:
         """Return the learning rate after the share `progress` (0 to 1) of the run's rows."""
         settings = self.settings
         if progress < settings.warmup:
             return settings.lr * progress / settings.warmup
-        cosine = (progress - settings.warmup) / (1 - settings.warmup)
-        floor = settings.min_lr_ratio
-        factor = floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * min(cosine, 1.0)))
-        return settings.lr * factor
+        after_warmup = (progress - settings.warmup) / (1 - settings.warmup)
+        return settings.lr * self.schedule.factor(min(after_warmup, 1.0))
 
-    def set_rates(self, optimizer: torch.optim.Optimizer, progress: float, epochs: float) -> float:
+    def set_rates(self, groups: Iterable[dict[str, Any]], progress: float, epochs: float) -> float:
         """Set each parameter group's learning rate and its `frozen` flag; return the highest rate.
 
         Deeper groups have lower rates and stay frozen for longer (discriminative fine-tuning and
         gradual unfreezing: Howard and Ruder 2018).
 
         Args:
-            optimizer: Optimizer whose groups have a `depth`; see `pipeline.optim.optimizer`.
+            groups: Parameter groups; see `pipeline.optim.groups`.
             progress: Share of the run's rows consumed so far, 0 to 1.
             epochs: Epochs consumed so far; may be fractional.
         """
         rate = self.learning_rate(progress)
-        for group in optimizer.param_groups:
-            group["lr"] = rate * self.settings.layer_decay ** group["depth"]
-            group["frozen"] = epochs < self.settings.unfreeze * group["depth"]
+        for group in groups:
+            factor = self.settings.layer_decay ** group["depth"] * group["lr_factor"]
+            group["lr"] = rate * factor
+            group["frozen"] = group["freeze"] or epochs < self.settings.unfreeze * group["depth"]
         return rate
 
-    def unfreeze_warning(self, optimizer: torch.optim.Optimizer, epochs: float) -> str:
+    def unfreeze_warning(self, groups: Iterable[dict[str, Any]], epochs: float) -> str:
         """Return a warning if some layers stay frozen for all `epochs`, else an empty string."""
         unfreeze = self.settings.unfreeze
-        depths = {group["depth"] for group in optimizer.param_groups}
+        depths = {group["depth"] for group in groups}
         frozen = [depth for depth in depths if unfreeze * depth >= epochs]
         if not unfreeze or not frozen:
             return ""

@@ -1,0 +1,56 @@
+"""The kinds of components, and the short names of the components of each kind."""
+
+import importlib
+import pkgutil
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+
+ENTRY_POINTS = "headrace.components"
+"""Group of the entry points of installed packages; their names are KIND.NAME."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of component."""
+
+    name: str
+    key: str
+    """The key whose value chooses a component."""
+    package: str
+    """The package of the built-in components, one per module."""
+    base: str
+    """The base class, as module:Class."""
+
+
+KINDS = {
+    kind.name: kind
+    for kind in (
+        Kind("cell", "model.cell", "pipeline.models.cells", "pipeline.models.cell:Cell"),
+        Kind(
+            "optimizer", "train.optimizer", "pipeline.optim.optimizers",
+            "pipeline.optim.base:Algorithm",
+        ),
+        Kind(
+            "schedule", "train.schedule", "pipeline.optim.schedules", "pipeline.optim.base:Schedule"
+        ),
+    )
+}  # fmt: skip
+
+
+def names(kind: str) -> list[str]:
+    """Return the short names of a kind's components: built-in ones and entry points."""
+    return sorted({*built_in(kind), *entry_points_of(kind)})
+
+
+@cache
+def built_in(kind: str) -> frozenset[str]:
+    package = importlib.import_module(KINDS[kind].package)
+    return frozenset(info.name for info in pkgutil.iter_modules(package.__path__) if not info.ispkg)
+
+
+@cache
+def entry_points_of(kind: str) -> dict[str, EntryPoint]:
+    points = entry_points(group=ENTRY_POINTS)
+    prefix = f"{kind}."
+    return {p.name.removeprefix(prefix): p for p in points if p.name.startswith(prefix)}

@@ -1,0 +1,234 @@
+"""Loads the class of a component: built in, of an installed package, or in a user's file."""
+
+import ast
+import difflib
+import importlib
+import importlib.util
+import inspect
+import sys
+import traceback
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from hashlib import sha256
+from importlib.metadata import packages_distributions, version
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from pipeline.components.kinds import KINDS, built_in, entry_points_of, names
+from pipeline.errors import ConfigError
+
+FILE_MODULE = "headrace_component_"
+"""Prefix of the names of modules that are loaded from files."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """The file of a component that is not built in, to record it with a run."""
+
+    kind: str
+    reference: str
+    path: Path
+    sha256: str
+    is_file: bool
+    """Whether the reference names the file; else it names a module of an installed package."""
+    version: str
+    """Version of that package, if it is known."""
+
+
+def load(kind: str, reference: str) -> type[Any]:
+    """Return the class that a config's value refers to.
+
+    Raises ConfigError with one line if there is no such class, or it is not such a component.
+    """
+    try:
+        return _load(kind, reference)
+    except ConfigError as error:
+        raise ConfigError(
+            f"{KINDS[kind].key}={reference}: {line}" for line in error.lines
+        ) from None
+
+
+_copies: dict[str, Path] = {}
+
+
+def use_copy(reference: str, path: Path) -> None:
+    """Load the component of a reference `file.py:Class` from another path."""
+    _copies[reference] = path
+
+
+def source(kind: str, reference: str) -> Source | None:
+    """Return where a component comes from; None if it is built in."""
+    found = load(kind, reference)
+    if found.__module__.startswith("pipeline."):
+        return None
+    is_file = found.__module__.startswith(FILE_MODULE)
+    path = _path(reference) if is_file else Path(str(sys.modules[found.__module__].__file__))
+    package = found.__module__.partition(".")[0]
+    distributions = packages_distributions().get(package, [])
+    return Source(
+        kind,
+        reference,
+        path,
+        sha256(path.read_bytes()).hexdigest(),
+        is_file=is_file,
+        version=version(distributions[0]) if distributions else "",
+    )
+
+
+def _path(reference: str) -> Path:
+    """Return the file of a reference `file.py:Class`, or of its copy in a run."""
+    return _copies.get(reference, Path(reference.rpartition(":")[0])).resolve()
+
+
+def _load(kind: str, reference: str) -> type[Any]:
+    if ":" not in reference:
+        return _load_named(kind, reference)
+    place, _, class_name = reference.rpartition(":")
+    if place.endswith(".py"):
+        return _load_from_file(kind, _path(reference), class_name)
+    return _check(kind, _class_of(_import(place), class_name))
+
+
+@cache
+def _load_named(kind: str, name: str) -> type[Any]:
+    is_built_in, points = name in built_in(kind), entry_points_of(kind)
+    if is_built_in and name in points:
+        raise ConfigError(
+            f"this {kind} exists twice: in Headrace, and as the entry point {points[name].value}; "
+            f"write {points[name].value}, or remove that package"
+        )
+    if name in points:
+        place, _, class_name = points[name].value.partition(":")
+        return _check(kind, _class_of(_import(place), class_name))
+    if not is_built_in:
+        nearest = difflib.get_close_matches(name, names(kind), 1)
+        hint = f"did you mean {nearest[0]}?" if nearest else f"use {', '.join(names(kind))}"
+        raise ConfigError(f"no such {kind}; {hint} (or module:Class, or file.py:Class)")
+    module = importlib.import_module(f"{KINDS[kind].package}.{name}")
+    base = _base(kind)
+    (found,) = (c for c in _classes(module) if issubclass(c, base) and not inspect.isabstract(c))
+    return found
+
+
+@cache
+def _load_from_file(kind: str, path: Path, class_name: str) -> type[Any]:
+    if not path.is_file():
+        raise ConfigError(f"there is no file {path}; correct it")
+    digest = sha256(path.read_bytes()).hexdigest()
+    name = f"{FILE_MODULE}{digest[:16]}"
+    if name not in sys.modules:
+        _check_imports(path)
+        spec = importlib.util.spec_from_file_location(name, path)
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module  # classes of the file can be pickled
+        try:
+            spec.loader.exec_module(module)
+        except Exception as error:
+            del sys.modules[name]
+            raise ConfigError(_import_error(error, path)) from None
+    return _check(kind, _class_of(sys.modules[name], class_name))
+
+
+def _check_imports(path: Path) -> None:
+    """Raise ConfigError if a file imports a file beside it, which a run's copy would lack."""
+    try:
+        tree = ast.parse(path.read_bytes())
+    except (SyntaxError, ValueError):
+        return  # reported by the import
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            imported = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            imported = [""] if node.level else [node.module or ""]
+        else:
+            continue
+        for name in imported:
+            first = name.partition(".")[0]
+            beside = (path.parent / f"{first}.py", path.parent / first / "__init__.py")
+            if not first or any(place.exists() for place in beside):
+                raise ConfigError(
+                    f"line {node.lineno} imports {name or 'a file beside it'}; a component is one "
+                    f"file: move that code into it, or install it as a package"
+                )
+
+
+def _import(place: str) -> ModuleType:
+    try:
+        return importlib.import_module(place)
+    except Exception as error:
+        raise ConfigError(_import_error(error, None)) from None
+
+
+def _import_error(error: Exception, path: Path | None) -> str:
+    """Return what failed in one line, with the line of the file."""
+    if isinstance(error, SyntaxError):
+        line: int | None = error.lineno
+    else:
+        frames = traceback.extract_tb(error.__traceback__)
+        own = [frame.lineno for frame in frames if path and frame.filename == str(path)]
+        line = own[-1] if own else None
+    place = f"line {line}: " if line else ""
+    return f"cannot be imported: {place}{type(error).__name__}: {error}; fix it"
+
+
+def _class_of(module: ModuleType, name: str) -> type[Any]:
+    found = getattr(module, name, None)
+    if inspect.isclass(found):
+        return found
+    classes = ", ".join(c.__name__ for c in _classes(module)) or "no class"
+    raise ConfigError(f"there is no class {name}; it has {classes}")
+
+
+def _classes(module: ModuleType) -> list[type[Any]]:
+    """Return the classes that a module defines."""
+    values = vars(module).values()
+    return [c for c in values if inspect.isclass(c) and c.__module__ == module.__name__]
+
+
+def _check(kind: str, found: type[Any]) -> type[Any]:
+    """Return a class if it is a component of a kind, with methods that can be called as the base
+    class's; else raise ConfigError."""
+    base = _base(kind)
+    if not issubclass(found, base):
+        raise ConfigError(
+            f"{found.__name__} is not a {kind}; derive it from {base.__module__}.{base.__name__}"
+        )
+    if missing := sorted(getattr(found, "__abstractmethods__", ())):
+        raise ConfigError(f"{found.__name__} does not define {' and '.join(missing)}; add it")
+    for name in sorted(_methods(base)):
+        own, expected = getattr(found, name), getattr(base, name)
+        if problem := _mismatch(own, expected):
+            raise ConfigError(f"{found.__name__}.{name} {problem}; change its parameters")
+    return found
+
+
+def _methods(base: type[Any]) -> Iterator[str]:
+    """Yield the names of the public methods that the base class itself defines."""
+    for name, value in vars(base).items():
+        value = getattr(value, "__func__", value)
+        if inspect.isfunction(value) and not name.startswith("_"):
+            yield name
+
+
+def _mismatch(own: Any, expected: Any) -> str:
+    """Return why a method cannot be called like the base class's, or an empty string."""
+    parameters = list(inspect.signature(expected).parameters.values())
+    positional = [p for p in parameters if p.kind is not p.KEYWORD_ONLY]
+    keywords = {p.name: None for p in parameters if p.kind is p.KEYWORD_ONLY}
+    try:
+        inspect.signature(own).bind(*positional, **keywords)
+    except TypeError:
+        described = ", ".join(p.name for p in parameters)
+        return f"has other parameters than the base class: ({described})"
+    return ""
+
+
+@cache
+def _base(kind: str) -> type[Any]:
+    module, _, name = KINDS[kind].base.partition(":")
+    base: type[Any] = getattr(importlib.import_module(module), name)
+    return base

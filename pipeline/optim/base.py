@@ -1,0 +1,82 @@
+"""Base classes of the components that `train.optimizer` and `train.schedule` choose."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from pipeline.optim.settings import OptimizerSettings
+from pipeline.settings import Conflict, Sections
+
+
+class Algorithm(ABC):
+    """An optimization algorithm: builds PyTorch's optimizers of a run."""
+
+    Settings: ClassVar[type[OptimizerSettings]] = OptimizerSettings
+    """The algorithm's keys in the section `train`, added to those of all algorithms."""
+    has_average: ClassVar[bool] = False
+    """Whether `averaged` returns weights, which are then evaluated and saved as the model."""
+
+    def __init__(self, settings: OptimizerSettings) -> None:
+        self.settings = settings
+
+    @classmethod
+    def conflicts(cls, config: Sections) -> Iterator[Conflict]:
+        """Yield settings that do not work with this algorithm."""
+        yield from ()
+
+    @abstractmethod
+    def build(self, groups: list[dict[str, Any]]) -> list[torch.optim.Optimizer]:
+        """Return the optimizers of the parameter groups; each parameter has exactly one.
+
+        A group has `params`, `weight_decay` and other entries, which must be kept; see
+        `pipeline.optim.groups`.
+        """
+
+    def evaluated(self, loss: float) -> None:
+        """Take the validation loss of an evaluation, for algorithms that depend on it."""
+
+    def averaged(self) -> dict[Tensor, Tensor]:
+        """Return the averaged weights by parameter; those that are missing are not averaged."""
+        return {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the algorithm's own state, as JSON; that of the optimizers is kept anyway."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
+
+
+class Schedule(ABC):
+    """A learning-rate schedule after the warm-up, which all schedules have."""
+
+    Settings: ClassVar[type[OptimizerSettings]] = OptimizerSettings
+    """The schedule's keys in the section `train`."""
+
+    def __init__(self, settings: OptimizerSettings) -> None:
+        self.settings = settings
+
+    @classmethod
+    def conflicts(cls, config: Sections) -> Iterator[Conflict]:
+        """Yield settings that do not work with this schedule."""
+        yield from ()
+
+    @abstractmethod
+    def factor(self, progress: float) -> float:
+        """Return the learning rate relative to the peak.
+
+        `progress` is the share of the run's rows consumed since the end of the warm-up, 0 to 1.
+        """
+
+    def evaluated(self, loss: float) -> None:
+        """Take the validation loss of an evaluation, for schedules that depend on it."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the schedule's state, as JSON."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what `state_dict` returned."""

@@ -1,0 +1,1 @@
+"""Optimizers that are built in, one per module; `train.optimizer` chooses one."""

@@ -1,0 +1,114 @@
+"""A user's components in a run's folder: copies of their files, with digests.
+
+`code/` of a run folder holds the files, `code.json` beside it their digests. Resuming, evaluating
+and predicting use the same code. Code of a run that was trained elsewhere runs only if the user
+trusts it.
+"""
+
+import json
+import os
+from collections.abc import Iterable
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from pipeline import components
+from pipeline.components import Source
+from pipeline.errors import RunError
+from pipeline.storage.atomic import write_file
+
+
+def write(folder: Path, sources: Iterable[Source]) -> None:
+    """Copy the files of components into a run's folder, and trust them on this machine."""
+    record: dict[str, dict[str, Any]] = {}
+    for source in sources:
+        entry = {"kind": source.kind, "sha256": source.sha256, "version": source.version}
+        if source.is_file:
+            name = f"{source.path.stem}-{source.sha256[:8]}.py"
+            (folder / "code").mkdir(exist_ok=True)
+            write_file(folder / "code" / name, source.path.read_bytes())
+            entry["file"] = f"code/{name}"
+            _trust(source.sha256)
+        record[source.reference] = entry
+    if record:
+        write_file(_record(folder), json.dumps(record, indent=1) + "\n")
+
+
+def check(folder: Path, sources: Iterable[Source]) -> None:
+    """Raise RunError if a component has changed since the run began."""
+    record = _read(folder)
+    lines = []
+    for source in sources:
+        entry = record.get(source.reference)
+        if entry is None or entry["sha256"] == source.sha256:
+            continue  # another reference is another value of its key, which is reported anyway
+        copy = f"; {folder / entry['file']} is a copy of the old one" if "file" in entry else ""
+        old = f" (version {entry['version']})" if entry["version"] else ""
+        lines.append(
+            f"{source.path}: has changed since the run in {folder} began{old}; restore it, or "
+            f"start a new run in another run.dir{copy}"
+        )
+    if lines:
+        raise RunError(lines)
+
+
+def use(folder: Path, *, trust: bool = False) -> None:
+    """Use the components of a run from its folder.
+
+    Raises RunError if their code was not run on this machine by this user and `trust` is false, or
+    if a file or an installed package is not the one that the run was trained with.
+    """
+    for reference, entry in _read(folder).items():
+        if "file" not in entry:
+            _check_installed(folder, reference, entry)
+            continue
+        path = folder / entry["file"]
+        digest = sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+        if digest != entry["sha256"]:
+            raise RunError(f"{path}: is missing or was changed; copy the run's folder again")
+        if not trust and digest not in _trusted():
+            raise RunError(
+                f"{folder}: has code ({path}) that was not run on this machine; read it, and "
+                f"repeat the command with --trust-code if you trust it"
+            )
+        components.use_copy(reference, path)
+
+
+def _check_installed(folder: Path, reference: str, entry: dict[str, Any]) -> None:
+    source = components.source(entry["kind"], reference)
+    if source is None or source.sha256 != entry["sha256"]:
+        raise RunError(
+            f"{reference}: is not the code that the run in {folder} was trained with (version "
+            f"{entry['version'] or 'unknown'}); install that version"
+        )
+
+
+def _record(folder: Path) -> Path:
+    return folder / "code.json"
+
+
+def _read(folder: Path) -> dict[str, dict[str, Any]]:
+    path = _record(folder)
+    try:
+        record: dict[str, dict[str, Any]] = json.loads(path.read_text()) if path.exists() else {}
+    except ValueError:
+        raise RunError(f"{path}: is not JSON; copy the run's folder again") from None
+    return record
+
+
+def _trust_file() -> Path:
+    state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Path(state) / "headrace" / "trusted_code"
+
+
+def _trusted() -> set[str]:
+    path = _trust_file()
+    return set(path.read_text().split()) if path.exists() else set()
+
+
+def _trust(digest: str) -> None:
+    if digest not in _trusted():
+        path = _trust_file()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a") as file:
+            file.write(f"{digest}\n")

@@ -1,0 +1,93 @@
+"""A run's own components: copied, compared when it resumes, run only if trusted."""
+
+from pathlib import Path
+
+import pytest
+
+from pipeline import components
+from pipeline.components import Source, loading
+from pipeline.errors import RunError
+from pipeline.optim.schedules.constant import Constant
+from pipeline.run import code
+
+
+class Installed(Constant):
+    """Represents a schedule of an installed package."""
+
+
+CONTENT = """
+from pipeline.optim.schedules.constant import Constant
+
+class Mine(Constant):
+    pass
+"""
+
+
+@pytest.fixture(autouse=True)
+def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.setattr(loading, "_copies", {})
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Source:
+    path = tmp_path / "mine.py"
+    path.write_text(CONTENT)
+    found = components.source("schedule", f"{path}:Mine")
+    assert found is not None
+    return found
+
+
+@pytest.fixture
+def run(source: Source, tmp_path: Path) -> Path:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    code.write(folder, [source])
+    return folder
+
+
+def test_a_run_uses_its_own_copy(run: Path, source: Source) -> None:
+    source.path.unlink()
+    code.use(run)
+    assert components.load("schedule", source.reference).__name__ == "Mine"
+
+
+def test_a_changed_file_is_named(run: Path, source: Source) -> None:
+    code.check(run, [source])
+    changed = Source("schedule", source.reference, source.path, "0" * 64, True, "")
+    with pytest.raises(RunError) as error:
+        code.check(run, [changed])
+    (line,) = error.value.lines
+    assert line.startswith(f"{source.path}: has changed since the run in {run} began; restore it")
+    assert f"{run}/code/mine-{source.sha256[:8]}.py is a copy" in line
+
+
+def test_code_from_another_machine_needs_trust(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "another machine"))
+    with pytest.raises(RunError, match=r"has code \(.*\) that was not run on this machine.*; "):
+        code.use(run)
+    code.use(run, trust=True)
+
+
+def test_a_damaged_copy_is_one_line(run: Path) -> None:
+    (copy,) = (run / "code").iterdir()
+    copy.write_text("import os")
+    with pytest.raises(RunError, match="is missing or was changed; copy the run's folder again"):
+        code.use(run, trust=True)
+
+
+def test_an_installed_component_must_be_the_same(tmp_path: Path) -> None:
+    reference = "tests.run.test_code:Installed"
+    entry = Source("schedule", reference, Path(__file__), "0" * 64, False, "1.2")
+    code.write(tmp_path, [entry])
+    assert not (tmp_path / "code").exists()
+    with pytest.raises(RunError, match=r"is not the code that .* \(version 1\.2\); install that"):
+        code.use(tmp_path)
+
+
+def test_a_run_with_built_in_components_has_no_code(tmp_path: Path) -> None:
+    code.write(tmp_path, [])
+    assert not list(tmp_path.glob("code*"))
+    code.use(tmp_path)
