@@ -15,7 +15,7 @@ from pipeline.config.conflicts import conflicts
 from pipeline.config.conflicts.rule import unused
 from pipeline.config.messages import as_yaml, error_line, key_table, keys, suggestion
 from pipeline.config.renamed import RENAMED_KEYS
-from pipeline.config.schema import Config, compose, section_classes
+from pipeline.config.schema import Config, component_references, compose, section_classes
 from pipeline.errors import ConfigError, RunError
 from pipeline.run import code
 
@@ -87,9 +87,10 @@ def load_run_config(
     """
     if not path.exists():
         raise RunError(f"{path.parent}: is not the folder of a run, it has no config.yaml")
-    code.use(path.parent, trust=trust_code)
     try:
-        old_keys = _old_keys(_read(path))
+        values = _read(path)
+        code.use(path.parent, component_references(values), trust=trust_code)
+        old_keys = _old_keys(values)
         if len(old_keys) > 1:
             raise RunError(
                 f"{path}: was written by an earlier version: {len(old_keys)} of its keys have "

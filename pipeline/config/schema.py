@@ -52,6 +52,18 @@ def compose(values: Mapping[str, Any]) -> type[Config]:
     return _with_sections(tuple(sections))
 
 
+def component_references(values: Mapping[str, Any]) -> list[str]:
+    """Return the values that name a component which is not built in."""
+    found = []
+    for kind in components.KINDS.values():
+        section, _, key = kind.key.partition(".")
+        own = values.get(section)
+        reference = own.get(key) if isinstance(own, dict) else None
+        if isinstance(reference, str) and ":" in reference:
+            found.append(reference)
+    return found
+
+
 def component_sources(config: Config) -> list[Source]:
     """Return the sources of the chosen components that are not built in."""
     found = []

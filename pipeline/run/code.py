@@ -52,13 +52,20 @@ def check(folder: Path, sources: Iterable[Source]) -> None:
         raise RunError(lines)
 
 
-def use(folder: Path, *, trust: bool = False) -> None:
-    """Use the components of a run from its folder.
+def use(folder: Path, references: Iterable[str], *, trust: bool = False) -> None:
+    """Use the components that a run's config names from the run's folder.
 
     Raises RunError if their code was not run on this machine by this user and `trust` is false, or
-    if a file or an installed package is not the one that the run was trained with.
+    if a file or an installed package is not the one that the run was trained with. No code of the
+    folder is executed before that.
     """
-    for reference, entry in _read(folder).items():
+    record = _read(folder)
+    for reference in references:
+        if (entry := record.get(reference)) is None:
+            raise RunError(
+                f"{folder}: its config names {reference}, but {_record(folder).name} does not; "
+                f"copy the run's folder again"
+            )
         if "file" not in entry:
             _check_installed(folder, reference, entry)
             continue

@@ -6,6 +6,7 @@ import pytest
 
 from pipeline import components
 from pipeline.components import Source, loading
+from pipeline.config import load_run_config
 from pipeline.errors import RunError
 from pipeline.optim.schedules.constant import Constant
 from pipeline.run import code
@@ -48,7 +49,7 @@ def run(source: Source, tmp_path: Path) -> Path:
 
 def test_a_run_uses_its_own_copy(run: Path, source: Source) -> None:
     source.path.unlink()
-    code.use(run)
+    code.use(run, [source.reference])
     assert components.load("schedule", source.reference).__name__ == "Mine"
 
 
@@ -63,19 +64,19 @@ def test_a_changed_file_is_named(run: Path, source: Source) -> None:
 
 
 def test_code_from_another_machine_needs_trust(
-    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Path, source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "another machine"))
     with pytest.raises(RunError, match=r"has code \(.*\) that was not run on this machine.*; "):
-        code.use(run)
-    code.use(run, trust=True)
+        code.use(run, [source.reference])
+    code.use(run, [source.reference], trust=True)
 
 
-def test_a_damaged_copy_is_one_line(run: Path) -> None:
+def test_a_damaged_copy_is_one_line(run: Path, source: Source) -> None:
     (copy,) = (run / "code").iterdir()
     copy.write_text("import os")
     with pytest.raises(RunError, match="is missing or was changed; copy the run's folder again"):
-        code.use(run, trust=True)
+        code.use(run, [source.reference], trust=True)
 
 
 def test_an_installed_component_must_be_the_same(tmp_path: Path) -> None:
@@ -84,10 +85,20 @@ def test_an_installed_component_must_be_the_same(tmp_path: Path) -> None:
     code.write(tmp_path, [entry])
     assert not (tmp_path / "code").exists()
     with pytest.raises(RunError, match=r"is not the code that .* \(version 1\.2\); install that"):
-        code.use(tmp_path)
+        code.use(tmp_path, [reference])
 
 
 def test_a_run_with_built_in_components_has_no_code(tmp_path: Path) -> None:
     code.write(tmp_path, [])
     assert not list(tmp_path.glob("code*"))
-    code.use(tmp_path)
+    code.use(tmp_path, [])
+
+
+def test_code_that_only_the_config_names_is_not_executed(tmp_path: Path) -> None:
+    evil = tmp_path / "evil.py"
+    evil.write_text(f"open({str(tmp_path / 'executed')!r}, 'w')")
+    path = tmp_path / "config.yaml"
+    path.write_text(f"model: {{cell: '{evil}:Evil'}}\n")
+    with pytest.raises(RunError, match=r"names .*evil\.py:Evil, but code\.json does not"):
+        load_run_config(path, trust_code=True)
+    assert not (tmp_path / "executed").exists()

@@ -23,9 +23,7 @@ def choose(requested: str) -> str:
 
 
 def test_fp16_on_a_cpu_is_an_error_that_names_the_alternatives() -> None:
-    with pytest.raises(
-        TrainingError, match=r"=fp16: not supported on a CPU; use .*auto, bf16"
-    ):
+    with pytest.raises(TrainingError, match=r"=fp16: not supported on a CPU; use .*auto, bf16"):
         choose("fp16")
 
 
@@ -58,9 +56,7 @@ def test_bf16_that_fails_is_logged_by_auto_and_an_error_if_requested(
     assert caplog.messages == [
         "precision: bf16 does not run here (could not create a primitive descriptor)"
     ]
-    with pytest.raises(
-        TrainingError, match=r"=bf16: a layer of model\.cell=lstm fails"
-    ):
+    with pytest.raises(TrainingError, match=r"=bf16: a layer of model\.cell=lstm fails"):
         choose("bf16")
 
 
