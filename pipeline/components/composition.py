@@ -1,5 +1,6 @@
 """Adds the keys of the chosen components to the sections of a config."""
 
+import inspect
 from collections.abc import Mapping
 from functools import cache
 from typing import Any, TypeVar
@@ -66,6 +67,14 @@ def _merge(section: type[S], parts: tuple[type[S], ...], name: str) -> type[S]:
     ]
     declared: dict[str, type[Any]] = {}
     for base in bases:
+        own_classes = [c for c in base.__mro__ if not issubclass(section, c)]
+        for own in own_classes:
+            for key in inspect.get_annotations(own):
+                if key in section.model_fields:
+                    raise ConfigError(
+                        f"{name}.{key}: {own.__qualname__} declares a key that the section has; "
+                        f"rename it"
+                    )
         for key in base.model_fields.keys() - section.model_fields.keys():
             owner = [c for c in base.__mro__ if key in getattr(c, "model_fields", ())][-1]
             if declared.setdefault(key, owner) is not owner:

@@ -8,6 +8,7 @@ import inspect
 import sys
 import traceback
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from hashlib import sha256
@@ -56,6 +57,17 @@ _copies: dict[str, Path] = {}
 def use_copy(reference: str, path: Path) -> None:
     """Load the component of a reference `file.py:Class` from another path."""
     _copies[reference] = path
+
+
+@contextmanager
+def kept_copies() -> Iterator[None]:
+    """Forget, at the end, the copies that the block began to use: they are another run's."""
+    before = dict(_copies)
+    try:
+        yield
+    finally:
+        _copies.clear()
+        _copies.update(before)
 
 
 def source(kind: str, reference: str) -> Source | None:
@@ -149,6 +161,8 @@ def _check_imports(path: Path) -> None:
         for name in imported:
             first = name.partition(".")[0]
             beside = (path.parent / f"{first}.py", path.parent / first / "__init__.py")
+            if first == "pipeline":
+                continue  # Headrace itself, in the root of a clone
             if not first or any(place.exists() for place in beside):
                 raise ConfigError(
                     f"line {node.lineno} imports {name or 'a file beside it'}; a component is one "
@@ -196,6 +210,11 @@ def _check(kind: str, found: type[Any]) -> type[Any]:
     if not issubclass(found, base):
         raise ConfigError(
             f"{found.__name__} is not a {kind}; derive it from {base.__module__}.{base.__name__}"
+        )
+    own_settings = found.Settings
+    if not (inspect.isclass(own_settings) and issubclass(own_settings, base.Settings)):
+        raise ConfigError(
+            f"{found.__name__}.Settings must derive from {base.Settings.__name__}; change its base"
         )
     if missing := sorted(getattr(found, "__abstractmethods__", ())):
         raise ConfigError(f"{found.__name__} does not define {' and '.join(missing)}; add it")

@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import reduce
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from pipeline.config.renamed import RENAMED_KEYS
 from pipeline.config.schema import Config, component_references, compose, section_classes
 from pipeline.errors import ConfigError, RunError
 from pipeline.run import code
+from pipeline.settings import Section
 
 BUNDLED = Path(__file__).parents[1] / "configs"
 """Folder of the bundled configs; in a clone, a link to the top-level folder."""
@@ -77,19 +78,25 @@ def help_text(
 
 
 def load_run_config(
-    path: Path, overrides: Iterable[str] = (), *, trust_code: bool = False
+    path: Path,
+    overrides: Iterable[str] = (),
+    *,
+    trust_code: bool = False,
+    trusted: Collection[str] = (),
 ) -> Config:
     """Read a run's `config.yaml`; the run's own components are used from its folder.
 
     Raises RunError if the file is missing or invalid, in one line if an earlier version wrote it: a
     run's config has all keys, so that many of its names are old ones. Raises RunError too if the
-    run has code that is neither known on this machine nor trusted (`trust_code`).
+    run has code that is neither known on this machine nor trusted (`trust_code`, or
+    its digest in `trusted`).
     """
     if not path.exists():
         raise RunError(f"{path.parent}: is not the folder of a run, it has no config.yaml")
     try:
         values = _read(path)
-        code.use(path.parent, component_references(values), trust=trust_code)
+        references = component_references(values)
+        code.use(path.parent, references, trust=trust_code, trusted=trusted)
         old_keys = _old_keys(values)
         if len(old_keys) > 1:
             raise RunError(
@@ -112,7 +119,10 @@ def flatten(config: Config) -> dict[str, Any]:
     """Return the config's values by dotted key, in the order of declaration."""
     values: dict[str, Any] = {}
     for key, _ in keys(type(config)):
-        values[key] = reduce(getattr, key.split("."), config)
+        value = reduce(getattr, key.split("."), config)
+        if isinstance(value, list):
+            value = [v.model_dump() if isinstance(v, Section) else v for v in value]
+        values[key] = value
     return values
 
 

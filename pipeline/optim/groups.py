@@ -54,6 +54,8 @@ def parameter_groups(model: nn.Module, settings: OptimizerSettings) -> list[dict
             own.freeze,
         )
         groups.setdefault(key, []).append(parameter)
+    if all(key.freeze for key in groups):
+        raise ConfigError("train.groups: freezes all parameters; leave some to train")
     if unused:
         names = ", ".join(name for name, _ in model.named_parameters())
         raise ConfigError(

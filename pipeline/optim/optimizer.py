@@ -1,6 +1,6 @@
 """The optimizers of a run as one: learning rates, gradient clipping, and their state."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -20,6 +20,8 @@ class Optimizer:
         self.algorithm: Algorithm = components.load("optimizer", settings.optimizer)(settings)
         self.optimizers = self.algorithm.build(parameter_groups(model, settings))
         self.rates = LearningRates(settings)
+        for group in self.groups:  # otherwise copied with the optimizer's state
+            group.pop("embeddings", None)
         self.learning_rate = 0.0
         """Learning rate of the last step."""
         self._model = model
@@ -117,13 +119,34 @@ def clipped_step(
         for group in optimizer.param_groups:
             for parameter in group["params"] if group["frozen"] else ():
                 parameter.grad = None
+    active = [o for o in optimizers if any(p.grad is not None for p in _parameters(o))]
+    for optimizer in active:
         scaler.unscale_(optimizer)
+    if scaler.is_enabled() and len(active) > 1:
+        _share_overflows(active, scaler)
     gradients = [p.grad for p in model.parameters() if p.grad is not None]
     norm = torch.nn.utils.get_total_norm(gradients) * factor
     if max_norm:
         factor = factor * (max_norm / (norm + 1e-6)).clamp(max=1.0)
     torch._foreach_mul_(gradients, factor)
-    for optimizer in optimizers:
+    for optimizer in active:
         scaler.step(optimizer)
     scaler.update()
     return norm
+
+
+def _share_overflows(
+    optimizers: Sequence[torch.optim.Optimizer], scaler: torch.amp.GradScaler
+) -> None:
+    """Make all optimizers skip the step if the gradients of one of them overflowed."""
+    states = [scaler._per_optimizer_states[id(o)]["found_inf_per_device"] for o in optimizers]
+    for device in {device for state in states for device in state}:
+        found = torch.stack([state[device] for state in states if device in state]).amax(0)
+        for state in states:
+            if device in state:
+                state[device].copy_(found)
+
+
+def _parameters(optimizer: torch.optim.Optimizer) -> Iterator[Tensor]:
+    for group in optimizer.param_groups:
+        yield from group["params"]

@@ -6,9 +6,11 @@ trusts it.
 """
 
 import json
+import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from hashlib import sha256
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,8 @@ from pipeline import components
 from pipeline.components import Source
 from pipeline.errors import RunError
 from pipeline.storage.atomic import write_file
+
+logger = logging.getLogger(__name__)
 
 
 def write(folder: Path, sources: Iterable[Source]) -> None:
@@ -52,16 +56,24 @@ def check(folder: Path, sources: Iterable[Source]) -> None:
         raise RunError(lines)
 
 
-def use(folder: Path, references: Iterable[str], *, trust: bool = False) -> None:
+def use(
+    folder: Path,
+    references: Iterable[str],
+    *,
+    trust: bool = False,
+    trusted: Collection[str] = (),
+) -> None:
     """Use the components that a run's config names from the run's folder.
 
     Raises RunError if their code was not run on this machine by this user and `trust` is false, or
-    if a file or an installed package is not the one that the run was trained with. No code of the
-    folder is executed before that.
+    if a file or an installed package is not the one that the run was trained with. `trusted` are
+    digests of code to trust too. Nothing is imported before these checks.
     """
     record = _read(folder)
     for reference in references:
-        if (entry := record.get(reference)) is None:
+        is_file = reference.rpartition(":")[0].endswith(".py")
+        entry = record.get(reference)
+        if entry is None or is_file != ("file" in entry):
             raise RunError(
                 f"{folder}: its config names {reference}, but {_record(folder).name} does not; "
                 f"copy the run's folder again"
@@ -69,21 +81,29 @@ def use(folder: Path, references: Iterable[str], *, trust: bool = False) -> None
         if "file" not in entry:
             _check_installed(folder, reference, entry)
             continue
-        path = folder / entry["file"]
-        digest = sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+        path = (folder / entry["file"]).resolve()
+        inside = path.parent == (folder / "code").resolve()
+        digest = sha256(path.read_bytes()).hexdigest() if inside and path.is_file() else ""
         if digest != entry["sha256"]:
             raise RunError(f"{path}: is missing or was changed; copy the run's folder again")
-        if not trust and digest not in _trusted():
-            raise RunError(
-                f"{folder}: has code ({path}) that was not run on this machine; read it, and "
-                f"repeat the command with --trust-code if you trust it"
-            )
+        if digest not in {*_trusted(), *trusted}:
+            if not trust:
+                raise RunError(
+                    f"{folder}: has code ({path}) that was not run on this machine; read it, and "
+                    f"evaluate or predict with --trust-code if you trust it"
+                )
+            _trust(digest)
         components.use_copy(reference, path)
 
 
 def _check_installed(folder: Path, reference: str, entry: dict[str, Any]) -> None:
-    source = components.source(entry["kind"], reference)
-    if source is None or source.sha256 != entry["sha256"]:
+    try:
+        spec = find_spec(reference.partition(":")[0])
+    except ImportError:
+        spec = None
+    origin = Path(spec.origin) if spec is not None and spec.origin else None
+    content = origin.read_bytes() if origin is not None and origin.is_file() else b""
+    if sha256(content).hexdigest() != entry["sha256"]:
         raise RunError(
             f"{reference}: is not the code that the run in {folder} was trained with (version "
             f"{entry['version'] or 'unknown'}); install that version"
@@ -98,8 +118,11 @@ def _read(folder: Path) -> dict[str, dict[str, Any]]:
     path = _record(folder)
     try:
         record: dict[str, dict[str, Any]] = json.loads(path.read_text()) if path.exists() else {}
-    except ValueError:
-        raise RunError(f"{path}: is not JSON; copy the run's folder again") from None
+        for entry in record.values():
+            for key in ("kind", "sha256", "version"):
+                entry[key].strip()
+    except (ValueError, TypeError, AttributeError, KeyError):
+        raise RunError(f"{path}: is damaged; copy the run's folder again") from None
     return record
 
 
@@ -116,6 +139,9 @@ def _trusted() -> set[str]:
 def _trust(digest: str) -> None:
     if digest not in _trusted():
         path = _trust_file()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a") as file:
-            file.write(f"{digest}\n")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("a") as file:
+                file.write(f"{digest}\n")
+        except OSError as error:
+            logger.warning("%s: cannot be written (%s); --trust-code is needed", path, error)

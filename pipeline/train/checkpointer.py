@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from pipeline import components
 from pipeline.components import Source
 from pipeline.config import Config, component_sources, dump, load_run_config
 from pipeline.corpus.dataset.manifest import Manifest, read_manifest
@@ -162,7 +163,8 @@ def _check_compatible(
 ) -> None:
     """Raise RunError, a line for each difference, unless a run may resume from a previous one."""
     code.check(previous.path, sources)
-    before = load_run_config(previous.config, trust_code=True)  # it is the code of this config
+    with components.kept_copies():
+        before = load_run_config(previous.config, trusted=[source.sha256 for source in sources])
     lines = [
         f"{key}={new!r}: the run in {previous.path} has {old!r} and would not continue as it "
         f"began; set it back, or start a new run in another run.dir"

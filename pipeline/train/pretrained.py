@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from pipeline import components
 from pipeline.config import Config, load_run_config
 from pipeline.corpus.dataset.manifest import Manifest, read_manifest
 from pipeline.errors import InputError, RunError
@@ -48,7 +49,8 @@ def check_run(config: Config) -> tuple[Config, Path]:
             f"model.init_from={config.model.init_from}: is not the folder of a run, it has no "
             f"config.yaml; train that run first, or name another"
         )
-    previous = load_run_config(folder.config)
+    with components.kept_copies():
+        previous = load_run_config(folder.config)
     if mistakes := list(_mismatches(config, previous)):
         raise RunError(mistakes)
     return previous, _best_checkpoint(config, folder)

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from pipeline import kernels, tasks
-from pipeline.config import Config, flatten
+from pipeline.config import Config, component_sources, flatten
 from pipeline.corpus.dataset.manifest import Manifest
 from pipeline.errors import DatasetError, InputError, TrainingError
 from pipeline.models.layers.recurrent import Layer
@@ -78,6 +78,12 @@ def build(
         raise DatasetError(
             f"{locations}: the nodes hold different datasets and would train on different rows; "
             f"share one folder, or copy one node's dataset to the others"
+        )
+    digests = sorted(source.sha256 for source in component_sources(config))
+    if len({tuple(own) for own in world.gather(digests)}) > 1:
+        raise TrainingError(
+            "the processes of this run load different code of its components; use the same files "
+            "on all nodes"
         )
     if config.train.deterministic:
         use_deterministic_algorithms()

@@ -108,3 +108,16 @@ def test_a_dumped_config_is_read_back_unchanged(tmp_path: Path) -> None:
     path.write_text(config.dump(settings))
     assert config.load(path) == settings
     assert config.flatten(settings)["model.activation"] == "tanh"
+
+
+def test_a_component_cannot_redeclare_a_key_of_the_section(tmp_path: Path) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text(TEMPLATE.replace("speed: int = setting(2", "patience: int = setting(3"))
+    assert error_lines(f"train.schedule={path}:MySchedule") == [
+        "train.patience: MySchedule.Settings declares a key that the section has; rename it"
+    ]
+
+
+def test_groups_are_logged_as_plain_values() -> None:
+    settings = config.load(None, ["train.groups=[{pattern: x, freeze: true}]"])
+    assert config.flatten(settings)["train.groups"][0]["freeze"] is True

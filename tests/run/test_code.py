@@ -1,5 +1,7 @@
 """A run's own components: copied, compared when it resumes, run only if trusted."""
 
+import json
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -49,6 +51,7 @@ def run(source: Source, tmp_path: Path) -> Path:
 
 def test_a_run_uses_its_own_copy(run: Path, source: Source) -> None:
     source.path.unlink()
+    loading._load_from_file.cache_clear()
     code.use(run, [source.reference])
     assert components.load("schedule", source.reference).__name__ == "Mine"
 
@@ -102,3 +105,26 @@ def test_code_that_only_the_config_names_is_not_executed(tmp_path: Path) -> None
     with pytest.raises(RunError, match=r"names .*evil\.py:Evil, but code\.json does not"):
         load_run_config(path, trust_code=True)
     assert not (tmp_path / "executed").exists()
+
+
+@pytest.mark.parametrize("entry", [{}, {"file": "../evil.py"}], ids=["no file", "outside"])
+def test_code_outside_the_runs_copies_is_not_executed(
+    entry: dict[str, str], tmp_path: Path
+) -> None:
+    evil = tmp_path / "evil.py"
+    evil.write_text(f"open({str(tmp_path / 'executed')!r}, 'w')")
+    folder = tmp_path / "run"
+    folder.mkdir()
+    digest = sha256(evil.read_bytes()).hexdigest()
+    whole = {"kind": "cell", "sha256": digest, "version": "", **entry}
+    (folder / "code.json").write_text(json.dumps({f"{evil}:Evil": whole}))
+    with pytest.raises(RunError, match="copy the run's folder again"):
+        code.use(folder, [f"{evil}:Evil"], trust=True)
+    assert not (tmp_path / "executed").exists()
+
+
+@pytest.mark.parametrize("text", ["[]", '{"x": {}}', '{"a.py:B": 1}', "{"])
+def test_a_damaged_record_is_one_line(text: str, tmp_path: Path) -> None:
+    (tmp_path / "code.json").write_text(text)
+    with pytest.raises(RunError, match=r"code\.json: is damaged; copy the run's folder again"):
+        code.use(tmp_path, [])

@@ -35,7 +35,14 @@ def _all_conflicts(config: Config) -> Iterator[Conflict]:
     yield from corpus_conflicts(config)
     yield from model_conflicts(config)
     yield from pretraining_conflicts(config)
-    yield from components.load("optimizer", config.train.optimizer).conflicts(config)
+    optimizer = components.load("optimizer", config.train.optimizer)
+    if optimizer.has_average and config.train.ema_decay:
+        yield Conflict(
+            "train.ema_decay",
+            f"{config.train.optimizer} has an average of its own",
+            "set 0, or another train.optimizer",
+        )
+    yield from optimizer.conflicts(config)
     yield from components.load("schedule", config.train.schedule).conflicts(config)
     yield from task_conflicts(config)
     if task == "language_modeling":

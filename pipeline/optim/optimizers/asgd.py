@@ -17,16 +17,16 @@ NEVER = 10**9
 class ASGD(Algorithm):
     """NT-ASGD (Merity et al. 2018): SGD, whose weights are averaged since a trigger.
 
-    The average begins when the validation loss is no better than it was `asgd_patience` evaluations
-    before. torch.optim.ASGD computes it (Polyak and Juditsky 1992); its learning rate is that of
-    the schedule (lambd = alpha = 0), one update late. The averaged weights are evaluated and saved.
+    The average begins when the validation loss is worse than the best one before the last
+    `asgd_patience` evaluations. torch.optim.ASGD computes it (Polyak and Juditsky 1992); its
+    learning rate is that of the schedule (lambd = alpha = 0), one update late. The averaged weights
+    are evaluated and saved.
     """
 
     class Settings(OptimizerSettings):
         asgd_patience: int = setting(
             5,
-            "evaluations without a better loss until the weights are averaged; 0: from the first "
-            "update",
+            "evaluations without a better loss until the weights are averaged; 0: from the start",
             ge=0,
         )
 
@@ -41,10 +41,10 @@ class ASGD(Algorithm):
 
     @classmethod
     def conflicts(cls, config: Sections) -> Iterator[Conflict]:
-        if config.train.ema_decay:
+        if config.train.unfreeze:
             yield Conflict(
-                "train.ema_decay",
-                "asgd has an average of its own",
+                "train.unfreeze",
+                "asgd would average layers that train later for a shorter time",
                 "set 0, or another train.optimizer",
             )
 
@@ -57,10 +57,9 @@ class ASGD(Algorithm):
         return [self._optimizer]
 
     def evaluated(self, loss: float) -> None:
-        patience = self.settings.asgd_patience
-        earlier = self._losses[: len(self._losses) - patience + 1] if patience else []
+        earlier = self._losses[: -self.settings.asgd_patience or None]
         self._losses.append(loss)
-        if self._begin == NEVER and len(self._losses) > patience and loss > min(earlier):
+        if self._begin == NEVER and earlier and loss > min(earlier):
             self._set_begin(self._updates())
 
     def averaged(self) -> dict[Tensor, Tensor]:

@@ -13,8 +13,8 @@ from pipeline.settings import setting
 class Muon(Algorithm):
     """Muon (Jordan et al. 2024): momentum whose matrices are orthogonalized: torch.optim.Muon.
 
-    It trains matrices other than embeddings; AdamW trains the rest. The updates are scaled to the
-    size of AdamW's (Liu et al. 2025), so both use the same learning rate.
+    It trains all matrices but embeddings, the output layer included; AdamW trains the rest. The
+    updates are scaled to the size of AdamW's (Liu et al. 2025), so both use the same learning rate.
     """
 
     class Settings(OptimizerSettings):
