@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from pipeline.optim.settings import OptimizerSettings
-from pipeline.settings import Conflict, Sections
+from pipeline.settings import Conflict, Sections, setting
 
 
 class Algorithm(ABC):
@@ -48,6 +48,14 @@ class Algorithm(ABC):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` returned."""
+
+
+class DecaySettings(OptimizerSettings):
+    """Keys of schedules that end at a share of the peak."""
+
+    min_lr_ratio: float = setting(
+        0.0, "final learning rate of the decay, relative to the peak", ge=0, le=1
+    )
 
 
 class Schedule(ABC):

@@ -1,21 +1,17 @@
 """Warm-up, a constant phase, and a decay at the end."""
 
-from pipeline.optim.base import Schedule
-from pipeline.optim.settings import OptimizerSettings
+from pipeline.optim.base import DecaySettings, Schedule
 from pipeline.settings import setting
 
 
 class WarmupStableDecay(Schedule):
     """The peak, then a line to `min_lr_ratio` of it (Hu et al. 2024, arXiv 2404.06395)."""
 
-    class Settings(OptimizerSettings):
+    class Settings(DecaySettings):
         decay: float = setting(
             0.1, "fraction of training, after the warm-up, in which the learning rate falls", gt=0,
             le=1,
         )  # fmt: skip
-        min_lr_ratio: float = setting(
-            0.0, "final learning rate of the decay, relative to the peak", ge=0, le=1
-        )
 
     settings: Settings
 
