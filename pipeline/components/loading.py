@@ -226,8 +226,9 @@ def _check(kind: str, found: type[Any]) -> type[Any]:
 
 
 def _methods(base: type[Any]) -> Iterator[str]:
-    """Yield the names of the public methods that the base class itself defines."""
-    for name, value in vars(base).items():
+    """Yield the names of the public methods that Headrace's base classes define."""
+    own = [c for c in base.__mro__ if c.__module__.startswith("pipeline.")]
+    for name, value in [item for c in own for item in vars(c).items()]:
         value = getattr(value, "__func__", value)
         if inspect.isfunction(value) and not name.startswith("_"):
             yield name

@@ -11,21 +11,36 @@ from pipeline.optim.settings import OptimizerSettings
 from pipeline.settings import Conflict, Sections, setting
 
 
-class Algorithm(ABC):
-    """An optimization algorithm: builds PyTorch's optimizers of a run."""
+class Component(ABC):
+    """What optimizers and schedules have in common."""
 
     Settings: ClassVar[type[OptimizerSettings]] = OptimizerSettings
-    """The algorithm's keys in the section `train`, added to those of all algorithms."""
-    has_average: ClassVar[bool] = False
-    """Whether `averaged` returns weights, which are then evaluated and saved as the model."""
+    """The component's keys in the section `train`, added to those of all runs."""
 
     def __init__(self, settings: OptimizerSettings) -> None:
         self.settings = settings
 
     @classmethod
     def conflicts(cls, config: Sections) -> Iterator[Conflict]:
-        """Yield settings that do not work with this algorithm."""
+        """Yield settings that do not work with this component."""
         yield from ()
+
+    def evaluated(self, loss: float) -> None:
+        """Take the validation loss of an evaluation, for components that depend on it."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the component's own state, as JSON; that of torch's optimizers is kept anyway."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
+
+
+class Algorithm(Component):
+    """An optimization algorithm: builds PyTorch's optimizers of a run."""
+
+    has_average: ClassVar[bool] = False
+    """Whether `averaged` returns weights, which are then evaluated and saved as the model."""
 
     @abstractmethod
     def build(self, groups: list[dict[str, Any]]) -> list[torch.optim.Optimizer]:
@@ -35,19 +50,9 @@ class Algorithm(ABC):
         `pipeline.optim.groups`.
         """
 
-    def evaluated(self, loss: float) -> None:
-        """Take the validation loss of an evaluation, for algorithms that depend on it."""
-
     def averaged(self) -> dict[Tensor, Tensor]:
         """Return the averaged weights by parameter; those that are missing are not averaged."""
         return {}
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the algorithm's own state, as JSON; that of the optimizers is kept anyway."""
-        return {}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore what `state_dict` returned."""
 
 
 class DecaySettings(OptimizerSettings):
@@ -58,19 +63,8 @@ class DecaySettings(OptimizerSettings):
     )
 
 
-class Schedule(ABC):
+class Schedule(Component):
     """A learning-rate schedule after the warm-up, which all schedules have."""
-
-    Settings: ClassVar[type[OptimizerSettings]] = OptimizerSettings
-    """The schedule's keys in the section `train`."""
-
-    def __init__(self, settings: OptimizerSettings) -> None:
-        self.settings = settings
-
-    @classmethod
-    def conflicts(cls, config: Sections) -> Iterator[Conflict]:
-        """Yield settings that do not work with this schedule."""
-        yield from ()
 
     @abstractmethod
     def factor(self, progress: float) -> float:
@@ -78,13 +72,3 @@ class Schedule(ABC):
 
         `progress` is the share of the run's rows consumed since the end of the warm-up, 0 to 1.
         """
-
-    def evaluated(self, loss: float) -> None:
-        """Take the validation loss of an evaluation, for schedules that depend on it."""
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the schedule's state, as JSON."""
-        return {}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore what `state_dict` returned."""
