@@ -13,18 +13,18 @@ The keys that a component declares in its `Settings` are added to the section of
 
 from pipeline.components.composition import compose, make, owners
 from pipeline.components.kinds import KINDS, Kind, names
-from pipeline.components.loading import Source, kept_copies, load, source, use_copy
+from pipeline.components.loading import Source, load, source, temporary_copies, use_copy
 
 __all__ = [
     "KINDS",
     "Kind",
     "Source",
     "compose",
-    "kept_copies",
     "load",
     "make",
     "names",
     "owners",
     "source",
+    "temporary_copies",
     "use_copy",
 ]

@@ -60,8 +60,8 @@ def use_copy(reference: str, path: Path) -> None:
 
 
 @contextmanager
-def kept_copies() -> Iterator[None]:
-    """Forget, at the end, the copies that the block began to use: they are another run's."""
+def temporary_copies() -> Iterator[None]:
+    """Use copies inside the block only: for the components of another run."""
     before = dict(_copies)
     try:
         yield
@@ -112,8 +112,7 @@ def _load_named(kind: str, name: str) -> type[Any]:
             f"write {points[name].value}, or remove that package"
         )
     if name in points:
-        place, _, class_name = points[name].value.partition(":")
-        return _check(kind, _class_of(_import(place), class_name))
+        return _load(kind, points[name].value)
     if not is_built_in:
         nearest = difflib.get_close_matches(name, names(kind), 1)
         hint = f"did you mean {nearest[0]}?" if nearest else f"use {', '.join(names(kind))}"
@@ -136,7 +135,7 @@ def _load_from_file(kind: str, path: Path, class_name: str) -> type[Any]:
         assert spec is not None
         assert spec.loader is not None
         module = importlib.util.module_from_spec(spec)
-        sys.modules[name] = module  # classes of the file can be pickled
+        sys.modules[name] = module  # as an import does; dataclasses look there
         try:
             spec.loader.exec_module(module)
         except Exception as error:

@@ -163,7 +163,7 @@ def _check_compatible(
 ) -> None:
     """Raise RunError, a line for each difference, unless a run may resume from a previous one."""
     code.check(previous.path, sources)
-    with components.kept_copies():
+    with components.temporary_copies():
         before = load_run_config(previous.config, trusted=[source.sha256 for source in sources])
     lines = [
         f"{key}={new!r}: the run in {previous.path} has {old!r} and would not continue as it "

@@ -49,7 +49,7 @@ def check_run(config: Config) -> tuple[Config, Path]:
             f"model.init_from={config.model.init_from}: is not the folder of a run, it has no "
             f"config.yaml; train that run first, or name another"
         )
-    with components.kept_copies():
+    with components.temporary_copies():
         previous = load_run_config(folder.config)
     if mistakes := list(_mismatches(config, previous)):
         raise RunError(mistakes)

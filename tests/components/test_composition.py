@@ -60,8 +60,8 @@ def test_a_component_can_use_the_keys_of_another() -> None:
             "train.beta1=0.5: applies only to train.optimizer=adamw and would be ignored with",
         ),
         (
-            ["train.decay=0.5"],
-            "train.decay=0.5: applies only to train.schedule=warmup_stable_decay and would be",
+            ["train.decay_fraction=0.5"],
+            "train.decay_fraction=0.5: applies only to train.schedule=warmup_stable_decay and",
         ),
     ],
 )

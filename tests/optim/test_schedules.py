@@ -13,7 +13,7 @@ EXPECTED = {
     "cosine": ({"min_lr_ratio": 0.2}, [0.5, 1, 0.6, 0.2, 0.2]),
     "linear": ({"min_lr_ratio": 0.2}, [0.5, 1, 0.6, 0.2, 0.2]),
     "plateau": ({}, [0.5, 1, 1, 1, 1]),
-    "warmup_stable_decay": ({"decay": 0.25, "min_lr_ratio": 0.2}, [0.5, 1, 1, 0.2, 0.2]),
+    "warmup_stable_decay": ({"decay_fraction": 0.25, "min_lr_ratio": 0.2}, [0.5, 1, 1, 0.2, 0.2]),
 }
 """Keys of each schedule, and its rates at half of the warm-up, its end, half of the rest, the end
 and beyond."""

@@ -13,7 +13,7 @@ from tests.helpers.processes import weights
 
 CASES = {
     "asgd": ["train.asgd_patience=1", "train.lr=9", "train.max_grad_norm=0"],
-    "muon": ["train.lr=0.03", "train.schedule=warmup_stable_decay", "train.decay=0.5"],
+    "muon": ["train.lr=0.03", "train.schedule=warmup_stable_decay", "train.decay_fraction=0.5"],
     "adafactor": ["train.lr=0.03", "train.schedule=plateau", "train.plateau_patience=0"],
 }
 

@@ -8,7 +8,7 @@ class WarmupStableDecay(Schedule):
     """The peak, then a line to `min_lr_ratio` of it (Hu et al. 2024, arXiv 2404.06395)."""
 
     class Settings(DecaySettings):
-        decay: float = setting(
+        decay_fraction: float = setting(
             0.1, "fraction of training, after the warm-up, in which the learning rate falls", gt=0,
             le=1,
         )  # fmt: skip
@@ -16,5 +16,7 @@ class WarmupStableDecay(Schedule):
     settings: Settings
 
     def factor(self, progress: float) -> float:
-        into_decay = max(0.0, progress - (1 - self.settings.decay)) / self.settings.decay
+        into_decay = (
+            max(0.0, progress - (1 - self.settings.decay_fraction)) / self.settings.decay_fraction
+        )
         return 1 - (1 - self.settings.min_lr_ratio) * into_decay
