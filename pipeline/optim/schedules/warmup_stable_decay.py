@@ -16,7 +16,6 @@ class WarmupStableDecay(Schedule):
     settings: Settings
 
     def factor(self, progress: float) -> float:
-        into_decay = (
-            max(0.0, progress - (1 - self.settings.decay_fraction)) / self.settings.decay_fraction
-        )
+        fraction = self.settings.decay_fraction
+        into_decay = max(0.0, progress - (1 - fraction)) / fraction
         return 1 - (1 - self.settings.min_lr_ratio) * into_decay
