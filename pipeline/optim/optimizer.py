@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline import components
+from pipeline.errors import TrainingError
 from pipeline.optim.base import Algorithm
 from pipeline.optim.groups import parameter_groups
 from pipeline.optim.learning_rates import LearningRates
@@ -56,17 +57,31 @@ class Optimizer:
         """Return the optimizers' tensors by `parameter number/name`.
 
         The numbers continue from one optimizer to the next. Their settings are the config's.
+        Raises TrainingError if a state is no tensor, because it would be lost.
         """
         found: dict[str, Tensor] = {}
         for first, optimizer in self._first_numbers():
             for number, values in optimizer.state_dict()["state"].items():
                 for name, tensor in values.items():
-                    if isinstance(tensor, Tensor):
-                        found[f"{first + number}/{name}"] = tensor
+                    if tensor is None:  # SGD without momentum
+                        continue
+                    if not isinstance(tensor, Tensor):
+                        raise TrainingError(
+                            f"{type(optimizer).__name__}: the state {name!r} of a parameter is a "
+                            f"{type(tensor).__name__}, which cannot be saved; make it a tensor"
+                        )
+                    found[f"{first + number}/{name}"] = tensor
         return found
 
     def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
-        """Restore the tensors that `tensors` returned."""
+        """Restore the tensors that `tensors` returned.
+
+        Raises KeyError if a tensor belongs to no parameter.
+        """
+        parameters = sum(map(_count, self.optimizers))
+        for key in tensors:
+            if int(key.partition("/")[0]) >= parameters:
+                raise KeyError(f"{key} of {parameters} parameters")
         for first, optimizer in self._first_numbers():
             end = first + _count(optimizer)
             state: dict[int, dict[str, Tensor]] = {}

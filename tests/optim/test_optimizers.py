@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline import components, config
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, TrainingError
 from pipeline.optim.groups import parameter_groups
 from pipeline.optim.optimizer import Optimizer
 from pipeline.optim.optimizers.asgd import ASGD
@@ -183,3 +183,15 @@ def test_an_optimizer_without_gradients_is_skipped() -> None:
     optimizer.step(scaler, torch.tensor(1.0), 0.5, 0.0)
     with pytest.raises(ConfigError, match=r"train\.groups: freezes all parameters"):
         make_optimizer(model, "muon", groups=[{"pattern": ".*", "freeze": True}])
+
+
+def test_state_that_cannot_be_saved_or_restored_is_an_error() -> None:
+    model = make_model()
+    optimizer = make_optimizer(model, "sgd")
+    steps(model, optimizer, [0])
+    with pytest.raises(KeyError, match="5/momentum_buffer of 5 parameters"):
+        optimizer.load_tensors({**optimizer.tensors(), "5/momentum_buffer": torch.zeros(1)})
+    (sgd,) = optimizer.optimizers
+    sgd.state[next(model.parameters())]["count"] = 3
+    with pytest.raises(TrainingError, match=r"SGD: the state 'count' .* is a int, .* a tensor"):
+        optimizer.tensors()
