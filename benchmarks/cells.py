@@ -38,10 +38,11 @@ sys.path.insert(0, str(REPOSITORY))
 
 from benchmarks.machine import cpu_name, product_rate, time_in_turn  # noqa: E402
 from pipeline import kernels  # noqa: E402
-from pipeline.models.cells.grid_lstm import GridLstm  # noqa: E402
-from pipeline.models.layers.grid import DepthLSTM, GridStack  # noqa: E402
-from pipeline.models.layers.recurrent import Layer, LayerState, Stack  # noqa: E402
-from pipeline.models.settings import ModelSettings, model_settings  # noqa: E402
+from pipeline.models.encoders.grid import GridSettings, GridStack  # noqa: E402
+from pipeline.models.encoders.stack import Stack  # noqa: E402
+from pipeline.models.layers.depth_lstm import DepthLSTM  # noqa: E402
+from pipeline.models.layers.recurrent import Layer, LayerState  # noqa: E402
+from pipeline.models.settings import EncoderSettings, model_settings  # noqa: E402
 from pipeline.runtime.device import use_one_core  # noqa: E402
 
 Implementations = dict[str, Callable[[], None]]
@@ -119,10 +120,10 @@ def measure(
     }  # fmt: skip
 
 
-def build_layer(x: Tensor, settings: ModelSettings) -> tuple[Implementations, int]:
+def build_layer(x: Tensor, settings: EncoderSettings) -> tuple[Implementations, int]:
     """Return the implementations of one layer, and its multiplications per token."""
     steps, rows, hidden = x.shape
-    layer = Layer(hidden, settings)
+    layer = Layer(hidden, settings, bidirectional=True)
     lengths = torch.full((rows,), steps)  # [B]
     dy = torch.randn(steps, rows, 2 * hidden)  # [T, B, 2*H]
 
@@ -147,7 +148,7 @@ def build_layer(x: Tensor, settings: ModelSettings) -> tuple[Implementations, in
     return implementations, 2 * layer.cells[0].gates * hidden * (hidden + hidden)
 
 
-def build_stack(x: Tensor, settings: ModelSettings) -> tuple[Implementations, int]:
+def build_stack(x: Tensor, settings: EncoderSettings) -> tuple[Implementations, int]:
     """Return the implementations of two bidirectional LSTM layers, and their multiplications.
 
     The second layer reads both directions of the first.
@@ -175,11 +176,10 @@ def build_stack(x: Tensor, settings: ModelSettings) -> tuple[Implementations, in
     return {"own": lambda: run(True), "loop": loop, "torch": lambda: run(False)}, products
 
 
-def build_grid(x: Tensor, settings: ModelSettings) -> tuple[Implementations, int]:
-    assert isinstance(settings, GridLstm.Settings)
+def build_grid(x: Tensor, settings: EncoderSettings) -> tuple[Implementations, int]:
     """Return the implementations of one bidirectional Grid-LSTM layer, and its multiplications."""
     steps, rows, hidden = x.shape
-    stack = GridStack(hidden, settings)
+    stack = GridStack(hidden, cast(GridSettings, settings))
     time, depth = cast(Layer, stack.times[0]), cast(DepthLSTM, stack.depths[0])
     lengths = torch.full((rows,), steps)  # [B]
     dy = torch.randn(steps, rows, hidden)  # [T, B, H]

@@ -100,9 +100,9 @@ def jsonl(folder: Path, args: argparse.Namespace) -> Any:
     """Prepare the JSONL file and return its training rows."""
     from pipeline.corpus.field_spec import FieldSpec
     from pipeline.corpus.prepare.prepare import prepare
-    from pipeline.corpus.settings import CorpusSettings
+    from pipeline.corpus.settings import TextSettings
 
-    settings = CorpusSettings(
+    settings = TextSettings(
         input=str(args.jsonl.resolve()),
         shards=str(folder / "prepared"),
         text=args.text,

@@ -15,6 +15,7 @@ import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -45,7 +46,7 @@ class Words:
 
     def __init__(self, config: Config, shape: Shape) -> None:
         self._shape, self._max_length = shape, config.corpus.max_tokens
-        self._vocab_size = shape.words or config.corpus.vocab_size
+        self._vocab_size = shape.words or _corpus(config).vocab_size
         self._rng = np.random.default_rng(0)
         self._all_words_used = False
 
@@ -90,7 +91,7 @@ def write(config: Config, shape: Shape, folder: Path, rows: int) -> list[str]:
 
 
 def _classification(config: Config, words: Words, folder: Path, rows: int) -> list[str]:
-    corpus = config.corpus
+    corpus = _corpus(config)
     with (folder / "rows.csv").open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow([corpus.text, corpus.label])
@@ -101,7 +102,7 @@ def _classification(config: Config, words: Words, folder: Path, rows: int) -> li
 
 
 def _tagging(config: Config, words: Words, folder: Path, rows: int) -> list[str]:
-    corpus = config.corpus
+    corpus = _corpus(config)
     with (folder / "rows.conll").open("w") as file:
         for row in words.rows(words.lengths(rows + HELD_OUT)):
             for position, word in enumerate(row):
@@ -114,7 +115,7 @@ def _tagging(config: Config, words: Words, folder: Path, rows: int) -> list[str]
 
 
 def _translation(config: Config, words: Words, folder: Path, rows: int) -> list[str]:
-    corpus = config.corpus
+    corpus = _corpus(config)
     for name, count in (("train", rows), ("held_out", HELD_OUT)):
         lengths = words.lengths(count)
         sources, targets = words.rows(lengths), words.rows(lengths)
@@ -135,19 +136,21 @@ def _language_modeling(config: Config, words: Words, folder: Path, rows: int) ->
 
 def _images(config: Config, words: Words, folder: Path, rows: int) -> list[str]:
     rng, count = np.random.default_rng(0), rows + HELD_OUT
-    shape = (count, *config.corpus.image_size)
+    corpus = _corpus(config)
+    shape = (count, *corpus.image_size)
     for name, values in (
         ("images", rng.integers(0, 256, shape, np.uint8)),
         ("labels", rng.integers(0, 10, count, np.uint8)),
     ):
         header = bytes([0, 0, 8, values.ndim]) + struct.pack(f">{values.ndim}I", *values.shape)
         (folder / f"{name}.gz").write_bytes(gzip.compress(header + values.tobytes(), 1))
-    files = f"{{{config.corpus.image}: images.gz, {config.corpus.label}: labels.gz}}"
+    files = f"{{{corpus.image}: images.gz, {corpus.label}: labels.gz}}"
     return [f"corpus.input={files}", _validation_share(rows)]
 
 
 def _captioning(config: Config, words: Words, folder: Path, rows: int) -> list[str]:
-    corpus, rng = config.corpus, np.random.default_rng(0)
+    rng = np.random.default_rng(0)
+    corpus = _corpus(config)
     lengths = rng.integers(1, corpus.max_target_tokens, rows + HELD_OUT, endpoint=True)
     images = []
     for _ in lengths:
@@ -160,6 +163,11 @@ def _captioning(config: Config, words: Words, folder: Path, rows: int) -> list[s
     )
     overrides = ["corpus.input=rows.parquet", "corpus.format=''", "task.beam_size=1"]
     return [*overrides, _validation_share(rows)]
+
+
+def _corpus(config: Config) -> Any:
+    """Return the section `corpus`, which has the keys of the task's fields."""
+    return config.corpus
 
 
 def _validation_share(rows: int) -> str:

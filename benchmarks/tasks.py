@@ -152,7 +152,7 @@ def rows_needed(config: Config, shape: Shape, steps: int) -> int:
     """Return enough rows for `steps` updates and for every word of the vocabulary to occur."""
     stream = config.stream
     padded = stream.batch_rows * stream.bptt_length if stream.batch_rows else stream.token_budget
-    return int(max(steps * padded, 2 * config.corpus.vocab_size) / shape.tokens) + 1
+    return int(max(steps * padded, 2 * getattr(config.corpus, "vocab_size", 0)) / shape.tokens) + 1
 
 
 def sample_rows(manifest: Manifest) -> Rows:
@@ -165,7 +165,11 @@ def sample_rows(manifest: Manifest) -> Rows:
 
 def count_tokens(manifest: Manifest, rows: Rows) -> int:
     """Count the input and target tokens of rows; each time step of an image counts as one."""
-    names = [field.name for field in manifest.fields if field.tokenized or field.is_image]
+    names = [
+        field.name
+        for field in manifest.fields
+        if field.kind_class.tokenized or field.kind_class.is_image
+    ]
     columns = [rows.columns[name] for name in names]
     return sum(int(column.lengths.sum()) for column in columns if isinstance(column, Ragged))
 

@@ -225,18 +225,17 @@ def shared(steps: int, rank: int, world: int) -> float:
 
 def run_model(steps: int, rank: int, world: int, budget: int) -> float:
     """Run the pipeline's model forward and backward on this rank's prepared batches."""
-    from pipeline import config
+    from pipeline import config, tasks
     from pipeline.corpus.dataset.manifest import open_dataset
     from pipeline.runtime.device import use_one_core
     from pipeline.runtime.precision import choose
     from pipeline.stream.opening import open_loader
     from pipeline.stream.plan import Position
-    from pipeline.tasks.classification import Classification
 
     settings = config.load(None, [*SETTINGS, f"stream.token_budget={budget}"])
     manifest = open_dataset(settings.corpus.shards)
     loader = open_loader(manifest, settings.stream, rank=rank, world=world)
-    task = Classification(settings.task, settings.model, manifest)
+    task = tasks.get("classification")(settings.task, settings.model, manifest)
     device = _device()
     if device.type == "cpu":
         use_one_core()

@@ -4,6 +4,7 @@ Settings are declared beside the code that they configure (`pipeline/*/settings.
 in `pipeline/config/`.
 """
 
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -37,6 +38,37 @@ class Conflict(NamedTuple):
     key: str
     problem: str
     remedy: str
+
+
+def unused(key: str, used_by: str, values: Sequence[str], value: str) -> Conflict:
+    """Return the conflict of a key that only some `values` of the key `used_by` use, not `value`.
+
+    >>> unused("model.activation", "model.cell", ["elman"], "gru").problem
+    'applies only to model.cell=elman and would be ignored with model.cell=gru'
+    """
+    return Conflict(
+        key,
+        f"applies only to {used_by}={any_of(values)} and would be ignored with {used_by}={value}",
+        f"remove it or change {used_by}",
+    )
+
+
+def same_column(config: "Sections", key: str, other: str) -> Iterator[Conflict]:
+    """Yield a conflict if two keys of the section `corpus` name the same column."""
+    if getattr(config.corpus, key) == getattr(config.corpus, other):
+        yield Conflict(
+            f"corpus.{key}", f"is the same column as corpus.{other}", "name another column"
+        )
+
+
+def any_of(names: Sequence[str]) -> str:
+    """Join names for a message.
+
+    >>> any_of(["elman", "lstm", "gru"])
+    'elman, lstm or gru'
+    """
+    *others, last = names
+    return f"{', '.join(others)} or {last}" if others else last
 
 
 class Sections(Protocol):

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.gpu_parts.steps import Machine
+from pipeline.components import make
 from pipeline.corpus.tokenization.special_tokens import BEGIN, END
 from pipeline.models.cells.goru import Goru
 from pipeline.models.decoding.beam_search import Hypothesis, beam_search
@@ -32,7 +33,8 @@ def types(machine: Machine) -> dict[str, Any]:
     found = {}
     for cell in CELLS:
         for name, dtype in TYPES.items():
-            layer = Layer(32, model_settings(cell=cell, hidden=32)).to(machine.device)
+            settings = model_settings(cell=cell, hidden=32)
+            layer = Layer(32, settings, bidirectional=True).to(machine.device)
             x = torch.randn(5, 4, 32, device=machine.device)
             lengths = torch.full((4,), 5, device=machine.device)
             with torch.autocast(machine.device.type, dtype, enabled=name != "fp32"):
@@ -126,7 +128,7 @@ def crf_and_search(machine: Machine) -> dict[str, Any]:
     assert torch.allclose(nll, expected[0], rtol=1e-4), (nll, expected[0])
     assert torch.equal(crf.decode(on_device[0], on_device[2]).cpu(), expected[1])
 
-    settings = model_settings(embedding=16, hidden=24, layers=3, bidirectional=True)
+    settings = make(Translator.Settings, embedding=16, hidden=24, layers=3, bidirectional=True)
     model = Translator(settings, 50, None).eval()
     for parameter in model.parameters():
         nn.init.normal_(parameter, std=0.4)

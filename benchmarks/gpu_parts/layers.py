@@ -41,7 +41,8 @@ from benchmarks.machine import device, product_rate
 from pipeline import components
 from pipeline.kernels import loops
 from pipeline.models.encoder import encoder
-from pipeline.models.layers.recurrent import Layer, Stack
+from pipeline.models.encoders.stack import Stack
+from pipeline.models.layers.recurrent import Layer
 from pipeline.models.settings import model_settings
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}

@@ -11,13 +11,12 @@ from torch import Tensor, nn
 from pipeline.models.cells.grid_lstm import GridLstm
 from pipeline.models.encoder import encoder
 from pipeline.models.layers.grid_image import GridImage
-from pipeline.models.settings import ModelSettings
 
 
 class StepwiseNet(nn.Module):
     """Recurrent layers with a linear output layer at each step."""
 
-    def __init__(self, features: int, outputs: int, settings: ModelSettings) -> None:
+    def __init__(self, features: int, outputs: int, settings: Any) -> None:
         super().__init__()
         self.stack = encoder(features, settings)
         self.head = nn.Linear(self.stack.outputs, outputs)
@@ -30,7 +29,7 @@ class StepwiseNet(nn.Module):
 class GridImageNet(nn.Module):
     """Grid-LSTM over the positions of square images, then an MLP over all hidden states."""
 
-    def __init__(self, features: int, outputs: int, settings: ModelSettings) -> None:
+    def __init__(self, features: int, outputs: int, settings: Any) -> None:
         super().__init__()
         assert isinstance(settings, GridLstm.Settings)
         self.grid = GridImage(features, settings)

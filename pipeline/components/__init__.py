@@ -11,20 +11,37 @@ built-in component each. The value of the key is one of
 The keys that a component declares in its `Settings` are added to the section of its kind's key.
 """
 
-from pipeline.components.composition import compose, make, owners
+from pipeline.components.base import Component, with_used
+from pipeline.components.composition import belongs, chosen, compose, make, owners
 from pipeline.components.kinds import KINDS, Kind, names
-from pipeline.components.loading import Source, load, source, temporary_copies, use_copy
+from pipeline.components.loading import (
+    Source,
+    load,
+    load_files,
+    loaded_files,
+    reference,
+    source,
+    temporary_copies,
+    use_copy,
+)
 
 __all__ = [
     "KINDS",
+    "Component",
     "Kind",
     "Source",
+    "belongs",
+    "chosen",
     "compose",
     "load",
+    "load_files",
+    "loaded_files",
     "make",
     "names",
     "owners",
+    "reference",
     "source",
     "temporary_copies",
     "use_copy",
+    "with_used",
 ]

@@ -16,24 +16,31 @@ class Kind:
 
     name: str
     key: str
-    """The key whose value chooses a component."""
+    """The key whose value chooses a component, or is a list of them; empty: other components name
+    it."""
     package: str
     """The package of the built-in components, one per module."""
     base: str
     """The base class, as module:Class."""
 
+    @property
+    def section(self) -> str:
+        """The section that the key is in."""
+        return self.key.partition(".")[0]
+
 
 KINDS = {
     kind.name: kind
     for kind in (
+        Kind("task", "task.name", "pipeline.tasks", "pipeline.tasks.base.task:Task"),
+        Kind("field", "", "pipeline.corpus.fields.kinds", "pipeline.corpus.fields.base:FieldKind"),
         Kind("cell", "model.cell", "pipeline.models.cells", "pipeline.models.cell:Cell"),
-        Kind(
-            "optimizer", "train.optimizer", "pipeline.optim.optimizers",
-            "pipeline.optim.base:Algorithm",
-        ),
-        Kind(
-            "schedule", "train.schedule", "pipeline.optim.schedules", "pipeline.optim.base:Schedule"
-        ),
+        Kind("encoder", "model.encoder", "pipeline.models.encoders", "pipeline.models.encoder:Encoder"),
+        Kind("pooling", "model.pooling", "pipeline.models.poolings", "pipeline.models.pooling:Pooling"),
+        Kind("attention", "model.attention", "pipeline.models.attentions", "pipeline.models.attention:Attention"),
+        Kind("head", "model.head", "pipeline.models.heads", "pipeline.models.head:Head"),
+        Kind("optimizer", "train.optimizer", "pipeline.optim.optimizers", "pipeline.optim.base:Algorithm"),
+        Kind("schedule", "train.schedule", "pipeline.optim.schedules", "pipeline.optim.base:Schedule"),
     )
 }  # fmt: skip
 

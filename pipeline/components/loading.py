@@ -46,17 +46,41 @@ def load(kind: str, reference: str) -> type[Any]:
     try:
         return _load(kind, reference)
     except ConfigError as error:
-        raise ConfigError(
-            f"{KINDS[kind].key}={reference}: {line}" for line in error.lines
-        ) from None
+        key = KINDS[kind].key or kind
+        raise ConfigError(f"{key}={reference}: {line}" for line in error.lines) from None
 
 
 _copies: dict[str, Path] = {}
+"""Paths to read instead of the files that references name."""
+_places: dict[str, tuple[str, Path]] = {}
+"""The file that a reference names, and the path that was read, by module name."""
 
 
 def use_copy(reference: str, path: Path) -> None:
-    """Load the component of a reference `file.py:Class` from another path."""
-    _copies[reference] = path
+    """Load the components of the file that a reference `file.py:Class` names from another path."""
+    _copies[reference.rpartition(":")[0]] = path
+
+
+def reference(kind: str, component: type[Any]) -> str:
+    """Return the value with which a config names a component that is loaded."""
+    module, name = component.__module__, component.__name__
+    package = f"{KINDS[kind].package}."
+    if module.startswith(package):
+        return module.removeprefix(package)
+    place = _places[module][0] if module in _places else module
+    return f"{place}:{name}"
+
+
+def loaded_files() -> list[tuple[str, Path]]:
+    """Return the files of the components that are loaded, to load them in another process."""
+    return list(_places.values())
+
+
+def load_files(files: list[tuple[str, Path]]) -> None:
+    """Load the files of another process, so that objects of their classes can be received."""
+    for place, path in files:
+        _copies[place] = path
+        _load_module(place, path)
 
 
 @contextmanager
@@ -91,16 +115,31 @@ def source(kind: str, reference: str) -> Source | None:
 
 def _path(reference: str) -> Path:
     """Return the file of a reference `file.py:Class`, or of its copy in a run."""
-    return _copies.get(reference, Path(reference.rpartition(":")[0])).resolve()
+    place = reference.rpartition(":")[0]
+    return _copies.get(place, Path(place)).resolve()
 
 
 def _load(kind: str, reference: str) -> type[Any]:
     if ":" not in reference:
         return _load_named(kind, reference)
     place, _, class_name = reference.rpartition(":")
+    if not KINDS[kind].key:
+        return _check(kind, _class_of(_loaded_module(place), class_name))
     if place.endswith(".py"):
-        return _load_from_file(kind, _path(reference), class_name)
+        return _load_from_file(kind, place, _path(reference), class_name)
     return _check(kind, _class_of(_import(place), class_name))
+
+
+def _loaded_module(place: str) -> ModuleType:
+    """Return the module of a component that others name, which the config has loaded.
+
+    A dataset can thus not make a process import anything.
+    """
+    names = [name for name, (known, _) in _places.items() if known == place]
+    module = sys.modules.get(names[0] if names else place)
+    if module is None:
+        raise ConfigError(f"no component that the config names is in {place}; choose that one")
+    return module
 
 
 @cache
@@ -124,7 +163,12 @@ def _load_named(kind: str, name: str) -> type[Any]:
 
 
 @cache
-def _load_from_file(kind: str, path: Path, class_name: str) -> type[Any]:
+def _load_from_file(kind: str, place: str, path: Path, class_name: str) -> type[Any]:
+    return _check(kind, _class_of(_load_module(place, path), class_name))
+
+
+def _load_module(place: str, path: Path) -> ModuleType:
+    """Import the file that references name `place` from `path`; the same code only once."""
     if not path.is_file():
         raise ConfigError(f"there is no file {path}; correct it")
     digest = sha256(path.read_bytes()).hexdigest()
@@ -141,7 +185,8 @@ def _load_from_file(kind: str, path: Path, class_name: str) -> type[Any]:
         except Exception as error:
             del sys.modules[name]
             raise ConfigError(_import_error(error, path)) from None
-    return _check(kind, _class_of(sys.modules[name], class_name))
+    _places.setdefault(name, (place, path))
+    return sys.modules[name]
 
 
 def _check_imports(path: Path) -> None:

@@ -11,14 +11,13 @@ import yaml
 from pydantic import ValidationError
 
 from pipeline import components
-from pipeline.config.conflicts import conflicts
-from pipeline.config.conflicts.rule import unused
 from pipeline.config.messages import as_yaml, error_line, key_table, keys, suggestion
-from pipeline.config.renamed import RENAMED_KEYS
+from pipeline.config.renamed import RENAMED_KEYS, RENAMED_VALUES
+from pipeline.config.rules import conflicts
 from pipeline.config.schema import Config, component_references, compose, section_classes
 from pipeline.errors import ConfigError, RunError
 from pipeline.run import code
-from pipeline.settings import Section
+from pipeline.settings import Section, unused
 
 BUNDLED = Path(__file__).parents[1] / "configs"
 """Folder of the bundled configs; in a clone, a link to the top-level folder."""
@@ -46,6 +45,8 @@ def load(path: Path | None = None, overrides: Iterable[str] = ()) -> Config:
     values = _read(path)
     mistakes = list(_apply(values, overrides))
     _fill_defaults(values, path.stem)
+    if old_values := list(_old_values(values)):
+        raise ConfigError(sorted({*mistakes, *old_values}))
     try:
         schema = compose(values)
     except ConfigError as error:
@@ -133,6 +134,15 @@ def _old_keys(values: Mapping[str, Any]) -> list[str]:
             if f"{n}.{key}" in RENAMED_KEYS]  # fmt: skip
 
 
+def _old_values(values: Mapping[str, Any]) -> Iterator[str]:
+    """Yield an error line for each value of a config that has another name now."""
+    for (key, old), new in RENAMED_VALUES.items():
+        name, _, field = key.partition(".")
+        section = values.get(name)
+        if isinstance(section, dict) and section.get(field) == old:
+            yield f"{key}={old}: this value is now named {new}; rename it"
+
+
 def _resolve(path: Path) -> Path:
     """Return the path of the bundled config if `path` is its name; else return `path`.
 
@@ -197,20 +207,49 @@ def _drop_unused(values: Mapping[str, Any], schema: type[Config]) -> Iterator[st
 
     Such a key may have its default value, as in the config of a run of an earlier version.
     """
-    for name, composed in section_classes(schema).items():
+    composed = section_classes(schema)
+    for name, base in section_classes(Config).items():
         section = values.get(name)
         if not isinstance(section, dict):
             continue
-        base = section_classes(Config)[name]
-        for key in section.keys() - composed.model_fields.keys():
-            for kind, (owners, default) in components.owners(base, key).items():
-                value = section.pop(key, default)
-                if value != default:
-                    chooser = components.KINDS[kind].key
-                    field = chooser.rpartition(".")[2]
-                    chosen = section.get(field, base.model_fields[field].default)
-                    conflict = unused(f"{name}.{key}", chooser, owners, chosen)
-                    yield f"{name}.{key}={as_yaml(value)}: {conflict.problem}; {conflict.remedy}"
+        for key in section.keys() - composed[name].model_fields.keys():
+            chooser, names, default = _owner(composed, base, key)
+            if not chooser:
+                continue  # no key at all, which is reported with the others
+            value = section.pop(key)
+            if value != default:
+                chosen = _chosen(values, chooser)
+                conflict = unused(f"{name}.{key}", chooser, names, chosen)
+                yield f"{name}.{key}={as_yaml(value)}: {conflict.problem}; {conflict.remedy}"
+
+
+def _owner(
+    composed: Mapping[str, type[Section]], section: type[Section], key: str
+) -> tuple[str, list[str], Any]:
+    """Return the key that chooses the owners of a key, the owners' names and the key's default.
+
+    If the config does not have the choosing key either, it is the owners of that one that are
+    named. The choosing key is empty if no component has the key.
+    """
+    for kind, (names, default) in components.owners(section, key).items():
+        chooser = components.KINDS[kind].key
+        if not chooser:
+            continue  # a field kind, which a task has
+        name, _, field = chooser.partition(".")
+        if field in composed[name].model_fields:
+            return chooser, names, default
+        outer, outer_names, _ = _owner(composed, section_classes(Config)[name], field)
+        return outer, outer_names, default
+    return "", [], None
+
+
+def _chosen(values: Mapping[str, Any], chooser: str) -> str:
+    """Return the value of a key that chooses a component."""
+    name, _, field = chooser.partition(".")
+    section = values.get(name)
+    default = section_classes(Config)[name].model_fields.get(field)
+    chosen = section.get(field) if isinstance(section, dict) else None
+    return str(chosen or (default.default if default else ""))
 
 
 def _fill_defaults(values: dict[str, Any], config_name: str) -> None:

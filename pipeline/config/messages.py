@@ -11,8 +11,8 @@ from pydantic.fields import FieldInfo
 
 from pipeline import components
 from pipeline.components import Kind
-from pipeline.config.renamed import RENAMED_KEYS, RENAMED_VALUES
-from pipeline.config.schema import Config
+from pipeline.config.renamed import RENAMED_KEYS
+from pipeline.config.schema import Config, section_classes
 from pipeline.settings import Section, kind_of
 
 
@@ -34,7 +34,7 @@ def key_table(config: type[Config] = Config, *, all_components: bool = False) ->
     lines = [_help_line(key, field) for key, field in keys(config)]
     shown = {key for key, _ in keys(config)}
     for kind in components.KINDS.values() if all_components else ():
-        for name in components.names(kind.name):
+        for name in components.names(kind.name) if kind.key else ():
             own = [(key, field) for key, field in _component_keys(kind, name) if key not in shown]
             if own:
                 lines += [f"{kind.key}={name}", *(_help_line(*pair) for pair in own)]
@@ -51,9 +51,11 @@ def _help_line(key: str, field: FieldInfo) -> str:
 
 
 def _component_keys(kind: Kind, name: str) -> Iterator[tuple[str, FieldInfo]]:
-    section = kind.key.partition(".")[0]
-    for key, field in components.load(kind.name, name).Settings.model_fields.items():
-        yield f"{section}.{key}", field
+    for component in components.with_used(components.load(kind.name, name)):
+        for section_name, section in section_classes(Config).items():
+            if components.belongs(component.Settings, section):
+                for key, field in component.Settings.model_fields.items():
+                    yield f"{section_name}.{key}", field
 
 
 def as_yaml(value: object) -> str:
@@ -81,8 +83,6 @@ def error_line(detail: dict[str, Any]) -> str:
         if key in RENAMED_KEYS:
             return f"{setting}: this key is now named {RENAMED_KEYS[key]}; rename it"
         return f"{setting}: no such key{suggestion(key)}"
-    if isinstance(value, str) and (key, value) in RENAMED_VALUES:
-        return f"{setting}: this value is now named {RENAMED_VALUES[key, value]}; rename it"
     if key.startswith("corpus.validation"):
         return f"corpus.validation={as_yaml(value)}: needs a fraction between 0 and 1, or a file"
     line = f"{setting}: {detail['msg'][0].lower()}{detail['msg'][1:]}"

@@ -9,12 +9,11 @@ from pydantic import create_model
 from pipeline import components
 from pipeline.components import Source
 from pipeline.corpus.settings import CorpusSettings
-from pipeline.errors import ConfigError
 from pipeline.models.settings import ModelSettings
 from pipeline.run.settings import RunSettings
-from pipeline.settings import Section, kind_of
+from pipeline.settings import Section
 from pipeline.stream.settings import StreamSettings
-from pipeline.tasks.settings import TaskSettings
+from pipeline.tasks.base.settings import TaskSettings
 from pipeline.tracking.settings import TrackSettings
 from pipeline.train.settings import TrainSettings
 
@@ -36,42 +35,34 @@ def compose(values: Mapping[str, Any]) -> type[Config]:
 
     Raises ConfigError with a line for each component that cannot be loaded.
     """
-    sections: list[tuple[str, type[Section]]] = []
-    mistakes = []
-    for name, section in section_classes(Config).items():
-        own = values.get(name)
-        try:
-            composed = components.compose(section, own if isinstance(own, dict) else {})
-        except ConfigError as error:
-            mistakes += error.lines
-        else:
-            if composed is not section:
-                sections.append((name, composed))
-    if mistakes:
-        raise ConfigError(mistakes)
-    return _with_sections(tuple(sections))
+    composed = components.compose(section_classes(Config), values)
+    changed = {
+        n: section for n, section in section_classes(Config).items() if composed[n] is not section
+    }
+    return _with_sections(tuple((name, composed[name]) for name in changed))
 
 
 def component_references(values: Mapping[str, Any]) -> list[str]:
     """Return the values that name a component which is not built in."""
     found = []
     for kind in components.KINDS.values():
-        section, _, key = kind.key.partition(".")
-        own = values.get(section)
-        reference = own.get(key) if isinstance(own, dict) else None
-        if isinstance(reference, str) and ":" in reference:
-            found.append(reference)
+        own = values.get(kind.section)
+        value = own.get(kind.key.rpartition(".")[2]) if isinstance(own, dict) else None
+        listed = value if isinstance(value, list) else [value]
+        found += [name for name in listed if isinstance(name, str) and ":" in name]
     return found
 
 
 def component_sources(config: Config) -> list[Source]:
     """Return the sources of the chosen components that are not built in."""
-    found = []
-    for name, section in section_classes(type(config)).items():
-        for key, field in section.model_fields.items():
-            if kind := kind_of(field):
-                found.append(components.source(kind, getattr(getattr(config, name), key)))
-    return [source for source in found if source is not None]
+    choices = (choice for choice, _ in components.chosen(section_values(config)))
+    sources = (components.source(*choice) for choice in choices)
+    return [source for source in sources if source is not None]
+
+
+def section_values(config: Config) -> dict[str, Section]:
+    """Return the sections of a config by name."""
+    return dict(config)
 
 
 def section_classes(config: type[Config]) -> dict[str, type[Section]]:

@@ -1,24 +1,22 @@
 """Field specifications: the columns that a task needs from the corpus, and how each is encoded."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any
+
+from pipeline import components
 
 SEGMENT_COLUMNS = DOCUMENT, SEGMENT, SEGMENTS = ("document", "segment", "segments")
 """Integer columns stored beside a task's fields when long texts are split into several rows: the
 document's number, unique in the corpus; the row's position in its document, from 0; the number of
 rows of the document."""
 
-Kind = Literal[
-    "text", "target", "targets", "words", "characters", "label", "labels", "tags", "steps",
-    "pixels", "features",
-]  # fmt: skip
-
 
 @dataclass(frozen=True)
 class FieldSpec:
     """One column of the shards: its name, the raw input column it is read from, and its encoding.
 
-    The kinds, with their raw value and the stored value (see `fields/kinds.py`):
+    `kind` is the name of a kind in `pipeline.corpus.fields.kinds`, or a subclass of `FieldKind`.
+    The raw values and the stored values of the built-in ones:
 
     text        a string                 token ids
     target      a string                 token ids of a text to generate, then </s>
@@ -28,6 +26,7 @@ class FieldSpec:
     tags        a list of names          one index per word
     label       a name                   its index
     labels      a list of names          their indices, from 1
+    number      a number                 the number
     steps       an image                 `width` values per step (see `fields/images.py`)
     pixels      an image                 `width` values per row of pixels
     features    an array [S, F]          `width` = F values for each of S image regions
@@ -38,7 +37,7 @@ class FieldSpec:
 
     name: str
     column: str
-    kind: Kind
+    kind: str
     width: int = 0
     vocabulary: str = "tokenizer"
     """Name of the tokenizer for texts and words. Several fields may share one."""
@@ -47,32 +46,20 @@ class FieldSpec:
     plane: tuple[int, int] = (0, 0)
     """Height and width of an image's grid, for steps and pixels only."""
 
-    @property
-    def tokenized(self) -> bool:
-        """Whether a tokenizer encodes the field."""
-        return self.kind in ("text", "words") or self.is_target
+    def __post_init__(self) -> None:
+        if isinstance(self.kind, type):  # stored by its name
+            object.__setattr__(self, "kind", components.reference("field", self.kind))
 
     @property
-    def has_names(self) -> bool:
-        """Whether the field stores indices of label names."""
-        return self.kind in ("label", "labels", "tags")
+    def kind_class(self) -> type[Any]:
+        """The class of the kind, a subclass of `pipeline.corpus.fields.base.FieldKind`."""
+        return components.load("field", self.kind)
 
-    @property
-    def is_input(self) -> bool:
-        """Whether the field is an input of the model, as opposed to something it predicts."""
-        return not self.has_names and not self.is_target
-
-    @property
-    def is_target(self) -> bool:
-        """Whether the field holds target text, which the model learns to generate."""
-        return self.kind in ("target", "targets")
-
-    @property
-    def is_image(self) -> bool:
-        """Whether each value comes from an image file or a file of image features."""
-        return self.kind in ("steps", "pixels", "features")
+    def arrow_type(self, vocabulary: int) -> Any:
+        """Return the Arrow type of the field's stored values, given the vocabulary's size."""
+        return self.kind_class.arrow_type(self, vocabulary)
 
 
 def vocabularies(fields: tuple[FieldSpec, ...]) -> list[str]:
     """Return the names of the tokenizers that the fields use, without repeats."""
-    return list(dict.fromkeys(field.vocabulary for field in fields if field.tokenized))
+    return list(dict.fromkeys(field.vocabulary for field in fields if field.kind_class.tokenized))

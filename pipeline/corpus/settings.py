@@ -8,28 +8,14 @@ from pydantic_core import PydanticCustomError
 from pipeline.settings import Section, setting
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
+MAX_ROW_TOKENS = 65535
+"""Upper limit of `max_tokens`: the index stores lengths in 16 bits."""
 Positive = Annotated[int, Field(ge=1)]
-
-TEXT_INPUT_KEYS = ("text", "columns", "overflow", "truncation_side", "word_bytes")
-"""Keys that apply only to tasks with text inputs."""
-TEXT_KEYS = (
-    "tokenizer", "level", "vocab_size", "min_count", "tokenizer_sample_mb", "lowercase", "replace",
-)  # fmt: skip
-"""Keys that apply only to tasks with text inputs or text targets."""
-LABELED_TASKS = ("classification", "multilabel", "tagging", "images")
-KEY_TASKS = {
-    **dict.fromkeys(("label", "label_names"), LABELED_TASKS),
-    "label_separator": ("multilabel",),
-    **dict.fromkeys(("image", "image_root", "image_size", "channels"), ("images", "captioning")),
-    **dict.fromkeys(("step", "patch"), ("images",)),
-    **dict.fromkeys(("captions", "features"), ("captioning",)),
-    **dict.fromkeys(("target", "max_target_tokens"), ("translation", "captioning")),
-    "shared_vocab": ("translation",),
-}
-"""Keys that apply to some tasks only, each with those tasks."""
 
 
 class CorpusSettings(Section):
+    """The `corpus` section of a config file, without the keys of a task's fields."""
+
     input: list[str] | dict[str, list[str]] = setting(
         ...,
         "input file or list of files: CSV, TSV, JSONL, WebDataset tars (each also .gz) or Parquet; "
@@ -50,98 +36,13 @@ class CorpusSettings(Section):
         "and label",
     )
     columns: list[str] = setting([], "column names of CoNLL files, from left to right")
-    text: str = setting(
-        "text", "text column; in a tar, a member's extension or else a key of the .json member"
-    )
-    image: str = setting(
-        "image",
-        "image column: PNG or JPEG bytes, a path under corpus.root, or a dict of both as in "
-        "Hugging Face datasets; in a tar, a member's extension",
-    )
-    image_root: str = setting(
-        "", "folder under corpus.root that image paths start from", may_change=True
-    )
-    label: str = setting("label", "label column; in a tar, as for corpus.text")
-    target: str = setting(
-        "target",
-        "translation, captioning: column of the target text; for captioning, it may be a list of "
-        "captions",
-    )
-    captions: int = setting(
-        5, "captioning: maximum number of captions per image; the first ones are used", ge=1
-    )
-    label_names: list[str] = setting(
-        [], "names of labels 0, 1, 2, ...; empty: the labels found in the input, sorted"
-    )
-    label_separator: str = setting(
-        ",",
-        "multilabel: separator between labels, where a row's labels are one string",
-        min_length=1,
-    )
     filters: dict[str, str] = setting({}, "use only rows in which these columns have these values")
     validation: Fraction | str | dict[str, list[str]] = setting(
         0.1,
         "fraction of rows to hold out, or a validation file, or parallel validation files, one per "
         "column; identical texts never end up in both splits",
     )
-    max_tokens: int = setting(400, "maximum number of tokens per row", ge=1, le=65535)
-    overflow: Literal["truncate", "split", "drop"] = setting(
-        "truncate",
-        "how to handle longer texts; split: several rows, which evaluation counts as one example",
-    )
-    truncation_side: Literal["start", "end", "both"] = setting(
-        "start", "part of a truncated text to keep; both: half from the start, half from the end"
-    )
-    max_target_tokens: int = setting(
-        0,
-        "translation, captioning: maximum number of tokens per target; rows with a longer target "
-        "are skipped; 0: same as max_tokens",
-        ge=0,
-        le=65534,
-    )
-    tokenizer: str = setting(
-        "",
-        "path of the tokenizer.json to use, for example from another prepared dataset; empty: "
-        "train one",
-        may_change=True,
-    )
-    level: Literal["subword", "word", "byte"] = setting(
-        "subword",
-        "token type of texts; subword: byte-level BPE; word: split at whitespace; byte: one token "
-        "per byte",
-    )
-    shared_vocab: bool = setting(
-        True, "translation: use one vocabulary for both languages instead of one for each"
-    )
-    vocab_size: int = setting(16000, "maximum vocabulary size", ge=300, le=1_000_000)
-    min_count: int = setting(
-        1, "word tokens: minimum count in the sample for a word to enter the vocabulary", ge=1
-    )
-    tokenizer_sample_mb: float = setting(
-        32.0, "MB of text to train the tokenizer on, sampled evenly from the corpus", ge=1
-    )
-    lowercase: bool = setting(True, "lowercase texts before tokenization")
-    word_bytes: int = setting(
-        24,
-        "tagging: bytes per word for the character input; longer words keep both ends",
-        ge=2,
-        le=255,
-    )
-    image_size: list[Positive] = setting(
-        [], "height and width in pixels, such as [28, 28], to resize PNG and JPEG images to"
-    )
-    features: int = setting(
-        0,
-        "captioning: number of features per region, if images are .npy files of features that "
-        "another network computed; 0: images are pixels",
-        ge=0,
-    )
-    channels: Literal[1, 3] = setting(1, "channels per pixel; 1: grayscale; 3: RGB")
-    step: Literal["row", "pixel", "patch"] = setting("row", "part of an image that is one step")
-    patch: int = setting(4, "side of a square patch in pixels, for corpus.step=patch", ge=1)
-    replace: dict[str, str] = setting(
-        {}, "strings to replace before tokenization, such as markup, each with its replacement"
-    )
+    max_tokens: int = setting(400, "maximum number of tokens per row", ge=1, le=MAX_ROW_TOKENS)
     drop_duplicates: bool = setting(
         True, "keep only one of several rows with the same text and, if there is one, same target"
     )
@@ -165,17 +66,90 @@ class CorpusSettings(Section):
     def _normalize_input(cls, value: object) -> object:
         return _files_by_column(value) if isinstance(value, dict) else _file_list(value, "")
 
+    @field_validator("validation", mode="before")
+    @classmethod
+    def _normalize_validation(cls, value: object) -> object:
+        return _files_by_column(value) if isinstance(value, dict) else value
+
+
+class TokenizerSettings(CorpusSettings):
+    """Keys of fields that a tokenizer encodes."""
+
+    tokenizer: str = setting(
+        "",
+        "path of the tokenizer.json to use, for example from another prepared dataset; empty: "
+        "train one",
+        may_change=True,
+    )
+    level: Literal["subword", "word", "byte"] = setting(
+        "subword",
+        "token type of texts; subword: byte-level BPE; word: split at whitespace; byte: one token "
+        "per byte",
+    )
+    vocab_size: int = setting(16000, "maximum vocabulary size", ge=300, le=1_000_000)
+    min_count: int = setting(
+        1, "word tokens: minimum count in the sample for a word to enter the vocabulary", ge=1
+    )
+    tokenizer_sample_mb: float = setting(
+        32.0, "MB of text to train the tokenizer on, sampled evenly from the corpus", ge=1
+    )
+    lowercase: bool = setting(True, "lowercase texts before tokenization")
+    replace: dict[str, str] = setting(
+        {}, "strings to replace before tokenization, such as markup, each with its replacement"
+    )
+
+
+class TextSettings(TokenizerSettings):
+    """Keys of input texts."""
+
+    text: str = setting(
+        "text", "text column; in a tar, a member's extension or else a key of the .json member"
+    )
+    overflow: Literal["truncate", "split", "drop"] = setting(
+        "truncate",
+        "how to handle longer texts; split: several rows, which evaluation counts as one example",
+    )
+    truncation_side: Literal["start", "end", "both"] = setting(
+        "start", "part of a truncated text to keep; both: half from the start, half from the end"
+    )
+
+
+class LabelColumn(CorpusSettings):
+    """Key of what is to be predicted: labels, tags or a number."""
+
+    label: str = setting("label", "label column; in a tar, as for corpus.text")
+
+
+class LabelSettings(LabelColumn):
+    """Keys of labels and tags."""
+
+    label_names: list[str] = setting(
+        [], "names of labels 0, 1, 2, ...; empty: the labels found in the input, sorted"
+    )
+
+
+class ImageSettings(CorpusSettings):
+    """Keys of images."""
+
+    image: str = setting(
+        "image",
+        "image column: PNG or JPEG bytes, a path under corpus.root, or a dict of both as in "
+        "Hugging Face datasets; in a tar, a member's extension",
+    )
+    image_root: str = setting(
+        "", "folder under corpus.root that image paths start from", may_change=True
+    )
+    image_size: list[Positive] = setting(
+        [], "height and width in pixels, such as [28, 28], to resize PNG and JPEG images to"
+    )
+    channels: Literal[1, 3] = setting(1, "channels per pixel; 1: grayscale; 3: RGB")
+
     @field_validator("image_size")
     @classmethod
     def _check_image_size(cls, value: list[int]) -> list[int]:
         if len(value) not in (0, 2):
             raise PydanticCustomError("size", "needs rows and columns, such as [28, 28]")
         return value
-
-    @field_validator("validation", mode="before")
-    @classmethod
-    def _normalize_validation(cls, value: object) -> object:
-        return _files_by_column(value) if isinstance(value, dict) else value
 
 
 def _files_by_column(value: dict[Any, Any]) -> dict[str, list[str]]:

@@ -12,6 +12,7 @@ class SkipReason(StrEnum):
     NOT_UTF8 = "not_utf8"
     NUL = "nul"
     NO_LABEL = "no_label"
+    NO_NUMBER = "no_number"
     WRONG_FIELDS = "wrong_fields"
     NO_TOKENS = "no_tokens"
     TOO_LONG = "too_long"
@@ -31,6 +32,7 @@ SKIP_DESCRIPTIONS = {
     SkipReason.NOT_UTF8: "bytes that are not UTF-8",
     SkipReason.NUL: "a NUL character",
     SkipReason.NO_LABEL: "no label",
+    SkipReason.NO_NUMBER: "a label that is not a finite number",
     SkipReason.WRONG_FIELDS: "more or fewer fields than the header",
     SkipReason.NO_TOKENS: "no token left after tokenization",
     SkipReason.TOO_LONG: "more than corpus.max_tokens tokens (corpus.overflow=drop)",

@@ -10,11 +10,13 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
 from tqdm import tqdm
 
+from pipeline import components
 from pipeline.errors import DatasetError
 
 logger = logging.getLogger(__name__)
@@ -84,7 +86,9 @@ class WorkerPool:
         if self._pool is None:
             context = multiprocessing.get_context("spawn")
             self._done = context.Value("Q", 0)
-            self._pool = ProcessPoolExecutor(self.workers, context, _initialize, (self._done,))
+            self._pool = ProcessPoolExecutor(
+                self.workers, context, _initialize, (self._done, components.loaded_files())
+            )
         self._done.value = 0
         futures = [self._pool.submit(function, item) for item in items]
         waiting = set(futures)
@@ -144,10 +148,11 @@ class WorkProgress:
         self._bar.close()
 
 
-def _initialize(done: Any) -> None:
+def _initialize(done: Any, files: list[tuple[str, Path]]) -> None:
     """Set up a worker process.
 
-    It tokenizes in one thread, exits without a traceback on Ctrl-C, and exits if its parent dies.
+    `files` are those of a user's components. The process tokenizes in one thread, exits without a
+    traceback on Ctrl-C, and exits if its parent dies.
     """
     global _advance
 
@@ -156,6 +161,7 @@ def _initialize(done: Any) -> None:
             done.value += count
 
     _advance = add
+    components.load_files(files)
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # ignored in a shell's background job
         signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -8,7 +8,7 @@ from torch import Tensor
 from pipeline.errors import TrainingError
 from pipeline.runtime.process_group import World
 from pipeline.stream.batch import Batch
-from pipeline.tasks.task import Evaluation, Mistake, Task
+from pipeline.tasks.base.task import Evaluation, Mistake, Task
 
 MAX_MISTAKES = 50
 """Worst mistakes that an evaluation keeps."""

@@ -9,8 +9,8 @@ from torch.nn.functional import pad
 
 from pipeline.runtime.precision import Precision
 from pipeline.stream.batch import Batch
-from pipeline.tasks.sample import Sample
-from pipeline.tasks.task import Task
+from pipeline.tasks.base.sample import Sample
+from pipeline.tasks.base.task import Task
 
 SAMPLE_ROWS = 8
 """Rows that are shown."""

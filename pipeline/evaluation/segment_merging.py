@@ -25,7 +25,7 @@ from pipeline.runtime.process_group import World
 from pipeline.stream.batch import Batch
 from pipeline.stream.bucket import buckets
 from pipeline.stream.rows import Columns, Ragged
-from pipeline.tasks.task import Task
+from pipeline.tasks.base.task import Task
 
 LENGTHS, OUTPUTS = ".lengths", ".outputs"
 """Columns of the buffer that are not columns of the shards."""

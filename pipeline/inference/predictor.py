@@ -30,6 +30,8 @@ from pipeline.corpus.skip_reason import SKIP_DESCRIPTIONS, SkipReason
 from pipeline.errors import InputError, RunError, TrainingError
 from pipeline.evaluation.evaluate import evaluate
 from pipeline.evaluation.segment_merging import document_outputs
+from pipeline.models.encoder import reversed_directions
+from pipeline.models.settings import EncoderSettings
 from pipeline.run import checkpoint
 from pipeline.run.folder import RunFolder
 from pipeline.runtime import precision
@@ -71,8 +73,8 @@ class Predictor:
         self.config = config
         self.manifest = read_manifest(folder.dataset)
         self._dataset = folder.dataset
-        reads_images = any(field.is_image for field in self.manifest.fields)
-        self.chunk_rows = IMAGES_PER_CHUNK if reads_images else TEXTS_PER_CHUNK
+        self.reads_images = any(field.kind_class.is_image for field in self.manifest.fields)
+        self.chunk_rows = IMAGES_PER_CHUNK if self.reads_images else TEXTS_PER_CHUNK
         self.task = tasks.get(config.task.name)(config.task, config.model, self.manifest)
         device = choose_device(RankInfo())
         self.world = World(0, 1, device)
@@ -87,7 +89,9 @@ class Predictor:
     @memory_errors()
     def predict(self, texts: Sequence[str]) -> list[dict[str, Any]]:
         """Return the task's prediction for each text, in order, or an `error` if it has no row."""
-        fields = [replace(f, append_end=False) for f in self.manifest.fields if f.is_input]
+        fields = [
+            replace(f, append_end=False) for f in self.manifest.fields if f.kind_class.is_input
+        ]
         pipeline = self._pipeline(fields, **self.task.prediction_overrides)
         inputs = [self.task.parse(text) for text in texts]
         results: list[dict[str, Any]] = [{} for _ in texts]
@@ -128,7 +132,7 @@ class Predictor:
         pipeline = self._pipeline(fields)
         skips: Counter[SkipReason] = Counter()
         inputs = self._inputs(files, pipeline.checker.columns)
-        sources = resolve(inputs, images=self.config.task.name == "images")
+        sources = resolve(inputs, images=self.reads_images)
 
         def chunks() -> Iterator[list[EncodedExample]]:
             examples = self._examples(sources, pipeline, skips)
@@ -203,7 +207,8 @@ class Predictor:
         if not rows:
             return
         settings = self.config.stream.model_copy(update={"batch_rows": 1})
-        reverse = self.config.model.reversed_directions
+        assert isinstance(self.config.model, EncoderSettings), "a stateful task without an encoder"
+        reverse = reversed_directions(self.config.model)
         source = InMemoryTokens("--input", np.concatenate(rows))
         stream = BpttStream(source, settings, 0, reverse=reverse)
         batches = (batch for update in stream.epoch(Position()) for batch in update.batches)

@@ -7,20 +7,36 @@ attends to.
 """
 
 from itertools import pairwise
+from typing import Annotated
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from pipeline.models.decoding.decoder import Decoder, Memory
 from pipeline.models.decoding.seq2seq import EncoderDecoder
 from pipeline.models.dropout import LockedDropout, assign_dropout_sites
-from pipeline.models.layers.pooling import valid
+from pipeline.models.layers.masks import valid
 from pipeline.models.settings import ModelSettings
+from pipeline.settings import setting
 
 CHANNELS_PER_GROUP = 8
 """Channels that group normalization normalizes together."""
 PIXEL_MIDPOINT = 127.5
 """Midpoint of the range of pixel values, 0 to 255."""
+
+Channels = Annotated[int, Field(ge=8, multiple_of=8)]
+"""Number of convolution channels; group normalization uses groups of 8."""
+
+
+class CaptionerSettings(Decoder.Settings):
+    """Keys of `Captioner`."""
+
+    convolutions: list[Channels] = setting(
+        [64, 128, 256, 512],
+        "channels of each encoder stage; a stage halves rows and columns",
+        min_length=1,
+    )
 
 
 class ResidualStage(nn.Module):
@@ -53,7 +69,7 @@ class PixelEncoder(nn.Module):
     It adds a learned embedding of the row and one of the column to the features of each region.
     """
 
-    def __init__(self, width: int, plane: tuple[int, int], settings: ModelSettings) -> None:
+    def __init__(self, width: int, plane: tuple[int, int], settings: CaptionerSettings) -> None:
         """`plane` is the number of rows and columns of pixels; `width` is the number of values in a
         row of pixels, columns times channels."""
         super().__init__()
@@ -94,14 +110,16 @@ class RegionEncoder(nn.Module):
 class Captioner(EncoderDecoder):
     """An image encoder, and a decoder that attends to the regions and starts from their mean."""
 
+    Settings = CaptionerSettings
+
     def __init__(
-        self, settings: ModelSettings, encoder: PixelEncoder | RegionEncoder, vocab_size: int
+        self, settings: CaptionerSettings, encoder: PixelEncoder | RegionEncoder, vocab_size: int
     ) -> None:
         super().__init__()
         self.encoder = encoder
         self.memory_dropout = LockedDropout(settings.dropout)
         features = encoder.outputs
-        self.decoder = Decoder(settings, vocab_size, features, features)
+        self.decoder = Decoder(settings, settings.layers, vocab_size, features, features)
         assign_dropout_sites(self)
 
     def encode(self, source: Tensor, lengths: Tensor, keys: Tensor) -> Memory:

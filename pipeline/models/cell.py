@@ -5,20 +5,19 @@ multiply the hidden state. W are input weights, U recurrent weights, b biases.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from pipeline.components import Component
 from pipeline.kernels import Zones
 from pipeline.models.dropout import WeightDrop
 from pipeline.models.settings import ModelSettings
-from pipeline.settings import Conflict, Sections
 
 
-class Cell(nn.Module, ABC):
+class Cell(Component, nn.Module, ABC):
     """The weights and equations of one recurrent layer in one direction.
 
     h is the hidden state; c is the memory cell of an LSTM, which other cells return unchanged.
@@ -29,13 +28,10 @@ class Cell(nn.Module, ABC):
     """The cell's keys in the section `model`, added to those of all models."""
     gates: ClassVar[int]
     """G: number of matrices [H, H] that multiply h', one per gate or candidate."""
+    encoder: ClassVar[str] = ""
+    """Name of the encoder that arranges these cells; empty: the one of `model.encoder`."""
     has_memory: ClassVar[bool] = False
     """Whether the cell changes c."""
-
-    @classmethod
-    def conflicts(cls, config: Sections) -> Iterator[Conflict]:
-        """Yield settings that do not work with this cell."""
-        yield from ()
 
     def __init__(self, input_size: int, settings: ModelSettings) -> None:
         super().__init__()

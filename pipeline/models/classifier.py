@@ -1,16 +1,17 @@
-"""Recurrent classifier: embedding, recurrent stack, pooling and a linear layer.
+"""Many-to-one model: embedding, encoder, pooling and output head.
 
 Shapes: T tokens of the longest row, B rows, F input features of an image step, E embedding width,
-H hidden units, D directions, C classes.
+H hidden units, C outputs.
 """
 
 import torch
 from torch import Tensor, nn
 
+from pipeline import components
 from pipeline.models.dropout import LockedDropout, TokenDropout, assign_dropout_sites
 from pipeline.models.encoder import encoder
-from pipeline.models.layers.pooling import POOLINGS
-from pipeline.models.settings import ModelSettings
+from pipeline.models.settings import EncoderSettings
+from pipeline.settings import setting
 
 
 class Classifier(nn.Module):
@@ -20,9 +21,15 @@ class Classifier(nn.Module):
     is passed on to `encoder`.
     """
 
+    class Settings(EncoderSettings):
+        pooling: str = setting(
+            "max_mean", "how the states of a row become one vector", kind="pooling"
+        )
+        head: str = setting("linear", "layers from that vector to the outputs", kind="head")
+
     def __init__(
         self,
-        settings: ModelSettings,
+        settings: Settings,
         embedding: int | nn.Module,
         classes: int,
         plane: tuple[int, int] = (0, 0),
@@ -37,10 +44,10 @@ class Classifier(nn.Module):
             self.embedding = embedding
         self.token_dropout = TokenDropout(s.embedding_dropout)
         self.input_dropout = LockedDropout(s.dropout)
-        self.stack = encoder(s.embedding, s, image_size=plane)
-        self.pooling = POOLINGS[s.pooling](self.stack.outputs, s.hidden, s.reverse)
+        self.stack = encoder(s.embedding, s, plane)
+        self.pooling = components.load("pooling", s.pooling)(self.stack.outputs, s)
         self.output_dropout = LockedDropout(s.dropout)
-        self.scores = nn.Linear(self.pooling.outputs, classes)
+        self.scores = components.load("head", s.head)(self.pooling.outputs, classes, s)
         assign_dropout_sites(self)
 
     def forward(self, tokens: Tensor, lengths: Tensor, keys: Tensor) -> Tensor:
@@ -53,5 +60,9 @@ class Classifier(nn.Module):
         x = self.input_dropout(self.token_dropout(x, keys), keys)
         states, _ = self.stack(x, lengths, keys)  # [T, B, D*H]
         pooled = self.output_dropout(self.pooling(states, lengths), keys)
-        with torch.autocast(x.device.type, enabled=False):  # scores and loss in full precision
-            return self.scores(pooled.to(self.scores.weight.dtype))
+        return self.outputs(pooled)
+
+    def outputs(self, pooled: Tensor) -> Tensor:
+        """Return the class scores [B, C] of the vectors of rows."""
+        with torch.autocast(pooled.device.type, enabled=False):  # scores and loss in full precision
+            return self.scores(pooled.to(next(self.scores.parameters()).dtype))

@@ -5,17 +5,18 @@ directions, V vocabulary size.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from pipeline.models.dropout import LockedDropout, TypeDropout, assign_dropout_sites
-from pipeline.models.encoder import encoder
+from pipeline.models.encoder import Encoder, encoder
 from pipeline.models.layers.independent_directions import IndependentDirections
-from pipeline.models.layers.recurrent import LayerState, Stack
-from pipeline.models.settings import ModelSettings
+from pipeline.models.layers.recurrent import LayerState
+from pipeline.models.settings import EncoderSettings, TiedSettings
+from pipeline.settings import setting
 
 TOKENS_PER_CHUNK = 1 << 12
 """Number of tokens whose vocabulary scores are computed at a time, to bound memory."""
@@ -49,21 +50,33 @@ class LanguageModel(nn.Module):
     those with high ids, are scored in clusters with fewer dimensions (Grave et al. 2017).
     """
 
-    def __init__(self, settings: ModelSettings, vocab_size: int) -> None:
+    class Settings(TiedSettings, EncoderSettings):
+        softmax: Literal["full", "adaptive"] = setting(
+            "full",
+            "softmax over all tokens, or adaptive with rare tokens in groups of fewer dimensions",
+        )
+        ar_alpha: float = setting(
+            0.0,
+            "weight of activation regularization of the top states (AWD-LSTM: 2)",
+            ge=0,
+        )
+        tar_beta: float = setting(
+            0.0, "weight of temporal activation regularization (AWD-LSTM: 1)", ge=0
+        )
+
+    def __init__(self, settings: Settings, vocab_size: int) -> None:
         super().__init__()
         s = self.settings = settings
         self.embedding = nn.Embedding(vocab_size, s.embedding)
         nn.init.normal_(self.embedding.weight, std=0.1)
         self.token_dropout = TypeDropout(s.embedding_dropout)
         self.input_dropout = LockedDropout(s.dropout)
-        stack = encoder(s.embedding, s)
-        assert isinstance(stack, Stack | IndependentDirections), (
-            "grid_lstm keeps no recurrent state between segments"
-        )
-        self.stack = stack
+        self.stack = encoder(s.embedding, s)
+        assert self.stack.has_state, "the encoder keeps no recurrent state between segments"
         self.output_dropout = LockedDropout(s.dropout)
-        width = s.embedding if s.tie_embeddings else s.hidden
-        self.project = nn.Identity() if width == s.hidden else nn.Linear(s.hidden, width)
+        states = self.stacks[0].outputs
+        width = s.embedding if s.tie_embeddings else states
+        self.project = nn.Identity() if width == states else nn.Linear(states, width)
         if s.softmax == "adaptive":
             self.scores: nn.Module = AdaptiveSoftmax(width, vocab_size)
         else:
@@ -127,9 +140,11 @@ class LanguageModel(nn.Module):
         ]
 
     @property
-    def stacks(self) -> list[Stack]:
-        """The stack of each direction."""
-        return [self.stack] if isinstance(self.stack, Stack) else list(self.stack.stacks)  # type: ignore[arg-type]
+    def stacks(self) -> list[Encoder]:
+        """The encoder of each direction."""
+        if isinstance(self.stack, IndependentDirections):
+            return list(self.stack.stacks)  # type: ignore[arg-type]
+        return [self.stack]
 
     def log_probs(self, states: Tensor) -> Tensor:
         """Top states [..., H] -> log-probabilities of the next token [..., V]."""

@@ -12,8 +12,10 @@ from torch.nn import functional
 from pipeline.models.dropout import LockedDropout, TokenDropout, assign_dropout_sites
 from pipeline.models.encoder import encoder
 from pipeline.models.layers.crf import CRF
-from pipeline.models.layers.pooling import Last, valid
-from pipeline.models.settings import ModelSettings
+from pipeline.models.layers.masks import valid
+from pipeline.models.poolings.last import Last
+from pipeline.models.settings import EncoderSettings
+from pipeline.settings import setting
 
 BYTE_VALUES = 256
 
@@ -25,8 +27,23 @@ class Tagger(nn.Module):
     `allowed` is the CRF's mask of permitted tag pairs; it is ignored without a CRF.
     """
 
+    class Settings(EncoderSettings):
+        characters: int = setting(
+            32,
+            "hidden units per direction of the layer over each word's characters; 0: no such layer",
+            ge=0,
+        )
+        crf: bool = setting(
+            True, "score whole tag sequences with a CRF, instead of each tag independently"
+        )
+        word_vectors: str = setting(
+            "",
+            "file of word vectors to initialize the embedding, in the text format of word2vec or "
+            "GloVe; their width must equal model.embedding; empty: none",
+        )
+
     def __init__(
-        self, settings: ModelSettings, vocab_size: int, tags: int, allowed: Tensor | None = None
+        self, settings: Settings, vocab_size: int, tags: int, allowed: Tensor | None = None
     ) -> None:
         super().__init__()
         s = settings
@@ -65,7 +82,7 @@ class Tagger(nn.Module):
 class CharacterEncoder(nn.Module):
     """The final states of a bidirectional recurrent layer over the bytes of each word."""
 
-    def __init__(self, settings: ModelSettings) -> None:
+    def __init__(self, settings: Tagger.Settings) -> None:
         super().__init__()
         units = settings.characters
         self.embedding = nn.Embedding(BYTE_VALUES, units)
@@ -73,12 +90,13 @@ class CharacterEncoder(nn.Module):
         values = {
             "hidden": units, "layers": 1, "bidirectional": True, "dropout": 0.0, "zoneout": 0.0,
             "zoneout_memory": 0.0, "layer_norm": False, "independent_directions": False,
-            "reverse": False,
+            "reverse": False, "encoder": "stack",
         }  # fmt: skip
         known = type(settings).model_fields  # not every cell has each of these keys
         overrides = {name: value for name, value in values.items() if name in known}
-        self.stack = encoder(units, settings.model_copy(update=overrides))
-        self.last = Last(self.stack.outputs, units)
+        own = settings.model_copy(update=overrides)
+        self.stack = encoder(units, own)
+        self.last = Last(self.stack.outputs, own)
         self.outputs = self.stack.outputs
 
     def forward(self, characters: Tensor) -> Tensor:

@@ -10,14 +10,18 @@ from pipeline.models.decoding.decoder import Decoder, Memory
 from pipeline.models.decoding.seq2seq import EncoderDecoder
 from pipeline.models.dropout import LockedDropout, TokenDropout, assign_dropout_sites
 from pipeline.models.encoder import encoder
-from pipeline.models.settings import ModelSettings
+from pipeline.models.settings import EncoderSettings
+from pipeline.settings import setting
 
 
 class Translator(EncoderDecoder):
     """A recurrent encoder and a recurrent decoder with attention (Bahdanau et al. 2015)."""
 
+    class Settings(Decoder.Settings, EncoderSettings):
+        decoder_layers: int = setting(0, "number of decoder layers; 0: same as the encoder", ge=0)
+
     def __init__(
-        self, settings: ModelSettings, source_vocab_size: int, target_vocab_size: int | None = None
+        self, settings: Settings, source_vocab_size: int, target_vocab_size: int | None = None
     ) -> None:
         """Without `target_vocab_size`, source and target share a vocabulary and an embedding."""
         super().__init__()
@@ -32,7 +36,8 @@ class Translator(EncoderDecoder):
         self.memory_dropout = LockedDropout(s.dropout)
         summary_size = s.hidden * (1 + s.bidirectional)
         vocab_size = source_vocab_size if target_vocab_size is None else target_vocab_size
-        self.decoder = Decoder(s, vocab_size, self.stack.outputs, summary_size)
+        layers = s.decoder_layers or s.layers
+        self.decoder = Decoder(s, layers, vocab_size, self.stack.outputs, summary_size)
         assign_dropout_sites(self)
 
     def encode(self, source: Tensor, lengths: Tensor, keys: Tensor) -> Memory:

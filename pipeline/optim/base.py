@@ -1,17 +1,17 @@
 """Base classes of the components that `train.optimizer` and `train.schedule` choose."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
+from pipeline.components import Component
 from pipeline.optim.settings import OptimizerSettings
-from pipeline.settings import Conflict, Sections, setting
+from pipeline.settings import setting
 
 
-class Component(ABC):
+class OptimComponent(Component, ABC):
     """What optimizers and schedules have in common."""
 
     Settings: ClassVar[type[OptimizerSettings]] = OptimizerSettings
@@ -19,11 +19,6 @@ class Component(ABC):
 
     def __init__(self, settings: OptimizerSettings) -> None:
         self.settings = settings
-
-    @classmethod
-    def conflicts(cls, config: Sections) -> Iterator[Conflict]:
-        """Yield settings that do not work with this component."""
-        yield from ()
 
     def evaluated(self, loss: float) -> None:
         """Take the validation loss of an evaluation, for components that depend on it."""
@@ -36,7 +31,7 @@ class Component(ABC):
         """Restore what `state_dict` returned."""
 
 
-class Algorithm(Component):
+class Algorithm(OptimComponent):
     """An optimization algorithm: builds PyTorch's optimizers of a run."""
 
     has_average: ClassVar[bool] = False
@@ -63,7 +58,7 @@ class DecaySettings(OptimizerSettings):
     )
 
 
-class Schedule(Component):
+class Schedule(OptimComponent):
     """A learning-rate schedule after the warm-up, which all schedules have."""
 
     @abstractmethod

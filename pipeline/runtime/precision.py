@@ -6,10 +6,12 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import torch
+from torch import nn
 
 from pipeline.errors import TrainingError
 from pipeline.models.encoder import encoder
-from pipeline.models.settings import ModelSettings
+from pipeline.models.layers.recurrent import Layer
+from pipeline.models.settings import EncoderSettings, ModelSettings
 
 logger = logging.getLogger(__name__)
 
@@ -101,7 +103,12 @@ def _first_line(error: Exception) -> str:
 def _step_seconds(precision: Precision, model: ModelSettings) -> float:
     """Return the seconds that a forward and backward pass of one layer takes, the best of three."""
     with torch.random.fork_rng([precision.device] if precision.device.type == "cuda" else []):
-        stack = encoder(model.hidden, model.model_copy(update={"layers": 1}), image_size=(8, 8))
+        one_layer = model.model_copy(update={"layers": 1})
+        stack: nn.Module
+        if isinstance(one_layer, EncoderSettings):
+            stack = encoder(model.hidden, one_layer, (8, 8))
+        else:
+            stack = Layer(model.hidden, one_layer, bidirectional=True)
         stack = stack.to(precision.device)
         x = torch.randn(64, 16, model.hidden).to(precision.device)
     lengths = torch.full((16,), 64, device=precision.device)

@@ -1,26 +1,14 @@
-"""Tasks, one module each."""
+"""The built-in tasks, one module each, named as in `task.name`; `base/` holds what they share."""
 
-from importlib import import_module
 from typing import TYPE_CHECKING
 
+from pipeline import components
+
 if TYPE_CHECKING:
-    from pipeline.tasks.task import Task
-
-
-TASK_CLASSES = {
-    "captioning": ("captioning", "Captioning"),
-    "classification": ("classification", "Classification"),
-    "images": ("images", "Images"),
-    "language_modeling": ("language_modeling", "LanguageModeling"),
-    "multilabel": ("multilabel", "MultiLabel"),
-    "tagging": ("tagging", "Tagging"),
-    "translation": ("translation", "Translation"),
-}
-"""Module and class of each `task.name`."""
+    from pipeline.tasks.base.task import Task
 
 
 def get(name: str) -> "type[Task]":
-    """Return the class of the task `name`, importing its module on first use."""
-    module, class_name = TASK_CLASSES[name]
-    task_class: type[Task] = getattr(import_module(f"pipeline.tasks.{module}"), class_name)
-    return task_class
+    """Return the class of the task that `task.name` chooses."""
+    found: type[Task] = components.load("task", name)
+    return found

@@ -1,6 +1,6 @@
 """Captioning: generate a text that describes an image (one-to-many, encoder-decoder)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -9,11 +9,15 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.corpus.field_spec import FieldSpec
-from pipeline.corpus.settings import CorpusSettings
+from pipeline.corpus.fields.kinds.features import FeaturesField
+from pipeline.corpus.fields.kinds.targets import TargetsField
 from pipeline.models.captioner import Captioner, PixelEncoder, RegionEncoder
+from pipeline.models.decoding.decoder import Decoder
+from pipeline.settings import Conflict, Sections, is_default, same_column, setting
 from pipeline.stream.batch import Batch
-from pipeline.tasks.sample import ImageData
-from pipeline.tasks.seq2seq import Seq2SeqTask, reference_streams
+from pipeline.tasks.base.image_rules import image_conflicts
+from pipeline.tasks.base.sample import ImageData
+from pipeline.tasks.base.seq2seq import Seq2SeqTask, reference_streams
 
 BLEU_ORDERS = {"bleu1": 1, "bleu2": 2, "bleu3": 3, "bleu": 4}
 """Maximum n-gram order of each BLEU metric."""
@@ -25,10 +29,38 @@ class Captioning(Seq2SeqTask):
     (`exact`), and CIDEr if pycocoevalcap is installed.
     """
 
+    class Settings(Seq2SeqTask.Settings):
+        max_length: int = setting(50, "maximum tokens of a caption", ge=1, may_change=True)
+
+    uses = (Captioner, Decoder, FeaturesField, TargetsField)
     input_field, output_name = "image", "caption"
 
+    @classmethod
+    def conflicts(cls, config: Sections) -> Iterator[Conflict]:
+        yield from super().conflicts(config)
+        yield from same_column(config, "target", "image")
+        corpus = config.corpus
+        if not corpus.features:
+            rows = corpus.image_size[0] if corpus.image_size else 0
+            yield from image_conflicts(config, rows)
+            return
+        for name, section in (
+            ("image_size", "corpus"), ("channels", "corpus"), ("convolutions", "model")
+        ):  # fmt: skip
+            if not is_default(getattr(config, section), name):
+                yield Conflict(
+                    f"{section}.{name}",
+                    f"applies to pixels, but images are features (corpus.features="
+                    f"{corpus.features})",
+                    "remove one of the two",
+                )
+
     @staticmethod
-    def fields(corpus: CorpusSettings) -> tuple[FieldSpec, ...]:
+    def example(corpus: Any) -> str:
+        return "features.npy" if corpus.features else "image.png"
+
+    @staticmethod
+    def fields(corpus: Any) -> tuple[FieldSpec, ...]:
         target = FieldSpec("target", corpus.target, "targets")
         if corpus.features:
             return FieldSpec("image", corpus.image, "features", width=corpus.features), target

@@ -1,21 +1,23 @@
 """Text classification: one label for each text."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from pipeline.corpus.field_spec import FieldSpec
-from pipeline.corpus.settings import CorpusSettings
+from pipeline.corpus.fields.kinds.label import LabelField
+from pipeline.corpus.fields.kinds.text import TextField
 from pipeline.errors import ConfigError
 from pipeline.models.classifier import Classifier
-from pipeline.models.settings import ModelSettings
+from pipeline.models.settings import Pretrained
+from pipeline.settings import Conflict, Sections, same_column, setting
 from pipeline.stream.batch import Batch
-from pipeline.tasks.sample import ImageData
-from pipeline.tasks.settings import TaskSettings
-from pipeline.tasks.task import DatasetInfo, Evaluation, Mistake, Task
+from pipeline.tasks.base.sample import ImageData
+from pipeline.tasks.base.settings import SmoothingSettings, Weight
+from pipeline.tasks.base.task import DatasetInfo, Evaluation, Mistake, Task
 
 MIN_PROBABILITY = torch.finfo(torch.float64).tiny
 """Lower bound of probabilities, so that their logarithm is finite."""
@@ -31,18 +33,32 @@ class Classification(Task):
     Shapes: B rows of a batch, C labels.
     """
 
+    class Settings(SmoothingSettings):
+        class_weights: Literal["none", "balanced"] | dict[str, Weight] = setting(
+            "none",
+            "loss weight per label; balanced: inverse to the label's frequency, so that all labels "
+            "contribute equally",
+        )
+
+    uses: ClassVar[tuple[type[Any], ...]] = (Classifier, Pretrained, TextField, LabelField)
+    streams_unprepared = True
+    settings: Settings
     sum_names = ("loss", "weight", "correct", "rows")
     best_metric = "accuracy"
     input_field = "tokens"
     """The batch column that the model reads; a subclass reads images."""
 
-    def __init__(self, settings: TaskSettings, model: ModelSettings, data: DatasetInfo) -> None:
+    def __init__(self, settings: Settings, model: Classifier.Settings, data: DatasetInfo) -> None:
         self.settings, self.model, self.data = settings, model, data
         self.labels = data.names["label"]
         self._class_weights = torch.tensor(_class_weights(settings, self.labels, data))  # [C]
 
+    @classmethod
+    def conflicts(cls, config: Sections) -> Iterator[Conflict]:
+        yield from same_column(config, "label", "text")
+
     @staticmethod
-    def fields(corpus: CorpusSettings) -> tuple[FieldSpec, ...]:
+    def fields(corpus: Any) -> tuple[FieldSpec, ...]:
         return (FieldSpec("tokens", corpus.text, "text"), FieldSpec("label", corpus.label, "label"))
 
     def build(self) -> nn.Module:
@@ -139,7 +155,9 @@ class Classification(Task):
         return logits.float()
 
 
-def _class_weights(settings: TaskSettings, labels: Sequence[str], data: DatasetInfo) -> list[float]:
+def _class_weights(
+    settings: Classification.Settings, labels: Sequence[str], data: DatasetInfo
+) -> list[float]:
     """Return the loss weight of each label. Balanced weights are N / (C * count) as in
     scikit-learn, so that their mean over the N rows is 1.
 

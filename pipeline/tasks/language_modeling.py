@@ -1,7 +1,7 @@
 """Language modeling: predict each next token of unlabeled text (many-to-many, aligned)."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -9,20 +9,25 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from pipeline.corpus.field_spec import FieldSpec
-from pipeline.corpus.settings import CorpusSettings
+from pipeline.corpus.fields.kinds.text import TextField
+from pipeline.corpus.settings import MAX_ROW_TOKENS
 from pipeline.corpus.tokenization.special_tokens import END
 from pipeline.models.dropout import hash_texts, keyed_uniform, site_of
+from pipeline.models.encoder import encoder_class, reversed_directions
 from pipeline.models.language_model import LanguageModel
 from pipeline.models.layers.recurrent import LayerState
-from pipeline.models.settings import ModelSettings
+from pipeline.models.settings import Pretrained
+from pipeline.settings import Conflict, Sections, setting
 from pipeline.stream.batch import Batch
 from pipeline.stream.bptt import SEGMENT_INDEX, TARGETS, TOKENS
-from pipeline.tasks.sample import Sample
-from pipeline.tasks.settings import TaskSettings
-from pipeline.tasks.task import DatasetInfo, Evaluation, Mistake, Task
+from pipeline.tasks.base.sample import Sample
+from pipeline.tasks.base.settings import TaskSettings
+from pipeline.tasks.base.task import DatasetInfo, Evaluation, Mistake, Task
 
 STATE_RESET_SITE = site_of("language_modeling.state_reset")
 """Site of the draws that reset recurrent states, as of a dropout."""
+MIN_ADAPTIVE_HIDDEN = 64
+"""Adaptive softmax scores the rarest tokens in `hidden // 16` dimensions."""
 PROMPT_TOKENS = 20
 """Maximum tokens of a sample's prompt."""
 NO_TOKEN = -1
@@ -48,24 +53,125 @@ class LanguageModeling(Task):
         V  vocabulary
     """
 
+    class Settings(TaskSettings):
+        state_reset_prob: float = setting(
+            0.02,
+            "probability that a training segment starts from a zero state, as evaluation and "
+            "prediction do; at 0 the model may forget how to start from zeros",
+            ge=0,
+            le=1,
+        )
+        max_new_tokens: int = setting(
+            50, "maximum tokens to generate per text", ge=1, may_change=True
+        )
+        temperature: float = setting(
+            0.8,
+            "sampling temperature; 0: always take the most likely token",
+            ge=0,
+            le=1000,
+            may_change=True,
+        )
+        seed: int = setting(0, "sampling seed", ge=0, lt=2**31, may_change=True)
+
+    uses = (LanguageModel, Pretrained, TextField)
+    settings: Settings
     sum_names = ("loss", "tokens", "nll")
     best_metric = "perplexity"
     lower_is_better = True
     stateful = True
 
-    def __init__(self, settings: TaskSettings, model: ModelSettings, data: DatasetInfo) -> None:
+    def __init__(
+        self, settings: Settings, model: LanguageModel.Settings, data: DatasetInfo
+    ) -> None:
         self.settings, self.model, self._data = settings, model, data
+        self.is_reversed = reversed_directions(model)
         self.vocabulary = data.vocabularies["tokenizer"]
         # Keep the side at which generation continues: the end, or of a backward model the start.
         self.prediction_overrides = {
             "overflow": "truncate",
-            "truncation_side": "start" if model.reversed_directions[0] else "end",
+            "truncation_side": "start" if self.is_reversed[0] else "end",
         }
         byte_lengths = data.token_byte_lengths("tokenizer")
         self._byte_lengths = torch.tensor(byte_lengths, dtype=torch.float64)  # [V]
 
+    @classmethod
+    def conflicts(cls, config: Sections) -> Iterator[Conflict]:
+        """Yield conflicts with truncated BPTT, which keeps the recurrent state between updates."""
+        corpus, stream, model = config.corpus, config.stream, config.model
+        if not stream.batch_rows:
+            yield Conflict(
+                "stream.batch_rows",
+                "language modeling divides the text into this number of parallel lanes",
+                "set it, for example to 32",
+            )
+        if stream.accumulation_steps != 1:
+            yield Conflict(
+                "stream.accumulation_steps",
+                "language modeling keeps the recurrent state between updates of one batch each",
+                "set 1",
+            )
+        if stream.mix:
+            yield Conflict(
+                "stream.mix",
+                "language modeling reads one text after the other",
+                "add the files to corpus.input",
+            )
+        if stream.repeat != 1:
+            yield Conflict(
+                "stream.repeat",
+                "an epoch of language modeling is a single pass through the text",
+                "set 1",
+            )
+        if corpus.overflow != "split":
+            yield Conflict(
+                "corpus.overflow", "language modeling would lose text of long rows", "set split"
+            )
+        if corpus.drop_duplicates:
+            yield Conflict(
+                "corpus.drop_duplicates",
+                "would remove repeated rows of a running text",
+                "set false",
+            )
+        if corpus.max_tokens == MAX_ROW_TOKENS:
+            yield Conflict(
+                "corpus.max_tokens",
+                f"leaves no room for the end-of-text token in a row of at most {MAX_ROW_TOKENS} "
+                f"tokens",
+                f"set {MAX_ROW_TOKENS - 1}",
+            )
+        if model.bidirectional and not getattr(model, "independent_directions", False):
+            yield Conflict(
+                "model.bidirectional",
+                "would show the model the token that it predicts",
+                "set false, or model.independent_directions=true for one language model per "
+                "direction",
+            )
+        if not encoder_class(model).has_state:
+            key = "model.cell" if model.cell == "grid_lstm" else "model.encoder"
+            yield Conflict(key, "keeps no recurrent state between updates", "set another one")
+        if model.softmax != "adaptive":
+            return
+        if corpus.level == "byte":
+            yield Conflict(
+                "model.softmax",
+                "treats tokens with high ids as rare, which single bytes are not",
+                "set full",
+            )
+        if model.hidden < MIN_ADAPTIVE_HIDDEN:
+            yield Conflict(
+                "model.hidden",
+                "adaptive softmax scores rare tokens in a sixteenth of these dimensions",
+                f"set {MIN_ADAPTIVE_HIDDEN} or more",
+            )
+        if model.tie_embeddings:
+            yield Conflict(
+                "model.tie_embeddings",
+                "adaptive softmax has its own output weights",
+                "set false, or model.softmax=full",
+            )
+
     @staticmethod
-    def fields(corpus: CorpusSettings) -> tuple[FieldSpec, ...]:
+    def fields(corpus: Any) -> tuple[FieldSpec, ...]:
         return (FieldSpec("tokens", corpus.text, "text", append_end=True),)
 
     def build(self) -> nn.Module:
@@ -113,7 +219,7 @@ class LanguageModeling(Task):
         metrics: dict[str, float] = {"examples": int(segments), **_loss_and_perplexity(nll, tokens)}
         if not math.isnan(text_bytes):
             metrics["bits_per_byte"] = nll / math.log(2) / max(text_bytes, 1)
-        if len(self.model.reversed_directions) > 1:
+        if len(self.is_reversed) > 1:
             directions = ("forward", "backward")
             pairs = zip(by_direction[:2], by_direction[2:], strict=True)
             for name, pair in zip(directions, pairs, strict=True):
@@ -122,7 +228,7 @@ class LanguageModeling(Task):
 
     def displayable(self, batch: Batch) -> Tensor:
         """Return a mask [B] of the rows in the direction that generates text."""
-        first = len(batch.weights) // len(self.model.reversed_directions)
+        first = len(batch.weights) // len(self.is_reversed)
         return (batch.weights > 0) & (torch.arange(len(batch.weights)) < first)
 
     def samples(self, model: nn.Module, batch: Batch) -> list[Sample]:
@@ -159,11 +265,11 @@ class LanguageModeling(Task):
     @property
     def _generates_backward(self) -> bool:
         """Whether generated tokens precede the prompt, last one first."""
-        return self.model.reversed_directions[0]
+        return self.is_reversed[0]
 
     def _sum_by_direction(self, values: Tensor) -> list[Tensor]:
         """Sum values [B, T] over the rows of each direction."""
-        return [rows.sum() for rows in values.chunk(len(self.model.reversed_directions))]
+        return [rows.sum() for rows in values.chunk(len(self.is_reversed))]
 
     def _predict(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return the losses [T, B] of a segment and the penalty; update the recurrent state."""

@@ -1,6 +1,6 @@
 """Multi-label classification: any number of labels for each text."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -8,12 +8,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pipeline.corpus.field_spec import FieldSpec
-from pipeline.corpus.settings import CorpusSettings
+from pipeline.corpus.fields.kinds.labels import LabelsField
+from pipeline.corpus.fields.kinds.text import TextField
 from pipeline.models.classifier import Classifier
-from pipeline.models.settings import ModelSettings
+from pipeline.models.settings import Pretrained
+from pipeline.settings import Conflict, Sections, same_column
 from pipeline.stream.batch import Batch
-from pipeline.tasks.settings import TaskSettings
-from pipeline.tasks.task import DatasetInfo, Evaluation, Mistake, Task
+from pipeline.tasks.base.settings import TaskSettings
+from pipeline.tasks.base.task import DatasetInfo, Evaluation, Mistake, Task
 
 MIN_PROBABILITY = 1e-12
 """Lower bound of probabilities, so that their logarithm is finite."""
@@ -30,16 +32,23 @@ class MultiLabel(Task):
     Shapes: B rows of a batch, C labels, L the largest number of labels of a row.
     """
 
+    uses = (Classifier, Pretrained, TextField, LabelsField)
     sum_names = ("loss", "rows", "correct")
     best_metric = "micro_f1"
     per_row_fields = ("labels",)
 
-    def __init__(self, settings: TaskSettings, model: ModelSettings, data: DatasetInfo) -> None:
+    def __init__(
+        self, settings: TaskSettings, model: Classifier.Settings, data: DatasetInfo
+    ) -> None:
         self.model = model
         self.vocabulary, self.labels = data.vocabularies["tokenizer"], data.names["labels"]
 
+    @classmethod
+    def conflicts(cls, config: Sections) -> Iterator[Conflict]:
+        yield from same_column(config, "label", "text")
+
     @staticmethod
-    def fields(corpus: CorpusSettings) -> tuple[FieldSpec, ...]:
+    def fields(corpus: Any) -> tuple[FieldSpec, ...]:
         return (
             FieldSpec("tokens", corpus.text, "text"),
             FieldSpec("labels", corpus.label, "labels"),

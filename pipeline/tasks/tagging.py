@@ -1,6 +1,6 @@
 """Tagging: one tag per word, e.g. for entities or parts of speech (many-to-many, aligned)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -9,14 +9,17 @@ from torch import Tensor, nn
 
 from pipeline.corpus.field_spec import FieldSpec
 from pipeline.corpus.fields import bio_spans
-from pipeline.corpus.settings import CorpusSettings
-from pipeline.models.settings import ModelSettings
+from pipeline.corpus.fields.kinds.characters import CharactersField
+from pipeline.corpus.fields.kinds.tags import TagsField
+from pipeline.corpus.fields.kinds.words import WordsField
+from pipeline.models.settings import Pretrained
 from pipeline.models.tagger import Tagger
+from pipeline.settings import Conflict, Sections, same_column
 from pipeline.stream.batch import Batch
-from pipeline.tasks.metrics import entity_f1
-from pipeline.tasks.sample import Sample, TextSpan
-from pipeline.tasks.settings import TaskSettings
-from pipeline.tasks.task import DatasetInfo, Evaluation, Mistake, Task
+from pipeline.tasks.base import entity_f1
+from pipeline.tasks.base.sample import Sample, TextSpan
+from pipeline.tasks.base.settings import TaskSettings
+from pipeline.tasks.base.task import DatasetInfo, Evaluation, Mistake, Task
 
 NO_TAG = 0
 """Padding in `outputs`, where tags are counted from 1."""
@@ -30,18 +33,33 @@ class Tagging(Task):
     labels.
     """
 
+    uses = (Tagger, Pretrained, WordsField, CharactersField, TagsField)
     sum_names = ("loss", "words")
     prediction_overrides = MappingProxyType({"overflow": "split"})  # so that every word gets a tag
 
-    def __init__(self, settings: TaskSettings, model: ModelSettings, data: DatasetInfo) -> None:
+    def __init__(self, settings: TaskSettings, model: Tagger.Settings, data: DatasetInfo) -> None:
         self.settings, self.model = settings, model
         self.vocabulary, self.tags = data.vocabularies["tokenizer"], list(data.names["tags"])
         self.scheme = bio_spans.scheme(self.tags)
         self.labels = bio_spans.labels(self.tags) if self.scheme else []
         self.best_metric = "f1" if self.scheme else "accuracy"
 
+    @classmethod
+    def conflicts(cls, config: Sections) -> Iterator[Conflict]:
+        yield from same_column(config, "label", "text")
+        if config.model.init_from and config.model.word_vectors:
+            yield Conflict(
+                "model.word_vectors",
+                "model.init_from already provides the embedding",
+                "remove one of the two",
+            )
+
     @staticmethod
-    def fields(corpus: CorpusSettings) -> tuple[FieldSpec, ...]:
+    def example(corpus: Any) -> str:
+        return "'EU rejects German call .'"
+
+    @staticmethod
+    def fields(corpus: Any) -> tuple[FieldSpec, ...]:
         return (
             FieldSpec("tokens", corpus.text, "words"),
             FieldSpec("characters", corpus.text, "characters", width=corpus.word_bytes),

@@ -1,35 +1,90 @@
 """Translation of a text into another language (many-to-many, encoder-decoder)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from torch import Tensor, nn
 
 from pipeline.corpus.field_spec import FieldSpec
+from pipeline.corpus.fields.kinds.target import TargetField
+from pipeline.corpus.fields.kinds.text import TextField
 from pipeline.corpus.settings import CorpusSettings
-from pipeline.models.settings import ModelSettings
+from pipeline.models.decoding.decoder import Decoder
+from pipeline.models.encoder import encoder_class
 from pipeline.models.translator import Translator
+from pipeline.settings import Conflict, Sections, same_column, setting
 from pipeline.stream.batch import Batch
-from pipeline.tasks.seq2seq import Seq2SeqTask, reference_streams
-from pipeline.tasks.settings import TaskSettings
-from pipeline.tasks.task import DatasetInfo
+from pipeline.tasks.base.seq2seq import Seq2SeqTask, reference_streams
+from pipeline.tasks.base.task import DatasetInfo
 
 EXTRA_TOKENS = 10
 """Target tokens allowed on top of `task.max_length_ratio` times the source's."""
 
 
+class Vocabularies:
+    """In `Component.uses`, adds the choice between one vocabulary and two."""
+
+    class Settings(CorpusSettings):
+        shared_vocab: bool = setting(
+            True, "use one vocabulary for both languages instead of one for each"
+        )
+
+
 class Translation(Seq2SeqTask):
     """Evaluated by BLEU and chrF, as computed by sacrebleu."""
 
+    class Settings(Seq2SeqTask.Settings):
+        max_length_ratio: float = setting(
+            3.0, "maximum target tokens per source token, plus 10", gt=0, may_change=True
+        )
+
+    uses = (Translator, Decoder, TextField, TargetField, Vocabularies)
     input_field, output_name = "source", "translation"
 
-    def __init__(self, settings: TaskSettings, model: ModelSettings, data: DatasetInfo) -> None:
+    def __init__(self, settings: Settings, model: Translator.Settings, data: DatasetInfo) -> None:
         super().__init__(settings, model, data)
         self.shared_vocab = "tokenizer" in data.vocabularies
         self.source_vocabulary, self.vocabulary = _vocabulary_names(self.shared_vocab)
 
+    @classmethod
+    def conflicts(cls, config: Sections) -> Iterator[Conflict]:
+        yield from super().conflicts(config)
+        yield from same_column(config, "target", "text")
+        corpus = config.corpus
+        if not encoder_class(config.model).has_state:
+            yield Conflict(
+                "model.encoder",
+                "returns no final states, from which the decoder starts",
+                "set another encoder",
+            )
+        if corpus.overflow != "drop":
+            yield Conflict(
+                "corpus.overflow",
+                "would pair a part of the source text with the whole target",
+                "set drop",
+            )
+        if corpus.lowercase:
+            yield Conflict(
+                "corpus.lowercase",
+                "translations would be lowercase, and so would the references of BLEU",
+                "set false",
+            )
+        if corpus.level == "word":
+            yield Conflict(
+                "corpus.level",
+                "references would lose their unknown words, and BLEU would ignore them",
+                "set subword",
+            )
+        if corpus.tokenizer and not corpus.shared_vocab:
+            yield Conflict(
+                "corpus.shared_vocab",
+                f"means one vocabulary per language, but corpus.tokenizer={corpus.tokenizer} is "
+                f"one for both",
+                "set true or remove corpus.tokenizer",
+            )
+
     @staticmethod
-    def fields(corpus: CorpusSettings) -> tuple[FieldSpec, ...]:
+    def fields(corpus: Any) -> tuple[FieldSpec, ...]:
         source, target = _vocabulary_names(corpus.shared_vocab)
         return (
             FieldSpec("source", corpus.text, "text", vocabulary=source),

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from typing import TYPE_CHECKING
 
-from pipeline.tasks.sample import ImageData, Sample, TextSpan
+from pipeline.tasks.base.sample import ImageData, Sample, TextSpan
 from pipeline.tracking import plots
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from pipeline.tasks.sample import SAMPLES
+from pipeline.tasks.base.sample import SAMPLES
 from pipeline.tracking import html_report, plots
 from pipeline.tracking.run_description import RunDescription, without_password
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.tasks.sample import AttentionMap, ImageData
+from pipeline.tasks.base.sample import AttentionMap, ImageData
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -10,8 +10,8 @@ from pipeline.corpus.dataset.manifest import Manifest
 from pipeline.run.checkpoint import TrainingState
 from pipeline.run.folder import RunFolder
 from pipeline.stream.plan import Plan
-from pipeline.tasks.sample import Sample
-from pipeline.tasks.task import Evaluation, Mistake
+from pipeline.tasks.base.sample import Sample
+from pipeline.tasks.base.task import Evaluation, Mistake
 from pipeline.tracking.console import ConsoleProgress
 from pipeline.tracking.jsonl_writer import JsonlWriter
 from pipeline.tracking.settings import TrackSettings

@@ -33,7 +33,7 @@ import numpy as np
 
 from pipeline.errors import TrainingError
 from pipeline.storage.atomic import write_file
-from pipeline.tasks.sample import SAMPLES, Sample
+from pipeline.tasks.base.sample import SAMPLES, Sample
 from pipeline.tracking.mlflow_copy import MetricsReader, MlflowCopy, first_line
 from pipeline.tracking.run_description import EndStatus, RunDescription
 from pipeline.tracking.settings import TrackSettings
@@ -41,7 +41,7 @@ from pipeline.tracking.settings import TrackSettings
 if TYPE_CHECKING:
     from pipeline.corpus.dataset.manifest import Manifest
     from pipeline.stream.plan import Plan
-    from pipeline.tasks.task import Evaluation
+    from pipeline.tasks.base.task import Evaluation
 
 logger = logging.getLogger(__name__)
 

@@ -8,8 +8,11 @@ from typing import Any
 
 from pipeline import tasks
 from pipeline.config import Config
-from pipeline.corpus.dataset.manifest import Manifest, check_settings, open_dataset
+from pipeline.corpus.dataset.manifest import Manifest, check_fields, check_settings, open_dataset
+from pipeline.corpus.settings import TokenizerSettings
 from pipeline.errors import InputError
+from pipeline.models.encoder import reversed_directions
+from pipeline.models.settings import EncoderSettings, PretrainedSettings
 from pipeline.runtime.launcher import RankInfo, command
 from pipeline.runtime.process_group import World
 from pipeline.storage.base import is_url
@@ -37,6 +40,7 @@ def open_or_prepare(config: Config, rank: RankInfo) -> Dataset:
         _prepare(config, rank)
     manifest = open_dataset(location, whole=config.stream.on_corrupt == "stop")
     check_settings(manifest, config.corpus)
+    check_fields(manifest, tasks.get(config.task.name).fields(config.corpus))
     return manifest, {n: manifest.store.read_file(f"{n}.json") for n in manifest.tokenizers}
 
 
@@ -49,9 +53,11 @@ def open_streams(
     if stream.unprepared_rows:
         from pipeline.stream.unprepared.loader import open_unprepared
 
+        assert isinstance(config.corpus, TokenizerSettings), "a task without texts"
         return open_unprepared(manifest, config.corpus, stream, seed, **place)
     if tasks.get(config.task.name).stateful:
-        reverse = config.model.reversed_directions
+        assert isinstance(config.model, EncoderSettings), "a stateful task without an encoder"
+        reverse = reversed_directions(config.model)
         training = open_bptt(manifest, stream, seed, reverse=reverse, **place)
         validation = open_bptt(manifest, stream, seed, split="validation", reverse=reverse, **place)
         return training, validation
@@ -85,13 +91,14 @@ def _describe_unprepared(config: Config, rank: RankInfo) -> Dataset:
             "kept. A dataset made with `%s` is shuffled and resumed exactly, and read faster",
             command("prepare"),
         )
+    assert isinstance(config.corpus, TokenizerSettings), "a task without texts"
     return unprepared_manifest(config.corpus, tasks.get(config.task.name).fields(config.corpus))
 
 
 def _prepare(config: Config, rank: RankInfo) -> None:
     """Prepare the dataset on the node's first rank; wait for it on the others."""
     location = config.corpus.shards
-    if config.model.init_from:
+    if isinstance(config.model, PretrainedSettings) and config.model.init_from:
         pretrained.check_run(config)
         pretrained.check_tokenizer(config)
     if rank.local_rank == 0:

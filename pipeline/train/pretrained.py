@@ -11,7 +11,8 @@ from pipeline import components
 from pipeline.config import Config, load_run_config
 from pipeline.corpus.dataset.manifest import Manifest, read_manifest
 from pipeline.errors import InputError, RunError
-from pipeline.models.settings import KEY_TASKS
+from pipeline.models.settings import ModelSettings, PretrainedSettings
+from pipeline.models.tagger import Tagger
 from pipeline.run import checkpoint
 from pipeline.run.folder import RunFolder
 
@@ -20,8 +21,8 @@ logger = logging.getLogger(__name__)
 SHARED_PREFIXES = ("embedding.", "stack.")
 """Prefixes of the parameter names that models of several tasks have in common."""
 SHAPE_KEYS = (
-    "embedding", "cell", "layers", "hidden", "bidirectional", "independent_directions", "reverse",
-    "activation", "goru_capacity", "layer_norm", "skip", "grid_dimensions", "grid_tied",
+    "embedding", "cell", "encoder", "layers", "hidden", "bidirectional", "independent_directions",
+    "reverse", "activation", "goru_capacity", "layer_norm", "skip", "grid_dimensions", "grid_tied",
     "grid_priority",
 )  # fmt: skip
 """Keys of the model that determine the shape and the meaning of these parameters."""
@@ -32,10 +33,16 @@ def load(model: nn.Module, config: Config, manifest: Manifest) -> None:
 
     Raises InputError or RunError if they do not fit.
     """
-    if config.model.word_vectors:
+    if getattr(config.model, "word_vectors", ""):
         _load_word_vectors(model, config, manifest)
-    if config.model.init_from:
+    if isinstance(config.model, PretrainedSettings) and config.model.init_from:
         _load_run(model, config, manifest)
+
+
+def _name(config: Config) -> str:
+    """Return `model.init_from`."""
+    assert isinstance(config.model, PretrainedSettings)
+    return config.model.init_from
 
 
 def check_run(config: Config) -> tuple[Config, Path]:
@@ -43,10 +50,10 @@ def check_run(config: Config) -> tuple[Config, Path]:
 
     Raises RunError if there is no such run, its checkpoint is damaged, or its layers do not fit.
     """
-    folder = RunFolder(Path(config.model.init_from))
+    folder = RunFolder(Path(_name(config)))
     if not folder.config.exists():
         raise RunError(
-            f"model.init_from={config.model.init_from}: is not the folder of a run, it has no "
+            f"model.init_from={_name(config)}: is not the folder of a run, it has no "
             f"config.yaml; train that run first, or name another"
         )
     with components.temporary_copies():
@@ -58,14 +65,15 @@ def check_run(config: Config) -> tuple[Config, Path]:
 
 def check_tokenizer(config: Config) -> None:
     """Raise RunError if the corpus, which is about to be prepared, would get other tokens."""
-    theirs = RunFolder(Path(config.model.init_from)).dataset / "tokenizer.json"
-    ours = Path(config.corpus.tokenizer)
-    if not config.corpus.tokenizer or (
+    theirs = RunFolder(Path(_name(config))).dataset / "tokenizer.json"
+    tokenizer = getattr(config.corpus, "tokenizer", "")
+    ours = Path(tokenizer)
+    if not tokenizer or (
         ours.is_file() and theirs.is_file() and ours.read_bytes() != theirs.read_bytes()
     ):
         raise RunError(
-            f"corpus.tokenizer={config.corpus.tokenizer!r}: model.init_from="
-            f"{config.model.init_from} has another tokenizer, so its embedding would mean other "
+            f"corpus.tokenizer={tokenizer!r}: model.init_from="
+            f"{_name(config)} has another tokenizer, so its embedding would mean other "
             f"words; leave the key out, and that run's tokenizer is used"
         )
 
@@ -76,7 +84,7 @@ def _load_run(model: nn.Module, config: Config, manifest: Manifest) -> None:
     Between two language models, load all weights.
     """
     previous, path = check_run(config)
-    folder = RunFolder(Path(config.model.init_from))
+    folder = RunFolder(Path(_name(config)))
     if mistakes := list(_tokenizer_mismatches(config, folder, manifest)):
         raise RunError(mistakes)
     weights = checkpoint.read_weights(path)
@@ -89,7 +97,7 @@ def _load_run(model: nn.Module, config: Config, manifest: Manifest) -> None:
 
 
 def _best_checkpoint(config: Config, folder: RunFolder) -> Path:
-    key = f"model.init_from={config.model.init_from}"
+    key = f"model.init_from={_name(config)}"
     try:
         path = folder.best_checkpoint()
     except RunError as error:
@@ -101,36 +109,48 @@ def _best_checkpoint(config: Config, folder: RunFolder) -> Path:
 
 def _mismatches(config: Config, previous: Config) -> Iterator[str]:
     """Yield a line for each setting by which the other run's weights do not fit this model."""
-    theirs, key = previous.model, f"model.init_from={config.model.init_from}"
-    reads_characters = previous.task.name == "tagging" and theirs.characters
-    if previous.task.name not in KEY_TASKS["init_from"] or reads_characters:
+    theirs, key = previous.model, f"model.init_from={_name(config)}"
+    reads_characters = getattr(theirs, "characters", 0)
+    if not isinstance(theirs, PretrainedSettings) or reads_characters:
         task = f"task.name={previous.task.name}"
         if reads_characters:
-            task += f" and model.characters={theirs.characters}"
+            task += f" and model.characters={reads_characters}"
         yield (
             f"{key}: was trained with {task}, so its layers do not read token embeddings alone; "
-            f"name a run of {', '.join(KEY_TASKS['init_from'])}, of tagging with model.characters=0"
+            f"name a run of language_modeling or classification, or of tagging with "
+            f"model.characters=0"
         )
         return
-    for name in SHAPE_KEYS:
+    for name in dict.fromkeys([*SHAPE_KEYS, *_own_keys(config.model)]):
         ours, other = getattr(config.model, name, None), getattr(theirs, name, None)
         if ours != other:
             yield (
                 f"model.{name}={_yaml(ours)}: the layers of {key} have {_yaml(other)}, and this "
                 f"run starts from them; set model.{name}={_yaml(other)}"
             )
-    if config.task.name == "tagging" and config.model.characters:
+    if characters := getattr(config.model, "characters", 0):
         yield (
-            f"model.characters={config.model.characters}: the layers of {key} read token "
+            f"model.characters={characters}: the layers of {key} read token "
             f"embeddings alone; set model.characters=0"
         )
     if config.task.name == previous.task.name == "language_modeling":
         for name in ("tie_embeddings", "softmax"):
-            if getattr(config.model, name) != getattr(theirs, name):
+            ours, other = getattr(config.model, name), getattr(theirs, name)
+            if ours != other:
                 yield (
-                    f"model.{name}={_yaml(getattr(config.model, name))}: {key}, whose weights this "
-                    f"language model takes all, has {_yaml(getattr(theirs, name))}; set that"
+                    f"model.{name}={_yaml(ours)}: {key}, whose weights this language model takes "
+                    f"all, has {_yaml(other)}; set that"
                 )
+
+
+def _own_keys(model: ModelSettings) -> set[str]:
+    """Return the keys of a cell and an encoder that are not built in: they may shape weights."""
+    found: set[str] = set()
+    for kind in ("cell", "encoder"):
+        component = components.load(kind, getattr(model, kind))
+        if not component.__module__.startswith("pipeline."):
+            found |= component.Settings.model_fields.keys() - ModelSettings.model_fields.keys()
+    return found
 
 
 def _tokenizer_mismatches(config: Config, folder: RunFolder, manifest: Manifest) -> Iterator[str]:
@@ -140,7 +160,7 @@ def _tokenizer_mismatches(config: Config, folder: RunFolder, manifest: Manifest)
         if name not in theirs or theirs[name].sha256 != tokenizer.sha256:
             yield (
                 f"{manifest.location}: was tokenized with another tokenizer than model.init_from="
-                f"{config.model.init_from}, whose embedding would mean other words; delete it or "
+                f"{_name(config)}, whose embedding would mean other words; delete it or "
                 f"set corpus.shards to another folder, and leave corpus.tokenizer out or set it to "
                 f"{folder.dataset / name}.json, so that it is prepared with that tokenizer"
             )
@@ -149,6 +169,11 @@ def _tokenizer_mismatches(config: Config, folder: RunFolder, manifest: Manifest)
 def _yaml(value: object) -> str:
     """Return a value as a config writes it."""
     return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _word_vectors(config: Config) -> str:
+    assert isinstance(config.model, Tagger.Settings)
+    return config.model.word_vectors
 
 
 def _load_word_vectors(model: nn.Module, config: Config, manifest: Manifest) -> None:
@@ -163,11 +188,11 @@ def _load_word_vectors(model: nn.Module, config: Config, manifest: Manifest) -> 
         from pipeline.corpus.tokenization.word_vectors import read_vectors
     except ModuleNotFoundError as error:
         raise InputError(
-            f"model.word_vectors={config.model.word_vectors}: finding their words needs "
+            f"model.word_vectors={_word_vectors(config)}: finding their words needs "
             f"{error.name}; pip install headrace[prepare]"
         ) from None
     vocabulary = manifest.store.read_file("tokenizer.json")
-    vectors = read_vectors(Path(config.model.word_vectors), config.model.embedding, vocabulary)
+    vectors = read_vectors(Path(_word_vectors(config)), config.model.embedding, vocabulary)
     embedding = model.get_submodule("embedding")
     assert isinstance(embedding, nn.Embedding)
     with torch.no_grad():
@@ -178,5 +203,5 @@ def _load_word_vectors(model: nn.Module, config: Config, manifest: Manifest) -> 
         weight[torch.from_numpy(vectors.ids).to(weight.device)] = scaled
     logger.info(
         "%s of %s words are initialized with a vector of %s",
-        f"{len(vectors.ids):,}", f"{vectors.words:,}", config.model.word_vectors,
+        f"{len(vectors.ids):,}", f"{vectors.words:,}", _word_vectors(config),
     )  # fmt: skip

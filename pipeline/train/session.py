@@ -25,7 +25,6 @@ from pipeline.runtime.launcher import RankInfo
 from pipeline.runtime.process_group import World, connect, is_lost_peer
 from pipeline.stream.opening import open_mixed
 from pipeline.stream.plan import VERSION
-from pipeline.tasks.settings import IMAGE_TASKS
 from pipeline.tracking.reporter import Reporter
 from pipeline.tracking.settings import TrackSettings
 from pipeline.train import pretrained
@@ -214,9 +213,7 @@ def _summarize(trainer: Trainer) -> Summary:
 
 
 def _describe_run(config: Config, folder: RunFolder) -> str:
-    example = "'A fine film.'"
-    if config.task.name in IMAGE_TASKS:
-        example = "features.npy" if config.corpus.features else "image.png"
+    example = tasks.get(config.task.name).example(config.corpus)
     return describe(folder, watch=_watch_command(config.track), example=example)
 
 

@@ -28,8 +28,8 @@ from pipeline.stream.batch import Batch
 from pipeline.stream.plan import Position
 from pipeline.stream.prefetch import prefetch
 from pipeline.stream.resumable import ResumableStream, Update, Updates
-from pipeline.tasks.sample import Sample
-from pipeline.tasks.task import Evaluation, Mistake, Task
+from pipeline.tasks.base.sample import Sample
+from pipeline.tasks.base.task import Evaluation, Mistake, Task
 from pipeline.train.checkpointer import Checkpointer
 from pipeline.train.meter import Meter
 from pipeline.train.nonfinite import NonfiniteDetector

@@ -9,6 +9,7 @@ from pipeline.errors import ConfigError
 from pipeline.models.cells.lstm import Lstm
 from pipeline.optim.optimizers.adamw import AdamW
 from pipeline.optim.schedules.cosine import Cosine
+from pipeline.settings import Section
 from pipeline.train.settings import TrainSettings, train_settings
 
 TEMPLATE = """
@@ -31,6 +32,10 @@ class MySchedule(Schedule):
 """
 
 
+def composed(values: dict[str, object]) -> type[Section]:
+    return components.compose({"train": TrainSettings}, {"train": values})["train"]
+
+
 def error_lines(*overrides: str) -> list[str]:
     with pytest.raises(ConfigError) as caught:
         config.load(None, overrides)
@@ -38,11 +43,11 @@ def error_lines(*overrides: str) -> list[str]:
 
 
 def test_a_section_has_the_keys_of_all_chosen_components() -> None:
-    section = components.compose(TrainSettings, {})
+    section = composed({})
     assert issubclass(section, AdamW.Settings)
     assert issubclass(section, Cosine.Settings)
     assert issubclass(section, TrainSettings)
-    assert components.compose(TrainSettings, {"optimizer": "adamw"}) is section
+    assert composed({"optimizer": "adamw"}) is section
     assert not hasattr(train_settings(optimizer="sgd"), "beta1")
 
 

@@ -14,11 +14,12 @@ from torch import Tensor
 from pipeline import components
 from pipeline.models.encoder import encoder
 from pipeline.models.layers.recurrent import Layer
-from pipeline.models.settings import ModelSettings, model_settings
+from pipeline.models.settings import ModelSettings
 from pipeline.train.settings import train_settings
 from tests.helpers.corpora import small_run_overrides
 from tests.helpers.modules import modules_of_type
 from tests.helpers.processes import REPOSITORY, finish, run, start, was_killed, weights
+from tests.helpers.settings import model_settings
 
 PAGE = (REPOSITORY / "docs" / "extending.md").read_text()
 EXAMPLES = dict(re.findall(r"^`(\w+\.py)`:\n\n```python\n(.*?)^```", PAGE, re.M | re.S))
@@ -79,7 +80,8 @@ def test_example_schedule_has_stairs(example: Callable[[str], str]) -> None:
 
 
 def test_keys_of_an_example_belong_to_its_section(example: Callable[[str], str]) -> None:
-    section = components.compose(ModelSettings, {"cell": example("mgu.py")})
+    values = {"model": {"cell": example("mgu.py")}}
+    section = components.compose({"model": ModelSettings}, values)["model"]
     assert "gate_bias" in section.model_fields
     assert "forget_bias" not in section.model_fields
 

@@ -118,7 +118,7 @@ CONFLICTS: dict[str, tuple[str, list[str], str]] = {
     "layer decay of another task": (
         "translation",
         ["train.layer_decay=0.5"],
-        "only to task.name=classification, multilabel, tagging or language_modeling, whose models",
+        "applies only to models of one embedding and one encoder, but the task is translation",
     ),
     "layers that share weights": (
         "classification",
@@ -263,7 +263,7 @@ def test_goru_also_limits_the_layer_over_characters(minimal: Path) -> None:
     goru = ["task.name=tagging", "model.cell=goru", "model.hidden=8"]
     line = conflict(minimal, [*goru, "model.characters=6"])
     assert re.search(r"characters=6: .* set model\.characters=4 or 8, or an", line)
-    assert config.load(minimal, [*goru, "model.characters=0"]).model.characters == 0
+    assert config.load(minimal, [*goru, "model.characters=0"]).model.model_dump()["characters"] == 0
 
 
 @pytest.mark.parametrize("name", ["input", "validation"])

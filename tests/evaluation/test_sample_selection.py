@@ -12,7 +12,7 @@ pytest.importorskip("mlflow")
 from pipeline.evaluation.sample_selection import SAMPLE_ROWS, SampleSelection
 from pipeline.runtime.precision import Precision
 from pipeline.stream.batch import Batch
-from pipeline.tasks.sample import SAMPLES, Sample, TextSpan
+from pipeline.tasks.base.sample import SAMPLES, Sample, TextSpan
 from pipeline.tasks.tagging import Tagging
 from tests.helpers.processes import call, losses
 

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from pipeline.corpus.dataset.manifest import Manifest
 from pipeline.corpus.field_spec import FieldSpec
 from pipeline.corpus.row import Row
-from pipeline.corpus.settings import CorpusSettings
+from tests.helpers.settings import corpus_settings
 
 FIELDS = (FieldSpec("tokens", "text", "text"), FieldSpec("label", "label", "label"))
 WORDS = [
@@ -84,7 +84,7 @@ def _write_text(path: Path, rows: Rows) -> None:
             writer.writerows(rows)
 
 
-def settings_in(folder: Path, **changes: Any) -> CorpusSettings:
+def settings_in(folder: Path, **changes: Any) -> Any:
     """Return settings for the CSV files of a folder, with limits so small that a thousand rows of
     `reviews` have several shards, blocks and input chunks."""
     values: dict[str, Any] = {
@@ -92,7 +92,7 @@ def settings_in(folder: Path, **changes: Any) -> CorpusSettings:
         "vocab_size": 400, "max_tokens": 60, "lowercase": False, "rows_per_block": 32,
         "shard_mb": 0.02, "chunk_mb": 0.02, "tokenizer_sample_mb": 1.0, "validation": 0.2,
     }  # fmt: skip
-    return CorpusSettings(**(values | changes))
+    return corpus_settings(**(values | changes))
 
 
 def content(folder: Path) -> dict[str, bytes]:

@@ -4,8 +4,8 @@ from typing import Any, TypeVar
 
 from torch import nn
 
-from pipeline import components
-from pipeline.models.settings import ModelSettings, model_settings
+from pipeline.components import compose
+from tests.helpers.settings import ModelKeys, model_settings
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -15,7 +15,7 @@ def modules_of_type(parent: nn.Module, kind: type[M]) -> list[M]:
     return [module for module in parent.modules() if isinstance(module, kind)]
 
 
-def settings_of_cell(cell: str, **values: Any) -> ModelSettings:
+def settings_of_cell(cell: str, **values: Any) -> Any:
     """Return settings of a model without the values of keys that the cell does not have."""
-    known = components.compose(ModelSettings, {"cell": cell}).model_fields
+    known = compose({"model": ModelKeys}, {"model": {"cell": cell}})["model"].model_fields
     return model_settings(cell=cell, **{k: v for k, v in values.items() if k in known})

@@ -19,14 +19,13 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from pipeline.evaluation.evaluate import evaluate
 from pipeline.evaluation.segment_merging import document_outputs
-from pipeline.models.settings import model_settings
 from pipeline.runtime.launcher import RankInfo
 from pipeline.runtime.precision import Precision
 from pipeline.runtime.process_group import World, connect
 from pipeline.stream.batch import Batch, collate
 from pipeline.stream.rows import Columns, Ragged, Rows
 from pipeline.tasks.classification import Classification
-from pipeline.tasks.settings import TaskSettings
+from tests.helpers.settings import model_settings, task_settings
 from tests.helpers.task_data import Data
 
 LABELS = ["bad", "good", "mixed"]
@@ -90,7 +89,7 @@ def batches(rank: int, world: int, seed: int) -> Iterator[Batch]:
 def evaluate_corpus(world: World, seed: int) -> dict[str, object]:
     """Evaluate the corpus; return the metrics and the mistakes, ordered by loss."""
     data = Data({"tokenizer": 500}, {"label": LABELS})
-    task = Classification(TaskSettings(), model_settings(), data)
+    task = Classification(task_settings(), model_settings(), data)
     precision = Precision("fp32", world.device)
     rank_batches = batches(world.rank, world.size, seed)
     evaluation, mistakes = evaluate(

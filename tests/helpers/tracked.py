@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from pipeline import config as config_file
-from pipeline.tasks.sample import ImageData, Sample, TextSpan
-from pipeline.tasks.task import Evaluation
+from pipeline.tasks.base.sample import ImageData, Sample, TextSpan
+from pipeline.tasks.base.task import Evaluation
 from pipeline.tracking.tracker import Tracker
 
 EVALUATION = Evaluation({"loss": 0.5}, [[30, 10], [5, 55]], ["negative", "positive"])

@@ -10,14 +10,14 @@ from torch import Tensor, nn
 from pipeline.corpus.tokenization.special_tokens import BEGIN, END
 from pipeline.models.captioner import Captioner, PixelEncoder, RegionEncoder
 from pipeline.models.decoding.beam_search import beam_search
-from pipeline.models.settings import ModelSettings, model_settings
+from tests.helpers.settings import model_settings
 
 V, F, H, W = 17, 6, 9, 14
 LENGTHS = [3, 4]  # lengths of TEXTS
 TEXTS = torch.tensor([[BEGIN, 5, 6, 0], [BEGIN, 7, 8, 9]])
 
 
-def settings(**changes: Any) -> ModelSettings:
+def settings(**changes: Any) -> Any:
     values = {"embedding": 8, "hidden": 8, "layers": 2, "convolutions": [8, 16]}
     return model_settings(**(values | changes))
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from pipeline.models import fused
 from pipeline.models.fused import run_fused_layer
 from pipeline.models.layers.recurrent import Layer, LayerState
-from pipeline.models.settings import model_settings
+from tests.helpers.settings import model_settings
 
 T, B, INPUTS, H = 7, 5, 3, 4
 CELLS = {
@@ -65,7 +65,7 @@ def test_autocast_computes_in_the_requested_type_from_contiguous_states(
         return x.new_zeros(*x.shape[:2], H), *(state.clone() for state in hx)
 
     monkeypatch.setattr(torch, "lstm", record)
-    layer = Layer(INPUTS, model_settings(cell="lstm", hidden=H, bidirectional=True, native=False))
+    layer = Layer(INPUTS, model_settings(cell="lstm", hidden=H, native=False), bidirectional=True)
     every_second_row = torch.zeros(2, 2 * B, H)[:, ::2]  # [D, B, H], as after a beam search step
     with torch.autocast("cpu", dtype):
         y, state = layer(

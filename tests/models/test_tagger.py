@@ -8,8 +8,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from pipeline.models.layers.crf import CRF
-from pipeline.models.settings import model_settings
 from pipeline.models.tagger import Tagger
+from tests.helpers.settings import model_settings
 
 LENGTHS = [7, 1, 4, 9, 9]
 WORD_BYTES = 6

@@ -8,12 +8,12 @@ import torch
 from torch import nn
 
 from pipeline.models.classifier import Classifier
-from pipeline.models.settings import model_settings
 from pipeline.optim import ema
 from pipeline.optim.groups import parameter_groups
 from pipeline.optim.learning_rates import LearningRates
 from pipeline.optim.optimizer import clipped_step
 from pipeline.train.settings import train_settings
+from tests.helpers.settings import model_settings
 
 
 def test_learning_rate_warms_up_then_decays_along_a_cosine() -> None:

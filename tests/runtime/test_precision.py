@@ -2,13 +2,14 @@
 
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 import torch
 
 from pipeline.errors import TrainingError
-from pipeline.models.settings import ModelSettings, model_settings
 from pipeline.runtime import precision
+from tests.helpers.settings import model_settings
 
 CPU = torch.device("cpu")
 
@@ -34,7 +35,7 @@ def test_auto_chooses_the_faster_precision(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    def step_seconds(p: precision.Precision, model: ModelSettings) -> float:
+    def step_seconds(p: precision.Precision, model: Any) -> float:
         return seconds if p.name == "bf16" else 1.0
 
     monkeypatch.setattr(precision, "_step_seconds", step_seconds)
@@ -46,7 +47,7 @@ def test_auto_chooses_the_faster_precision(
 def test_bf16_that_fails_is_logged_by_auto_and_an_error_if_requested(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def step_seconds(p: precision.Precision, model: ModelSettings) -> float:
+    def step_seconds(p: precision.Precision, model: Any) -> float:
         if p.name == "bf16":
             raise RuntimeError("could not create a primitive descriptor\nmore")
         return 1.0
@@ -108,7 +109,7 @@ def test_auto_on_a_gpu_follows_its_capability(
 def test_an_error_that_is_no_runtime_error_is_a_reason_too(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def fail(p: precision.Precision, model: ModelSettings) -> float:
+    def fail(p: precision.Precision, model: Any) -> float:
         raise NotImplementedError("tl.dot: unsupported type")
 
     monkeypatch.setattr(precision, "_step_seconds", fail)
@@ -117,7 +118,7 @@ def test_an_error_that_is_no_runtime_error_is_a_reason_too(
 
 
 def test_out_of_memory_is_no_reason_against_a_precision(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(p: precision.Precision, model: ModelSettings) -> float:
+    def fail(p: precision.Precision, model: Any) -> float:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(precision, "_step_seconds", fail)

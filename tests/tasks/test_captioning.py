@@ -20,12 +20,11 @@ from pipeline.corpus.field_spec import FieldSpec
 from pipeline.corpus.tokenization.special_tokens import BEGIN, END
 from pipeline.errors import ConfigError
 from pipeline.models.captioner import Captioner
-from pipeline.models.settings import model_settings
 from pipeline.stream.batch import Batch
 from pipeline.tasks.captioning import Captioning, cider
-from pipeline.tasks.settings import TaskSettings
 from tests.helpers.corpora import small_run_overrides
 from tests.helpers.processes import call
+from tests.helpers.settings import model_settings, task_settings
 from tests.helpers.task_data import Data
 
 V, HEIGHT, WIDTH = 13, 6, 8
@@ -43,7 +42,7 @@ PIXELS = FieldSpec("image", "image", "pixels", width=WIDTH, plane=(HEIGHT, WIDTH
 def make_task(field: FieldSpec = PIXELS, **settings: Any) -> Captioning:
     model = model_settings(embedding=8, hidden=8, layers=1, convolutions=[8])
     data = Data({"tokenizer": V}, fields=(field,))
-    return Captioning(TaskSettings(name="captioning", max_length=6, **settings), model, data)
+    return Captioning(task_settings(name="captioning", max_length=6, **settings), model, data)
 
 
 def make_batch(rows: Sequence[int] = range(4)) -> Batch:
@@ -216,9 +215,9 @@ def test_captions_end_at_max_length() -> None:
 
 
 CONFLICTS = {
-    "corpus.text=words": "corpus.text=words: applies only to texts and would be ignored with",
-    "corpus.overflow=drop": "corpus.overflow=drop: applies only to texts and would be ignored",
-    "corpus.target=image": "corpus.target=image: is the same column as corpus.image; set the",
+    "corpus.text=words": "corpus.text=words: applies only to task.name=classification, ",
+    "corpus.overflow=drop": "corpus.overflow=drop: applies only to task.name=classification, ",
+    "corpus.target=image": "corpus.target=image: is the same column as corpus.image; name",
     "corpus.format=images": "corpus.format=images: applies only to task.name=images and would",
     "corpus.format=conll": "corpus.format=conll: is a format of tagged words, but the task is",
     "corpus.image_size=[]": "corpus.image_size=[]: is empty, but the number of steps",
@@ -234,7 +233,7 @@ CONFLICTS = {
     "model.convolutions=[]": "model.convolutions=[]: list should have at least 1 item",
     "task.n_best=5": "task.n_best=5: is more than the number of hypotheses in beam search",
     "task.max_length_ratio=2": (
-        "task.max_length_ratio=2.0: applies only to task.name=translation and would be ignored "
+        "task.max_length_ratio=2: applies only to task.name=translation and would be ignored "
         "with task.name=captioning"
     ),
 }

@@ -9,10 +9,9 @@ from sklearn.metrics import f1_score, log_loss
 from torch import Tensor, nn
 
 from pipeline.errors import ConfigError
-from pipeline.models.settings import model_settings
 from pipeline.stream.batch import Batch
 from pipeline.tasks.classification import Classification
-from pipeline.tasks.settings import TaskSettings
+from tests.helpers.settings import model_settings, task_settings
 from tests.helpers.task_data import Data
 
 LABELS = ["bad", "good", "mixed", "never"]
@@ -52,7 +51,7 @@ def case() -> Case:
 def make_task(**settings: Any) -> Classification:
 
     data = Data({"tokenizer": 50}, {"label": LABELS}, {"label": [10, 20, 5, 5]})
-    return Classification(TaskSettings(**settings), model_settings(), data)
+    return Classification(task_settings(**settings), model_settings(), data)
 
 
 def test_metrics_match_scikit_learn(case: Case) -> None:

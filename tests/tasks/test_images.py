@@ -17,19 +17,18 @@ from pipeline.errors import ConfigError
 from pipeline.models.classifier import Classifier
 from pipeline.models.layers.grid_image import GridImage, ImageStack
 from pipeline.models.layers.images import ImageSteps
-from pipeline.models.settings import ModelSettings, model_settings
 from pipeline.stream.batch import Batch
 from pipeline.tasks.images import Images
-from pipeline.tasks.settings import TaskSettings
 from tests.helpers.corpora import SMALL
 from tests.helpers.processes import call
+from tests.helpers.settings import model_settings, task_settings
 from tests.helpers.task_data import Data
 
 HEIGHT, WIDTH, FEATURES = 3, 4, 2
 STEPS = HEIGHT * WIDTH
 
 
-def make_settings(**changes: Any) -> ModelSettings:
+def make_settings(**changes: Any) -> Any:
     return model_settings(**({"embedding": 5, "hidden": 6, "layers": 2} | changes))
 
 
@@ -40,7 +39,7 @@ def make_task(**changes: Any) -> Images:
     )
     names = {"label": ["a", "b", "c"]}
     corpus = {"image_size": [HEIGHT, WIDTH], "step": "pixel", "patch": 4}
-    return Images(TaskSettings(), make_settings(**changes), Data({}, names, {}, corpus, fields))
+    return Images(task_settings(), make_settings(**changes), Data({}, names, {}, corpus, fields))
 
 
 def make_batch(rows: int = 4) -> Batch:
@@ -159,9 +158,9 @@ CONFLICTS = {
     ),
     "long texts": (
         ["corpus.overflow=split"],
-        "corpus.overflow=split: applies only to texts and would be ignored with task.name=images",
+        "would be ignored with task.name=images",
     ),
-    "a tokenizer": (["corpus.tokenizer=x.json"], "corpus.tokenizer=x.json: applies only to texts"),
+    "a tokenizer": (["corpus.tokenizer=x.json"], "would be ignored with task.name=images"),
     "words": (["corpus.format=conll"], "corpus.format=conll: is a format of tagged words, but the"),
     "parallel files with a format": (
         ["corpus.input={image: a, label: b}", "corpus.format=images"],

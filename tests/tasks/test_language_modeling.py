@@ -17,16 +17,15 @@ from pipeline.corpus.tokenization.special_tokens import END, UNK
 from pipeline.inference.predictor import Predictor
 from pipeline.models.dropout import TypeDropout, assign_dropout_sites
 from pipeline.models.language_model import LanguageModel
-from pipeline.models.settings import ModelSettings
 from pipeline.stream.batch import Batch
 from pipeline.stream.bptt import BpttStream, InMemoryTokens
 from pipeline.stream.plan import Position
 from pipeline.stream.settings import StreamSettings
 from pipeline.tasks.language_modeling import LanguageModeling
-from pipeline.tasks.settings import TaskSettings
 from tests.helpers.corpora import small_run_overrides
 from tests.helpers.modules import settings_of_cell
 from tests.helpers.processes import call
+from tests.helpers.settings import task_settings
 from tests.helpers.task_data import Data
 
 V = 40
@@ -40,13 +39,13 @@ MAX_NEW_TOKENS = 8
 """Generated tokens that a test compares."""
 
 
-def make_settings(**changes: object) -> ModelSettings:
+def make_settings(**changes: object) -> Any:
     values: dict[str, Any] = {"embedding": 6, "hidden": HIDDEN, "layers": 2, "bidirectional": False}
     return settings_of_cell(**({"cell": "lstm"} | values | changes))
 
 
 def make_task(**changes: object) -> LanguageModeling:
-    return LanguageModeling(TaskSettings(), make_settings(**changes), Data({"tokenizer": V}))
+    return LanguageModeling(task_settings(), make_settings(**changes), Data({"tokenizer": V}))
 
 
 def build(task: LanguageModeling) -> LanguageModel:
@@ -210,7 +209,7 @@ def test_stream_holds_the_recurrent_state_after_an_update() -> None:
 def test_states_are_reset_in_training_but_not_in_evaluation(state_reset_prob: float) -> None:
     torch.manual_seed(0)
     task = LanguageModeling(
-        TaskSettings(state_reset_prob=state_reset_prob), make_settings(), Data({"tokenizer": V})
+        task_settings(state_reset_prob=state_reset_prob), make_settings(), Data({"tokenizer": V})
     )
     model = task.build().train()
     is_zero = []
@@ -236,11 +235,11 @@ def test_samples_continue_a_few_rows_and_an_empty_prompt(directions: dict[str, b
     torch.manual_seed(0)
     task, backward = make_task(**directions), "reverse" in directions
     # Lanes of 30 and 31 tokens, of which the first segment has 25.
-    stream = make_stream(2, 25, reversed_directions=task.model.reversed_directions)
+    stream = make_stream(2, 25, reversed_directions=task.is_reversed)
     (update, *_) = stream.epoch(Position())
     (batch,), model = update.batches, task.build().eval()
     # Only the two rows of the first direction, which generates text, can be displayed.
-    other_rows = 2 * (len(task.model.reversed_directions) - 1)
+    other_rows = 2 * (len(task.is_reversed) - 1)
     assert task.displayable(batch).tolist() == [True] * 2 + [False] * other_rows
     lengths = batch.lengths[:2]
     columns = {"tokens": batch.columns["tokens"][:2]}

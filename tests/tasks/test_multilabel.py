@@ -13,15 +13,14 @@ from torch import Tensor, nn
 
 from pipeline.evaluation.evaluate import evaluate
 from pipeline.evaluation.segment_merging import document_outputs
-from pipeline.models.settings import model_settings
 from pipeline.runtime.precision import Precision
 from pipeline.runtime.process_group import World
 from pipeline.stream.batch import Batch, collate
 from pipeline.stream.rows import Columns, Ragged, Rows
 from pipeline.tasks.multilabel import MultiLabel
-from pipeline.tasks.settings import TaskSettings
 from tests.helpers.corpora import SMALL
 from tests.helpers.processes import call
+from tests.helpers.settings import model_settings, task_settings
 from tests.helpers.task_data import Data
 
 LABELS = ["fun", "sad", "war", "never"]
@@ -43,7 +42,9 @@ ROWS, REAL_ROWS = 40, 30
 
 
 def make_task() -> MultiLabel:
-    return MultiLabel(TaskSettings(), model_settings(), Data({"tokenizer": 50}, {"labels": LABELS}))
+    return MultiLabel(
+        task_settings(), model_settings(), Data({"tokenizer": 50}, {"labels": LABELS})
+    )
 
 
 @pytest.fixture

@@ -11,15 +11,14 @@ from torch import Tensor
 from pipeline.evaluation.evaluate import evaluate
 from pipeline.evaluation.segment_merging import document_outputs
 from pipeline.models.layers.crf import CRF
-from pipeline.models.settings import model_settings
 from pipeline.models.tagger import Tagger
 from pipeline.runtime.precision import Precision
 from pipeline.runtime.process_group import World
 from pipeline.stream.batch import Batch, collate
 from pipeline.stream.rows import Columns, Ragged, Rows
-from pipeline.tasks.sample import Sample, TextSpan
-from pipeline.tasks.settings import TaskSettings
+from pipeline.tasks.base.sample import Sample, TextSpan
 from pipeline.tasks.tagging import Tagging
+from tests.helpers.settings import model_settings, task_settings
 from tests.helpers.task_data import Data
 
 ENTITIES = ["O", "B-PER", "I-PER", "B-LOC", "I-LOC"]
@@ -46,7 +45,7 @@ class FixedTagger(Tagger):
 
 
 def make_task(names: list[str]) -> Tagging:
-    return Tagging(TaskSettings(), model_settings(), Data({"tokenizer": 1}, {"tags": names}))
+    return Tagging(task_settings(), model_settings(), Data({"tokenizer": 1}, {"tags": names}))
 
 
 def make_model(names: list[str], *, crf: bool = False) -> FixedTagger:

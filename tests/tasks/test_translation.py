@@ -16,13 +16,12 @@ from torch.nn import functional
 from pipeline import config
 from pipeline.corpus.tokenization.special_tokens import BEGIN, END
 from pipeline.errors import ConfigError
-from pipeline.models.settings import model_settings
 from pipeline.stream.batch import Batch
-from pipeline.tasks.seq2seq import NO_SCORE
-from pipeline.tasks.settings import TaskSettings
+from pipeline.tasks.base.seq2seq import NO_SCORE
 from pipeline.tasks.translation import Translation
 from tests.helpers.corpora import small_run_overrides, write_pairs
 from tests.helpers.processes import call
+from tests.helpers.settings import model_settings, task_settings
 from tests.helpers.task_data import Data
 
 V = 23
@@ -33,7 +32,7 @@ TARGETS = [[7, 8, 9, END], [END], [4, 4, END], [11, 5, 6, 7, 8, END]]
 def make_task(shared_vocab: bool = True, **settings: Any) -> Translation:
     vocabularies = {"tokenizer": V} if shared_vocab else {"source": 31, "target": V}
     small = model_settings(embedding=8, hidden=8, layers=1)
-    return Translation(TaskSettings(name="translation", **settings), small, Data(vocabularies))
+    return Translation(task_settings(name="translation", **settings), small, Data(vocabularies))
 
 
 def make_batch(rows: Sequence[int] = range(4)) -> Batch:
@@ -204,7 +203,7 @@ CONFLICTS = {
     "model.cell=grid_lstm": "model.cell=grid_lstm: has no decoder",
     "task.n_best=5": "task.n_best=5: is more than the number of hypotheses in beam search",
     "task.class_weights=balanced": "applies only to task.name=classification or images and",
-    "model.pooling=last": "applies only to task.name=classification, multilabel or images",
+    "model.pooling=last": "applies only to task.name=classification, images or multilabel",
     "stream.unprepared_rows=9": "the task is translation; set stream.unprepared_rows=0",
 }
 
@@ -221,7 +220,7 @@ def test_conflicting_settings_are_reported_in_one_line(override: str, expected: 
 )
 def test_keys_of_translation_are_errors_in_other_tasks(override: str) -> None:
     line = (
-        r"applies only to task\.name=translation( or captioning)? and would be ignored with "
+        r"applies only to task\.name=(captioning or )?translation and would be ignored with "
         r"task\.name=classification"
     )
     with pytest.raises(ConfigError, match=line):

@@ -12,7 +12,7 @@ pytest.importorskip("matplotlib")
 import torch
 from PIL import Image
 
-from pipeline.tasks.sample import SAMPLES, AttentionMap, ImageData, Sample, TextSpan
+from pipeline.tasks.base.sample import SAMPLES, AttentionMap, ImageData, Sample, TextSpan
 from pipeline.tracking.html_report import render_page
 
 GRAY = np.arange(12, dtype=np.uint8).reshape(3, 4, 1) * 20

@@ -12,7 +12,7 @@ import torch
 from matplotlib.collections import LineCollection
 from matplotlib.patches import Rectangle
 
-from pipeline.tasks.sample import AttentionMap, ImageData
+from pipeline.tasks.base.sample import AttentionMap, ImageData
 from pipeline.tracking.plots import (
     MAX_LABELS,
     MAX_TOKENS,

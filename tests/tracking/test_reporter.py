@@ -8,7 +8,7 @@ import pytest
 from pipeline.corpus.dataset.manifest import Manifest
 from pipeline.run.checkpoint import TrainingState
 from pipeline.run.folder import RunFolder
-from pipeline.tasks.task import Evaluation
+from pipeline.tasks.base.task import Evaluation
 from pipeline.tracking.reporter import Reporter
 from pipeline.tracking.settings import TrackSettings
 

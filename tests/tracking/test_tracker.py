@@ -17,7 +17,7 @@ pytest.importorskip("mlflow")
 
 from pipeline import config as config_file
 from pipeline.errors import RunError, TrainingError
-from pipeline.tasks.task import Evaluation
+from pipeline.tasks.base.task import Evaluation
 from pipeline.tracking import html_report, mlflow_copy, plots
 from pipeline.tracking import tracker as tracker_module
 from pipeline.tracking.replay import replay

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from pipeline.models.classifier import Classifier
-from pipeline.models.settings import model_settings
 from pipeline.train.nonfinite import NonfiniteDetector
+from tests.helpers.settings import model_settings
 
 
 @pytest.mark.parametrize("cell", ["elman", "lstm", "gru", "goru", "grid_lstm"])

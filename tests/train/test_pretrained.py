@@ -13,6 +13,7 @@ from pipeline import config, tasks
 from pipeline.config import Config
 from pipeline.corpus.dataset.manifest import Manifest
 from pipeline.corpus.prepare.prepare import prepare
+from pipeline.corpus.settings import TokenizerSettings
 from pipeline.errors import RunError
 from pipeline.optim.learning_rates import LearningRates
 from pipeline.train import pretrained
@@ -63,14 +64,19 @@ def initialize(settings: Config) -> tuple[nn.Module, Manifest]:
     return model, manifest
 
 
+def tokenizer_of(settings: config.Config) -> str:
+    assert isinstance(settings.corpus, TokenizerSettings)
+    return settings.corpus.tokenizer
+
+
 def test_classifier_starts_from_a_language_models_layers_and_tokens(
     language_model: Path, corpus: Path, tmp_path: Path
 ) -> None:
     settings = config.load(None, overrides(language_model, corpus, tmp_path / "shards"))
-    assert settings.corpus.tokenizer == f"{language_model}/dataset/tokenizer.json"
+    assert tokenizer_of(settings) == f"{language_model}/dataset/tokenizer.json"
     model, manifest = initialize(settings)
     tokenizer = manifest.store.read_file("tokenizer.json")
-    assert tokenizer == Path(settings.corpus.tokenizer).read_bytes()
+    assert tokenizer == Path(tokenizer_of(settings)).read_bytes()
     before = saved_weights(language_model)
     shared = {name: value for name, value in model.state_dict().items() if name in before}
     assert all(value.equal(before[name]) for name, value in shared.items() if "scores" not in name)
@@ -82,7 +88,7 @@ def test_language_model_starts_from_all_weights_of_another(language_model: Path)
     first = config.load(language_model / "config.yaml")
     settings = config.load(
         language_model / "config.yaml",
-        [f"model.init_from={language_model}", f"corpus.tokenizer={first.corpus.tokenizer!r}"],
+        [f"model.init_from={language_model}", f"corpus.tokenizer={tokenizer_of(first)!r}"],
     )
     model, _ = initialize(settings)
     before = saved_weights(language_model)

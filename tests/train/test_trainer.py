@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from pipeline.run.checkpoint import TrainingState
-from pipeline.tasks.task import Evaluation
+from pipeline.tasks.base.task import Evaluation
 from pipeline.train.trainer import Trainer
 
 

@@ -1,7 +1,7 @@
 """Arrow record batches of encoded rows: schemas, construction, and the blocks of shards.
 
-Each column is a field of the task, stored as `fields/kinds.py` defines. Where long texts are split,
-the segment columns of `field_spec.py` follow. The first column is a list.
+Each column is a field of the task, stored in the Arrow type of its kind. Where long texts are
+split, the segment columns of `field_spec.py` follow. The first column is a list.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,7 +15,6 @@ import pyarrow as pa
 
 from pipeline.corpus.field_spec import DOCUMENT, SEGMENT, SEGMENTS, FieldSpec
 from pipeline.corpus.fields.base import Cell
-from pipeline.corpus.fields.kinds import arrow_type
 
 Array = npt.NDArray[Any]
 
@@ -28,7 +27,7 @@ def schema(
     With `segments`, it includes the segment columns.
     """
     columns: dict[str, Any] = {
-        field.name: arrow_type(field, vocabularies.get(field.vocabulary, 0)) for field in fields
+        field.name: field.arrow_type(vocabularies.get(field.vocabulary, 0)) for field in fields
     }
     if segments:
         columns |= {DOCUMENT: pa.int64(), SEGMENT: pa.int32(), SEGMENTS: pa.int32()}

@@ -18,6 +18,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from pipeline import components
 from pipeline.corpus.field_spec import FieldSpec
 from pipeline.corpus.readers.inputs import file_version, input_patterns, is_remote, locate
 from pipeline.corpus.settings import CorpusSettings
@@ -201,8 +202,9 @@ def relevant(settings: CorpusSettings) -> dict[str, Any]:
 def check_settings(manifest: Manifest, settings: CorpusSettings) -> None:
     """Raises DatasetError if the dataset was prepared with other settings or inputs.
 
-    The error has one line per changed key. A key that the dataset does not have, because it was
-    added later, counts as its default.
+    There is one line per changed key. A key that the dataset does not have, because it was added
+    later, counts as its default. A key of other tasks is ignored: older datasets have the keys of
+    all tasks.
     """
     now = relevant(settings)
     defaults = {key: type(settings).model_fields[key].get_default() for key in now}
@@ -213,6 +215,7 @@ def check_settings(manifest: Manifest, settings: CorpusSettings) -> None:
         f"{then.get(key)!r}; {remedy}"
         for key in sorted(now.keys() | then.keys())
         if now.get(key) != then.get(key)
+        and (key in now or not components.owners(CorpusSettings, key))
     ]
     if changed:
         raise DatasetError(changed)
@@ -228,6 +231,19 @@ def check_settings(manifest: Manifest, settings: CorpusSettings) -> None:
                 f"{path}: has {size:,} bytes but had {prepared[name]:,} when "
                 f"{manifest.location} was made from it, so the shards are stale; {remedy}"
             )
+
+
+def check_fields(manifest: Manifest, fields: Sequence[FieldSpec]) -> None:
+    """Raises DatasetError if the dataset was prepared for other fields than a task's."""
+    if manifest.fields != tuple(fields):
+        ours, theirs = (
+            ", ".join(f"{f.name} ({f.kind} of column {f.column})" for f in specs)
+            for specs in (fields, manifest.fields)
+        )
+        raise DatasetError(
+            f"{manifest.location}: was made for a task with the fields {theirs}, not {ours}; set "
+            f"corpus.shards to another folder, or delete {manifest.location} and prepare again"
+        )
 
 
 def _local_inputs(settings: CorpusSettings) -> dict[str, tuple[Path, int]]:

@@ -3,10 +3,12 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
+import pyarrow as pa
 from numpy.typing import NDArray
 
+from pipeline.components import Component
 from pipeline.corpus.field_spec import FieldSpec
 from pipeline.corpus.settings import CorpusSettings
 from pipeline.corpus.skip_reason import SkipReason
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
     # Not imported at run time: training reads shards without the tokenizers library.
     from pipeline.corpus.tokenization.tokenizer import TextEncoder
 
-Cell = int | NDArray[Any]
+Cell = int | float | NDArray[Any]
 """Encoded value of one field in one row: a number or an array."""
 
 
@@ -48,17 +50,42 @@ class EncodingContext:
         return self.text_encoder
 
 
-class FieldKind(ABC):
+class FieldKind(Component, ABC):
     """Checks and encodes the values of one field.
 
     `check` turns a raw value into a checked value, which all other methods take.
     """
 
-    by_word = False
+    Settings: ClassVar[type[CorpusSettings]] = CorpusSettings
+    """Keys of the section `corpus` that a config has if its task has such a field."""
+    settings: Any
+    """The section `corpus`."""
+    by_word: ClassVar[bool] = False
     """Whether a value has one item per word of the row."""
+    tokenized: ClassVar[bool] = False
+    """Whether a tokenizer encodes the values; `Settings` is then a `TokenizerSettings`."""
+    has_names: ClassVar[bool] = False
+    """Whether the stored values are indices of names; `Settings` is then a `LabelSettings`."""
+    has_one_name: ClassVar[bool] = False
+    """Whether each value is one label name, so that rows can be grouped by it."""
+    is_input: ClassVar[bool] = True
+    """Whether the model reads the values, as opposed to predicting them."""
+    is_target: ClassVar[bool] = False
+    """Whether the values are target texts, which the model learns to generate."""
+    is_image: ClassVar[bool] = False
+    """Whether a value comes from an image file or a file of image features."""
 
     def __init__(self, field: FieldSpec, settings: CorpusSettings) -> None:
         self.field, self.settings = field, settings
+
+    @staticmethod
+    @abstractmethod
+    def arrow_type(field: FieldSpec, vocabulary: int) -> Any:
+        """Return the Arrow type of a stored value, given the size of the field's vocabulary.
+
+        A list has an item per token of the row, or per item of the value. Other types are a number
+        per row. Items are numbers, or lists of a fixed number of numbers.
+        """
 
     @abstractmethod
     def check(self, value: Any) -> Any:
@@ -79,6 +106,22 @@ class FieldKind(ABC):
     def names(self, value: Any) -> Sequence[str]:
         """Return the label or tag names of a value, each of which needs an index."""
         return ()
+
+
+def token_list(vocabulary: int) -> Any:
+    """Return the Arrow type of a list of token ids, given the size of the vocabulary."""
+    token: Any = pa.uint16() if token_id_bytes(vocabulary) == 2 else pa.uint32()
+    return pa.list_(token)
+
+
+def token_id_bytes(vocabulary: int) -> int:
+    """Return the bytes per stored token id, given the size of the vocabulary."""
+    return 2 if vocabulary <= 1 << 16 else 4
+
+
+def vector_list(item: Any, width: int) -> Any:
+    """Return the Arrow type of a list of vectors of `width` numbers."""
+    return pa.list_(pa.list_(item, max(width, 1)))
 
 
 def as_text(value: Any) -> str:

@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 
 from pipeline.corpus.field_spec import FieldSpec
 from pipeline.corpus.fields.base import FieldKind, as_text
-from pipeline.corpus.fields.kinds import field_kind
 from pipeline.corpus.row import Row
 from pipeline.corpus.settings import CorpusSettings
 from pipeline.corpus.skip_reason import SkipReason
@@ -35,7 +34,7 @@ class RowChecker:
 
     @classmethod
     def of(cls, settings: CorpusSettings, fields: Sequence[FieldSpec]) -> "RowChecker":
-        return cls(tuple(field_kind(spec, settings) for spec in fields), settings.filters)
+        return cls(tuple(spec.kind_class(spec, settings) for spec in fields), settings.filters)
 
     @property
     def columns(self) -> list[str]:
@@ -66,7 +65,7 @@ class RowChecker:
         if len({len(value) for kind, value in pairs if kind.by_word}) > 1:
             return SkipReason.MISALIGNED
         identity = self.fields[0].data(values[0])
-        targets = [kind.data(value) for kind, value in pairs if kind.field.is_target]
+        targets = [kind.data(value) for kind, value in pairs if kind.is_target]
         with_target = identity
         if targets:
             with_target = b"\0".join([len(identity).to_bytes(8), identity, *targets])

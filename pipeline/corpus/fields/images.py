@@ -7,14 +7,15 @@ Shapes: H rows and W columns of pixels, K channels; T steps, F values per step; 
 import io
 from collections.abc import Sequence
 from math import prod
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.corpus.readers.idx import image_shape, pixel_offset
-from pipeline.corpus.settings import CorpusSettings
+from pipeline.corpus.settings import ImageSettings
 from pipeline.errors import InputError
+from pipeline.settings import setting
 
 MAX_PIXELS = 1 << 26
 """Size limit of an image that is decoded. Pillow warns at a similar size and refuses twice that."""
@@ -23,7 +24,14 @@ MAGIC = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")
 Pixels = NDArray[np.uint8]
 
 
-def plane(settings: CorpusSettings) -> tuple[int, int]:
+class StepSettings(ImageSettings):
+    """Keys of images that are read as a sequence of steps."""
+
+    step: Literal["row", "pixel", "patch"] = setting("row", "part of an image that is one step")
+    patch: int = setting(4, "side of a square patch in pixels, for corpus.step=patch", ge=1)
+
+
+def plane(settings: StepSettings) -> tuple[int, int]:
     """Return the grid of an image's steps: the number of rows and of columns of steps."""
     height, width = settings.image_size
     side = settings.patch
@@ -32,13 +40,13 @@ def plane(settings: CorpusSettings) -> tuple[int, int]:
     ]
 
 
-def features(settings: CorpusSettings) -> int:
+def features(settings: StepSettings) -> int:
     """Return F, the number of values per step."""
     pixels_per_step = {"row": settings.image_size[1], "pixel": 1, "patch": settings.patch**2}
     return pixels_per_step[settings.step] * settings.channels
 
 
-def steps(pixels: Pixels, settings: CorpusSettings) -> Pixels:
+def steps(pixels: Pixels, settings: StepSettings) -> Pixels:
     """Convert an image to its steps: [H, W, K] -> [T, F].
 
     Within a step, the pixels are in row-major order and the channels of a pixel are adjacent.
@@ -63,7 +71,7 @@ def pixels(steps: Pixels, size: Sequence[int], side: int = 0) -> Pixels:
     return patches.swapaxes(1, 2).reshape(height, width, -1)
 
 
-def decode(data: bytes, settings: CorpusSettings) -> Pixels | None:
+def decode(data: bytes, settings: ImageSettings) -> Pixels | None:
     """Decode an image to its pixels [H, W, K].
 
     A PNG or JPEG is rotated to its EXIF orientation, blended with white where it is transparent,
@@ -76,7 +84,7 @@ def decode(data: bytes, settings: CorpusSettings) -> Pixels | None:
     return _decode_with_pillow(data, settings) if data.startswith(MAGIC) else None
 
 
-def _decode_idx(data: bytes, shape: tuple[int, ...], settings: CorpusSettings) -> Pixels:
+def _decode_idx(data: bytes, shape: tuple[int, ...], settings: ImageSettings) -> Pixels:
     size, channels = list(shape[:2]), shape[2] if len(shape) > 2 else 1
     if size != settings.image_size or channels != settings.channels:
         raise InputError(
@@ -87,7 +95,7 @@ def _decode_idx(data: bytes, shape: tuple[int, ...], settings: CorpusSettings) -
     return np.frombuffer(data, np.uint8, offset=pixel_offset(data)).reshape(*size, channels)
 
 
-def _decode_with_pillow(data: bytes, settings: CorpusSettings) -> Pixels | None:
+def _decode_with_pillow(data: bytes, settings: ImageSettings) -> Pixels | None:
     try:
         from PIL import Image, ImageOps
     except ImportError:

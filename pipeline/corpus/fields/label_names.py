@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.corpus.field_spec import FieldSpec
-from pipeline.corpus.settings import CorpusSettings
+from pipeline.corpus.settings import LabelSettings
 from pipeline.corpus.skip_reason import Tally
 from pipeline.errors import InputError
 
@@ -36,7 +36,7 @@ class LabelTable:
 
 
 def name_labels(
-    settings: CorpusSettings, files: Iterable[tuple[str, LabelTallies]], field: FieldSpec
+    settings: LabelSettings, files: Iterable[tuple[str, LabelTallies]], field: FieldSpec
 ) -> LabelTable:
     """Choose a field's label names and map all labels of the input to them.
 
@@ -60,7 +60,9 @@ def name_labels(
         ids = {label: label_index(label, names, first[label]) for label in total}
     else:
         once = {label: first[label] for label, tally in total.items() if tally.count == 1}
-        if field.kind != "label":  # rows have several labels; a rare one does not rule out a row
+        if (
+            not field.kind_class.has_one_name
+        ):  # rows have several labels; a rare one does not rule out a row
             once = {}
         names = _sort_labels([label for label in total if label not in once])
         ids = dict.fromkeys(once) | {name: index for index, name in enumerate(names)}
@@ -114,7 +116,7 @@ def _sort_labels(labels: list[str]) -> list[str]:
 
 
 def _check_two_labels(
-    settings: CorpusSettings, names: list[str], counts: list[int], once: dict[str, str]
+    settings: LabelSettings, names: list[str], counts: list[int], once: dict[str, str]
 ) -> None:
     """Raises InputError if the usable rows have fewer than two labels."""
     present = [name for name, count in zip(names, counts, strict=True) if count]

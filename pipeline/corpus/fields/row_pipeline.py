@@ -12,7 +12,7 @@ from pipeline.corpus.fields.encoding import EncodedExample, ExampleEncoder
 from pipeline.corpus.fields.example import Example, RowChecker
 from pipeline.corpus.readers.opening import Reader, open_corpus_file
 from pipeline.corpus.row import Row
-from pipeline.corpus.settings import CorpusSettings
+from pipeline.corpus.settings import CorpusSettings, TextSettings
 from pipeline.corpus.skip_reason import SkipReason
 from pipeline.corpus.tokenization.tokenizer import TextEncoder
 
@@ -34,13 +34,11 @@ class RowPipeline:
         """`tokenizer_path` maps a vocabulary's name to its tokenizer file; `names` holds the known
         labels or tags of each field."""
         self.checker = RowChecker.of(settings, fields)
+        limits: tuple[str, ...] = ()
+        if isinstance(settings, TextSettings):
+            limits = settings.truncation_side, settings.overflow
         self.text_encoders = {
-            name: TextEncoder(
-                tokenizer_path(name),
-                settings.max_tokens,
-                settings.truncation_side,
-                settings.overflow,
-            )
+            name: TextEncoder(tokenizer_path(name), settings.max_tokens, *limits)
             for name in vocabularies(tuple(fields))
         }
         self._settings = settings

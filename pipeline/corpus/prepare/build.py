@@ -16,8 +16,8 @@ from pipeline.corpus.dataset.manifest import (
     TokenizerFacts,
     relevant,
 )
-from pipeline.corpus.field_spec import vocabularies
-from pipeline.corpus.fields.label_names import name_labels
+from pipeline.corpus.field_spec import FieldSpec, vocabularies
+from pipeline.corpus.fields.label_names import LabelTable, name_labels
 from pipeline.corpus.prepare import report
 from pipeline.corpus.prepare.dedup_and_split import dedup_and_split
 from pipeline.corpus.prepare.encode import ChunkTask, encode
@@ -26,6 +26,7 @@ from pipeline.corpus.prepare.scan import scan
 from pipeline.corpus.prepare.shard_writer import plan_shards, write_shard
 from pipeline.corpus.prepare.work_dir import SPLITS, Part, PreparationContext, Scanned, Totals
 from pipeline.corpus.readers.inputs import InputFile, file_version
+from pipeline.corpus.settings import LabelSettings, TokenizerSettings
 from pipeline.corpus.tokenization.tokenizer import (
     TextEncoder,
     check_round_trip,
@@ -51,9 +52,7 @@ def build(
     scans = pool.run("scan", partial(scan, context), files, sum(file.bytes for file in files))
     report.check_skips(settings, scans)
     label_tables = {
-        f.name: name_labels(settings, [(s.file.name, s.labels.get(f.name, {})) for s in scans], f)
-        for f in context.fields
-        if f.has_names
+        f.name: _name_labels(context, scans, f) for f in context.fields if f.kind_class.has_names
     }
     split_counts = dedup_and_split(
         context, scans, label_tables[context.label.name] if context.label else None
@@ -86,35 +85,46 @@ def build(
     return manifest, list(report.summary(manifest, label_tables, raw_bytes, seconds))
 
 
+def _name_labels(
+    context: PreparationContext, scans: Sequence[Scanned], field: FieldSpec
+) -> LabelTable:
+    """Return the label names of a field."""
+    assert isinstance(context.settings, LabelSettings), "a field of labels without its keys"
+    tallies = [(scanned.file.name, scanned.labels.get(field.name, {})) for scanned in scans]
+    return name_labels(context.settings, tallies, field)
+
+
 def _make_tokenizer(
     context: PreparationContext, vocabulary: str, scans: Iterable[Scanned]
 ) -> TokenizerFacts:
     """Copy and check the user's tokenizer, or train one unless an earlier run has done it."""
     path = context.tokenizer_path(vocabulary)
-    if context.settings.tokenizer:
+    settings = context.settings
+    assert isinstance(settings, TokenizerSettings), "a tokenized field without its keys"
+    if settings.tokenizer:
         with atomic_file(path) as file:
-            generates = any(field.is_target or field.append_end for field in context.fields)
-            file.write(read_tokenizer(context.settings, generates=generates))
-        sample = _merge_samples(context, vocabulary, scans)
-        check_round_trip(path, (text for _, text in sample), context.settings)
+            generates = any(
+                field.kind_class.is_target or field.append_end for field in context.fields
+            )
+            file.write(read_tokenizer(settings, generates=generates))
+        sample = _merge_samples(context, vocabulary, scans, settings.tokenizer_sample_mb)
+        check_round_trip(path, (text for _, text in sample), settings)
     elif not path.exists():
-        sample = _merge_samples(context, vocabulary, scans)
+        sample = _merge_samples(context, vocabulary, scans, settings.tokenizer_sample_mb)
         description = "tokenizer" if vocabulary == "tokenizer" else f"{vocabulary} tokenizer"
         logger.info("training the %s on %.1f MB of text", description, sample.bytes / MB)
-        words = any(f.kind == "words" for f in context.fields if f.vocabulary == vocabulary)
+        words = any(f.kind_class.by_word for f in context.fields if f.vocabulary == vocabulary)
         with atomic_file(path) as file:
             texts = (text for _, text in sample)
-            file.write(train(texts, context.settings, words=words).encode())
-    return TokenizerFacts(
-        sha256_of(path), TextEncoder(path, context.settings.max_tokens).vocab_size
-    )
+            file.write(train(texts, settings, words=words).encode())
+    return TokenizerFacts(sha256_of(path), TextEncoder(path, settings.max_tokens).vocab_size)
 
 
 def _merge_samples(
-    context: PreparationContext, vocabulary: str, scans: Iterable[Scanned]
+    context: PreparationContext, vocabulary: str, scans: Iterable[Scanned], megabytes: float
 ) -> TextSample:
     """Return the sample of a vocabulary's texts in all files."""
-    sample = TextSample(int(context.settings.tokenizer_sample_mb * MB))
+    sample = TextSample(int(megabytes * MB))
     for scanned in scans:
         sample.add_saved(context.scan_path(scanned.file.number, f"{vocabulary}.sample"))
     return sample

@@ -28,6 +28,7 @@ from filelock import FileLock, Timeout
 from pipeline.corpus.dataset.manifest import (
     FORMAT,
     Manifest,
+    check_fields,
     check_settings,
     open_dataset,
     relevant,
@@ -36,7 +37,7 @@ from pipeline.corpus.field_spec import FieldSpec
 from pipeline.corpus.prepare.build import build
 from pipeline.corpus.prepare.work_dir import SPLITS, PreparationContext
 from pipeline.corpus.readers.inputs import InputFile, InputSource, file_version, locate_splits
-from pipeline.corpus.settings import CorpusSettings
+from pipeline.corpus.settings import CorpusSettings, TokenizerSettings
 from pipeline.corpus.tokenization.tokenizer import read_tokenizer
 from pipeline.corpus.worker_pool import WorkerPool
 from pipeline.errors import DatasetError
@@ -101,21 +102,19 @@ def _open_prepared(
         tokenizer_hash != tokenizer.sha256 for tokenizer in manifest.tokenizers.values()
     ):
         raise DatasetError(
-            f"corpus.tokenizer={settings.tokenizer!r}: is not the tokenizer that {folder} was made "
+            f"corpus.tokenizer: is not the tokenizer that {folder} was made "
             f"with; set corpus.shards to another folder, or delete {folder} and prepare again"
         )
-    if manifest.fields != fields:
-        raise DatasetError(
-            f"{folder}: was made for a task with the fields {manifest.fields}, not {fields}; "
-            f"set corpus.shards to another folder, or delete {folder} and prepare again"
-        )
+    check_fields(manifest, fields)
     shutil.rmtree(_partial_folder(folder), ignore_errors=True)  # of a run killed after the rename
     return manifest
 
 
 def _tokenizer_hash(settings: CorpusSettings) -> str:
     """Return the SHA-256 of the user's tokenizer; empty if one is to be trained."""
-    return hashlib.sha256(read_tokenizer(settings)).hexdigest() if settings.tokenizer else ""
+    if not isinstance(settings, TokenizerSettings) or not settings.tokenizer:
+        return ""
+    return hashlib.sha256(read_tokenizer(settings)).hexdigest()
 
 
 @contextmanager

@@ -103,7 +103,7 @@ def summary(
             yield f"  label {label!r} is in only one row, so the row is left out: {place}"
     counts = manifest.report
     yield f"  left out of {counts['rows']:,} rows: {_left_out(counts)}"
-    if manifest.fields[0].is_image:
+    if "overflow" not in manifest.settings:
         return
     if manifest.settings["overflow"] == "truncate":
         yield (

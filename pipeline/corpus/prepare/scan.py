@@ -4,7 +4,7 @@ from contextlib import ExitStack
 from hashlib import blake2b
 from typing import IO, NamedTuple
 
-from pipeline.corpus.field_spec import vocabularies
+from pipeline.corpus.field_spec import FieldSpec, vocabularies
 from pipeline.corpus.fields.base import FieldKind, as_text
 from pipeline.corpus.fields.example import Example
 from pipeline.corpus.fields.label_names import MAX_LABELS
@@ -14,6 +14,7 @@ from pipeline.corpus.readers.inputs import InputFile
 from pipeline.corpus.readers.materialize import materialize
 from pipeline.corpus.readers.opening import Reader, open_corpus_file
 from pipeline.corpus.row import Row
+from pipeline.corpus.settings import TokenizerSettings
 from pipeline.corpus.skip_reason import SkipReason, Tally, count_skip
 from pipeline.corpus.worker_pool import MB, advance
 from pipeline.errors import InputError
@@ -72,11 +73,15 @@ class _Scan:
         self._result = Scanned(file, path)
         # The tokenizers do not exist yet: only checking is used.
         self._checker = context.checker
-        budget = int(context.settings.tokenizer_sample_mb * MB)
-        # A user's tokenizer is not trained, only tested, on the targets.
-        trained = not context.settings.tokenizer
-        self._sampled = [f for f in context.fields if (f.tokenized if trained else f.is_target)]
-        self._samples = {name: TextSample(budget) for name in vocabularies(context.fields)}
+        self._sampled: list[FieldSpec] = []
+        self._samples: dict[str, TextSample] = {}
+        settings = context.settings
+        if isinstance(settings, TokenizerSettings):
+            budget = int(settings.tokenizer_sample_mb * MB)
+            self._samples = {name: TextSample(budget) for name in vocabularies(context.fields)}
+            # A user's tokenizer is not trained, only tested, on the targets.
+            attribute = "is_target" if settings.tokenizer else "tokenized"
+            self._sampled = [f for f in context.fields if getattr(f.kind_class, attribute)]
         self._codes: dict[str, int] = {}
         self._threshold = validation_threshold(context.settings.validation)
 
@@ -182,5 +187,5 @@ class _Scan:
         """Return the path in a row whose image cannot be read, shortened; else an empty string."""
         if row.values is None or reason not in FILE_REASONS:
             return ""
-        value = row.values[next(f for f in self._context.fields if f.is_image).column]
+        value = row.values[next(f for f in self._context.fields if f.kind_class.is_image).column]
         return repr(value[:MAX_PATH_CHARACTERS]) if isinstance(value, str) else ""

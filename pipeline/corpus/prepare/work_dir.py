@@ -15,7 +15,7 @@ from pydantic import TypeAdapter
 from pipeline.corpus.field_spec import FieldSpec
 from pipeline.corpus.fields.example import RowChecker
 from pipeline.corpus.readers.inputs import InputFile
-from pipeline.corpus.settings import CorpusSettings
+from pipeline.corpus.settings import CorpusSettings, TextSettings
 from pipeline.corpus.skip_reason import SkipReason, Tally
 from pipeline.storage.atomic import atomic_file
 
@@ -42,17 +42,17 @@ class PreparationContext:
     @property
     def label(self) -> FieldSpec | None:
         """The field with one label per row, if any; duplicates conflict if their labels differ."""
-        return next((field for field in self.fields if field.kind == "label"), None)
+        return next((field for field in self.fields if field.kind_class.has_one_name), None)
 
     @property
     def has_target(self) -> bool:
         """Whether rows have a target text."""
-        return any(field.is_target for field in self.fields)
+        return any(field.kind_class.is_target for field in self.fields)
 
     @property
     def splits_texts(self) -> bool:
         """Whether long texts are split into several rows."""
-        return self.settings.overflow == "split"
+        return isinstance(self.settings, TextSettings) and self.settings.overflow == "split"
 
     @property
     def out(self) -> Path:

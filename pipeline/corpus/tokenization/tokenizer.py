@@ -16,7 +16,7 @@ from tokenizers import Encoding, Tokenizer, decoders, normalizers, pre_tokenizer
 from tokenizers.models import BPE, WordLevel
 from tokenizers.trainers import BpeTrainer, WordLevelTrainer
 
-from pipeline.corpus.settings import CorpusSettings
+from pipeline.corpus.settings import TokenizerSettings
 from pipeline.corpus.skip_reason import SkipReason
 from pipeline.corpus.tokenization.special_tokens import BEGIN, END, PAD, SPECIAL_TOKENS, UNKNOWN
 from pipeline.errors import DatasetError, InputError
@@ -32,7 +32,7 @@ EXCERPT_CHARACTERS = 40
 """Characters of a text in an error message, after the first difference."""
 
 
-def train(texts: Iterable[str], settings: CorpusSettings, *, words: bool = False) -> str:
+def train(texts: Iterable[str], settings: TokenizerSettings, *, words: bool = False) -> str:
     """Train a tokenizer and return its tokenizer.json.
 
     Tokens are of type `settings.level`, or words if `words`; then, each text has one word per line.
@@ -69,7 +69,7 @@ def train(texts: Iterable[str], settings: CorpusSettings, *, words: bool = False
     return tokenizer.to_str(pretty=True)
 
 
-def _normalizer(settings: CorpusSettings, replace: Mapping[str, str]) -> normalizers.Sequence:
+def _normalizer(settings: TokenizerSettings, replace: Mapping[str, str]) -> normalizers.Sequence:
     """Return the normalization of texts: replacements, NFC, lowercase if configured."""
     steps: list[normalizers.Normalizer] = [
         normalizers.Replace(old, new) for old, new in replace.items()
@@ -106,7 +106,7 @@ class EncodedText(NamedTuple):
         return SkipReason.TOO_LONG if self.long else SkipReason.NO_TOKENS
 
 
-def read_tokenizer(settings: CorpusSettings, *, generates: bool = False) -> bytes:
+def read_tokenizer(settings: TokenizerSettings, *, generates: bool = False) -> bytes:
     """Return the content of the user's tokenizer.json, `corpus.tokenizer`.
 
     Raises InputError if it cannot be read, if its token <pad> is not special, or, for a model that
@@ -135,7 +135,7 @@ def read_tokenizer(settings: CorpusSettings, *, generates: bool = False) -> byte
     return data
 
 
-def check_round_trip(path: Path, texts: Iterable[str], settings: CorpusSettings) -> None:
+def check_round_trip(path: Path, texts: Iterable[str], settings: TokenizerSettings) -> None:
     """Raises InputError if the user's tokenizer at `path` does not restore one of the first texts.
 
     Decoding must give the text after `corpus.replace`, NFC and `corpus.lowercase`. The decoded text

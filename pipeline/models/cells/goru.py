@@ -42,8 +42,8 @@ class Goru(Cell):
     @classmethod
     def conflicts(cls, config: Sections) -> Iterator[Conflict]:
         model = config.model
-        for name in ("hidden", "characters"):
-            units = getattr(model, name)
+        for name in ("hidden", "characters"):  # characters: of a tagger
+            units = getattr(model, name, 0)
             if units == 1:
                 yield Conflict(f"model.{name}", "goru rotates pairs of units", "set 2 or more")
             if not model.goru_capacity and units & (units - 1):

@@ -14,9 +14,11 @@ IGNORED_BY_IMAGE_GRID = (
 class GridLstm(Lstm):
     """The LSTM of each dimension of a Grid LSTM (Kalchbrenner et al. 2015).
 
-    The encoder arranges these cells in a grid, see `pipeline.models.layers.grid`; no other model
+    The encoder arranges these cells in a grid, see `pipeline.models.encoders.grid`; no other model
     uses this cell.
     """
+
+    encoder = "grid"
 
     class Settings(Lstm.Settings):
         grid_dimensions: int = setting(
@@ -35,9 +37,13 @@ class GridLstm(Lstm):
 
     @classmethod
     def conflicts(cls, config: Sections) -> Iterator[Conflict]:
-        model, task = config.model, config.task.name
+        model = config.model
+        if getattr(model, "encoder", "stack") != "stack":
+            yield Conflict(
+                "model.encoder", "would be ignored, as grid_lstm is an encoder", "remove it"
+            )
         for name in ("independent_directions", "reverse"):
-            if getattr(model, name):
+            if getattr(model, name, False):
                 yield Conflict(
                     f"model.{name}", "does not apply to grid_lstm", "remove it or change model.cell"
                 )
@@ -55,13 +61,14 @@ class GridLstm(Lstm):
             )
         if model.grid_dimensions != 3:
             return
-        if task != "images":
+        step = getattr(config.corpus, "step", "")
+        if not step:
             yield Conflict(
                 "model.grid_dimensions",
-                f"applies only to images, but the task is {task}",
+                f"applies only to images, but the task is {config.task.name}",
                 "set 2, or task.name=images",
             )
-        elif config.corpus.step == "row":
+        elif step == "row":
             yield Conflict(
                 "model.grid_dimensions",
                 "scans the rows and columns of an image, but corpus.step=row has a whole row per "
@@ -69,7 +76,7 @@ class GridLstm(Lstm):
                 "set corpus.step=patch or pixel",
             )
         for name in IGNORED_BY_IMAGE_GRID:
-            if not is_default(model, name):
+            if name in type(model).model_fields and not is_default(model, name):
                 yield Conflict(
                     f"model.{name}",
                     "would be ignored with model.grid_dimensions=3, where each layer scans the "

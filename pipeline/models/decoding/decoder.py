@@ -7,7 +7,7 @@ of them (the first of every row, then the second of every row, ...).
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -15,11 +15,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pipeline import components
-from pipeline.models.cells.grid_lstm import GridLstm
 from pipeline.models.dropout import LockedDropout, TokenDropout, assign_dropout_sites
-from pipeline.models.layers.attention import ATTENTIONS
 from pipeline.models.layers.recurrent import SKIPS, Layer, LayerState
-from pipeline.models.settings import ModelSettings
+from pipeline.models.settings import TiedSettings
+from pipeline.settings import Conflict, Sections, setting
 
 TEXT_KEY_OFFSET = 0x5851F42D4C957F2D
 """Difference between the dropout keys of a row's target texts, so that their masks differ."""
@@ -64,39 +63,48 @@ class Decoder(nn.Module):
     the vocabulary scores are linear in them, with the embedding's weights if `tie_embeddings` is
     set (Press and Wolf 2017). With `bridge`, the initial hidden state of each layer, and an
     LSTM's cell state, are tanh(W s + b) of a summary s of the source (Bahdanau et al. 2015). `skip`
-    connections start at the third layer; as in GNMT, the second layer has none. All cells except
-    grid_lstm are supported.
+    connections start at the third layer; as in GNMT, the second layer has none. Cells that need an
+    encoder of their own are not supported.
     """
+
+    class Settings(TiedSettings):
+        attention: str = setting(
+            "additive",
+            "how attention scores decoder states against encoder states",
+            kind="attention",
+        )
+        bridge: bool = setting(
+            True, "initialize the decoder from a summary of the source, instead of zeros"
+        )
 
     def __init__(
         self,
-        settings: ModelSettings,
+        settings: Settings,
+        count: int,
         vocab_size: int,
         memory_size: int,
         summary_size: int,
     ) -> None:
-        """`memory_size` is the number of features of a source state, `summary_size` that of the
-        summary of a source. Raises ValueError for grid_lstm."""
+        """`count` is the number of layers, `memory_size` the number of features of a source state,
+        `summary_size` that of the summary of a source. Raises ValueError for a cell that needs
+        an encoder of its own."""
         super().__init__()
-        s = settings.model_copy(update={"bidirectional": False})
+        s = settings
         cell = components.load("cell", s.cell)
-        if issubclass(cell, GridLstm):
+        if cell.encoder:
             raise ValueError(f"model.cell={s.cell}: has no decoder; set another cell")
-        count = s.decoder_layers or s.layers
         self.embedding = nn.Embedding(vocab_size, s.embedding)
         nn.init.normal_(self.embedding.weight, std=0.1)
         self.token_dropout = TokenDropout(s.embedding_dropout)
         self.input_dropout = LockedDropout(s.dropout)
         widths = [s.embedding] + [s.hidden + memory_size] * (count - 1)
-        self.layers = nn.ModuleList(Layer(width, s) for width in widths)
+        self.layers = nn.ModuleList(Layer(width, s, bidirectional=False) for width in widths)
         self.norms = nn.ModuleList(
             nn.LayerNorm(width) if s.layer_norm else nn.Identity() for width in widths
         )
         skips = ["none", *[s.skip] * count][: count - 1]
         self.skips = nn.ModuleList(SKIPS[skip](s.hidden) for skip in skips)
-        self.attention = ATTENTIONS[s.attention](
-            s.hidden, memory_size, s.attention_size or s.hidden
-        )
+        self.attention = components.load("attention", s.attention)(s.hidden, memory_size, s)
         self.context_dropout = LockedDropout(s.dropout)
         self.dropouts = nn.ModuleList(LockedDropout(s.dropout) for _ in range(count))
         features = s.embedding if s.tie_embeddings else s.hidden
@@ -108,6 +116,12 @@ class Decoder(nn.Module):
         self.state_shape = (count, 1 + cell.has_memory, s.hidden)  # h, and c
         self.bridge = nn.Linear(summary_size, math.prod(self.state_shape)) if s.bridge else None
         assign_dropout_sites(self)
+
+    @classmethod
+    def conflicts(cls, config: Sections) -> Iterator[Conflict]:
+        """Yield settings that do not work with a decoder."""
+        if components.load("cell", config.model.cell).encoder:
+            yield Conflict("model.cell", "has no decoder", "set another cell")
 
     def build_memory(self, states: Tensor, lengths: Tensor, summary: Tensor) -> Memory:
         """Prepare source states for decoding.

@@ -6,7 +6,7 @@ Shapes: T tokens of the longest row, B rows, C tags.
 import torch
 from torch import Tensor, nn
 
-from pipeline.models.layers.pooling import valid
+from pipeline.models.layers.masks import valid
 
 
 class CRF(nn.Module):

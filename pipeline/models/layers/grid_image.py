@@ -1,8 +1,11 @@
-"""Grid LSTM over images: depth, rows and columns (Kalchbrenner et al. 2015; see also grid.py).
+"""Grid LSTM over images: depth, rows and columns (Kalchbrenner et al. 2015).
 
 Shapes: R rows and C columns of an image's positions (pixels or patches), K = R + C - 1
 anti-diagonals, B images, E input features, H hidden units.
 """
+
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +13,8 @@ from torch.nn import functional
 
 from pipeline.models.cells.grid_lstm import GridLstm
 from pipeline.models.dropout import LockedDropout, assign_dropout_sites
-from pipeline.models.layers.grid import DepthLSTM
+from pipeline.models.encoder import Encoder
+from pipeline.models.layers.depth_lstm import DepthLSTM
 from pipeline.models.layers.recurrent import LayerState
 
 
@@ -55,20 +59,20 @@ class GridImage(nn.Module):
         return h
 
 
-class ImageStack(nn.Module):
+class ImageStack(Encoder):
     """Adapts `GridImage` to the interface of `GridStack`: the R*C tokens are an image's positions,
     row by row."""
 
-    def __init__(
-        self, inputs: int, settings: GridLstm.Settings, image_size: tuple[int, int]
-    ) -> None:
-        """`image_size` is (R, C)."""
-        super().__init__()
-        self.image_size, self.outputs = image_size, settings.hidden
+    def __init__(self, inputs: int, settings: Any, plane: tuple[int, int] = (0, 0)) -> None:
+        """`plane` is (R, C)."""
+        super().__init__(inputs, settings, plane)
+        self.image_size, self.outputs = plane, settings.hidden
         self.grid = GridImage(inputs, settings)
         assign_dropout_sites(self)
 
-    def forward(self, x: Tensor, lengths: Tensor, keys: Tensor) -> tuple[Tensor, list[LayerState]]:
+    def forward(
+        self, x: Tensor, lengths: Tensor, keys: Tensor, initial: Sequence[LayerState | None] = ()
+    ) -> tuple[Tensor, list[LayerState]]:
         """Run over images x [R*C, B, E] with dropout keys [B].
 
         Returns states [R*C, B, H] and an empty list, as there is no recurrent state to resume from.

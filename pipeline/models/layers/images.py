@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from pipeline.models.dropout import keyed_uniform
 from pipeline.models.settings import ModelSettings
+from pipeline.settings import setting
 
 MAX_PIXEL = 255
 
@@ -19,9 +20,14 @@ class ImageSteps(nn.Module):
     (Le et al. 2015).
     """
 
+    class Settings(ModelSettings):
+        permute: int = setting(
+            0, "seed of a fixed random order of an image's steps; 0: keep their order", ge=0
+        )
+
     order: Tensor
 
-    def __init__(self, width: int, steps: int, settings: ModelSettings) -> None:
+    def __init__(self, width: int, steps: int, settings: Settings) -> None:
         """`width` is F, the values of a step; `steps` is T."""
         super().__init__()
         self.linear = nn.Linear(width, settings.embedding)

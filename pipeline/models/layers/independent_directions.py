@@ -10,25 +10,25 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.models.dropout import assign_dropout_sites
-from pipeline.models.layers.recurrent import LayerState, Permute, Stack, reversal
-from pipeline.models.settings import ModelSettings
+from pipeline.models.encoder import Encoder
+from pipeline.models.layers.recurrent import LayerState, Permute, reversal
 
 
-class IndependentDirections(nn.Module):
+class IndependentDirections(Encoder):
     """Concatenated states of one stack per direction (Peters et al. 2018).
 
     In a bidirectional `Stack`, a layer reads both directions of the layer below; here it reads only
     its own direction.
     """
 
-    def __init__(self, inputs: int, settings: ModelSettings) -> None:
-        super().__init__()
-        self.is_reversed = settings.reversed_directions
-        stack_settings = settings.model_copy(
-            update={"bidirectional": False, "reverse": False, "independent_directions": False}
-        )
-        self.stacks = nn.ModuleList(Stack(inputs, stack_settings) for _ in self.is_reversed)
-        self.outputs = settings.hidden * len(self.stacks)
+    has_state = True
+
+    def __init__(self, stacks: Sequence[Encoder], is_reversed: Sequence[bool]) -> None:
+        """`is_reversed` are whether each stack reads from the end of a row."""
+        nn.Module.__init__(self)
+        self.is_reversed = tuple(is_reversed)
+        self.stacks = nn.ModuleList(stacks)
+        self.outputs = sum(stack.outputs for stack in stacks)
         assign_dropout_sites(self)
 
     def forward(
@@ -55,7 +55,7 @@ class IndependentDirections(nn.Module):
 
     def parameters_by_layer(self) -> list[list[nn.Parameter]]:
         """Return each layer's parameters of all stacks, from the lowest layer to the highest."""
-        stacks: list[Stack] = list(self.stacks)  # type: ignore[arg-type]
+        stacks: list[Encoder] = list(self.stacks)  # type: ignore[arg-type]
         layers = zip(*(stack.parameters_by_layer() for stack in stacks), strict=True)
         return [[p for parameters in layer for p in parameters] for layer in layers]
 

@@ -1,9 +1,8 @@
-"""Stacked recurrent layers whose outputs do not depend on padding.
+"""Recurrent layers whose outputs do not depend on padding, and the connections between them.
 
 Shapes: T tokens of the longest row, B rows, I input features, H hidden units, D directions.
 """
 
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -12,8 +11,8 @@ from torch import Tensor, nn
 from pipeline import components, kernels
 from pipeline.kernels import Zones
 from pipeline.models.cell import Cell
-from pipeline.models.dropout import LockedDropout, Zoneout, assign_dropout_sites
-from pipeline.models.layers.pooling import valid
+from pipeline.models.dropout import Zoneout, assign_dropout_sites
+from pipeline.models.layers.masks import valid
 from pipeline.models.settings import ModelSettings
 
 
@@ -30,14 +29,16 @@ class LayerState(NamedTuple):
 class Layer(nn.Module):
     """One recurrent layer in one or two directions."""
 
-    def __init__(self, inputs: int, settings: ModelSettings, cell: str = "") -> None:
+    def __init__(
+        self, inputs: int, settings: ModelSettings, *, bidirectional: bool, cell: str = ""
+    ) -> None:
         """Build `cell`, or the settings' cell if it is empty."""
         super().__init__()
         self.native = settings.native
         self.zoneout = Zoneout(*settings.zoneout_probabilities)
         cell_class = components.load("cell", cell or settings.cell)
         self.directions = nn.ModuleList(
-            cell_class(inputs, settings) for _ in range(1 + settings.bidirectional)
+            cell_class(inputs, settings) for _ in range(1 + bidirectional)
         )
         assign_dropout_sites(self)
 
@@ -113,58 +114,6 @@ class Layer(nn.Module):
         c = torch.where(has_full_length, torch.stack(memory), float("nan"))
         # Not a product: padding may hold infinities.
         return torch.where(valid(lengths, len(x))[..., None], y, 0), c
-
-
-class Stack(nn.Module):
-    """`layers` recurrent layers, each reading the states of the layer below (Graves 2013).
-
-    A bidirectional layer concatenates both directions (Schuster and Paliwal 1997), so the next
-    layer sees both. Locked dropout is applied between layers. `layer_norm` normalizes each layer's
-    input (Ba et al. 2016). From the second layer on, `skip` adds a layer's input to its output
-    (residual: He et al. 2016) or mixes them by a gate (highway: Srivastava et al. 2015).
-    """
-
-    def __init__(self, inputs: int, settings: ModelSettings) -> None:
-        super().__init__()
-        self.outputs = settings.hidden * (1 + settings.bidirectional)
-        widths = [inputs] + [self.outputs] * (settings.layers - 1)
-        self.layers = nn.ModuleList(Layer(width, settings) for width in widths)
-        self.norms = nn.ModuleList(
-            nn.LayerNorm(width) if settings.layer_norm else nn.Identity() for width in widths
-        )
-        self.skips = nn.ModuleList(SKIPS[settings.skip](self.outputs) for _ in widths[1:])
-        self.dropouts = nn.ModuleList(
-            LockedDropout(settings.dropout) for _ in range(settings.layers - 1)
-        )
-        assign_dropout_sites(self)
-
-    def forward(
-        self, x: Tensor, lengths: Tensor, keys: Tensor, initial: Sequence[LayerState | None] = ()
-    ) -> tuple[Tensor, list[LayerState]]:
-        """Run all layers over a padded batch.
-
-        Takes x [T, B, I], lengths [B] in 1..T, dropout keys [B] and each layer's initial state
-        (empty: zeros). Returns the top layer's states [T, B, D*H], 0 past a row's length, and each
-        layer's final state.
-        """
-        initial = list(initial) or [None] * len(self.layers)
-        x, state = self.layers[0](self.norms[0](x), lengths, keys, initial[0])
-        final = [state]
-        upper_layers = zip(
-            self.layers[1:], self.norms[1:], self.skips, self.dropouts, initial[1:], strict=True
-        )
-        for layer, norm, skip, dropout, layer_initial in upper_layers:
-            below = dropout(x, keys)
-            x, state = layer(norm(below), lengths, keys, layer_initial)
-            x = skip(below, x)
-            final.append(state)
-        return x, final
-
-    def parameters_by_layer(self) -> list[list[nn.Parameter]]:
-        """Return each layer's parameters, from the lowest layer to the highest."""
-        skips = [nn.Identity(), *self.skips]
-        layers = zip(self.layers, self.norms, skips, strict=True)
-        return [[p for module in modules for p in module.parameters()] for modules in layers]
 
 
 class Skip(nn.Module):

@@ -25,7 +25,7 @@ from pipeline.corpus.dataset.manifest import FORMAT, InputFacts, Manifest, Token
 from pipeline.corpus.field_spec import FieldSpec, vocabularies
 from pipeline.corpus.prepare.prepare import input_files
 from pipeline.corpus.readers.inputs import input_patterns, locate_splits
-from pipeline.corpus.settings import CorpusSettings
+from pipeline.corpus.settings import LabelSettings, TokenizerSettings
 from pipeline.corpus.tokenization.tokenizer import TextEncoder, read_tokenizer
 from pipeline.errors import InputError, TrainingError
 from pipeline.storage.base import is_url
@@ -48,13 +48,14 @@ Files = Sequence[tuple[str, Path | None]]
 
 
 def unprepared_manifest(
-    corpus: CorpusSettings, fields: tuple[FieldSpec, ...]
+    corpus: TokenizerSettings, fields: tuple[FieldSpec, ...]
 ) -> tuple[Manifest, dict[str, bytes]]:
     """Return a manifest of the raw files, and the contents of their tokenizer files by vocabulary.
 
     The manifest lacks all that only preparing can find out: splits, label counts, a report. Raises
     InputError if the tokenizer or a file does not exist.
     """
+    label_names = tuple(corpus.label_names) if isinstance(corpus, LabelSettings) else ()
     tokenizer, first_pattern = read_tokenizer(corpus), input_patterns(corpus.input)[0]
     facts = TokenizerFacts(
         hashlib.sha256(tokenizer).hexdigest(),
@@ -67,7 +68,7 @@ def unprepared_manifest(
         format=FORMAT,
         settings=relevant(corpus),
         fields=fields,
-        names={field.name: tuple(corpus.label_names) for field in fields if field.has_names},
+        names={field.name: label_names for field in fields if field.kind_class.has_names},
         counts={},
         tokenizers=dict.fromkeys(vocabularies(fields), facts),
         inputs=tuple(InputFacts(file.name, file.bytes) for file in input_files(corpus)),
@@ -79,7 +80,7 @@ def unprepared_manifest(
 
 def open_unprepared(
     manifest: Manifest,
-    corpus: CorpusSettings,
+    corpus: TokenizerSettings,
     stream: StreamSettings,
     seed: int,
     *,

@@ -20,7 +20,7 @@ from pipeline.corpus.fields.row_pipeline import RowPipeline
 from pipeline.corpus.prepare.report import check_share
 from pipeline.corpus.readers.opening import Reader, detect_format
 from pipeline.corpus.row import Row
-from pipeline.corpus.settings import CorpusSettings
+from pipeline.corpus.settings import TokenizerSettings
 from pipeline.corpus.skip_reason import SKIP_DESCRIPTIONS, SkipReason
 from pipeline.errors import DatasetError, InputError
 from pipeline.storage.base import Range
@@ -65,7 +65,7 @@ class UnpreparedRows:
     """Reads and tokenizes the rows of raw files, and counts the rows that it skips."""
 
     def __init__(
-        self, manifest: Manifest, corpus: CorpusSettings, stream: StreamSettings, files: int
+        self, manifest: Manifest, corpus: TokenizerSettings, stream: StreamSettings, files: int
     ) -> None:
         """`files` is the number of files."""
         self._corpus, self._stream, self._files = corpus, stream, files

@@ -15,11 +15,10 @@ from PIL import Image
 from pipeline.corpus.field_spec import FieldSpec
 from pipeline.corpus.fields import images
 from pipeline.corpus.fields.base import EncodingContext
-from pipeline.corpus.fields.kinds import field_kind
-from pipeline.corpus.settings import CorpusSettings
 from pipeline.corpus.skip_reason import SkipReason
 from pipeline.errors import InputError
 from pipeline.tasks.images import Images
+from tests.helpers.settings import corpus_settings
 
 HEIGHT, WIDTH = SIZE = [4, 6]
 COUNT = 60
@@ -28,9 +27,9 @@ PIXELS = RNG.integers(0, 256, (COUNT, HEIGHT, WIDTH), np.uint8)
 COLORED = RNG.integers(0, 256, (COUNT, HEIGHT, WIDTH, 3), np.uint8)
 
 
-def settings(**changes: Any) -> CorpusSettings:
+def settings(**changes: Any) -> Any:
     values: dict[str, Any] = {"input": "x", "shards": "x", "image_size": SIZE, "max_tokens": 24}
-    return CorpusSettings(**(values | changes))
+    return corpus_settings(**(values | changes))
 
 
 def png(pixels: NDArray[Any], kind: str = "PNG", **options: Any) -> bytes:
@@ -49,7 +48,8 @@ def idx(pixels: NDArray[np.uint8]) -> bytes:
 def check(value: Any, **changes: Any) -> Any:
     """Check and encode an image value: its steps [T, F], or a SkipReason."""
     corpus = settings(**changes)
-    kind = field_kind(Images.fields(corpus)[0], corpus)
+    spec = Images.fields(corpus)[0]
+    kind = spec.kind_class(spec, corpus)
     checked = kind.check(value)
     if isinstance(checked, SkipReason):
         return checked

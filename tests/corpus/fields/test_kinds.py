@@ -5,9 +5,8 @@ from typing import Any
 import pytest
 
 from pipeline.corpus.field_spec import FieldSpec
-from pipeline.corpus.fields.kinds import field_kind
-from pipeline.corpus.settings import CorpusSettings
 from pipeline.corpus.skip_reason import SkipReason
+from tests.helpers.settings import corpus_settings
 
 NUL, SURROGATE = "a\0b", "caf\udce9"
 NOT_LISTS_OF_WORDS = [
@@ -26,8 +25,9 @@ NOT_LISTS_OF_WORDS = [
 
 
 def check(kind: Any, value: Any) -> Any:
-    settings = CorpusSettings(input=["a.conll"], shards="shards")
-    return field_kind(FieldSpec("x", "x", kind), settings).check(value)
+    settings = corpus_settings(input=["a.conll"], shards="shards")
+    spec = FieldSpec("x", "x", kind)
+    return spec.kind_class(spec, settings).check(value)
 
 
 @pytest.mark.parametrize(

@@ -11,10 +11,10 @@ from pipeline.corpus.fields.encoding import ExampleEncoder
 from pipeline.corpus.fields.example import RowChecker
 from pipeline.corpus.fields.label_names import NameIndex
 from pipeline.corpus.prepare.prepare import prepare
-from pipeline.corpus.settings import CorpusSettings
 from pipeline.corpus.tokenization.tokenizer import TextEncoder, train
 from pipeline.errors import InputError
 from tests.helpers.files import settings_in
+from tests.helpers.settings import corpus_settings
 
 WORDS = FieldSpec("tokens", "words", "words")
 TAGS = FieldSpec("tags", "tags", "tags")
@@ -22,7 +22,7 @@ LABEL = FieldSpec("label", "tags", "label")
 
 
 def test_unknown_names_are_reported_with_file_and_row() -> None:
-    settings = CorpusSettings(input=["a.conll"], shards="shards")
+    settings = corpus_settings(input=["a.conll"], shards="shards")
     encoder = ExampleEncoder(RowChecker.of(settings, [TAGS]), {}, {"tags": ("O", "B-X")})
     encoder.check_names([["O", "B-X", "1"]], "a.conll:7")
     with pytest.raises(InputError, match=r"a\.conll:8: label 'B-Y' is none of .*O, B-X"):
@@ -31,7 +31,7 @@ def test_unknown_names_are_reported_with_file_and_row() -> None:
 
 
 def test_every_row_of_a_split_text_has_its_label(tmp_path: Path) -> None:
-    settings = CorpusSettings(input=["a.conll"], shards="shards", max_tokens=2, overflow="split")
+    settings = corpus_settings(input=["a.conll"], shards="shards", max_tokens=2, overflow="split")
     path = tmp_path / "tokenizer.json"
     path.write_text(train(["a"], settings, words=True))
     text_encoder = TextEncoder(path, 2, overflow="split")

@@ -14,14 +14,14 @@ from tokenizers.models import WordPiece
 
 from pipeline.corpus.dataset.manifest import Manifest
 from pipeline.corpus.prepare.prepare import prepare
-from pipeline.corpus.settings import CorpusSettings
 from pipeline.corpus.tokenization.special_tokens import END, SPECIAL_TOKENS, UNKNOWN
 from pipeline.corpus.tokenization.tokenizer import TextDecoder, TextEncoder, train
 from pipeline.errors import InputError
 from pipeline.tasks.translation import Translation
 from tests.helpers.files import row_dicts, settings_in, write
+from tests.helpers.settings import corpus_settings
 
-SETTINGS = CorpusSettings(input=["x"], shards="x", lowercase=False, vocab_size=400)
+SETTINGS = corpus_settings(input=["x"], shards="x", lowercase=False, vocab_size=400)
 
 
 @pytest.fixture(scope="module")

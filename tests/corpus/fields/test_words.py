@@ -15,16 +15,15 @@ from pipeline.corpus.field_spec import FieldSpec
 from pipeline.corpus.fields.base import EncodingContext
 from pipeline.corpus.fields.encoding import ExampleEncoder
 from pipeline.corpus.fields.example import Example, RowChecker
-from pipeline.corpus.fields.kinds import field_kind
 from pipeline.corpus.prepare.prepare import prepare
 from pipeline.corpus.readers.opening import read
 from pipeline.corpus.row import Row
-from pipeline.corpus.settings import CorpusSettings
 from pipeline.corpus.skip_reason import SkipReason
 from pipeline.corpus.tokenization.special_tokens import UNK
 from pipeline.corpus.tokenization.tokenizer import TextEncoder, train
 from pipeline.errors import DatasetError, InputError
 from tests.helpers.files import content, row_dicts, settings_in, values_of
+from tests.helpers.settings import corpus_settings
 
 WIDTH = 6
 FIELDS = (
@@ -35,8 +34,8 @@ FIELDS = (
 NUL, SURROGATE = "a\0b", "caf\udce9"
 
 
-def settings(**changes: Any) -> CorpusSettings:
-    return CorpusSettings(**({"input": ["a.conll"], "shards": "shards"} | changes))
+def settings(**changes: Any) -> Any:
+    return corpus_settings(**({"input": ["a.conll"], "shards": "shards"} | changes))
 
 
 @pytest.mark.parametrize(
@@ -80,7 +79,8 @@ def test_characters_are_bytes_of_the_word_and_long_words_keep_both_ends(
     word: str, expected: bytes, width: int
 ) -> None:
     field = FieldSpec("x", "x", "characters", width=width)
-    ((cell,), long, _) = field_kind(field, settings()).encode([[word]], EncodingContext({}))[0]
+    kind = field.kind_class(field, settings())
+    ((cell,), long, _) = kind.encode([[word]], EncodingContext({}))[0]
     assert isinstance(cell, np.ndarray)
     assert (cell.dtype, cell.shape, long) == (np.dtype(np.uint8), (1, width), False)
     if width == WIDTH:

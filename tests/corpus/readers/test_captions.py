@@ -14,7 +14,6 @@ from PIL import Image
 from pipeline.corpus.dataset.manifest import Manifest
 from pipeline.corpus.field_spec import FieldSpec
 from pipeline.corpus.fields.base import EncodingContext
-from pipeline.corpus.fields.kinds import field_kind
 from pipeline.corpus.prepare.prepare import prepare
 from pipeline.corpus.readers.opening import open_reader
 from pipeline.corpus.readers.table import TextReader
@@ -282,7 +281,7 @@ def test_error_for_a_bad_caption_file(
 @pytest.mark.parametrize("value", [None, [], [""], ["a", None], 7, {"a": "b"}, [["a"]]])
 def test_row_without_a_caption_is_skipped(value: Any) -> None:
     field = FieldSpec("target", "caption", "targets")
-    assert field_kind(field, settings_in(Path())).check(value) is SkipReason.NO_TARGET
+    assert field.kind_class(field, settings_in(Path())).check(value) is SkipReason.NO_TARGET
 
 
 def features_in_tar(folder: Path) -> dict[str, Any]:
@@ -315,7 +314,8 @@ def test_features_are_stored_unchanged(
 def features(value: Any, **changes: Any) -> Any:
     """Check and encode a value of the features field; return a SkipReason or its cells."""
     settings = settings_in(Path(), features=3, **changes)
-    field = field_kind(Captioning.fields(settings)[0], settings)
+    spec = Captioning.fields(settings)[0]
+    field = spec.kind_class(spec, settings)
     checked = field.check(value)
     if isinstance(checked, SkipReason):
         return checked

@@ -17,9 +17,9 @@ from pipeline.corpus.readers import materialize
 from pipeline.corpus.readers.inputs import resolve
 from pipeline.corpus.readers.materialize import open_rows, write_parquet
 from pipeline.corpus.readers.parallel_files import open_parallel_files
-from pipeline.corpus.settings import CorpusSettings
 from pipeline.errors import ConfigError, DatasetError, InputError
 from tests.helpers.files import Rows, content, reviews, row_dicts, settings_in, write
+from tests.helpers.settings import corpus_settings
 
 IDS = {"negative": 0, "positive": 1}
 ROWS: Rows = [
@@ -45,7 +45,7 @@ def idx(values: list[Any], kind: str = "B") -> bytes:
 
 
 def read(folder: Path, inputs: Any, columns: list[str]) -> list[dict[str, Any] | None]:
-    settings = CorpusSettings(input="x", shards="x")
+    settings = corpus_settings(input="x", shards="x")
     (source,) = resolve(inputs, folder)
     with open_rows(settings, source, columns) as rows:
         return [row.values for row in rows]

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer
 
-from pipeline.corpus.settings import CorpusSettings
 from pipeline.corpus.tokenization.tokenizer import train
 from pipeline.corpus.tokenization.word_vectors import Vectors, read_vectors
 from pipeline.errors import InputError
+from tests.helpers.settings import corpus_settings
 
 WORDS = "the\nfilm\nnaïve\nlonely\nNew\u00a0York"
 TEXT = """film 1 2 3
@@ -33,7 +33,7 @@ FOUND = {
 
 
 def tokenizer(words: str = WORDS, *, lowercase: bool = True) -> bytes:
-    settings = CorpusSettings(input=["a"], shards="x", lowercase=lowercase)
+    settings = corpus_settings(input=["a"], shards="x", lowercase=lowercase)
     return train([words], settings, words=True).encode()
 
 

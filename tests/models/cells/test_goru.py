@@ -54,7 +54,7 @@ def test_rotations_stay_orthogonal_in_training(capacity: int) -> None:
 
 def test_with_open_gates_and_no_rotation_states_sum_the_inputs() -> None:
     """For r = 1, g = 0, Q = I: h = modReLU(h' + x), which is h' + x + 0.001 for x >= 0."""
-    layer = Layer(3, Goru.Settings(cell="goru", hidden=4, bidirectional=False)).double()
+    layer = Layer(3, Goru.Settings(cell="goru", hidden=4), bidirectional=False).double()
     (cell,) = layer.cells
     with torch.no_grad():
         for parameter in cell.parameters():

@@ -13,8 +13,8 @@ from torch import Tensor
 from pipeline.models.decoding.beam_search import Hypothesis, beam_search, length_penalty
 from pipeline.models.decoding.decoder import Memory
 from pipeline.models.layers.recurrent import LayerState
-from pipeline.models.settings import model_settings
 from pipeline.models.translator import Translator
+from tests.helpers.settings import model_settings
 from tests.helpers.syncs import SyncRecorder
 
 BEGIN, END, V = 2, 3, 4

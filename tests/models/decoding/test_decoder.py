@@ -8,10 +8,10 @@ from torch import Tensor
 
 from pipeline.models.cells.elman import Elman
 from pipeline.models.dropout import draw_weight_masks
-from pipeline.models.layers.pooling import valid
-from pipeline.models.settings import model_settings
+from pipeline.models.layers.masks import valid
 from pipeline.models.translator import Translator
 from tests.helpers.modules import modules_of_type
+from tests.helpers.settings import model_settings
 
 SOURCE = [5, 1, 7, 3]
 TARGET = [4, 6, 1, 6]

@@ -4,8 +4,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipeline.models.layers import attention
-from pipeline.models.layers.attention import ATTENTIONS, AdditiveAttention, DotAttention
+from pipeline import components
+from pipeline.models.attention import Attention
+from pipeline.models.attentions import additive
+from pipeline.models.attentions.additive import AdditiveAttention
+from tests.helpers.settings import model_settings
 
 LENGTHS = [6, 1, 4]
 T, S, B, Q, M, A = 5, 6, 3, 4, 7, 8
@@ -13,18 +16,21 @@ T, S, B, Q, M, A = 5, 6, 3, 4, 7, 8
 both_kinds = pytest.mark.parametrize("kind", ["additive", "dot"])
 
 
-def make_inputs(kind: str) -> tuple[AdditiveAttention | DotAttention, Tensor, Tensor, Tensor]:
+def sizes(kind: str) -> dict[str, int]:
+    return {"attention_size": A} if kind == "additive" else {}
+
+
+def make_inputs(kind: str) -> tuple[Attention, Tensor, Tensor, Tensor]:
     """Return the module, queries, memory and lengths."""
     torch.manual_seed(0)
-    module = ATTENTIONS[kind](Q, M, A).double()
+    module = components.load("attention", kind)(Q, M, model_settings(attention=kind, **sizes(kind)))
+    module = module.double()
     torch.nn.init.normal_(module.key.bias)
     queries, memory = (torch.randn(*shape, dtype=torch.float64) for shape in ((T, B, Q), (S, B, M)))
     return module, queries.requires_grad_(), memory.requires_grad_(), torch.tensor(LENGTHS)
 
 
-def reference(
-    module: AdditiveAttention | DotAttention, queries: Tensor, memory: Tensor
-) -> tuple[Tensor, Tensor]:
+def reference(module: Attention, queries: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
     """Compute contexts and weights by the equations; weights are 0 past a row's length."""
     contexts, weights = [], []
     for t in range(T):
@@ -49,7 +55,7 @@ def test_contexts_weights_and_gradients_equal_the_equations(
     kind: str, chunk: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """For chunks of one step, of two steps with one left over, and of all steps."""
-    monkeypatch.setitem(attention.CHUNK_ELEMENTS, "cpu", chunk)
+    monkeypatch.setitem(additive.CHUNK_ELEMENTS, "cpu", chunk)
     module, queries, memory, lengths = make_inputs(kind)
     inputs = [queries, memory, *module.parameters()]
 
@@ -85,7 +91,7 @@ def test_additive_scores_equal_tanh_while_exponentials_are_finite(dtype: torch.d
     q = torch.tensor([-1e4, -100.0, -39.0, -1.0, 0.0, 1e-3, 2.0, 39.0, 100.0, 1e4], dtype=dtype)
     k = torch.tensor([-20.0, -3.0, -1e-3, 0.0, 0.5, 20.0], dtype=dtype)
     v = torch.ones(1, dtype=dtype)
-    actual = attention._AdditiveScores.apply(q[:, None, None], k[:, None, None], v)[..., 0] + 1
+    actual = additive._AdditiveScores.apply(q[:, None, None], k[:, None, None], v)[..., 0] + 1
     assert (actual - torch.tanh(q[:, None] + k)).abs().max() < 8 * torch.finfo(dtype).eps
 
 
@@ -93,8 +99,8 @@ def test_additive_scores_equal_tanh_while_exponentials_are_finite(dtype: torch.d
 def test_the_buffer_has_no_more_steps_than_queries(
     steps: int, elements: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(attention.CHUNK_ELEMENTS, "cpu", elements)
-    assert attention._chunk_buffer(torch.ones(T, B, A), torch.ones(S, B, A)).shape == (
+    monkeypatch.setitem(additive.CHUNK_ELEMENTS, "cpu", elements)
+    assert additive._chunk_buffer(torch.ones(T, B, A), torch.ones(S, B, A)).shape == (
         steps,
         S,
         B,

@@ -7,11 +7,12 @@ import torch
 from torch import Tensor
 
 from pipeline.models.cell import Cell
-from pipeline.models.cells.grid_lstm import GridLstm
 from pipeline.models.encoder import encoder
-from pipeline.models.layers.grid import DepthLSTM, GridStack
+from pipeline.models.encoders.grid import GridStack
+from pipeline.models.layers.depth_lstm import DepthLSTM
 from pipeline.models.layers.recurrent import Layer
 from tests.helpers.modules import modules_of_type
+from tests.helpers.settings import model_settings
 
 
 def lstm(cell: Cell, inputs: Tensor, h: Tensor, m: Tensor) -> tuple[Tensor, Tensor]:
@@ -55,7 +56,7 @@ def test_states_and_gradients_equal_the_equations(
     native: bool, priority: bool, tied: bool, bidirectional: bool
 ) -> None:
     torch.manual_seed(0)
-    settings = GridLstm.Settings(
+    settings = model_settings(
         cell="grid_lstm",
         hidden=4,
         layers=3,
@@ -83,7 +84,7 @@ def test_states_and_gradients_equal_the_equations(
 
 def test_tied_layers_share_their_weights() -> None:
     def parameter_count(tied: bool, layers: int) -> int:
-        settings = GridLstm.Settings(cell="grid_lstm", hidden=4, layers=layers, grid_tied=tied)
+        settings = model_settings(cell="grid_lstm", hidden=4, layers=layers, grid_tied=tied)
         return sum(p.numel() for p in encoder(4, settings).parameters())
 
     assert parameter_count(True, 5) == parameter_count(True, 1) == parameter_count(False, 1)
@@ -92,7 +93,7 @@ def test_tied_layers_share_their_weights() -> None:
 
 @pytest.mark.parametrize("tied", [True, False])
 def test_each_layer_has_its_own_zoneout_masks(tied: bool) -> None:
-    settings = GridLstm.Settings(cell="grid_lstm", hidden=8, layers=6, grid_tied=tied, zoneout=0.5)
+    settings = model_settings(cell="grid_lstm", hidden=8, layers=6, grid_tied=tied, zoneout=0.5)
     net = encoder(4, settings)
     assert isinstance(net, GridStack)
     masks: list[Tensor] = []
@@ -105,7 +106,7 @@ def test_each_layer_has_its_own_zoneout_masks(tied: bool) -> None:
 
 def test_a_grid_of_one_dimension_is_an_lstm_along_depth() -> None:
     """The LSTM has no input; its state goes from layer to layer, separately for each token."""
-    settings = GridLstm.Settings(
+    settings = model_settings(
         cell="grid_lstm", hidden=4, layers=6, grid_dimensions=1, grid_tied=True
     )
     net = encoder(3, settings).double()

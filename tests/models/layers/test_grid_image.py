@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from pipeline.models.cells.grid_lstm import GridLstm
-from pipeline.models.layers.grid import DepthLSTM
+from pipeline.models.layers.depth_lstm import DepthLSTM
 from pipeline.models.layers.grid_image import GridImage, PlaneLSTM
 from tests.helpers.modules import modules_of_type
 from tests.models.layers.test_grid import lstm

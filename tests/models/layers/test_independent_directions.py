@@ -6,10 +6,10 @@ import torch
 from pipeline.models.classifier import Classifier
 from pipeline.models.dropout import LockedDropout
 from pipeline.models.encoder import encoder
+from pipeline.models.encoders.stack import Stack
 from pipeline.models.layers.independent_directions import IndependentDirections
-from pipeline.models.layers.recurrent import Stack
-from pipeline.models.settings import model_settings
 from tests.helpers.modules import modules_of_type
+from tests.helpers.settings import model_settings
 
 LENGTHS = torch.tensor([7, 1, 4, 7])
 KEYS = torch.arange(4)

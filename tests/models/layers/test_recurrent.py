@@ -12,10 +12,11 @@ from pipeline.models.cell import Dense
 from pipeline.models.classifier import Classifier
 from pipeline.models.dropout import draw_weight_masks
 from pipeline.models.encoder import encoder
-from pipeline.models.layers.grid import GridStack
-from pipeline.models.layers.recurrent import Layer, LayerState, Permute, Stack, reversal
-from pipeline.models.settings import model_settings
+from pipeline.models.encoders.grid import GridStack
+from pipeline.models.encoders.stack import Stack
+from pipeline.models.layers.recurrent import Layer, LayerState, Permute, reversal
 from tests.helpers.modules import modules_of_type, settings_of_cell
+from tests.helpers.settings import model_settings
 
 LENGTHS = [7, 1, 4, 9, 9]
 KEYS = torch.arange(len(LENGTHS))
@@ -230,7 +231,7 @@ def test_infinite_padding_does_not_become_nan() -> None:
     settings = model_settings(
         cell="elman", activation="relu", hidden=4, bidirectional=False, native=False
     )
-    layer = Layer(3, settings)
+    layer = Layer(3, settings, bidirectional=False)
     x = torch.randn(5, 2, 3)
     x[3:, 1] = float("inf")
     with torch.no_grad():

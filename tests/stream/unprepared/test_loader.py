@@ -17,7 +17,6 @@ import pytest
 import webdataset
 
 from pipeline import config
-from pipeline.corpus.settings import CorpusSettings
 from pipeline.errors import ConfigError, DatasetError, InputError, TrainingError
 from pipeline.stream.hashing import draw, key
 from pipeline.stream.plan import Position
@@ -36,6 +35,7 @@ from tests.corpus.readers.test_webdataset import END, HOSTILE, Payload, link
 from tests.corpus.readers.test_webdataset import GOOD as GOOD_ROW
 from tests.helpers.corpora import write_tars
 from tests.helpers.files import pack
+from tests.helpers.settings import corpus_settings
 from tests.stream.test_loader import Row, prefetch_threads, weighted_rows
 
 ROWS = (70, 5, 41, 90, 12)
@@ -71,11 +71,13 @@ def open_streams(folder: Path, corpus: Path) -> Open:
             "validation": "held-*.tar", "tokenizer": str(corpus / "shards" / "tokenizer.json"),
             "max_tokens": 150,
         }  # fmt: skip
-        corpus_settings = CorpusSettings(**(corpus_defaults | (corpus_options or {})))
-        manifest, _ = unprepared_manifest(corpus_settings, Classification.fields(corpus_settings))
+        settings_of_corpus = corpus_settings(**(corpus_defaults | (corpus_options or {})))
+        manifest, _ = unprepared_manifest(
+            settings_of_corpus, Classification.fields(settings_of_corpus)
+        )
         stream_defaults = {"unprepared_rows": 218, "batch_rows": 15, "shuffle_window": 1}
         settings = StreamSettings(**(stream_defaults | stream_options))
-        return open_unprepared(manifest, corpus_settings, settings, seed, rank=rank, world=world)
+        return open_unprepared(manifest, settings_of_corpus, settings, seed, rank=rank, world=world)
 
     return open_streams
 

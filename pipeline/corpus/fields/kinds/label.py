@@ -1,0 +1,33 @@
+"""Labels, one per row."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from pipeline.corpus.field_spec import FieldSpec
+from pipeline.corpus.fields.base import Cells, EncodingContext, FieldKind, as_text, string_flaw
+from pipeline.corpus.settings import LabelSettings
+from pipeline.corpus.skip_reason import SkipReason
+
+
+class LabelField(FieldKind):
+    """A label name. Numbers and booleans are converted to names."""
+
+    Settings = LabelSettings
+    has_names = has_one_name = True
+    is_input = False
+
+    def check(self, value: Any) -> Any:
+        name = as_text(value)
+        return string_flaw([name]) or name or SkipReason.NO_LABEL
+
+    def names(self, value: Any) -> Sequence[str]:
+        return [value]
+
+    def encode(self, values: Sequence[Any], context: EncodingContext) -> list[Cells]:
+        return [Cells([context.index[name]]) for name in values]
+
+    @staticmethod
+    def arrow_type(field: FieldSpec, vocabulary: int) -> Any:
+        return pa.int32()

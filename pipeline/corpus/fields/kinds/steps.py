@@ -1,0 +1,32 @@
+"""Images as steps."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from pipeline.corpus.field_spec import FieldSpec
+from pipeline.corpus.fields import images
+from pipeline.corpus.fields.base import Cells, EncodingContext, vector_list
+from pipeline.corpus.fields.image_field import ImageField
+from pipeline.corpus.skip_reason import SkipReason
+
+
+class StepsField(ImageField):
+    """An image (PNG, JPEG, or one image of an idx file), stored as its steps."""
+
+    Settings = images.StepSettings
+    magic = images.MAGIC
+    broken = SkipReason.NO_IMAGE
+    settings: images.StepSettings
+
+    def decode(self, data: bytes) -> NDArray[Any] | None:
+        return images.decode(data, self.settings)
+
+    def encode(self, values: Sequence[Any], context: EncodingContext) -> list[Cells]:
+        return [Cells([images.steps(pixels, self.settings)]) for pixels in values]
+
+    @staticmethod
+    def arrow_type(field: FieldSpec, vocabulary: int) -> Any:
+        return vector_list(pa.uint8(), field.width)

@@ -1,0 +1,45 @@
+"""Input texts."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from pipeline.corpus.field_spec import FieldSpec
+from pipeline.corpus.fields.base import (
+    Cells,
+    EncodingContext,
+    FieldKind,
+    string_flaw,
+    token_list,
+)
+from pipeline.corpus.settings import TextSettings
+from pipeline.corpus.skip_reason import SkipReason
+from pipeline.corpus.tokenization.special_tokens import END
+
+
+class TextField(FieldKind):
+    """A text, which a tokenizer encodes as token ids."""
+
+    Settings = TextSettings
+    tokenized = True
+
+    def check(self, value: Any) -> Any:
+        if not isinstance(value, str) or not value or value.isspace():
+            return SkipReason.NO_TEXT
+        return string_flaw([value]) or value
+
+    def texts(self, value: Any) -> Iterable[str]:
+        return [value]
+
+    def encode(self, values: Sequence[Any], context: EncodingContext) -> list[Cells]:
+        cells = []
+        for text in context.encoder.encode(values):
+            if self.field.append_end and text.rows:
+                text.rows[-1].append(END)
+            cells.append(Cells([np.array(ids) for ids in text.rows], text.long))
+        return cells
+
+    @staticmethod
+    def arrow_type(field: FieldSpec, vocabulary: int) -> Any:
+        return token_list(vocabulary)

@@ -1,0 +1,49 @@
+"""Words of a text."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from pipeline.corpus.field_spec import FieldSpec
+from pipeline.corpus.fields.base import (
+    Cells,
+    EncodingContext,
+    FieldKind,
+    string_flaw,
+    token_list,
+)
+from pipeline.corpus.fields.word_limit import limit_length
+from pipeline.corpus.settings import TextSettings
+from pipeline.corpus.skip_reason import SkipReason
+
+
+class WordsField(FieldKind):
+    """A list of words, or a string of words separated by whitespace."""
+
+    Settings = TextSettings
+    by_word = tokenized = True
+
+    def check(self, value: Any) -> Any:
+        words = value.split() if isinstance(value, str) else value
+        if not isinstance(words, list) or not words:
+            return SkipReason.NO_WORDS
+        if not all(isinstance(word, str) and word and not word.isspace() for word in words):
+            return SkipReason.NO_WORDS
+        return string_flaw(words) or words
+
+    def data(self, value: Any) -> bytes:
+        return "\0".join(value).encode()
+
+    def texts(self, value: Any) -> Iterable[str]:
+        return ["\n".join(value)]
+
+    def encode(self, values: Sequence[Any], context: EncodingContext) -> list[Cells]:
+        return [
+            limit_length(np.array(ids), self.settings)
+            for ids in context.encoder.encode_words(values)
+        ]
+
+    @staticmethod
+    def arrow_type(field: FieldSpec, vocabulary: int) -> Any:
+        return token_list(vocabulary)

@@ -1,0 +1,1 @@
+"""The built-in attentions, one module each, named as in `model.attention`."""

@@ -1,0 +1,1 @@
+"""The built-in encoders, one module each, named as in `model.encoder`."""

@@ -1,0 +1,1 @@
+"""The built-in poolings, one module each, named as in `model.pooling`."""

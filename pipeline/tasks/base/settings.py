@@ -1,0 +1,26 @@
+"""Keys of the section `task`."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from pipeline.settings import Section, setting
+
+Weight = Annotated[float, Field(gt=0)]
+
+
+class TaskSettings(Section):
+    """The `task` section of a config file, without the keys of a task."""
+
+    name: str = setting("classification", "what to learn", kind="task")
+
+
+class SmoothingSettings(TaskSettings):
+    """Keys of tasks that are trained with the cross entropy of labels or tokens."""
+
+    label_smoothing: float = setting(
+        0.0,
+        "share of the target probability spread evenly over all labels or tokens",
+        ge=0,
+        lt=1,
+    )

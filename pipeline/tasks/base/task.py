@@ -1,0 +1,204 @@
+"""The interface between tasks and the code that trains, evaluates and predicts.
+
+A task does not know its rank and does not access files. It returns sums, not means: the training
+loop adds them up over batches and ranks, so that metrics are exact for any number of ranks.
+
+Shapes: B rows of a batch, T tokens of the longest row, F features.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from types import MappingProxyType
+from typing import Any, ClassVar, Protocol
+
+from torch import Tensor, nn
+
+from pipeline.components import Component
+from pipeline.corpus.field_spec import FieldSpec
+from pipeline.errors import ConfigError
+from pipeline.stream.batch import Batch
+from pipeline.tasks.base.sample import ImageData, Sample
+from pipeline.tasks.base.settings import TaskSettings
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The result of an evaluation."""
+
+    metrics: dict[str, float]
+    """Metrics by name. `examples` is the number of documents, `loss` is a mean."""
+    confusion: list[list[int]] = field(default_factory=list)
+    """Confusion matrix: confusion[true][predicted] is a count. Empty if there is none."""
+    labels: Sequence[str] = ()
+    """Labels of the confusion matrix's rows and columns."""
+    confusion_unit: str = "rows"
+    """The unit that the confusion matrix counts."""
+    signatures: Mapping[str, str] = field(default_factory=dict)
+    """Signatures by metric name: how the metric was computed, to compare published scores."""
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A document for which the model's prediction is wrong."""
+
+    loss: float
+    tokens: list[int]
+    """Tokens of the text; empty if `details` has the text."""
+    details: dict[str, Any]
+    """Values to display next to the text, by name."""
+    image: ImageData | None = None
+    """The document, if it is an image."""
+
+
+class DatasetInfo(Protocol):
+    """The properties of a dataset that tasks use."""
+
+    @property
+    def fields(self) -> Sequence[FieldSpec]:
+        """Specs of the shards' columns."""
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """The corpus settings that the dataset was prepared with."""
+
+    @property
+    def vocabularies(self) -> Mapping[str, int]:
+        """Size of each vocabulary."""
+
+    @property
+    def names(self) -> Mapping[str, Sequence[str]]:
+        """Label names by field; a label's or tag's index points into its field's names."""
+
+    @property
+    def counts(self) -> Mapping[str, Sequence[int]]:
+        """Number of rows per label name, by field, if known."""
+
+    def token_byte_lengths(self, vocabulary: str) -> Sequence[float]:
+        """Return each token's length in bytes of text, NaN where it is unknown."""
+
+    def decode(self, vocabulary: str, ids: Sequence[int]) -> str:
+        """Return the text of token ids."""
+
+
+class Task(Component, ABC):
+    """A kind of input-output relation to learn.
+
+    `uses` are the model and the field kinds of the task, whose keys are added to the sections
+    `model` and `corpus`.
+    """
+
+    Settings: ClassVar[type[TaskSettings]] = TaskSettings
+    """The task's keys in the section `task`."""
+    sum_names: ClassVar[tuple[str, ...]]
+    """Names of the sums that `loss` returns: the loss, its divisor, then any others."""
+    best_metric: str
+    """The metric that selects the best checkpoint."""
+    lower_is_better = False
+    """Whether a lower value of `best_metric` is better."""
+    prediction_overrides: Mapping[str, str] = MappingProxyType({})
+    """Corpus settings that prediction overrides."""
+    libraries: ClassVar[tuple[str, ...]] = ()
+    """Optional libraries that evaluation imports."""
+    settings: Any
+    """The section `task`."""
+    per_row_fields: tuple[str, ...] = ()
+    """Fields that hold a list per row, such as its labels, and not an item per token."""
+    stateful = False
+    """Whether texts continue from one update to the next, with a recurrent state kept between."""
+    streams_unprepared: ClassVar[bool] = False
+    """Whether the task can train on the input files without preparing them."""
+
+    @abstractmethod
+    def __init__(self, settings: Any, model: Any, data: DatasetInfo) -> None:
+        """`settings` and `model` are the sections `task` and `model`."""
+
+    @staticmethod
+    def example(corpus: Any) -> str:
+        """Return an input for `headrace predict`, as an argument of a shell's `echo`."""
+        return "'A fine film.'"
+
+    def check_libraries(self) -> None:
+        """Raise ConfigError if a library that evaluation imports is not installed."""
+        if missing := [name for name in self.libraries if find_spec(name) is None]:
+            raise ConfigError(
+                f"task.name={self.settings.name}: computing {self.best_metric} needs "
+                f"{' and '.join(missing)} (not installed); pip install {' '.join(missing)}"
+            )
+
+    @staticmethod
+    @abstractmethod
+    def fields(corpus: Any) -> tuple[FieldSpec, ...]:
+        """Return the raw columns that the task needs, in the order of the shards' columns.
+
+        `corpus` is the section `corpus`. The first field is a list, whose length is that of the
+        row.
+        """
+
+    @abstractmethod
+    def build(self) -> nn.Module:
+        """Build the model. Its weights are drawn from torch's global generator."""
+
+    def prepare_batch(self, batch: Batch) -> Batch:
+        """Add columns that `loss` needs, computed on the host, where no GPU has to be waited for.
+
+        Training calls this in a thread, before the batch is moved to the device.
+        """
+        return batch
+
+    @abstractmethod
+    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Return a batch's sums [len(self.sum_names)]; only the first, the loss, has a gradient."""
+
+    @abstractmethod
+    def metrics(self, sums: Sequence[float]) -> dict[str, float]:
+        """Compute training metrics from sums over any number of batches."""
+
+    @abstractmethod
+    def outputs(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Return float64 outputs per row [B, F] or per token [B, T, F].
+
+        `evaluate` and `predict` need nothing else from the model. The number of dimensions
+        determines how the rows of a document that was split into several are merged: outputs per
+        row are averaged, weighted by the rows' tokens; outputs per token are concatenated.
+        """
+
+    @abstractmethod
+    def evaluate(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, list[Mistake]]:
+        """Return sums and mistakes of a batch, in which each row is a whole document.
+
+        The sums, such as counts and losses, are a float64 tensor of fixed size, to be added up over
+        batches and ranks.
+        """
+
+    def texts_to_score(self, outputs: Tensor, batch: Batch) -> list[tuple[str, ...]]:
+        """Return (generated text, reference, ...) per document, for corpus-level metrics.
+
+        Such metrics, BLEU for one, cannot be computed from sums.
+        """
+        return []
+
+    @abstractmethod
+    def summarize(self, sums: Tensor, texts: Sequence[tuple[str, ...]] = ()) -> Evaluation:
+        """Compute an evaluation's metrics from the sums over all batches and all texts to score."""
+
+    def displayable(self, batch: Batch) -> Tensor:
+        """Return a mask [B] of the rows that may be selected for `samples`."""
+        return batch.weights > 0
+
+    def samples(self, model: nn.Module, batch: Batch) -> list[Sample]:
+        """Return samples to display of the batch's rows, the same ones after each evaluation."""
+        return []
+
+    @staticmethod
+    @abstractmethod
+    def parse(line: str) -> dict[str, Any]:
+        """Parse a line of user input into values of the input fields, by name."""
+
+    @abstractmethod
+    def predict(self, outputs: Tensor, given: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """Return a prediction for each document, in a form to print as JSON.
+
+        `given` are the documents' field values, as `parse` returned them.
+        """
