@@ -1,6 +1,7 @@
 """Evaluation over all ranks, with exact counts."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -8,14 +9,20 @@ from torch import Tensor
 from pipeline.errors import TrainingError
 from pipeline.runtime.process_group import World
 from pipeline.stream.batch import Batch
+from pipeline.tasks.base.metric import Metric
 from pipeline.tasks.base.task import Evaluation, Mistake, Task
 
 MAX_MISTAKES = 50
 """Worst mistakes that an evaluation keeps."""
+MAX_POINTS = 2000
+"""Rows in a scatter plot of true and predicted numbers."""
 
 
 def evaluate(
-    task: Task, documents: Iterable[tuple[Tensor, Batch]], world: World
+    task: Task,
+    documents: Iterable[tuple[Tensor, Batch]],
+    world: World,
+    metrics: Sequence[Metric] = (),
 ) -> tuple[Evaluation, list[Mistake]]:
     """Compute the metrics over the documents of all ranks, and the worst mistakes.
 
@@ -25,23 +32,48 @@ def evaluate(
         task: Task that scores the outputs.
         documents: This rank's task outputs and batches, as `document_outputs` yields them.
         world: Process group.
+        metrics: Metrics besides those that the task summarizes.
     """
     total: Tensor | None = None
     mistakes: list[Mistake] = []
     texts: list[tuple[str, ...]] = []
+    scored: list[tuple[Tensor, Tensor]] = []
     host = torch.device("cpu")
     for outputs, batch in documents:
         outputs, batch = outputs.to(host), batch.to(host)  # one wait instead of one per value
         sums, batch_mistakes = task.evaluate(outputs, batch)
         texts += task.texts_to_score(outputs, batch)
+        if metrics:
+            rows = batch.weights > 0
+            predictions, targets = task.scored(outputs, batch)
+            scored.append((predictions[rows], targets[rows].double()))
         total = sums if total is None else total + sums
         mistakes = _worst(mistakes + batch_mistakes)
     if total is None:
         raise TrainingError("the validation split has no readable row; prepare the dataset again")
     all_texts = [text for rank_texts in world.gather(texts) for text in rank_texts]
     evaluation = task.summarize(world.sum(total.to(world.device)).to(host), all_texts)
+    if metrics:
+        evaluation = _add_metrics(evaluation, metrics, world.gather(scored))
     all_mistakes = [m for rank_mistakes in world.gather(mistakes) for m in rank_mistakes]
     return evaluation, _worst(all_mistakes)
+
+
+def _add_metrics(
+    evaluation: Evaluation,
+    metrics: Sequence[Metric],
+    scored: Sequence[Sequence[tuple[Tensor, Tensor]]],
+) -> Evaluation:
+    """Return an evaluation with further metrics of the predictions and targets of all ranks."""
+    pairs = [pair for rank_pairs in scored for pair in rank_pairs]
+    predictions, targets = (torch.cat(part) for part in zip(*pairs, strict=True))
+    added = {metric.name: metric.compute(predictions, targets) for metric in metrics}
+    points: list[tuple[float, float]] = []
+    if predictions.ndim == 1:
+        chosen = torch.linspace(0, len(targets) - 1, min(len(targets), MAX_POINTS)).long()
+        order = targets.argsort()[chosen]  # over the whole range of true numbers
+        points = list(zip(targets[order].tolist(), predictions[order].tolist(), strict=True))
+    return replace(evaluation, metrics=evaluation.metrics | added, scatter=points)
 
 
 def _worst(mistakes: list[Mistake]) -> list[Mistake]:

@@ -127,7 +127,7 @@ class Predictor:
         Duplicate rows are not removed. The signature of a metric, if it has one, is returned too.
         Raises InputError if a label is unknown to the run, or if no row can be used.
         """
-        self.task.check_libraries()
+        metrics = self.task.make_metrics(self.config.task)
         fields = self.task.fields(self.config.corpus)
         pipeline = self._pipeline(fields)
         skips: Counter[SkipReason] = Counter()
@@ -146,7 +146,7 @@ class Predictor:
         else:
             outputs = (pair for chunk in chunks() for pair in self._outputs(fields, chunk))
         outputs = self._check_not_empty(outputs, files, skips)
-        evaluation, _ = evaluate(self.task, outputs, self.world)
+        evaluation, _ = evaluate(self.task, outputs, self.world, metrics)
         signatures = {f"{name}_signature": s for name, s in evaluation.signatures.items()}
         return {**evaluation.metrics, **signatures}, skips
 

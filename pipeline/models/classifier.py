@@ -1,7 +1,7 @@
 """Many-to-one model: embedding, encoder, pooling and output head.
 
 Shapes: T tokens of the longest row, B rows, F input features of an image step, E embedding width,
-H hidden units, C outputs.
+H hidden units, D directions, P features of a row's vector, C outputs.
 """
 
 import torch
@@ -47,8 +47,13 @@ class Classifier(nn.Module):
         self.stack = encoder(s.embedding, s, plane)
         self.pooling = components.load("pooling", s.pooling)(self.stack.outputs, s)
         self.output_dropout = LockedDropout(s.dropout)
-        self.scores = components.load("head", s.head)(self.pooling.outputs, classes, s)
+        self.scores = components.load("head", s.head)(self.head_inputs, classes, s)
         assign_dropout_sites(self)
+
+    @property
+    def head_inputs(self) -> int:
+        """Number of features that the head maps to the outputs."""
+        return int(self.pooling.outputs)
 
     def forward(self, tokens: Tensor, lengths: Tensor, keys: Tensor) -> Tensor:
         """Return the class scores [B, C].
@@ -56,11 +61,14 @@ class Classifier(nn.Module):
         tokens [B, T], or other inputs of the embedding [B, T, F]; lengths [B] in 1..T; dropout
         keys [B].
         """
+        return self.outputs(self.pool(tokens, lengths, keys))
+
+    def pool(self, tokens: Tensor, lengths: Tensor, keys: Tensor) -> Tensor:
+        """Return the vector of each row [B, P]; arguments as for `forward`."""
         x = self.embedding(tokens.transpose(0, 1))  # [T, B, E]
         x = self.input_dropout(self.token_dropout(x, keys), keys)
         states, _ = self.stack(x, lengths, keys)  # [T, B, D*H]
-        pooled = self.output_dropout(self.pooling(states, lengths), keys)
-        return self.outputs(pooled)
+        return self.output_dropout(self.pooling(states, lengths), keys)
 
     def outputs(self, pooled: Tensor) -> Tensor:
         """Return the class scores [B, C] of the vectors of rows."""

@@ -33,7 +33,7 @@ class Batch:
 
     columns: dict[str, Tensor]
     """Lists as [B, T] or [B, T, F], padded with 0; single values as [B]. Integers are int64, except
-    bytes, such as pixels, which are uint8."""
+    bytes, such as pixels, which are uint8. Floats keep their type."""
     lengths: Tensor
     """[B] int64, tokens of each row, at least 1."""
     weights: Tensor

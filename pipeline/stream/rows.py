@@ -95,7 +95,7 @@ def columns_of(schema: pa.Schema, rows: Sequence[Sequence[Cell]]) -> Columns:
             array = np.array([*cells], _numpy_dtype(arrow_type))
             columns[field.name] = array.reshape(-1, arrow_type.list_size)
         else:
-            columns[field.name] = np.array(cells, np.int64)
+            columns[field.name] = np.array(cells, _scalar_dtype(_numpy_dtype(arrow_type)))
     return columns
 
 
@@ -164,11 +164,16 @@ def _numpy_dtype(arrow_type: Any) -> Any:
     return numpy_dtype(item_type)
 
 
+def _scalar_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """Return the type of a column with one number per row: int64, or its own for floats."""
+    return dtype if dtype.kind == "f" else np.dtype(np.int64)
+
+
 def _concatenate_column(arrays: list[Any], padded_length: int) -> Ragged | NDArray[Any]:
     """Concatenate the arrays of one column, one array for each block."""
     if not pa.types.is_list(arrays[0].type):
         values = np.concatenate([to_numpy(array) for array in arrays])
-        return values if values.ndim > 1 else values.astype(np.int64)
+        return values if values.ndim > 1 else values.astype(_scalar_dtype(values.dtype))
     lengths = np.concatenate(
         [np.diff(np.asarray(array.offsets)) for array in arrays], dtype=np.int64
     )

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -34,6 +35,10 @@ class Captioning(Seq2SeqTask):
 
     uses = (Captioner, Decoder, FeaturesField, TargetsField)
     input_field, output_name = "image", "caption"
+    reported = MappingProxyType(
+        {"loss": False, "perplexity": False}
+        | dict.fromkeys(("accuracy", "bleu1", "bleu2", "bleu3", "exact", "cider"), True)
+    )
 
     @classmethod
     def conflicts(cls, config: Sections) -> Iterator[Conflict]:

@@ -1,6 +1,7 @@
 """Text classification: one label for each text."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -15,6 +16,7 @@ from pipeline.models.classifier import Classifier
 from pipeline.models.settings import Pretrained
 from pipeline.settings import Conflict, Sections, same_column, setting
 from pipeline.stream.batch import Batch
+from pipeline.tasks.base.metric import LABEL
 from pipeline.tasks.base.sample import ImageData
 from pipeline.tasks.base.settings import SmoothingSettings, Weight
 from pipeline.tasks.base.task import DatasetInfo, Evaluation, Mistake, Task
@@ -45,6 +47,8 @@ class Classification(Task):
     settings: Settings
     sum_names = ("loss", "weight", "correct", "rows")
     best_metric = "accuracy"
+    reported = MappingProxyType({"loss": False, "accuracy": True, "macro_f1": True})
+    predicts = LABEL
     input_field = "tokens"
     """The batch column that the model reads; a subclass reads images."""
 
@@ -99,7 +103,8 @@ class Classification(Task):
             Mistake(
                 losses[i].item(),
                 self._text_tokens(batch, i),
-                {
+                self._details(batch, i)
+                | {
                     "label": self.labels[int(label[i])],
                     "predicted": self.labels[int(predicted[i])],
                     "probability": outputs[i, predicted[i]].item(),
@@ -109,6 +114,9 @@ class Classification(Task):
             for i in wrong
         ]
         return torch.cat([confusion, losses.sum()[None]]), mistakes
+
+    def scored(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        return outputs, batch.columns["label"]
 
     def summarize(self, sums: Tensor, texts: Sequence[tuple[str, ...]] = ()) -> Evaluation:
         size = len(self.labels)
@@ -144,6 +152,10 @@ class Classification(Task):
     def _text_tokens(self, batch: Batch, row: int) -> list[int]:
         """Return the row's tokens, to display with a mistake; overridden for images."""
         return batch.columns["tokens"][row, : batch.lengths[row]].tolist()
+
+    def _details(self, batch: Batch, row: int) -> dict[str, Any]:
+        """Return what else to display with a mistake, by name; overridden for pairs of texts."""
+        return {}
 
     def _image(self, batch: Batch, row: int) -> ImageData | None:
         """Return the row's image, to display with a mistake; None here, as the input is a text."""

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -78,6 +79,7 @@ class LanguageModeling(Task):
     sum_names = ("loss", "tokens", "nll")
     best_metric = "perplexity"
     lower_is_better = True
+    reported = MappingProxyType({"loss": False, "bits_per_byte": False})
     stateful = True
 
     def __init__(

@@ -1,6 +1,7 @@
 """Multi-label classification: any number of labels for each text."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from pipeline.models.classifier import Classifier
 from pipeline.models.settings import Pretrained
 from pipeline.settings import Conflict, Sections, same_column
 from pipeline.stream.batch import Batch
+from pipeline.tasks.base.metric import LABELS
 from pipeline.tasks.base.settings import TaskSettings
 from pipeline.tasks.base.task import DatasetInfo, Evaluation, Mistake, Task
 
@@ -35,6 +37,8 @@ class MultiLabel(Task):
     uses = (Classifier, Pretrained, TextField, LabelsField)
     sum_names = ("loss", "rows", "correct")
     best_metric = "micro_f1"
+    reported = MappingProxyType({"loss": False, "accuracy": True, "macro_f1": True})
+    predicts = LABELS
     per_row_fields = ("labels",)
 
     def __init__(
@@ -97,6 +101,9 @@ class MultiLabel(Task):
             for i in wrong
         ]
         return torch.cat([per_label.sum(1).flatten(), totals]), mistakes
+
+    def scored(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        return outputs, self._multi_hot(batch)
 
     def summarize(self, sums: Tensor, texts: Sequence[tuple[str, ...]] = ()) -> Evaluation:
         true, predicted, true_positives = sums[:-3].view(3, -1)  # [C] each

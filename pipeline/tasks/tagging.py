@@ -43,6 +43,8 @@ class Tagging(Task):
         self.scheme = bio_spans.scheme(self.tags)
         self.labels = bio_spans.labels(self.tags) if self.scheme else []
         self.best_metric = "f1" if self.scheme else "accuracy"
+        entities = ("precision", "recall", "f1") if self.scheme else ()
+        self.reported = {"loss": False} | dict.fromkeys(("accuracy", *entities), True)
 
     @classmethod
     def conflicts(cls, config: Sections) -> Iterator[Conflict]:

@@ -1,6 +1,7 @@
 """Translation of a text into another language (many-to-many, encoder-decoder)."""
 
 from collections.abc import Iterator, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from torch import Tensor, nn
@@ -40,6 +41,9 @@ class Translation(Seq2SeqTask):
 
     uses = (Translator, Decoder, TextField, TargetField, Vocabularies)
     input_field, output_name = "source", "translation"
+    reported = MappingProxyType(
+        {"loss": False, "perplexity": False, "accuracy": True, "chrf": True}
+    )
 
     def __init__(self, settings: Settings, model: Translator.Settings, data: DatasetInfo) -> None:
         super().__init__(settings, model, data)

@@ -89,7 +89,7 @@ def build(
     must_match = {"plan version": VERSION, "dataset": datasets}
     checkpointer = Checkpointer(folder, world, must_match, config.train.keep_checkpoints)
     task = tasks.get(config.task.name)(config.task, config.model, manifest)
-    task.check_libraries()
+    metrics = task.make_metrics(config.task)
     torch.manual_seed(config.train.seed)
     model = task.build().to(world.device)
     if not path:
@@ -98,8 +98,9 @@ def build(
     stream, validation = open_streams(config, manifest, mixed, world)
     optimizer = Optimizer(model, config.train)
     trainer = Trainer(
-        config.train, task, model, optimizer, chosen, world, stream, validation, checkpointer
-    )
+        config.train, task, model, optimizer, chosen, world, stream, validation, checkpointer,
+        metrics,
+    )  # fmt: skip
     if path:
         trainer.restore(path)
     never_trained = optimizer.rates.unfreeze_warning(optimizer.groups, config.train.epochs)
@@ -202,7 +203,7 @@ def _summarize(trainer: Trainer) -> Summary:
     return Summary(
         step=state.step,
         epochs=state.rows / trainer.stream.rows_before(1),
-        metric=trainer.task.best_metric,
+        metric=trainer.best.name,
         validation=evaluation.metrics,
         signatures=dict(evaluation.signatures),
         best=state.best,

@@ -33,6 +33,11 @@ class TrainSettings(OptimizerSettings, CheckpointSettings):
         ge=0,
         may_change=True,
     )
+    best_metric: str = setting(
+        "",
+        "metric that chooses the best checkpoint, and by which train.patience counts; empty: the "
+        "task's",
+    )
     evaluate_every: int = setting(0, "updates between evaluations; 0: once per epoch", ge=0)
     log_every: int = setting(20, "updates between logged metrics", ge=1, may_change=True)
 

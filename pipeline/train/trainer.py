@@ -1,7 +1,7 @@
 """The training loop: updates until the epochs or the steps are done, or a signal arrives."""
 
 import math
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
 from copy import deepcopy
 from dataclasses import dataclass, replace
@@ -28,8 +28,10 @@ from pipeline.stream.batch import Batch
 from pipeline.stream.plan import Position
 from pipeline.stream.prefetch import prefetch
 from pipeline.stream.resumable import ResumableStream, Update, Updates
+from pipeline.tasks.base.metric import Metric
 from pipeline.tasks.base.sample import Sample
 from pipeline.tasks.base.task import Evaluation, Mistake, Task
+from pipeline.train.best import BestMetric
 from pipeline.train.checkpointer import Checkpointer
 from pipeline.train.meter import Meter
 from pipeline.train.nonfinite import NonfiniteDetector
@@ -87,7 +89,11 @@ class Trainer:
         stream: ResumableStream,
         validation: Updates,
         checkpointer: Checkpointer,
+        metrics: Sequence[Metric] = (),
     ) -> None:
+        """`metrics` are evaluated besides those of the task."""
+        self.best = BestMetric(task, metrics, settings.best_metric)
+        self.metrics = metrics
         self.settings, self.task, self.world, self.precision = settings, task, world, precision
         self.stream, self.validation, self.checkpointer = stream, validation, checkpointer
         self.listener: Listener | None = None
@@ -295,7 +301,7 @@ class Trainer:
             self._log()
         if evaluates:
             evaluation = self.evaluate()
-            self._update_best(evaluation)
+            self.best.update(self.state, evaluation)
             self.optimizer.evaluated(evaluation.metrics["loss"])
         if saves:
             self._save()
@@ -318,7 +324,7 @@ class Trainer:
                 if self.listener:
                     inputs = self._samples.observe(inputs)
                 outputs = document_outputs(self.task, model, inputs, self.precision, self.world)
-                evaluation, mistakes = evaluate(self.task, outputs, self.world)
+                evaluation, mistakes = evaluate(self.task, outputs, self.world, self.metrics)
             self._check_validation(int(self.world.sum(skipped)), evaluation)
             step = self.state.step
             self._evaluation = (step, evaluation)
@@ -353,19 +359,6 @@ class Trainer:
         pairs = zip(self.ema.parameters(), self.model.parameters(), strict=True)
         for average, parameter in pairs:
             average.data.copy_(averaged.get(parameter, parameter.data))
-
-    def _update_best(self, evaluation: Evaluation) -> None:
-        """Compare an evaluation with the best one so far.
-
-        Among equal values the lower loss is better: BLEU is 0 until four words in a row are right.
-        """
-        state, value = self.state, evaluation.metrics[self.task.best_metric]
-        loss, sign = evaluation.metrics["loss"], -1 if self.task.lower_is_better else 1
-        if state.best is None or (sign * value, -loss) > (sign * state.best, -state.best_loss):
-            state.best, state.best_loss = value, loss
-            state.best_step, state.stale = state.step, 0
-        else:
-            state.stale += 1
 
     def _log(self) -> None:
         state = self.state

@@ -35,6 +35,39 @@ def write_reviews(path: Path, rows: int, seed: int = 0) -> None:
             writer.writerow([" ".join([*words, f"n{number}"]), label])
 
 
+def write_ratings(path: Path, rows: int, seed: int = 0) -> None:
+    """Write texts with a rating from 0 to 100 that depends on the shares of praise and blame."""
+    rng = random.Random(seed)
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["text", "label"])
+        for number in range(rows):
+            praise = rng.random()
+            words = [rng.choice(GOOD if rng.random() < praise else BAD) for _ in range(8)]
+            words += rng.choices(PLAIN, k=rng.randint(1, 12))
+            rng.shuffle(words)
+            share = sum(word in GOOD for word in words) / 8
+            rating = min(100.0, max(0.0, 100 * share + rng.gauss(0, 4)))
+            writer.writerow([" ".join([*words, f"n{number}"]), f"{rating:.1f}"])
+
+
+COLORS = ["red", "green", "blue"]
+
+
+def write_claims(path: Path, rows: int, seed: int = 0) -> None:
+    """Write a description of a thing's color and a claim about it, which is true or false."""
+    rng = random.Random(seed)
+    with path.open("w") as file:
+        for number in range(rows):
+            color, claimed = rng.choice(COLORS), rng.choice(COLORS)
+            words = rng.choices(PLAIN, k=rng.randint(1, 9))
+            words.insert(rng.randrange(len(words) + 1), color)
+            text = " ".join([*words, f"n{number // 2}"])
+            claim = " ".join([*rng.choices(PLAIN, k=rng.randint(0, 4)), claimed])
+            label = "true" if color == claimed else "false"
+            file.write(json.dumps({"text": text, "claim": claim, "label": label}) + "\n")
+
+
 TOPICS = {"praise": GOOD, "blame": BAD, "weather": ["rain", "snow", "wind", "fog"]}
 
 
@@ -172,6 +205,12 @@ CASES = {
         ),
     ),
     "multilabel": Case("topics.jsonl", write_topics, 1000, ("task.name=multilabel",)),
+    "regression": Case(
+        "ratings.csv", write_ratings, 800, ("task.name=regression",)
+    ),
+    "entailment": Case(
+        "claims.jsonl", write_claims, 800, ("task.name=entailment", "corpus.text_pair=claim")
+    ),
     "images": Case(
         "images.parquet", write_labeled_images, 600,
         (

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from pipeline.corpus.dataset.manifest import NumberStats
 from pipeline.corpus.field_spec import FieldSpec
 from pipeline.corpus.tokenization.special_tokens import UNK
 
@@ -18,6 +19,7 @@ class Data:
     counts: Mapping[str, Sequence[int]] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
     fields: Sequence[FieldSpec] = ()
+    numbers: Mapping[str, NumberStats] = field(default_factory=dict)
 
     def token_byte_lengths(self, vocabulary: str) -> list[float]:
         """Return 3 bytes for each token, NaN for <unk>."""

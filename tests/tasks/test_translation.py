@@ -242,7 +242,7 @@ def test_libraries_missing_for_evaluation_are_reported_before_training(
 ) -> None:
     monkeypatch.setattr(Translation, "libraries", ("tokenizers", "nobleu"))
     with pytest.raises(ConfigError, match=r"needs nobleu \(not installed\); pip install nobleu"):
-        make_task().check_libraries()
+        make_task().make_metrics(task_settings(name="translation"))
 
 
 LEARNING = [

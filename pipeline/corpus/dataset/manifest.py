@@ -11,7 +11,7 @@ SPLIT is train or validation.
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -59,6 +59,14 @@ class TokenizerFacts:
 
 
 @dataclass(frozen=True)
+class NumberStats:
+    """Statistics of a field of numbers in the training split."""
+
+    mean: float
+    std: float
+
+
+@dataclass(frozen=True)
 class InputFacts:
     """A raw input file. `path` is as in the settings, or as matched by a glob there."""
 
@@ -80,6 +88,7 @@ class Manifest:
     inputs: tuple[InputFacts, ...]
     splits: dict[str, Split]
     report: dict[str, int]  # numbers of rows: read, skipped (by reason), truncated and split
+    numbers: dict[str, NumberStats] = field(default_factory=dict)  # by field
 
     def to_json(self) -> dict[str, Any]:
         values: dict[str, Any] = TypeAdapter(Manifest).dump_python(self, mode="json")

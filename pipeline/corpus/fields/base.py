@@ -66,6 +66,8 @@ class FieldKind(Component, ABC):
     """Whether a tokenizer encodes the values; `Settings` is then a `TokenizerSettings`."""
     has_names: ClassVar[bool] = False
     """Whether the stored values are indices of names; `Settings` is then a `LabelSettings`."""
+    is_number: ClassVar[bool] = False
+    """Whether each value is one number, of which preparing computes the statistics."""
     has_one_name: ClassVar[bool] = False
     """Whether each value is one label name, so that rows can be grouped by it."""
     is_input: ClassVar[bool] = True

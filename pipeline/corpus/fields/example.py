@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 from pipeline.corpus.field_spec import FieldSpec
@@ -21,8 +22,8 @@ class Example(NamedTuple):
     """A checked value for each field, in the order of the fields."""
     identity: bytes
     """Bytes of the first value. Examples with equal bytes are in the same split."""
-    identity_with_target: bytes
-    """Bytes of the first value and of the target. Examples with equal bytes are duplicates."""
+    whole_identity: bytes
+    """Bytes of all inputs and targets. Examples with equal bytes are duplicates."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,16 @@ class RowChecker:
     @classmethod
     def of(cls, settings: CorpusSettings, fields: Sequence[FieldSpec]) -> "RowChecker":
         return cls(tuple(spec.kind_class(spec, settings) for spec in fields), settings.filters)
+
+    @cached_property
+    def further(self) -> tuple[FieldSpec, ...]:
+        """The targets, and the inputs from another column than the first field's."""
+        first = self.fields[0].field.column
+        return tuple(
+            kind.field
+            for kind in self.fields
+            if kind.is_target or (kind.is_input and kind.field.column != first)
+        )
 
     @property
     def columns(self) -> list[str]:
@@ -65,8 +76,8 @@ class RowChecker:
         if len({len(value) for kind, value in pairs if kind.by_word}) > 1:
             return SkipReason.MISALIGNED
         identity = self.fields[0].data(values[0])
-        targets = [kind.data(value) for kind, value in pairs if kind.is_target]
-        with_target = identity
-        if targets:
-            with_target = b"\0".join([len(identity).to_bytes(8), identity, *targets])
-        return Example(row.number, tuple(values), identity, with_target)
+        others = [kind.data(value) for kind, value in pairs if kind.field in self.further]
+        whole = identity
+        if others:
+            whole = b"\0".join([len(identity).to_bytes(8), identity, *others])
+        return Example(row.number, tuple(values), identity, whole)

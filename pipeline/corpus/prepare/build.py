@@ -12,6 +12,7 @@ from pipeline.corpus.dataset.manifest import (
     INDEX,
     InputFacts,
     Manifest,
+    NumberStats,
     Split,
     TokenizerFacts,
     relevant,
@@ -21,10 +22,18 @@ from pipeline.corpus.fields.label_names import LabelTable, name_labels
 from pipeline.corpus.prepare import report
 from pipeline.corpus.prepare.dedup_and_split import dedup_and_split
 from pipeline.corpus.prepare.encode import ChunkTask, encode
+from pipeline.corpus.prepare.number_stats import number_stats
 from pipeline.corpus.prepare.sample import TextSample
 from pipeline.corpus.prepare.scan import scan
 from pipeline.corpus.prepare.shard_writer import plan_shards, write_shard
-from pipeline.corpus.prepare.work_dir import SPLITS, Part, PreparationContext, Scanned, Totals
+from pipeline.corpus.prepare.work_dir import (
+    SPLITS,
+    TRAIN,
+    Part,
+    PreparationContext,
+    Scanned,
+    Totals,
+)
 from pipeline.corpus.readers.inputs import InputFile, file_version
 from pipeline.corpus.settings import LabelSettings, TokenizerSettings
 from pipeline.corpus.tokenization.tokenizer import (
@@ -80,9 +89,16 @@ def build(
         inputs=tuple(InputFacts(f.name, f.bytes) for source in files for f in source.files),
         splits={s: _write_split(context, pool, s, totals[s], parts, tokenizers) for s in SPLITS},
         report=counts,
+        numbers=_number_stats(context, parts),
     )
     seconds = time.monotonic() - start
     return manifest, list(report.summary(manifest, label_tables, raw_bytes, seconds))
+
+
+def _number_stats(context: PreparationContext, parts: Sequence[Part]) -> dict[str, NumberStats]:
+    """Return the statistics of each field of numbers over the rows to train on."""
+    paths = [context.part_path(part.chunk, f"{TRAIN}.arrow") for part in parts]
+    return {f.name: number_stats(paths, f.name) for f in context.fields if f.kind_class.is_number}
 
 
 def _name_labels(

@@ -140,9 +140,9 @@ class _SplitAssignment:
     def _drop_duplicates(self, low: int, high: int) -> None:
         """Keep the first of identical examples. A validation file keeps all of its examples.
 
-        If examples have a target, identical ones have the same text and the same target.
+        Identical examples have the same inputs and targets.
         """
-        kind = "target_hashes" if self._context.has_target else "hashes"
+        kind = "whole_hashes" if self._context.has_further_fields else "hashes"
         hashes, indices = self._in_range(kind, low, high)
         if not isinstance(self._context.settings.validation, float):
             in_train = self._split_codes[indices] == IN_TRAIN

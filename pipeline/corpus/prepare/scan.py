@@ -58,7 +58,7 @@ class _Outputs(NamedTuple):
     """Files with an entry for each example, as `PreparationContext.scan_path` describes them."""
 
     hashes: IO[bytes]
-    target_hashes: IO[bytes]
+    whole_hashes: IO[bytes]
     codes: IO[bytes]
 
 
@@ -91,7 +91,7 @@ class _Scan:
             reader = stack.enter_context(
                 open_corpus_file(self._context.settings, path, self._checker.columns, file.name)
             )
-            kinds = ("hashes", "target_hashes", "codes")
+            kinds = ("hashes", "whole_hashes", "codes")
             outputs = [
                 stack.enter_context(atomic_file(self._context.scan_path(file.number, kind)))
                 for kind in kinds
@@ -142,8 +142,8 @@ class _Scan:
         """Write an example's hashes, sample its texts and count its names."""
         identity, order = digest(example.identity)
         outputs.hashes.write(identity)
-        if self._context.has_target:
-            outputs.target_hashes.write(digest(example.identity_with_target)[0])
+        if self._context.has_further_fields:
+            outputs.whole_hashes.write(digest(example.whole_identity)[0])
         held_out = self._file.held_out or int.from_bytes(identity, "little") < self._threshold
         first = self._checker.fields[0]
         for kind, value in zip(self._checker.fields, example.values, strict=True):

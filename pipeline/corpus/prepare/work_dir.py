@@ -45,9 +45,9 @@ class PreparationContext:
         return next((field for field in self.fields if field.kind_class.has_one_name), None)
 
     @property
-    def has_target(self) -> bool:
-        """Whether rows have a target text."""
-        return any(field.kind_class.is_target for field in self.fields)
+    def has_further_fields(self) -> bool:
+        """Whether rows have a target text or a second input."""
+        return bool(self.checker.further)
 
     @property
     def splits_texts(self) -> bool:
@@ -82,8 +82,8 @@ class PreparationContext:
         The kinds are:
         - `json`: the `Scanned`.
         - `hashes`: one uint64 per example, equal for equal texts.
-        - `target_hashes`: one uint64 per example, equal for equal pairs of text and target. The
-          file is empty if there is no target.
+        - `whole_hashes`: one uint64 per example, equal for equal inputs and targets. The file is
+          empty if there is only one of them.
         - `codes`: one uint16 per example, the position of its label among the keys of
           `Scanned.labels[FIELD]`.
         - `NAME.sample`: a sample of texts for the vocabulary NAME.

@@ -13,6 +13,9 @@ class TaskSettings(Section):
     """The `task` section of a config file, without the keys of a task."""
 
     name: str = setting("classification", "what to learn", kind="task")
+    metrics: list[str] = setting(
+        [], "metrics to evaluate besides those of the task", kind="metric", may_change=True
+    )
 
 
 class SmoothingSettings(TaskSettings):

@@ -15,10 +15,12 @@ from typing import Any, ClassVar, Protocol
 
 from torch import Tensor, nn
 
+from pipeline import components
 from pipeline.components import Component
 from pipeline.corpus.field_spec import FieldSpec
 from pipeline.errors import ConfigError
 from pipeline.stream.batch import Batch
+from pipeline.tasks.base.metric import Metric
 from pipeline.tasks.base.sample import ImageData, Sample
 from pipeline.tasks.base.settings import TaskSettings
 
@@ -37,6 +39,8 @@ class Evaluation:
     """The unit that the confusion matrix counts."""
     signatures: Mapping[str, str] = field(default_factory=dict)
     """Signatures by metric name: how the metric was computed, to compare published scores."""
+    scatter: list[tuple[float, float]] = field(default_factory=list)
+    """True and predicted numbers of some rows. Empty if no numbers are predicted."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +79,11 @@ class DatasetInfo(Protocol):
     def counts(self) -> Mapping[str, Sequence[int]]:
         """Number of rows per label name, by field, if known."""
 
+    @property
+    def numbers(self) -> Mapping[str, Any]:
+        """Mean and standard deviation (`mean`, `std`) of the fields of numbers in the training
+        split, by field."""
+
     def token_byte_lengths(self, vocabulary: str) -> Sequence[float]:
         """Return each token's length in bytes of text, NaN where it is unknown."""
 
@@ -97,12 +106,21 @@ class Task(Component, ABC):
     """The metric that selects the best checkpoint."""
     lower_is_better = False
     """Whether a lower value of `best_metric` is better."""
+    reported: Mapping[str, bool] = MappingProxyType({"loss": False})
+    """Other metrics that `train.best_metric` can name, and whether higher is better."""
+    predicts: ClassVar[str] = ""
+    """What `scored` returns, for the metrics of `task.metrics`: LABEL, LABELS or NUMBER of
+    `pipeline.tasks.base.metric`; empty: there are no such metrics."""
+    default_metrics: ClassVar[tuple[str, ...]] = ()
+    """Metrics that are evaluated as if `task.metrics` named them."""
     prediction_overrides: Mapping[str, str] = MappingProxyType({})
     """Corpus settings that prediction overrides."""
     libraries: ClassVar[tuple[str, ...]] = ()
     """Optional libraries that evaluation imports."""
     settings: Any
     """The section `task`."""
+    labels: Sequence[str] = ()
+    """Names of the labels, if labels are predicted."""
     per_row_fields: tuple[str, ...] = ()
     """Fields that hold a list per row, such as its labels, and not an item per token."""
     stateful = False
@@ -119,13 +137,26 @@ class Task(Component, ABC):
         """Return an input for `headrace predict`, as an argument of a shell's `echo`."""
         return "'A fine film.'"
 
-    def check_libraries(self) -> None:
-        """Raise ConfigError if a library that evaluation imports is not installed."""
-        if missing := [name for name in self.libraries if find_spec(name) is None]:
-            raise ConfigError(
-                f"task.name={self.settings.name}: computing {self.best_metric} needs "
-                f"{' and '.join(missing)} (not installed); pip install {' '.join(missing)}"
-            )
+    def make_metrics(self, settings: TaskSettings) -> list[Metric]:
+        """Return the task's default metrics and those of `task.metrics`.
+
+        Raises ConfigError if a library that evaluation imports is not installed.
+        """
+        names = dict.fromkeys([*self.default_metrics, *settings.metrics])
+        classes = [components.load("metric", name) for name in names]
+        for user, libraries in (
+            (f"task.name={settings.name}", self.libraries),
+            *(
+                (f"task.metrics: {name}", c.libraries)
+                for name, c in zip(names, classes, strict=True)
+            ),
+        ):
+            if missing := [name for name in libraries if find_spec(name) is None]:
+                raise ConfigError(
+                    f"{user}: evaluation needs {' and '.join(missing)} (not installed); pip "
+                    f"install {' '.join(missing)}"
+                )
+        return [metric(settings, self.labels) for metric in classes]
 
     @staticmethod
     @abstractmethod
@@ -171,6 +202,10 @@ class Task(Component, ABC):
         The sums, such as counts and losses, are a float64 tensor of fixed size, to be added up over
         batches and ranks.
         """
+
+    def scored(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return the predictions and the targets of a batch, as `predicts` says."""
+        raise NotImplementedError
 
     def texts_to_score(self, outputs: Tensor, batch: Batch) -> list[tuple[str, ...]]:
         """Return (generated text, reference, ...) per document, for corpus-level metrics.

@@ -17,6 +17,7 @@ class NumberField(FieldKind):
 
     Settings = LabelColumn
     is_input = False
+    is_number = True
 
     def check(self, value: Any) -> Any:
         text = as_text(value)

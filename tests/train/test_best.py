@@ -1,5 +1,6 @@
 """The choice of the best evaluation."""
 
+import math
 from types import SimpleNamespace
 from typing import Any
 
@@ -7,7 +8,7 @@ import pytest
 
 from pipeline.run.checkpoint import TrainingState
 from pipeline.tasks.base.task import Evaluation
-from pipeline.train.trainer import Trainer
+from pipeline.train.best import BestMetric
 
 
 @pytest.mark.parametrize(
@@ -17,16 +18,17 @@ from pipeline.train.trainer import Trainer
         (True, [(9.0, 3.0), (7.0, 2.0), (8.0, 1.0)], 2, 1),
         (False, [(0.0, 3.0), (0.0, 2.0), (0.0, 2.5)], 2, 1),  # among equal values the lowest loss
         (True, [(5.0, 3.0), (5.0, 3.0), (5.0, 2.0)], 3, 0),
+        (False, [(math.nan, 3.0), (-0.5, 2.0), (math.nan, 1.0)], 2, 1),  # not a number is worst
     ],
 )
 def test_best_evaluation_is_kept_and_later_ones_are_counted(
     lower_is_better: bool, evaluations: list[tuple[float, float]], best: int, stale: int
 ) -> None:
     """`evaluations` are (metric, loss) of the steps 1, 2, 3; `best` is the expected best step."""
-    task = SimpleNamespace(best_metric="metric", lower_is_better=lower_is_better)
-    trainer: Any = SimpleNamespace(state=TrainingState(), task=task)
+    task: Any = SimpleNamespace(best_metric="metric", lower_is_better=lower_is_better, reported={})
+    chooser, state = BestMetric(task, []), TrainingState()
     for metric, loss in evaluations:
-        trainer.state.step += 1
-        Trainer._update_best(trainer, Evaluation({"metric": metric, "loss": loss}))
-    assert (trainer.state.best_step, trainer.state.stale) == (best, stale)
-    assert trainer.state.best == evaluations[best - 1][0]
+        state.step += 1
+        chooser.update(state, Evaluation({"metric": metric, "loss": loss}))
+    assert (state.best_step, state.stale) == (best, stale)
+    assert state.best == evaluations[best - 1][0]

@@ -1,0 +1,1 @@
+"""The built-in metrics, one module each, named as in `task.metrics`."""

@@ -1,0 +1,12 @@
+"""Area under the precision-recall curve of each label."""
+
+from pipeline.tasks.base.metric import LabelMetric
+
+
+class AveragePrecision(LabelMetric):
+    """Area under the precision-recall curve of each label; mean over labels.
+
+    As torchmetrics' `average_precision`.
+    """
+
+    function = "average_precision"

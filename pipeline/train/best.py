@@ -1,0 +1,48 @@
+"""The metric that chooses the best checkpoint."""
+
+import math
+from collections.abc import Sequence
+
+from pipeline.errors import ConfigError
+from pipeline.run.checkpoint import TrainingState
+from pipeline.tasks.base.metric import Metric
+from pipeline.tasks.base.task import Evaluation, Task
+
+
+class BestMetric:
+    """Compares evaluations by one metric: `train.best_metric`, or else the task's.
+
+    Raises ConfigError if the name is not that of a metric that the run evaluates.
+    """
+
+    def __init__(self, task: Task, metrics: Sequence[Metric], name: str = "") -> None:
+        known = {
+            **task.reported,
+            **{metric.name: metric.higher_is_better for metric in metrics},
+            task.best_metric: not task.lower_is_better,
+        }
+        self.name = name or task.best_metric
+        if self.name not in known:
+            raise ConfigError(
+                f"train.best_metric={name}: is not evaluated; set one of "
+                f"{', '.join(sorted(known))}, or add it to task.metrics"
+            )
+        self._sign = 1 if known[self.name] else -1
+
+    def update(self, state: TrainingState, evaluation: Evaluation) -> None:
+        """Compare an evaluation with the best one so far.
+
+        Among equal values the lower loss is better: BLEU is 0 until four words in a row are right.
+        A value that is not a number, such as the correlation with a constant, is the worst.
+        """
+        value, loss = evaluation.metrics[self.name], evaluation.metrics["loss"]
+        now = (self._score(value), -loss)
+        if state.best is None or now > (self._score(state.best), -state.best_loss):
+            state.best, state.best_loss = value, loss
+            state.best_step, state.stale = state.step, 0
+        else:
+            state.stale += 1
+
+    def _score(self, value: float) -> float:
+        """Return a number that is higher for a better value."""
+        return -math.inf if math.isnan(value) else self._sign * value
