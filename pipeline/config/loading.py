@@ -218,7 +218,7 @@ def _drop_unused(values: Mapping[str, Any], schema: type[Config]) -> Iterator[st
                 continue  # no key at all, which is reported with the others
             value = section.pop(key)
             if value != default:
-                chosen = _chosen(values, chooser)
+                chosen = _chosen(values, composed, chooser)
                 conflict = unused(f"{name}.{key}", chooser, names, chosen)
                 yield f"{name}.{key}={as_yaml(value)}: {conflict.problem}; {conflict.remedy}"
 
@@ -243,11 +243,11 @@ def _owner(
     return "", [], None
 
 
-def _chosen(values: Mapping[str, Any], chooser: str) -> str:
+def _chosen(values: Mapping[str, Any], composed: Mapping[str, type[Section]], chooser: str) -> str:
     """Return the value of a key that chooses a component."""
     name, _, field = chooser.partition(".")
     section = values.get(name)
-    default = section_classes(Config)[name].model_fields.get(field)
+    default = composed[name].model_fields.get(field)
     chosen = section.get(field) if isinstance(section, dict) else None
     return str(chosen or (default.default if default else ""))
 

@@ -92,9 +92,9 @@ def evaluate_corpus(world: World, seed: int) -> dict[str, object]:
     task = Classification(task_settings(), model_settings(), data)
     precision = Precision("fp32", world.device)
     rank_batches = batches(world.rank, world.size, seed)
-    evaluation, mistakes = evaluate(
-        task, document_outputs(task, ByFirstToken(), rank_batches, precision, world), world
-    )
+    documents = document_outputs(task, ByFirstToken(), rank_batches, precision, world)
+    metrics = task.make_metrics(task_settings(metrics=["auroc", "cohen_kappa"]))
+    evaluation, mistakes = evaluate(task, documents, world, metrics)
     return {**asdict(evaluation), "mistakes": [asdict(mistake) for mistake in mistakes]}
 
 
