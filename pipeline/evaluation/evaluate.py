@@ -10,10 +10,8 @@ from pipeline.errors import TrainingError
 from pipeline.runtime.process_group import World
 from pipeline.stream.batch import Batch
 from pipeline.tasks.base.metric import Metric
-from pipeline.tasks.base.task import Evaluation, Mistake, Task
+from pipeline.tasks.base.task import MAX_MISTAKES, Evaluation, Mistake, Task
 
-MAX_MISTAKES = 50
-"""Worst mistakes that an evaluation keeps."""
 MAX_POINTS = 2000
 """Rows in a scatter plot of true and predicted numbers."""
 

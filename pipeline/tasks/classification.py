@@ -69,7 +69,7 @@ class Classification(Task):
         return Classifier(self.model, self.data.vocabularies["tokenizer"], len(self.labels))
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
-        logits, label = self._logits(model, batch), batch.columns["label"]
+        logits, label = self.logits(model, batch), batch.columns["label"]
         if self._class_weights.device != logits.device:  # once, as a copy waits for the device
             self._class_weights = self._class_weights.to(logits.device)
         class_weights = self._class_weights
@@ -88,7 +88,7 @@ class Classification(Task):
 
     def outputs(self, model: nn.Module, batch: Batch) -> Tensor:
         """Return the probability of each label [B, C]."""
-        return self._logits(model, batch).double().softmax(-1)
+        return self.logits(model, batch).double().softmax(-1)
 
     def evaluate(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, list[Mistake]]:
         """Return sums [C * C + 1] and the mistakes. The sums are the confusion matrix (true,
@@ -103,7 +103,7 @@ class Classification(Task):
             Mistake(
                 losses[i].item(),
                 self._text_tokens(batch, i),
-                self._details(batch, i)
+                self.details(batch, i)
                 | {
                     "label": self.labels[int(label[i])],
                     "predicted": self.labels[int(predicted[i])],
@@ -134,10 +134,6 @@ class Classification(Task):
         }
         return Evaluation(metrics, confusion.long().tolist(), self.labels)
 
-    @staticmethod
-    def parse(line: str) -> dict[str, Any]:
-        return {"tokens": line}
-
     def predict(self, outputs: Tensor, given: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         best = outputs.argmax(-1).tolist()
         return [
@@ -153,7 +149,7 @@ class Classification(Task):
         """Return the row's tokens, to display with a mistake; overridden for images."""
         return batch.columns["tokens"][row, : batch.lengths[row]].tolist()
 
-    def _details(self, batch: Batch, row: int) -> dict[str, Any]:
+    def details(self, batch: Batch, row: int) -> dict[str, Any]:
         """Return what else to display with a mistake, by name; overridden for pairs of texts."""
         return {}
 
@@ -161,7 +157,7 @@ class Classification(Task):
         """Return the row's image, to display with a mistake; None here, as the input is a text."""
         return None
 
-    def _logits(self, model: nn.Module, batch: Batch) -> Tensor:
+    def logits(self, model: nn.Module, batch: Batch) -> Tensor:
         """Return float32 logits [B, C]."""
         logits: Tensor = model(batch.columns[self.input_field], batch.lengths, batch.keys)
         return logits.float()

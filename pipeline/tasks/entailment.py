@@ -67,11 +67,11 @@ class Entailment(Classification):
         first, _, second = line.partition("\t")
         return {"tokens": first, "pair": second}
 
-    def _details(self, batch: Batch, row: int) -> dict[str, Any]:
+    def details(self, batch: Batch, row: int) -> dict[str, Any]:
         pair = batch.columns["pair"][row]
         return {"text_pair": self.data.decode("tokenizer", pair[pair != PAD].tolist())}
 
-    def _logits(self, model: nn.Module, batch: Batch) -> Tensor:
+    def logits(self, model: nn.Module, batch: Batch) -> Tensor:
         columns = batch.columns
         pair = columns["pair"]
         pair_lengths = (pair != PAD).sum(1).clamp(min=1)

@@ -252,10 +252,6 @@ class LanguageModeling(Task):
             )
         return samples
 
-    @staticmethod
-    def parse(line: str) -> dict[str, Any]:
-        return {"tokens": line}
-
     def predict(self, outputs: Tensor, given: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         """Return each text's `continuation`, or from a backward model its `beginning`."""
         rows = outputs[..., 0].long().tolist()

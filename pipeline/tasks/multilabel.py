@@ -120,10 +120,6 @@ class MultiLabel(Task):
         }
         return Evaluation(metrics)
 
-    @staticmethod
-    def parse(line: str) -> dict[str, Any]:
-        return {"tokens": line}
-
     def predict(self, outputs: Tensor, given: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         return [
             {

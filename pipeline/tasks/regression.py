@@ -1,10 +1,8 @@
 """Regression: a number for each text."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from types import MappingProxyType
 from typing import Any, Literal
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -16,20 +14,20 @@ from pipeline.models.settings import Pretrained
 from pipeline.settings import Conflict, Sections, same_column, setting
 from pipeline.stream.batch import Batch
 from pipeline.tasks.base.metric import NUMBER
+from pipeline.tasks.base.row_task import RowTask
 from pipeline.tasks.base.settings import TaskSettings
-from pipeline.tasks.base.task import DatasetInfo, Evaluation, Mistake, Task
+from pipeline.tasks.base.task import DatasetInfo
 
 
-class Regression(Task):
+class Regression(RowTask):
     """A number per document, evaluated by the mean absolute error and by the correlations of
     Pearson and Spearman.
 
     The model is trained on numbers that are scaled to mean 0 and standard deviation 1 over the
     training split, so its settings do not depend on the unit. `loss` is on that scale; everything
-    else is in the unit of the input. Of a document that was split into several rows, the numbers
-    of the rows are averaged, weighted by their tokens.
+    else is in the unit of the input.
 
-    Shapes: B rows of a batch.
+    Shapes: B rows of a batch, which have one output each.
     """
 
     class Settings(TaskSettings):
@@ -41,9 +39,7 @@ class Regression(Task):
 
     uses = (Classifier, Pretrained, TextField, NumberField)
     settings: Settings
-    sum_names = ("loss", "rows", "absolute_error")
     best_metric = "pearson_corrcoef"
-    reported = MappingProxyType({"loss": False})
     predicts = NUMBER
     default_metrics = ("mean_absolute_error", "pearson_corrcoef", "spearman_corrcoef", "r2_score")
 
@@ -67,57 +63,27 @@ class Regression(Task):
     def build(self) -> nn.Module:
         return Classifier(self.model, self.vocabulary, 1)
 
-    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
-        scaled = self._scaled(model, batch)
-        target = ((batch.columns["number"] - self.mean) / self.scale).to(scaled)
-        losses = LOSSES[self.settings.loss](scaled, target) * batch.weights
-        errors = (scaled - target).abs().detach() * self.scale * batch.weights
-        return torch.stack([losses.sum(), batch.weights.sum(), errors.sum()])
+    def forward(self, model: nn.Module, batch: Batch) -> Tensor:
+        output: Tensor = model(batch.columns["tokens"], batch.lengths, batch.keys)
+        return output.float()
 
-    def metrics(self, sums: Sequence[float]) -> dict[str, float]:
-        loss, rows, error = sums
-        return {"loss": loss / rows, "mean_absolute_error": error / rows}
-
-    def outputs(self, model: nn.Module, batch: Batch) -> Tensor:
-        """Return the predicted number of each row [B, 1]."""
-        return self._scaled(model, batch).double()[:, None] * self.scale + self.mean
-
-    def evaluate(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, list[Mistake]]:
-        """Return sums [2], the loss and the number of rows, and the rows with their errors."""
-        predicted, true = self.scored(outputs, batch)
-        losses = LOSSES[self.settings.loss](
-            (predicted - self.mean) / self.scale, (true - self.mean) / self.scale
-        )
-        rows = torch.nonzero(batch.weights > 0).flatten().tolist()
-        mistakes = [
-            Mistake(
-                losses[i].item(),
-                batch.columns["tokens"][i, : batch.lengths[i]].tolist(),
-                {"number": true[i].item(), "predicted": predicted[i].item()},
-            )
-            for i in rows
-        ]
-        weights = batch.weights.double()
-        return torch.stack([(losses * weights).sum(), weights.sum()]), mistakes
+    def row_losses(self, outputs: Tensor, batch: Batch) -> Tensor:
+        target = (batch.columns["number"] - self.mean) / self.scale
+        return LOSSES[self.settings.loss](outputs[:, 0], target.to(outputs.dtype))
 
     def scored(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-        return outputs[:, 0], batch.columns["number"].double()
+        return self._numbers(outputs), batch.columns["number"]
 
-    def summarize(self, sums: Tensor, texts: Sequence[tuple[str, ...]] = ()) -> Evaluation:
-        loss, rows = sums.tolist()
-        return Evaluation({"examples": int(rows), "loss": loss / rows})
-
-    @staticmethod
-    def parse(line: str) -> dict[str, Any]:
-        return {"tokens": line}
+    def details(self, outputs: Tensor, batch: Batch, row: int) -> dict[str, Any]:
+        predicted = self._numbers(outputs)[row].item()
+        return {"number": batch.columns["number"][row].item(), "predicted": predicted}
 
     def predict(self, outputs: Tensor, given: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-        return [{"number": round(number, 6)} for number in outputs[:, 0].tolist()]
+        return [{"number": round(number, 6)} for number in self._numbers(outputs).tolist()]
 
-    def _scaled(self, model: nn.Module, batch: Batch) -> Tensor:
-        """Return the model's float32 output [B], on the scale of training."""
-        output: Tensor = model(batch.columns["tokens"], batch.lengths, batch.keys)
-        return output[:, 0].float()
+    def _numbers(self, outputs: Tensor) -> Tensor:
+        """Convert outputs [B, 1] to numbers [B] in the unit of the input."""
+        return outputs[:, 0] * self.scale + self.mean
 
 
 def _squared(x: Tensor, y: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from pipeline.errors import ConfigError
 from pipeline.models.classifier import Classifier
 from pipeline.models.encoder import Encoder, encoder, parameters_by_depth
 from pipeline.models.heads.mlp import MlpHead
+from pipeline.models.translator import Translator
 from tests.helpers.corpora import small_run_overrides
 from tests.helpers.settings import model_settings
 
@@ -140,11 +141,14 @@ def test_the_cell_may_choose_the_encoder() -> None:
         load("classification", "model.cell=grid_lstm", "model.encoder=grid")
 
 
-@pytest.mark.parametrize("task", ["translation", "images"])
-def test_independent_directions_work_with_every_encoder_task(task: str) -> None:
-    settings = load(
-        task,
-        "model.independent_directions=true",
-        "model.permute=0" if task == "images" else "model.bridge=true",
-    )
-    assert settings.model.model_dump()["independent_directions"]
+@pytest.mark.parametrize("directions", [{"independent_directions": True}, {"reverse": True}])
+def test_translation_reads_directions_apart(directions: dict[str, bool]) -> None:
+    torch.manual_seed(0)
+    backward = {"bidirectional": False} if "reverse" in directions else {}
+    model = Translator(model_settings(hidden=4, embedding=4, **directions, **backward), 13).eval()
+    source, target = torch.randint(4, 13, (1, 6)), torch.randint(4, 13, (1, 3))
+    lengths, target_lengths, keys = torch.tensor([4]), torch.tensor([3]), torch.tensor([0])
+    padded = model(source, lengths, target, target_lengths, keys)
+    short = model(source[:, :4], lengths, target, target_lengths, keys)
+    assert torch.allclose(padded, short, atol=1e-6)
+    assert "independent_directions" in load("images").model.model_dump()

@@ -43,6 +43,10 @@ class Evaluation:
     """True and predicted numbers of some rows. Empty if no numbers are predicted."""
 
 
+MAX_MISTAKES = 50
+"""Worst mistakes that an evaluation keeps."""
+
+
 @dataclass(frozen=True)
 class Mistake:
     """A document for which the model's prediction is wrong."""
@@ -227,9 +231,12 @@ class Task(Component, ABC):
         return []
 
     @staticmethod
-    @abstractmethod
     def parse(line: str) -> dict[str, Any]:
-        """Parse a line of user input into values of the input fields, by name."""
+        """Parse a line of user input into values of the input fields, by name.
+
+        By default, the line is the text of the field `tokens`.
+        """
+        return {"tokens": line}
 
     @abstractmethod
     def predict(self, outputs: Tensor, given: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
