@@ -4,6 +4,7 @@ import json
 import re
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,16 @@ from pipeline.models.encoder import encoder
 from pipeline.models.layers.recurrent import Layer
 from pipeline.models.settings import ModelSettings
 from pipeline.train.settings import train_settings
-from tests.helpers.corpora import small_run_overrides
+from tests.helpers.corpora import CASES, small_run_overrides
 from tests.helpers.modules import modules_of_type
-from tests.helpers.processes import REPOSITORY, finish, run, start, was_killed, weights
+from tests.helpers.processes import REPOSITORY, call, finish, run, start, was_killed, weights
 from tests.helpers.settings import model_settings
 
 PAGE = (REPOSITORY / "docs" / "extending.md").read_text()
 EXAMPLES = dict(re.findall(r"^`(\w+\.py)`:\n\n```python\n(.*?)^```", PAGE, re.M | re.S))
+
+BASES = r"^class (\w+)\((?:Dense|Schedule|Algorithm|RowTask|Classification|Metric|Encoder)\)"
+"""A component of an example; other classes of its file have other bases."""
 
 
 @pytest.fixture
@@ -32,8 +36,7 @@ def example(tmp_path: Path) -> Callable[[str], str]:
     def write(name: str) -> str:
         path = tmp_path / name
         path.write_text(EXAMPLES[name])
-        pattern = r"^class (\w+)\((?:Dense|Schedule|Algorithm)\)"
-        (class_name,) = re.findall(pattern, EXAMPLES[name], re.M)
+        (class_name,) = re.findall(BASES, EXAMPLES[name], re.M)
         return f"{path}:{class_name}"
 
     return write
@@ -86,29 +89,65 @@ def test_keys_of_an_example_belong_to_its_section(example: Callable[[str], str])
     assert "forget_bias" not in section.model_fields
 
 
+@dataclass(frozen=True)
+class Campaign:
+    """A run with several examples at once."""
+
+    corpus: str
+    """The small corpus, by its task."""
+    examples: dict[str, str]
+    """Keys of the config, and the file of the example that each chooses."""
+    overrides: tuple[str, ...]
+    line: str
+    """Input to predict."""
+    predicted: str
+    """Key of the prediction."""
+    replaces: tuple[str, ...] = ()
+    """Starts of the corpus' overrides that are left out."""
+
+
+CAMPAIGNS = {
+    "model and training": Campaign(
+        "classification",
+        {
+            "model.cell": "mgu.py", "model.encoder": "convolution.py",
+            "train.optimizer": "lion.py", "train.schedule": "staircase.py",
+            "task.metrics": "top_two.py",
+        },
+        ("model.gate_bias=1", "train.stairs=3", "train.lr=1e-3", "train.best_metric=TopTwo"),
+        "a superb film",
+        "label",
+    ),
+    "regression": Campaign(
+        "regression", {"task.name": "ratings.py"}, ("task.scale=100",), "a superb film", "rating"
+    ),
+    "two texts": Campaign(
+        "entailment", {"task.name": "pairs.py"}, (), "a red film\tred", "label",
+        ("corpus.text_pair",),
+    ),
+}  # fmt: skip
+
+
 @pytest.mark.slow
 @pytest.mark.distributed
-@pytest.mark.parametrize(
-    "name, key, overrides",
-    [
-        ("mgu.py", "model.cell", ["model.gate_bias=1"]),
-        ("staircase.py", "train.schedule", ["train.stairs=3"]),
-        ("lion.py", "train.optimizer", ["train.lr=1e-3"]),
-    ],
-    ids=lambda value: value if isinstance(value, str) else "",
-)
-def test_example_trains_resumes_evaluates_and_predicts(
-    name: str,
-    key: str,
-    overrides: list[str],
-    example: Callable[[str], str],
-    corpus: Path,
-    tmp_path: Path,
+@pytest.mark.parametrize("name", CAMPAIGNS)
+def test_examples_prepare_train_resume_evaluate_and_predict(
+    name: str, example: Callable[[str], str], tmp_path: Path
 ) -> None:
+    campaign = CAMPAIGNS[name]
+    case = CASES[campaign.corpus]
+    case.write(tmp_path / case.file, case.rows)
+    chosen = [f"{key}={example(file)}" for key, file in campaign.examples.items()]
+    chosen = [c.replace("metrics=", "metrics=[") + "]" if ".metrics=" in c else c for c in chosen]
+    small = small_run_overrides(tmp_path, campaign.corpus)
     settings = [
-        *small_run_overrides(corpus), f"{key}={example(name)}", *overrides,
+        *(o for o in small if not o.startswith((*campaign.replaces, *campaign.examples))),
+        *chosen, *campaign.overrides,
         "train.checkpoint_every=5", "train.log_every=1", "train.max_steps=14",
     ]  # fmt: skip
+    command = [sys.executable, "-m", "pipeline.cli"]
+    status, _, err = call("prepare", *settings)
+    assert status == 0, err
     status, _, err = run(*settings, f"run.dir={tmp_path}/whole", nproc=2)
     assert status == 0, err
     killed = [*settings, f"run.dir={tmp_path}/killed"]
@@ -118,15 +157,15 @@ def test_example_trains_resumes_evaluates_and_predicts(
     assert status == 0, err
     assert "resuming from" in err
     assert weights(tmp_path / "killed") == weights(tmp_path / "whole")
-    (tmp_path / name).unlink()  # the run has a copy
-    command = [sys.executable, "-m", "pipeline.cli"]
+    for file in campaign.examples.values():
+        (tmp_path / file).unlink()  # the run has a copy
     run_option = ["--run", str(tmp_path / "killed")]
-    data = ["--input", str(corpus / "reviews.csv")]
-    status, out, err = finish(start([*command, "evaluate", *run_option, *data]))
+    data = ["--input", str(tmp_path / case.file)]
+    status, out, err = call("evaluate", *run_option, *data)
     assert status == 0, err
-    assert json.loads(out.splitlines()[-1])["examples"] == 1000
+    assert json.loads(out.splitlines()[-1])["examples"] == case.rows
     texts = tmp_path / "texts.txt"
-    texts.write_text("a superb film\n")
+    texts.write_text(f"{campaign.line}\n")
     status, out, err = finish(start([*command, "predict", *run_option, "--input", str(texts)]))
     assert status == 0, err
-    assert json.loads(out)["label"] in ("negative", "positive")
+    assert campaign.predicted in json.loads(out)
