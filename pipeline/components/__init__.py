@@ -13,12 +13,13 @@ The keys that a component declares in its `Settings` are added to the section of
 
 from pipeline.components.base import Component, with_used
 from pipeline.components.composition import belongs, chosen, compose, make, owners
-from pipeline.components.kinds import KINDS, Kind, names
+from pipeline.components.kinds import KINDS, Kind, entry_points_of, names
 from pipeline.components.loading import (
     Source,
     load,
     load_files,
     loaded_files,
+    module_of,
     reference,
     source,
     temporary_copies,
@@ -33,10 +34,12 @@ __all__ = [
     "belongs",
     "chosen",
     "compose",
+    "entry_points_of",
     "load",
     "load_files",
     "loaded_files",
     "make",
+    "module_of",
     "names",
     "owners",
     "reference",

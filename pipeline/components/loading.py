@@ -97,9 +97,9 @@ def temporary_copies() -> Iterator[None]:
 def source(kind: str, reference: str) -> Source | None:
     """Return where a component comes from; None if it is built in."""
     found = load(kind, reference)
-    if found.__module__.startswith("pipeline."):
+    is_file = reference.rpartition(":")[0].endswith(".py")
+    if found.__module__.startswith("pipeline.") and not is_file:
         return None
-    is_file = found.__module__.startswith(FILE_MODULE)
     path = _path(reference) if is_file else Path(str(sys.modules[found.__module__].__file__))
     package = found.__module__.partition(".")[0]
     distributions = packages_distributions().get(package, [])
@@ -111,6 +111,13 @@ def source(kind: str, reference: str) -> Source | None:
         is_file=is_file,
         version=version(distributions[0]) if distributions else "",
     )
+
+
+def module_of(kind: str, reference: str) -> str:
+    """Return the module that a reference to a class of an installed package names."""
+    points = entry_points_of(kind)
+    value = points[reference].value if reference in points else reference
+    return value.partition(":")[0]
 
 
 def _path(reference: str) -> Path:
@@ -260,9 +267,11 @@ def _check(kind: str, found: type[Any]) -> type[Any]:
         raise ConfigError(
             f"{found.__name__}.Settings must derive from {base.Settings.__name__}; change its base"
         )
-    if missing := sorted(getattr(found, "__abstractmethods__", ())):
-        raise ConfigError(f"{found.__name__} does not define {' and '.join(missing)}; add it")
-    for name in sorted(_methods(base)):
+    missing = [*getattr(found, "__abstractmethods__", ()), *_missing_attributes(found)]
+    if missing:
+        names_of_missing = " and ".join(sorted(missing))
+        raise ConfigError(f"{found.__name__} does not define {names_of_missing}; add it")
+    for name in sorted({*_methods(base), *_init(base)}):
         own, expected = getattr(found, name), getattr(base, name)
         if problem := _mismatch(own, expected):
             raise ConfigError(f"{found.__name__}.{name} {problem}; change its parameters")
@@ -276,6 +285,22 @@ def _methods(base: type[Any]) -> Iterator[str]:
         value = getattr(value, "__func__", value)
         if inspect.isfunction(value) and not name.startswith("_"):
             yield name
+
+
+def _init(base: type[Any]) -> Iterator[str]:
+    """Yield the name of the constructor if one of Headrace's base classes defines it."""
+    if any("__init__" in vars(c) for c in base.__mro__ if c.__module__.startswith("pipeline.")):
+        yield "__init__"
+
+
+def _missing_attributes(found: type[Any]) -> Iterator[str]:
+    """Yield the class attributes that Headrace's base classes declare and nobody sets."""
+    for base in found.__mro__:
+        if base.__module__.startswith("pipeline."):
+            for name, annotation in inspect.get_annotations(base).items():
+                is_class_attribute = str(annotation).removeprefix("typing.").startswith("ClassVar")
+                if is_class_attribute and not hasattr(found, name):
+                    yield name
 
 
 def _mismatch(own: Any, expected: Any) -> str:

@@ -30,7 +30,7 @@ def _all_conflicts(config: Config) -> Iterator[Conflict]:
     for _, chosen in components.chosen(section_values(config)):
         for component in components.with_used(chosen):
             if hasattr(component, "conflicts"):
-                yield from component.conflicts(config)
+                yield from component.conflicts(config) or ()
     yield from batch_conflicts(config)
     yield from corpus_conflicts(config)
     yield from training_conflicts(config)

@@ -49,7 +49,13 @@ def component_references(values: Mapping[str, Any]) -> list[str]:
         own = values.get(kind.section)
         value = own.get(kind.key.rpartition(".")[2]) if isinstance(own, dict) else None
         listed = value if isinstance(value, list) else [value]
-        found += [name for name in listed if isinstance(name, str) and ":" in name]
+        plugins = components.entry_points_of(kind.name)
+        names = [name for name in listed if isinstance(name, str)]
+        found += [
+            name
+            for name in names
+            if name in plugins or (":" in name and not name.startswith("pipeline."))
+        ]
     return found
 
 

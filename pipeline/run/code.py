@@ -36,6 +36,8 @@ def write(folder: Path, sources: Iterable[Source]) -> None:
         record[source.reference] = entry
     if record:
         write_file(_record(folder), json.dumps(record, indent=1) + "\n")
+    else:
+        _record(folder).unlink(missing_ok=True)  # of an earlier run in this folder
 
 
 def check(folder: Path, sources: Iterable[Source]) -> None:
@@ -98,8 +100,8 @@ def use(
 
 def _check_installed(folder: Path, reference: str, entry: dict[str, Any]) -> None:
     try:
-        spec = find_spec(reference.partition(":")[0])
-    except ImportError:
+        spec = find_spec(components.module_of(entry["kind"], reference))
+    except (ImportError, ValueError):
         spec = None
     origin = Path(spec.origin) if spec is not None and spec.origin else None
     content = origin.read_bytes() if origin is not None and origin.is_file() else b""

@@ -35,6 +35,11 @@ FILES = {
         CELL.replace("uh, last_h, last_c", "uh"),
         "Mine.step has other parameters than the base class: (self, wx, uh, last_h, last_c)",
     ),
+    "no gates": (CELL.replace("gates = 1", "x = 1"), "Mine does not define gates; add it"),
+    "constructor": (
+        CELL + "    def __init__(self, settings):\n        pass\n",
+        "Mine.__init__ has other parameters than the base class: (self, input_size, settings)",
+    ),
     "sibling": (f"import helper\n{CELL}", "line 1 imports helper; a component is one file"),
     "relative": (f"from . import helper\n{CELL}", "line 1 imports a file beside it"),
 }
@@ -137,3 +142,18 @@ def test_only_components_that_are_not_built_in_have_a_source(tmp_path: Path) -> 
     assert source is not None
     assert (source.path, source.is_file, source.version) == (path, True, "")
     assert components.source("cell", "lstm") is None
+
+
+def test_a_class_that_a_file_only_imports_is_recorded_with_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text("from pipeline.models.cells.gru import Gru as Mine\n")
+    source = components.source("cell", f"{path}:Mine")
+    assert source is not None
+    assert (source.path, source.is_file) == (path, True)
+
+
+@pytest.mark.parametrize("entry_point", ["cell.mine"], indirect=True)
+@pytest.mark.usefixtures("entry_point")
+def test_the_module_of_a_short_name_is_that_of_its_entry_point() -> None:
+    assert components.module_of("cell", "mine") == "pipeline.models.cells.gru"
+    assert components.module_of("cell", "package.module:Class") == "package.module"

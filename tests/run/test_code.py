@@ -128,3 +128,9 @@ def test_a_damaged_record_is_one_line(text: str, tmp_path: Path) -> None:
     (tmp_path / "code.json").write_text(text)
     with pytest.raises(RunError, match=r"code\.json: is damaged; copy the run's folder again"):
         code.use(tmp_path, [])
+
+
+def test_a_record_of_an_earlier_run_is_removed(run: Path) -> None:
+    assert (run / "code.json").exists()
+    code.write(run, [])
+    assert not (run / "code.json").exists()
