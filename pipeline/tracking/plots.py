@@ -91,6 +91,27 @@ def confusion_matrix(
     return figure
 
 
+def scatter(points: Sequence[tuple[float, float]], title: str) -> Figure:
+    """Plot predicted numbers over true ones, with the line on which they are equal.
+
+    Points that are not finite are left out.
+    """
+    from matplotlib.figure import Figure
+
+    pairs = np.asarray(points, np.float64).reshape(-1, 2)
+    pairs = pairs[np.isfinite(pairs).all(1)]
+    figure = Figure(figsize=(5, 5), dpi=DPI, layout="constrained")
+    axes = figure.add_subplot()
+    if len(pairs):
+        low, high = pairs.min(), pairs.max()
+        axes.plot([low, high], [low, high], color=ACCENT_COLOR, linewidth=1)
+    axes.scatter(pairs[:, 0], pairs[:, 1], s=8, alpha=0.4, color=BAR_COLOR, linewidths=0)
+    axes.set_title(f"{title}: {len(pairs):,} rows", fontsize=9, color=TEXT_COLOR)
+    axes.set_xlabel("true")
+    axes.set_ylabel("predicted")
+    return figure
+
+
 def length_histogram(
     rows: Sequence[int] | NDArray[np.int64], edges: Sequence[int], total: int = 0
 ) -> Figure:

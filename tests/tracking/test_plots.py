@@ -21,6 +21,7 @@ from pipeline.tracking.plots import (
     confusion_matrix,
     length_histogram,
     padding_share,
+    scatter,
 )
 
 
@@ -189,3 +190,18 @@ def test_attention_over_an_image_highlights_the_attended_regions():
         assert opacity[region] > 0.5
         assert np.count_nonzero(opacity) == 1
         assert image.get_extent() == overlay.get_extent()
+
+
+def test_a_scatter_plot_shows_each_finite_point_and_the_diagonal():
+    points = [(1.0, 2.0), (3.0, -1.0), (2.0, float("nan"))]
+    (axes,) = scatter(points, "step 5").axes
+    (collection,) = axes.collections
+    assert np.asarray(collection.get_offsets()).tolist() == [[1.0, 2.0], [3.0, -1.0]]
+    (line,) = axes.lines
+    assert np.asarray(line.get_xydata()).tolist() == [[-1.0, -1.0], [3.0, 3.0]]
+    assert axes.get_title() == "step 5: 2 rows"
+
+
+def test_a_scatter_plot_without_points_is_empty():
+    (axes,) = scatter([], "step 5").axes
+    assert not axes.lines
