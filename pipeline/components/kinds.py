@@ -33,6 +33,7 @@ KINDS = {
     kind.name: kind
     for kind in (
         Kind("task", "task.name", "pipeline.tasks", "pipeline.tasks.base.task:Task"),
+        Kind("reader", "corpus.format", "pipeline.corpus.readers.formats", "pipeline.corpus.readers.base:Reader"),
         Kind("field", "", "pipeline.corpus.fields.kinds", "pipeline.corpus.fields.base:FieldKind"),
         Kind("cell", "model.cell", "pipeline.models.cells", "pipeline.models.cell:Cell"),
         Kind("encoder", "model.encoder", "pipeline.models.encoders", "pipeline.models.encoder:Encoder"),

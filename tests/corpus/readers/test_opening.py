@@ -5,9 +5,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.corpus.readers.inputs import locate, resolve
-from pipeline.corpus.readers.opening import open_reader, read
 from pipeline.errors import InputError
-from tests.helpers.files import Rows, reviews, write
+from tests.helpers.files import Rows, open_reader, read, reviews, write
 
 ROWS = reviews(250)
 SUFFIXES = ["csv", "tsv", "jsonl", "tar", "parquet"]
