@@ -1,5 +1,6 @@
 """The examples of docs/extending.md, exactly as the page prints them."""
 
+import csv
 import json
 import re
 import sys
@@ -17,6 +18,7 @@ from pipeline.models.layers.recurrent import Layer
 from pipeline.models.settings import ModelSettings
 from pipeline.train.settings import train_settings
 from tests.helpers.corpora import small_run_overrides
+from tests.helpers.files import read
 from tests.helpers.modules import modules_of_type
 from tests.helpers.processes import REPOSITORY, finish, run, start, was_killed, weights
 from tests.helpers.settings import model_settings
@@ -32,7 +34,7 @@ def example(tmp_path: Path) -> Callable[[str], str]:
     def write(name: str) -> str:
         path = tmp_path / name
         path.write_text(EXAMPLES[name])
-        pattern = r"^class (\w+)\((?:Dense|Schedule|Algorithm)\)"
+        pattern = r"^class (\w+)\((?:Dense|Schedule|Algorithm|TextFormat)\)"
         (class_name,) = re.findall(pattern, EXAMPLES[name], re.M)
         return f"{path}:{class_name}"
 
@@ -86,6 +88,27 @@ def test_keys_of_an_example_belong_to_its_section(example: Callable[[str], str])
     assert "forget_bias" not in section.model_fields
 
 
+def write_fasttext(reviews: Path, path: Path) -> Path:
+    """Write the reviews of a CSV file in fastText's format, and return the path."""
+    with reviews.open(newline="") as file, path.open("w") as lines:
+        for number, row in enumerate(csv.DictReader(file)):
+            words = row["text"].split()
+            words.insert(number % (len(words) + 1), f"__label__{row['label']}")
+            lines.write(" ".join(words) + "\n")
+    return path
+
+
+def test_example_reader_agrees_with_the_built_in_one(
+    example: Callable[[str], str], corpus: Path, tmp_path: Path
+) -> None:
+    path = write_fasttext(corpus / "reviews.csv", tmp_path / "reviews.txt")
+    with (corpus / "reviews.csv").open(newline="") as file:
+        expected = [{"text": row["text"], "label": row["label"]} for row in csv.DictReader(file)]
+    for file_format in (example("fasttext_lines.py"), "fasttext"):
+        rows = read(path, ["text", "label"], file_format=file_format)
+        assert [row.values for row in rows] == expected
+
+
 @pytest.mark.slow
 @pytest.mark.distributed
 @pytest.mark.parametrize(
@@ -94,6 +117,7 @@ def test_keys_of_an_example_belong_to_its_section(example: Callable[[str], str])
         ("mgu.py", "model.cell", ["model.gate_bias=1"]),
         ("staircase.py", "train.schedule", ["train.stairs=3"]),
         ("lion.py", "train.optimizer", ["train.lr=1e-3"]),
+        ("fasttext_lines.py", "corpus.format", ["corpus.workers=2", "corpus.chunk_mb=0.01"]),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -109,6 +133,13 @@ def test_example_trains_resumes_evaluates_and_predicts(
         *small_run_overrides(corpus), f"{key}={example(name)}", *overrides,
         "train.checkpoint_every=5", "train.log_every=1", "train.max_steps=14",
     ]  # fmt: skip
+    command = [sys.executable, "-m", "pipeline.cli"]
+    reviews = corpus / "reviews.csv"
+    if key == "corpus.format":
+        reviews = write_fasttext(reviews, tmp_path / "reviews.txt")
+        settings += [f"corpus.input={reviews}", f"corpus.shards={tmp_path}/shards"]
+        status, _, err = finish(start([*command, "prepare", *settings]))
+        assert status == 0, err
     status, _, err = run(*settings, f"run.dir={tmp_path}/whole", nproc=2)
     assert status == 0, err
     killed = [*settings, f"run.dir={tmp_path}/killed"]
@@ -119,9 +150,8 @@ def test_example_trains_resumes_evaluates_and_predicts(
     assert "resuming from" in err
     assert weights(tmp_path / "killed") == weights(tmp_path / "whole")
     (tmp_path / name).unlink()  # the run has a copy
-    command = [sys.executable, "-m", "pipeline.cli"]
     run_option = ["--run", str(tmp_path / "killed")]
-    data = ["--input", str(corpus / "reviews.csv")]
+    data = ["--input", str(reviews)]
     status, out, err = finish(start([*command, "evaluate", *run_option, *data]))
     assert status == 0, err
     assert json.loads(out.splitlines()[-1])["examples"] == 1000

@@ -11,7 +11,7 @@ SPLIT is train or validation.
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from pipeline import components
 from pipeline.corpus.field_spec import FieldSpec
-from pipeline.corpus.readers.base import reads_folders
+from pipeline.corpus.readers.base import reader_code, reads_folders
 from pipeline.corpus.readers.inputs import file_version, input_patterns, is_remote, locate
 from pipeline.corpus.settings import CorpusSettings
 from pipeline.corpus.tokenization.byte_lengths import token_byte_lengths
@@ -81,6 +81,7 @@ class Manifest:
     inputs: tuple[InputFacts, ...]
     splits: dict[str, Split]
     report: dict[str, int]  # numbers of rows: read, skipped (by reason), truncated and split
+    code: dict[str, str] = field(default_factory=dict)  # SHA-256 of a reader that is not built in
 
     def to_json(self) -> dict[str, Any]:
         values: dict[str, Any] = TypeAdapter(Manifest).dump_python(self, mode="json")
@@ -217,6 +218,11 @@ def check_settings(manifest: Manifest, settings: CorpusSettings) -> None:
         for key in sorted(now.keys() | then.keys())
         if now.get(key) != then.get(key)
         and (key in now or not components.owners(CorpusSettings, key))
+    ]
+    changed += [
+        f"corpus.format={name}: this code has changed since {manifest.location} was made; {remedy}"
+        for name, sha256 in reader_code(settings.format).items()
+        if manifest.code.get(name, sha256) != sha256
     ]
     if changed:
         raise DatasetError(changed)

@@ -25,6 +25,7 @@ from pipeline.corpus.prepare.sample import TextSample
 from pipeline.corpus.prepare.scan import scan
 from pipeline.corpus.prepare.shard_writer import plan_shards, write_shard
 from pipeline.corpus.prepare.work_dir import SPLITS, Part, PreparationContext, Scanned, Totals
+from pipeline.corpus.readers.base import reader_code
 from pipeline.corpus.readers.inputs import InputFile, file_version
 from pipeline.corpus.settings import LabelSettings, TokenizerSettings
 from pipeline.corpus.tokenization.tokenizer import (
@@ -80,6 +81,7 @@ def build(
         inputs=tuple(InputFacts(f.name, f.bytes) for source in files for f in source.files),
         splits={s: _write_split(context, pool, s, totals[s], parts, tokenizers) for s in SPLITS},
         report=counts,
+        code=reader_code(settings.format),
     )
     seconds = time.monotonic() - start
     return manifest, list(report.summary(manifest, label_tables, raw_bytes, seconds))

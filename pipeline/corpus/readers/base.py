@@ -86,6 +86,13 @@ def reads_folders(file_format: str) -> bool:
     return bool(file_format) and bool(components.load("reader", file_format).reads_folder)
 
 
+def reader_code(file_format: str) -> dict[str, str]:
+    """Return the SHA-256 of the code of the reader that a value of `corpus.format` chooses, by that
+    value; empty if the reader is built in."""
+    source = components.source("reader", file_format) if file_format else None
+    return {file_format: source.sha256} if source else {}
+
+
 def needs_field(config: Sections, field: str) -> Iterator[Conflict]:
     """Yield a conflict of `corpus.format` with a task that has no field of a kind."""
     kind = components.load("field", field)
