@@ -97,7 +97,7 @@ def find_reader(path: Path, name: str, file_format: str) -> Found:
 
 def table_suffixes() -> tuple[str, ...]:
     """Return the suffixes of the formats that can have several columns."""
-    suffixes = [s for _, reader in _readers() for s in reader.suffixes if s != ".txt"]
+    suffixes = [s for name, reader in _readers() for s in reader.suffixes if name != "text"]
     return (*suffixes, GZIPPED_TAR_SUFFIX)
 
 

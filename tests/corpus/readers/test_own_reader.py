@@ -1,10 +1,12 @@
 """Tests of user-defined readers: worker processes, evaluation, unprepared rows, mistakes."""
 
+import gzip
 import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import pytest
 
 from pipeline import config, tasks
@@ -78,10 +80,13 @@ def prepare_dataset(folder: Path, reference: str, **corpus: Any) -> Manifest:
     return prepare(loaded.corpus, tasks.get(loaded.task.name).fields(loaded.corpus))
 
 
-def test_own_reader_is_the_same_in_several_worker_processes(
+def test_own_reader_gives_the_same_dataset_for_any_file_and_number_of_workers(
     tmp_path: Path, reader: Callable[..., str]
 ) -> None:
     (tmp_path / "a.blocks").write_text(blocks(300))
+    (tmp_path / "a.blocks.gz").write_bytes(gzip.compress(blocks(300).encode()))
+    url = f"memory://{tmp_path.name}/a.blocks.gz"
+    fsspec.filesystem("memory").pipe(url, (tmp_path / "a.blocks.gz").read_bytes())
     rows = [{"text": f"a {('dull', 'superb')[n % 2]} film {n}", "label": ("bad", "good")[n % 2]}
             for n in range(300)]  # fmt: skip
     write(tmp_path / "a.csv", rows)
@@ -89,13 +94,15 @@ def test_own_reader_is_the_same_in_several_worker_processes(
     datasets: dict[str, tuple[str, dict[str, Any]]] = {
         "one": (reference, {"workers": 1}),
         "many": (reference, {"workers": 2, "chunk_mb": 0.001}),
+        "gz": (reference, {"input": "a.blocks.gz", "workers": 2, "chunk_mb": 0.001}),
+        "url": (reference, {"input": url, "chunk_mb": 0.001}),
         "csv": ("''", {"input": "a.csv"}),
     }
     for name, (file_format, changes) in datasets.items():
         manifest = prepare_dataset(tmp_path, file_format, shards=tmp_path / name, **changes)
         assert manifest.report["rows"] == 300
     trains = [content(tmp_path / name / "train") for name in datasets]
-    assert trains[0] == trains[1] == trains[2]
+    assert all(train == trains[0] for train in trains)
 
 
 @pytest.mark.slow
