@@ -46,6 +46,7 @@ def unused(key: str, used_by: str, values: Sequence[str], value: str) -> Conflic
     >>> unused("model.activation", "model.cell", ["elman"], "gru").problem
     'applies only to model.cell=elman and would be ignored with model.cell=gru'
     """
+    value = value or "''"
     return Conflict(
         key,
         f"applies only to {used_by}={any_of(values)} and would be ignored with {used_by}={value}",

@@ -34,6 +34,7 @@ KINDS = {
     for kind in (
         Kind("task", "task.name", "pipeline.tasks", "pipeline.tasks.base.task:Task"),
         Kind("metric", "task.metrics", "pipeline.tasks.metrics", "pipeline.tasks.base.metric:Metric"),
+        Kind("reader", "corpus.format", "pipeline.corpus.readers.formats", "pipeline.corpus.readers.base:Reader"),
         Kind("field", "", "pipeline.corpus.fields.kinds", "pipeline.corpus.fields.base:FieldKind"),
         Kind("cell", "model.cell", "pipeline.models.cells", "pipeline.models.cell:Cell"),
         Kind("encoder", "model.encoder", "pipeline.models.encoders", "pipeline.models.encoder:Encoder"),

@@ -3,20 +3,15 @@
 Here are the rules between sections; those of a component are in its own `conflicts`.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from functools import reduce
 from typing import Any
 
 from pipeline import components, tasks
 from pipeline.config.messages import as_yaml
 from pipeline.config.schema import Config, section_values
-from pipeline.corpus.fields.kinds.steps import StepsField
-from pipeline.corpus.fields.kinds.targets import TargetsField
 from pipeline.models.settings import PretrainedSettings
-from pipeline.settings import Conflict, is_default, unused
-
-FORMAT_FIELDS: Mapping[str, type] = {"images": StepsField, "captions": TargetsField}
-"""Formats that only tasks with such a field read."""
+from pipeline.settings import Conflict, is_default
 
 
 def conflicts(config: Config) -> Iterator[str]:
@@ -69,14 +64,6 @@ def corpus_conflicts(config: Config) -> Iterator[Conflict]:
             f"applies only to truncated texts and would be ignored with corpus.overflow={overflow}",
             "set corpus.truncation_side=start or corpus.overflow=truncate",
         )
-    field = FORMAT_FIELDS.get(corpus.format)
-    if field and field not in components.with_used(tasks.get(config.task.name)):
-        readers = [
-            name
-            for name in components.names("task")
-            if field in components.with_used(tasks.get(name))
-        ]
-        yield unused("corpus.format", "task.name", readers, config.task.name)
     if corpus.format and isinstance(corpus.input, dict):
         yield Conflict(
             "corpus.format",

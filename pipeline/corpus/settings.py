@@ -18,8 +18,9 @@ class CorpusSettings(Section):
 
     input: list[str] | dict[str, list[str]] = setting(
         ...,
-        "input file or list of files: CSV, TSV, JSONL, WebDataset tars (each also .gz) or Parquet; "
-        "globs and braces such as {000..123} are expanded; s3://, gs:// and http(s):// URLs, and "
+        "input file or list of files: CSV, TSV, JSONL, fastText, WebDataset tars (each also .gz) "
+        "or Parquet; globs and braces such as {000..123} are expanded; s3://, gs:// and http(s):// "
+        "URLs, and "
         "package://NAME/PATH for a file of an installed Python package, are accepted; or parallel "
         "files, one per column, such as {source: a.en.gz, target: a.de.gz}: idx files, or text "
         "files with one value per line (each also .gz)",
@@ -28,12 +29,13 @@ class CorpusSettings(Section):
     shards: str = setting(
         ..., "folder of the prepared shards (default data/shards/NAME-OF-CONFIG)", may_change=True
     )
-    format: Literal["", "conll", "conllu", "captions", "images"] = setting(
+    format: str = setting(
         "",
-        "format of the input, where file names do not show it; conll, conllu: columns of words; "
-        "captions: one image and caption per line, either NAME#NUMBER, a tab and the caption, or "
-        "CSV; images: folders with one sub-folder of images per label, read as the columns image "
-        "and label",
+        "format of the input; empty: shown by the file names; conll, conllu: columns of words; "
+        "fasttext: texts with labels among their words; captions: one image and caption per line, "
+        "either NAME#NUMBER, a tab and the caption, or CSV; images: folders with one subfolder of "
+        "images per label, read as the columns image and label",
+        kind="reader",
     )
     columns: list[str] = setting([], "column names of CoNLL files, from left to right")
     filters: dict[str, str] = setting({}, "use only rows in which these columns have these values")

@@ -24,7 +24,7 @@ from pipeline.corpus.fields.example import Example
 from pipeline.corpus.fields.row_pipeline import RowPipeline
 from pipeline.corpus.readers.inputs import Inputs, InputSource, resolve
 from pipeline.corpus.readers.materialize import open_rows
-from pipeline.corpus.readers.opening import detect_format
+from pipeline.corpus.readers.opening import find_reader
 from pipeline.corpus.row import Row
 from pipeline.corpus.skip_reason import SKIP_DESCRIPTIONS, SkipReason
 from pipeline.errors import InputError, RunError, TrainingError
@@ -185,7 +185,7 @@ class Predictor:
             return by_column
         if isinstance(self.config.corpus.input, dict) and not Path(files).is_dir():
             try:
-                detect_format(Path(files), files, self.config.corpus.format)
+                find_reader(Path(files), files, self.config.corpus.format)
             except InputError:
                 form = ",".join(f"{column}=FILE" for column in columns)
                 raise InputError(

@@ -1,5 +1,6 @@
 """The examples of docs/extending.md, exactly as the page prints them."""
 
+import csv
 import json
 import re
 import sys
@@ -18,6 +19,7 @@ from pipeline.models.layers.recurrent import Layer
 from pipeline.models.settings import ModelSettings
 from pipeline.train.settings import train_settings
 from tests.helpers.corpora import CASES, small_run_overrides
+from tests.helpers.files import read
 from tests.helpers.modules import modules_of_type
 from tests.helpers.processes import REPOSITORY, call, finish, run, start, was_killed, weights
 from tests.helpers.settings import model_settings
@@ -25,7 +27,9 @@ from tests.helpers.settings import model_settings
 PAGE = (REPOSITORY / "docs" / "extending.md").read_text()
 EXAMPLES = dict(re.findall(r"^`(\w+\.py)`:\n\n```python\n(.*?)^```", PAGE, re.M | re.S))
 
-BASES = r"^class (\w+)\((?:Dense|Schedule|Algorithm|RowTask|Classification|Metric|Encoder)\)"
+BASES = (
+    r"^class (\w+)\((?:Dense|Schedule|Algorithm|RowTask|Classification|Metric|Encoder|TextFormat)\)"
+)
 """A component of an example; other classes of its file have other bases."""
 
 
@@ -89,6 +93,27 @@ def test_keys_of_an_example_belong_to_its_section(example: Callable[[str], str])
     assert "forget_bias" not in section.model_fields
 
 
+def write_fasttext(reviews: Path, path: Path) -> Path:
+    """Write the reviews of a CSV file in fastText's format, and return the path."""
+    with reviews.open(newline="") as file, path.open("w") as lines:
+        for number, row in enumerate(csv.DictReader(file)):
+            words = row["text"].split()
+            words.insert(number % (len(words) + 1), f"__label__{row['label']}")
+            lines.write(" ".join(words) + "\n")
+    return path
+
+
+def test_example_reader_agrees_with_the_built_in_one(
+    example: Callable[[str], str], corpus: Path, tmp_path: Path
+) -> None:
+    path = write_fasttext(corpus / "reviews.csv", tmp_path / "reviews.txt")
+    with (corpus / "reviews.csv").open(newline="") as file:
+        expected = [{"text": row["text"], "label": row["label"]} for row in csv.DictReader(file)]
+    for file_format in (example("fasttext_lines.py"), "fasttext"):
+        rows = read(path, ["text", "label"], file_format=file_format)
+        assert [row.values for row in rows] == expected
+
+
 @dataclass(frozen=True)
 class Campaign:
     """A run with several examples at once."""
@@ -112,9 +137,10 @@ CAMPAIGNS = {
         {
             "model.cell": "mgu.py", "model.encoder": "convolution.py",
             "train.optimizer": "lion.py", "train.schedule": "staircase.py",
-            "task.metrics": "top_two.py",
+            "task.metrics": "top_two.py", "corpus.format": "fasttext_lines.py",
         },
-        ("model.gate_bias=1", "train.stairs=3", "train.lr=1e-3", "train.best_metric=TopTwo"),
+        ("model.gate_bias=1", "train.stairs=3", "train.lr=1e-3", "train.best_metric=TopTwo",
+            "corpus.workers=2", "corpus.chunk_mb=0.01"),
         "a superb film",
         "label",
     ),
@@ -136,13 +162,16 @@ def test_examples_prepare_train_resume_evaluate_and_predict(
 ) -> None:
     campaign = CAMPAIGNS[name]
     case = CASES[campaign.corpus]
-    case.write(tmp_path / case.file, case.rows)
+    data = tmp_path / case.file
+    case.write(data, case.rows)
+    if "corpus.format" in campaign.examples:
+        data = write_fasttext(data, tmp_path / "reviews.txt")
     chosen = [f"{key}={example(file)}" for key, file in campaign.examples.items()]
     chosen = [c.replace("metrics=", "metrics=[") + "]" if ".metrics=" in c else c for c in chosen]
     small = small_run_overrides(tmp_path, campaign.corpus)
     settings = [
         *(o for o in small if not o.startswith((*campaign.replaces, *campaign.examples))),
-        *chosen, *campaign.overrides,
+        *chosen, *campaign.overrides, f"corpus.input={data}",
         "train.checkpoint_every=5", "train.log_every=1", "train.max_steps=14",
     ]  # fmt: skip
     command = [sys.executable, "-m", "pipeline.cli"]
@@ -160,8 +189,7 @@ def test_examples_prepare_train_resume_evaluate_and_predict(
     for file in campaign.examples.values():
         (tmp_path / file).unlink()  # the run has a copy
     run_option = ["--run", str(tmp_path / "killed")]
-    data = ["--input", str(tmp_path / case.file)]
-    status, out, err = call("evaluate", *run_option, *data)
+    status, out, err = call("evaluate", *run_option, "--input", str(data))
     assert status == 0, err
     assert json.loads(out.splitlines()[-1])["examples"] == case.rows
     texts = tmp_path / "texts.txt"

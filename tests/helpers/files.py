@@ -6,7 +6,8 @@ import io
 import json
 import random
 import tarfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ import pyarrow.parquet as pq
 
 from pipeline.corpus.dataset.manifest import Manifest
 from pipeline.corpus.field_spec import FieldSpec
+from pipeline.corpus.readers.base import Reader
+from pipeline.corpus.readers.opening import open_corpus_file
 from pipeline.corpus.row import Row
 from tests.helpers.settings import corpus_settings
 
@@ -93,6 +96,26 @@ def settings_in(folder: Path, **changes: Any) -> Any:
         "shard_mb": 0.02, "chunk_mb": 0.02, "tokenizer_sample_mb": 1.0, "validation": 0.2,
     }  # fmt: skip
     return corpus_settings(**(values | changes))
+
+
+def open_reader(
+    path: Path,
+    columns: Sequence[str],
+    column_names: Sequence[str] = (),
+    file_format: str = "",
+    **keys: Any,
+) -> AbstractContextManager[Reader]:
+    """Open a file with the given values of `corpus.columns`, `corpus.format` and other keys."""
+    values = {"columns": list(column_names), "format": file_format, **keys}
+    return open_corpus_file(settings_in(path.parent, **values), path, columns)
+
+
+def read(
+    path: Path, columns: Sequence[str], column_names: Sequence[str] = (), file_format: str = ""
+) -> Iterator[Row]:
+    """Yield every row of a file; arguments as for `open_reader`."""
+    with open_reader(path, columns, column_names, file_format) as reader:
+        yield from reader
 
 
 def content(folder: Path) -> dict[str, bytes]:

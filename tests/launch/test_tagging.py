@@ -14,13 +14,13 @@ from tokenizers import Tokenizer
 
 from pipeline import config
 from pipeline.config import load_run_config
-from pipeline.corpus.readers.opening import read
 from pipeline.corpus.skip_reason import SkipReason
 from pipeline.errors import InputError
 from pipeline.inference.predictor import Predictor
 from pipeline.models.tagger import Tagger
 from pipeline.train import session
 from tests.helpers.corpora import PLAIN, small_run_overrides, write_sentences
+from tests.helpers.files import read
 from tests.helpers.processes import call, losses
 
 NAMES = ["word", "tag"]

@@ -202,8 +202,8 @@ CONFLICTS = {
     "corpus.target=text": "corpus.target=text: is the same column as corpus.text",
     "model.cell=grid_lstm": "model.cell=grid_lstm: has no decoder",
     "task.n_best=5": "task.n_best=5: is more than the number of hypotheses in beam search",
-    "task.class_weights=balanced": "applies only to task.name=classification or images and",
-    "model.pooling=last": "applies only to task.name=classification, images or multilabel",
+    "task.class_weights=balanced": "applies only to task.name=classification, entailment or",
+    "model.pooling=last": "applies only to task.name=classification, entailment, images",
     "stream.unprepared_rows=9": "the task is translation; set stream.unprepared_rows=0",
 }
 

@@ -20,6 +20,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from pipeline import components
 from pipeline.corpus.field_spec import FieldSpec
+from pipeline.corpus.readers.base import reader_code, reads_folders
 from pipeline.corpus.readers.inputs import file_version, input_patterns, is_remote, locate
 from pipeline.corpus.settings import CorpusSettings
 from pipeline.corpus.tokenization.byte_lengths import token_byte_lengths
@@ -89,6 +90,7 @@ class Manifest:
     splits: dict[str, Split]
     report: dict[str, int]  # numbers of rows: read, skipped (by reason), truncated and split
     numbers: dict[str, NumberStats] = field(default_factory=dict)  # by field
+    code: dict[str, str] = field(default_factory=dict)  # SHA-256 of a reader that is not built in
 
     def to_json(self) -> dict[str, Any]:
         values: dict[str, Any] = TypeAdapter(Manifest).dump_python(self, mode="json")
@@ -226,6 +228,11 @@ def check_settings(manifest: Manifest, settings: CorpusSettings) -> None:
         if now.get(key) != then.get(key)
         and (key in now or not components.owners(CorpusSettings, key))
     ]
+    changed += [
+        f"corpus.format={name}: this code has changed since {manifest.location} was made; {remedy}"
+        for name, sha256 in reader_code(settings.format).items()
+        if manifest.code.get(name, sha256) != sha256
+    ]
     if changed:
         raise DatasetError(changed)
     prepared = {entry.path: entry.bytes for entry in manifest.inputs}
@@ -264,12 +271,13 @@ def _local_inputs(settings: CorpusSettings) -> dict[str, tuple[Path, int]]:
     patterns = input_patterns(settings.input)
     if not isinstance(validation, float):
         patterns += [validation] if isinstance(validation, str) else input_patterns(validation)
+    images = reads_folders(settings.format)
     inputs: dict[str, tuple[Path, int]] = {}
     for pattern in patterns:
         if is_remote(pattern):
             continue
         try:
-            for source in locate([pattern], settings.root, images=settings.format == "images"):
+            for source in locate([pattern], settings.root, images=images):
                 if source.path:
                     inputs[source.name] = source.path, file_version(source.name, source.path).bytes
         except InputError:

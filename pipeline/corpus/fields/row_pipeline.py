@@ -10,7 +10,8 @@ from pathlib import Path
 from pipeline.corpus.field_spec import FieldSpec, vocabularies
 from pipeline.corpus.fields.encoding import EncodedExample, ExampleEncoder
 from pipeline.corpus.fields.example import Example, RowChecker
-from pipeline.corpus.readers.opening import Reader, open_corpus_file
+from pipeline.corpus.readers.base import Reader
+from pipeline.corpus.readers.opening import open_corpus_file
 from pipeline.corpus.row import Row
 from pipeline.corpus.settings import CorpusSettings, TextSettings
 from pipeline.corpus.skip_reason import SkipReason

@@ -34,6 +34,7 @@ from pipeline.corpus.prepare.work_dir import (
     Scanned,
     Totals,
 )
+from pipeline.corpus.readers.base import reader_code
 from pipeline.corpus.readers.inputs import InputFile, file_version
 from pipeline.corpus.settings import LabelSettings, TokenizerSettings
 from pipeline.corpus.tokenization.tokenizer import (
@@ -90,6 +91,7 @@ def build(
         splits={s: _write_split(context, pool, s, totals[s], parts, tokenizers) for s in SPLITS},
         report=counts,
         numbers=_number_stats(context, parts),
+        code=reader_code(settings.format),
     )
     seconds = time.monotonic() - start
     return manifest, list(report.summary(manifest, label_tables, raw_bytes, seconds))

@@ -24,6 +24,7 @@ from pipeline.corpus.prepare.work_dir import (
     Totals,
     load_or_compute,
 )
+from pipeline.corpus.readers.base import reader_code
 from pipeline.corpus.skip_reason import count_skip
 from pipeline.corpus.worker_pool import advance
 from pipeline.errors import InputError
@@ -138,7 +139,18 @@ def _split_examples(
                 yield SplitExample(task.first_example + count, example, int(splits[count]))
             count += 1
     if count != chunk.examples:
-        raise InputError(f"{task.file}: changed while it was being prepared; prepare again")
+        raise InputError(f"{task.file}: {_difference(context, chunk, count)}")
+
+
+def _difference(context: PreparationContext, chunk: Chunk, count: int) -> str:
+    """Return why a chunk may have another number of examples than the scan has found."""
+    if reader_code(context.settings.format):
+        return (
+            f"has {chunk.examples} examples between the marks {chunk.start} and {chunk.stop}, but "
+            f"{count} when only this part is read; corpus.format={context.settings.format} must "
+            "yield each row before it reads a line of the next one, and not depend on earlier rows"
+        )
+    return "changed while it was being prepared; prepare again"
 
 
 def _groups(examples: Iterable[SplitExample]) -> Iterator[list[SplitExample]]:

@@ -36,6 +36,7 @@ from pipeline.corpus.dataset.manifest import (
 from pipeline.corpus.field_spec import FieldSpec
 from pipeline.corpus.prepare.build import build
 from pipeline.corpus.prepare.work_dir import SPLITS, PreparationContext
+from pipeline.corpus.readers.base import reader_code, reads_folders
 from pipeline.corpus.readers.inputs import InputFile, InputSource, file_version, locate_splits
 from pipeline.corpus.settings import CorpusSettings, TokenizerSettings
 from pipeline.corpus.tokenization.tokenizer import read_tokenizer
@@ -140,7 +141,7 @@ def input_files(settings: CorpusSettings) -> list[InputFile]:
 
     Raises InputError if a file is missing or cannot be reached.
     """
-    images = settings.format == "images"
+    images = reads_folders(settings.format)
     training, held_out = locate_splits(
         settings.input, settings.validation, settings.root, images=images
     )
@@ -169,6 +170,7 @@ def _open_work_folder(
         {
             "format": FORMAT,
             "settings": relevant(settings) | {"chunk_mb": settings.chunk_mb},
+            "code": reader_code(settings.format),
             "tokenizer": _tokenizer_hash(settings),
             "fields": [asdict(field) for field in fields],
             "files": [

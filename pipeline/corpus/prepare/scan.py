@@ -10,9 +10,10 @@ from pipeline.corpus.fields.example import Example
 from pipeline.corpus.fields.label_names import MAX_LABELS
 from pipeline.corpus.prepare.sample import TextSample
 from pipeline.corpus.prepare.work_dir import Chunk, PreparationContext, Scanned, load_or_compute
+from pipeline.corpus.readers.base import Reader
 from pipeline.corpus.readers.inputs import InputFile
 from pipeline.corpus.readers.materialize import materialize
-from pipeline.corpus.readers.opening import Reader, open_corpus_file
+from pipeline.corpus.readers.opening import open_corpus_file
 from pipeline.corpus.row import Row
 from pipeline.corpus.settings import TokenizerSettings
 from pipeline.corpus.skip_reason import SkipReason, Tally, count_skip

@@ -87,8 +87,7 @@ class PreparationContext:
         - `codes`: one uint16 per example, the position of its label among the keys of
           `Scanned.labels[FIELD]`.
         - `NAME.sample`: a sample of texts for the vocabulary NAME.
-
-        All other kinds are suffixes of the copy that `materialize` writes.
+        - `raw`, with the suffix of its format: the copy that `materialize` writes.
         """
         return self.work / "scan" / f"{file:06d}.{kind}"
 

@@ -28,8 +28,15 @@ class ImageFolder:
         self.position = 0
         """Bytes read so far."""
 
+    def __len__(self) -> int:
+        return len(self._images)
+
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        for image in self._images:
+        return self.between(0, len(self))
+
+    def between(self, start: int, stop: int) -> Iterator[dict[str, Any]]:
+        """Yield the rows `start` to `stop` - 1."""
+        for image in self._images[start:stop]:
             data = read_file(self._path / image)
             self.position += len(data or b"")
             yield {"image": data, "label": image.partition("/")[0]}

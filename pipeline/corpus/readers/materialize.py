@@ -8,12 +8,12 @@ from typing import IO, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline.corpus.readers.base import check_columns
 from pipeline.corpus.readers.download import FileVersion, fetch
 from pipeline.corpus.readers.folders import ImageFolder
 from pipeline.corpus.readers.inputs import InputFile, InputSource
-from pipeline.corpus.readers.opening import detect_format, open_corpus_file, unzip
+from pipeline.corpus.readers.opening import find_reader, open_corpus_file, unzip
 from pipeline.corpus.readers.parallel_files import ParallelFiles, open_parallel_files
-from pipeline.corpus.readers.text import check_columns
 from pipeline.corpus.row import Row
 from pipeline.corpus.settings import CorpusSettings
 from pipeline.corpus.worker_pool import advance
@@ -30,19 +30,19 @@ def materialize(file: InputFile, settings: CorpusSettings, target: Callable[[str
 
     This is the file itself if possible. A remote file is downloaded, a gzipped file decompressed,
     and parallel files or a folder of images are converted to Parquet, unless that is done already.
-    `target` returns the path in the work folder for content with a given suffix, such as "csv".
+    `target` returns the path in the work folder for content of a given kind, such as "raw.csv".
     """
     if table := _open_table(file):
-        return _convert_to_parquet(table, target("parquet"))
+        return _convert_to_parquet(table, target("raw.parquet"))
     path = file.path
     named_path = path or Path(file.name.partition("?")[0])  # a URL without its query
-    kind, gzipped = detect_format(named_path, file.name, settings.format)
-    plain = target(kind[1:])
+    found = find_reader(named_path, file.name, settings.format)
+    plain = target(f"raw{found.suffix}")
     if path is None:
-        path = plain.with_suffix(f"{kind}.gz") if gzipped else plain
+        path = plain.with_name(f"{plain.name}.gz") if found.gzipped else plain
         chunks = fetch(file.name, FileVersion(file.bytes, file.version))
         _write_chunks(path, ((chunk, len(chunk)) for chunk in chunks))
-    if gzipped:
+    if found.gzipped:
         # The bytes of a remote file are counted when it is downloaded.
         is_local = file.path is not None
         unzipped = unzip(path, file.name)

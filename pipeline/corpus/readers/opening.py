@@ -1,110 +1,104 @@
-"""Opens files of rows: CSV, TSV, JSON lines, plain text, CoNLL, CoNLL-U, captions, WebDataset tars
-(each also .gz) and Parquet. Files are read in bounded memory.
-
-A reader's `mark` is the place of the next row; `seek` reads the rows between two marks. A mark is a
-byte offset in a text file or tar, and the index of a row group in a Parquet file.
-"""
+"""Finds the reader of an input file and opens the file with it. Memory is bounded."""
 
 import gzip
+import io
 import tempfile
 import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, Any, NamedTuple
 
-from pipeline.corpus.readers.table import (
-    CAPTIONS_KIND,
-    CONLL_KINDS,
-    PLAIN_KIND,
-    ParquetReader,
-    TextReader,
-)
-from pipeline.corpus.readers.webdataset import TarReader
-from pipeline.corpus.row import Row
+from pipeline import components
+from pipeline.corpus.readers.base import RawFile, Reader
 from pipeline.corpus.settings import CorpusSettings
 from pipeline.errors import InputError
 
-GZIPPABLE_KINDS = (".csv", ".tsv", ".jsonl", ".tar", PLAIN_KIND, *CONLL_KINDS)
+GZIP_SUFFIX, GZIPPED_TAR_SUFFIX = ".gz", ".tgz"
 UNZIP_CHUNK_BYTES = 1 << 20
 
-Reader = TextReader | ParquetReader | TarReader
-Format = Literal["", "conll", "conllu", "captions", "images"]
-"""A file's format; "" to detect it from the file's name. "images" is for folders."""
 
+class Found(NamedTuple):
+    """How to read a file."""
 
-def read(
-    path: Path,
-    columns: Sequence[str],
-    column_names: Sequence[str] = (),
-    file_format: Format = "",
-) -> Iterator[Row]:
-    """Yield every row of a file with the raw values of `columns`; arguments as for `open_reader`.
-
-    Raises InputError if the file is missing, empty, damaged or of an unknown format, or lacks a
-    column.
-    """
-    with open_reader(path, columns, column_names=column_names, file_format=file_format) as reader:
-        yield from reader
-
-
-def open_corpus_file(
-    settings: CorpusSettings, path: Path, columns: Sequence[str], name: str = ""
-) -> AbstractContextManager[Reader]:
-    """Open a reader with the format and the column names of the corpus settings."""
-    return open_reader(path, columns, name, settings.columns, settings.format)
+    name: str
+    """Value of `corpus.format` that chooses the reader."""
+    reader: type[Reader]
+    gzipped: bool
+    suffix: str
+    """Suffix with which a decompressed copy is recognized too; empty if the config names the
+    reader."""
 
 
 @contextmanager
-def open_reader(
-    path: Path,
-    columns: Sequence[str],
-    name: str = "",
-    column_names: Sequence[str] = (),
-    file_format: Format = "",
+def open_corpus_file(
+    settings: CorpusSettings, path: Path, columns: Sequence[str], name: str = ""
 ) -> Iterator[Reader]:
-    """Open a reader at the first row of a file.
+    """Open a file or folder with its reader, at the first row.
 
     `columns` are the columns to read, and `name` is the file's name in errors (default: its path).
-    `column_names` are all columns of a CoNLL file, which has no header. `file_format` is needed if
-    the file's name does not show its format.
+    Raises InputError if the file is missing, empty, damaged or of an unknown format, or lacks a
+    column.
     """
     name = name or str(path)
-    kind, gzipped = detect_format(path, name, file_format)
+    found = find_reader(path, name, settings.format)
+    settings = _with_keys(settings, found)
+    if found.reader.reads_folder:
+        yield found.reader(RawFile(name, path, io.BytesIO(), 0), columns, settings)
+        return
     try:
         file: IO[bytes] = path.open("rb")
     except OSError as error:
         raise InputError(f"{name}: cannot be read: {error.strerror}") from None
     with file:
-        if path.stat().st_size == 0:
+        size = path.stat().st_size
+        if size == 0:
             raise InputError(f"{name}: is empty; remove it from the input, or download it again")
-        if kind == ".parquet":
-            yield ParquetReader(file, columns, name)
-        elif kind == ".tar":
-            with _unzip_to_temporary_file(path, name) if gzipped else file as archive:
-                yield TarReader(archive, columns, name)
-        else:
-            stream: Any = gzip.GzipFile(fileobj=file) if gzipped else file
-            yield TextReader(stream, columns, name, kind, path.stat().st_size, column_names)
+        with _decompressed(file, path, name, found) as stream:
+            yield found.reader(RawFile(name, path, stream, size), columns, settings)
 
 
-def detect_format(path: Path, name: str, file_format: Format = "") -> tuple[str, bool]:
-    """Return a file's kind, as the suffix of its format, and whether it is gzipped.
+def find_reader(path: Path, name: str, file_format: str) -> Found:
+    """Return the reader that `file_format` chooses or, if it is empty, that recognizes `path`.
 
-    Raises InputError if neither `file_format` nor the suffix of `path` shows the format.
+    A folder is always read by a reader of folders, and a file never. Raises InputError, with the
+    file's `name`, if no reader recognizes it.
     """
-    if f".{file_format}" in (CAPTIONS_KIND, *CONLL_KINDS):
-        return f".{file_format}", path.suffix.lower() == ".gz"
-    if path.suffix.lower() == ".tgz":
-        return ".tar", True
-    gzipped = path.suffix.lower() == ".gz"
-    kind = (path.with_suffix("") if gzipped else path).suffix.lower()
-    if kind not in GZIPPABLE_KINDS and (kind != ".parquet" or gzipped):
+    is_folder = path.is_dir()
+    suffix = path.suffix.lower()
+    gzipped = suffix in (GZIP_SUFFIX, GZIPPED_TAR_SUFFIX) and not is_folder
+    if file_format:
+        reader = components.load("reader", file_format)
+        if reader.reads_folder == is_folder:
+            if gzipped and not reader.gzippable:
+                raise InputError(
+                    f"{name}: corpus.format={file_format} cannot be gzipped; decompress it"
+                )
+            return Found(file_format, reader, gzipped, "")
+    plain = path.with_suffix(".tar" if suffix == GZIPPED_TAR_SUFFIX else "") if gzipped else path
+    fitting = [
+        Found(own_name, reader, gzipped, plain.suffix.lower())
+        for own_name, reader in _readers()
+        if reader.reads_folder == is_folder
+        and (is_folder or reader.recognizes(plain.name))
+        and (reader.gzippable or not gzipped)
+    ]
+    if len(fitting) > 1:
+        names = " and ".join(found.name for found in fitting)
+        raise InputError(f"{name}: is recognized by the readers {names}; set corpus.format")
+    if not fitting:
         raise InputError(
-            f"{name}: its name does not show its format; needs .csv, .tsv, .jsonl, .txt, "
-            ".conll, .conllu, .tar (each may be .gz), .tgz or .parquet, or corpus.format"
+            f"{name}: its name does not show its format; needs "
+            f"{', '.join(_suffixes(gzippable=True))} (each may be .gz), {GZIPPED_TAR_SUFFIX} or "
+            f"{', '.join(_suffixes(gzippable=False))}, or corpus.format"
         )
-    return kind, gzipped
+    return fitting[0]
+
+
+def table_suffixes() -> tuple[str, ...]:
+    """Return the suffixes of the formats that can have several columns."""
+    suffixes = [s for name, reader in _readers() for s in reader.suffixes if name != "text"]
+    return (*suffixes, GZIPPED_TAR_SUFFIX)
 
 
 def unzip(path: Path, name: str) -> Iterator[tuple[bytes, int]]:
@@ -123,9 +117,38 @@ def unzip(path: Path, name: str) -> Iterator[tuple[bytes, int]]:
         raise InputError(f"{name}: is not a valid gzip file: {error}; download it again") from None
 
 
-def _unzip_to_temporary_file(path: Path, name: str) -> IO[bytes]:
-    """Decompress a .gz file into a seekable temporary file, which the caller closes."""
-    file = tempfile.TemporaryFile()  # noqa: SIM115  the caller closes it
-    for chunk, _ in unzip(path, name):
-        file.write(chunk)
-    return file
+def _readers() -> list[tuple[str, type[Reader]]]:
+    """Return the readers that have a short name."""
+    return [(name, components.load("reader", name)) for name in components.names("reader")]
+
+
+def _suffixes(*, gzippable: bool) -> list[str]:
+    return sorted(
+        suffix
+        for _, reader in _readers()
+        for suffix in reader.suffixes
+        if reader.gzippable == gzippable
+    )
+
+
+def _with_keys(settings: CorpusSettings, found: Found) -> CorpusSettings:
+    """Return the settings with the reader's keys, which are missing if no config names it."""
+    if isinstance(settings, found.reader.Settings):
+        return settings
+    return components.make(type(settings), **dict(settings) | {"format": found.name})
+
+
+@contextmanager
+def _decompressed(file: IO[bytes], path: Path, name: str, found: Found) -> Iterator[IO[bytes]]:
+    """Open the content of a file that may be gzipped, as a seekable file if its reader seeks."""
+    if not found.gzipped:
+        yield file
+    elif found.reader.seeks:
+        with tempfile.TemporaryFile() as copy:
+            for chunk, _ in unzip(path, name):
+                copy.write(chunk)
+            yield copy
+    else:
+        stream: Any = gzip.GzipFile(fileobj=file)
+        with stream:
+            yield stream

@@ -17,14 +17,14 @@ from typing import IO, Any
 import pyarrow as pa
 
 from pipeline.corpus.readers.idx import ZEROS, IdxReader
-from pipeline.corpus.readers.text import LineReader
+from pipeline.corpus.readers.lines import LineReader
+from pipeline.corpus.readers.opening import table_suffixes
 from pipeline.errors import InputError
 
 MAGIC_BYTES = {
     b"\x1f\x8b": "gzip", b"\xfd7zXZ\0": "xz", b"\x28\xb5\x2f\xfd": "zstd", b"PK\3\4": "zip",
 }  # fmt: skip
 """First bytes of compressed files; no text begins with them."""
-TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet", ".tar", ".tgz", ".conll", ".conllu")
 MISSING = object()
 
 
@@ -121,7 +121,6 @@ class ColumnFile:
 
 def _line_values(lines: LineReader) -> Iterator[str]:
     for line in lines:
-        lines.record.clear()
         yield line.rstrip("\r\n")
 
 
@@ -159,7 +158,7 @@ def open_parallel_files(files: Mapping[str, tuple[str, Path]]) -> Iterator[Paral
 def _check_suffix(name: str, path: Path) -> None:
     """Raise InputError if the file has the suffix of a table, which has several columns."""
     suffix = (path.with_suffix("") if path.suffix.lower() == ".gz" else path).suffix.lower()
-    if suffix in TABLE_SUFFIXES:
+    if suffix in table_suffixes():
         raise InputError(
             f"{name}: is a table by its suffix {suffix}, but each line of a parallel file is "
             "read as one value, even a header; list tables without column names, or rename the "

@@ -18,7 +18,8 @@ from pipeline.corpus.fields.base import Cell
 from pipeline.corpus.fields.example import Example
 from pipeline.corpus.fields.row_pipeline import RowPipeline
 from pipeline.corpus.prepare.report import check_share
-from pipeline.corpus.readers.opening import Reader, detect_format
+from pipeline.corpus.readers.base import Reader
+from pipeline.corpus.readers.opening import GZIP_SUFFIX, find_reader
 from pipeline.corpus.row import Row
 from pipeline.corpus.settings import TokenizerSettings
 from pipeline.corpus.skip_reason import SKIP_DESCRIPTIONS, SkipReason
@@ -154,8 +155,9 @@ class UnpreparedRows:
             with self._pipeline.open(path, file) as reader:
                 yield reader
             return
-        suffix, gzipped = detect_format(Path(file.partition("?")[0]), file, self._corpus.format)
-        with tempfile.NamedTemporaryFile(suffix=suffix + ".gz" * gzipped) as copy:
+        found = find_reader(Path(file.partition("?")[0]), file, self._corpus.format)
+        suffix = found.suffix + GZIP_SUFFIX * found.gzipped
+        with tempfile.NamedTemporaryFile(suffix=suffix) as copy:
             self._fetch(file, copy)
             with self._pipeline.open(Path(copy.name), file) as reader:
                 copy.close()  # removes the name; the reader has the file open

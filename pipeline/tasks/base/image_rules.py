@@ -9,12 +9,6 @@ from pipeline.settings import Conflict, Sections
 def image_conflicts(config: Sections, steps: int) -> Iterator[Conflict]:
     """Yield conflicts with images of this number of steps, 0 if their size is not set."""
     corpus = config.corpus
-    if corpus.format in ("conll", "conllu"):
-        yield Conflict(
-            "corpus.format",
-            f"is a format of tagged words, but the task is {config.task.name}",
-            "remove it",
-        )
     if not steps:
         yield Conflict(
             "corpus.image_size",

@@ -16,13 +16,12 @@ from pipeline.corpus.fields.base import EncodingContext
 from pipeline.corpus.fields.encoding import ExampleEncoder
 from pipeline.corpus.fields.example import Example, RowChecker
 from pipeline.corpus.prepare.prepare import prepare
-from pipeline.corpus.readers.opening import read
 from pipeline.corpus.row import Row
 from pipeline.corpus.skip_reason import SkipReason
 from pipeline.corpus.tokenization.special_tokens import UNK
 from pipeline.corpus.tokenization.tokenizer import TextEncoder, train
 from pipeline.errors import DatasetError, InputError
-from tests.helpers.files import content, row_dicts, settings_in, values_of
+from tests.helpers.files import content, read, row_dicts, settings_in, values_of
 from tests.helpers.settings import corpus_settings
 
 WIDTH = 6

@@ -146,7 +146,7 @@ CASES: dict[str, tuple[bytes, dict[str, Any], str | dict[str, int]]] = {
 
 # name: (file name, content, expected error message)
 FILES = {
-    "unknown kind": ("a.doc", GOOD, "a.doc: its name does not show its format; needs .csv"),
+    "unknown kind": ("a.doc", GOOD, "a.doc: its name does not show its format; needs .conll"),
     "not gzip": ("a.csv.gz", GOOD, "a.csv.gz: is not a valid gzip file"),
     "not parquet": ("a.parquet", GOOD, "a.parquet: is not a valid Parquet file"),
     "not json": (

@@ -17,7 +17,7 @@ from pipeline.corpus.prepare.prepare import prepare
 from pipeline.errors import DatasetError, InputError
 from pipeline.tasks.images import Images
 from tests.corpus.fields.test_images import COUNT, HEIGHT, PIXELS, SIZE, idx, png
-from tests.helpers.files import pack, row_dicts, settings_in, write
+from tests.helpers.files import pack, read, row_dicts, settings_in, write
 
 NAMES = ["cat", "dog", "emu"]
 LABELS = [NAMES[number % 3] for number in range(COUNT)]
@@ -212,8 +212,6 @@ def test_error_if_a_folder_changed_after_preparation(tmp_path: Path):
 
 
 def test_the_bytes_of_an_image_in_a_tar_are_not_changed(tmp_path: Path):
-    from pipeline.corpus.readers.opening import read
-
     data = b"\xef\xbb\xbf\xff\x00 no image"
     pack(
         tmp_path / "a.tar",

@@ -15,13 +15,12 @@ from pipeline.corpus.dataset.manifest import Manifest
 from pipeline.corpus.field_spec import FieldSpec
 from pipeline.corpus.fields.base import EncodingContext
 from pipeline.corpus.prepare.prepare import prepare
-from pipeline.corpus.readers.opening import open_reader
-from pipeline.corpus.readers.table import TextReader
+from pipeline.corpus.readers.text_format import TextFormat
 from pipeline.corpus.skip_reason import SkipReason
 from pipeline.corpus.tokenization.special_tokens import END
 from pipeline.errors import InputError
 from pipeline.tasks.captioning import Captioning
-from tests.helpers.files import content, pack, row_dicts, settings_in, write
+from tests.helpers.files import content, open_reader, pack, row_dicts, settings_in, write
 
 HEIGHT, WIDTH = SIZE = [5, 8]
 COUNT = 50
@@ -164,7 +163,7 @@ def test_reading_between_two_marks_returns_the_same_rows(
 ) -> None:
     path = tmp_path / layout(tmp_path)["input"]
     with open_reader(path, ["image", "caption"], file_format="captions") as reader:
-        assert isinstance(reader, TextReader)
+        assert isinstance(reader, TextFormat)
         first = reader.mark
         rows = [(row, reader.mark) for row in reader]
     assert [row.values for row, _ in rows] == [

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.corpus.readers import conll
-from pipeline.corpus.readers.opening import detect_format, open_reader, read
-from pipeline.corpus.readers.table import TextReader
+from pipeline.corpus.readers.formats import conll
+from pipeline.corpus.readers.opening import find_reader
+from pipeline.corpus.readers.text_format import TextFormat
 from pipeline.errors import InputError
+from tests.helpers.files import open_reader, read
 
 NAMES = ["words", "pos", "tags"]
 CONLL = """-DOCSTART- -X- O
@@ -97,7 +98,8 @@ def test_explicit_format_overrides_the_file_name(
     tmp_path: Path, suffix, text, columns, expected, name: str
 ):
     path = write_file(tmp_path / name, text)
-    assert detect_format(path, name, suffix) == (f".{suffix}", name.endswith(".gz"))
+    found = find_reader(path, name, suffix)
+    assert (found.name, found.gzipped) == (suffix, name.endswith(".gz"))
     assert [row.values for row in read(path, columns, NAMES, suffix)] == expected
 
 
@@ -108,7 +110,7 @@ def test_reading_between_any_two_marks_returns_the_same_sentences(
 ):
     path = write_file(tmp_path / f"a.{suffix}", CHANGES[change]((text + "\n") * 3))
     with open_reader(path, columns, column_names=NAMES) as reader:
-        assert isinstance(reader, TextReader)
+        assert isinstance(reader, TextFormat)
         marks, sentences = [reader.mark], []
         for row in reader:
             sentences.append(row)

@@ -105,7 +105,7 @@ def test_broken_download_is_an_error_and_finished_downloads_are_kept(
     with pytest.raises(InputError, match=r"broken\.csv: cannot be read: ClientPayloadError: "):
         prepare_dataset(input=urls)
     downloaded = [path.name for path in (tmp_path / "shards.partial").rglob("*.csv")]
-    assert downloaded == ["000000.csv"]
+    assert downloaded == ["000000.raw.csv"]
     with pytest.raises(InputError, match=r"broken\.csv: cannot be read"):
         prepare_dataset(input=urls)
     assert requested == ["/a.csv", "/broken.csv", "/broken.csv"]

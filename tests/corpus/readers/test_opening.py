@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.corpus.readers.formats.tsv import Tsv
 from pipeline.corpus.readers.inputs import locate, resolve
-from pipeline.corpus.readers.opening import open_reader, read
 from pipeline.errors import InputError
-from tests.helpers.files import Rows, reviews, write
+from tests.helpers.files import Rows, open_reader, read, reviews, write
 
 ROWS = reviews(250)
 SUFFIXES = ["csv", "tsv", "jsonl", "tar", "parquet"]
@@ -91,3 +91,30 @@ def test_file_in_a_package_is_found_without_importing_the_package(tmp_path: Path
     (package / "a.csv").write_text("text\nx\n")
     monkeypatch.syspath_prepend(tmp_path)
     assert [s.path for s in resolve(["package://carrier/a.csv"])] == [package / "a.csv"]
+
+
+def test_images_of_a_folder_are_read_between_two_marks(tmp_path: Path):
+    for name in ("a/1.png", "a/2.png", "b/1.png", "b/2.jpg"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(name.encode())
+    with open_reader(tmp_path, ["label", "image"]) as reader:
+        rows = list(reader)
+    assert [row.values for row in rows][1:3] == [
+        {"label": "a", "image": b"a/2.png"},
+        {"label": "b", "image": b"b/1.png"},
+    ]
+    with open_reader(tmp_path, ["label", "image"], file_format="images") as reader:
+        reader.seek(1, 3, 2)
+        assert list(reader) == rows[1:3]
+        assert reader.mark == 3
+
+
+def test_error_if_two_readers_recognize_a_file(tmp_path: Path, monkeypatch):
+    """Readers of installed packages may recognize the same names."""
+    path = write(tmp_path / "a.csv", ROWS)
+    monkeypatch.setattr(Tsv, "suffixes", (".tsv", ".csv"))
+    with (
+        pytest.raises(InputError, match=r"a\.csv: is recognized by the readers csv and tsv; set"),
+        open_reader(path, ["text"]),
+    ):
+        pass

@@ -16,9 +16,8 @@ from pipeline.corpus.dataset.manifest import Manifest
 from pipeline.corpus.field_spec import FieldSpec
 from pipeline.corpus.prepare.prepare import prepare
 from pipeline.corpus.readers import archive
-from pipeline.corpus.readers.opening import read
 from pipeline.errors import InputError
-from tests.helpers.files import content, pack, reviews, settings_in, values_of, write
+from tests.helpers.files import content, pack, read, reviews, settings_in, values_of, write
 
 ROWS = reviews(300)
 TXT, CLS = FieldSpec("tokens", "txt", "text"), FieldSpec("label", "cls", "label")

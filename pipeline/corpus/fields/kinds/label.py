@@ -9,16 +9,25 @@ from pipeline.corpus.field_spec import FieldSpec
 from pipeline.corpus.fields.base import Cells, EncodingContext, FieldKind, as_text, string_flaw
 from pipeline.corpus.settings import LabelSettings
 from pipeline.corpus.skip_reason import SkipReason
+from pipeline.errors import InputError
 
 
 class LabelField(FieldKind):
-    """A label name. Numbers and booleans are converted to names."""
+    """A label name, or a list of one. Numbers and booleans are converted to names."""
 
     Settings = LabelSettings
     has_names = has_one_name = True
     is_input = False
 
     def check(self, value: Any) -> Any:
+        if isinstance(value, list):
+            if len(value) > 1:
+                names = ", ".join(map(repr, map(as_text, value)))
+                raise InputError(
+                    f"column {self.field.column!r} has {len(value)} labels ({names}), but this "
+                    "task needs one per row; use task.name=multilabel"
+                )
+            value = value[0] if value else None
         name = as_text(value)
         return string_flaw([name]) or name or SkipReason.NO_LABEL
 

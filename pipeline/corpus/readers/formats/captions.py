@@ -8,45 +8,50 @@ caption, or is CSV with a header.
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from pipeline.corpus.readers.text import LineReader, check_columns, csv_header, csv_records
+from pipeline.corpus.readers.base import Record, needs_field
+from pipeline.corpus.readers.formats.csv import csv_header, csv_records
+from pipeline.corpus.readers.lines import LineReader
+from pipeline.corpus.readers.text_format import TextFormat
 from pipeline.errors import InputError
+from pipeline.settings import Conflict, Sections
 
 TOKEN_FILE_COLUMNS = IMAGE, CAPTION = ("image", "caption")
 """Columns of a token file, which has no header."""
 MAX_CAPTIONS = 10_000
 """Captions of one image."""
 
-Record = dict[str, Any]
 
+class Captions(TextFormat):
+    """The rows of a caption file.
 
-class Captions:
-    """The rows of a caption file."""
+    The columns to read are the image's, the captions' and any others, which have the values of the
+    image's first line.
+    """
 
-    def __init__(self, lines: LineReader, columns: Sequence[str]) -> None:
-        """`columns` are the image's column, the captions' column and any others, which take their
-        values from the image's first line. Raises InputError if the file lacks one of them."""
-        self._lines, self._columns = lines, columns
+    @classmethod
+    def conflicts(cls, config: Sections) -> Iterator[Conflict]:
+        yield from needs_field(config, "targets")
+
+    def header(self, lines: LineReader) -> Sequence[str]:
         self._csv_header: list[str] = []
         if "\t" in lines.peek_first():
-            note = " (a token file has no others)"
-            check_columns(columns, TOKEN_FILE_COLUMNS, lines.name, note)
-        else:
-            self._csv_header = csv_header(lines, ",")
-            note = " (its first line has no tab, so it is read as a CSV header)"
-            check_columns(columns, self._csv_header, lines.name, note)
+            self.note = " (a token file has no others)"
+            return TOKEN_FILE_COLUMNS
+        self.note = " (its first line has no tab, so it is read as a CSV header)"
+        self._csv_header = csv_header(lines, ",")
+        return self._csv_header
 
-    def records(self) -> Iterator[Record | None]:
+    def records(self, lines: LineReader) -> Iterator[Record | None]:
         """Yield a dict from column to value for each image, whose captions are a list; None for a
         line with more or fewer fields than columns.
 
         An image ends where the next begins, so one line more has been read; `lines.lookahead` is
         that line's size in bytes.
         """
-        lines = self._lines
-        image, caption, *_ = self._columns
+        image, caption, *_ = self.columns
         row: dict[str, Any] = {}
         record_start = lines.offset
-        for record in self._line_records():
+        for record in self._line_records(lines):
             if row and (record is None or record[image] != row[image]):
                 lines.lookahead = lines.offset - record_start
                 yield row
@@ -66,17 +71,16 @@ class Captions:
         if row:
             yield row
 
-    def _line_records(self) -> Iterable[Record | None]:
+    def _line_records(self, lines: LineReader) -> Iterable[Record | None]:
         """Return a dict from column to value for each line."""
         if self._csv_header:
-            return csv_records(self._lines, ",", self._csv_header, self._columns)
-        return _token_records(self._lines)
+            return csv_records(lines, ",", self._csv_header, self.columns)
+        return _token_records(lines)
 
 
 def _token_records(lines: LineReader) -> Iterator[Record | None]:
     """Yield the image and caption of each line that is not blank; None if it has no tab."""
     for line in lines:
-        lines.record.clear()
         if line.isspace():
             continue
         name, tab, caption = line.rstrip("\r\n").partition("\t")

@@ -79,7 +79,7 @@ def load(task: str, *overrides: str) -> Config:
     return config.load(None, [*small_run_overrides(Path(), task), *overrides])
 
 
-def test_a_model_of_a_users_pieces_does_not_depend_on_padding(mine: Callable[[str], str]) -> None:
+def test_a_model_of_a_users_parts_does_not_depend_on_padding(mine: Callable[[str], str]) -> None:
     torch.manual_seed(0)
     settings = load(
         "classification", f"model.encoder={mine('Convolutional')}", "model.kernel=1",
@@ -109,7 +109,7 @@ def test_an_encoder_without_state_is_one_line(task: str, mine: Callable[[str], s
                for line in caught.value.lines)  # fmt: skip
 
 
-def test_keys_of_other_pieces_are_one_line() -> None:
+def test_keys_of_other_parts_are_one_line() -> None:
     with pytest.raises(ConfigError) as caught:
         load("classification", "model.head_size=8", "model.attention_size=8")
     attention, head = caught.value.lines

@@ -3,11 +3,13 @@ file name form a sample."""
 
 import re
 from collections.abc import Iterator, Sequence
-from typing import IO, Any
+from typing import Any
 
 from pipeline.corpus.readers.archive import Archive, Member
-from pipeline.corpus.readers.text import parse_json_object, require_columns
+from pipeline.corpus.readers.base import RawFile, Reader, require_columns
+from pipeline.corpus.readers.formats.jsonl import parse_json_object
 from pipeline.corpus.row import Row
+from pipeline.corpus.settings import CorpusSettings
 from pipeline.errors import InputError
 
 BINARY_EXTENSIONS = ("png", "jpg", "jpeg", "npy")
@@ -15,33 +17,30 @@ BINARY_EXTENSIONS = ("png", "jpg", "jpeg", "npy")
 METADATA = re.compile(r"__[^/]*__/")  # a folder without samples, as webdataset defines it
 
 
-class TarReader:
-    """Reads the samples of a tar archive, one per row.
+class WebDataset(Reader):
+    """Reads the samples of a tar archive, one per row. A mark is a byte offset.
 
     A column is the extension of a sample's member, or else a key of its .json member. The value is
     None for a member that is not a regular file, or whose name points outside the archive's root.
     """
 
-    def __init__(self, file: IO[bytes], columns: Sequence[str], name: str) -> None:
-        self._archive, self._columns, self._name = Archive(file, name), columns, name
-        self.size = self._archive.size
-        self.mark = 0  # byte offset of the next sample's first header
-        self._stop: int | None = None
-        self._row_number = 1
+    suffixes = (".tar",)
+    seeks = True
 
-    @property
-    def position(self) -> int:
-        """Bytes read so far, out of `size`."""
-        return self.mark
+    def __init__(self, file: RawFile, columns: Sequence[str], settings: CorpusSettings) -> None:
+        super().__init__(file, columns, settings)
+        self._archive = Archive(file.stream, file.name)
+        self.size = self._archive.size
+        self._start, self._row_number = 0, 1
+        self._stop: int | None = None
 
     def seek(self, start: int, stop: int, row: int) -> None:
-        """Read from the mark `start`, whose row has the number `row`, to the mark `stop`."""
-        self.mark, self._stop, self._row_number = start, stop, row
+        self._start, self._stop, self._row_number = start, stop, row
 
     def __iter__(self) -> Iterator[Row]:
         records = map(self._record, self._samples())
         if self._stop is None:
-            rows = require_columns(records, self._columns, self._name)
+            rows = require_columns(records, self.columns, self.file.name)
         else:
             rows = (values for values, _ in records)
         for values in rows:
@@ -49,7 +48,7 @@ class TarReader:
             self._row_number += 1
         if self._row_number == 1:
             raise InputError(
-                f"{self._name}: has no samples, as no member is named KEY.EXTENSION; remove it "
+                f"{self.file.name}: has no samples, as no member is named KEY.EXTENSION; remove it "
                 "from the input"
             )
 
@@ -57,22 +56,22 @@ class TarReader:
         """Yield each sample as a dict from extension to member."""
         sample: dict[str, Member] = {}
         sample_key = ""
-        for member in self._archive.members(self.mark, self._stop):
+        for member in self._archive.members(self._start, self._stop):
             key, extension = _key_and_extension(member.name)
             if not key:
                 continue
             if sample and key != sample_key:
-                self.mark = member.start
+                self.mark = self.position = member.start
                 yield sample
                 sample = {}
             if extension in sample:
                 raise InputError(
-                    f"{self._name}, byte {member.start}: {member.name!r} is the sample's second "
-                    f".{extension} member; give each sample a unique name"
+                    f"{self.file.name}, byte {member.start}: {member.name!r} is the sample's "
+                    f"second .{extension} member; give each sample a unique name"
                 )
             sample_key = key
             sample[extension] = member
-        self.mark = self.size if self._stop is None else self._stop
+        self.mark = self.position = self.size if self._stop is None else self._stop
         if sample:
             yield sample
 
@@ -82,17 +81,17 @@ class TarReader:
         The .json member is read only if a column is not the extension of a member.
         """
         values: dict[str, Any] = {}
-        if "json" in sample and any(column not in sample for column in self._columns):
+        if "json" in sample and any(column not in sample for column in self.columns):
             values = self._json_object(sample["json"])
         names = [*sample, *values]
-        values |= {c: self._value(c, sample[c]) for c in self._columns if c in sample}
-        return {column: values.get(column) for column in self._columns}, names
+        values |= {c: self._value(c, sample[c]) for c in self.columns if c in sample}
+        return {column: values.get(column) for column in self.columns}, names
 
     def _json_object(self, member: Member) -> dict[str, Any]:
         text = self._text(member)
         if text is None:
             return {}
-        return parse_json_object(text, f"{self._name}, member {member.name!r}")
+        return parse_json_object(text, f"{self.file.name}, member {member.name!r}")
 
     def _value(self, extension: str, member: Member) -> str | bytes | None:
         """Return a member's content as bytes or text, depending on its last extension."""

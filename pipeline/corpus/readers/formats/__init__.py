@@ -1,0 +1,1 @@
+"""The built-in readers, one module each, named as in `corpus.format`."""

@@ -1,0 +1,20 @@
+"""Plain text."""
+
+from collections.abc import Iterator
+
+from pipeline.corpus.readers.base import Record
+from pipeline.corpus.readers.lines import LineReader
+from pipeline.corpus.readers.text_format import TextFormat
+
+
+class Text(TextFormat):
+    """One text per line; blank lines are left out."""
+
+    suffixes = (".txt",)
+    names = ("text",)
+    note = " (a plain text file has no other column)"
+
+    def records(self, lines: LineReader) -> Iterator[Record | None]:
+        for line in lines:
+            if not line.isspace():
+                yield {"text": line.rstrip("\r\n")}

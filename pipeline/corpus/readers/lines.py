@@ -1,0 +1,72 @@
+"""Lines of text files."""
+
+import zlib
+from collections.abc import Iterator
+from typing import IO
+
+from pipeline.errors import InputError
+
+MAX_LINE_BYTES = 1 << 28
+
+
+class LineReader:
+    """Iterates over the decoded lines of a byte stream and tracks the position.
+
+    Bytes that are not UTF-8 become lone surrogates. Raises InputError if the stream is damaged, is
+    UTF-16 or has a line that is too long.
+    """
+
+    def __init__(self, stream: IO[bytes], name: str) -> None:
+        self.name = name  # of the file, in errors
+        self.offset = 0  # byte offset after the last line
+        self.lookahead = 0  # how many bytes before `offset` belong to the record that comes next
+        self.stop: int | None = None  # byte offset to stop at
+        self.line_number = 0  # of the last line; the first line is 1
+        self.record: list[str] | None = None  # if set to a list, lines are also added to it
+        self._stream = stream
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def peek_first(self) -> str:
+        """Return the file's first line, and rewind so that it is read again."""
+        line = next(self, "")
+        self._stream.seek(0)
+        self.offset = self.line_number = 0
+        return line
+
+    def seek(self, start: int, stop: int) -> None:
+        """Read from the byte offset `start` up to `stop`."""
+        self._stream.seek(start)
+        self.offset, self.stop, self.lookahead = start, stop, 0
+
+    def __next__(self) -> str:
+        if self.stop is not None and self.offset >= self.stop:
+            raise StopIteration
+        try:
+            data = self._stream.readline(MAX_LINE_BYTES)
+        except (OSError, EOFError, zlib.error) as error:
+            raise InputError(
+                f"{self.name}: is damaged or truncated: {error}; download it again"
+            ) from None
+        if not data:
+            raise StopIteration
+        self.offset += len(data)
+        self.line_number += 1
+        if self.offset == len(data):
+            data = _strip_byte_order_mark(data, self.name)
+        if len(data) == MAX_LINE_BYTES:
+            raise InputError(
+                f"{self.name}, line {self.line_number}: is longer than {MAX_LINE_BYTES} bytes"
+            )
+        line = data.decode("utf-8", "surrogateescape")
+        if self.record is not None:
+            self.record.append(line)
+        return line
+
+
+def _strip_byte_order_mark(first_line: bytes, name: str) -> bytes:
+    """Remove a UTF-8 byte order mark. Raises InputError for that of UTF-16."""
+    if first_line.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise InputError(f"{name}: is UTF-16, which is not supported; save it as UTF-8")
+    return first_line.removeprefix(b"\xef\xbb\xbf")

@@ -1,0 +1,144 @@
+"""Base class of the readers of text files."""
+
+import sys
+import traceback
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import ClassVar
+
+from pipeline.corpus.readers.base import (
+    RawFile,
+    Reader,
+    Record,
+    check_columns,
+    require_columns,
+)
+from pipeline.corpus.readers.lines import LineReader
+from pipeline.corpus.row import Row
+from pipeline.corpus.settings import CorpusSettings
+from pipeline.errors import HeadraceError, InputError
+
+
+class TextFormat(Reader):
+    """Reads the rows of a text file, which a subclass makes of its lines in `records`."""
+
+    names: ClassVar[tuple[str, ...]] = ()
+    """All columns of such a file; empty if a header or the records name them."""
+    mark: int
+    note: str = ""
+    """End of the error for a missing column, which explains where `names` come from."""
+
+    def __init__(self, file: RawFile, columns: Sequence[str], settings: CorpusSettings) -> None:
+        super().__init__(file, columns, settings)
+        self._lines = LineReader(file.stream, file.name)
+        self._row = 1
+        with self._own_errors():
+            self.available = tuple(self.header(self._lines))
+            """All columns of this file; empty if the records name them."""
+        if self.available:
+            check_columns(columns, self.available, file.name, self.note)
+        self._update()
+
+    def header(self, lines: LineReader) -> Sequence[str]:
+        """Read the header, if there is one, and return the names of all columns.
+
+        Without names, a column must be in one of the first records, and is None where it is
+        missing.
+        """
+        return self.names
+
+    @abstractmethod
+    def records(self, lines: LineReader) -> Iterator[Record | None]:
+        """Yield a dict from column to value for each row; None for a row with a wrong number of
+        fields.
+
+        A line ends with its line break. The file is divided between any two rows, so a row must be
+        yielded before a line of the next one is read (or see `lines.lookahead`), and must not
+        depend on earlier rows.
+        """
+
+    def seek(self, start: int, stop: int, row: int) -> None:
+        self._lines.seek(start, stop)
+        self._row = row
+        self._update()
+
+    def __iter__(self) -> Iterator[Row]:
+        with self._own_errors():
+            for record in self._selected():
+                self._update()
+                yield Row(self._row, record)
+                self._row += 1
+        self._update()
+        if self._row == 1:
+            raise InputError(f"{self.file.name}: has no rows; remove it from the input")
+
+    def _update(self) -> None:
+        self.position = self._lines.offset
+        self.mark = self.position - self._lines.lookahead
+
+    def _selected(self) -> Iterator[Record | None]:
+        """Yield the records with exactly the columns to read."""
+        if self.available:
+            wanted = set(self.columns)
+            for record in self._records():
+                if record is not None and record.keys() != wanted:
+                    record = self._select(record)
+                yield record
+            return
+        pairs = (
+            (None, ()) if record is None else ({c: record.get(c) for c in self.columns}, record)
+            for record in self._records()
+        )
+        if self._lines.stop is None:
+            yield from require_columns(pairs, self.columns, self.file.name)
+        else:
+            yield from (record for record, _ in pairs)
+
+    def _records(self) -> Iterator[Record | None]:
+        for record in self.records(self._lines):
+            if record is not None and not isinstance(record, dict):
+                raise InputError(
+                    f"{self._place()}: {type(self).__name__}.records yields a "
+                    f"{type(record).__name__}; it must yield a dict from column to value, or None"
+                )
+            yield record
+
+    def _select(self, record: Record) -> Record:
+        for column in self.columns:
+            if column not in record:
+                raise InputError(
+                    f"{self._place()}: {type(self).__name__}.records yields a dict without the "
+                    f"column {column!r}; it must have a value, or None, for each of "
+                    f"{', '.join(map(repr, self.available))}"
+                )
+        return {column: record[column] for column in self.columns}
+
+    def _place(self) -> str:
+        """Return the place in the file that was read last, for an error message."""
+        if self._lines.stop is not None:  # lines are counted from the mark
+            return f"{self.file.name}, row {self._row}"
+        line = self._lines.line_number
+        return f"{self.file.name}, line {line}" if line else self.file.name
+
+    @contextmanager
+    def _own_errors(self) -> Iterator[None]:
+        """Convert an exception in a user's code to InputError, with the line of that code."""
+        try:
+            yield
+        except (HeadraceError, MemoryError):
+            raise
+        except Exception as error:
+            module = type(self).__module__
+            if module.startswith("pipeline."):
+                raise
+            path = str(sys.modules[module].__file__)
+            frames = traceback.extract_tb(error.__traceback__)
+            own = [f"{Path(path).name}, line {f.lineno}" for f in frames if f.filename == path]
+            text = " ".join(f"{type(error).__name__}: {error}".split())
+            raise InputError(
+                f"{self._place()}: {type(self).__name__} failed"
+                f"{f' ({own[-1]})' if own else ''}: {text}; correct the reader, or this place in "
+                "the file"
+            ) from None
