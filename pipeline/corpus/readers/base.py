@@ -1,8 +1,11 @@
 """Base class of readers, the components that `corpus.format` chooses."""
 
 import difflib
+import sys
+import traceback
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, ClassVar, NamedTuple
 
@@ -10,7 +13,7 @@ from pipeline import components
 from pipeline.components import Component
 from pipeline.corpus.row import Row
 from pipeline.corpus.settings import CorpusSettings
-from pipeline.errors import InputError
+from pipeline.errors import HeadraceError, InputError
 from pipeline.settings import Conflict, Sections, unused
 
 COLUMN_CHECK_RECORDS = 1000
@@ -76,9 +79,40 @@ class Reader(Component, ABC):
         """Read from the mark `start`, whose row has the number `row`, to the mark `stop`."""
 
     @abstractmethod
+    def rows(self) -> Iterator[Row]:
+        """Yield the rows, whose values have all `columns`.
+
+        Before each row is yielded, `mark` and `position` are set to those after the row.
+        """
+
+    def place(self) -> str:
+        """Return the place that was read last, for an error message."""
+        return self.file.name
+
     def __iter__(self) -> Iterator[Row]:
-        """Yield the rows, whose values have all `columns`; `mark` and `position` are those after
-        the row."""
+        with own_errors(type(self), self.place):
+            yield from self.rows()
+
+
+@contextmanager
+def own_errors(reader: type[Reader], place: Callable[[], str]) -> Iterator[None]:
+    """Convert an exception in the code of a reader that is not built in to InputError, with the
+    line of that code."""
+    try:
+        yield
+    except (HeadraceError, MemoryError):
+        raise
+    except Exception as error:
+        if reader.__module__.startswith("pipeline."):
+            raise
+        path = str(sys.modules[reader.__module__].__file__)
+        frames = traceback.extract_tb(error.__traceback__)
+        own = [f"{Path(path).name}, line {f.lineno}" for f in frames if f.filename == path]
+        text = " ".join(f"{type(error).__name__}: {error}".split()).rstrip(":")
+        raise InputError(
+            f"{place()}: {reader.__name__} failed{f' ({own[-1]})' if own else ''}: {text}; correct "
+            "the reader, or this place in the file"
+        ) from None
 
 
 def reads_folders(file_format: str) -> bool:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from pipeline import components
-from pipeline.corpus.readers.base import RawFile, Reader
+from pipeline.corpus.readers.base import RawFile, Reader, own_errors
 from pipeline.corpus.settings import CorpusSettings
 from pipeline.errors import InputError
 
@@ -44,7 +44,7 @@ def open_corpus_file(
     found = find_reader(path, name, settings.format)
     settings = _with_keys(settings, found)
     if found.reader.reads_folder:
-        yield found.reader(RawFile(name, path, io.BytesIO(), 0), columns, settings)
+        yield _make(found, RawFile(name, path, io.BytesIO(), 0), columns, settings)
         return
     try:
         file: IO[bytes] = path.open("rb")
@@ -55,7 +55,7 @@ def open_corpus_file(
         if size == 0:
             raise InputError(f"{name}: is empty; remove it from the input, or download it again")
         with _decompressed(file, path, name, found) as stream:
-            yield found.reader(RawFile(name, path, stream, size), columns, settings)
+            yield _make(found, RawFile(name, path, stream, size), columns, settings)
 
 
 def find_reader(path: Path, name: str, file_format: str) -> Found:
@@ -136,6 +136,11 @@ def _with_keys(settings: CorpusSettings, found: Found) -> CorpusSettings:
     if isinstance(settings, found.reader.Settings):
         return settings
     return components.make(type(settings), **dict(settings) | {"format": found.name})
+
+
+def _make(found: Found, file: RawFile, columns: Sequence[str], settings: CorpusSettings) -> Reader:
+    with own_errors(found.reader, lambda: file.name):
+        return found.reader(file, columns, settings)
 
 
 @contextmanager

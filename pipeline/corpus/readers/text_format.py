@@ -1,11 +1,7 @@
 """Base class of the readers of text files."""
 
-import sys
-import traceback
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
 from typing import ClassVar
 
 from pipeline.corpus.readers.base import (
@@ -13,12 +9,13 @@ from pipeline.corpus.readers.base import (
     Reader,
     Record,
     check_columns,
+    own_errors,
     require_columns,
 )
 from pipeline.corpus.readers.lines import LineReader
 from pipeline.corpus.row import Row
 from pipeline.corpus.settings import CorpusSettings
-from pipeline.errors import HeadraceError, InputError
+from pipeline.errors import InputError
 
 
 class TextFormat(Reader):
@@ -34,9 +31,9 @@ class TextFormat(Reader):
         super().__init__(file, columns, settings)
         self._lines = LineReader(file.stream, file.name)
         self._row = 1
-        with self._own_errors():
+        with own_errors(type(self), self.place):
             self.available = tuple(self.header(self._lines))
-            """All columns of this file; empty if the records name them."""
+        """All columns of this file; empty if the records name them."""
         if self.available:
             check_columns(columns, self.available, file.name, self.note)
         self._update()
@@ -64,15 +61,20 @@ class TextFormat(Reader):
         self._row = row
         self._update()
 
-    def __iter__(self) -> Iterator[Row]:
-        with self._own_errors():
-            for record in self._selected():
-                self._update()
-                yield Row(self._row, record)
-                self._row += 1
+    def rows(self) -> Iterator[Row]:
+        for record in self._selected():
+            self._update()
+            yield Row(self._row, record)
+            self._row += 1
         self._update()
         if self._row == 1:
             raise InputError(f"{self.file.name}: has no rows; remove it from the input")
+
+    def place(self) -> str:
+        if self._lines.stop is not None:  # lines are counted from the mark
+            return f"{self.file.name}, row {self._row}"
+        line = self._lines.line_number
+        return f"{self.file.name}, line {line}" if line else self.file.name
 
     def _update(self) -> None:
         self.position = self._lines.offset
@@ -100,7 +102,7 @@ class TextFormat(Reader):
         for record in self.records(self._lines):
             if record is not None and not isinstance(record, dict):
                 raise InputError(
-                    f"{self._place()}: {type(self).__name__}.records yields a "
+                    f"{self.place()}: {type(self).__name__}.records yields a "
                     f"{type(record).__name__}; it must yield a dict from column to value, or None"
                 )
             yield record
@@ -109,36 +111,8 @@ class TextFormat(Reader):
         for column in self.columns:
             if column not in record:
                 raise InputError(
-                    f"{self._place()}: {type(self).__name__}.records yields a dict without the "
+                    f"{self.place()}: {type(self).__name__}.records yields a dict without the "
                     f"column {column!r}; it must have a value, or None, for each of "
                     f"{', '.join(map(repr, self.available))}"
                 )
         return {column: record[column] for column in self.columns}
-
-    def _place(self) -> str:
-        """Return the place in the file that was read last, for an error message."""
-        if self._lines.stop is not None:  # lines are counted from the mark
-            return f"{self.file.name}, row {self._row}"
-        line = self._lines.line_number
-        return f"{self.file.name}, line {line}" if line else self.file.name
-
-    @contextmanager
-    def _own_errors(self) -> Iterator[None]:
-        """Convert an exception in a user's code to InputError, with the line of that code."""
-        try:
-            yield
-        except (HeadraceError, MemoryError):
-            raise
-        except Exception as error:
-            module = type(self).__module__
-            if module.startswith("pipeline."):
-                raise
-            path = str(sys.modules[module].__file__)
-            frames = traceback.extract_tb(error.__traceback__)
-            own = [f"{Path(path).name}, line {f.lineno}" for f in frames if f.filename == path]
-            text = " ".join(f"{type(error).__name__}: {error}".split())
-            raise InputError(
-                f"{self._place()}: {type(self).__name__} failed"
-                f"{f' ({own[-1]})' if own else ''}: {text}; correct the reader, or this place in "
-                "the file"
-            ) from None

@@ -221,6 +221,60 @@ def test_unfinished_work_of_another_version_of_a_reader_is_not_used(
     assert prepare_dataset(tmp_path, reference).names == {"label": ("bad", "good")}
 
 
+BINARY = """
+from pipeline.corpus.readers.base import Reader
+from pipeline.corpus.row import Row
+
+class Numbers(Reader):
+    '''One byte per row; a mark is a byte offset.'''
+
+    def __init__(self, file, columns, settings):
+        super().__init__(file, columns, settings)
+        self.stop, self.row = file.size, 1
+        assert file.size > 1
+
+    def seek(self, start, stop, row):
+        self.mark, self.stop, self.row = start, stop, row
+
+    def rows(self):
+        self.file.stream.seek(self.mark)
+        while self.mark < self.stop:
+            self.mark += 1
+            self.position = self.mark
+            number = self.file.stream.read(1)[0]
+            yield Row(self.row, {"text": f"row {number}", "label": 1 // number % 2})
+            self.row += 1
+"""
+
+
+def test_format_without_lines_is_read_in_parts(tmp_path: Path) -> None:
+    (tmp_path / "numbers.py").write_text(BINARY.replace("1 // number % 2", "number % 2"))
+    (tmp_path / "a.blocks").write_bytes(bytes(range(100)))
+    reference = f"{tmp_path}/numbers.py:Numbers"
+    manifests = [
+        prepare_dataset(tmp_path, reference, shards=tmp_path / name, chunk_mb=size, workers=2)
+        for name, size in (("one", 8), ("many", 0.00001))
+    ]
+    assert [manifest.counts for manifest in manifests] == [{"label": (50, 50)}] * 2
+    assert content(tmp_path / "one" / "train") == content(tmp_path / "many" / "train")
+
+
+@pytest.mark.parametrize(
+    "data, message",
+    [
+        (b"1", r"a\.blocks: Numbers failed \(numbers\.py, line 11\): AssertionError; correct"),
+        (b"\1\0", r"a\.blocks: Numbers failed \(numbers\.py, line 22\): ZeroDivisionError: int"),
+    ],
+)
+def test_exception_of_a_format_without_lines_is_one_line(
+    tmp_path: Path, data: bytes, message: str
+) -> None:
+    (tmp_path / "numbers.py").write_text(BINARY)
+    (tmp_path / "a.blocks").write_bytes(data)
+    with pytest.raises(InputError, match=message):
+        prepare_dataset(tmp_path, f"{tmp_path}/numbers.py:Numbers")
+
+
 COMPONENT_MISTAKES = {
     "no records": ({"def records": "def rows"}, "Blocks does not define records; add it"),
     "another base": ({"(TextFormat)": "(str)"}, "Blocks is not a reader; derive it from pipeline."),

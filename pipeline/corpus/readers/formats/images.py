@@ -30,7 +30,7 @@ class Images(Reader):
     def seek(self, start: int, stop: int, row: int) -> None:
         self._start, self._stop, self._row = start, stop, row
 
-    def __iter__(self) -> Iterator[Row]:
+    def rows(self) -> Iterator[Row]:
         images = self._folder.between(self._start, self._stop)
         for number, values in enumerate(images):
             self.mark, self.position = self._start + number + 1, self._folder.position

@@ -38,7 +38,7 @@ class Parquet(Reader):
     def seek(self, start: int, stop: int, row: int) -> None:
         self._start, self._stop, self._row_number = start, stop, row
 
-    def __iter__(self) -> Iterator[Row]:
+    def rows(self) -> Iterator[Row]:
         for group in range(self._start, self._stop):
             metadata = self._parquet.metadata.row_group(group)
             last = self._row_number + metadata.num_rows - 1

@@ -37,7 +37,7 @@ class WebDataset(Reader):
     def seek(self, start: int, stop: int, row: int) -> None:
         self._start, self._stop, self._row_number = start, stop, row
 
-    def __iter__(self) -> Iterator[Row]:
+    def rows(self) -> Iterator[Row]:
         records = map(self._record, self._samples())
         if self._stop is None:
             rows = require_columns(records, self.columns, self.file.name)
