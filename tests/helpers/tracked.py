@@ -1,4 +1,4 @@
-"""Trackers without a training loop, a view of their MLflow runs, and an MLflow server."""
+"""Tracking without a training loop, a view of their MLflow runs, and an MLflow server."""
 
 import json
 import os
@@ -17,7 +17,7 @@ import numpy as np
 from pipeline import config as config_file
 from pipeline.tasks.base.sample import ImageData, Sample, TextSpan
 from pipeline.tasks.base.task import Evaluation
-from pipeline.tracking.tracker import Tracker
+from pipeline.tracking.tracking import Tracking
 
 EVALUATION = Evaluation({"loss": 0.5}, [[30, 10], [5, 55]], ["negative", "positive"])
 MISTAKE = {"text": "not bad", "label": "positive", "predicted": "negative", "probability": 0.9}
@@ -43,7 +43,7 @@ os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 
 
 def start(folder, uri, *overrides, **facts):
-    """Start a tracker as a training run does, in an experiment named after the folder.
+    """Start the trackers as a training run does, in an experiment named after the folder.
 
     `overrides` are of the config; `facts` are logged as tags.
     """
@@ -62,7 +62,7 @@ def start(folder, uri, *overrides, **facts):
         splits={"train": train_split},
     )
     params = config_file.flatten(config)
-    return Tracker(config.track, folder, config.run.name, params, manifest, facts)
+    return Tracking(config.track, folder, config.run.name, params, manifest, facts)
 
 
 def log(folder, steps, **metrics):
