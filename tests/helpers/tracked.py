@@ -43,16 +43,19 @@ os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 
 
 def start(folder, uri, *overrides, **facts):
-    """Start the trackers as a training run does, in an experiment named after the folder.
+    """Start MLflow's tracker as a training run does, in an experiment named after the folder.
 
     `overrides` are of the config; `facts` are logged as tags.
     """
     defaults = [
-        f"run.dir={folder}",
-        f"track.uri='{uri}'",
-        f"track.experiment={folder}",
-        "track.system_metrics=false",
-    ]
+        f"track.uri='{uri}'", f"track.experiment={folder}", "track.system_metrics=false",
+    ]  # fmt: skip
+    return start_trackers(folder, ["mlflow"], *defaults, *overrides, **facts)
+
+
+def start_trackers(folder, trackers, *overrides, **facts):
+    """Start trackers as a training run does."""
+    defaults = [f"run.dir={folder}", f"track.trackers=[{', '.join(trackers)}]"]
     config = config_file.load(None, [*defaults, *overrides])
     train_split = SimpleNamespace(rows=90, tokens=4000)
     manifest: Any = SimpleNamespace(
@@ -63,6 +66,30 @@ def start(folder, uri, *overrides, **facts):
     )
     params = config_file.flatten(config)
     return Tracking(config.track, folder, config.run.name, params, manifest, facts)
+
+
+CHILD = """
+import sys
+import time
+from pathlib import Path
+sys.path.insert(0, {root!r})
+from pipeline.tracking import follower
+from tests.helpers.tracked import log, start_trackers
+folder, follower.POLL_SECONDS = Path({folder!r}), 0.05
+tracking = start_trackers(folder, [{tracker!r}])
+log(folder, range(1, 4))
+time.sleep(60)
+"""
+
+
+def delivered_before_kill(folder, tracker, check):
+    """Log steps 1 to 3 in a process with a tracker, and kill it when `check()` is true."""
+    root = str(Path(__file__).parents[2])
+    code = CHILD.format(root=root, folder=str(folder), tracker=tracker)
+    env = {name: value for name, value in os.environ.items() if name != "WANDB_SERVICE"}
+    with subprocess.Popen([sys.executable, "-c", code], env=env) as child:
+        eventually(check, 60)
+        child.send_signal(signal.SIGKILL)
 
 
 def log(folder, steps, **metrics):

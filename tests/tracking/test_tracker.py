@@ -18,7 +18,7 @@ pytest.importorskip("mlflow")
 from pipeline import config as config_file
 from pipeline.errors import RunError, TrainingError
 from pipeline.tasks.base.task import Evaluation
-from pipeline.tracking import follower, html_report, mlflow_copy, plots, tracking
+from pipeline.tracking import html_report, mlflow_copy, plots, tracking
 from pipeline.tracking.replay import replay
 from pipeline.tracking.run_description import to_mlflow_params, without_password
 from pipeline.tracking.trackers import mlflow as mlflow_tracker
@@ -49,15 +49,6 @@ def store(tmp_path_factory):
     with chdir(folder):  # artifacts go to this folder
         MlflowClient(uri).search_experiments()
     return uri
-
-
-@pytest.fixture
-def folder(tmp_path, monkeypatch):
-    monkeypatch.setattr(follower, "POLL_SECONDS", 0.05)
-    monkeypatch.setattr(follower, "RETRY_SECONDS", 0.5)
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "run").mkdir()
-    return tmp_path / "run"
 
 
 def test_metrics_params_tags_dataset_and_artifacts_of_a_run_are_copied(folder, store):

@@ -60,9 +60,8 @@ class Wandb(Tracker):
     def connect(self) -> Mapping[str, int]:
         import wandb
 
-        if self._wandb_run is not None:
-            with suppress(Exception):  # it has failed before
-                self._wandb_run.finish()
+        with suppress(Exception):  # it has failed before
+            self.close()
         self._folder.mkdir(exist_ok=True)
         id_file = self._folder / "run_id"
         if not id_file.exists():
@@ -85,7 +84,9 @@ class Wandb(Tracker):
         self._exit_code = int(status != "FINISHED")
 
     def close(self) -> None:
-        self._wandb_run.finish(self._exit_code)
+        if self._wandb_run is not None:
+            self._wandb_run.finish(self._exit_code)
+            import_module("wandb").teardown()  # waits until the file is complete
 
 
 def _sync_command(folder: Path) -> str:
