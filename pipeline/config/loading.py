@@ -249,7 +249,8 @@ def _chosen(values: Mapping[str, Any], composed: Mapping[str, type[Section]], ch
     section = values.get(name)
     default = composed[name].model_fields.get(field)
     chosen = section.get(field) if isinstance(section, dict) else None
-    return str(chosen or (default.default if default else ""))
+    value = (default.default if default else "") if chosen is None else chosen
+    return value if isinstance(value, str) else as_yaml(value)
 
 
 def _fill_defaults(values: dict[str, Any], config_name: str) -> None:

@@ -46,7 +46,8 @@ def _help_line(key: str, field: FieldInfo) -> str:
     choices = ""
     if kind := kind_of(field):
         known = ", ".join(components.names(kind))
-        choices = f": one of {known}, module:Class or file.py:Class"
+        number = "a list of" if isinstance(field.default, list) else "one of"
+        choices = f": {number} {known}, module:Class or file.py:Class"
     return f"  {key:30} {field.description}{choices}{default}"
 
 

@@ -1,7 +1,7 @@
 """The short summary that ends a run, kept so that a finished run can show it again."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -61,16 +61,15 @@ def read_summary(folder: RunFolder) -> Summary | None:
         ) from None
 
 
-def describe(folder: RunFolder, *, watch: str, example: str) -> str:
+def describe(folder: RunFolder, *, watch: Sequence[str], example: str) -> str:
     """Return the summary of a run and the commands to type next.
 
-    `watch` shows the run in MLflow, empty if it is not tracked; `example` is an input to predict.
+    `watch` are commands or addresses that show the run; `example` is an input to predict.
     """
     summary = read_summary(folder)
     lines = summary.lines() if summary else []
     lines.append(f"run folder  {folder.path}")
-    if watch:
-        lines.append(f"watch       {watch}")
+    lines += [f"watch       {shown}" for shown in watch]
     lines += [
         f"predict     echo {example} | {command('predict')} --run {folder.path}",
         "resume      the same command resumes a stopped run; train.epochs=N prolongs it",

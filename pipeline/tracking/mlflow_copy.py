@@ -6,21 +6,19 @@ import json
 import logging
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pipeline.tasks.base.sample import SAMPLES
-from pipeline.tracking import html_report, plots
-from pipeline.tracking.run_description import RunDescription, without_password
+from pipeline.tracking import html_report
+from pipeline.tracking.base import Point
+from pipeline.tracking.reports import drawn, plots_of
+from pipeline.tracking.run_description import RunDescription
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from mlflow.entities import Run
-
-logger = logging.getLogger(__name__)
 
 Item = TypeVar("Item")
 
@@ -41,67 +39,28 @@ ENVIRONMENT = {
 """Defaults of environment variables that the user has not set."""
 
 
-class MetricsReader:
-    """Reads `metrics.jsonl` from the end of the last delivered line."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.offset = 0
-        """Bytes delivered to MLflow."""
-
-    def batches(self, max_lines: int = 100) -> Iterator[list[tuple[str, float, int, int]]]:
-        """Yield the points of up to `max_lines` complete lines: key, value, Unix ms, step.
-
-        A batch counts as delivered when the next one is requested.
-        """
-        if not self.path.exists():
-            return
-        with self.path.open("rb") as file:
-            file.seek(self.offset)
-            complete = (line for line in file if line.endswith(b"\n"))
-            while lines := list(islice(complete, max_lines)):
-                yield [point for line in lines for point in self._parse(line)]
-                self.offset += sum(map(len, lines))
-
-    def describe_undelivered(self) -> str:
-        """Return a phrase with the number of undelivered lines, or an empty string."""
-        if not self.path.exists():
-            return ""
-        count = self.path.read_bytes().count(b"\n", self.offset)
-        return f" and up to {count} lines of {self.path.name}" if count else ""
-
-    def _parse(self, line: bytes) -> Iterator[tuple[str, float, int, int]]:
-        try:
-            values = json.loads(line)
-            step, milliseconds = int(values.pop("step")), int(values.pop("time") * 1000)
-        except (ValueError, TypeError, AttributeError, KeyError):
-            logger.warning("%s: not a line of metrics, skipped: %.80r", self.path, line)
-            return
-        for key, value in values.items():
-            if isinstance(value, (int, float)) and math.isfinite(value):
-                yield key, float(value), milliseconds, step
-
-
 class MlflowCopy:
     """The MLflow run that copies a run folder; created on the server if it is not there.
+
+    MLflow finds it by a tag that holds the run's key.
 
     All methods raise the errors of MLflow; after an error, discard the object and create a new one.
     """
 
-    def __init__(self, folder: Path, description: RunDescription, uri: str) -> None:
+    def __init__(self, description: RunDescription, uri: str) -> None:
         for name, value in ENVIRONMENT.items():
             os.environ.setdefault(name, value)
         from mlflow import MlflowClient
 
         for library in ("mlflow", "alembic", "urllib3.connectionpool"):
             logging.getLogger(library).setLevel(logging.ERROR)  # callers report errors in one line
-        self._folder, self._description = folder, description
+        self._description = description
         self._client = MlflowClient(tracking_uri=uri)
         run = self._find() or self._create()
         self.run_id: str = run.info.run_id
-        self._last_steps = {metric.key: metric.step for metric in run.data.to_proto().metrics}
+        self.last_steps = {metric.key: metric.step for metric in run.data.to_proto().metrics}
+        """Step of the last point of each metric."""
         self._tables = [table["path"] for table in json.loads(run.data.tags.get(TABLES_TAG, "[]"))]
-        self._logged_reports: set[str] = set()
         self._artifacts = self._list_artifacts()
         self._log_description(run)
 
@@ -109,31 +68,27 @@ class MlflowCopy:
         """Set the status to RUNNING, also for a run that had ended before it was resumed."""
         self._client.update_run(self.run_id, status="RUNNING", name=self._description.name)
 
-    def log_points(self, reader: MetricsReader) -> None:
-        """Log the points past the last logged step of their metric."""
+    def log_metrics(self, points: Sequence[Point]) -> None:
         from mlflow.entities import Metric
 
-        for points in reader.batches():
-            new = []
-            for key, value, milliseconds, step in points:
-                if step > self._last_steps.get(key, -1):
-                    self._last_steps[key] = step
-                    new.append(Metric(key, value, milliseconds, step))
-            for chunk in _chunks(new, 1000):
-                self._client.log_batch(self.run_id, metrics=chunk)
+        metrics = [Metric(p.name, p.value, int(p.time * 1000), p.step) for p in points]
+        for chunk in _chunks(metrics, 1000):
+            self._client.log_batch(self.run_id, metrics=chunk)
 
-    def log_reports(self) -> None:
-        """Log the plots, tables and pages that are not in MLflow yet."""
-        for path in sorted((self._folder / "reports").glob("*.json")):
-            if path.name in self._logged_reports:
-                continue
-            try:
-                report = json.loads(path.read_text(encoding="utf-8"))
-            except ValueError:  # cut short by a power failure; must not block other reports
-                logger.warning("%s: not valid JSON, not copied to MLflow", path)
-            else:
-                self._log_report(path.stem, report)
-            self._logged_reports.add(path.name)
+    def log_report(self, name: str, report: Mapping[str, Any]) -> None:
+        """Log the plots, tables and pages of a report that are not in MLflow yet."""
+        for plot in plots_of(name, report):
+            folder = "" if plot.name == name else f"{plot.name}/"
+            self._log_drawing(f"{folder}{name}.png", plot.draw)
+        if name == "lengths":
+            return
+        if report["mistakes"] and (path := f"mistakes/{name}.json") not in self._artifacts:
+            self._log_table(path, report["mistakes"])
+        for folder, dumped_samples in report["pages"].items():
+            samples = SAMPLES.validate_python(dumped_samples)
+            title = f"{folder}, step {report['step']}"
+            draw = partial(html_report.render_page, title, samples)
+            self._log_drawing(f"{folder}/{name}.html", draw)
 
     def mark_ended(self) -> None:
         """Set the status and end time of the run's description."""
@@ -191,25 +146,10 @@ class MlflowCopy:
         paths = set()
         for artifact in self._client.list_artifacts(self.run_id):
             paths.add(artifact.path)
-            if artifact.path in ("confusion", "mistakes", "samples"):
+            if artifact.path in ("confusion", "mistakes", "samples", "scatter"):
                 children = self._client.list_artifacts(self.run_id, artifact.path)
                 paths |= {child.path for child in children}
         return paths
-
-    def _log_report(self, name: str, report: dict[str, Any]) -> None:
-        if name == "lengths":
-            self._log_drawing("lengths.png", lambda: plots.length_histogram(**report))
-            return
-        title = f"step {report['step']}"
-        if report["table"]:
-            arguments = (report["table"], report["labels"], title, report["counted"])
-            self._log_drawing(f"confusion/{name}.png", lambda: plots.confusion_matrix(*arguments))
-        if report["mistakes"] and (path := f"mistakes/{name}.json") not in self._artifacts:
-            self._log_table(path, report["mistakes"])
-        for folder, dumped_samples in report["pages"].items():
-            samples = SAMPLES.validate_python(dumped_samples)
-            draw = partial(html_report.render_page, f"{folder}, {title}", samples)
-            self._log_drawing(f"{folder}/{name}.html", draw)
 
     def _log_drawing(self, path: str, draw: Callable[[], Figure | str]) -> None:
         """Draw and log a plot or an HTML page, unless it is logged already.
@@ -218,10 +158,8 @@ class MlflowCopy:
         """
         if path in self._artifacts:
             return
-        try:
-            drawing = draw()
-        except Exception as error:  # any text or image of a corpus may break matplotlib
-            logger.warning("MLflow: %s cannot be drawn, skipped: %s", path, error)
+        drawing = drawn(draw, "MLflow", path)
+        if drawing is None:
             return
         if isinstance(drawing, str):
             self._client.log_text(self.run_id, drawing, path)
@@ -240,12 +178,6 @@ class MlflowCopy:
         self._tables = [*self._tables, path][-MAX_LISTED_TABLES:]
         listed = [{"path": table, "type": "table"} for table in self._tables]
         self._client.set_tag(self.run_id, TABLES_TAG, json.dumps(listed))
-
-
-def first_line(error: Exception) -> str:
-    """Return the first line of an error's message, truncated and without passwords."""
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return without_password(lines[0])[:300]
 
 
 def _chunks(items: list[Item], size: int) -> list[list[Item]]:

@@ -5,7 +5,8 @@ import sys
 from pathlib import Path
 
 from pipeline.errors import HeadraceError, RunError, TrainingError
-from pipeline.tracking.mlflow_copy import MetricsReader, MlflowCopy, first_line
+from pipeline.tracking.follower import RunReader, first_line
+from pipeline.tracking.mlflow_copy import MlflowCopy
 from pipeline.tracking.run_description import RunDescription, without_password
 
 
@@ -19,14 +20,18 @@ def replay(folder: Path, uri: str = "") -> str:
     description = RunDescription.read(folder)
     if description is None:
         raise RunError(
-            f"{folder}: has no mlflow.json, so the run was not tracked; see track.enabled"
+            f"{folder}: has no mlflow.json, so the run was not tracked in MLflow; see "
+            f"track.trackers"
         )
     try:
-        copy = MlflowCopy(folder, description, uri or description.uri)
-        copy.log_points(MetricsReader(folder / "metrics.jsonl"))
+        copy = MlflowCopy(description, uri or description.uri)
+        reader = RunReader(folder, copy.last_steps)
+        for points in reader.points():
+            copy.log_metrics(points)
         if description.status != "RUNNING":
             copy.mark_ended()
-        copy.log_reports()
+        for name, report in reader.reports():
+            copy.log_report(name, report)
     except Exception as error:
         location = without_password(uri) or description.uri
         raise TrainingError(

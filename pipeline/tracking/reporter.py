@@ -1,4 +1,4 @@
-"""Reports of a run by rank 0: to `metrics.jsonl`, to MLflow and to the console."""
+"""Reports of a run by rank 0: to `metrics.jsonl`, to the trackers and to the console."""
 
 import logging
 from collections.abc import Callable, Mapping
@@ -15,7 +15,7 @@ from pipeline.tasks.base.task import Evaluation, Mistake
 from pipeline.tracking.console import ConsoleProgress
 from pipeline.tracking.jsonl_writer import JsonlWriter
 from pipeline.tracking.settings import TrackSettings
-from pipeline.tracking.tracker import Tracker
+from pipeline.tracking.tracking import Tracking
 
 logger = logging.getLogger(__name__)
 
@@ -25,12 +25,12 @@ T = TypeVar("T")
 class Reporter:
     """The training loop's listener on rank 0.
 
-    Use it as a context manager: on exit it closes the MLflow run with the right status. Set
+    Use it as a context manager: on exit it closes the trackers with the right status. Set
     `killed` if a signal stopped the run.
 
     Args:
         settings: Tracking settings.
-        run_name: Name of the run in MLflow.
+        run_name: Name of the run in the trackers.
         params: Config values by dotted key.
         manifest: Manifest of the training dataset.
         folder: Run folder.
@@ -59,11 +59,11 @@ class Reporter:
         self.killed = False
         self._manifest = manifest
         self._throughput: dict[str, float] = {}
-        self.tracker = None
-        if settings.enabled:
-            self.tracker = Tracker(settings, folder.path, run_name, params, manifest, dict(facts))
+        self.tracking = None
+        if settings.enabled and settings.trackers:
+            self.tracking = Tracking(settings, folder.path, run_name, params, manifest, facts)
             if plan and not state.step:
-                self.tracker.log_length_histogram(plan)
+                self.tracking.log_length_histogram(plan)
 
     def __enter__(self) -> "Reporter":
         return self
@@ -77,10 +77,10 @@ class Reporter:
         self.progress.close()
         with suppress(OSError):  # a full disk; the error that ends the run reports it
             self.metrics_file.close()
-        if self.tracker:
+        if self.tracking:
             failed = kind is not None and not issubclass(kind, (KeyboardInterrupt, SystemExit))
             killed = self.killed or (kind is not None and not failed)
-            self.tracker.close("FAILED" if failed else "KILLED" if killed else "FINISHED")
+            self.tracking.close("FAILED" if failed else "KILLED" if killed else "FINISHED")
 
     def update(self, step: int, rows: int, metrics: Mapping[str, float]) -> None:
         self.progress.update(step, rows, {**metrics, **self._throughput})
@@ -88,7 +88,7 @@ class Reporter:
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         if "perf/tokens_per_s" in metrics:
             self._throughput = {"tokens_per_s": metrics["perf/tokens_per_s"]}
-        self.metrics_file.log(step, metrics)  # the tracker follows this file
+        self.metrics_file.log(step, metrics)  # the trackers follow this file
 
     def evaluated(
         self,
@@ -99,7 +99,7 @@ class Reporter:
     ) -> None:
         metrics = "  ".join(f"{k} {v:.4g}" for k, v in evaluation.metrics.items())
         self.progress.say(f"step {step}  validation: {metrics}")
-        if self.tracker:
+        if self.tracking:
             rows = self._make_optional(
                 "table of mistakes", lambda: [self._table_row(mistake) for mistake in mistakes]
             )
@@ -112,7 +112,7 @@ class Reporter:
                 "samples": self._make_optional("samples", samples),
                 "mistakes": mistaken_images,
             }
-            self.tracker.log_evaluation(step, evaluation, rows, pages)
+            self.tracking.log_evaluation(step, evaluation, rows, pages)
 
     def saving(self) -> None:
         self.metrics_file.sync()
@@ -125,9 +125,9 @@ class Reporter:
         try:
             return make()
         except ModuleNotFoundError as error:
-            logger.warning("no %s in MLflow: package `%s` is not installed", name, error.name)
+            logger.warning("no %s in the reports: package `%s` is not installed", name, error.name)
         except Exception as error:
-            logger.warning("no %s in MLflow: %s: %s", name, type(error).__name__, error)
+            logger.warning("no %s in the reports: %s: %s", name, type(error).__name__, error)
         return []
 
     def _table_row(self, mistake: Mistake) -> dict[str, Any]:

@@ -19,8 +19,6 @@ from pipeline.storage.base import is_url
 if TYPE_CHECKING:
     from pipeline.corpus.dataset.manifest import Manifest
 
-EndStatus = Literal["FINISHED", "FAILED", "KILLED"]
-
 MAX_PARAM_CHARS = 6000
 """MLflow's limit on the length of a param's value."""
 
@@ -41,7 +39,7 @@ class RunDescription:
     """Fields of `mlflow.entities.Dataset`: name, digest, source_type, source, profile."""
     started: float
     """Unix seconds of the run's first start."""
-    status: EndStatus | Literal["RUNNING"] = "RUNNING"
+    status: Literal["RUNNING", "FINISHED", "FAILED", "KILLED"] = "RUNNING"
     ended: float = 0.0
     """Unix seconds."""
     run_id: str = ""

@@ -1,16 +1,13 @@
-"""Settings of MLflow tracking."""
+"""Settings of tracking; those of each tracker are in its class."""
 
 from pipeline.settings import Section, setting
 
 
 class TrackSettings(Section):
-    enabled: bool = setting(True, "track the run in MLflow", may_change=True)
-    uri: str = setting(
-        "",
-        "MLflow tracking URI; empty: MLFLOW_TRACKING_URI, else SQLite in the current folder",
+    enabled: bool = setting(True, "deliver the run to the trackers", may_change=True)
+    trackers: list[str] = setting(
+        ["mlflow"],
+        "trackers that receive the run's metrics and reports",
+        kind="tracker",
         may_change=True,
-    )
-    experiment: str = setting("headrace", "name of the MLflow experiment", may_change=True)
-    system_metrics: bool = setting(
-        True, "log CPU, memory and GPU utilization of the machine", may_change=True
     )

@@ -2,7 +2,6 @@
 
 import logging
 import os
-import re
 import signal
 import sys
 from contextlib import ExitStack
@@ -26,7 +25,7 @@ from pipeline.runtime.process_group import World, connect, is_lost_peer
 from pipeline.stream.opening import open_mixed
 from pipeline.stream.plan import VERSION
 from pipeline.tracking.reporter import Reporter
-from pipeline.tracking.settings import TrackSettings
+from pipeline.tracking.tracking import watch_commands
 from pipeline.train import pretrained
 from pipeline.train.checkpointer import Checkpointer, begin_run
 from pipeline.train.datasets import describe_size, open_or_prepare, open_streams
@@ -215,14 +214,5 @@ def _summarize(trainer: Trainer) -> Summary:
 
 def _describe_run(config: Config, folder: RunFolder) -> str:
     example = tasks.get(config.task.name).example(config.corpus)
-    return describe(folder, watch=_watch_command(config.track), example=example)
-
-
-def _watch_command(settings: TrackSettings) -> str:
-    """Return the command, or the address, that shows the run in MLflow; empty if not tracked."""
-    if not settings.enabled:
-        return ""
-    uri = settings.uri or os.environ.get("MLFLOW_TRACKING_URI", "")
-    if uri.startswith("http"):
-        return re.sub(r"//[^/@]*@", "//", uri)  # without a password
-    return f"mlflow ui --backend-store-uri {uri}" if uri else "mlflow ui"
+    watch = watch_commands(config.track, folder.path)
+    return describe(folder, watch=watch, example=example)

@@ -1,4 +1,4 @@
-"""Trackers without a training loop, a view of their MLflow runs, and an MLflow server."""
+"""Tracking without a training loop, a view of their MLflow runs, and an MLflow server."""
 
 import json
 import os
@@ -17,7 +17,7 @@ import numpy as np
 from pipeline import config as config_file
 from pipeline.tasks.base.sample import ImageData, Sample, TextSpan
 from pipeline.tasks.base.task import Evaluation
-from pipeline.tracking.tracker import Tracker
+from pipeline.tracking.tracking import Tracking
 
 EVALUATION = Evaluation({"loss": 0.5}, [[30, 10], [5, 55]], ["negative", "positive"])
 MISTAKE = {"text": "not bad", "label": "positive", "predicted": "negative", "probability": 0.9}
@@ -43,16 +43,19 @@ os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 
 
 def start(folder, uri, *overrides, **facts):
-    """Start a tracker as a training run does, in an experiment named after the folder.
+    """Start MLflow's tracker as a training run does, in an experiment named after the folder.
 
     `overrides` are of the config; `facts` are logged as tags.
     """
     defaults = [
-        f"run.dir={folder}",
-        f"track.uri='{uri}'",
-        f"track.experiment={folder}",
-        "track.system_metrics=false",
-    ]
+        f"track.uri='{uri}'", f"track.experiment={folder}", "track.system_metrics=false",
+    ]  # fmt: skip
+    return start_trackers(folder, ["mlflow"], *defaults, *overrides, **facts)
+
+
+def start_trackers(folder, trackers, *overrides, **facts):
+    """Start trackers as a training run does."""
+    defaults = [f"run.dir={folder}", f"track.trackers=[{', '.join(trackers)}]"]
     config = config_file.load(None, [*defaults, *overrides])
     train_split = SimpleNamespace(rows=90, tokens=4000)
     manifest: Any = SimpleNamespace(
@@ -62,7 +65,31 @@ def start(folder, uri, *overrides, **facts):
         splits={"train": train_split},
     )
     params = config_file.flatten(config)
-    return Tracker(config.track, folder, config.run.name, params, manifest, facts)
+    return Tracking(config.track, folder, config.run.name, params, manifest, facts)
+
+
+CHILD = """
+import sys
+import time
+from pathlib import Path
+sys.path.insert(0, {root!r})
+from pipeline.tracking import follower
+from tests.helpers.tracked import log, start_trackers
+folder, follower.POLL_SECONDS = Path({folder!r}), 0.05
+tracking = start_trackers(folder, [{tracker!r}])
+log(folder, range(1, 4))
+time.sleep(60)
+"""
+
+
+def delivered_before_kill(folder, tracker, check):
+    """Log steps 1 to 3 in a process with a tracker, and kill it when `check()` is true."""
+    root = str(Path(__file__).parents[2])
+    code = CHILD.format(root=root, folder=str(folder), tracker=tracker)
+    env = {name: value for name, value in os.environ.items() if name != "WANDB_SERVICE"}
+    with subprocess.Popen([sys.executable, "-c", code], env=env) as child:
+        eventually(check, 60)
+        child.send_signal(signal.SIGKILL)
 
 
 def log(folder, steps, **metrics):

@@ -41,10 +41,10 @@ def test_lines_show_validation_and_speed() -> None:
 def test_description_ends_with_the_next_commands(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     SUMMARY.write(folder)
-    lines = describe(folder, watch="mlflow ui", example="'A text.'").splitlines()
+    lines = describe(folder, watch=["mlflow ui"], example="'A text.'").splitlines()
     assert lines[:2] == SUMMARY.lines()
     assert lines[2:4] == [f"run folder  {tmp_path}", "watch       mlflow ui"]
     # headrace is the command that the package installs
     assert lines[4] == f"predict     echo 'A text.' | headrace predict --run {tmp_path}"
     assert lines[5].startswith("resume ")
-    assert "watch" not in describe(folder, watch="", example="'A text.'")
+    assert "watch" not in describe(folder, watch=[], example="'A text.'")

@@ -18,10 +18,10 @@ pytest.importorskip("mlflow")
 from pipeline import config as config_file
 from pipeline.errors import RunError, TrainingError
 from pipeline.tasks.base.task import Evaluation
-from pipeline.tracking import html_report, mlflow_copy, plots
-from pipeline.tracking import tracker as tracker_module
+from pipeline.tracking import html_report, mlflow_copy, plots, tracking
 from pipeline.tracking.replay import replay
 from pipeline.tracking.run_description import to_mlflow_params, without_password
+from pipeline.tracking.trackers import mlflow as mlflow_tracker
 from tests.helpers.tracked import (
     EVALUATION,
     MISTAKE,
@@ -49,15 +49,6 @@ def store(tmp_path_factory):
     with chdir(folder):  # artifacts go to this folder
         MlflowClient(uri).search_experiments()
     return uri
-
-
-@pytest.fixture
-def folder(tmp_path, monkeypatch):
-    monkeypatch.setattr(tracker_module, "POLL_SECONDS", 0.05)
-    monkeypatch.setattr(tracker_module, "RETRY_SECONDS", 0.5)
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "run").mkdir()
-    return tmp_path / "run"
 
 
 def test_metrics_params_tags_dataset_and_artifacts_of_a_run_are_copied(folder, store):
@@ -282,7 +273,7 @@ def test_the_replay_command_reports_an_error_in_one_line(folder):
     result = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
     assert result.returncode == 2
     assert result.stderr == (
-        f"{folder}: has no mlflow.json, so the run was not tracked; see track.enabled\n"
+        f"{folder}: has no mlflow.json, so the run was not tracked in MLflow; see track.trackers\n"
     )
 
 
@@ -293,9 +284,7 @@ def test_a_damaged_run_description_raises(folder, store):
 
 
 def test_the_error_for_a_missing_package_names_it_and_the_fix(folder, store, monkeypatch):
-    monkeypatch.setattr(
-        tracker_module, "find_spec", lambda name: None if name == "mlflow" else name
-    )
+    monkeypatch.setattr(tracking, "find_spec", lambda name: None if name == "mlflow" else name)
     with pytest.raises(
         TrainingError, match=r"needs mlflow.*headrace\[track\].*track.enabled=false"
     ):
@@ -305,7 +294,8 @@ def test_the_error_for_a_missing_package_names_it_and_the_fix(folder, store, mon
 @pytest.mark.slow
 def test_mlflow_matplotlib_and_psutil_are_not_imported_before_a_run_is_tracked():
     code = (
-        "import sys, pipeline.tracking.tracker, pipeline.tracking.plots;"
+        "import sys, pipeline.tracking.tracking, pipeline.tracking.plots;"
+        "import pipeline.tracking.trackers.mlflow;"
         "assert not {'mlflow', 'matplotlib', 'psutil'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
@@ -316,9 +306,9 @@ import sys
 import time
 from pathlib import Path
 sys.path.insert(0, {root!r})
-from pipeline.tracking import tracker
+from pipeline.tracking import follower
 from tests.helpers.tracked import EVALUATION, MISTAKE, log, start
-folder, tracker.POLL_SECONDS = Path({folder!r}), 0.05
+folder, follower.POLL_SECONDS = Path({folder!r}), 0.05
 tracker = start(folder, "", "track.system_metrics=true")
 tracker.log_evaluation(2, EVALUATION, [MISTAKE])
 log(folder, range(1, 4))
@@ -360,7 +350,7 @@ def test_resuming_completes_a_killed_run_which_mlflow_ui_shows(folder, server, m
 @pytest.mark.slow
 def test_a_server_that_was_down_receives_everything_in_the_end(folder, server, monkeypatch, caplog):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    monkeypatch.setattr(tracker_module, "SYSTEM_METRICS_SECONDS", 1)
+    monkeypatch.setattr(mlflow_tracker, "SYSTEM_METRICS_SECONDS", 1)
     cpu_metric = "system/cpu_utilization_percentage"
     server.start()
     tracker = start(folder, server.address, "track.system_metrics=true")

@@ -1,0 +1,1 @@
+"""Trackers that are built in, one per module; `track.trackers` chooses some."""

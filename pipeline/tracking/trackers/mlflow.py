@@ -1,0 +1,120 @@
+"""MLflow."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from pipeline.settings import setting
+from pipeline.tracking.base import EndStatus, Point, TrackedRun, Tracker
+from pipeline.tracking.mlflow_copy import MlflowCopy
+from pipeline.tracking.run_description import RunDescription, without_password
+from pipeline.tracking.settings import TrackSettings
+
+SYSTEM_METRICS_SECONDS = 10
+"""Seconds between measurements of CPU, memory and GPU utilization."""
+
+
+class Mlflow(Tracker):
+    """Copies the run to MLflow, with params, tags, dataset, plots, tables and pages.
+
+    `mlflow.json` in the run folder holds everything that MLflow stores about the run besides points
+    and artifacts, and how the run ended. A server without the run receives all of it, also later:
+
+        python -m pipeline.tracking.replay RUN_DIR [--uri URI]
+    """
+
+    class Settings(TrackSettings):
+        uri: str = setting(
+            "",
+            "MLflow tracking URI; empty: MLFLOW_TRACKING_URI, else SQLite in the current folder",
+            may_change=True,
+        )
+        experiment: str = setting("headrace", "name of the MLflow experiment", may_change=True)
+        system_metrics: bool = setting(
+            True, "log CPU, memory and GPU utilization of the machine to MLflow", may_change=True
+        )
+
+    settings: Settings
+    extra = "track"
+
+    def __init__(self, settings: Settings, run: TrackedRun) -> None:
+        """Raises RunError if the run's `mlflow.json` is damaged."""
+        super().__init__(settings, run)
+        self._uri = settings.uri or os.environ.get("MLFLOW_TRACKING_URI") or _default_uri()
+        self._description = RunDescription.create(
+            run.folder, self._uri, settings.experiment, run.name, run.params, run.facts,
+            run.manifest,
+        )  # fmt: skip
+        self._description_lock = threading.Lock()
+        self._description.write(run.folder)
+        self._copy: Any = None
+        self._system_monitor: Any = None
+
+    @classmethod
+    def packages(cls, settings: Settings) -> Sequence[str]:  # type: ignore[override]
+        return ["mlflow", "matplotlib"] + ["psutil"] * settings.system_metrics
+
+    @classmethod
+    def watch(cls, settings: Settings, folder: Path) -> str:  # type: ignore[override]
+        uri = settings.uri or os.environ.get("MLFLOW_TRACKING_URI", "")
+        if uri.startswith("http"):
+            return without_password(uri)
+        return f"mlflow ui --backend-store-uri {uri}" if uri else "mlflow ui"
+
+    @property
+    def title(self) -> str:
+        return f"MLflow at {self._description.uri}"
+
+    @property
+    def late_delivery(self) -> str:
+        return f"deliver it later with: python -m pipeline.tracking.replay {self.run.folder}"
+
+    def connect(self) -> Mapping[str, int]:
+        self._copy = MlflowCopy(self._description, self._uri)
+        self._copy.mark_running()
+        with self._description_lock:
+            self._description.run_id = self._copy.run_id
+            self._description.write(self.run.folder)
+        if self.settings.system_metrics:
+            self._start_system_monitor()
+        steps: dict[str, int] = self._copy.last_steps
+        return steps
+
+    def log_metrics(self, points: Sequence[Point]) -> None:
+        self._copy.log_metrics(points)
+
+    def log_report(self, name: str, report: Mapping[str, Any]) -> None:
+        self._copy.log_report(name, report)
+
+    def record_end(self, status: EndStatus, time: float) -> None:
+        with self._description_lock:
+            self._description.status, self._description.ended = status, time
+            self._description.write(self.run.folder)
+
+    def ended(self, status: EndStatus, time: float) -> None:
+        if self._system_monitor:
+            self._system_monitor.finish()
+        self._copy.mark_ended()
+
+    def _start_system_monitor(self) -> None:
+        """Start MLflow's system monitor, or restart it: it stops at its first failure."""
+        module: Any = import_module("mlflow.system_metrics.system_metrics_monitor")
+        if self._system_monitor:
+            self._system_monitor.finish()
+        self._system_monitor = module.SystemMetricsMonitor(
+            self._copy.run_id,
+            sampling_interval=SYSTEM_METRICS_SECONDS,
+            resume_logging=True,
+            tracking_uri=self._uri,
+        )
+        self._system_monitor.start()
+
+
+def _default_uri() -> str:
+    """Return the store that a plain `mlflow ui` in this folder opens; artifacts go to ./mlruns."""
+    return f"sqlite:///{Path.cwd() / 'mlflow.db'}"
