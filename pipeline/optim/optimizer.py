@@ -1,6 +1,6 @@
 """The optimizers of a run as one: learning rates, gradient clipping, and their state."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -34,16 +34,24 @@ class Optimizer:
         return [group for optimizer in self.optimizers for group in optimizer.param_groups]
 
     def step(
-        self, scaler: torch.amp.GradScaler, factor: Tensor, progress: float, epochs: float
+        self,
+        scaler: torch.amp.GradScaler,
+        factor: Tensor,
+        progress: float,
+        epochs: float,
+        before_step: Callable[[Tensor], None] | None = None,
     ) -> Tensor:
         """Multiply the gradients by `factor`, clip them, step, and set them to None.
 
         `progress` and `epochs` are those of `LearningRates.set_rates`, with the rows of this step
-        included in `progress`. Returns the gradient norm before clipping, on the device and
+        included in `progress`. `before_step` is called with the factor of clipping when the
+        gradients are complete. Returns the gradient norm before clipping, on the device and
         without synchronizing with it.
         """
         self.learning_rate = self.rates.set_rates(self.groups, progress, epochs)
-        norm = clipped_step(self._model, self.optimizers, scaler, factor, self._max_norm)
+        norm = clipped_step(
+            self._model, self.optimizers, scaler, factor, self._max_norm, before_step
+        )
         for optimizer in self.optimizers:
             optimizer.zero_grad(set_to_none=True)
         return norm
@@ -122,11 +130,13 @@ def clipped_step(
     scaler: torch.amp.GradScaler,
     factor: Tensor,
     max_norm: float,
+    before_step: Callable[[Tensor], None] | None = None,
 ) -> Tensor:
     """Multiply the gradients by `factor`, clip them to `max_norm` (0: no clipping) and step.
 
     Gradients of frozen groups are dropped first: they do not count in the norm, and the optimizers
     create no state for them. In fp16, the scaler skips a step whose gradients overflowed.
+    `before_step` is called with the factor of clipping before the optimizers step.
 
     Returns the gradient norm before clipping, on the device and without synchronizing with it.
     """
@@ -141,9 +151,10 @@ def clipped_step(
         _share_overflows(active, scaler)
     gradients = [p.grad for p in model.parameters() if p.grad is not None]
     norm = torch.nn.utils.get_total_norm(gradients) * factor
-    if max_norm:
-        factor = factor * (max_norm / (norm + 1e-6)).clamp(max=1.0)
-    torch._foreach_mul_(gradients, factor)
+    clip_factor = (max_norm / (norm + 1e-6)).clamp(max=1.0) if max_norm else None
+    torch._foreach_mul_(gradients, factor if clip_factor is None else factor * clip_factor)
+    if before_step is not None:
+        before_step(torch.ones_like(norm) if clip_factor is None else clip_factor)
     for optimizer in active:
         scaler.step(optimizer)
     scaler.update()

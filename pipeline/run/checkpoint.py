@@ -65,7 +65,7 @@ class Checkpoint:
     """Tensors that only training needs, by name."""
     state: TrainingState
     components: dict[str, Any]
-    """JSON state of the stream and of the loss scaler."""
+    """JSON state of the stream, the loss scaler, the optimizer and the callbacks."""
     must_match: dict[str, Any]
     """Values that must be equal for a run to resume: the plan's version, the dataset."""
 
@@ -75,7 +75,7 @@ def write(folder: Path, content: Checkpoint, keep: int) -> Path:
 
     Raises RunError if the disk fails; earlier checkpoints stay complete.
     """
-    target = folder / f"step-{content.state.step:08d}"
+    target = path_of(folder, content.state.step)
     try:
         with replaced(target) as temporary:
             _write_files(temporary, content)
@@ -88,6 +88,11 @@ def write(folder: Path, content: Checkpoint, keep: int) -> Path:
             f"complete: free some space, and the same command resumes from the newest"
         ) from None
     return target
+
+
+def path_of(folder: Path, step: int) -> Path:
+    """Return the path of the checkpoint of a step."""
+    return folder / f"step-{step:08d}"
 
 
 def update_links(path: Path) -> None:

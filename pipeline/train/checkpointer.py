@@ -20,6 +20,7 @@ from pipeline.run.folder import RunFolder
 from pipeline.runtime.process_group import World
 from pipeline.settings import changed_keys
 from pipeline.stream.resumable import ResumableStream
+from pipeline.train.callback_list import CallbackList
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +37,7 @@ class Resumable(Protocol):
     scaler: torch.amp.GradScaler
     stream: ResumableStream
     state: TrainingState
+    callbacks: CallbackList
 
 
 class Checkpointer:
@@ -80,10 +82,16 @@ class Checkpointer:
             raise RunError(f"{path}: the optimizer's state does not fit: {error}") from None
         run.scaler.load_state_dict(components["scaler"])
         run.stream.load_state_dict({**components["stream"], "tensors": groups[STREAM]})
+        run.callbacks.load_state_dict(components.get("callbacks", {}))
+        if not self.folder.owns(path):
+            run.callbacks.stop_reason = ""
         self.saved_step = run.state.step if self.folder.owns(path) else 0
 
-    def save(self, run: Resumable) -> None:
-        """Write a checkpoint of the run's current step. Every rank must call it."""
+    def save(self, run: Resumable) -> Path:
+        """Write a checkpoint of the run's current step and return its path.
+
+        Every rank must call it; rank 0 writes.
+        """
         state = run.stream.merge_states(self._world.gather(run.stream.state_dict()))
         tensors: dict[str, Tensor] = state.pop("tensors")
         if self._world.first:
@@ -100,11 +108,13 @@ class Checkpointer:
                     "stream": state,
                     "scaler": run.scaler.state_dict(),
                     "optimizer": run.optimizer.state_dict(),
+                    **({"callbacks": run.callbacks.state_dict()} if run.callbacks else {}),
                 },
                 must_match=self._must_match,
             )
             checkpoint.write(self.folder.checkpoints, content, self._keep)
         self.saved_step = run.state.step
+        return checkpoint.path_of(self.folder.checkpoints, run.state.step)
 
 
 def begin_run(

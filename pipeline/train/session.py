@@ -51,7 +51,13 @@ def train(config: Config) -> None:
         trainer = build(config, manifest, world, folder, world.from_first(path))
         reason = trainer.end_reason()
         if reason and (summary := read_summary(folder)) and summary.step == trainer.state.step:
-            logger.info("%s is finished: it reached the end of train.%s", folder.path, reason)
+            stopped = trainer.callbacks.stop_reason if reason == "callbacks" else ""
+            end = (
+                f"a callback ended it: {stopped}"
+                if stopped
+                else f"it reached the end of train.{reason}"
+            )
+            logger.info("%s is finished: %s", folder.path, end)
         else:
             reason = run(config, manifest, world, folder, trainer)
         if reason == "signal":

@@ -39,6 +39,9 @@ class TrainSettings(OptimizerSettings, CheckpointSettings):
         "task's",
     )
     evaluate_every: int = setting(0, "updates between evaluations; 0: once per epoch", ge=0)
+    callbacks: list[str] = setting(
+        [], "code that runs at some moments of training, in this order", kind="callback"
+    )
     log_every: int = setting(20, "updates between logged metrics", ge=1, may_change=True)
 
 

@@ -1,13 +1,12 @@
 """The training loop: updates until the epochs or the steps are done, or a signal arrives."""
 
 import math
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -29,36 +28,15 @@ from pipeline.stream.plan import Position
 from pipeline.stream.prefetch import prefetch
 from pipeline.stream.resumable import ResumableStream, Update, Updates
 from pipeline.tasks.base.metric import Metric
-from pipeline.tasks.base.sample import Sample
-from pipeline.tasks.base.task import Evaluation, Mistake, Task
+from pipeline.tasks.base.task import Evaluation, Task
 from pipeline.train.best import BestMetric
+from pipeline.train.callback_list import CallbackList, TrainerRun
 from pipeline.train.checkpointer import Checkpointer
+from pipeline.train.listener import Listener
 from pipeline.train.meter import Meter
 from pipeline.train.nonfinite import NonfiniteDetector
 from pipeline.train.settings import TrainSettings
 from pipeline.train.stop_signal import StopSignal
-
-
-class Listener(Protocol):
-    """Receives the events of a run, on rank 0."""
-
-    def update(self, step: int, rows: int, metrics: Mapping[str, float]) -> None:
-        """After each update: rows that the run has consumed, and the metrics of this update."""
-
-    def log(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Every `train.log_every` updates and after each evaluation."""
-
-    def evaluated(
-        self,
-        step: int,
-        evaluation: Evaluation,
-        mistakes: list[Mistake],
-        samples: Callable[[], list[Sample]],
-    ) -> None:
-        """After each evaluation. `samples` runs the model, which takes time."""
-
-    def saving(self) -> None:
-        """Before a checkpoint is written: logged metrics must now survive a crash."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +76,7 @@ class Trainer:
         self.stream, self.validation, self.checkpointer = stream, validation, checkpointer
         self.listener: Listener | None = None
         """Set on rank 0 only."""
+        self.callbacks = CallbackList(settings)
         self.nonfinite = NonfiniteDetector(model, world.device)
         self.model, self.wrapped_model = model, world.wrap(model)
         averages = settings.ema_decay or optimizer.algorithm.has_average
@@ -111,6 +90,7 @@ class Trainer:
         self._pending: Result | None = None
         self._stop = False
         self._meter = Meter()
+        self._run = TrainerRun(self)
 
     def restore(self, path: Path) -> None:
         """Resume from a checkpoint."""
@@ -128,11 +108,13 @@ class Trainer:
         return sum(parameter.numel() for parameter in self.model.parameters())
 
     def train(self) -> str:
-        """Train to the end; return why it ended: epochs, max_steps, patience or signal."""
+        """Train to the end; return why it ended: epochs, max_steps, patience, signal, callbacks."""
         with self.stop_signal.handled():
             while not (reason := self.end_reason()):
                 self._train_epoch()
             self._save_if_needed()
+        stopped = self.callbacks.stop_reason if reason == "callbacks" else ""
+        self.callbacks.call("ended", self._run, stopped or reason)
         return reason
 
     def end_reason(self) -> str:
@@ -144,7 +126,7 @@ class Trainer:
             return "patience"
         if settings.max_steps and state.step >= settings.max_steps:
             return "max_steps"
-        return "signal" if self._stop else ""
+        return "signal" if self._stop else "callbacks" if self.callbacks.stop_reason else ""
 
     def _train_epoch(self) -> None:
         """Do the remaining updates of the epoch, or of the run."""
@@ -154,6 +136,8 @@ class Trainer:
                 result = self._update(update)
                 self._settle()
                 self._pending = result
+                if self.callbacks.has_updated:  # sees the metrics and weights of the same update
+                    self._settle()
                 self._at_boundaries(epoch_ends=self.stream.position.epoch > epoch)
                 if self.end_reason():  # save first: closing the stream may take time
                     self._save_if_needed()
@@ -186,14 +170,14 @@ class Trainer:
             update.tokens,
             update.padded_tokens,
             update.skipped,
-            self.stop_signal.number is not None,
+            self.stop_signal.number is not None or bool(self.callbacks.asked_to_stop),
         ]
         device_counts = to_device(torch.tensor(counts, dtype=sums.dtype), sums.device)
         local = torch.cat([sums, device_counts, self.nonfinite.take()])
         values = self.world.sum(local)
-        norm = self._optimizer_step(update, values[1])
         state = self.state
         state.step += 1
+        norm = self._optimizer_step(update, values[1])
         if self.ema is not None and self.settings.ema_decay:
             update_average(self.ema, self.model, self.settings.ema_decay, state.step)
         state.rows += update.rows
@@ -223,7 +207,10 @@ class Trainer:
         progress = (self.state.schedule_rows + update.rows) / self.total_rows
         epochs = self.state.rows / self.stream.rows_before(1)
         factor = (update.rows / weight.clamp(min=1)).float()  # 0 if every row was skipped
-        return self.optimizer.step(self.scaler, factor, progress, epochs)
+        hook = None
+        if self.callbacks.has_before_step:
+            hook = partial(self.callbacks.call, "before_step", self._run)
+        return self.optimizer.step(self.scaler, factor, progress, epochs, hook)
 
     def _gradient_sync(self, *, enabled: bool) -> AbstractContextManager[None]:
         """Average gradients over the ranks, or only add them up on each rank."""
@@ -247,12 +234,21 @@ class Trainer:
         state.since_log = [
             a + b for a, b in zip(state.since_log or [0.0] * len(sums), sums, strict=True)
         ]
-        self._stop = self._stop or stops > 0
+        if stops and not self._stop:
+            self._agree_to_stop()
         state.tokens += int(tokens)
         self._meter.add(int(tokens), int(padded), norm)
         self._count_skipped(int(skipped))
-        if self.listener:
-            self.listener.update(step, rows, self.task.metrics(sums) if sums[1] else {})
+        if self.listener or self.callbacks.has_updated:
+            metrics = self.task.metrics(sums) if sums[1] else {}
+            if self.listener:
+                self.listener.update(step, rows, metrics)
+            if self.callbacks.has_updated:
+                self.callbacks.call("updated", self._run, step, metrics)
+
+    def _agree_to_stop(self) -> None:
+        signaled = self.stop_signal.number is not None
+        self._stop = self.callbacks.agree_to_stop(self.world, signaled=signaled)
 
     def _check_finite(self, step: int, loss: float, nonfinite: list[float], norm: float) -> None:
         """Raise TrainingError if the loss is not finite, or the gradient norm without a scaler."""
@@ -303,6 +299,9 @@ class Trainer:
             evaluation = self.evaluate()
             self.best.update(self.state, evaluation)
             self.optimizer.evaluated(evaluation.metrics["loss"])
+            if self.callbacks:
+                self.callbacks.call("evaluated", self._run, state.step, evaluation)
+                self._agree_to_stop()
         if saves:
             self._save()
 
@@ -385,4 +384,5 @@ class Trainer:
         with self._meter.pause():
             if self.listener:
                 self.listener.saving()
-            self.checkpointer.save(self)
+            path = self.checkpointer.save(self)
+        self.callbacks.call("saved", self._run, self.state.step, path)

@@ -21,6 +21,7 @@ from pipeline.run.folder import RunFolder
 from pipeline.runtime.process_group import World
 from pipeline.stream.plan import Position
 from pipeline.stream.resumable import ResumableStream
+from pipeline.train.callback_list import CallbackList
 from pipeline.train.checkpointer import Checkpointer, begin_run, load_weights
 from pipeline.train.settings import train_settings
 from tests.helpers.corpora import small_run_overrides
@@ -65,6 +66,7 @@ class Run:
     )
     stream: ResumableStream = field(default_factory=Stream)
     state: TrainingState = field(default_factory=TrainingState)
+    callbacks: CallbackList = field(default_factory=lambda: CallbackList(train_settings()))
     optimizer: Optimizer = field(init=False)
 
     def __post_init__(self) -> None:

@@ -1,0 +1,1 @@
+"""Callbacks that are built in, one per module; `train.callbacks` chooses some."""
