@@ -4,14 +4,15 @@ A checkpoint is a folder `step-00000200`:
   model.safetensors     the weights to use (the EMA weights if there are any)
   training.safetensors  optimizer moments, and all else that only training needs
   state.json            format version, counters, and what must match for a run to resume
-  MANIFEST.json         SHA-256 of these files
+  code/, code.json      copies of a user's components, if there are any (see `code.py`)
+  MANIFEST.json         SHA-256 of all these files
 Nothing in it is executed when it is read. It appears by one rename. The links `latest` and `best`
 beside the checkpoints name two of them.
 """
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from pipeline.components import Source
 from pipeline.errors import RunError
+from pipeline.run import code
 from pipeline.storage.atomic import replace_link, replaced, sha256_of, sync_path
 
 FORMAT = 4
@@ -68,6 +71,8 @@ class Checkpoint:
     """JSON state of the stream, the loss scaler, the optimizer and the callbacks."""
     must_match: dict[str, Any]
     """Values that must be equal for a run to resume: the plan's version, the dataset."""
+    sources: Sequence[Source] = ()
+    """Where the run's components come from that are not built in."""
 
 
 def write(folder: Path, content: Checkpoint, keep: int) -> Path:
@@ -134,7 +139,7 @@ def damage(path: Path) -> str:
         digests = json.loads((path / "MANIFEST.json").read_text())
         if STATE in digests and sha256_of(path / STATE) == digests[STATE]:
             _check_format(path, _read_json(path))
-        if digests.keys() != set(FILES):
+        if not digests.keys() >= set(FILES):
             return f"MANIFEST.json does not list {', '.join(FILES)}"
         for name, digest in digests.items():
             if sha256_of(path / name) != digest:
@@ -212,7 +217,9 @@ def _write_files(folder: Path, content: Checkpoint) -> None:
         "must_match": content.must_match,
     }
     (folder / STATE).write_text(json.dumps(state, indent=1))
-    digests = {name: sha256_of(folder / name) for name in FILES}
+    code.write(folder, content.sources)
+    paths = (path for path in folder.rglob("*") if path.is_file())
+    digests = {str(path.relative_to(folder)): sha256_of(path) for path in sorted(paths)}
     (folder / "MANIFEST.json").write_text(json.dumps(digests, indent=1))
 
 

@@ -48,11 +48,18 @@ class Checkpointer:
     """
 
     def __init__(
-        self, folder: RunFolder, world: World, must_match: Mapping[str, Any], keep: int
+        self,
+        folder: RunFolder,
+        world: World,
+        must_match: Mapping[str, Any],
+        keep: int,
+        sources: Sequence[Source] = (),
     ) -> None:
-        """`must_match` are the values that must be equal for a run to resume."""
+        """`must_match` are the values that must be equal for a run to resume; `sources` are those
+        of the run's components that are not built in."""
         self.folder, self.saved_step = folder, 0
         self._world, self._must_match, self._keep = world, dict(must_match), keep
+        self._sources = tuple(sources)
 
     def read_state(self, path: Path) -> TrainingState:
         """Return a checkpoint's counters. Raises RunError if the run cannot resume from it.
@@ -111,6 +118,7 @@ class Checkpointer:
                     **({"callbacks": run.callbacks.state_dict()} if run.callbacks else {}),
                 },
                 must_match=self._must_match,
+                sources=self._sources,
             )
             checkpoint.write(self.folder.checkpoints, content, self._keep)
         self.saved_step = run.state.step

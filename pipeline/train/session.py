@@ -83,7 +83,8 @@ def build(
             f"{locations}: the nodes hold different datasets and would train on different rows; "
             f"share one folder, or copy one node's dataset to the others"
         )
-    digests = sorted(source.sha256 for source in component_sources(config))
+    sources = component_sources(config)
+    digests = sorted(source.sha256 for source in sources)
     if len({tuple(own) for own in world.gather(digests)}) > 1:
         raise TrainingError(
             "the processes of this run load different code of its components; use the same files "
@@ -92,7 +93,7 @@ def build(
     if config.train.deterministic:
         use_deterministic_algorithms()
     must_match = {"plan version": VERSION, "dataset": datasets}
-    checkpointer = Checkpointer(folder, world, must_match, config.train.keep_checkpoints)
+    checkpointer = Checkpointer(folder, world, must_match, config.train.keep_checkpoints, sources)
     task = tasks.get(config.task.name)(config.task, config.model, manifest)
     metrics = task.make_metrics(config.task)
     torch.manual_seed(config.train.seed)

@@ -1,14 +1,17 @@
 """The checkpoint format: a checkpoint is complete or ignored, and damage is detected."""
 
+import json
 import shutil
 from pathlib import Path
 
 import pytest
 import torch
 
+from pipeline.components import Source
 from pipeline.errors import RunError
 from pipeline.run import checkpoint
 from pipeline.run.checkpoint import Checkpoint, TrainingState
+from pipeline.storage.atomic import sha256_of
 
 MUST_MATCH = {"plan version": 1, "dataset": "abc"}
 
@@ -125,3 +128,22 @@ def test_another_dataset_key_or_format_is_named(tmp_path: Path) -> None:
     (path / "state.json").write_text(text.replace(f'"format": {checkpoint.FORMAT}', '"format": 99'))
     with pytest.raises(RunError, match="format 99"):
         checkpoint.read_state(path, MUST_MATCH)
+
+
+def test_a_checkpoint_has_the_code_of_the_runs_components(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    file = tmp_path / "mine.py"
+    file.write_text("x = 1\n")
+    digest = sha256_of(file)
+    written = content(step=1)
+    written.sources = [Source("cell", "mine.py:Mine", file, digest, is_file=True, version="")]
+    path = checkpoint.write(tmp_path / "checkpoints", written, keep=2)
+    record = json.loads((path / "code.json").read_text())
+    assert record["mine.py:Mine"]["sha256"] == digest
+    copy = path / record["mine.py:Mine"]["file"]
+    assert copy.read_bytes() == file.read_bytes()
+    assert checkpoint.damage(path) == ""
+    copy.write_text("x = 2\n")
+    assert checkpoint.damage(path).startswith(f"code/{copy.name} does not have the checksum")
