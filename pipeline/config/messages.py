@@ -35,9 +35,9 @@ def key_table(config: type[Config] = Config, *, all_components: bool = False) ->
     shown = {key for key, _ in keys(config)}
     for kind in components.KINDS.values() if all_components else ():
         for name in components.names(kind.name) if kind.key else ():
-            own = [(key, field) for key, field in _component_keys(kind, name) if key not in shown]
-            if own:
-                lines += [f"{kind.key}={name}", *(_help_line(*pair) for pair in own)]
+            own = _component_keys(kind, name)
+            if new := [_help_line(key, own[key]) for key in own if key not in shown]:
+                lines += [f"{kind.key}={name}", *new]
     return "\n".join(lines)
 
 
@@ -51,12 +51,15 @@ def _help_line(key: str, field: FieldInfo) -> str:
     return f"  {key:30} {field.description}{choices}{default}"
 
 
-def _component_keys(kind: Kind, name: str) -> Iterator[tuple[str, FieldInfo]]:
-    for component in components.with_used(components.load(kind.name, name)):
-        for section_name, section in section_classes(Config).items():
-            if components.belongs(component.Settings, section):
-                for key, field in component.Settings.model_fields.items():
-                    yield f"{section_name}.{key}", field
+def _component_keys(kind: Kind, name: str) -> dict[str, FieldInfo]:
+    """Return the keys of a component and of the classes that it uses, with those of sections."""
+    return {
+        f"{section_name}.{key}": field
+        for component in components.with_used(components.load(kind.name, name))
+        for section_name, section in section_classes(Config).items()
+        if components.belongs(component.Settings, section)
+        for key, field in component.Settings.model_fields.items()
+    }
 
 
 def as_yaml(value: object) -> str:
@@ -100,7 +103,7 @@ def known_keys() -> list[str]:
     found = [name for name, _ in keys()]
     for kind in components.KINDS.values():
         for name in components.names(kind.name):
-            found += [key for key, _ in _component_keys(kind, name) if key not in found]
+            found += [key for key in _component_keys(kind, name) if key not in found]
     return found
 
 

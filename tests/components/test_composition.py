@@ -105,6 +105,10 @@ def test_help_has_the_keys_of_the_chosen_components_or_of_all() -> None:
     everything = config.help_text(None, ["model.cell=goru"], all_components=True)
     assert "\nmodel.cell=elman\n  model.activation" in everything
     assert "train.plateau_factor" in everything
+    block = everything.partition("\ntask.name=translation\n")[2].partition("\ncorpus.format=")[0]
+    keys = [line.split()[0] for line in block.splitlines()]
+    assert {"task.beam_size", "model.bridge", "corpus.target"} <= set(keys)
+    assert len(keys) == len(set(keys))
 
 
 def test_a_dumped_config_is_read_back_unchanged(tmp_path: Path) -> None:
