@@ -1,5 +1,6 @@
 """The examples of docs/extending.md, exactly as the page prints them."""
 
+import csv
 import json
 import re
 import sys
@@ -18,7 +19,15 @@ from pipeline.models.settings import ModelSettings
 from pipeline.train.settings import train_settings
 from tests.helpers.corpora import small_run_overrides
 from tests.helpers.modules import modules_of_type
-from tests.helpers.processes import REPOSITORY, finish, run, start, was_killed, weights
+from tests.helpers.processes import (
+    REPOSITORY,
+    finish,
+    metrics,
+    run,
+    start,
+    was_killed,
+    weights,
+)
 from tests.helpers.settings import model_settings
 
 PAGE = (REPOSITORY / "docs" / "extending.md").read_text()
@@ -32,7 +41,7 @@ def example(tmp_path: Path) -> Callable[[str], str]:
     def write(name: str) -> str:
         path = tmp_path / name
         path.write_text(EXAMPLES[name])
-        pattern = r"^class (\w+)\((?:Dense|Schedule|Algorithm)\)"
+        pattern = r"^class (\w+)\((?:Dense|Schedule|Algorithm|Callback|Tracker)\)"
         (class_name,) = re.findall(pattern, EXAMPLES[name], re.M)
         return f"{path}:{class_name}"
 
@@ -86,6 +95,34 @@ def test_keys_of_an_example_belong_to_its_section(example: Callable[[str], str])
     assert "forget_bias" not in section.model_fields
 
 
+def check_target(killed: Path, whole: Path) -> None:
+    """Assert that the third evaluation has ended both runs."""
+    for folder in (killed, whole):
+        reached = [line["target/reached"] for line in metrics(folder) if "target/reached" in line]
+        assert reached == [1, 2, 3]
+        assert json.loads((folder / "summary.json").read_text())["step"] == 12
+
+
+def check_table(killed: Path, whole: Path) -> None:
+    """Assert that the files have each point of metrics.jsonl once, and the runs the same losses."""
+    losses = []
+    for folder in (killed, whole):
+        with (folder / "points.csv").open() as file:
+            rows = [(int(step), name, float(value)) for step, name, value in csv.reader(file)]
+        names = {(step, name) for step, name, _ in rows}
+        lines = [dict(line) for line in metrics(folder)]
+        assert len(names) == len(rows)
+        assert names == {(line["step"], name) for line in lines for name in line} - {
+            (line["step"], name) for line in lines for name in ("step", "time")
+        }
+        losses.append([row for row in rows if row[1] == "train/loss"])
+    assert losses[0] == losses[1]
+
+
+CHECKS = {"target.py": check_target, "table.py": check_table}
+"""What else holds after the runs of an example: the killed one, and the other."""
+
+
 @pytest.mark.slow
 @pytest.mark.distributed
 @pytest.mark.parametrize(
@@ -94,6 +131,16 @@ def test_keys_of_an_example_belong_to_its_section(example: Callable[[str], str])
         ("mgu.py", "model.cell", ["model.gate_bias=1"]),
         ("staircase.py", "train.schedule", ["train.stairs=3"]),
         ("lion.py", "train.optimizer", ["train.lr=1e-3"]),
+        (
+            "target.py",
+            "train.callbacks",
+            ["train.target=0", "train.target_times=3", "train.evaluate_every=4"],
+        ),
+        (
+            "table.py",
+            "track.trackers",
+            ["track.enabled=true", "track.table_name=points.csv", "train.log_every=2"],
+        ),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -105,9 +152,10 @@ def test_example_trains_resumes_evaluates_and_predicts(
     corpus: Path,
     tmp_path: Path,
 ) -> None:
+    chosen = f"[{example(name)}]" if key in ("train.callbacks", "track.trackers") else example(name)
     settings = [
-        *small_run_overrides(corpus), f"{key}={example(name)}", *overrides,
-        "train.checkpoint_every=5", "train.log_every=1", "train.max_steps=14",
+        *small_run_overrides(corpus), f"{key}={chosen}",
+        "train.checkpoint_every=5", "train.log_every=1", "train.max_steps=14", *overrides,
     ]  # fmt: skip
     status, _, err = run(*settings, f"run.dir={tmp_path}/whole", nproc=2)
     assert status == 0, err
@@ -118,6 +166,7 @@ def test_example_trains_resumes_evaluates_and_predicts(
     assert status == 0, err
     assert "resuming from" in err
     assert weights(tmp_path / "killed") == weights(tmp_path / "whole")
+    CHECKS.get(name, lambda *folders: None)(tmp_path / "killed", tmp_path / "whole")
     (tmp_path / name).unlink()  # the run has a copy
     command = [sys.executable, "-m", "pipeline.cli"]
     run_option = ["--run", str(tmp_path / "killed")]
