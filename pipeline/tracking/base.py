@@ -61,12 +61,12 @@ class Tracker(Component, ABC):
         self.settings, self.run = settings, run
 
     @classmethod
-    def packages(cls, settings: TrackSettings) -> Sequence[str]:
+    def packages(cls, settings: Any) -> Sequence[str]:
         """Return the optional packages that the tracker imports."""
         return ()
 
     @classmethod
-    def watch(cls, settings: TrackSettings, folder: Path) -> str:
+    def watch(cls, settings: Any, folder: Path) -> str:
         """Return the command, or the address, that shows the run in `folder`; empty if none."""
         return ""
 

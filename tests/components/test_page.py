@@ -21,15 +21,26 @@ from pipeline.train.settings import train_settings
 from tests.helpers.corpora import CASES, small_run_overrides
 from tests.helpers.files import read
 from tests.helpers.modules import modules_of_type
-from tests.helpers.processes import REPOSITORY, call, finish, run, start, was_killed, weights
+from tests.helpers.processes import (
+    REPOSITORY,
+    call,
+    finish,
+    metrics,
+    run,
+    start,
+    was_killed,
+    weights,
+)
 from tests.helpers.settings import model_settings
 
 PAGE = (REPOSITORY / "docs" / "extending.md").read_text()
 EXAMPLES = dict(re.findall(r"^`(\w+\.py)`:\n\n```python\n(.*?)^```", PAGE, re.M | re.S))
 
-BASES = (
-    r"^class (\w+)\((?:Dense|Schedule|Algorithm|RowTask|Classification|Metric|Encoder|TextFormat)\)"
-)
+COMPONENTS = (
+    "Dense", "Encoder", "Schedule", "Algorithm", "RowTask", "Classification", "Metric",
+    "TextFormat", "Callback", "Tracker",
+)  # fmt: skip
+BASES = rf"^class (\w+)\((?:{'|'.join(COMPONENTS)})\)"
 """A component of an example; other classes of its file have other bases."""
 
 
@@ -62,19 +73,22 @@ def mgu(cell: Any, x: Tensor) -> Tensor:
 
 
 def test_example_cell_equals_its_equations(example: Callable[[str], str]) -> None:
+    """Two bidirectional layers, rows of different lengths, garbage in the padding."""
     torch.manual_seed(0)
-    settings = model_settings(cell=example("mgu.py"), hidden=5, layers=1, gate_bias=1.0)
+    settings = model_settings(cell=example("mgu.py"), hidden=5, layers=2, gate_bias=1.0)
     net = encoder(3, settings).double()
-    (layer,) = modules_of_type(net, Layer)
-    forward, backward = layer.cells
-    assert forward.bias[:5].tolist() == [1.0] * 5
+    layers = modules_of_type(net, Layer)
+    assert layers[0].cells[0].bias[:5].tolist() == [1.0] * 5
     x, lengths = torch.randn(7, 2, 3, dtype=torch.float64), torch.tensor([7, 4])
     x[4:, 1] = 1e3  # padding
     y, _ = net(x, lengths, lengths)
     for row, length in enumerate(lengths):
-        own = x[:length, row]
-        expected = torch.cat([mgu(forward, own), mgu(backward, own.flip(0)).flip(0)], -1)
-        assert torch.allclose(y[:length, row], expected, atol=1e-12)
+        states = x[:length, row]
+        for layer in layers:
+            forward, backward = layer.cells
+            both = [mgu(forward, states), mgu(backward, states.flip(0)).flip(0)]
+            states = torch.cat(both, -1)
+        assert torch.allclose(y[:length, row], states, atol=1e-12)
     assert (y[4:, 1] == 0).all()
 
 
@@ -114,6 +128,30 @@ def test_example_reader_agrees_with_the_built_in_one(
         assert [row.values for row in rows] == expected
 
 
+def check_target(killed: Path, whole: Path) -> None:
+    """Assert that the third evaluation has ended both runs."""
+    for folder in (killed, whole):
+        reached = [line["target/reached"] for line in metrics(folder) if "target/reached" in line]
+        assert reached == [1, 2, 3]
+        assert json.loads((folder / "summary.json").read_text())["step"] == 12
+
+
+def check_table(killed: Path, whole: Path) -> None:
+    """Assert that the files have each point of metrics.jsonl once, and the runs the same losses."""
+    losses = []
+    for folder in (killed, whole):
+        with (folder / "points.csv").open() as file:
+            rows = [(int(step), name, float(value)) for step, name, value in csv.reader(file)]
+        names = {(step, name) for step, name, _ in rows}
+        lines = [dict(line) for line in metrics(folder)]
+        assert len(names) == len(rows)
+        assert names == {(line["step"], name) for line in lines for name in line} - {
+            (line["step"], name) for line in lines for name in ("step", "time")
+        }
+        losses.append([row for row in rows if row[1] == "train/loss"])
+    assert losses[0] == losses[1]
+
+
 @dataclass(frozen=True)
 class Campaign:
     """A run with several examples at once."""
@@ -129,6 +167,12 @@ class Campaign:
     """Key of the prediction."""
     replaces: tuple[str, ...] = ()
     """Starts of the corpus' overrides that are left out."""
+    checks: tuple[Callable[[Path, Path], None], ...] = ()
+    """What else holds of the killed run and of the other one."""
+
+
+LISTS = ("task.metrics", "train.callbacks", "track.trackers")
+"""Keys that choose several components."""
 
 
 CAMPAIGNS = {
@@ -145,7 +189,19 @@ CAMPAIGNS = {
         "label",
     ),
     "regression": Campaign(
-        "regression", {"task.name": "ratings.py"}, ("task.scale=100",), "a superb film", "rating"
+        "regression",
+        {
+            "task.name": "ratings.py", "train.callbacks": "target.py",
+            "track.trackers": "table.py",
+        },
+        (
+            "task.scale=100", "train.target_metric=pearson_corrcoef", "train.target=-2",
+            "train.target_times=3", "train.evaluate_every=4", "track.enabled=true",
+            "track.table_name=points.csv", "train.log_every=2",
+        ),
+        "a superb film",
+        "rating",
+        checks=(check_target, check_table),
     ),
     "two texts": Campaign(
         "entailment", {"task.name": "pairs.py"}, (), "a red film\tred", "label",
@@ -166,13 +222,15 @@ def test_examples_prepare_train_resume_evaluate_and_predict(
     case.write(data, case.rows)
     if "corpus.format" in campaign.examples:
         data = write_fasttext(data, tmp_path / "reviews.txt")
-    chosen = [f"{key}={example(file)}" for key, file in campaign.examples.items()]
-    chosen = [c.replace("metrics=", "metrics=[") + "]" if ".metrics=" in c else c for c in chosen]
+    chosen = [
+        f"{key}=[{example(file)}]" if key in LISTS else f"{key}={example(file)}"
+        for key, file in campaign.examples.items()
+    ]
     small = small_run_overrides(tmp_path, campaign.corpus)
     settings = [
         *(o for o in small if not o.startswith((*campaign.replaces, *campaign.examples))),
-        *chosen, *campaign.overrides, f"corpus.input={data}",
-        "train.checkpoint_every=5", "train.log_every=1", "train.max_steps=14",
+        *chosen, f"corpus.input={data}", "train.checkpoint_every=5", "train.log_every=1",
+        "train.max_steps=14", *campaign.overrides,
     ]  # fmt: skip
     command = [sys.executable, "-m", "pipeline.cli"]
     status, _, err = call("prepare", *settings)
@@ -186,6 +244,8 @@ def test_examples_prepare_train_resume_evaluate_and_predict(
     assert status == 0, err
     assert "resuming from" in err
     assert weights(tmp_path / "killed") == weights(tmp_path / "whole")
+    for check in campaign.checks:
+        check(tmp_path / "killed", tmp_path / "whole")
     for file in campaign.examples.values():
         (tmp_path / file).unlink()  # the run has a copy
     run_option = ["--run", str(tmp_path / "killed")]

@@ -56,11 +56,11 @@ class Mlflow(Tracker):
         self._system_monitor: Any = None
 
     @classmethod
-    def packages(cls, settings: Settings) -> Sequence[str]:  # type: ignore[override]
+    def packages(cls, settings: Settings) -> Sequence[str]:
         return ["mlflow", "matplotlib"] + ["psutil"] * settings.system_metrics
 
     @classmethod
-    def watch(cls, settings: Settings, folder: Path) -> str:  # type: ignore[override]
+    def watch(cls, settings: Settings, folder: Path) -> str:
         uri = settings.uri or os.environ.get("MLFLOW_TRACKING_URI", "")
         if uri.startswith("http"):
             return without_password(uri)

@@ -49,7 +49,7 @@ class Wandb(Tracker):
         return ["wandb"]
 
     @classmethod
-    def watch(cls, settings: Settings, folder: Path) -> str:  # type: ignore[override]
+    def watch(cls, settings: Settings, folder: Path) -> str:
         online = settings.wandb_mode == "online"
         return f"W&B project {settings.wandb_project}" if online else _sync_command(folder)
 
