@@ -92,7 +92,7 @@ def film_reviews(folder: Path, args: argparse.Namespace) -> Any:
         f"corpus.shards={folder}/prepared",
     ]  # fmt: skip
     settings = config.load(None, overrides)
-    fields = tasks.get(settings.task.name).fields(settings.corpus)
+    fields = tasks.fields(settings.task.name, settings.corpus)
     return training_rows(prepare(settings.corpus, fields))
 
 

@@ -29,7 +29,7 @@ def corpora(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
             folders[task] = folder = tmp_path_factory.mktemp(task)
             CASES[task].write(folder / CASES[task].file, CASES[task].rows)
             settings = config.load(None, small_run_overrides(folder, task)).corpus
-            prepare(settings, tasks.get(task).fields(settings))
+            prepare(settings, tasks.fields(task, settings))
         return folders[task]
 
     return corpus

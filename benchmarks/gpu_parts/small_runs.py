@@ -59,7 +59,7 @@ def small_config(task: str, folder: Path, run: str, *changes: str) -> Config:
 
 def make_trainer(settings: Config, device: torch.device) -> Trainer:
     """Prepare the dataset if necessary and return the trainer of a new run."""
-    manifest = prepare(settings.corpus, tasks.get(settings.task.name).fields(settings.corpus))
+    manifest = prepare(settings.corpus, tasks.fields(settings.task.name, settings.corpus))
     folder = RunFolder(Path(settings.run.dir))
     return build(settings, manifest, World(0, 1, device), folder, None)
 

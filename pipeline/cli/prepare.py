@@ -16,6 +16,6 @@ def main(arguments: Sequence[str] | None = None, program: str = "headrace prepar
     from pipeline.corpus.prepare.prepare import prepare_with_summary
 
     settings = config.load(args.config, args.overrides)
-    fields = tasks.get(settings.task.name).fields(settings.corpus)
+    fields = tasks.fields(settings.task.name, settings.corpus)
     _, summary = prepare_with_summary(settings.corpus, fields)
     print("\n".join(summary or [f"{settings.corpus.shards} is prepared"]))

@@ -12,6 +12,7 @@ The keys that a component declares in its `Settings` are added to the section of
 """
 
 from pipeline.components.base import Component, with_used
+from pipeline.components.checking import describe, require
 from pipeline.components.composition import belongs, chosen, compose, make, owners
 from pipeline.components.kinds import KINDS, Kind, entry_points_of, names
 from pipeline.components.loading import (
@@ -34,6 +35,7 @@ __all__ = [
     "belongs",
     "chosen",
     "compose",
+    "describe",
     "entry_points_of",
     "load",
     "load_files",
@@ -43,6 +45,7 @@ __all__ = [
     "names",
     "owners",
     "reference",
+    "require",
     "source",
     "temporary_copies",
     "use_copy",

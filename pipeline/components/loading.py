@@ -17,6 +17,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from pipeline.components.checking import check_class
 from pipeline.components.kinds import KINDS, built_in, entry_points_of, names
 from pipeline.errors import ConfigError
 
@@ -54,6 +55,8 @@ _copies: dict[str, Path] = {}
 """Paths to read instead of the files that references name."""
 _places: dict[str, tuple[str, Path]] = {}
 """The file that a reference names, and the path that was read, by module name."""
+_current: dict[str, Any] = {}
+"""The module that was loaded last from a file of a name."""
 
 
 def use_copy(reference: str, path: Path) -> None:
@@ -62,12 +65,12 @@ def use_copy(reference: str, path: Path) -> None:
 
 
 def reference(kind: str, component: type[Any]) -> str:
-    """Return the value with which a config names a component that is loaded."""
+    """Return a name of a component that is loaded: as in a config, but without a file's folder."""
     module, name = component.__module__, component.__name__
     package = f"{KINDS[kind].package}."
     if module.startswith(package):
         return module.removeprefix(package)
-    place = _places[module][0] if module in _places else module
+    place = Path(_places[module][0]).name if module in _places else module
     return f"{place}:{name}"
 
 
@@ -80,18 +83,19 @@ def load_files(files: list[tuple[str, Path]]) -> None:
     """Load the files of another process, so that objects of their classes can be received."""
     for place, path in files:
         _copies[place] = path
-        _load_module(place, path)
+        _current[Path(place).name] = _load_module(place, path)
 
 
 @contextmanager
 def temporary_copies() -> Iterator[None]:
     """Use copies inside the block only: for the components of another run."""
-    before = dict(_copies)
+    before = dict(_copies), dict(_current)
     try:
         yield
     finally:
-        _copies.clear()
-        _copies.update(before)
+        for mapping, old in zip((_copies, _current), before, strict=True):
+            mapping.clear()
+            mapping.update(old)
 
 
 def source(kind: str, reference: str) -> Source | None:
@@ -100,7 +104,10 @@ def source(kind: str, reference: str) -> Source | None:
     is_file = reference.rpartition(":")[0].endswith(".py")
     if found.__module__.startswith("pipeline.") and not is_file:
         return None
-    path = _path(reference) if is_file else Path(str(sys.modules[found.__module__].__file__))
+    if not KINDS[kind].key and found.__module__ in _places:
+        path = _places[found.__module__][1]
+    else:
+        path = _path(reference) if is_file else Path(str(sys.modules[found.__module__].__file__))
     package = found.__module__.partition(".")[0]
     distributions = packages_distributions().get(package, [])
     return Source(
@@ -133,7 +140,10 @@ def _load(kind: str, reference: str) -> type[Any]:
     if not KINDS[kind].key:
         return _check(kind, _class_of(_loaded_module(place), class_name))
     if place.endswith(".py"):
-        return _load_from_file(kind, place, _path(reference), class_name)
+        path = _path(reference)
+        found = _load_from_file(kind, place, path, class_name)
+        _current[Path(place).name] = _load_module(place, path)
+        return found
     return _check(kind, _class_of(_import(place), class_name))
 
 
@@ -142,8 +152,7 @@ def _loaded_module(place: str) -> ModuleType:
 
     A dataset can thus not make a process import anything.
     """
-    names = [name for name, (known, _) in _places.items() if known == place]
-    module = sys.modules.get(names[0] if names else place)
+    module = _current.get(place) or sys.modules.get(place)
     if module is None:
         raise ConfigError(f"no component that the config names is in {place}; choose that one")
     return module
@@ -159,6 +168,8 @@ def _load_named(kind: str, name: str) -> type[Any]:
         )
     if name in points:
         return _load(kind, points[name].value)
+    if name.endswith(".py"):
+        raise ConfigError(f"names a file, not a class; write {name}:Class")
     if not is_built_in:
         nearest = difflib.get_close_matches(name, names(kind), 1)
         hint = f"did you mean {nearest[0]}?" if nearest else f"use {', '.join(names(kind))}"
@@ -224,6 +235,10 @@ def _check_imports(path: Path) -> None:
 def _import(place: str) -> ModuleType:
     try:
         return importlib.import_module(place)
+    except ModuleNotFoundError as error:
+        if Path(f"{place}.py").is_file():
+            raise ConfigError(f"is no installed package; write {place}.py:Class") from None
+        raise ConfigError(_import_error(error, None)) from None
     except Exception as error:
         raise ConfigError(_import_error(error, None)) from None
 
@@ -255,65 +270,9 @@ def _classes(module: ModuleType) -> list[type[Any]]:
 
 
 def _check(kind: str, found: type[Any]) -> type[Any]:
-    """Return a class if it is a component of a kind, with methods that can be called as the base
-    class's; else raise ConfigError."""
-    base = _base(kind)
-    if not issubclass(found, base):
-        raise ConfigError(
-            f"{found.__name__} is not a {kind}; derive it from {base.__module__}.{base.__name__}"
-        )
-    own_settings = found.Settings
-    if not (inspect.isclass(own_settings) and issubclass(own_settings, base.Settings)):
-        raise ConfigError(
-            f"{found.__name__}.Settings must derive from {base.Settings.__name__}; change its base"
-        )
-    missing = [*getattr(found, "__abstractmethods__", ()), *_missing_attributes(found)]
-    if missing:
-        names_of_missing = " and ".join(sorted(missing))
-        raise ConfigError(f"{found.__name__} does not define {names_of_missing}; add it")
-    for name in sorted({*_methods(base), *_init(base)}):
-        own, expected = getattr(found, name), getattr(base, name)
-        if problem := _mismatch(own, expected):
-            raise ConfigError(f"{found.__name__}.{name} {problem}; change its parameters")
+    """Return a class if it is a component of a kind; else raise ConfigError."""
+    check_class(kind, found, _base(kind))
     return found
-
-
-def _methods(base: type[Any]) -> Iterator[str]:
-    """Yield the names of the public methods that Headrace's base classes define."""
-    own = [c for c in base.__mro__ if c.__module__.startswith("pipeline.")]
-    for name, value in [item for c in own for item in vars(c).items()]:
-        value = getattr(value, "__func__", value)
-        if inspect.isfunction(value) and not name.startswith("_"):
-            yield name
-
-
-def _init(base: type[Any]) -> Iterator[str]:
-    """Yield the name of the constructor if one of Headrace's base classes defines it."""
-    if any("__init__" in vars(c) for c in base.__mro__ if c.__module__.startswith("pipeline.")):
-        yield "__init__"
-
-
-def _missing_attributes(found: type[Any]) -> Iterator[str]:
-    """Yield the class attributes that Headrace's base classes declare and nobody sets."""
-    for base in found.__mro__:
-        if base.__module__.startswith("pipeline."):
-            for name, annotation in inspect.get_annotations(base).items():
-                is_class_attribute = str(annotation).removeprefix("typing.").startswith("ClassVar")
-                if is_class_attribute and not hasattr(found, name):
-                    yield name
-
-
-def _mismatch(own: Any, expected: Any) -> str:
-    """Return why a method cannot be called like the base class's, or an empty string."""
-    parameters = list(inspect.signature(expected).parameters.values())
-    positional = [p for p in parameters if p.kind is not p.KEYWORD_ONLY]
-    keywords = {p.name: None for p in parameters if p.kind is p.KEYWORD_ONLY}
-    try:
-        inspect.signature(own).bind(*positional, **keywords)
-    except TypeError:
-        described = ", ".join(p.name for p in parameters)
-        return f"has other parameters than the base class: ({described})"
-    return ""
 
 
 @cache

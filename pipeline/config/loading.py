@@ -35,14 +35,18 @@ _Loader.add_implicit_resolver(
 )
 
 
-def load(path: Path | None = None, overrides: Iterable[str] = ()) -> Config:
+def load(
+    path: Path | None = None, overrides: Iterable[str] = (), *, before: Config | None = None
+) -> Config:
     """Read a config file, apply `key=value` overrides, and check the result.
+
+    `before` is the config without the overrides: keys of components that they replace are dropped.
 
     `path` may also be the name of a bundled config, such as `chunking`; None loads the default.
     Raises ConfigError with one line per mistake.
     """
     path = _resolve(path) if path else DEFAULT
-    values = _read(path)
+    values, overrides = _read(path), list(overrides)
     mistakes = list(_apply(values, overrides))
     _fill_defaults(values, path.stem)
     if old_values := list(_old_values(values)):
@@ -51,11 +55,13 @@ def load(path: Path | None = None, overrides: Iterable[str] = ()) -> Config:
         schema = compose(values)
     except ConfigError as error:
         raise ConfigError(sorted({*mistakes, *error.lines})) from None
+    if before is not None:
+        _drop_replaced(values, before, schema, [o.partition("=")[0] for o in overrides])
     mistakes += _drop_unused(values, schema)
     try:
         config = schema.model_validate(values)
     except ValidationError as error:
-        mistakes += [error_line(dict(detail)) for detail in error.errors()]
+        mistakes += [error_line(dict(detail), schema) for detail in error.errors()]
     else:
         mistakes += conflicts(config)
     if mistakes:
@@ -108,7 +114,7 @@ def load_run_config(
     except ConfigError as error:
         lines = [f"{path}: {line} (was it written by another version?)" for line in error.lines]
         raise RunError(lines) from None
-    return load(path, overrides) if overrides else config
+    return load(path, overrides, before=config) if overrides else config
 
 
 def dump(config: Config) -> str:
@@ -200,6 +206,17 @@ def _apply(values: dict[str, Any], overrides: Iterable[str]) -> Iterator[str]:
             target[parts[-1]] = value
         else:
             yield f"{key}={text}: {'.'.join(parts[:-1])} has a value, it is not a section"
+
+
+def _drop_replaced(
+    values: Mapping[str, Any], before: Config, schema: type[Config], overridden: Collection[str]
+) -> None:
+    """Drop the keys that a config had only with components that overrides have replaced."""
+    for name, section in section_classes(type(before)).items():
+        gone = section.model_fields.keys() - section_classes(schema)[name].model_fields.keys()
+        for key in gone:
+            if f"{name}.{key}" not in overridden and isinstance(values.get(name), dict):
+                values[name].pop(key, None)
 
 
 def _drop_unused(values: Mapping[str, Any], schema: type[Config]) -> Iterator[str]:

@@ -76,8 +76,11 @@ def as_yaml(value: object) -> str:
     return json.dumps(value, ensure_ascii=False, default=str) if "\n" in text else text
 
 
-def error_line(detail: dict[str, Any]) -> str:
-    """Return the error line for one entry of pydantic's `ValidationError.errors()`."""
+def error_line(detail: dict[str, Any], schema: type[Config] = Config) -> str:
+    """Return the error line for one entry of pydantic's `ValidationError.errors()`.
+
+    `schema` is the class of the config that was validated.
+    """
     key = ".".join(str(part) for part in detail["loc"])
     if detail["type"] == "missing":
         return f"{key}: missing; set it, as it has no default"
@@ -86,7 +89,7 @@ def error_line(detail: dict[str, Any]) -> str:
     if detail["type"] == "extra_forbidden":
         if key in RENAMED_KEYS:
             return f"{setting}: this key is now named {RENAMED_KEYS[key]}; rename it"
-        return f"{setting}: no such key{suggestion(key)}"
+        return f"{setting}: no such key{suggestion(key, schema)}"
     if key.startswith("corpus.validation"):
         return f"corpus.validation={as_yaml(value)}: needs a fraction between 0 and 1, or a file"
     line = f"{setting}: {detail['msg'][0].lower()}{detail['msg'][1:]}"
@@ -107,7 +110,7 @@ def known_keys() -> list[str]:
     return found
 
 
-def suggestion(key: str) -> str:
+def suggestion(key: str, schema: type[Config] = Config) -> str:
     """Return a hint at the closest key: of the same name in another section, or a similar one.
 
     Without such a key, the hint is `--help`.
@@ -115,7 +118,8 @@ def suggestion(key: str) -> str:
     >>> suggestion("model.hiden")
     '; did you mean model.hidden?'
     """
-    all_keys = known_keys() + list(Config.model_fields)
+    chosen = [name for name, _ in keys(schema)]
+    all_keys = [*dict.fromkeys([*chosen, *known_keys()]), *Config.model_fields]
     last = key.rpartition(".")[2]
     same_name = [name for name in all_keys if name.rpartition(".")[2] == last]
     nearest = same_name or difflib.get_close_matches(key, all_keys, 1, 0.6)

@@ -1,5 +1,6 @@
 """Field specifications: the columns that a task needs from the corpus, and how each is encoded."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,3 +64,10 @@ class FieldSpec:
 def vocabularies(fields: tuple[FieldSpec, ...]) -> list[str]:
     """Return the names of the tokenizers that the fields use, without repeats."""
     return list(dict.fromkeys(field.vocabulary for field in fields if field.kind_class.tokenized))
+
+
+def kind_code(fields: Iterable[FieldSpec]) -> dict[str, str]:
+    """Return the SHA-256 of the code of the fields' kinds that are not built in, by kind."""
+    kinds = dict.fromkeys(field.kind for field in fields)
+    sources = {kind: components.source("field", kind) for kind in kinds}
+    return {kind: source.sha256 for kind, source in sources.items() if source}

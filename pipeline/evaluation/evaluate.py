@@ -6,6 +6,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from pipeline import components
 from pipeline.errors import TrainingError
 from pipeline.runtime.process_group import World
 from pipeline.stream.batch import Batch
@@ -65,13 +66,23 @@ def _add_metrics(
     """Return an evaluation with further metrics of the predictions and targets of all ranks."""
     pairs = [pair for rank_pairs in scored for pair in rank_pairs]
     predictions, targets = (torch.cat(part) for part in zip(*pairs, strict=True))
-    added = {metric.name: metric.compute(predictions, targets) for metric in metrics}
+    added = {metric.name: _compute(metric, predictions, targets) for metric in metrics}
     points: list[tuple[float, float]] = []
     if predictions.ndim == 1:
         chosen = torch.linspace(0, len(targets) - 1, min(len(targets), MAX_POINTS)).long()
         order = targets.argsort()[chosen]  # over the whole range of true numbers
         points = list(zip(targets[order].tolist(), predictions[order].tolist(), strict=True))
     return replace(evaluation, metrics=evaluation.metrics | added, scatter=points)
+
+
+def _compute(metric: Metric, predictions: Tensor, targets: Tensor) -> float:
+    """Raises TrainingError for an exception in the metric."""
+    try:
+        return float(metric.compute(predictions, targets))
+    except Exception as error:
+        raise TrainingError(
+            f"task.metrics: {metric.name}: {components.describe(error)}; fix it"
+        ) from error
 
 
 def _worst(mistakes: list[Mistake]) -> list[Mistake]:

@@ -46,6 +46,7 @@ class Classifier(nn.Module):
         self.input_dropout = LockedDropout(s.dropout)
         self.stack = encoder(s.embedding, s, plane)
         self.pooling = components.load("pooling", s.pooling)(self.stack.outputs, s)
+        components.require(self.pooling, "outputs")
         self.output_dropout = LockedDropout(s.dropout)
         self.scores = components.load("head", s.head)(self.head_inputs, classes, s)
         assign_dropout_sites(self)
@@ -73,4 +74,4 @@ class Classifier(nn.Module):
     def outputs(self, pooled: Tensor) -> Tensor:
         """Return the class scores [B, C] of the vectors of rows."""
         with torch.autocast(pooled.device.type, enabled=False):  # scores and loss in full precision
-            return self.scores(pooled.to(next(self.scores.parameters()).dtype))
+            return self.scores(pooled.to(next(self.parameters()).dtype))

@@ -70,7 +70,9 @@ class Encoder(Component, nn.Module, ABC):
 
 def encoder(inputs: int, settings: EncoderSettings, plane: tuple[int, int] = (0, 0)) -> Encoder:
     """Build the encoder that the settings choose; arguments as for `Encoder`."""
-    return encoder_class(settings).build(inputs, settings, plane)
+    built = encoder_class(settings).build(inputs, settings, plane)
+    components.require(built, "outputs")
+    return built
 
 
 def encoder_class(settings: EncoderSettings) -> type[Encoder]:

@@ -1,9 +1,11 @@
 """Learning rate and frozen flag of each parameter group, as functions of the rows consumed."""
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
 from pipeline import components
+from pipeline.errors import TrainingError
 from pipeline.optim.base import Schedule
 from pipeline.optim.settings import OptimizerSettings
 
@@ -21,7 +23,13 @@ class LearningRates:
         if progress < settings.warmup:
             return settings.lr * progress / settings.warmup
         after_warmup = (progress - settings.warmup) / (1 - settings.warmup)
-        return settings.lr * self.schedule.factor(min(after_warmup, 1.0))
+        factor = self.schedule.factor(min(after_warmup, 1.0))
+        if not isinstance(factor, (int, float)) or not 0 <= factor < math.inf:
+            raise TrainingError(
+                f"train.schedule={settings.schedule}: {type(self.schedule).__name__}.factor("
+                f"{min(after_warmup, 1.0):.3g}) returned {factor!r}; return a number from 0 up"
+            )
+        return settings.lr * factor
 
     def set_rates(self, groups: Iterable[dict[str, Any]], progress: float, epochs: float) -> float:
         """Set each parameter group's learning rate and its `frozen` flag; return the highest rate.

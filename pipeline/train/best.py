@@ -18,7 +18,7 @@ class BestMetric:
     def __init__(self, task: Task, metrics: Sequence[Metric], name: str = "") -> None:
         known = {
             **task.reported,
-            **{metric.name: metric.higher_is_better for metric in metrics},
+            **{metric.name: not metric.lower_is_better for metric in metrics},
             task.best_metric: not task.lower_is_better,
         }
         self.name = name or task.best_metric

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline import components
@@ -76,8 +74,8 @@ class CallbackList:
                     callback.load_state_dict(saved["states"][name])
                 except Exception as error:
                     raise RunError(
-                        f"train.callbacks: {name} cannot restore its state: {_describe(error)}; "
-                        f"fix it"
+                        f"train.callbacks: {name} cannot restore its state: "
+                        f"{components.describe(error)}; fix it"
                     ) from error
 
     def _override(self, moment: str) -> bool:
@@ -123,13 +121,8 @@ def _errors(name: str, place: str = "") -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        line = TrainingError(f"{place}train.callbacks: {name}: {_describe(error)}; fix it")
+        line = TrainingError(
+            f"{place}train.callbacks: {name}: {components.describe(error)}; fix it"
+        )
         line.local = True  # perhaps on this rank only
         raise line from error
-
-
-def _describe(error: Exception) -> str:
-    """Return an exception in one line, with the line of the callback's file."""
-    frame = traceback.extract_tb(error.__traceback__)[-1]
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text} ({Path(frame.filename).name}, line {frame.lineno})"

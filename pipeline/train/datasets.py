@@ -40,7 +40,7 @@ def open_or_prepare(config: Config, rank: RankInfo) -> Dataset:
         _prepare(config, rank)
     manifest = open_dataset(location, whole=config.stream.on_corrupt == "stop")
     check_settings(manifest, config.corpus)
-    check_fields(manifest, tasks.get(config.task.name).fields(config.corpus))
+    check_fields(manifest, tasks.fields(config.task.name, config.corpus))
     return manifest, {n: manifest.store.read_file(f"{n}.json") for n in manifest.tokenizers}
 
 
@@ -92,7 +92,7 @@ def _describe_unprepared(config: Config, rank: RankInfo) -> Dataset:
             command("prepare"),
         )
     assert isinstance(config.corpus, TokenizerSettings), "a task without texts"
-    return unprepared_manifest(config.corpus, tasks.get(config.task.name).fields(config.corpus))
+    return unprepared_manifest(config.corpus, tasks.fields(config.task.name, config.corpus))
 
 
 def _prepare(config: Config, rank: RankInfo) -> None:
@@ -109,7 +109,7 @@ def _prepare(config: Config, rank: RankInfo) -> None:
                 f"corpus.shards={location}: do not exist yet, and preparing them needs "
                 f"{error.name}; pip install headrace[prepare], or copy the shards here"
             ) from None
-        prepare(config.corpus, tasks.get(config.task.name).fields(config.corpus))
+        prepare(config.corpus, tasks.fields(config.task.name, config.corpus))
     while not _is_prepared(location):
         time.sleep(0.2)
 

@@ -19,9 +19,7 @@ from pipeline.optim.settings import OptimizerSettings
 from pipeline.settings import setting
 
 class MyOptimizer(SGD):
-    class Settings(OptimizerSettings):
-        momentum: float = setting(0.0, "momentum")
-        nesterov: bool = setting(False, "Nesterov")
+    class Settings(SGD.Settings):
         speed: int = setting(1, "speed of the optimizer")
 
 class MySchedule(Schedule):

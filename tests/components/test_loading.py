@@ -29,12 +29,30 @@ FILES = {
     "not a cell": ("class Mine: pass", "Mine is not a cell; derive it from pipeline.models.cell."),
     "no step": (
         "from pipeline.models.cell import Dense\nclass Mine(Dense): gates = 1",
-        "Mine does not define step; add it",
+        "Mine does not define step(self, wx, uh, last_h, last_c); add it",
     ),
     "other parameters": (
         CELL.replace("uh, last_h, last_c", "uh"),
         "Mine.step has other parameters than the base class: (self, wx, uh, last_h, last_c)",
     ),
+    "settings of another class": (
+        (
+            "from pipeline.models.cells.lstm import Lstm\n"
+            "from pipeline.models.settings import ModelSettings\n"
+            "class Mine(Lstm):\n    class Settings(ModelSettings): pass"
+        ),
+        "Mine.Settings must derive from Lstm.Settings; change its base",
+    ),
+    "a key again": (
+        (
+            "from pipeline.models.cells.lstm import Lstm\n"
+            "from pipeline.settings import setting\n"
+            "class Mine(Lstm):\n    class Settings(Lstm.Settings):\n"
+            "        forget_bias: int = setting(3, 'bias')"
+        ),
+        "Mine.Settings declares the key forget_bias, which Lstm.Settings has; rename it",
+    ),
+    "uses": (CELL.replace("gates = 1", "gates = 1\n    uses = (int)"), "Mine.uses must be a tuple"),
     "no gates": (CELL.replace("gates = 1", "x = 1"), "Mine does not define gates; add it"),
     "constructor": (
         CELL + "    def __init__(self, settings):\n        pass\n",
@@ -75,6 +93,7 @@ def test_a_missing_file_is_one_line(tmp_path: Path) -> None:
     "reference, expected",
     [
         ("lstmm", "no such cell; did you mean lstm? (or module:Class, or file.py:Class)"),
+        ("mine.py", "names a file, not a class; write mine.py:Class"),
         ("transformer", "no such cell; use elman, goru, grid_lstm, gru, lstm (or"),
         ("no.such.module:Mine", "cannot be imported: ModuleNotFoundError: No module named 'no'"),
         ("pipeline.models.cells.lstm:Mine", "there is no class Mine; it has Lstm"),

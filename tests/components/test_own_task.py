@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from pipeline import components, config
+from pipeline.components import loading
 from pipeline.corpus.dataset.manifest import open_dataset
 from pipeline.errors import ConfigError
 from tests.helpers.corpora import small_run_overrides, write_reviews
@@ -98,7 +99,7 @@ def test_a_task_with_its_own_field_kind_is_prepared_trained_and_used(
     status, _, err = run(*overrides, "train.epochs=8", "train.lr=1e-2")
     assert status == 0, err
     manifest = open_dataset(tmp_path / "shards")
-    assert manifest.fields[1].kind == f"{tmp_path}/shouts.py:Shouting"
+    assert manifest.fields[1].kind == "shouts.py:Shouting"
     assert json.loads((tmp_path / "run" / "summary.json").read_text())["metric"] == "loss"
     shutil.move(tmp_path / "shouts.py", tmp_path / "moved.py")  # the run's copy is enough
     lines = "the fine film and a plot\nthe dull film and a plot\n"
@@ -110,6 +111,20 @@ def test_a_task_with_its_own_field_kind_is_prepared_trained_and_used(
     )
     assert status == 0, err
     assert json.loads(out)["loss"] < 0.4
+
+
+def test_shards_of_another_version_of_the_code_are_refused(
+    overrides: list[str], tmp_path: Path
+) -> None:
+    small = [*overrides, "corpus.workers=1"]
+    status, _, err = call("prepare", *small)
+    assert status == 0, err
+    path = tmp_path / "shouts.py"
+    path.write_text(FILE.replace("in value)", "not in value)"))
+    loading._load_from_file.cache_clear()
+    status, _, err = call("prepare", *small)
+    assert status == 2
+    assert "shouts.py:Shouting: the code of this field kind has changed since" in err
 
 
 def test_a_dataset_cannot_name_code_to_import(tmp_path: Path) -> None:
@@ -127,3 +142,33 @@ def test_keys_of_the_task_and_of_its_kinds_are_in_their_sections(overrides: list
     assert settings.corpus.model_dump()["mark"] == "fine"
     assert "label" not in settings.corpus.model_dump()
     assert str(REPOSITORY) not in config.dump(settings)
+
+
+MISTAKES = {
+    "uses": (
+        FILE.replace("(Classifier, TextField, Shouting)", "(Classifier, Shouting)"),
+        "Shouts.fields reads corpus.text, which no class of Shouts.uses declares; add the field",
+    ),
+    "parse": (
+        FILE.replace("is_input = False", "is_input = True"),
+        "Shouts.parse returns no value for the field 'shout', which the model reads; define parse",
+    ),
+}
+
+
+@pytest.mark.parametrize("content, expected", MISTAKES.values(), ids=MISTAKES)
+def test_mistakes_in_a_task_are_one_line_before_preparing(
+    content: str, expected: str, overrides: list[str], tmp_path: Path
+) -> None:
+    (tmp_path / "shouts.py").write_text(content)
+    if "Classifier, Shouting" in content:  # nothing has the keys of texts then
+        overrides = [o for o in overrides if "vocab_size" not in o]
+        overrides += [
+            "corpus.replace={}",
+            "corpus.truncation_side=start",
+            "corpus.vocab_size=16000",
+        ]
+    status, _, err = call("prepare", *overrides)
+    assert status == 2
+    assert [line for line in err.splitlines() if expected in line]
+    assert not (tmp_path / "shards").exists()

@@ -41,7 +41,7 @@ def golden_values(task: str, folder: Path) -> dict[str, Any]:
     case.write(folder / case.file, case.rows)
     overrides = [*small_run_overrides(folder, task), *TRAINING, f"run.dir={folder}/run"]
     settings = config.load(None, overrides)
-    prepare(settings.corpus, tasks.get(task).fields(settings.corpus))
+    prepare(settings.corpus, tasks.fields(task, settings.corpus))
     manifest = open_dataset(settings.corpus.shards)
     stream, _ = open_streams(settings, manifest, [], World(0, 1, torch.device("cpu")))
     train(settings)

@@ -148,3 +148,13 @@ def test_translation_reads_directions_apart(directions: dict[str, bool]) -> None
     short = model(source[:, :4], lengths, target, target_lengths, keys)
     assert torch.allclose(padded, short, atol=1e-6)
     assert "independent_directions" in load("images").model.model_dump()
+
+
+def test_a_pooling_that_does_not_set_its_outputs_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "from pipeline.models.pooling import Pooling\n\n"
+        "class Mine(Pooling):\n    def forward(self, states, lengths):\n        return states[0]\n"
+    )
+    settings = model_settings(pooling=f"{tmp_path}/mine.py:Mine", hidden=4)
+    with pytest.raises(ConfigError, match=r"Mine.__init__ does not set self.outputs; add it"):
+        Classifier(settings, 9, 2)

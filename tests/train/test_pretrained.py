@@ -138,7 +138,7 @@ def test_classifier_and_language_model_hold_out_the_same_texts(
                 f"corpus.shards={tmp_path}/{task}",
             ],
         ).corpus
-        manifest = prepare(settings, tasks.get(task).fields(settings))
+        manifest = prepare(settings, tasks.fields(task, settings))
         rows = row_dicts(manifest, "validation")
         texts = {manifest.decode("tokenizer", row["tokens"]) for row in rows}
         held_out.append(texts)

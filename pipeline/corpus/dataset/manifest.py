@@ -19,7 +19,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from pipeline import components
-from pipeline.corpus.field_spec import FieldSpec
+from pipeline.corpus.field_spec import FieldSpec, kind_code
 from pipeline.corpus.readers.base import reader_code, reads_folders
 from pipeline.corpus.readers.inputs import file_version, input_patterns, is_remote, locate
 from pipeline.corpus.settings import CorpusSettings
@@ -90,7 +90,7 @@ class Manifest:
     splits: dict[str, Split]
     report: dict[str, int]  # numbers of rows: read, skipped (by reason), truncated and split
     numbers: dict[str, NumberStats] = field(default_factory=dict)  # by field
-    code: dict[str, str] = field(default_factory=dict)  # SHA-256 of a reader that is not built in
+    code: dict[str, str] = field(default_factory=dict)  # SHA-256 of a user's reader and field kinds
 
     def to_json(self) -> dict[str, Any]:
         values: dict[str, Any] = TypeAdapter(Manifest).dump_python(self, mode="json")
@@ -260,6 +260,14 @@ def check_fields(manifest: Manifest, fields: Sequence[FieldSpec]) -> None:
             f"{manifest.location}: was made for a task with the fields {theirs}, not {ours}; set "
             f"corpus.shards to another folder, or delete {manifest.location} and prepare again"
         )
+    changed = [
+        f"{kind}: the code of this field kind has changed since {manifest.location} was made; set "
+        f"corpus.shards to another folder, or delete {manifest.location} and prepare again"
+        for kind, sha256 in kind_code(fields).items()
+        if manifest.code.get(kind, sha256) != sha256
+    ]
+    if changed:
+        raise DatasetError(changed)
 
 
 def _local_inputs(settings: CorpusSettings) -> dict[str, tuple[Path, int]]:

@@ -17,7 +17,7 @@ from pipeline.corpus.dataset.manifest import (
     TokenizerFacts,
     relevant,
 )
-from pipeline.corpus.field_spec import FieldSpec, vocabularies
+from pipeline.corpus.field_spec import FieldSpec, kind_code, vocabularies
 from pipeline.corpus.fields.label_names import LabelTable, name_labels
 from pipeline.corpus.prepare import report
 from pipeline.corpus.prepare.dedup_and_split import dedup_and_split
@@ -91,7 +91,7 @@ def build(
         splits={s: _write_split(context, pool, s, totals[s], parts, tokenizers) for s in SPLITS},
         report=counts,
         numbers=_number_stats(context, parts),
-        code=reader_code(settings.format),
+        code=reader_code(settings.format) | kind_code(context.fields),
     )
     seconds = time.monotonic() - start
     return manifest, list(report.summary(manifest, label_tables, raw_bytes, seconds))

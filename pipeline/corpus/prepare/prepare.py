@@ -33,7 +33,7 @@ from pipeline.corpus.dataset.manifest import (
     open_dataset,
     relevant,
 )
-from pipeline.corpus.field_spec import FieldSpec
+from pipeline.corpus.field_spec import FieldSpec, kind_code
 from pipeline.corpus.prepare.build import build
 from pipeline.corpus.prepare.work_dir import SPLITS, PreparationContext
 from pipeline.corpus.readers.base import reader_code, reads_folders
@@ -170,7 +170,7 @@ def _open_work_folder(
         {
             "format": FORMAT,
             "settings": relevant(settings) | {"chunk_mb": settings.chunk_mb},
-            "code": reader_code(settings.format),
+            "code": reader_code(settings.format) | kind_code(fields),
             "tokenizer": _tokenizer_hash(settings),
             "fields": [asdict(field) for field in fields],
             "files": [

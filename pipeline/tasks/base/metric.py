@@ -34,7 +34,8 @@ class Metric(Component, ABC):
     """The metric's keys in the section `task`."""
     predictions: ClassVar[tuple[str, ...]]
     """The kinds of predictions that the metric can be computed from: LABEL, LABELS, NUMBER."""
-    higher_is_better: ClassVar[bool] = True
+    lower_is_better: ClassVar[bool] = False
+    """Whether a lower value is better."""
     libraries: ClassVar[tuple[str, ...]] = ()
     """Optional libraries that `compute` imports."""
 

@@ -160,7 +160,17 @@ class Task(Component, ABC):
                     f"{user}: evaluation needs {' and '.join(missing)} (not installed); pip "
                     f"install {' '.join(missing)}"
                 )
-        return [metric(settings, self.labels) for metric in classes]
+        metrics = [metric(settings, self.labels) for metric in classes]
+        own = {*self.reported, *({self.best_metric} - {*self.default_metrics})}
+        seen: set[str] = set()
+        for name, metric in zip(names, metrics, strict=True):
+            if metric.name in own | seen:
+                raise ConfigError(
+                    f"task.metrics: {name}: there is a metric of the name {metric.name} already; "
+                    f"rename the class"
+                )
+            seen.add(metric.name)
+        return metrics
 
     @staticmethod
     @abstractmethod

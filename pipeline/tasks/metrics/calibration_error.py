@@ -11,4 +11,4 @@ class CalibrationError(LabelMetric):
 
     predictions = (LABEL,)
     function = "calibration_error"
-    higher_is_better = False
+    lower_is_better = True

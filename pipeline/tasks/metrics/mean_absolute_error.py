@@ -7,4 +7,4 @@ class MeanAbsoluteError(NumberMetric):
     """Mean absolute error. As torchmetrics' `mean_absolute_error`."""
 
     function = "mean_absolute_error"
-    higher_is_better = False
+    lower_is_better = True

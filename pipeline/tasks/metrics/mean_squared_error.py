@@ -7,4 +7,4 @@ class MeanSquaredError(NumberMetric):
     """Mean squared error. As torchmetrics' `mean_squared_error`."""
 
     function = "mean_squared_error"
-    higher_is_better = False
+    lower_is_better = True

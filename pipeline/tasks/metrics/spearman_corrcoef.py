@@ -1,5 +1,7 @@
 """Spearman correlation coefficient."""
 
+import warnings
+
 from torch import Tensor
 
 from pipeline.tasks.base.metric import NUMBER, Metric
@@ -18,4 +20,5 @@ class SpearmanCorrcoef(Metric):
     def compute(self, predictions: Tensor, targets: Tensor) -> float:
         from scipy.stats import spearmanr
 
-        return float(spearmanr(predictions.numpy(), targets.numpy()).statistic)
+        with warnings.catch_warnings(action="ignore"):  # NaN for constant numbers is expected
+            return float(spearmanr(predictions.numpy(), targets.numpy()).statistic)

@@ -123,7 +123,7 @@ def overrides(folder: Path, task: str, **corpus: Any) -> list[str]:
 
 def prepare_dataset(settings: list[str]) -> Any:
     loaded = config.load(None, settings)
-    return prepare(loaded.corpus, tasks.get(loaded.task.name).fields(loaded.corpus))
+    return prepare(loaded.corpus, tasks.fields(loaded.task.name, loaded.corpus))
 
 
 @pytest.mark.parametrize("name", ["a.ft", "a.ft.gz"])

@@ -77,7 +77,7 @@ def overrides(folder: Path, reference: str, **corpus: Any) -> list[str]:
 
 def prepare_dataset(folder: Path, reference: str, **corpus: Any) -> Manifest:
     loaded = config.load(None, overrides(folder, reference, **corpus))
-    return prepare(loaded.corpus, tasks.get(loaded.task.name).fields(loaded.corpus))
+    return prepare(loaded.corpus, tasks.fields(loaded.task.name, loaded.corpus))
 
 
 def test_own_reader_gives_the_same_dataset_for_any_file_and_number_of_workers(
@@ -276,10 +276,16 @@ def test_exception_of_a_format_without_lines_is_one_line(
 
 
 COMPONENT_MISTAKES = {
-    "no records": ({"def records": "def rows"}, "Blocks does not define records; add it"),
+    "no records": (
+        {"def records": "def rows"},
+        "Blocks does not define records(self, lines); add it",
+    ),
     "another base": ({"(TextFormat)": "(str)"}, "Blocks is not a reader; derive it from pipeline."),
     "another class": ({"Blocks": "Block"}, "there is no class Blocks; it has Block"),
-    "a key that exists": ({"colon:": "workers:"}, "declares a key that the section has; rename"),
+    "a key that exists": (
+        {"colon:": "workers:"},
+        "declares the key workers, which CorpusSettings has; rename",
+    ),
 }
 
 

@@ -13,6 +13,8 @@ from sklearn import metrics as sklearn_metrics
 from pipeline import components, config
 from pipeline.errors import ConfigError
 from pipeline.tasks.base.metric import LABEL, LABELS, NUMBER
+from tests.helpers.corpora import small_run_overrides
+from tests.helpers.processes import call, error_lines
 from tests.helpers.settings import task_settings
 
 ROWS, C = 200, 4
@@ -93,7 +95,7 @@ def test_every_metric_is_tested_and_has_a_direction() -> None:
         metric = components.load("metric", name)
         tested = {LABEL: ONE_LABEL, LABELS: SEVERAL_LABELS, NUMBER: ONE_NUMBER}
         assert name == "calibration_error" or any(name in tested[p] for p in metric.predictions)
-        assert metric.higher_is_better == ("error" not in name)
+        assert metric.lower_is_better == ("error" in name)
 
 
 @pytest.mark.parametrize(
@@ -134,3 +136,28 @@ def test_a_metric_of_a_file_has_the_name_of_its_class(tmp_path: Path) -> None:
     assert metric.name == "TopTwo"
     top = sklearn_metrics.top_k_accuracy_score(LABEL_IDS, SCORES, k=2)
     assert metric.compute(torch.tensor(SCORES), torch.tensor(LABEL_IDS)) == pytest.approx(top)
+
+
+@pytest.mark.parametrize(
+    "name, body, expected",
+    [
+        ("accuracy", "return 1.0", "there is a metric of the name accuracy already; rename the"),
+        ("Mine", "return targets[10**9]", "task.metrics: Mine: IndexError: "),
+    ],
+)
+def test_a_name_that_exists_and_an_exception_are_one_line(
+    name: str, body: str, expected: str, tmp_path: Path, corpus: Path
+) -> None:
+    (tmp_path / "mine.py").write_text(
+        "from pipeline.tasks.base.metric import LABEL, Metric\n\n"
+        f"class {name}(Metric):\n"
+        "    predictions = (LABEL,)\n"
+        "    def compute(self, predictions, targets):\n"
+        f"        {body}\n"
+    )
+    status, _, err = call(
+        "train", *small_run_overrides(corpus), f"run.dir={tmp_path}/run", "train.max_steps=1",
+        f"task.metrics=[{tmp_path}/mine.py:{name}]",
+    )  # fmt: skip
+    assert status == 2
+    assert expected in error_lines(err)[0]
