@@ -37,8 +37,8 @@ PAGE = (REPOSITORY / "docs" / "extending.md").read_text()
 EXAMPLES = dict(re.findall(r"^`(\w+\.py)`:\n\n```python\n(.*?)^```", PAGE, re.M | re.S))
 
 COMPONENTS = (
-    "Dense", "Encoder", "Schedule", "Algorithm", "RowTask", "Classification", "Metric",
-    "TextFormat", "Callback", "Tracker",
+    "Dense", "Encoder", "Pooling", "Head", "Schedule", "Algorithm", "RowTask", "Classification",
+    "Metric", "TextFormat", "Callback", "Tracker",
 )  # fmt: skip
 BASES = rf"^class (\w+)\((?:{'|'.join(COMPONENTS)})\)"
 """A component of an example; other classes of its file have other bases."""
@@ -204,8 +204,16 @@ CAMPAIGNS = {
         checks=(check_target, check_table),
     ),
     "two texts": Campaign(
-        "entailment", {"task.name": "pairs.py"}, (), "a red film\tred", "label",
+        "entailment",
+        {"task.name": "pairs.py", "model.pooling": "mixed.py", "model.head": "tempered.py"},
+        ("model.temperature=2",),
+        "a red film\tred",
+        "label",
         ("corpus.text_pair",),
+    ),
+    "field kind": Campaign(
+        "classification", {"task.name": "sentences.py"}, ("corpus.stops=ae",), "a superb film",
+        "label",
     ),
 }  # fmt: skip
 
