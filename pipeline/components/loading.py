@@ -76,7 +76,7 @@ def reference(kind: str, component: type[Any]) -> str:
 
 def loaded_files() -> list[tuple[str, Path]]:
     """Return the files of the components that are loaded, to load them in another process."""
-    return list(_places.values())
+    return [(place, path) for place, path in _places.values() if path.is_file()]
 
 
 def load_files(files: list[tuple[str, Path]]) -> None:

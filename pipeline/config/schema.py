@@ -51,12 +51,15 @@ def component_references(values: Mapping[str, Any]) -> list[str]:
         listed = value if isinstance(value, list) else [value]
         plugins = components.entry_points_of(kind.name)
         names = [name for name in listed if isinstance(name, str)]
-        found += [
-            name
-            for name in names
-            if name in plugins or (":" in name and not name.startswith("pipeline."))
-        ]
+        found += [name for name in names if name in plugins or (":" in name and not _ours(name))]
     return found
+
+
+def _ours(reference: str) -> bool:
+    """Return whether a reference names a class of this package, not a file."""
+    module = reference.partition(":")[0]
+    names = module.split(".")
+    return names[0] == "pipeline" and names[-1] != "py" and all(map(str.isidentifier, names))
 
 
 def component_sources(config: Config) -> list[Source]:

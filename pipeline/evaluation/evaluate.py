@@ -69,8 +69,10 @@ def _add_metrics(
     added = {metric.name: _compute(metric, predictions, targets) for metric in metrics}
     points: list[tuple[float, float]] = []
     if predictions.ndim == 1:
-        chosen = torch.linspace(0, len(targets) - 1, min(len(targets), MAX_POINTS)).long()
-        order = targets.argsort()[chosen]  # over the whole range of true numbers
+        chosen = torch.linspace(
+            0, len(targets) - 1, min(len(targets), MAX_POINTS), dtype=torch.float64
+        ).long()
+        order = targets.argsort(stable=True)[chosen]  # over the whole range of true numbers
         points = list(zip(targets[order].tolist(), predictions[order].tolist(), strict=True))
     return replace(evaluation, metrics=evaluation.metrics | added, scatter=points)
 
@@ -78,7 +80,7 @@ def _add_metrics(
 def _compute(metric: Metric, predictions: Tensor, targets: Tensor) -> float:
     """Raises TrainingError for an exception in the metric."""
     try:
-        return float(metric.compute(predictions, targets))
+        return float(metric.compute(predictions.clone(), targets.clone()))
     except Exception as error:
         raise TrainingError(
             f"task.metrics: {metric.name}: {components.describe(error)}; fix it"

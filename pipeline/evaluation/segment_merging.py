@@ -127,8 +127,8 @@ def _concatenate(columns: dict[str, list[Tensor]]) -> dict[str, Tensor]:
 def _merge_segments(rows: Mapping[str, Values], tokens: Mapping[str, Values]) -> Columns:
     """Merge segments, given in any order, into documents.
 
-    Values per token are concatenated. Of the values per row, floats are averaged, weighted by the
-    segments' tokens; integers are taken from the first segment.
+    Values per token are concatenated. The outputs per row are averaged, weighted by the segments'
+    tokens; of the other values per row, those of the first segment are taken.
     """
     order = np.lexsort((rows[SEGMENT], rows[DOCUMENT]))  # [S]
     weights = rows[LENGTHS][order]  # [S]
@@ -141,7 +141,7 @@ def _merge_segments(rows: Mapping[str, Values], tokens: Mapping[str, Values]) ->
     for name, values in tokens.items():
         columns[name] = Ragged.of(values[token_order], lengths)
     for name, values in rows.items():
-        if values.dtype.kind == "f":
+        if name == OUTPUTS:
             sums = np.add.reduceat(values[order] * weights[:, None], first)  # [D, F]
             columns[name] = sums / lengths[:, None]
         else:

@@ -8,9 +8,10 @@ trusts it.
 import json
 import logging
 import os
+import sysconfig
 from collections.abc import Collection, Iterable
 from hashlib import sha256
-from importlib.util import find_spec
+from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ def write(folder: Path, sources: Iterable[Source]) -> None:
             (folder / "code").mkdir(exist_ok=True)
             write_file(folder / "code" / name, source.path.read_bytes())
             entry["file"] = f"code/{name}"
-            _trust(source.sha256)
+        _trust(source.sha256)
         record[source.reference] = entry
     if record:
         write_file(_record(folder), json.dumps(record, indent=1) + "\n")
@@ -69,7 +70,7 @@ def use(
 
     Raises RunError if their code was not run on this machine by this user and `trust` is false, or
     if a file or an installed package is not the one that the run was trained with. `trusted` are
-    digests of code to trust too. Nothing is imported before these checks.
+    digests of code to trust too. Nothing is imported before these checks, nor by them.
     """
     record = _read(folder)
     for reference in references:
@@ -81,7 +82,8 @@ def use(
                 f"copy the run's folder again"
             )
         if "file" not in entry:
-            _check_installed(folder, reference, entry)
+            known = entry["sha256"] in {*_trusted(), *trusted}
+            _check_installed(folder, reference, entry, known or trust)
             continue
         path = (folder / entry["file"]).resolve()
         inside = path.parent == (folder / "code").resolve()
@@ -98,18 +100,39 @@ def use(
         components.use_copy(reference, path)
 
 
-def _check_installed(folder: Path, reference: str, entry: dict[str, Any]) -> None:
-    try:
-        spec = find_spec(components.module_of(entry["kind"], reference))
-    except (ImportError, ValueError):
-        spec = None
-    origin = Path(spec.origin) if spec is not None and spec.origin else None
+def _check_installed(folder: Path, reference: str, entry: dict[str, Any], trusted: bool) -> None:
+    """Raise RunError unless a module is the recorded one, and outside the run's folder."""
+    origin = _origin(components.module_of(entry["kind"], reference))
     content = origin.read_bytes() if origin is not None and origin.is_file() else b""
     if sha256(content).hexdigest() != entry["sha256"]:
         raise RunError(
             f"{reference}: is not the code that the run in {folder} was trained with (version "
             f"{entry['version'] or 'unknown'}); install that version"
         )
+    assert origin is not None
+    if folder.resolve() in origin.parents or not (trusted or _is_installed(origin)):
+        raise RunError(
+            f"{reference}: {origin} is no file of an installed package and was not run on this "
+            f"machine; read it, and evaluate or predict with --trust-code if you trust it"
+        )
+
+
+def _origin(module: str) -> Path | None:
+    """Return the file of a module without importing its parent packages."""
+    path, spec = None, None
+    names = module.split(".")
+    for count in range(1, len(names) + 1):
+        spec = PathFinder.find_spec(".".join(names[:count]), path)
+        if spec is None:
+            return None
+        path = list(spec.submodule_search_locations or ())
+    return Path(spec.origin).resolve() if spec is not None and spec.origin else None
+
+
+def _is_installed(file: Path) -> bool:
+    """Return whether a file is in a folder for installed packages."""
+    folders = {Path(sysconfig.get_path(name)).resolve() for name in ("purelib", "platlib")}
+    return any(folder in file.parents for folder in folders)
 
 
 def _record(folder: Path) -> Path:

@@ -79,7 +79,7 @@ class Regression(RowTask):
         return {"number": batch.columns["number"][row].item(), "predicted": predicted}
 
     def predict(self, outputs: Tensor, given: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-        return [{"number": round(number, 6)} for number in self._numbers(outputs).tolist()]
+        return [{"number": float(f"{x:.7g}")} for x in self._numbers(outputs).tolist()]
 
     def _numbers(self, outputs: Tensor) -> Tensor:
         """Convert outputs [B, 1] to numbers [B] in the unit of the input."""

@@ -133,8 +133,9 @@ def test_the_cell_may_choose_the_encoder() -> None:
     built: Encoder = encoder(4, model_settings(cell="grid_lstm", hidden=4))
     assert type(built).__name__ == "GridStack"
     assert settings.model_dump()["encoder"] == "stack"
-    with pytest.raises(ConfigError, match="would be ignored, as grid_lstm is an encoder"):
-        load("classification", "model.cell=grid_lstm", "model.encoder=grid")
+    load("classification", "model.cell=grid_lstm", "model.encoder=grid")
+    with pytest.raises(ConfigError, match=r"model\.encoder=grid: is that of model\.cell=grid_lstm"):
+        load("classification", "model.encoder=grid")
 
 
 @pytest.mark.parametrize("directions", [{"independent_directions": True}, {"reverse": True}])

@@ -134,3 +134,50 @@ def test_a_record_of_an_earlier_run_is_removed(run: Path) -> None:
     assert (run / "code.json").exists()
     code.write(run, [])
     assert not (run / "code.json").exists()
+
+
+@pytest.mark.parametrize(
+    "cell",
+    ["pipeline./../{up}{file}:Gru", "pipeline.x/../{up}{file}:Gru", "{file}:Gru"],
+)
+def test_no_path_makes_a_file_look_built_in(cell: str, tmp_path: Path) -> None:
+    file = tmp_path / "cell.py"
+    file.write_text(
+        f"open({str(tmp_path / 'was_run')!r}, 'w')\nfrom pipeline.models.cells.gru import *\n"
+    )
+    folder = tmp_path / "run"
+    folder.mkdir()
+    reference = cell.format(up="../" * 20, file=str(file).lstrip("/") if "up" in cell else file)
+    (folder / "config.yaml").write_text(
+        f"model: {{cell: '{reference}'}}\ncorpus: {{input: x.csv}}\n"
+    )
+    with pytest.raises(RunError, match="copy the run's folder again"):
+        load_run_config(folder / "config.yaml")
+    assert not (tmp_path / "was_run").exists()
+
+
+@pytest.mark.parametrize("place", ["own.py", "package/__init__.py"])
+def test_a_module_in_the_run_folder_or_the_current_one_needs_trust(
+    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    payload = f"open({str(tmp_path / 'was_run')!r}, 'w')\n"
+    (tmp_path / place).parent.mkdir(exist_ok=True)
+    (tmp_path / place).write_text(payload)
+    module = "own" if place == "own.py" else "package.cell"
+    file = tmp_path / f"{module.replace('.', '/')}.py"
+    if module == "package.cell":
+        file.write_text("x = 1\n")
+    digest = sha256(file.read_bytes()).hexdigest()
+    folder = tmp_path / "run"
+    folder.mkdir()
+    entry = {"kind": "cell", "sha256": digest, "version": ""}
+    (folder / "code.json").write_text(json.dumps({f"{module}:Mine": entry}))
+    with pytest.raises(RunError, match="is no file of an installed package"):
+        code.use(folder, [f"{module}:Mine"])
+    code.use(folder, [f"{module}:Mine"], trust=True)
+    wrong = {f"{module}:Mine": entry | {"sha256": "0" * 64}}
+    (folder / "code.json").write_text(json.dumps(wrong))
+    with pytest.raises(RunError, match="is not the code that the run"):
+        code.use(folder, [f"{module}:Mine"], trust=True)
+    assert not (tmp_path / "was_run").exists()

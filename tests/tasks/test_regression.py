@@ -1,6 +1,7 @@
 """Regression: scaled numbers, losses, evaluation, and a run from a file to predictions."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -110,8 +111,26 @@ def test_a_run_learns_evaluates_and_predicts_numbers(tmp_path: Path) -> None:
     assert metrics["spearman_corrcoef"] > 0.95
 
 
+def test_documents_that_are_split_are_evaluated_as_one(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    CASES["regression"].write(tmp_path / "ratings.csv", 100)
+    status, _, err = call(
+        "train", *small_run_overrides(tmp_path, "regression"), f"run.dir={folder}",
+        "corpus.overflow=split", "corpus.truncation_side=start", "corpus.max_tokens=8",
+        "train.max_steps=2",
+    )  # fmt: skip
+    assert status == 0, err
+    predictor = Predictor(folder, load_run_config(folder / "config.yaml"))
+    metrics, _ = predictor.evaluate(f"{tmp_path}/ratings.csv")
+    assert metrics["examples"] == 100
+    (tmp_path / "one.csv").write_text("text,label\na fine film,50\n")
+    metrics, _ = predictor.evaluate(f"{tmp_path}/one.csv")
+    assert metrics["examples"] == 1
+    assert math.isnan(metrics["r2_score"])
+
+
 def test_rows_without_a_number_are_skipped_and_counted(tmp_path: Path) -> None:
-    values = ["1", "2.5", " 3e1 ", "", "many", "inf", "nan", "-4"] * 5
+    values = ["1", "2.5", " 3e1 ", "", "many", "1e39", "nan", "-4"] * 5
     lines = [f"text {i} a,{value}" for i, value in enumerate(values)]
     (tmp_path / "rows.csv").write_text("text,label\n" + "\n".join(lines) + "\n")
     status, _, err = call(
@@ -120,6 +139,6 @@ def test_rows_without_a_number_are_skipped_and_counted(tmp_path: Path) -> None:
     )  # fmt: skip
     assert status == 0, err
     manifest = open_dataset(tmp_path / "shards")
-    assert manifest.report[SkipReason.NO_NUMBER] == 15  # many, inf, nan
+    assert manifest.report[SkipReason.NO_NUMBER] == 15  # many, 1e39, nan
     assert manifest.report[SkipReason.NO_LABEL] == 5
     assert sum(split.rows for split in manifest.splits.values()) == 20

@@ -38,7 +38,7 @@ class GridLstm(Lstm):
     @classmethod
     def conflicts(cls, config: Sections) -> Iterator[Conflict]:
         model = config.model
-        if getattr(model, "encoder", "stack") != "stack":
+        if getattr(model, "encoder", "stack") not in ("stack", "grid"):
             yield Conflict(
                 "model.encoder", "would be ignored, as grid_lstm is an encoder", "remove it"
             )

@@ -11,7 +11,7 @@ The LSTM is the usual one, with h = o tanh(m) where the paper has tanh(o m).
 Shapes: T tokens of the longest row, B rows, E input features, H hidden units, D time dimensions.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -25,6 +25,7 @@ from pipeline.models.layers.grid_image import ImageStack
 from pipeline.models.layers.masks import valid
 from pipeline.models.layers.recurrent import Layer, LayerState
 from pipeline.models.settings import EncoderSettings
+from pipeline.settings import Conflict, Sections
 
 TIED_KEY_OFFSET = 0x5851F42D4C957F2D
 """Added to the dropout keys for each reuse of tied weights, so that zoneout draws different masks:
@@ -68,6 +69,13 @@ class GridStack(Encoder):
             LockedDropout(settings.dropout) for _ in range(settings.layers)
         )
         assign_dropout_sites(self)
+
+    @classmethod
+    def conflicts(cls, config: Sections) -> Iterator[Conflict]:
+        if config.model.cell != "grid_lstm":
+            yield Conflict(
+                "model.encoder", "is that of model.cell=grid_lstm", "set model.cell=grid_lstm"
+            )
 
     @classmethod
     def build(cls, inputs: int, settings: Any, plane: tuple[int, int] = (0, 0)) -> Encoder:

@@ -148,20 +148,22 @@ class Task(Component, ABC):
         """
         names = dict.fromkeys([*self.default_metrics, *settings.metrics])
         classes = [components.load("metric", name) for name in names]
-        for user, libraries in (
-            (f"task.name={settings.name}", self.libraries),
-            *(
-                (f"task.metrics: {name}", c.libraries)
-                for name, c in zip(names, classes, strict=True)
-            ),
-        ):
-            if missing := [name for name in libraries if find_spec(name) is None]:
-                raise ConfigError(
-                    f"{user}: evaluation needs {' and '.join(missing)} (not installed); pip "
-                    f"install {' '.join(missing)}"
-                )
+        needed = {self.best_metric: self.libraries}
+        needed |= {name: c.libraries for name, c in zip(names, classes, strict=True)}
+        missing = {
+            library: metric
+            for metric, libraries in needed.items()
+            for library in libraries
+            if find_spec(library) is None
+        }
+        if missing:
+            computed = " and ".join(dict.fromkeys(missing.values()))
+            raise ConfigError(
+                f"task.name={settings.name}: computing {computed} needs {' and '.join(missing)} "
+                f"(not installed); pip install {' '.join(missing)}"
+            )
         metrics = [metric(settings, self.labels) for metric in classes]
-        own = {*self.reported, *({self.best_metric} - {*self.default_metrics})}
+        own = {"examples", *self.reported, *({self.best_metric} - {*self.default_metrics})}
         seen: set[str] = set()
         for name, metric in zip(names, metrics, strict=True):
             if metric.name in own | seen:

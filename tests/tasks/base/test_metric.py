@@ -1,5 +1,6 @@
 """Metrics equal the values of scikit-learn and SciPy; mistakes with them are one line."""
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -84,6 +85,13 @@ def test_calibration_error_of_a_calibrated_model_is_small() -> None:
     assert compute("calibration_error", wrong, LABEL_IDS) == pytest.approx(1)
 
 
+@pytest.mark.parametrize("scale", [1e-9, 1.0, 1e9])
+def test_the_coefficient_of_determination_does_not_depend_on_the_scale(scale: float) -> None:
+    expected = ONE_NUMBER["r2_score"]
+    assert compute("r2_score", GUESSES * scale, NUMBERS * scale) == pytest.approx(expected)
+    assert math.isnan(compute("r2_score", [2.0 * scale], [3.0 * scale]))
+
+
 def test_ranks_do_not_overflow() -> None:
     """100,000 rows with two numbers: the sum of equal ranks exceeds 32 bits."""
     targets = np.repeat([0.0, 1.0], 50_000)
@@ -141,6 +149,7 @@ def test_a_metric_of_a_file_has_the_name_of_its_class(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "name, body, expected",
     [
+        ("loss", "return 1.0", "there is a metric of the name loss already; rename the class"),
         ("accuracy", "return 1.0", "there is a metric of the name accuracy already; rename the"),
         ("Mine", "return targets[10**9]", "task.metrics: Mine: IndexError: "),
     ],

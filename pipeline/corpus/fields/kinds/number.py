@@ -1,9 +1,9 @@
 """Numbers, one per row."""
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from pipeline.corpus.field_spec import FieldSpec
@@ -11,9 +11,11 @@ from pipeline.corpus.fields.base import Cells, EncodingContext, FieldKind, as_te
 from pipeline.corpus.settings import LabelColumn
 from pipeline.corpus.skip_reason import SkipReason
 
+MAX_NUMBER = float(np.finfo(np.float32).max)
+
 
 class NumberField(FieldKind):
-    """A finite number, or a string of one. Stored as float32."""
+    """A number that is finite as float32, in which it is stored, or a string of one."""
 
     Settings = LabelColumn
     is_input = False
@@ -27,7 +29,7 @@ class NumberField(FieldKind):
             number = float(text)
         except ValueError:
             return SkipReason.NO_NUMBER
-        return number if math.isfinite(number) else SkipReason.NO_NUMBER
+        return number if abs(number) <= MAX_NUMBER else SkipReason.NO_NUMBER
 
     def encode(self, values: Sequence[Any], context: EncodingContext) -> list[Cells]:
         return [Cells([number]) for number in values]

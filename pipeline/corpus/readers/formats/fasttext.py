@@ -38,7 +38,7 @@ class FastText(TextFormat):
         for line in lines:
             if not line.strip(BLANKS):
                 continue
-            labels = label.findall(line)
+            labels = list(dict.fromkeys(label.findall(line)))
             is_single = len(labels) == 1 and separator not in labels[0]
             yield {
                 "text": label.sub("", line).strip(BLANKS),
