@@ -44,7 +44,7 @@ class TextFormat(Reader):
         Without names, a column must be in one of the first records, and is None where it is
         missing.
         """
-        return self.names
+        return (self.names,) if isinstance(self.names, str) else self.names
 
     @abstractmethod
     def records(self, lines: LineReader) -> Iterator[Record | None]:

@@ -186,3 +186,9 @@ def test_tasks_train_and_evaluate(tmp_path: Path, task: str) -> None:
     status, out, err = call("evaluate", "--run", str(run), "--input", str(tmp_path / "a.txt"))
     assert status == 0, err
     assert f'"examples": {len(lines)}' in out
+    (tmp_path / "b.csv").write_text("text,label\n" + "a text,blame\nanother one,praise\n")
+    status, out, err = call(  # the key label_prefix of the run's config belongs to fasttext only
+        "evaluate", "--run", str(run), "--input", str(tmp_path / "b.csv"), "corpus.format=csv"
+    )
+    assert status == 0, err
+    assert '"examples": 2' in out
