@@ -8,17 +8,20 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check --use-pep517
 # default config.
 COUNT := import os, torch; print(torch.cuda.device_count() or min(len(os.sched_getaffinity(0)), 24))
 
-.PHONY: train check test lint setup setup-dev lock wheelhouse clean
+.PHONY: train check test campaign lint setup setup-dev lock wheelhouse clean
 
 train: setup  ## train the default config
 	OMP_NUM_THREADS=1 $(BIN)/torchrun --standalone --local-addr=localhost \
 		--nproc_per_node=$(or $(NPROC),$$($(BIN)/python -c "$(COUNT)")) launch/train.py
 
 check: lint  ## what one runs while working: linters, types, layers, words, fast tests
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto -m "not slow and not distributed"
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto -m "not slow and not distributed and not campaign"
 
-test: .venv/optional lint  ## everything
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto
+test: .venv/optional lint  ## everything except campaigns
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto -m "not campaign"
+
+campaign: .venv/optional  ## the tests that make test leaves out: further tasks and crashes
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto -m campaign
 
 lint: setup-dev
 	$(BIN)/ruff check .

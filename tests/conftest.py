@@ -19,6 +19,12 @@ from pipeline.corpus.prepare.prepare import prepare
 from tests.helpers.corpora import CASES, small_run_overrides
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run the modules with distributed tests first, so that the workers end at the same time."""
+    slow = {item.path for item in items if item.get_closest_marker("distributed")}
+    items.sort(key=lambda item: item.path not in slow)  # stable: modules stay together
+
+
 @pytest.fixture(scope="session")
 def corpora(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """A function that returns the folder of a task's corpus and shards, which it makes once."""

@@ -14,12 +14,13 @@ import torch
 from torch import Tensor
 
 from pipeline import components
+from pipeline.corpus.dataset.manifest import open_dataset
 from pipeline.models.encoder import encoder
 from pipeline.models.layers.recurrent import Layer
 from pipeline.models.settings import ModelSettings
 from pipeline.train.settings import train_settings
 from tests.helpers.corpora import CASES, small_run_overrides
-from tests.helpers.files import read
+from tests.helpers.files import read, row_dicts
 from tests.helpers.modules import modules_of_type
 from tests.helpers.processes import (
     REPOSITORY,
@@ -211,10 +212,6 @@ CAMPAIGNS = {
         "label",
         ("corpus.text_pair",),
     ),
-    "field kind": Campaign(
-        "classification", {"task.name": "sentences.py"}, ("corpus.stops=ae",), "a superb film",
-        "label",
-    ),
 }  # fmt: skip
 
 
@@ -265,3 +262,21 @@ def test_examples_prepare_train_resume_evaluate_and_predict(
     status, out, err = finish(start([*command, "predict", *run_option, "--input", str(texts)]))
     assert status == 0, err
     assert campaign.predicted in json.loads(out)
+
+
+@pytest.mark.slow
+def test_example_field_kind_is_stored_trained_on_and_predicted(
+    example: Callable[[str], str], tmp_path: Path
+) -> None:
+    case, folder = CASES["classification"], tmp_path / "run"
+    case.write(tmp_path / case.file, case.rows)
+    status, _, err = call(
+        "train", *small_run_overrides(tmp_path), f"task.name={example('sentences.py')}",
+        "corpus.stops=ae", f"run.dir={folder}", "train.max_steps=3",
+    )  # fmt: skip
+    assert status == 0, err
+    rows = row_dicts(open_dataset(tmp_path / "shards"), "validation")
+    assert {row["sentences"] for row in rows} > {1, 2, 3}
+    status, out, err = call("predict", "--run", str(folder), text="a superb film\n")
+    assert status == 0, err
+    assert json.loads(out)["label"] in ("negative", "positive")

@@ -19,6 +19,7 @@ from pipeline.errors import ConfigError
 from pipeline.stream.batch import Batch
 from pipeline.tasks.base.seq2seq import NO_SCORE
 from pipeline.tasks.translation import Translation
+from tests.helpers.campaign import cases
 from tests.helpers.corpora import small_run_overrides, write_pairs
 from tests.helpers.processes import call
 from tests.helpers.settings import model_settings, task_settings
@@ -254,7 +255,7 @@ LEARNING = [
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("shared_vocab", [True, False])
+@pytest.mark.parametrize("shared_vocab", cases([True, False], [False]))
 def test_a_run_learns_evaluates_and_translates(shared_vocab: bool, tmp_path: Path) -> None:
     folder = f"{tmp_path}/run"
     write_pairs(tmp_path / "pairs.jsonl", 3000)

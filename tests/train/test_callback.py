@@ -227,6 +227,7 @@ def test_other_callbacks_are_another_run() -> None:
 
 @pytest.mark.slow
 @pytest.mark.distributed
+@pytest.mark.campaign
 def test_a_killed_run_resumes_the_state_bit_for_bit(
     corpus: Path, file: Path, tmp_path: Path
 ) -> None:

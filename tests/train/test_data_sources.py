@@ -125,6 +125,7 @@ def second_dataset(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     return folder / "shards"
 
 
+@pytest.mark.campaign
 def test_mixed_datasets_resume_bit_for_bit(
     corpus: Path, second_dataset: Path, tmp_path: Path
 ) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.helpers.campaign import cases
 from tests.helpers.corpora import CASES, small_run_overrides, write_reviews
 from tests.helpers.processes import (
     command,
@@ -83,16 +84,16 @@ CRASHES = {
 }
 
 
-@pytest.mark.parametrize("crashes", CRASHES.values(), ids=CRASHES)
+@pytest.mark.parametrize("moment", cases(CRASHES, ("in a save", "between a save and its links")))
 def test_run_killed_at_any_point_ends_bit_for_bit_the_same(
-    crashes: list[tuple[str, int]],
+    moment: str,
     overrides: Callable[[Path], list[str]],
     reference_of_one_process: Path,
     tmp_path: Path,
 ) -> None:
     logged = metrics(reference_of_one_process)
     end_of_epoch = next(int(line["step"]) for line in logged if "val/accuracy" in line)
-    for point, step in crashes:
+    for point, step in CRASHES[moment]:
         crash = (point, end_of_epoch if step == END_OF_EPOCH else step)
         status, _, err = run(*overrides(tmp_path), crash=crash)
         assert was_killed(status, err), err
@@ -112,7 +113,13 @@ def test_two_processes_killed_twice_in_an_epoch_end_bit_for_bit_the_same(
     check_same(tmp_path, reference)
 
 
-@pytest.mark.parametrize("task", [task for task in CASES if task != "classification"])
+@pytest.mark.parametrize(
+    "task",
+    cases(
+        (task for task in CASES if task != "classification"),
+        ("tagging", "language_modeling", "translation"),
+    ),
+)
 def test_killed_run_of_any_task_ends_bit_for_bit_the_same(
     task: str, corpora: Callable[[str], Path], tmp_path: Path
 ) -> None:
@@ -168,7 +175,7 @@ def test_stopped_run_saves_its_last_update_and_resumes_after_it(
     check_same(stopped, uninterrupted)
 
 
-@pytest.mark.parametrize("world", [1, 4])
+@pytest.mark.parametrize("world", cases([1, 4], [1]))
 def test_another_number_of_processes_resumes_with_the_same_updates(
     world: int, overrides: Callable[[Path], list[str]], reference: Path, tmp_path: Path
 ) -> None:
@@ -181,6 +188,7 @@ def test_another_number_of_processes_resumes_with_the_same_updates(
     assert all(abs(found[step] - expected[step]) < 1e-5 for step in expected)
 
 
+@pytest.mark.campaign
 def test_run_stopped_by_max_steps_and_prolonged_has_the_same_weights(
     overrides: Callable[[Path], list[str]], reference: Path, tmp_path: Path
 ) -> None:

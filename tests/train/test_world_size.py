@@ -10,6 +10,7 @@ from pipeline import config
 from pipeline.corpus.dataset.manifest import open_dataset
 from pipeline.kernels import library
 from pipeline.stream.opening import open_loader
+from tests.helpers.campaign import cases
 from tests.helpers.corpora import small_run_overrides
 from tests.helpers.files import row_dicts
 from tests.helpers.processes import command, error_lines, finish, losses, metrics, run, start
@@ -33,15 +34,20 @@ def single(case: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize(
     "case, world",
-    [
-        ("classification", 2),
-        ("classification", 4),
-        ("tagging", 3),
-        ("multilabel", 3),
-        ("images", 3),
-        ("translation", 2),
-        ("captioning", 3),
-    ],
+    cases(
+        [
+            ("classification", 2),
+            ("classification", 4),
+            ("tagging", 3),
+            ("multilabel", 3),
+            ("regression", 2),
+            ("entailment", 3),
+            ("images", 3),
+            ("translation", 2),
+            ("captioning", 3),
+        ],
+        [("classification", 4), ("tagging", 3), ("regression", 2), ("translation", 2)],
+    ),
     indirect=["case"],
 )
 def test_results_do_not_depend_on_the_world_size(
