@@ -8,6 +8,7 @@ from pathlib import Path
 
 import fsspec
 import pytest
+from fsspec.registry import _registry
 
 from pipeline.corpus.readers import download
 from pipeline.corpus.readers.inputs import resolve
@@ -166,6 +167,7 @@ def test_error_names_a_url_that_cannot_be_read(
     prepare_dataset, tmp_path: Path, store, server, monkeypatch, url
 ):
     monkeypatch.setitem(sys.modules, "s3fs", None)
+    monkeypatch.delitem(_registry, "s3", raising=False)  # another test may have used s3fs
     upload(store, write(tmp_path / "a.csv", ROWS))
     with pytest.raises(InputError) as error:
         prepare_dataset(input=url.format(name=tmp_path.name, base=server[0]))
