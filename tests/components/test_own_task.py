@@ -153,6 +153,10 @@ MISTAKES = {
         FILE.replace("is_input = False", "is_input = True"),
         "Shouts.parse returns no value for the field 'shout', which the model reads; define parse",
     ),
+    "predicts": (
+        FILE.replace("    uses = (", '    predicts = "number"\n    uses = ('),
+        "TypeError: Shouts sets predicts without a method scored(outputs, batch); fix it",
+    ),
 }
 
 

@@ -132,6 +132,11 @@ class Task(Component, ABC):
     streams_unprepared: ClassVar[bool] = False
     """Whether the task can train on the input files without preparing them."""
 
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if cls.predicts and cls.scored is Task.scored:
+            raise TypeError(f"{cls.__name__} sets predicts without a method scored(outputs, batch)")
+
     @abstractmethod
     def __init__(self, settings: Any, model: Any, data: DatasetInfo) -> None:
         """`settings` and `model` are the sections `task` and `model`."""
@@ -220,8 +225,11 @@ class Task(Component, ABC):
         """
 
     def scored(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Return the predictions and the targets of a batch, as `predicts` says."""
-        raise NotImplementedError
+        """Return the predictions and the targets of a batch, as `predicts` says.
+
+        Each task that sets `predicts` defines this method; it is not called for others.
+        """
+        raise TypeError(f"{type(self).__name__} has no predictions for metrics")
 
     def texts_to_score(self, outputs: Tensor, batch: Batch) -> list[tuple[str, ...]]:
         """Return (generated text, reference, ...) per document, for corpus-level metrics.
