@@ -37,7 +37,8 @@ class FieldSpec:
     """
 
     name: str
-    column: str
+    column: str | tuple[str, ...]
+    """The raw column, or several whose values the kind combines."""
     kind: str
     width: int = 0
     vocabulary: str = "tokenizer"
@@ -50,6 +51,13 @@ class FieldSpec:
     def __post_init__(self) -> None:
         if isinstance(self.kind, type):  # stored by its name
             object.__setattr__(self, "kind", components.reference("field", self.kind))
+        if isinstance(self.column, list):  # from JSON or YAML
+            object.__setattr__(self, "column", tuple(self.column))
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The raw columns that the field is read from."""
+        return self.column if isinstance(self.column, tuple) else (self.column,)
 
     @property
     def kind_class(self) -> type[Any]:

@@ -18,12 +18,13 @@ class CorpusSettings(Section):
 
     input: list[str] | dict[str, list[str]] = setting(
         ...,
-        "input file or list of files: CSV, TSV, JSONL, fastText, WebDataset tars (each also .gz) "
-        "or Parquet; globs and braces such as {000..123} are expanded; s3://, gs:// and http(s):// "
-        "URLs, and "
-        "package://NAME/PATH for a file of an installed Python package, are accepted; or parallel "
-        "files, one per column, such as {source: a.en.gz, target: a.de.gz}: idx files, or text "
-        "files with one value per line (each also .gz)",
+        "input file or list of files: CSV, TSV, JSON, Parquet, Arrow, CoNLL, fastText, text, "
+        "WebDataset tars (each may be compressed: .gz, .bz2, .xz, .zst); globs and braces such as "
+        "{000..123} are expanded; s3://, gs://, az://, hf:// and http(s):// URLs, and "
+        "package://NAME/PATH for a file of an installed Python package, are accepted; or a folder "
+        "of .txt files, of images, or of a saved Hugging Face dataset; or parallel files, one per "
+        "column, such as {source: a.en.gz, target: a.de.gz}: idx files, or text files with one "
+        "value per line",
     )
     root: str = setting("data/", "folder that relative input paths start from", may_change=True)
     shards: str = setting(
@@ -31,13 +32,26 @@ class CorpusSettings(Section):
     )
     format: str = setting(
         "",
-        "format of the input; empty: shown by the file names; conll, conllu: columns of words; "
-        "fasttext: texts with labels among their words; captions: one image and caption per line, "
-        "either NAME#NUMBER, a tab and the caption, or CSV; images: folders with one subfolder of "
-        "images per label, read as the columns image and label",
+        "format of the input; empty: shown by the first bytes or the name of each file; conll, "
+        "conllu: columns of words; fasttext: texts with labels among their words; documents: a "
+        "folder of text files, read as the columns text, label (the subfolder) and file; captions: "
+        "one image and caption per line, either NAME#NUMBER, a tab and the caption, or CSV; "
+        "images: folders with one subfolder of images per label, read as the columns image and "
+        "label",
         kind="reader",
     )
-    columns: list[str] = setting([], "column names of CoNLL files, from left to right")
+    columns: list[str] = setting(
+        [], "column names of files without a header (CoNLL, CSV, TSV), from left to right"
+    )
+    delimiter: str = setting(
+        "", "separator of the fields of CSV and TSV files; empty: a comma, or a tab for TSV"
+    )
+    quoting: bool | None = setting(
+        None, "whether fields of CSV and TSV files may be quoted; null: true for CSV, not for TSV"
+    )
+    encoding: str = setting(
+        "utf-8", "encoding of texts; a byte order mark (UTF-8, UTF-16, UTF-32) takes precedence"
+    )
     filters: dict[str, str] = setting({}, "use only rows in which these columns have these values")
     validation: Fraction | str | dict[str, list[str]] = setting(
         0.1,
@@ -50,9 +64,14 @@ class CorpusSettings(Section):
     )
     max_skipped_ratio: float = setting(
         0.05,
-        "stop if a larger fraction of rows is unusable (no text, no label, not UTF-8)",
+        "stop if a larger fraction of rows is unusable (damaged, no text, no label)",
         ge=0,
         le=1,
+    )
+    on_bad_row: Literal["skip", "stop"] = setting(
+        "skip",
+        "what to do with an unusable row; skip: leave it out and count it; stop: raise an error",
+        may_change=True,
     )
     rows_per_block: int = setting(
         512, "rows per Arrow record batch, the unit of reading", ge=1, le=16384
@@ -67,6 +86,26 @@ class CorpusSettings(Section):
     @classmethod
     def _normalize_input(cls, value: object) -> object:
         return _files_by_column(value) if isinstance(value, dict) else _file_list(value, "")
+
+    @field_validator("delimiter")
+    @classmethod
+    def _check_delimiter(cls, value: str) -> str:
+        value = "\t" if value == "\\t" else value
+        if len(value) > 1 or value in ("\r", "\n", '"'):
+            raise PydanticCustomError("delimiter", "needs one character, or \\t for a tab")
+        return value
+
+    @field_validator("encoding")
+    @classmethod
+    def _check_encoding(cls, value: str) -> str:
+        try:
+            b"".decode(value)
+        except (LookupError, UnicodeError, ValueError):
+            raise PydanticCustomError(
+                "encoding",
+                "is not an encoding; use a name such as utf-8, utf-16, cp1252 or gb18030",
+            ) from None
+        return value
 
     @field_validator("validation", mode="before")
     @classmethod
@@ -104,9 +143,12 @@ class TokenizerSettings(CorpusSettings):
 class TextSettings(TokenizerSettings):
     """Keys of input texts."""
 
-    text: str = setting(
-        "text", "text column; in a tar, a member's extension or else a key of the .json member"
+    text: str | list[str] = setting(
+        "text",
+        "text column; a.b is the key b of the object a; in a tar, a member's extension or else a "
+        "key of the .json member; a list of columns, such as [title, body], is joined",
     )
+    join: str = setting("\n", "text between the columns of a list in corpus.text")
     overflow: Literal["truncate", "split", "drop"] = setting(
         "truncate",
         "how to handle longer texts; split: several rows, which evaluation counts as one example",
@@ -119,7 +161,11 @@ class TextSettings(TokenizerSettings):
 class LabelColumn(CorpusSettings):
     """Key of what is to be predicted: labels, tags or a number."""
 
-    label: str = setting("label", "label column; in a tar, as for corpus.text")
+    label: str | list[str] = setting(
+        "label",
+        "label column; in a tar, as for corpus.text; for several labels per row also a list of "
+        "columns of 0 and 1, one per label",
+    )
 
 
 class LabelSettings(LabelColumn):

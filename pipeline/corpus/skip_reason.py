@@ -14,6 +14,12 @@ class SkipReason(StrEnum):
     NO_LABEL = "no_label"
     NO_NUMBER = "no_number"
     WRONG_FIELDS = "wrong_fields"
+    NOT_JSON = "not_json"
+    BAD_QUOTES = "bad_quotes"
+    BAD_LINE_END = "bad_line_end"
+    LONG_FIELD = "long_field"
+    HEADER = "header"
+    DAMAGED = "damaged"
     NO_TOKENS = "no_tokens"
     TOO_LONG = "too_long"
     NO_WORDS = "no_words"
@@ -29,11 +35,18 @@ class SkipReason(StrEnum):
 
 SKIP_DESCRIPTIONS = {
     SkipReason.NO_TEXT: "no text (empty, blank or not a string)",
-    SkipReason.NOT_UTF8: "bytes that are not UTF-8",
+    SkipReason.NOT_UTF8: "bytes that are not text in corpus.encoding",
     SkipReason.NUL: "a NUL character",
     SkipReason.NO_LABEL: "no label",
     SkipReason.NO_NUMBER: "a label that is not a finite number",
-    SkipReason.WRONG_FIELDS: "more or fewer fields than the header",
+    SkipReason.WRONG_FIELDS: "more or fewer fields than columns",
+    SkipReason.NOT_JSON: "a line that is not a JSON object",
+    SkipReason.BAD_QUOTES: "a quote that is not closed, or that is closed inside a field (double "
+    "each quote inside a quoted field, or set corpus.quoting=false)",
+    SkipReason.BAD_LINE_END: "a carriage return outside quotes (save the file with LF or CRLF)",
+    SkipReason.LONG_FIELD: "a field of more than 67,108,864 characters",
+    SkipReason.HEADER: "the header again",
+    SkipReason.DAMAGED: "damaged data (download the file again)",
     SkipReason.NO_TOKENS: "no token left after tokenization",
     SkipReason.TOO_LONG: "more than corpus.max_tokens tokens (corpus.overflow=drop)",
     SkipReason.NO_WORDS: "no words (not a list of strings, or one with a blank string)",
@@ -51,19 +64,32 @@ SKIP_DESCRIPTIONS = {
 """Noun phrases for error messages and reports, as in "3 rows with <description>". A row that does
 not match corpus.filters has no description because it is left out on request."""
 
+SKIPPED_BY_REQUEST = (SkipReason.FILTERED, SkipReason.TOO_LONG, SkipReason.TARGET_TOO_LONG)
+"""Reasons that settings ask for. They do not count towards `max_skipped_ratio`."""
+
 
 @dataclass
 class Tally:
     """Number of rows with a skip reason or a label, and the first of these rows."""
 
     count: int
-    row: int
+    place: str
+    """Where the first row is: its file and line."""
     value: str = ""
     """Value of the first row, if it helps to find the cause."""
 
 
 def count_skip(
-    skips: dict[SkipReason, Tally], reason: SkipReason, row: int, value: str = ""
+    skips: dict[SkipReason, Tally], reason: SkipReason, place: str, value: str = ""
 ) -> None:
-    """Count a skipped row; the first one of each reason is kept with its number and value."""
-    skips.setdefault(reason, Tally(0, row, value)).count += 1
+    """Count a skipped row; the first one of each reason is kept with its place and value."""
+    skips.setdefault(reason, Tally(0, place, value)).count += 1
+
+
+def bad_row_error(place: str, reason: SkipReason, detail: str) -> str:
+    """Return the error for an unusable row with `corpus.on_bad_row=stop`."""
+    details = f" ({detail})" if detail else ""
+    return (
+        f"{place}: a row with {SKIP_DESCRIPTIONS[reason]}{details}; fix or remove it, or set "
+        "corpus.on_bad_row=skip to leave such rows out"
+    )

@@ -24,7 +24,7 @@ from pipeline.corpus.fields.example import Example
 from pipeline.corpus.fields.row_pipeline import RowPipeline
 from pipeline.corpus.readers.inputs import Inputs, InputSource, resolve
 from pipeline.corpus.readers.materialize import open_rows
-from pipeline.corpus.readers.opening import find_reader
+from pipeline.corpus.readers.opening import recognized_by_name
 from pipeline.corpus.row import Row
 from pipeline.corpus.skip_reason import SKIP_DESCRIPTIONS, SkipReason
 from pipeline.errors import InputError, RunError, TrainingError
@@ -97,7 +97,8 @@ class Predictor:
         results: list[dict[str, Any]] = [{} for _ in texts]
         examples: list[Example] = []
         for number, values in enumerate(inputs, 1):
-            row = Row(number, {field.column: values[field.name] for field in fields})
+            by_column: dict[Any, Any] = {field.column: values[field.name] for field in fields}
+            row = Row(number, by_column)
             try:
                 example = pipeline.checker.check(row, "line")
             except InputError as error:
@@ -132,7 +133,7 @@ class Predictor:
         pipeline = self._pipeline(fields)
         skips: Counter[SkipReason] = Counter()
         inputs = self._inputs(files, pipeline.checker.columns)
-        sources = resolve(inputs, images=self.reads_images)
+        sources = resolve(inputs)
 
         def chunks() -> Iterator[list[EncodedExample]]:
             examples = self._examples(sources, pipeline, skips)
@@ -183,15 +184,13 @@ class Predictor:
         by_column = {column: [file] for column, _, file in pairs if file}
         if len(by_column) == len(pairs) and set(by_column) == set(columns):
             return by_column
-        if isinstance(self.config.corpus.input, dict) and not Path(files).is_dir():
-            try:
-                find_reader(Path(files), files, self.config.corpus.format)
-            except InputError:
-                form = ",".join(f"{column}=FILE" for column in columns)
-                raise InputError(
-                    f"--input {files}: is not a file of rows, and the columns of this run are in "
-                    f"parallel files; give {form}"
-                ) from None
+        is_known = self.config.corpus.format or recognized_by_name(files) or Path(files).is_dir()
+        if isinstance(self.config.corpus.input, dict) and not is_known:
+            form = ",".join(f"{column}=FILE" for column in columns)
+            raise InputError(
+                f"--input {files}: is not a file of rows, and the columns of this run are in "
+                f"parallel files; give {form}"
+            )
         return [files]
 
     def _pipeline(self, fields: Sequence[FieldSpec], **overrides: str) -> RowPipeline:

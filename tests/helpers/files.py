@@ -111,10 +111,14 @@ def open_reader(
 
 
 def read(
-    path: Path, columns: Sequence[str], column_names: Sequence[str] = (), file_format: str = ""
+    path: Path,
+    columns: Sequence[str],
+    column_names: Sequence[str] = (),
+    file_format: str = "",
+    **keys: Any,
 ) -> Iterator[Row]:
     """Yield every row of a file; arguments as for `open_reader`."""
-    with open_reader(path, columns, column_names, file_format) as reader:
+    with open_reader(path, columns, column_names, file_format, **keys) as reader:
         yield from reader
 
 

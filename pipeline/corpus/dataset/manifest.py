@@ -20,7 +20,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from pipeline import components
 from pipeline.corpus.field_spec import FieldSpec, kind_code
-from pipeline.corpus.readers.base import reader_code, reads_folders
+from pipeline.corpus.readers.base import reader_code
 from pipeline.corpus.readers.inputs import file_version, input_patterns, is_remote, locate
 from pipeline.corpus.settings import CorpusSettings
 from pipeline.corpus.tokenization.byte_lengths import token_byte_lengths
@@ -279,13 +279,12 @@ def _local_inputs(settings: CorpusSettings) -> dict[str, tuple[Path, int]]:
     patterns = input_patterns(settings.input)
     if not isinstance(validation, float):
         patterns += [validation] if isinstance(validation, str) else input_patterns(validation)
-    images = reads_folders(settings.format)
     inputs: dict[str, tuple[Path, int]] = {}
     for pattern in patterns:
         if is_remote(pattern):
             continue
         try:
-            for source in locate([pattern], settings.root, images=images):
+            for source in locate([pattern], settings.root):
                 if source.path:
                     inputs[source.name] = source.path, file_version(source.name, source.path).bytes
         except InputError:

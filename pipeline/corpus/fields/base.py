@@ -76,6 +76,8 @@ class FieldKind(Component, ABC):
     """Whether the values are target texts, which the model learns to generate."""
     is_image: ClassVar[bool] = False
     """Whether a value comes from an image file or a file of image features."""
+    combines: ClassVar[bool] = False
+    """Whether the field may be read from several columns, whose values `combine` combines."""
 
     def __init__(self, field: FieldSpec, settings: CorpusSettings) -> None:
         self.field, self.settings = field, settings
@@ -88,6 +90,10 @@ class FieldKind(Component, ABC):
         A list has an item per token of the row, or per item of the value. Other types are a number
         per row. Items are numbers, or lists of a fixed number of numbers.
         """
+
+    def combine(self, values: Mapping[str, Any]) -> Any:
+        """Return one raw value for the values of several columns."""
+        raise NotImplementedError
 
     @abstractmethod
     def check(self, value: Any) -> Any:

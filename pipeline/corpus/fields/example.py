@@ -18,12 +18,20 @@ class Example(NamedTuple):
 
     row: int
     """Number of the row in its file, from 1."""
+    line: int
+    """Number of the row's first line in its file, or 0."""
+    file: str
+    """Path of the row's own file in a folder of files, or an empty string."""
     values: tuple[Any, ...]
     """A checked value for each field, in the order of the fields."""
     identity: bytes
     """Bytes of the first value. Examples with equal bytes are in the same split."""
     whole_identity: bytes
     """Bytes of all inputs and targets. Examples with equal bytes are duplicates."""
+
+    def place(self, file: str) -> str:
+        """Return where the row is, for messages."""
+        return Row(self.row, None, self.line, file=self.file).place(file)
 
 
 @dataclass(frozen=True)
@@ -50,7 +58,16 @@ class RowChecker:
     @property
     def columns(self) -> list[str]:
         """Columns of the raw files that are read."""
-        return list(dict.fromkeys([*(kind.field.column for kind in self.fields), *self.filters]))
+        own = [column for kind in self.fields for column in kind.field.columns]
+        return list(dict.fromkeys([*own, *self.filters]))
+
+    @staticmethod
+    def _raw_value(kind: FieldKind, raw: dict[Any, Any]) -> Any:
+        """Return the value of the field's column, or of its columns together."""
+        column = kind.field.column
+        if isinstance(column, str) or column in raw:
+            return raw[column]
+        return kind.combine({name: raw[name] for name in column})
 
     def check(self, row: Row, file: str) -> Example | SkipReason:
         """Return the row's example, or the reason why it is skipped.
@@ -60,15 +77,15 @@ class RowChecker:
         """
         raw = row.values
         if raw is None:
-            return SkipReason.WRONG_FIELDS
+            return row.skip or SkipReason.WRONG_FIELDS
         if any(as_text(raw[name]) != value for name, value in self.filters.items()):
             return SkipReason.FILTERED
         values: list[Any] = []
         for kind in self.fields:
             try:
-                value = kind.check(raw[kind.field.column])
+                value = kind.check(self._raw_value(kind, raw))
             except InputError as error:
-                raise InputError(f"{file}:{row.number}: {error}") from None
+                raise InputError(f"{row.place(file)}: {error}") from None
             if isinstance(value, SkipReason):
                 return value
             values.append(value)
@@ -80,4 +97,4 @@ class RowChecker:
         whole = identity
         if others:
             whole = b"\0".join([len(identity).to_bytes(8), identity, *others])
-        return Example(row.number, tuple(values), identity, whole)
+        return Example(row.number, row.line, row.file, tuple(values), identity, whole)

@@ -14,7 +14,7 @@ from pipeline.errors import InputError
 MAX_LABELS = 10_000
 
 LabelTallies = Mapping[str, Tally]
-"""Label -> number of rows with the label in one file, and the first of them."""
+"""Label -> number of rows with the label in a group of files, and the first of them."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class LabelTable:
 
     names: list[str]
     ids: dict[str, int | None]  # label -> index of its name; None if its rows are skipped
-    once: dict[str, str]  # label -> file:row, for labels skipped because only one row has them
+    once: dict[str, str]  # label -> place of its row, for labels in only one row, which is skipped
     counts: list[int]  # usable rows of each name
 
     def ids_by_code(self, labels: Iterable[str]) -> npt.NDArray[np.int16]:
@@ -36,19 +36,19 @@ class LabelTable:
 
 
 def name_labels(
-    settings: LabelSettings, files: Iterable[tuple[str, LabelTallies]], field: FieldSpec
+    settings: LabelSettings, groups: Iterable[LabelTallies], field: FieldSpec
 ) -> LabelTable:
     """Choose a field's label names and map all labels of the input to them.
 
-    `files` has the name and the label tallies of each file. Raises InputError for an unknown label,
+    `groups` has the label tallies of each group of files. Raises InputError for an unknown label,
     for fewer than two labels, and for more than MAX_LABELS labels.
     """
     total: dict[str, Tally] = {}
     first: dict[str, str] = {}
-    for file_name, tallies in files:
+    for tallies in groups:
         for label, tally in tallies.items():
-            first.setdefault(label, f"{file_name}:{tally.row}")
-            total.setdefault(label, Tally(0, tally.row)).count += tally.count
+            first.setdefault(label, tally.place)
+            total.setdefault(label, Tally(0, tally.place)).count += tally.count
     if len(total) > MAX_LABELS:
         raise InputError(
             f"corpus.label={settings.label!r}: the input has {len(total):,} different labels, "

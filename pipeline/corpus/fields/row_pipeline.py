@@ -67,7 +67,7 @@ class RowPipeline:
                 on_skip(example, row)
                 continue
             if check_names:
-                self._example_encoder.check_names(example.values, f"{display_name}:{row.number}")
+                self._example_encoder.check_names(example.values, row.place(display_name))
             yield example
 
     def encode(self, examples: Sequence[Example]) -> list[EncodedExample]:

@@ -29,6 +29,7 @@ from pipeline.corpus.prepare.shard_writer import plan_shards, write_shard
 from pipeline.corpus.prepare.work_dir import (
     SPLITS,
     TRAIN,
+    FileGroup,
     Part,
     PreparationContext,
     Scanned,
@@ -51,7 +52,10 @@ logger = logging.getLogger(__name__)
 
 
 def build(
-    context: PreparationContext, files: Sequence[InputFile], pool: WorkerPool
+    context: PreparationContext,
+    files: Sequence[InputFile],
+    groups: Sequence[FileGroup],
+    pool: WorkerPool,
 ) -> tuple[Manifest, list[str]]:
     """Write the dataset except its dataset.json; return the manifest and the lines of a summary.
 
@@ -59,7 +63,7 @@ def build(
     """
     start = time.monotonic()
     settings = context.settings
-    scans = pool.run("scan", partial(scan, context), files, sum(file.bytes for file in files))
+    scans = pool.run("scan", partial(scan, context), groups, sum(file.bytes for file in files))
     report.check_skips(settings, scans)
     label_tables = {
         f.name: _name_labels(context, scans, f) for f in context.fields if f.kind_class.has_names
@@ -94,7 +98,7 @@ def build(
         code=reader_code(settings.format) | kind_code(context.fields),
     )
     seconds = time.monotonic() - start
-    return manifest, list(report.summary(manifest, label_tables, raw_bytes, seconds))
+    return manifest, list(report.summary(manifest, label_tables, scans, parts, seconds))
 
 
 def _number_stats(context: PreparationContext, parts: Sequence[Part]) -> dict[str, NumberStats]:
@@ -108,7 +112,7 @@ def _name_labels(
 ) -> LabelTable:
     """Return the label names of a field."""
     assert isinstance(context.settings, LabelSettings), "a field of labels without its keys"
-    tallies = [(scanned.file.name, scanned.labels.get(field.name, {})) for scanned in scans]
+    tallies = [scanned.labels.get(field.name, {}) for scanned in scans]
     return name_labels(context.settings, tallies, field)
 
 
@@ -144,18 +148,18 @@ def _merge_samples(
     """Return the sample of a vocabulary's texts in all files."""
     sample = TextSample(int(megabytes * MB))
     for scanned in scans:
-        sample.add_saved(context.scan_path(scanned.file.number, f"{vocabulary}.sample"))
+        sample.add_saved(context.scan_path(scanned.group.key, f"{vocabulary}.sample"))
     return sample
 
 
 def _chunk_tasks(scans: Sequence[Scanned]) -> list[ChunkTask]:
     """Return the tasks that encode all chunks, in the order of the input."""
     tasks: list[ChunkTask] = []
-    examples_before = 0  # examples of the corpus before the file
+    examples_before = 0  # examples of the corpus before the group
     for scanned in scans:
         for chunk in scanned.chunks:
             first = examples_before + chunk.example
-            tasks.append(ChunkTask(len(tasks), chunk, scanned.file.name, scanned.path, first))
+            tasks.append(ChunkTask(len(tasks), chunk, first))
         examples_before += scanned.examples
     return tasks
 

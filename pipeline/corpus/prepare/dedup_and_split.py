@@ -51,7 +51,7 @@ def dedup_and_split(
     Each has one entry per example, in the input's order.
     """
     return load_or_compute(
-        context.work / "split_counts.json",
+        context.work / context.corpus / "split_counts.json",
         SplitCounts,
         lambda: _SplitAssignment(context, scans, labels).run(),
     )
@@ -106,17 +106,17 @@ class _SplitAssignment:
         """
         examples_before = 0
         for scanned in self._scans:
-            number = scanned.file.number
+            key = scanned.group.key
             for start in range(0, scanned.examples, CHUNK_EXAMPLES):
-                path = self._context.scan_path(number, kind)
+                path = self._context.scan_path(key, kind)
                 hashes = np.fromfile(path, "<u8", CHUNK_EXAMPLES, offset=start * 8)
                 label_ids = np.zeros(len(hashes), np.int16)
                 if self._labels and self._context.label:
-                    path = self._context.scan_path(number, "codes")
+                    path = self._context.scan_path(key, "codes")
                     codes = np.fromfile(path, "<u2", CHUNK_EXAMPLES, offset=start * 2)
                     ids_by_code = self._labels.ids_by_code(scanned.labels[self._context.label.name])
                     label_ids = ids_by_code[codes]
-                yield examples_before + start, hashes, label_ids, scanned.file.held_out
+                yield examples_before + start, hashes, label_ids, scanned.group.held_out
             examples_before += scanned.examples
 
     def _in_range(self, kind: str, low: int, high: int) -> tuple[Hashes, Indices]:

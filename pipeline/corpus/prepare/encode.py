@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,7 +24,7 @@ from pipeline.corpus.prepare.work_dir import (
     load_or_compute,
 )
 from pipeline.corpus.readers.base import reader_code
-from pipeline.corpus.skip_reason import count_skip
+from pipeline.corpus.skip_reason import SKIPPED_BY_REQUEST, bad_row_error, count_skip
 from pipeline.corpus.worker_pool import advance
 from pipeline.errors import InputError
 from pipeline.storage.atomic import atomic_file
@@ -44,8 +43,6 @@ class ChunkTask:
     number: int
     """Number of the chunk in the corpus."""
     chunk: Chunk
-    file: str
-    path: Path
     first_example: int
     """Number of its first example in the corpus."""
 
@@ -56,6 +53,7 @@ class SplitExample(NamedTuple):
     document: int
     """Its number in the corpus."""
     example: Example
+    file: str
     split: int
 
 
@@ -73,7 +71,7 @@ def _encode(context: PreparationContext, names: Names, task: ChunkTask) -> Part:
     pipeline = RowPipeline(context.settings, context.fields, context.tokenizer_path, names)
     sizes = {name: encoder.vocab_size for name, encoder in pipeline.text_encoders.items()}
     columns = schema(context.fields, sizes, segments=context.splits_texts)
-    part = Part(task.number, task.file, {split: Totals() for split in SPLIT_CODES})
+    part = Part(task.number, {split: Totals() for split in SPLIT_CODES})
     with ExitStack() as stack:
         writers = {}
         for split in SPLIT_CODES:
@@ -84,7 +82,7 @@ def _encode(context: PreparationContext, names: Names, task: ChunkTask) -> Part:
         for group in _groups(_split_examples(context, pipeline, task)):
             encoded = pipeline.encode([member.example for member in group])
             for result, member in zip(encoded, group, strict=True):
-                _count(part, result, member.example.row)
+                _count(context, part, result, member)
             for split, code in SPLIT_CODES.items():
                 rows = [
                     row
@@ -112,10 +110,15 @@ def _stored_rows(
         yield (*cells, *(position if context.splits_texts else ()))
 
 
-def _count(part: Part, encoded: EncodedExample, row: int) -> None:
+def _count(
+    context: PreparationContext, part: Part, encoded: EncodedExample, member: SplitExample
+) -> None:
     """Count an example if it is skipped, split or truncated."""
     if encoded.skip:
-        count_skip(part.skips, encoded.skip, row)
+        place = member.example.place(member.file)
+        if context.settings.on_bad_row == "stop" and encoded.skip not in SKIPPED_BY_REQUEST:
+            raise InputError(bad_row_error(place, encoded.skip, ""))
+        count_skip(part.skips, encoded.skip, place)
     elif len(encoded.rows) > 1:
         part.split += 1
         part.segments += len(encoded.rows)
@@ -131,22 +134,26 @@ def _split_examples(
     splits = np.fromfile(
         context.split_codes_path, np.uint8, chunk.examples, offset=task.first_example
     )
-    with pipeline.open(task.path, task.file) as reader:
-        reader.seek(chunk.start, chunk.stop, chunk.row)
-        rows = pipeline.examples(reader, task.file, lambda reason, row: None, check_names=False)
-        for example in rows:
-            if count < chunk.examples and splits[count] != DROPPED:
-                yield SplitExample(task.first_example + count, example, int(splits[count]))
-            count += 1
+    for span in chunk.spans:
+        with pipeline.open(span.path, span.file) as reader:
+            reader.next_line = span.line
+            reader.seek(span.start, span.stop, span.row)
+            rows = pipeline.examples(reader, span.file, lambda reason, row: None, check_names=False)
+            for example in rows:
+                if count < chunk.examples and splits[count] != DROPPED:
+                    document = task.first_example + count
+                    yield SplitExample(document, example, span.file, int(splits[count]))
+                count += 1
     if count != chunk.examples:
-        raise InputError(f"{task.file}: {_difference(context, chunk, count)}")
+        raise InputError(f"{chunk.spans[-1].file}: {_difference(context, chunk, count)}")
 
 
 def _difference(context: PreparationContext, chunk: Chunk, count: int) -> str:
     """Return why a chunk may have another number of examples than the scan has found."""
     if reader_code(context.settings.format):
+        first, last = chunk.spans[0], chunk.spans[-1]
         return (
-            f"has {chunk.examples} examples between the marks {chunk.start} and {chunk.stop}, but "
+            f"has {chunk.examples} examples between the marks {first.start} and {last.stop}, but "
             f"{count} when only this part is read; corpus.format={context.settings.format} must "
             "yield each row before it reads a line of the next one, and not depend on earlier rows"
         )

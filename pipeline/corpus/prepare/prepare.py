@@ -1,7 +1,7 @@
 """Prepare a dataset from raw files.
 
 The stages, and their work items in the worker pool:
-  scan              one per input file   chunks, hashes, labels, texts to train the tokenizer on
+  scan              one per group of files   chunks, hashes, labels, texts to train the tokenizer on
   dedup_and_split   this process         label names, the split of each example, duplicates
   tokenizer         this process         the tokenizer of each vocabulary
   encode            one per chunk        rows of tokens
@@ -17,7 +17,7 @@ import hashlib
 import json
 import logging
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, replace
@@ -35,12 +35,13 @@ from pipeline.corpus.dataset.manifest import (
 )
 from pipeline.corpus.field_spec import FieldSpec, kind_code
 from pipeline.corpus.prepare.build import build
-from pipeline.corpus.prepare.work_dir import SPLITS, PreparationContext
-from pipeline.corpus.readers.base import reader_code, reads_folders
+from pipeline.corpus.prepare.scan import file_groups
+from pipeline.corpus.prepare.work_dir import SPLITS, FileGroup, PreparationContext
+from pipeline.corpus.readers.base import reader_code
 from pipeline.corpus.readers.inputs import InputFile, InputSource, file_version, locate_splits
 from pipeline.corpus.settings import CorpusSettings, TokenizerSettings
 from pipeline.corpus.tokenization.tokenizer import read_tokenizer
-from pipeline.corpus.worker_pool import WorkerPool
+from pipeline.corpus.worker_pool import MB, WorkerPool
 from pipeline.errors import DatasetError
 from pipeline.storage.atomic import atomic_file, disk_errors, remove_temporary_files, sync_path
 
@@ -82,9 +83,11 @@ def prepare_with_summary(
                 "set corpus.shards to another folder, or remove it"
             )
         files = input_files(settings)
-        context = PreparationContext(_open_work_folder(settings, fields, files), settings, fields)
+        groups = file_groups(files, settings.chunk_mb * MB)
+        work, corpus = _open_work_folder(settings, fields, groups)
+        context = PreparationContext(work, settings, fields, corpus)
         with WorkerPool(settings.workers) as pool:
-            manifest, summary = build(context, files, pool)
+            manifest, summary = build(context, files, groups, pool)
         return _publish(context, manifest, folder), summary
 
 
@@ -141,10 +144,7 @@ def input_files(settings: CorpusSettings) -> list[InputFile]:
 
     Raises InputError if a file is missing or cannot be reached.
     """
-    images = reads_folders(settings.format)
-    training, held_out = locate_splits(
-        settings.input, settings.validation, settings.root, images=images
-    )
+    training, held_out = locate_splits(settings.input, settings.validation, settings.root)
     is_held_out = [False] * len(training) + [True] * len(held_out)
     with ThreadPoolExecutor(VERSION_THREADS) as pool:
         numbers = range(len(is_held_out))
@@ -162,38 +162,51 @@ def _input_file(number: int, source: InputSource, held_out: bool) -> InputFile:
 
 
 def _open_work_folder(
-    settings: CorpusSettings, fields: tuple[FieldSpec, ...], files: list[InputFile]
-) -> Path:
-    """Return the work folder, which is emptied if an earlier run had other settings or input."""
+    settings: CorpusSettings, fields: tuple[FieldSpec, ...], groups: Sequence[FileGroup]
+) -> tuple[Path, str]:
+    """Return the work folder, and the name of its folder for the results of all files together.
+
+    The work folder is emptied if an earlier run had other settings. If only some input files have
+    changed, the others are not scanned again.
+    """
     work = _partial_folder(Path(settings.shards))
     identity = json.dumps(
         {
             "format": FORMAT,
-            "settings": relevant(settings) | {"chunk_mb": settings.chunk_mb},
+            "settings": relevant(settings) | {"chunk_mb": settings.chunk_mb, "input": None},
             "code": reader_code(settings.format) | kind_code(fields),
             "tokenizer": _tokenizer_hash(settings),
             "fields": [asdict(field) for field in fields],
-            "files": [
-                (source.name, file.name, str(file.path), file.bytes, file.version)
-                for source in files
-                for file in source.files
-            ],
         }
     ).encode()
+    keys = [group.key for group in groups]
+    corpus = hashlib.sha256(json.dumps(keys).encode()).hexdigest()[:24]
     identity_path = work / "identity.json"
-    if identity_path.is_file() and identity_path.read_bytes() == identity:
-        logger.info("%s: resuming from the work that is done", work)
-        return work
-    if work.exists():
-        logger.info("%s: was started with other settings or input; starting again", work)
     with disk_errors(work):
-        if work.exists():
+        if identity_path.is_file() and identity_path.read_bytes() == identity:
+            logger.info("%s: resuming from the work that is done", work)
+            _remove_stale(work, corpus, keys)
+        elif work.exists():
+            logger.info("%s: was started with other settings; starting again", work)
             shutil.rmtree(work)
         for split in SPLITS:
-            (work / "out" / split).mkdir(parents=True)
+            (work / corpus / "out" / split).mkdir(parents=True, exist_ok=True)
     with atomic_file(identity_path) as file:
         file.write(identity)
-    return work
+    return work, corpus
+
+
+def _remove_stale(work: Path, corpus: str, keys: Iterable[str]) -> None:
+    """Remove the results of files that have changed. Raises OSError."""
+    if not (work / corpus).exists():
+        logger.info("%s: the input has changed; only changed files are read again", work)
+    known = {*keys}
+    for path in (work / "scan").glob("*"):
+        if path.name.lstrip(".").partition(".")[0] not in known:
+            path.unlink()
+    for path in work.iterdir():
+        if path.is_dir() and path.name not in ("scan", corpus):
+            shutil.rmtree(path)
 
 
 def _publish(context: PreparationContext, manifest: Manifest, folder: Path) -> Manifest:

@@ -7,16 +7,17 @@ from pipeline.corpus.fields.label_names import LabelTable
 from pipeline.corpus.prepare.dedup_and_split import SplitCounts
 from pipeline.corpus.prepare.work_dir import Part, Scanned
 from pipeline.corpus.settings import CorpusSettings
-from pipeline.corpus.skip_reason import SKIP_DESCRIPTIONS, SkipReason, Tally
+from pipeline.corpus.skip_reason import (
+    SKIP_DESCRIPTIONS,
+    SKIPPED_BY_REQUEST,
+    SkipReason,
+)
 from pipeline.corpus.worker_pool import MB
 from pipeline.errors import InputError
 
 LONG_TEXT_COUNTS = ("truncated", "split", "segments")
-SKIPPED_BY_REQUEST = (SkipReason.FILTERED, SkipReason.TOO_LONG, SkipReason.TARGET_TOO_LONG)
-"""Reasons that settings ask for. They do not count towards `max_skipped_ratio`."""
-
 Skips = Mapping[SkipReason, tuple[int, str]]
-"""Number of rows with each skip reason that occurs, and file:row of the first one."""
+"""Number of rows with each skip reason that occurs, and the place of the first one."""
 
 
 def count(
@@ -42,6 +43,9 @@ def check_skips(
     """Raises InputError if no row is usable, or if the skipped fraction is too large."""
     skips = _merge_skips(scans, parts)
     rows = sum(scanned.rows for scanned in scans)
+    if not rows:
+        empty = [name for scanned in scans for name in scanned.empty_files]
+        raise InputError(f"{', '.join(empty[:3])}: is empty, and so is all input; name other files")
     if skips.get(SkipReason.FILTERED, (0, ""))[0] == rows:
         raise InputError(_all_filtered_error(settings, scans, rows))
     check_share(settings, rows, skips)
@@ -82,9 +86,14 @@ def check_splits(settings: CorpusSettings, counts: dict[str, int], rows: dict[st
 
 
 def summary(
-    manifest: Manifest, label_tables: Mapping[str, LabelTable], raw_bytes: int, seconds: float
+    manifest: Manifest,
+    label_tables: Mapping[str, LabelTable],
+    scans: Sequence[Scanned],
+    parts: Sequence[Part],
+    seconds: float,
 ) -> Iterator[str]:
     """Yield the log lines that sum up a finished preparation."""
+    raw_bytes = sum(chunk.bytes for scanned in scans for chunk in scanned.chunks)
     yield (
         f"ready: {raw_bytes / MB:.1f} MB of input in {seconds:.1f} s, "
         f"{raw_bytes / MB / seconds:.1f} MB/s"
@@ -103,6 +112,11 @@ def summary(
             yield f"  label {label!r} is in only one row, so the row is left out: {place}"
     counts = manifest.report
     yield f"  left out of {counts['rows']:,} rows: {_left_out(counts)}"
+    for reason, (number, place) in _merge_skips(scans, parts).items():
+        if reason not in SKIPPED_BY_REQUEST:
+            yield f"    {number:,} with {SKIP_DESCRIPTIONS[reason]}, first {place}"
+    if empty := [name for scanned in scans for name in scanned.empty_files]:
+        yield f"  {len(empty):,} empty file(s) left out, first {empty[0]}"
     if "overflow" not in manifest.settings:
         return
     if manifest.settings["overflow"] == "truncate":
@@ -132,17 +146,11 @@ def _merge_skips(scans: Sequence[Scanned], parts: Sequence[Part]) -> Skips:
     """Add up the skipped rows of all files and chunks, which are in the order of the input."""
     skips: dict[SkipReason, tuple[int, str]] = {}
 
-    def add(reason: SkipReason, tally: Tally, file: str) -> None:
-        value = f" ({tally.value})" if tally.value else ""
-        number, place = skips.get(reason, (0, f"{file}:{tally.row}{value}"))
-        skips[reason] = (number + tally.count, place)
-
-    for scanned in scans:
-        for reason, tally in scanned.skips.items():
-            add(reason, tally, scanned.file.name)
-    for part in parts:
-        for reason, tally in part.skips.items():
-            add(reason, tally, part.file)
+    for found in (*(scanned.skips for scanned in scans), *(part.skips for part in parts)):
+        for reason, tally in found.items():
+            value = f" ({tally.value})" if tally.value else ""
+            number, place = skips.get(reason, (0, f"{tally.place}{value}"))
+            skips[reason] = (number + tally.count, place)
     return skips
 
 

@@ -1,7 +1,11 @@
-"""The stage "scan", one work item per input file: divide it into chunks and summarize its rows."""
+"""The stage "scan", one work item per input file, or per group of small files: divide them into
+chunks and summarize their rows."""
 
+import json
+from collections.abc import Iterable
 from contextlib import ExitStack
 from hashlib import blake2b
+from pathlib import Path
 from typing import IO, NamedTuple
 
 from pipeline.corpus.field_spec import FieldSpec, vocabularies
@@ -9,18 +13,33 @@ from pipeline.corpus.fields.base import FieldKind, as_text
 from pipeline.corpus.fields.example import Example
 from pipeline.corpus.fields.label_names import MAX_LABELS
 from pipeline.corpus.prepare.sample import TextSample
-from pipeline.corpus.prepare.work_dir import Chunk, PreparationContext, Scanned, load_or_compute
+from pipeline.corpus.prepare.work_dir import (
+    Chunk,
+    FileGroup,
+    PreparationContext,
+    Scanned,
+    Span,
+    load_or_compute,
+)
 from pipeline.corpus.readers.base import Reader
 from pipeline.corpus.readers.inputs import InputFile
 from pipeline.corpus.readers.materialize import materialize
-from pipeline.corpus.readers.opening import open_corpus_file
+from pipeline.corpus.readers.opening import EmptyFileError, open_corpus_file
 from pipeline.corpus.row import Row
 from pipeline.corpus.settings import TokenizerSettings
-from pipeline.corpus.skip_reason import SkipReason, Tally, count_skip
+from pipeline.corpus.skip_reason import (
+    SKIPPED_BY_REQUEST,
+    SkipReason,
+    Tally,
+    bad_row_error,
+    count_skip,
+)
 from pipeline.corpus.worker_pool import MB, advance
 from pipeline.errors import InputError
 from pipeline.storage.atomic import atomic_file
 
+GROUP_FILES = 4096
+"""Files of a group at most."""
 MAX_PATH_CHARACTERS = 200
 """Characters of a path in an error."""
 MAX_FILTERED_VALUES = 5
@@ -28,10 +47,37 @@ MAX_FILTERED_VALUES = 5
 FILE_REASONS = (SkipReason.NO_FILE, SkipReason.NO_IMAGE, SkipReason.NO_FEATURES)
 
 
-def scan(context: PreparationContext, file: InputFile) -> Scanned:
-    """Read a file once from end to end. Raises InputError where it cannot be read."""
+def file_groups(files: Iterable[InputFile], group_bytes: float) -> list[FileGroup]:
+    """Return the files in groups of about `group_bytes`, in order, so that small files share the
+    cost of a work item. A group has files of one split only."""
+    groups: list[list[InputFile]] = []
+    size = 0.0
+    for file in files:
+        fits = groups and size + file.bytes <= group_bytes and len(groups[-1]) < GROUP_FILES
+        if not fits or groups[-1][0].held_out != file.held_out:
+            groups.append([])
+            size = 0.0
+        groups[-1].append(file)
+        size += file.bytes
+    return [FileGroup(_key(group), tuple(group)) for group in groups]
+
+
+def _key(files: Iterable[InputFile]) -> str:
+    parts = [
+        (
+            source.name,
+            source.held_out,
+            [(f.name, str(f.path), f.bytes, f.version) for f in source.files],
+        )
+        for source in files
+    ]
+    return blake2b(json.dumps(parts).encode(), digest_size=12).hexdigest()
+
+
+def scan(context: PreparationContext, group: FileGroup) -> Scanned:
+    """Read the files once from end to end. Raises InputError where one cannot be read."""
     return load_or_compute(
-        context.scan_path(file.number, "json"), Scanned, lambda: _Scan(context, file).run()
+        context.scan_path(group.key, "json"), Scanned, lambda: _Scan(context, group).run()
     )
 
 
@@ -51,8 +97,8 @@ class _Position(NamedTuple):
 
     mark: int
     position: int
-    rows: int
-    examples: int
+    row: int
+    line: int
 
 
 class _Outputs(NamedTuple):
@@ -64,14 +110,13 @@ class _Outputs(NamedTuple):
 
 
 class _Scan:
-    """Reads one file."""
+    """Reads the files of a group."""
 
-    def __init__(self, context: PreparationContext, file: InputFile) -> None:
-        self._context, self._file = context, file
-        path = materialize(
-            file, context.settings, lambda kind: context.scan_path(file.number, kind)
-        )
-        self._result = Scanned(file, path)
+    def __init__(self, context: PreparationContext, group: FileGroup) -> None:
+        self._context, self._group = context, group
+        self._result = Scanned(group)
+        self._name = ""
+        """Name of the file that is read."""
         # The tokenizers do not exist yet: only checking is used.
         self._checker = context.checker
         self._sampled: list[FieldSpec] = []
@@ -85,59 +130,89 @@ class _Scan:
             self._sampled = [f for f in context.fields if getattr(f.kind_class, attribute)]
         self._codes: dict[str, int] = {}
         self._threshold = validation_threshold(context.settings.validation)
+        self._chunk_bytes = context.settings.chunk_mb * MB
+        self._spans: list[Span] = []
+        """Spans of the chunk that is not complete yet."""
+        self._span_bytes = self._chunk_start = 0
 
     def run(self) -> Scanned:
-        file, path = self._file, self._result.path
+        key = self._group.key
         with ExitStack() as stack:
-            reader = stack.enter_context(
-                open_corpus_file(self._context.settings, path, self._checker.columns, file.name)
-            )
             kinds = ("hashes", "whole_hashes", "codes")
-            outputs = [
-                stack.enter_context(atomic_file(self._context.scan_path(file.number, kind)))
-                for kind in kinds
-            ]
-            materialized = path != file.path  # which has reported the file's bytes as progress
-            progress = 0 if materialized else file.bytes / reader.size
-            self._read(reader, _Outputs(*outputs), progress)
+            outputs = _Outputs(
+                *(stack.enter_context(atomic_file(self._context.scan_path(key, k))) for k in kinds)
+            )
+            for number, file in enumerate(self._group.files):
+                self._read_file(number, file, outputs)
+            self._end_chunk()
         for name, sample in self._samples.items():
-            sample.save(self._context.scan_path(file.number, f"{name}.sample"))
+            sample.save(self._context.scan_path(key, f"{name}.sample"))
         return self._result
 
-    def _read(self, reader: Reader, outputs: _Outputs, progress: float) -> None:
-        result, chunk_bytes = self._result, self._context.settings.chunk_mb * MB
-        begin = self._position(reader)
+    def _read_file(self, number: int, file: InputFile, outputs: _Outputs) -> None:
+        context, self._name = self._context, file.name
+        try:
+            path = materialize(
+                file,
+                context.settings,
+                lambda kind: context.scan_path(self._group.key, f"{number}.{kind}"),
+            )
+            with open_corpus_file(
+                context.settings, path, self._checker.columns, file.name
+            ) as reader:
+                materialized = path != file.path  # which has reported the file's bytes as progress
+                progress = 0 if materialized else file.bytes / reader.size
+                self._read(reader, path, outputs, progress)
+        except EmptyFileError:
+            if context.settings.on_bad_row == "stop":
+                raise
+            self._result.empty_files.append(file.name)
+
+    def _read(self, reader: Reader, path: Path, outputs: _Outputs, progress: float) -> None:
+        result, begin, row_number = self._result, self._position(reader, 1), 0
         for row in reader:
+            row_number += 1
             result.rows += 1
-            example = self._checker.check(row, self._file.name)
+            example = self._checker.check(row, self._name)
             if isinstance(example, Example):
                 result.examples += 1
                 self._add(example, outputs)
             else:
                 self._skip(example, row)
-            if reader.mark is not None and reader.position - begin.position >= chunk_bytes:
-                begin = self._end_chunk(begin, self._position(reader), progress)
-        if result.rows > begin.rows:
-            self._end_chunk(begin, self._position(reader), progress)
+            if (
+                reader.mark is not None
+                and reader.position - begin.position + self._span_bytes >= self._chunk_bytes
+            ):
+                begin = self._end_span(
+                    begin, self._position(reader, row_number + 1), path, progress
+                )
+                self._end_chunk()
+        if row_number >= begin.row:
+            self._end_span(begin, self._position(reader, row_number + 1), path, progress)
 
-    def _position(self, reader: Reader) -> _Position:
+    @staticmethod
+    def _position(reader: Reader, row: int) -> _Position:
         assert reader.mark is not None, "inside a row group"
-        return _Position(reader.mark, reader.position, self._result.rows, self._result.examples)
+        return _Position(reader.mark, reader.position, row, reader.next_line)
 
-    def _end_chunk(self, begin: _Position, end: _Position, progress: float) -> _Position:
-        """Record the chunk from `begin` to `end`, where the next one begins."""
-        chunk = Chunk(
-            file=self._file.number,
-            start=begin.mark,
-            stop=end.mark,
-            bytes=end.position - begin.position,
-            row=begin.rows + 1,
-            example=begin.examples,
-            examples=end.examples - begin.examples,
-        )
-        self._result.chunks.append(chunk)
-        advance(int(chunk.bytes * progress))
+    def _end_span(self, begin: _Position, end: _Position, path: Path, progress: float) -> _Position:
+        """Add the span from `begin` to `end`, where the next one begins, to the chunk."""
+        span = Span(self._name, path, begin.mark, end.mark, begin.row, begin.line)
+        self._spans.append(span)
+        size = end.position - begin.position
+        self._span_bytes += size
+        advance(int(size * progress))
         return end
+
+    def _end_chunk(self) -> None:
+        """Record the spans that are not in a chunk yet as one."""
+        if self._spans:
+            examples = self._result.examples - self._chunk_start
+            self._result.chunks.append(
+                Chunk(self._spans, self._span_bytes, self._chunk_start, examples)
+            )
+        self._spans, self._span_bytes = [], 0
+        self._chunk_start = self._result.examples
 
     def _add(self, example: Example, outputs: _Outputs) -> None:
         """Write an example's hashes, sample its texts and count its names."""
@@ -145,7 +220,7 @@ class _Scan:
         outputs.hashes.write(identity)
         if self._context.has_further_fields:
             outputs.whole_hashes.write(digest(example.whole_identity)[0])
-        held_out = self._file.held_out or int.from_bytes(identity, "little") < self._threshold
+        held_out = self._group.held_out or int.from_bytes(identity, "little") < self._threshold
         first = self._checker.fields[0]
         for kind, value in zip(self._checker.fields, example.values, strict=True):
             if kind.field in self._sampled and not held_out:
@@ -154,29 +229,39 @@ class _Scan:
                     is_identity = kind is first and text is value  # its hash is `order`
                     sample.add(order if is_identity else digest(text.encode())[1], text)
             for name in kind.names(value):
-                self._count_name(kind, name, example.row)
+                self._count_name(kind, name, example)
             if kind.field == self._context.label:
                 outputs.codes.write(self._codes[value].to_bytes(2, "little"))
 
-    def _count_name(self, kind: FieldKind, name: str, row: int) -> None:
+    def _count_name(self, kind: FieldKind, name: str, example: Example) -> None:
         """Count a label or tag of a row. Raises InputError when there are too many."""
         tallies = self._result.labels.setdefault(kind.field.name, {})
         if name not in tallies:
             if len(tallies) == MAX_LABELS:
                 examples = ", ".join(map(repr, list(tallies)[:3]))
                 raise InputError(
-                    f"{self._file.name}:{row}: column {kind.field.column!r} has more than "
+                    f"{example.place(self._name)}: column {kind.field.column!r} has more than "
                     f"{MAX_LABELS:,} different labels ({examples}, ...); name the right column as "
                     "corpus.label"
                 )
             if kind.field == self._context.label:
                 self._codes[name] = len(tallies)
-            tallies[name] = Tally(0, row)
+            tallies[name] = Tally(0, example.place(self._name))
         tallies[name].count += 1
 
     def _skip(self, reason: SkipReason, row: Row) -> None:
-        """Count a skipped row; record the path of a missing image, and filtered values."""
-        count_skip(self._result.skips, reason, row.number, self._path_of(row, reason))
+        """Count a skipped row; record what is wrong with the first one, and filtered values.
+
+        Raises InputError for an unusable row if `corpus.on_bad_row` is "stop".
+        """
+        tally = self._result.skips.get(reason)
+        if tally is None:
+            place, detail = row.place(self._name), row.detail or self._path_of(row, reason)
+            if self._context.settings.on_bad_row == "stop" and reason not in SKIPPED_BY_REQUEST:
+                raise InputError(bad_row_error(place, reason, detail))
+            count_skip(self._result.skips, reason, place, detail)
+        else:
+            tally.count += 1
         if reason is SkipReason.FILTERED and row.values is not None:
             for column in self._checker.filters:
                 values = self._result.filtered.setdefault(column, [])
@@ -188,5 +273,7 @@ class _Scan:
         """Return the path in a row whose image cannot be read, shortened; else an empty string."""
         if row.values is None or reason not in FILE_REASONS:
             return ""
-        value = row.values[next(f for f in self._context.fields if f.kind_class.is_image).column]
+        value = row.values[
+            next(f for f in self._context.fields if f.kind_class.is_image).columns[0]
+        ]
         return repr(value[:MAX_PATH_CHARACTERS]) if isinstance(value, str) else ""

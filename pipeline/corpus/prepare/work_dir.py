@@ -34,6 +34,8 @@ class PreparationContext:
     work: Path
     settings: CorpusSettings
     fields: tuple[FieldSpec, ...]
+    corpus: str = "corpus"
+    """Name of the folder for the results of all files together."""
 
     @cached_property
     def checker(self) -> RowChecker:
@@ -57,7 +59,7 @@ class PreparationContext:
     @property
     def out(self) -> Path:
         """The unfinished dataset."""
-        return self.work / "out"
+        return self.work / self.corpus / "out"
 
     def tokenizer_path(self, vocabulary: str) -> Path:
         """Return the path of a vocabulary's tokenizer in the unfinished dataset."""
@@ -69,15 +71,15 @@ class PreparationContext:
 
         It is the code of the example's split, or `dedup_and_split.DROPPED`.
         """
-        return self.work / "split_codes"
+        return self.work / self.corpus / "split_codes"
 
     @property
     def label_ids_path(self) -> Path:
         """Path of a file with one int16 per example: the index of its label's name."""
-        return self.work / "label_ids"
+        return self.work / self.corpus / "label_ids"
 
-    def scan_path(self, file: int, kind: str) -> Path:
-        """Return the path of a result of scanning an input file.
+    def scan_path(self, group: str, kind: str) -> Path:
+        """Return the path of a result of scanning the files of the group with this key.
 
         The kinds are:
         - `json`: the `Scanned`.
@@ -87,9 +89,9 @@ class PreparationContext:
         - `codes`: one uint16 per example, the position of its label among the keys of
           `Scanned.labels[FIELD]`.
         - `NAME.sample`: a sample of texts for the vocabulary NAME.
-        - `raw`, with the suffix of its format: the copy that `materialize` writes.
+        - `NUMBER.raw`, `NUMBER.download`: the copies of a file that `materialize` writes.
         """
-        return self.work / "scan" / f"{file:06d}.{kind}"
+        return self.work / "scan" / f"{group}.{kind}"
 
     def part_path(self, chunk: int, kind: str) -> Path:
         """Return the path of a result of encoding a chunk.
@@ -98,7 +100,7 @@ class PreparationContext:
         - `json`: the `Part`.
         - `SPLIT.arrow`: the chunk's rows of that split.
         """
-        return self.work / "parts" / f"{chunk:08d}.{kind}"
+        return self.work / self.corpus / "parts" / f"{chunk:08d}.{kind}"
 
     def shard_path(self, split: str, number: int) -> Path:
         return self.out / split / f"{number:05d}.tar"
@@ -110,32 +112,59 @@ class PreparationContext:
         - `json`: the `Shard`.
         - `index`: the index records of the shard's blocks.
         """
-        return self.work / "packed" / f"{split}-{number:05d}.{kind}"
+        return self.work / self.corpus / "packed" / f"{split}-{number:05d}.{kind}"
+
+
+@dataclass(frozen=True)
+class FileGroup:
+    """Input files that one work item scans: one file, or many small ones."""
+
+    key: str
+    """Digest of the files' names, sizes and versions: a group that has not changed is not scanned
+    again."""
+    files: tuple[InputFile, ...]
+    """Files of one split, in the order of the input."""
+
+    @property
+    def held_out(self) -> bool:
+        return self.files[0].held_out
+
+    @property
+    def bytes(self) -> int:
+        return sum(file.bytes for file in self.files)
+
+
+@dataclass(frozen=True)
+class Span:
+    """Rows of a file between two marks of the file's reader."""
+
+    file: str
+    path: Path
+    """Where the rows are read from: the input file itself, or the copy that `materialize` wrote."""
+    start: int
+    stop: int
+    row: int
+    """Number of the first row in the file, from 1."""
+    line: int
+    """Number of the first line in the file, from 1; 0 if the format has no lines."""
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """Rows of a file that one work item encodes, between two marks of the file's reader."""
+    """Rows of a group of files that one work item encodes."""
 
-    file: int
-    start: int
-    stop: int
+    spans: list[Span]
     bytes: int
-    row: int
-    """Position in the file of the chunk's first row, counted from 1."""
     example: int
-    """Position in the file of the chunk's first example, counted from 0."""
+    """Position in the group of the chunk's first example, counted from 0."""
     examples: int
 
 
 @dataclass
 class Scanned:
-    """Result of scanning an input file."""
+    """Result of scanning a group of files."""
 
-    file: InputFile
-    path: Path
-    """Where the chunks are read from: the input file itself, or the copy that `materialize` wrote
-    because the file is remote or cannot be read in parts."""
+    group: FileGroup
     rows: int = 0
     examples: int = 0
     chunks: list[Chunk] = field(default_factory=list)
@@ -144,6 +173,8 @@ class Scanned:
     """For each field, its labels or tags and their tallies."""
     filtered: dict[str, list[str]] = field(default_factory=dict)
     """A few of the values that filters rejected, by column."""
+    empty_files: list[str] = field(default_factory=list)
+    """Names of the files without any byte."""
 
 
 @dataclass
@@ -168,7 +199,6 @@ class Part:
     """Result of encoding a chunk."""
 
     chunk: int
-    file: str
     splits: dict[str, Totals]
     skips: dict[SkipReason, Tally] = field(default_factory=dict)
     truncated: int = 0

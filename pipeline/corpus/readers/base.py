@@ -19,8 +19,12 @@ from pipeline.settings import Conflict, Sections, unused
 COLUMN_CHECK_RECORDS = 1000
 """Each column must appear in one of this many first records, if records may omit columns."""
 
+MAX_NAMES = 20
+"""Columns of a file that an error lists."""
+
 Record = dict[str, Any]
 """The values of a row by column."""
+Layout = Callable[[IO[bytes], str], Iterator[bytes]]
 
 
 class RawFile(NamedTuple):
@@ -30,9 +34,13 @@ class RawFile(NamedTuple):
     """Name of the file in error messages."""
     path: Path
     stream: IO[bytes]
-    """The content, decompressed; empty for a folder."""
+    """The content, decompressed and, for a text format, in UTF-8; empty for a folder."""
     size: int
     """Bytes on disk."""
+    is_plain: bool = True
+    """Whether the content is that of the file at `path`, byte by byte."""
+    has_lines: bool = True
+    """Whether the lines of the content are those of the file, so that errors may count them."""
 
 
 class Reader(Component, ABC):
@@ -46,12 +54,16 @@ class Reader(Component, ABC):
     """The format's keys in the section `corpus`, added to those of all corpora."""
     suffixes: ClassVar[tuple[str, ...]] = ()
     """Ends of the names of such files, such as `.csv`, in lower case and without `.gz`."""
-    gzippable: ClassVar[bool] = True
-    """Whether a file may be gzipped."""
+    magic: ClassVar[tuple[bytes, ...]] = ()
+    """First bytes of all such files, which show the format whatever a file's name is."""
     seeks: ClassVar[bool] = False
-    """Whether the reader moves back and forth in a file: a gzipped file is decompressed first."""
+    """Whether the reader moves back and forth in a file: a compressed file is copied first."""
+    is_text: ClassVar[bool] = False
+    """Whether files are texts, which are decoded from `corpus.encoding`."""
+    names: ClassVar[tuple[str, ...]] = ()
+    """All columns of such a file; empty if a header or the records name them."""
     reads_folder: ClassVar[bool] = False
-    """Whether the reader reads a folder of images instead of a file."""
+    """Whether the reader reads a folder instead of a file."""
 
     settings: Any
     """The section `corpus`."""
@@ -60,6 +72,8 @@ class Reader(Component, ABC):
     position: int
     """Bytes read so far, out of `size`."""
     size: int
+    next_line: int = 0
+    """Number of the line after `mark`; 0 if the format has no lines."""
 
     def __init__(self, file: RawFile, columns: Sequence[str], settings: CorpusSettings) -> None:
         """`columns` are the columns to read."""
@@ -70,13 +84,32 @@ class Reader(Component, ABC):
     def recognizes(cls, name: str, head: bytes = b"") -> bool:
         """Return whether a file is of this format, given its name without `.gz`.
 
-        `head` are the first bytes of its content, or empty if they are not known.
+        `head` are the first bytes of its content. They are given only if no reader recognizes the
+        file by its name alone.
         """
         return bool(cls.suffixes) and name.lower().endswith(cls.suffixes)
 
+    @classmethod
+    def recognizes_folder(cls, path: Path) -> bool:
+        """Return whether the reader, which reads folders, can read this one."""
+        return False
+
+    @classmethod
+    def layout(cls, head: bytes) -> Layout | None:
+        """Return a function that brings the content of a file into the form that is read; None if
+        it has this form already.
+
+        `head` are the first bytes of the content. The function takes a stream and the file's name
+        in errors, and yields the content in chunks.
+        """
+        return None
+
     @abstractmethod
     def seek(self, start: int, stop: int, row: int) -> None:
-        """Read from the mark `start`, whose row has the number `row`, to the mark `stop`."""
+        """Read from the mark `start`, whose row has the number `row`, to the mark `stop`.
+
+        If the format has lines, `next_line` is set to the number of the line after `start` before.
+        """
 
     @abstractmethod
     def rows(self) -> Iterator[Row]:
@@ -115,11 +148,6 @@ def own_errors(reader: type[Reader], place: Callable[[], str]) -> Iterator[None]
         ) from None
 
 
-def reads_folders(file_format: str) -> bool:
-    """Return whether a value of `corpus.format` chooses a reader of folders."""
-    return bool(file_format) and bool(components.load("reader", file_format).reads_folder)
-
-
 def reader_code(file_format: str) -> dict[str, str]:
     """Return the SHA-256 of the code of the reader that a value of `corpus.format` chooses, by that
     value; empty if the reader is built in."""
@@ -151,27 +179,51 @@ def check_columns(
         if column not in available:
             matches = difflib.get_close_matches(column, available, 1)
             hint = f" (did you mean {matches[0]!r}?)" if matches else ""
+            more = f" and {len(available) - MAX_NAMES} others" * (len(available) > MAX_NAMES)
             raise InputError(
                 f"{name}: has no column {column!r}{hint}; "
-                f"it has {', '.join(map(repr, available))}{note}"
+                f"it has {', '.join(map(repr, available[:MAX_NAMES]))}{more}{note}"
             )
 
 
+def nested(record: Record, column: str) -> Any:
+    """Return a record's value of a column, or None.
+
+    A name with dots, such as `body.text`, may also be a path through nested objects and lists.
+    """
+    if column in record or "." not in column:
+        return record.get(column)
+    value: Any = record
+    for key in column.split("."):
+        if isinstance(value, list) and key.isdigit() and int(key) < len(value):
+            value = value[int(key)]
+        else:
+            value = value.get(key) if isinstance(value, dict) else None
+    return value
+
+
+def has_nested(record: Record, column: str) -> bool:
+    """Return whether a record has a column, as `nested` looks it up."""
+    return column in record or nested(record, column) is not None
+
+
 def require_columns(
-    records: Iterable[tuple[Record | None, Iterable[str]]], columns: Sequence[str], name: str
-) -> Iterator[Record | None]:
+    records: Iterable[tuple[Any, Iterable[str]]], columns: Sequence[str], name: str
+) -> Iterator[Any]:
     """Yield the records of (record, names of the columns that the file has for it) pairs.
 
-    Raises InputError if one of `columns` is in none of the first `COLUMN_CHECK_RECORDS` records.
+    What is not a dict stands for a row that cannot be read. Raises InputError if one of `columns`
+    is in none of the first `COLUMN_CHECK_RECORDS` records.
     """
     available: dict[str, None] = {}
     count = 0
     for record, names in records:
-        count += 1
-        if count <= COLUMN_CHECK_RECORDS:
-            available |= dict.fromkeys(names)
-            if count == COLUMN_CHECK_RECORDS:
-                check_columns(columns, list(available), name)
+        if isinstance(record, dict):
+            count += 1
+            if count <= COLUMN_CHECK_RECORDS:
+                available |= dict.fromkeys(names)
+                if count == COLUMN_CHECK_RECORDS:
+                    check_columns(columns, list(available), name)
         yield record
     if 0 < count < COLUMN_CHECK_RECORDS:
         check_columns(columns, list(available), name)

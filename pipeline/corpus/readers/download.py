@@ -6,8 +6,10 @@ from typing import Any, NamedTuple
 
 from pipeline.errors import InputError
 
-SCHEMES = ("s3", "gs", "http", "https", "memory")
-VERSION_KEYS = ("ETag", "etag", "LastModified", "Last-Modified", "mtime", "created")
+SCHEMES = ("s3", "gs", "az", "hf", "http", "https", "memory")
+VERSION_KEYS = (
+    "ETag", "etag", "blob_id", "LastModified", "Last-Modified", "mtime", "created", "last_modified",
+)  # fmt: skip
 CHUNK_BYTES = 1 << 22
 
 
@@ -71,7 +73,7 @@ def _filesystem(url: str) -> Any:
     scheme = url.partition("://")[0]
     if scheme not in SCHEMES:
         raise InputError(
-            f"{url}: {scheme}:// is not supported; give a path, or {'://, '.join(SCHEMES[:4])}://"
+            f"{url}: {scheme}:// is not supported; give a path, or {'://, '.join(SCHEMES[:-1])}://"
         )
     return fsspec.filesystem(scheme)
 

@@ -1,45 +1,23 @@
-"""Folders of images, with one subfolder for each label."""
+"""Files of a folder that are rows: images, and documents, one per file."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
 
+from pipeline.corpus.readers import content
 from pipeline.corpus.readers.download import FileVersion
 from pipeline.errors import InputError
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
+TEXT_SUFFIXES = (".txt", ".text")
 MAX_FILE_BYTES = 1 << 26
 
 
-class ImageFolder:
-    """The images of a folder as rows, in the order of their paths.
-
-    Columns: `image`, a file's bytes (None if it cannot be read), and `label`, its subfolder's name.
-    `types` are the columns' Arrow types. Raises InputError as `image_paths` does.
-    """
-
-    def __init__(self, path: Path, name: str) -> None:
-        import pyarrow as pa  # opening a dataset imports this module but does not need pyarrow
-
-        self._path, self._images = path, image_paths(path, name)
-        self.types: dict[str, Any] = {"image": pa.binary(), "label": pa.string()}
-        self.position = 0
-        """Bytes read so far."""
-
-    def __len__(self) -> int:
-        return len(self._images)
-
-    def __iter__(self) -> Iterator[dict[str, Any]]:
-        return self.between(0, len(self))
-
-    def between(self, start: int, stop: int) -> Iterator[dict[str, Any]]:
-        """Yield the rows `start` to `stop` - 1."""
-        for image in self._images[start:stop]:
-            data = read_file(self._path / image)
-            self.position += len(data or b"")
-            yield {"image": data, "label": image.partition("/")[0]}
+def has_files(folder: Path, suffixes: Sequence[str]) -> bool:
+    """Return whether there is a file with one of the suffixes anywhere below a folder."""
+    return any(_has_suffix(path.name, suffixes) for path in _walk(folder))
 
 
 def image_paths(folder: Path, name: str) -> list[str]:
@@ -50,36 +28,48 @@ def image_paths(folder: Path, name: str) -> list[str]:
 
     Raises InputError if there is no image, or if an image is not in a subfolder.
     """
-    paths: list[str] = []
-    try:
-        for entry in folder.iterdir():
-            if _is_hidden(entry.name):
-                continue
-            if entry.is_dir():
-                paths += (path.relative_to(folder).as_posix() for path in _walk_images(entry))
-            elif _is_image(entry.name):
-                raise InputError(
-                    f"{name}: the image {entry.name} is not in a subfolder, whose name would be "
-                    "its label; move it into one"
-                )
-    except OSError as error:
-        raise InputError(f"{error.filename}: cannot be read: {error.strerror}") from None
+    paths = _paths(folder, IMAGE_SUFFIXES)
+    if outside := next((path for path in paths if "/" not in path), None):
+        raise InputError(
+            f"{name}: the image {outside} is not in a subfolder, whose name would be its label; "
+            "move it into one"
+        )
     if not paths:
         raise InputError(
             f"{name}: contains no images; needs a subfolder for each label, with files named "
             f"{', '.join('*' + suffix for suffix in IMAGE_SUFFIXES)}"
         )
-    return sorted(paths)
+    return paths
+
+
+def text_paths(folder: Path, name: str) -> list[str]:
+    """Return the sorted paths of all text files, relative to the folder.
+
+    They end in .txt, and may be compressed; if there are none, all files without a suffix are text
+    files. Hidden files and folders, and links to folders, are skipped. Raises InputError if there
+    is no text file.
+    """
+    paths = _paths(folder, TEXT_SUFFIXES) or _paths(folder, ("",))
+    if not paths:
+        raise InputError(
+            f"{name}: contains no text files; needs files named *.txt, or without a suffix"
+        )
+    return paths
 
 
 def folder_version(name: str, folder: Path) -> FileVersion:
-    """Return the total size of all images, and a version that changes if an image is changed,
-    added or removed."""
+    """Return the total size of all files, and a version that changes if a file is changed, added or
+    removed. Hidden files do not count. Raises InputError if there are none."""
     size, version = 0, blake2b(digest_size=16)
-    for path in image_paths(folder, name):
-        status = (folder / path).stat()
-        size += status.st_size
-        version.update(os.fsencode(f"{path}\0{status.st_size}\0{status.st_mtime_ns}\0"))
+    with _folder_errors():
+        paths = sorted(_walk(folder))
+        for path in paths:
+            status = path.stat()
+            size += status.st_size
+            entry = f"{path.relative_to(folder)}\0{status.st_size}\0{status.st_mtime_ns}\0"
+            version.update(os.fsencode(entry))
+    if not paths:
+        raise InputError(f"{name}: contains no files; name another folder")
     return FileVersion(size, version.hexdigest())
 
 
@@ -93,17 +83,46 @@ def read_file(path: Path) -> bytes | None:
         return None
 
 
-def _walk_images(folder: Path) -> Iterator[Path]:
+def _paths(folder: Path, suffixes: Sequence[str]) -> list[str]:
+    with _folder_errors():
+        return sorted(
+            path.relative_to(folder).as_posix()
+            for path in _walk(folder)
+            if _has_suffix(path.name, suffixes)
+        )
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    """Yield all files below a folder, except hidden ones and those in hidden folders.
+
+    Links to folders are followed only in the folder itself.
+    """
+
     def raise_error(error: OSError) -> None:
         raise error
 
-    for parent, subfolders, names in os.walk(folder, onerror=raise_error):
-        subfolders[:] = [name for name in subfolders if not _is_hidden(name)]
-        yield from (Path(parent, name) for name in names if _is_image(name))
+    def walk(top: Path) -> Iterator[Path]:
+        for parent, subfolders, names in os.walk(top, onerror=raise_error):
+            subfolders[:] = [name for name in subfolders if not _is_hidden(name)]
+            yield from (Path(parent, name) for name in names if not _is_hidden(name))
+            if top == folder and parent == str(folder):
+                for name in subfolders:
+                    if Path(parent, name).is_symlink():
+                        yield from walk(Path(parent, name))
+
+    return walk(folder)
 
 
-def _is_image(name: str) -> bool:
-    return name.lower().endswith(IMAGE_SUFFIXES) and not _is_hidden(name)
+@contextmanager
+def _folder_errors() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"{error.filename}: cannot be read: {error.strerror}") from None
+
+
+def _has_suffix(name: str, suffixes: Sequence[str]) -> bool:
+    return Path(content.plain_name(name)).suffix.lower() in suffixes
 
 
 def _is_hidden(name: str) -> bool:

@@ -1,5 +1,5 @@
 """Resolves `corpus.input` to files: paths, globs, braces, files in installed packages, and URLs;
-folders of images; and parallel files, one for each column."""
+folders of files; and parallel files, one for each column."""
 
 import difflib
 import glob
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from braceexpand import braceexpand
 
-from pipeline.corpus.readers import download, folders
+from pipeline.corpus.readers import download, folders, saved_dataset
 from pipeline.corpus.readers.download import FileVersion
 from pipeline.errors import InputError
 
@@ -23,7 +23,7 @@ parallel, then the second files, and so on."""
 
 @dataclass(frozen=True)
 class InputSource:
-    """A source of rows: a file, a folder of images, or parallel files."""
+    """A source of rows: a file, a folder of files, or parallel files."""
 
     name: str
     path: Path | None = (
@@ -57,10 +57,10 @@ class InputFile:
         return list(self.sides.values()) or [self]
 
 
-def resolve(inputs: Inputs, root: str | Path = ".", *, images: bool = False) -> list[InputSource]:
+def resolve(inputs: Inputs, root: str | Path = ".") -> list[InputSource]:
     """Return the local sources that `inputs` name, as `locate` does. Raises InputError if a pattern
     matches nothing, or for a remote file."""
-    sources = locate(inputs, root, images=images)
+    sources = locate(inputs, root)
     for source in sources:
         if source.path is None and not source.sides:
             raise InputError(
@@ -69,18 +69,18 @@ def resolve(inputs: Inputs, root: str | Path = ".", *, images: bool = False) -> 
     return sources
 
 
-def locate(inputs: Inputs, root: str | Path, *, images: bool = False) -> list[InputSource]:
-    """Return the sources that `inputs` name, in order and without duplicates. Folders are allowed
-    only if `images` is true.
+def locate(inputs: Inputs, root: str | Path) -> list[InputSource]:
+    """Return the sources that `inputs` name, in order and without duplicates.
 
-    A source's name is its path as given: relative to `root` unless it is absolute. The matches of a
+    A folder is one source, except that of a saved Hugging Face dataset, whose files are sources. A
+    source's name is its path as given: relative to `root` unless it is absolute. The matches of a
     glob are sorted by name. The name of a remote file is its URL, and it has no path. Raises
     InputError if a pattern matches nothing.
     """
     if isinstance(inputs, Mapping):
         sources = _parallel_sources(inputs, Path(root))
     else:
-        sources = list(_sources(inputs, Path(root), images=images))
+        sources = list(_sources(inputs, Path(root)))
     unique: dict[object, InputSource] = {}
     for source in sources:
         unique.setdefault(source.identity, source)
@@ -88,7 +88,7 @@ def locate(inputs: Inputs, root: str | Path, *, images: bool = False) -> list[In
 
 
 def locate_splits(
-    inputs: Inputs, validation: str | float | Inputs, root: str | Path, *, images: bool = False
+    inputs: Inputs, validation: str | float | Inputs, root: str | Path
 ) -> tuple[list[InputSource], list[InputSource]]:
     """Return the sources to train on and those that are held out completely, as `locate` does.
 
@@ -98,9 +98,9 @@ def locate_splits(
     held_out: list[InputSource] = []
     if not isinstance(validation, float):
         patterns = [validation] if isinstance(validation, str) else validation
-        held_out = locate(patterns, root, images=images)
+        held_out = locate(patterns, root)
     held_out_identities = {source.identity for source in held_out}
-    sources = locate(inputs, root, images=images)
+    sources = locate(inputs, root)
     return [source for source in sources if source.identity not in held_out_identities], held_out
 
 
@@ -116,8 +116,8 @@ def is_remote(pattern: str) -> bool:
 
 
 def file_version(name: str, path: Path | None) -> FileVersion:
-    """Return the size and version of a file, of a remote file if `path` is None, or of a folder of
-    images. Raises InputError if a remote file cannot be reached or a folder has no images."""
+    """Return the size and version of a file, of a remote file if `path` is None, or of a folder.
+    Raises InputError if a remote file cannot be reached or a folder cannot be read."""
     if path is None:
         return download.remote_version(name)
     if path.is_dir():
@@ -133,6 +133,8 @@ def _parallel_sources(inputs: Mapping[str, Sequence[str]], root: Path) -> list[I
         for file in files:
             if file.path is None:
                 raise InputError(f"{file.name}: parallel files must be local; download it first")
+            if file.path.is_dir():
+                raise InputError(f"{file.name}: is a folder; name a file for each column")
     counts = {column: len(files) for column, files in files_by_column.items()}
     if len(set(counts.values())) > 1:
         counts_text = ", ".join(f"{column} {count}" for column, count in counts.items())
@@ -154,10 +156,10 @@ def _parallel_name(inputs: Mapping[str, Sequence[str]]) -> str:
     return ",".join(f"{column}={' '.join(files)}" for column, files in inputs.items())
 
 
-def _sources(patterns: Iterable[str], root: Path, *, images: bool = False) -> Iterator[InputSource]:
+def _sources(patterns: Iterable[str], root: Path) -> Iterator[InputSource]:
     for pattern in patterns:
         for expanded in _expand_braces(pattern, root):
-            for name, path in _matches(expanded, root, images=images):
+            for name, path in _matches(expanded, root):
                 yield InputSource(name, path)
 
 
@@ -171,31 +173,33 @@ def _expand_braces(pattern: str, root: Path) -> Iterable[str]:
         raise InputError(f"{pattern}: has an unbalanced brace; close or remove it") from None
 
 
-def _matches(pattern: str, root: Path, *, images: bool) -> Iterator[tuple[str, Path | None]]:
-    """Yield the name and path of each file that a pattern without braces matches."""
+def _matches(pattern: str, root: Path) -> Iterator[tuple[str, Path | None]]:
+    """Yield the name and path of each source that a pattern without braces matches."""
     if pattern.startswith(PACKAGE):
         yield pattern, _path_in_package(pattern)
     elif is_remote(pattern):
         urls = download.expand_pattern(pattern) if "*" in pattern else [pattern]
         yield from ((url, None) for url in urls)
-    elif (root / pattern).is_file():
-        yield pattern, root / pattern
-    elif (root / pattern).is_dir():
-        if not images:
-            raise InputError(
-                f"{root / pattern}: is a folder; name its files, such as "
-                f"{pattern.rstrip('/')}/*.csv, or set corpus.format=images if it has a subfolder "
-                "of images for each label"
-            )
-        yield pattern, root / pattern
+    elif (root / pattern).exists():
+        yield from _source_files(pattern, root / pattern)
     elif glob.has_magic(pattern):
         names = sorted(glob.glob(pattern, root_dir=root, recursive=True))  # noqa: PTH207  may be absolute
-        files = [n for n in names if (root / n).is_file() or (images and (root / n).is_dir())]
-        if not files:
+        files = [name for name in names if (root / name).is_file()]
+        if not names:
             raise InputError(f"{root / pattern}: no file matches this pattern")
-        yield from ((name, root / name) for name in files)
+        for name in files or names:  # folders are sources only if no file matches
+            yield from _source_files(name, root / name)
     else:
         raise InputError(f"{root / pattern}: no such file{_suggestion(root / pattern)}")
+
+
+def _source_files(name: str, path: Path) -> Iterator[tuple[str, Path]]:
+    """Yield a path, or the files of the Hugging Face dataset that is saved there."""
+    if not path.is_dir() or not saved_dataset.is_one(path):
+        yield name, path
+        return
+    for file in saved_dataset.data_files(path, name):
+        yield f"{name.rstrip('/')}/{file}", path / file
 
 
 def _path_in_package(url: str) -> Path:

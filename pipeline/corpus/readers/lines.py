@@ -1,9 +1,10 @@
 """Lines of text files."""
 
-import zlib
+from collections import deque
 from collections.abc import Iterator
 from typing import IO
 
+from pipeline.corpus.readers.content import READ_ERRORS, damaged
 from pipeline.errors import InputError
 
 MAX_LINE_BYTES = 1 << 28
@@ -12,8 +13,8 @@ MAX_LINE_BYTES = 1 << 28
 class LineReader:
     """Iterates over the decoded lines of a byte stream and tracks the position.
 
-    Bytes that are not UTF-8 become lone surrogates. Raises InputError if the stream is damaged, is
-    UTF-16 or has a line that is too long.
+    Bytes that are not UTF-8 become lone surrogates. Raises InputError if the stream is damaged or
+    has a line that is too long.
     """
 
     def __init__(self, stream: IO[bytes], name: str) -> None:
@@ -22,8 +23,10 @@ class LineReader:
         self.lookahead = 0  # how many bytes before `offset` belong to the record that comes next
         self.stop: int | None = None  # byte offset to stop at
         self.line_number = 0  # of the last line; the first line is 1
+        self.record_line = 0  # of the first line of the last record; 0: it is the last line
         self.record: list[str] | None = None  # if set to a list, lines are also added to it
         self._stream = stream
+        self._returned: deque[str] = deque()
 
     def __iter__(self) -> Iterator[str]:
         return self
@@ -35,38 +38,48 @@ class LineReader:
         self.offset = self.line_number = 0
         return line
 
-    def seek(self, start: int, stop: int) -> None:
-        """Read from the byte offset `start` up to `stop`."""
+    def seek(self, start: int, stop: int, line: int) -> None:
+        """Read from the byte offset `start`, where line number `line` begins, up to `stop`."""
         self._stream.seek(start)
+        self._returned.clear()
         self.offset, self.stop, self.lookahead = start, stop, 0
+        self.line_number, self.record_line = line - 1, 0
+
+    def unread(self, lines: list[str]) -> None:
+        """Return the lines that were read last, which are then read again."""
+        self._returned.extendleft(reversed(lines))
+        self.line_number -= len(lines)
+        self.offset -= sum(_size(line) for line in lines)
 
     def __next__(self) -> str:
-        if self.stop is not None and self.offset >= self.stop:
-            raise StopIteration
-        try:
-            data = self._stream.readline(MAX_LINE_BYTES)
-        except (OSError, EOFError, zlib.error) as error:
-            raise InputError(
-                f"{self.name}: is damaged or truncated: {error}; download it again"
-            ) from None
-        if not data:
-            raise StopIteration
-        self.offset += len(data)
+        if self._returned:
+            line = self._returned.popleft()
+            self.offset += _size(line)
+        else:
+            line = self._read()
         self.line_number += 1
-        if self.offset == len(data):
-            data = _strip_byte_order_mark(data, self.name)
-        if len(data) == MAX_LINE_BYTES:
-            raise InputError(
-                f"{self.name}, line {self.line_number}: is longer than {MAX_LINE_BYTES} bytes"
-            )
-        line = data.decode("utf-8", "surrogateescape")
         if self.record is not None:
             self.record.append(line)
         return line
 
+    def _read(self) -> str:
+        if self.stop is not None and self.offset >= self.stop:
+            raise StopIteration
+        try:
+            data = self._stream.readline(MAX_LINE_BYTES)
+        except READ_ERRORS as error:
+            raise damaged(self.name, error) from None
+        if not data:
+            raise StopIteration
+        self.offset += len(data)
+        if self.offset == len(data):
+            data = data.removeprefix(b"\xef\xbb\xbf")
+        if len(data) == MAX_LINE_BYTES:
+            raise InputError(
+                f"{self.name}, line {self.line_number + 1}: is longer than {MAX_LINE_BYTES} bytes"
+            )
+        return data.decode("utf-8", "surrogateescape")
 
-def _strip_byte_order_mark(first_line: bytes, name: str) -> bytes:
-    """Remove a UTF-8 byte order mark. Raises InputError for that of UTF-16."""
-    if first_line.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise InputError(f"{name}: is UTF-16, which is not supported; save it as UTF-8")
-    return first_line.removeprefix(b"\xef\xbb\xbf")
+
+def _size(line: str) -> int:
+    return len(line.encode("utf-8", "surrogateescape"))

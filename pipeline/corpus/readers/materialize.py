@@ -1,7 +1,7 @@
 """Makes each input file readable from any mark, by a copy in the work folder if needed."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -10,9 +10,14 @@ import pyarrow.parquet as pq
 
 from pipeline.corpus.readers.base import check_columns
 from pipeline.corpus.readers.download import FileVersion, fetch
-from pipeline.corpus.readers.folders import ImageFolder
 from pipeline.corpus.readers.inputs import InputFile, InputSource
-from pipeline.corpus.readers.opening import find_reader, open_corpus_file, unzip
+from pipeline.corpus.readers.opening import (
+    LAID_OUT,
+    is_laid_out,
+    is_plain,
+    open_corpus_file,
+    plain_chunks,
+)
 from pipeline.corpus.readers.parallel_files import ParallelFiles, open_parallel_files
 from pipeline.corpus.row import Row
 from pipeline.corpus.settings import CorpusSettings
@@ -22,33 +27,30 @@ from pipeline.storage.atomic import atomic_file
 ROW_GROUP_ROWS = 1024
 ROW_GROUP_BYTES = 1 << 23
 
-Table = ImageFolder | ParallelFiles
-
 
 def materialize(file: InputFile, settings: CorpusSettings, target: Callable[[str], Path]) -> Path:
     """Return a path from which the rows of an input file can be read from any mark.
 
-    This is the file itself if possible. A remote file is downloaded, a gzipped file decompressed,
-    and parallel files or a folder of images are converted to Parquet, unless that is done already.
-    `target` returns the path in the work folder for content of a given kind, such as "raw.csv".
+    This is the file itself if possible. A remote file is downloaded; a file that is compressed,
+    not in UTF-8 or not laid out by rows is brought into that form; and parallel files are converted
+    to Parquet, unless that is done already. `target` returns the path in the work folder for
+    content of a given kind, such as "raw".
     """
-    if table := _open_table(file):
+    if table := _open_table(file, settings):
         return _convert_to_parquet(table, target("raw.parquet"))
     path = file.path
-    named_path = path or Path(file.name.partition("?")[0])  # a URL without its query
-    found = find_reader(named_path, file.name, settings.format)
-    plain = target(f"raw{found.suffix}")
     if path is None:
-        path = plain.with_name(f"{plain.name}.gz") if found.gzipped else plain
+        path = target("download")
         chunks = fetch(file.name, FileVersion(file.bytes, file.version))
         _write_chunks(path, ((chunk, len(chunk)) for chunk in chunks))
-    if found.gzipped:
-        # The bytes of a remote file are counted when it is downloaded.
-        is_local = file.path is not None
-        unzipped = unzip(path, file.name)
-        _write_chunks(plain, ((chunk, compressed * is_local) for chunk, compressed in unzipped))
-        path = plain
-    return path
+    if is_plain(path, file.name, settings):
+        return path
+    # The bytes of a remote file are counted when it is downloaded.
+    is_local = file.path is not None
+    plain = target(f"raw{LAID_OUT if is_laid_out(path, file.name, settings) else ''}")
+    chunks_and_sizes = plain_chunks(path, file.name, settings)
+    _write_chunks(plain, ((chunk, size * is_local) for chunk, size in chunks_and_sizes))
+    return plain
 
 
 @contextmanager
@@ -56,7 +58,7 @@ def open_rows(
     settings: CorpusSettings, source: InputSource, columns: Sequence[str]
 ) -> Iterator[Iterable[Row]]:
     """Open a local source and yield an iterable over all of its rows, without making a copy."""
-    if context := _open_table(source):
+    if context := _open_table(source, settings):
         with context as table:
             check_columns(columns, list(table.types), source.name)
             yield (Row(number, values) for number, values in enumerate(table, 1))
@@ -66,23 +68,24 @@ def open_rows(
             yield reader
 
 
-def _open_table(file: InputFile | InputSource) -> AbstractContextManager[Table] | None:
-    """Open parallel files or a folder of images; None for a file of rows."""
-    if file.sides:
-        return open_parallel_files({c: (s.name, s.path) for c, s in file.sides.items() if s.path})
-    if file.path and file.path.is_dir():
-        return nullcontext(ImageFolder(file.path, file.name))
-    return None
+def _open_table(
+    file: InputFile | InputSource, settings: CorpusSettings
+) -> AbstractContextManager[ParallelFiles] | None:
+    """Open parallel files; None for a file of rows."""
+    if not file.sides:
+        return None
+    files = {c: (s.name, s.path) for c, s in file.sides.items() if s.path}
+    return open_parallel_files(files, settings.encoding)
 
 
-def _convert_to_parquet(context: AbstractContextManager[Table], path: Path) -> Path:
+def _convert_to_parquet(context: AbstractContextManager[ParallelFiles], path: Path) -> Path:
     if not path.exists():
         with context as table, atomic_file(path) as file:
             write_parquet(table, file)
     return path
 
 
-def write_parquet(table: Table, file: IO[bytes]) -> None:
+def write_parquet(table: ParallelFiles, file: IO[bytes]) -> None:
     """Write a table's rows as Parquet, in row groups that fit in memory."""
     schema = pa.schema(table.types)
     reported = 0
@@ -97,7 +100,7 @@ def write_parquet(table: Table, file: IO[bytes]) -> None:
             reported = table.position
 
 
-def _row_groups(table: Table) -> Iterator[list[dict[str, Any]]]:
+def _row_groups(table: ParallelFiles) -> Iterator[list[dict[str, Any]]]:
     """Yield the rows in lists that are limited in rows and in bytes."""
     group: list[dict[str, Any]] = []
     size = 0

@@ -1,21 +1,20 @@
 """Finds the reader of an input file and opens the file with it. Memory is bounded."""
 
-import gzip
 import io
 import tempfile
-import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, NamedTuple
 
 from pipeline import components
+from pipeline.corpus.readers import content
 from pipeline.corpus.readers.base import RawFile, Reader, own_errors
 from pipeline.corpus.settings import CorpusSettings
 from pipeline.errors import InputError
 
-GZIP_SUFFIX, GZIPPED_TAR_SUFFIX = ".gz", ".tgz"
-UNZIP_CHUNK_BYTES = 1 << 20
+LAID_OUT = ".rows"
+"""Suffix of a copy whose lines are not those of the original file."""
 
 
 class Found(NamedTuple):
@@ -24,10 +23,25 @@ class Found(NamedTuple):
     name: str
     """Value of `corpus.format` that chooses the reader."""
     reader: type[Reader]
-    gzipped: bool
-    suffix: str
-    """Suffix with which a decompressed copy is recognized too; empty if the config names the
-    reader."""
+    is_compressed: bool = False
+    encoding: str = ""
+    """The encoding to decode a text from; empty if it is read as it is."""
+    head: bytes = b""
+    """First bytes of the decompressed content."""
+
+    @property
+    def has_layout(self) -> bool:
+        """Whether the reader brings the content into another form first."""
+        return self.reader.layout(self.head) is not None
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the reader can read the file as it is, from any mark."""
+        return not self.is_compressed and not self.encoding and not self.has_layout
+
+
+class EmptyFileError(InputError):
+    """A file without any byte, which is left out if there are other files."""
 
 
 @contextmanager
@@ -36,99 +50,127 @@ def open_corpus_file(
 ) -> Iterator[Reader]:
     """Open a file or folder with its reader, at the first row.
 
-    `columns` are the columns to read, and `name` is the file's name in errors (default: its path).
-    Raises InputError if the file is missing, empty, damaged or of an unknown format, or lacks a
-    column.
+    `columns` are the columns to read, and `name` is the file's name, which may show its format, if
+    `path` is a copy. Raises InputError if the file is missing, empty, damaged or of an unknown
+    format, or lacks a column.
     """
     name = name or str(path)
-    found = find_reader(path, name, settings.format)
-    settings = _with_keys(settings, found)
-    if found.reader.reads_folder:
+    if path.is_dir():
+        found = _find_folder_reader(path, name, settings.format, columns)
         yield _make(found, RawFile(name, path, io.BytesIO(), 0), columns, settings)
         return
-    try:
-        file: IO[bytes] = path.open("rb")
-    except OSError as error:
-        raise InputError(f"{name}: cannot be read: {error.strerror}") from None
-    with file:
+    with _open(path, name) as file:
+        found = find_reader(file, name, settings)
+        has_lines = not found.has_layout and path.suffix != LAID_OUT
         size = path.stat().st_size
-        if size == 0:
-            raise InputError(f"{name}: is empty; remove it from the input, or download it again")
-        with _decompressed(file, path, name, found) as stream:
-            yield _make(found, RawFile(name, path, stream, size), columns, settings)
+        with _content(file, name, found) as stream:
+            raw = RawFile(name, path, stream, size, found.is_plain, has_lines)
+            yield _make(found, raw, columns, settings)
 
 
-def find_reader(path: Path, name: str, file_format: str) -> Found:
-    """Return the reader that `file_format` chooses or, if it is empty, that recognizes `path`.
+def find_reader(file: IO[bytes], name: str, settings: CorpusSettings) -> Found:
+    """Return how to read an open file: `corpus.format`, or else its content or its name, shows it.
 
-    A folder is always read by a reader of folders, and a file never. Raises InputError, with the
-    file's `name`, if no reader recognizes it.
+    Raises InputError if the file is empty or damaged, or if no reader recognizes it.
     """
-    is_folder = path.is_dir()
-    suffix = path.suffix.lower()
-    gzipped = suffix in (GZIP_SUFFIX, GZIPPED_TAR_SUFFIX) and not is_folder
+    compressed = content.is_compressed(file.read(8))
+    file.seek(0)
+    head = content.read_head(file, name)
+    own_name, reader = _find(content.plain_name(name), name, head, settings.format)
+    encoding = content.encoding_of(head, settings.encoding, name) if reader.is_text else ""
+    if encoding:
+        head = b"".join(content.utf8_chunks([head], encoding))
+    return Found(own_name, reader, compressed, encoding, head)
+
+
+def is_plain(path: Path, name: str, settings: CorpusSettings) -> bool:
+    """Return whether the rows of a file or folder can be read from any mark without a copy.
+
+    Raises InputError if it cannot be read, or if no reader recognizes it.
+    """
+    if path.is_dir():
+        return True
+    with _open(path, name) as file:
+        return find_reader(file, name, settings).is_plain
+
+
+def is_laid_out(path: Path, name: str, settings: CorpusSettings) -> bool:
+    """Return whether the lines of a file are not its rows, so that a copy has other lines."""
+    with _open(path, name) as file:
+        return find_reader(file, name, settings).has_layout
+
+
+def plain_chunks(path: Path, name: str, settings: CorpusSettings) -> Iterator[tuple[bytes, int]]:
+    """Yield a file's content as its reader reads it, in chunks.
+
+    Each comes with the number of bytes of the file that were read for it. Raises InputError if the
+    file is damaged.
+    """
+    with _open(path, name) as file:
+        found, before = find_reader(file, name, settings), 0
+        for chunk in _chunks(file, name, found):
+            yield chunk, file.tell() - before
+            before = file.tell()
+
+
+def recognized_by_name(name: str) -> str:
+    """Return the format that a file's name shows, as a value of `corpus.format`; empty if none."""
+    plain = content.plain_name(name)
+    return next((n for n, reader in _readers() if reader.recognizes(plain)), "")
+
+
+def reads_tables(name: str) -> bool:
+    """Return whether a file's name shows a format that can have several columns."""
+    return recognized_by_name(name) not in ("", "text")
+
+
+def _find(plain: str, name: str, head: bytes, file_format: str) -> tuple[str, type[Reader]]:
+    """Return the reader of a file whose name without the suffix of a compression is `plain`."""
     if file_format:
         reader = components.load("reader", file_format)
-        if reader.reads_folder == is_folder:
-            if gzipped and not reader.gzippable:
-                raise InputError(
-                    f"{name}: corpus.format={file_format} cannot be gzipped; decompress it"
-                )
-            return Found(file_format, reader, gzipped, "")
-    plain = path.with_suffix(".tar" if suffix == GZIPPED_TAR_SUFFIX else "") if gzipped else path
-    fitting = [
-        Found(own_name, reader, gzipped, plain.suffix.lower())
-        for own_name, reader in _readers()
-        if reader.reads_folder == is_folder
-        and (is_folder or reader.recognizes(plain.name))
-        and (reader.gzippable or not gzipped)
-    ]
+        if not reader.reads_folder:
+            return file_format, reader
+    readers = [(n, reader) for n, reader in _readers() if not reader.reads_folder]
+    fitting = (
+        [pair for pair in readers if pair[1].magic and head.startswith(pair[1].magic)]
+        or [pair for pair in readers if pair[1].recognizes(plain)]
+        or [pair for pair in readers if pair[1].recognizes(plain, head)]
+    )
     if len(fitting) > 1:
-        names = " and ".join(found.name for found in fitting)
+        names = " and ".join(own_name for own_name, _ in fitting)
         raise InputError(f"{name}: is recognized by the readers {names}; set corpus.format")
     if not fitting:
+        suffixes = sorted({suffix for _, reader in readers for suffix in reader.suffixes})
         raise InputError(
-            f"{name}: its name does not show its format; needs "
-            f"{', '.join(_suffixes(gzippable=True))} (each may be .gz), {GZIPPED_TAR_SUFFIX} or "
-            f"{', '.join(_suffixes(gzippable=False))}, or corpus.format"
+            f"{name}: neither its name nor its first bytes show its format; needs "
+            f"{', '.join(suffixes)} (each may be followed by {', '.join(content.SUFFIXES)}), or "
+            "set corpus.format"
         )
     return fitting[0]
 
 
-def table_suffixes() -> tuple[str, ...]:
-    """Return the suffixes of the formats that can have several columns."""
-    suffixes = [s for name, reader in _readers() for s in reader.suffixes if name != "text"]
-    return (*suffixes, GZIPPED_TAR_SUFFIX)
-
-
-def unzip(path: Path, name: str) -> Iterator[tuple[bytes, int]]:
-    """Yield the content of a .gz file in chunks, each with the number of compressed bytes read.
-
-    Raises InputError if the file is damaged or truncated.
-    """
-    previous = 0
-    try:
-        with path.open("rb") as compressed, gzip.GzipFile(fileobj=compressed) as stream:
-            while chunk := stream.read(UNZIP_CHUNK_BYTES):
-                offset = compressed.tell()
-                yield chunk, offset - previous
-                previous = offset
-    except (OSError, EOFError, zlib.error) as error:
-        raise InputError(f"{name}: is not a valid gzip file: {error}; download it again") from None
+def _find_folder_reader(path: Path, name: str, file_format: str, columns: Sequence[str]) -> Found:
+    """Return the reader of a folder, if possible one that has all columns."""
+    if file_format:
+        reader = components.load("reader", file_format)
+        if reader.reads_folder:
+            return Found(file_format, reader)
+    readers = [
+        Found(n, reader)
+        for n, reader in _readers()
+        if reader.reads_folder and reader.recognizes_folder(path)
+    ]
+    if readers:
+        return max(readers, key=lambda found: set(columns) <= set(found.reader.names))
+    raise InputError(
+        f"{name}: is a folder without .txt files or images; name its files, such as "
+        f"{name.rstrip('/')}/*.csv"
+    )
 
 
 def _readers() -> list[tuple[str, type[Reader]]]:
     """Return the readers that have a short name."""
     return [(name, components.load("reader", name)) for name in components.names("reader")]
-
-
-def _suffixes(*, gzippable: bool) -> list[str]:
-    return sorted(
-        suffix
-        for _, reader in _readers()
-        for suffix in reader.suffixes
-        if reader.gzippable == gzippable
-    )
 
 
 def _with_keys(settings: CorpusSettings, found: Found) -> CorpusSettings:
@@ -140,20 +182,74 @@ def _with_keys(settings: CorpusSettings, found: Found) -> CorpusSettings:
 
 def _make(found: Found, file: RawFile, columns: Sequence[str], settings: CorpusSettings) -> Reader:
     with own_errors(found.reader, lambda: file.name):
-        return found.reader(file, columns, settings)
+        return found.reader(file, columns, _with_keys(settings, found))
 
 
 @contextmanager
-def _decompressed(file: IO[bytes], path: Path, name: str, found: Found) -> Iterator[IO[bytes]]:
-    """Open the content of a file that may be gzipped, as a seekable file if its reader seeks."""
-    if not found.gzipped:
+def _open(path: Path, name: str) -> Iterator[IO[bytes]]:
+    try:
+        file: IO[bytes] = path.open("rb")
+    except OSError as error:
+        raise InputError(f"{name}: cannot be read: {error.strerror}") from None
+    with file:
+        if path.stat().st_size == 0:
+            raise EmptyFileError(
+                f"{name}: is empty; remove it from the input, or download it again"
+            )
         yield file
-    elif found.reader.seeks:
+
+
+@contextmanager
+def _content(file: IO[bytes], name: str, found: Found) -> Iterator[IO[bytes]]:
+    """Open the content that the reader reads, as a seekable file if the reader seeks."""
+    if found.is_plain:
+        yield file
+    elif found.is_compressed and found._replace(is_compressed=False).is_plain:
+        stream = content.decompressed(file, name)
+        if not found.reader.seeks:
+            yield stream
+            return
         with tempfile.TemporaryFile() as copy:
-            for chunk, _ in unzip(path, name):
-                copy.write(chunk)
+            _copy(content.read_chunks(stream, name), copy)
             yield copy
     else:
-        stream: Any = gzip.GzipFile(fileobj=file)
-        with stream:
-            yield stream
+        with tempfile.TemporaryFile() as copy:
+            _copy(_chunks(file, name, found), copy)
+            yield copy
+
+
+def _chunks(file: IO[bytes], name: str, found: Found) -> Iterator[bytes]:
+    """Yield a file's content decompressed, in UTF-8 and laid out as the reader reads it."""
+    chunks = content.read_chunks(content.decompressed(file, name), name)
+    if found.encoding:
+        chunks = content.utf8_chunks(chunks, found.encoding)
+    if layout := found.reader.layout(found.head):
+        chunks = layout(io.BufferedReader(ChunkStream(chunks)), name)
+    return chunks
+
+
+def _copy(chunks: Iterable[bytes], copy: IO[bytes]) -> None:
+    for chunk in chunks:
+        copy.write(chunk)
+    copy.seek(0)
+
+
+class ChunkStream(io.RawIOBase):
+    """A binary stream of chunks of bytes."""
+
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        self._chunks, self._rest = chunks, b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: object) -> int:
+        view = memoryview(buffer)  # type: ignore[arg-type]
+        while not self._rest:
+            chunk = next(self._chunks, None)
+            if chunk is None:
+                return 0
+            self._rest = chunk
+        size = min(len(view), len(self._rest))
+        view[:size], self._rest = self._rest[:size], self._rest[size:]
+        return size

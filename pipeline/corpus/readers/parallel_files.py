@@ -1,13 +1,11 @@
 """Rows of parallel files: each file has one column, and line n of all files is row n.
 
-A file has text, one value per line, or is an idx file; either may be gzipped. Preparing converts
+A file has text, one value per line, or is an idx file; either may be compressed. Preparing converts
 parallel files to one Parquet file, which can be read from any of its row groups (see
 `materialize.py`); evaluation reads them directly. Both hold only a few rows in memory.
 """
 
-import gzip
 import io
-import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from itertools import zip_longest
@@ -16,15 +14,12 @@ from typing import IO, Any
 
 import pyarrow as pa
 
+from pipeline.corpus.readers import content
 from pipeline.corpus.readers.idx import ZEROS, IdxReader
 from pipeline.corpus.readers.lines import LineReader
-from pipeline.corpus.readers.opening import table_suffixes
+from pipeline.corpus.readers.opening import ChunkStream, reads_tables
 from pipeline.errors import InputError
 
-MAGIC_BYTES = {
-    b"\x1f\x8b": "gzip", b"\xfd7zXZ\0": "xz", b"\x28\xb5\x2f\xfd": "zstd", b"PK\3\4": "zip",
-}  # fmt: skip
-"""First bytes of compressed files; no text begins with them."""
 MISSING = object()
 
 
@@ -78,36 +73,26 @@ class ParallelFiles:
 
 class ColumnFile:
     """The values of one column: those of an idx file, which is recognized by its first bytes, or
-    the lines of a text file.
+    the lines of a text file in an encoding."""
 
-    Raises InputError if the file is compressed in another way than its name shows.
-    """
-
-    def __init__(self, raw: IO[bytes], name: str, gzipped: bool) -> None:
+    def __init__(self, raw: IO[bytes], name: str, encoding: str) -> None:
         self.name = name
         self._raw = raw
-        stream: Any = gzip.GzipFile(fileobj=raw) if gzipped else raw
-        if gzipped:
-            stream = io.BufferedReader(stream)
-        with _read_errors(name):
-            head = stream.read(max(map(len, MAGIC_BYTES)))
-            stream.seek(0)
-        compression = next((kind for m, kind in MAGIC_BYTES.items() if head.startswith(m)), None)
-        if compression:
-            remedy = "decompress it"
-            if compression == "gzip" and not gzipped:
-                remedy = f"name it {Path(name).name}.gz"
-            raise InputError(f"{name}: is {compression} by its first bytes, not text; {remedy}")
+        head = content.read_head(raw, name)
+        stream: Any = content.decompressed(raw, name)
         self.type: Any = pa.string()
         if head.startswith(ZEROS):
-            with _read_errors(name):
+            with content.read_errors(name):
                 idx = IdxReader(stream, name)
             self.type = pa.float64() if idx.floats else pa.int64()
             if idx.images:
                 self.type = pa.binary()
             self._values: Iterator[Any] = iter(idx)
-        else:
-            self._values = _line_values(LineReader(stream, name))
+            return
+        if found := content.encoding_of(head, encoding, name):
+            chunks = content.utf8_chunks(content.read_chunks(stream, name), found)
+            stream = io.BufferedReader(ChunkStream(chunks))
+        self._values = _line_values(LineReader(stream, name))
 
     @property
     def position(self) -> int:
@@ -115,7 +100,7 @@ class ColumnFile:
         return self._raw.tell()
 
     def __iter__(self) -> Iterator[Any]:
-        with _read_errors(self.name):
+        with content.read_errors(self.name):
             yield from self._values
 
 
@@ -125,16 +110,9 @@ def _line_values(lines: LineReader) -> Iterator[str]:
 
 
 @contextmanager
-def _read_errors(name: str) -> Iterator[None]:
-    """Convert errors of reading a file to InputError."""
-    try:
-        yield
-    except (OSError, EOFError, zlib.error) as error:
-        raise InputError(f"{name}: is damaged or truncated: {error}; download it again") from None
-
-
-@contextmanager
-def open_parallel_files(files: Mapping[str, tuple[str, Path]]) -> Iterator[ParallelFiles]:
+def open_parallel_files(
+    files: Mapping[str, tuple[str, Path]], encoding: str = "utf-8"
+) -> Iterator[ParallelFiles]:
     """Open parallel files, given as a dict from column to (name in errors, path).
 
     Raises InputError if a file cannot be read, is empty or has the suffix of a table.
@@ -146,19 +124,19 @@ def open_parallel_files(files: Mapping[str, tuple[str, Path]]) -> Iterator[Paral
                 raw: IO[bytes] = stack.enter_context(path.open("rb"))
             except OSError as error:
                 raise InputError(f"{name}: cannot be read: {error.strerror}") from None
-            _check_suffix(name, path)
+            _check_suffix(name)
             if path.stat().st_size == 0:
                 raise InputError(
                     f"{name}: is empty; remove it from the input, or download it again"
                 )
-            column_files[column] = ColumnFile(raw, name, path.suffix.lower() == ".gz")
+            column_files[column] = ColumnFile(raw, name, encoding)
         yield ParallelFiles(column_files)
 
 
-def _check_suffix(name: str, path: Path) -> None:
+def _check_suffix(name: str) -> None:
     """Raise InputError if the file has the suffix of a table, which has several columns."""
-    suffix = (path.with_suffix("") if path.suffix.lower() == ".gz" else path).suffix.lower()
-    if suffix in table_suffixes():
+    if reads_tables(name):
+        suffix = Path(content.plain_name(name)).suffix.lower()
         raise InputError(
             f"{name}: is a table by its suffix {suffix}, but each line of a parallel file is "
             "read as one value, even a header; list tables without column names, or rename the "

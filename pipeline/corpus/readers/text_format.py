@@ -1,28 +1,32 @@
 """Base class of the readers of text files."""
 
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
-from typing import ClassVar
+from collections.abc import Iterable, Iterator, Sequence
 
 from pipeline.corpus.readers.base import (
     RawFile,
     Reader,
     Record,
     check_columns,
+    has_nested,
+    nested,
     own_errors,
     require_columns,
 )
 from pipeline.corpus.readers.lines import LineReader
-from pipeline.corpus.row import Row
+from pipeline.corpus.row import Row, Unreadable
 from pipeline.corpus.settings import CorpusSettings
+from pipeline.corpus.skip_reason import SkipReason
 from pipeline.errors import InputError
+
+Read = Record | SkipReason | Unreadable | None
+"""What `TextFormat.records` yields for a row."""
 
 
 class TextFormat(Reader):
     """Reads the rows of a text file, which a subclass makes of its lines in `records`."""
 
-    names: ClassVar[tuple[str, ...]] = ()
-    """All columns of such a file; empty if a header or the records name them."""
+    is_text = True
     mark: int
     note: str = ""
     """End of the error for a missing column, which explains where `names` come from."""
@@ -47,9 +51,11 @@ class TextFormat(Reader):
         return (self.names,) if isinstance(self.names, str) else self.names
 
     @abstractmethod
-    def records(self, lines: LineReader) -> Iterator[Record | None]:
-        """Yield a dict from column to value for each row; None for a row with a wrong number of
-        fields.
+    def records(self, lines: LineReader) -> Iterator[Read]:
+        """Yield a dict from column to value for each row.
+
+        A row that cannot be read is an `Unreadable`, a SkipReason, or None if it has more or fewer
+        fields than columns. It is skipped and counted.
 
         A line ends with its line break. The file is divided between any two rows, so a row must be
         yielded before a line of the next one is read (or see `lines.lookahead`), and must not
@@ -57,55 +63,70 @@ class TextFormat(Reader):
         """
 
     def seek(self, start: int, stop: int, row: int) -> None:
-        self._lines.seek(start, stop)
+        self._lines.seek(start, stop, self.next_line)
         self._row = row
         self._update()
 
     def rows(self) -> Iterator[Row]:
+        lines, has_lines = self._lines, self.file.has_lines
         for record in self._selected():
             self._update()
-            yield Row(self._row, record)
+            line = (lines.record_line or lines.line_number) if has_lines else 0
+            lines.record_line = 0
+            if isinstance(record, dict):
+                yield Row(self._row, record, line)
+            elif isinstance(record, Unreadable):
+                yield Row(self._row, None, line, *record)
+            else:
+                yield Row(self._row, None, line, record or SkipReason.WRONG_FIELDS)
             self._row += 1
         self._update()
         if self._row == 1:
             raise InputError(f"{self.file.name}: has no rows; remove it from the input")
 
     def place(self) -> str:
-        if self._lines.stop is not None:  # lines are counted from the mark
-            return f"{self.file.name}, row {self._row}"
         line = self._lines.line_number
         return f"{self.file.name}, line {line}" if line else self.file.name
 
     def _update(self) -> None:
         self.position = self._lines.offset
         self.mark = self.position - self._lines.lookahead
+        self.next_line = self._lines.line_number + 1 - bool(self._lines.lookahead)
 
-    def _selected(self) -> Iterator[Record | None]:
+    def _selected(self) -> Iterator[Read]:
         """Yield the records with exactly the columns to read."""
         if self.available:
             wanted = set(self.columns)
             for record in self._records():
-                if record is not None and record.keys() != wanted:
+                if isinstance(record, dict) and record.keys() != wanted:
                     record = self._select(record)
                 yield record
-            return
-        pairs = (
-            (None, ()) if record is None else ({c: record.get(c) for c in self.columns}, record)
-            for record in self._records()
-        )
-        if self._lines.stop is None:
+        elif self._lines.stop is None:
+            pairs = ((self._nested(r), self._names(r)) for r in self._records())
             yield from require_columns(pairs, self.columns, self.file.name)
         else:
-            yield from (record for record, _ in pairs)
+            yield from map(self._nested, self._records())
 
-    def _records(self) -> Iterator[Record | None]:
+    def _records(self) -> Iterator[Read]:
         for record in self.records(self._lines):
-            if record is not None and not isinstance(record, dict):
+            if record is not None and not isinstance(record, (dict, SkipReason, Unreadable)):
                 raise InputError(
                     f"{self.place()}: {type(self).__name__}.records yields a "
                     f"{type(record).__name__}; it must yield a dict from column to value, or None"
                 )
             yield record
+
+    def _nested(self, record: Read) -> Read:
+        if not isinstance(record, dict):
+            return record
+        return {column: nested(record, column) for column in self.columns}
+
+    def _names(self, record: Read) -> Iterable[str]:
+        """Return the names of the columns that a record has."""
+        if not isinstance(record, dict):
+            return ()
+        paths = [c for c in self.columns if "." in c and has_nested(record, c)]
+        return [*record, *paths] if paths else record
 
     def _select(self, record: Record) -> Record:
         for column in self.columns:

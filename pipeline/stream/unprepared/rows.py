@@ -19,7 +19,6 @@ from pipeline.corpus.fields.example import Example
 from pipeline.corpus.fields.row_pipeline import RowPipeline
 from pipeline.corpus.prepare.report import check_share
 from pipeline.corpus.readers.base import Reader
-from pipeline.corpus.readers.opening import GZIP_SUFFIX, find_reader
 from pipeline.corpus.row import Row
 from pipeline.corpus.settings import TokenizerSettings
 from pipeline.corpus.skip_reason import SKIP_DESCRIPTIONS, SkipReason
@@ -88,7 +87,7 @@ class UnpreparedRows:
 
         def skip(reason: SkipReason, row: Row) -> None:
             self._rows += 1
-            self._skip(reason, f"{file}:{row.number}")
+            self._skip(reason, row.place(file))
 
         with self._open(file, path) as reader:
             for example in self._pipeline.examples(reader, file, skip):
@@ -113,7 +112,7 @@ class UnpreparedRows:
         for raw, result in zip(examples, encoded, strict=True):
             if result.skip:
                 self._texts_without_row += 1
-                place = f"{raw.file}:{raw.example.row}"
+                place = raw.example.place(raw.file)
                 self._skip(result.skip, place)
                 if self._texts_without_row == MAX_TEXTS_WITHOUT_ROW:
                     raise InputError(
@@ -155,9 +154,7 @@ class UnpreparedRows:
             with self._pipeline.open(path, file) as reader:
                 yield reader
             return
-        found = find_reader(Path(file.partition("?")[0]), file, self._corpus.format)
-        suffix = found.suffix + GZIP_SUFFIX * found.gzipped
-        with tempfile.NamedTemporaryFile(suffix=suffix) as copy:
+        with tempfile.NamedTemporaryFile() as copy:
             self._fetch(file, copy)
             with self._pipeline.open(Path(copy.name), file) as reader:
                 copy.close()  # removes the name; the reader has the file open

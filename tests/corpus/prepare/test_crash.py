@@ -89,7 +89,7 @@ def test_a_preparation_that_is_killed_repeatedly_gets_done(tmp_path: Path, expec
 
 
 @pytest.mark.parametrize(
-    "landmark", ["identity.json", "parts/00000002.json", "packed/train-*.json"]
+    "landmark", ["identity.json", "*/parts/00000002.json", "*/packed/train-*.json"]
 )
 def test_a_preparation_is_killed_while_its_workers_run(
     tmp_path: Path, prepare_dataset, expected, landmark: str
@@ -115,7 +115,7 @@ HANDLE_CTRL_C = "import signal; signal.signal(signal.SIGINT, signal.default_int_
 def test_ctrl_c_ends_all_processes_at_once_with_one_traceback(tmp_path: Path):
     write(tmp_path / "reviews.csv", ROWS)
     process = start(tmp_path, HANDLE_CTRL_C, "workers=2, chunk_mb=0.005")
-    while not any((tmp_path / "shards.partial").glob("parts/*.json")) and process.poll() is None:
+    while not any((tmp_path / "shards.partial").glob("*/parts/*.json")) and process.poll() is None:
         time.sleep(0.001)
     os.killpg(process.pid, signal.SIGINT)
     output, _ = process.communicate(timeout=10)
@@ -168,7 +168,7 @@ def test_temporary_files_of_killed_processes_are_not_published(
         patch.setattr("pipeline.corpus.prepare.build.report.summary", None)
         with pytest.raises(TypeError):
             prepare_dataset()
-    out = tmp_path / "shards.partial" / "out"
+    (out,) = (tmp_path / "shards.partial").glob("*/out")
     for name in (".tokenizer.json.tmp", "train/.00099.tar.tmp", "validation/.index.npy.tmp"):
         (out / name).write_bytes(b"incomplete")
     prepare_dataset()

@@ -163,7 +163,9 @@ def test_broken_images_of_a_folder_are_counted(tmp_path: Path):
     (tmp_path / "digits" / "dog" / "b.jpg").write_bytes(png(PIXELS[0])[:60])
     manifest = prepare_images(tmp_path, **settings)
     assert (manifest.report["rows"], manifest.report["no_image"]) == (COUNT + 2, 2)
-    with pytest.raises(InputError, match=r"2 with no image that can be read .* first digits/:\d+;"):
+    with pytest.raises(
+        InputError, match=r"2 with no image that can be .* first digits/dog/a\.png;"
+    ):
         prepare_images(tmp_path, **settings, shards=str(tmp_path / "other"), max_skipped_ratio=0.01)
 
 
@@ -187,8 +189,10 @@ def test_errors_of_folders_without_labeled_images(tmp_path: Path):
     (tmp_path / "digits" / "a.png").write_bytes(png(PIXELS[0]))
     with pytest.raises(InputError, match=r"digits/: the image a\.png is not in a subfolder"):
         prepare_images(tmp_path, input="digits/", format="images")
-    with pytest.raises(InputError, match=r"is a folder; .* or set corpus\.format=images"):
-        prepare_images(tmp_path, input="digits/")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "a.csv").write_text("x")
+    with pytest.raises(InputError, match=r"empty: is a folder without \.txt files or images; name"):
+        prepare_images(tmp_path, input="empty")
     with pytest.raises(InputError, match=r"no such file; did you mean .*digits"):
         prepare_images(tmp_path, input="digit", format="images")
 

@@ -143,7 +143,7 @@ def test_all_formats_give_the_same_dataset(prepared, prepare_dataset, tmp_path, 
         path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
     else:
         write(tmp_path / f"reviews.{suffix}", ROWS)
-    prepare_dataset(input="[r0-9]*.*")
+    prepare_dataset(input="[r0-9]*.*", quoting=True)
     expected, found = content(prepared[0] / "shards"), content(tmp_path / "shards")
     reports = [json.loads(files.pop("dataset.json"))["report"] for files in (expected, found)]
     assert reports[0] == reports[1]

@@ -164,14 +164,18 @@ def test_reading_between_two_marks_returns_the_same_rows(
     path = tmp_path / layout(tmp_path)["input"]
     with open_reader(path, ["image", "caption"], file_format="captions") as reader:
         assert isinstance(reader, TextFormat)
-        first = reader.mark
-        rows = [(row, reader.mark) for row in reader]
+        first, lines = reader.mark, [reader.next_line]
+        rows = []
+        for row in reader:
+            rows.append((row, reader.mark))
+            lines.append(reader.next_line)
     assert [row.values for row, _ in rows] == [
         {"image": name, "caption": c} for name, c in zip(NAMES, CAPTIONS, strict=True)
     ]
     marks = [first, *(mark for _, mark in rows)]
     for a, b in ((0, 1), (3, 8), (COUNT - 2, COUNT)):
         with open_reader(path, ["image", "caption"], file_format="captions") as reader:
+            reader.next_line = lines[a]
             reader.seek(marks[a], marks[b], a + 1)
             assert list(reader) == [row for row, _ in rows[a:b]]
 
@@ -245,7 +249,7 @@ def test_error_names_the_first_missing_image(tmp_path: Path) -> None:
         "50 of 50 rows (100.0%) cannot be used: 50 with the path of a missing file "
         "(paths start from" in message
     )
-    assert "first a.token.txt:1 ('000.jpg'); fix them" in message
+    assert "first a.token.txt, line 1 ('000.jpg'); fix them" in message
     assert "\n" not in message
 
 
@@ -365,5 +369,5 @@ def test_error_for_another_feature_width_names_the_row(tmp_path: Path) -> None:
     write_images(tmp_path)
     settings = features_by_path(tmp_path)
     (tmp_path / "arrays" / f"{NAMES[3]}.npy").write_bytes(npy(np.ones((2, 7))))
-    with pytest.raises(InputError, match=r"^a\.jsonl:4: corpus\.features=3: "):
+    with pytest.raises(InputError, match=r"^a\.jsonl, line 4: corpus\.features=3: "):
         prepare_captions(tmp_path, features=3, image_size=[], channels=1, **settings)

@@ -105,8 +105,8 @@ def test_broken_download_is_an_error_and_finished_downloads_are_kept(
     urls = [f"{base}/a.csv", f"{base}/broken.csv"]
     with pytest.raises(InputError, match=r"broken\.csv: cannot be read: ClientPayloadError: "):
         prepare_dataset(input=urls)
-    downloaded = [path.name for path in (tmp_path / "shards.partial").rglob("*.csv")]
-    assert downloaded == ["000000.raw.csv"]
+    downloaded = [path.name for path in (tmp_path / "shards.partial").rglob("*.download")]
+    assert len(downloaded) == 1
     with pytest.raises(InputError, match=r"broken\.csv: cannot be read"):
         prepare_dataset(input=urls)
     assert requested == ["/a.csv", "/broken.csv", "/broken.csv"]
@@ -156,7 +156,7 @@ ERRORS = {
     "memory://{name}/{{a,b.csv": "has an unbalanced brace; close or remove it",
     "{base}/no.csv": "/no.csv: cannot be read: ClientResponseError: 404, message='File not found'",
     "http://127.0.0.1:1/a.csv": "cannot be read: ClientConnectorError: Cannot connect to host",
-    "file:///etc/passwd.csv": "file:// is not supported; give a path, or s3://, gs://, http://",
+    "file:///etc/passwd.csv": "file:// is not supported; give a path, or s3://, gs://, az://, hf",
     "simplecache::memory://a.csv": "simplecache::memory:// is not supported",
     "s3://bucket/a.csv": "Install s3fs to access S3; pip install headrace[remote]",
 }

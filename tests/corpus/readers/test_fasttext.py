@@ -69,13 +69,15 @@ def test_the_format_and_the_prefix_can_be_named(tmp_path: Path) -> None:
 def test_reading_between_any_two_marks_returns_the_same_rows(tmp_path: Path, change: str) -> None:
     path = write_file(tmp_path / "a.ft", CHANGES[change](TEXT))
     with open_reader(path, COLUMNS) as reader:
-        rows, marks = [], [reader.mark]
+        rows, marks, lines = [], [reader.mark], [reader.next_line]
         for row in reader:
             rows.append(row)
             marks.append(reader.mark)
+            lines.append(reader.next_line)
         assert reader.position == reader.size
     for first, end in combinations(range(len(marks)), 2):
         with open_reader(path, COLUMNS) as reader:
+            reader.next_line = lines[first]
             reader.seek(marks[first] or 0, marks[end] or 0, first + 1)
             assert list(reader) == rows[first:end]
             assert reader.mark == marks[end]
@@ -88,7 +90,7 @@ ERRORS = {
         "txt",
         r"has no column 'txt' \(did you mean 'text'\?\); it has 'text', 'label' \(a fastText",
     ),
-    "UTF-16": ("a".encode("utf-16"), "text", "is UTF-16, which is not supported"),
+    "UTF-16": ("abcd".encode("utf-16-be"), "text", "looks like UTF-16 .*corpus.encoding=utf-16-be"),
 }
 
 
@@ -155,7 +157,8 @@ def test_a_single_label_with_the_separator_in_its_name_is_not_divided(tmp_path: 
 def test_classification_refuses_a_row_with_several_labels(tmp_path: Path) -> None:
     write_file(tmp_path / "a.ft", "__label__a x\n__label__a __label__b y\n")
     with pytest.raises(
-        InputError, match=r"a\.ft:2: column 'label' has 2 labels \('a', 'b'\).* task\.name=multilab"
+        InputError,
+        match=r"a\.ft, line 2: column 'label' has 2 labels \('a', 'b'\).* task\.name=multilab",
     ):
         prepare_dataset(overrides(tmp_path, "classification"))
 

@@ -1,6 +1,7 @@
 """Tests of opening files: rows and their numbers, reading between marks, resolving inputs."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,12 +12,13 @@ from tests.helpers.files import Rows, open_reader, read, reviews, write
 
 ROWS = reviews(250)
 SUFFIXES = ["csv", "tsv", "jsonl", "tar", "parquet"]
+QUOTED: dict[str, Any] = {"quoting": True}  # the texts contain tabs and line breaks
 
 
 @pytest.mark.parametrize("suffix", [*SUFFIXES, "csv.gz", "tsv.gz", "jsonl.gz", "tar.gz"])
 def test_every_row_is_read_once_with_its_number(tmp_path: Path, suffix: str):
     path = write(tmp_path / f"a.{suffix}", ROWS)
-    rows = list(read(path, ["label", "text"]))
+    rows = list(read(path, ["label", "text"], **QUOTED))
     assert [row.number for row in rows] == list(range(1, 251))
     assert [row.values for row in rows] == [
         {"label": row["label"], "text": row["text"]} for row in ROWS
@@ -26,18 +28,19 @@ def test_every_row_is_read_once_with_its_number(tmp_path: Path, suffix: str):
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_reading_between_two_marks_returns_the_same_rows(tmp_path: Path, suffix: str):
     path = write(tmp_path / f"a.{suffix}", ROWS, row_group=50)
-    with open_reader(path, ["text"]) as reader:
+    with open_reader(path, ["text"], **QUOTED) as reader:
         assert reader.mark is not None
-        marks = [(reader.mark, 1)]
+        marks = [(reader.mark, 1, reader.next_line)]
         all_rows = []
         for row in reader:
             all_rows.append(row)
             if reader.mark is not None:
-                marks.append((reader.mark, row.number + 1))
+                marks.append((reader.mark, row.number + 1, reader.next_line))
         assert reader.position == reader.size
     assert len(marks) == (6 if suffix == "parquet" else 251)
-    for (start, first), (stop, end) in [(marks[0], marks[2]), (marks[1], marks[-2])]:
-        with open_reader(path, ["text"]) as reader:
+    for (start, first, line), (stop, end, _) in [(marks[0], marks[2]), (marks[1], marks[-2])]:
+        with open_reader(path, ["text"], **QUOTED) as reader:
+            reader.next_line = line
             reader.seek(start, stop, first)
             assert list(reader) == all_rows[first - 1 : end - 1]
 

@@ -296,7 +296,7 @@ def test_unusable_rows_are_skipped_up_to_a_fraction(
     )
     pack(folder / "held-1.tar", [("a.txt", b" "), ("a.cls", b"positive")])
     assert len(read_all(open_streams, max_skipped_ratio=0.2)) == sum(ROWS) + 30
-    pattern = r"corpus\.max_skipped_ratio=0\.01: .* with no label, first train-5\.tar:2;"
+    pattern = r"corpus\.max_skipped_ratio=0\.01: .* with no label, first train-5\.tar, row 2;"
     with pytest.raises(InputError, match=pattern):
         read_all(open_streams, max_skipped_ratio=0.01)
 
@@ -317,7 +317,7 @@ def test_shards_without_a_usable_row_are_an_error(
 
 
 def test_error_names_an_unknown_label(open_streams: Open) -> None:
-    with pytest.raises(InputError, match=r"train-\d\.tar:\d+: label 'positive' is none of"):
+    with pytest.raises(InputError, match=r"train-\d\.tar, row \d+: label 'positive' is none of"):
         read_all(open_streams, label_names=["negative", "neutral"])
 
 

@@ -1,6 +1,6 @@
 """Labels, several per row."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,9 +24,13 @@ class LabelsField(FieldKind):
             ",", "separator between labels, where a row's labels are one string", min_length=1
         )
 
-    has_names = True
+    has_names = combines = True
     is_input = False
     settings: Settings
+
+    def combine(self, values: Mapping[str, Any]) -> Any:
+        """Return a map from label to 0 or 1, which `check` understands."""
+        return dict(values)
 
     def check(self, value: Any) -> Any:
         if isinstance(value, str):

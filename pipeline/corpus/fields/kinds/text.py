@@ -1,6 +1,6 @@
 """Input texts."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,12 @@ class TextField(FieldKind):
     """A text, which a tokenizer encodes as token ids."""
 
     Settings = TextSettings
-    tokenized = True
+    tokenized = combines = True
+
+    def combine(self, values: Mapping[str, Any]) -> Any:
+        """Join the texts with `corpus.join`; columns without a text are left out."""
+        texts = [text for text in values.values() if isinstance(text, str) and text.strip()]
+        return self.settings.join.join(texts)
 
     def check(self, value: Any) -> Any:
         if not isinstance(value, str) or not value or value.isspace():

@@ -9,9 +9,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from pipeline.corpus.readers.base import Record, needs_field
-from pipeline.corpus.readers.formats.csv import csv_header, csv_records
+from pipeline.corpus.readers.formats.csv import Dialect, csv_header, csv_records
 from pipeline.corpus.readers.lines import LineReader
 from pipeline.corpus.readers.text_format import TextFormat
+from pipeline.corpus.row import Unreadable
+from pipeline.corpus.skip_reason import SkipReason
 from pipeline.errors import InputError
 from pipeline.settings import Conflict, Sections
 
@@ -38,29 +40,32 @@ class Captions(TextFormat):
             self.note = " (a token file has no others)"
             return TOKEN_FILE_COLUMNS
         self.note = " (its first line has no tab, so it is read as a CSV header)"
-        self._csv_header = csv_header(lines, ",")
+        self._dialect = Dialect.of(self.settings, ",", quoting=True)
+        self._csv_header = csv_header(lines, self._dialect)
         return self._csv_header
 
-    def records(self, lines: LineReader) -> Iterator[Record | None]:
-        """Yield a dict from column to value for each image, whose captions are a list; None for a
-        line with more or fewer fields than columns.
+    def records(self, lines: LineReader) -> Iterator[Record | Unreadable]:
+        """Yield a dict from column to value for each image, whose captions are a list.
 
         An image ends where the next begins, so one line more has been read; `lines.lookahead` is
         that line's size in bytes.
         """
         image, caption, *_ = self.columns
         row: dict[str, Any] = {}
-        record_start = lines.offset
+        record_start, first_line = lines.offset, 0
         for record in self._line_records(lines):
-            if row and (record is None or record[image] != row[image]):
+            if row and (isinstance(record, Unreadable) or record[image] != row[image]):
                 lines.lookahead = lines.offset - record_start
+                next_line, lines.record_line = lines.record_line, first_line
                 yield row
-                lines.lookahead, row = 0, {}
+                lines.lookahead, lines.record_line, row = 0, next_line, {}
             record_start = lines.offset
-            if record is None:
-                yield None
+            if isinstance(record, Unreadable):
+                yield record
                 continue
-            row = row or {**record, caption: []}
+            if not row:
+                row = {**record, caption: []}
+                first_line = lines.record_line or lines.line_number
             row[caption].append(record[caption])
             if len(row[caption]) > MAX_CAPTIONS:
                 raise InputError(
@@ -69,21 +74,22 @@ class Captions(TextFormat):
                     "corpus.image to another column"
                 )
         if row:
+            lines.record_line = first_line
             yield row
 
-    def _line_records(self, lines: LineReader) -> Iterable[Record | None]:
-        """Return a dict from column to value for each line."""
+    def _line_records(self, lines: LineReader) -> Iterable[Record | Unreadable]:
+        """Return a dict from column to value for each line that can be read."""
         if self._csv_header:
-            return csv_records(lines, ",", self._csv_header, self.columns)
+            return csv_records(lines, self._dialect, self._csv_header, self.columns)
         return _token_records(lines)
 
 
-def _token_records(lines: LineReader) -> Iterator[Record | None]:
-    """Yield the image and caption of each line that is not blank; None if it has no tab."""
+def _token_records(lines: LineReader) -> Iterator[Record | Unreadable]:
+    """Yield the image and caption of each line that is not blank."""
     for line in lines:
         if line.isspace():
             continue
         name, tab, caption = line.rstrip("\r\n").partition("\t")
         stem, hash_sign, number = name.rpartition("#")
         image = stem if hash_sign and number.isdigit() else name
-        yield {IMAGE: image, CAPTION: caption} if tab else None
+        yield {IMAGE: image, CAPTION: caption} if tab else Unreadable(SkipReason.WRONG_FIELDS)

@@ -1,54 +1,109 @@
-"""CSV."""
+"""CSV and other formats of delimited fields."""
 
 import csv
 from collections.abc import Iterator, Sequence
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 from pipeline.corpus.readers.base import Record
 from pipeline.corpus.readers.lines import LineReader
 from pipeline.corpus.readers.text_format import TextFormat
+from pipeline.corpus.row import Unreadable
+from pipeline.corpus.settings import CorpusSettings
+from pipeline.corpus.skip_reason import SKIP_DESCRIPTIONS, SkipReason
 from pipeline.errors import InputError
 
 MAX_FIELD_CHARACTERS = 1 << 26  # the csv module takes four bytes for each
+LONG_RECORD_LINES = 20
+"""A record with more lines is not read if most of them look like records of their own."""
+SHARE_OF_RECORDS = 0.8
+OTHER_DELIMITERS = {";": "';'", "\t": "'\\t'", "|": "'|'", ",": "','"}
+
+Fields = list[str] | Unreadable
+
+
+class Dialect(NamedTuple):
+    """How the fields of a record are separated."""
+
+    delimiter: str
+    quoting: bool
+    """Whether fields may be quoted, and then contain delimiters and line breaks."""
+
+    @classmethod
+    def of(cls, settings: CorpusSettings, delimiter: str, *, quoting: bool) -> "Dialect":
+        """Return the dialect that the settings choose, or the defaults of a format."""
+        chosen = settings.quoting
+        return cls(settings.delimiter or delimiter, quoting if chosen is None else chosen)
 
 
 class Csv(TextFormat):
-    """Comma-separated fields with a header; a row may extend over several lines."""
+    """Comma-separated fields with a header, or with the columns that `corpus.columns` names.
 
-    suffixes = (".csv",)
+    A quoted field may extend over several lines. A record with unmatched quotes is skipped up to
+    the end of its first line only, so that the rows after it are not lost.
+    """
+
+    suffixes: ClassVar[tuple[str, ...]] = (".csv",)
     delimiter: ClassVar[str] = ","
+    quoting: ClassVar[bool] = True
 
     def header(self, lines: LineReader) -> Sequence[str]:
-        return csv_header(lines, self.delimiter)
+        self._dialect = Dialect.of(self.settings, self.delimiter, quoting=self.quoting)
+        if names := self.settings.columns:
+            self.note = " (from corpus.columns, which must list all columns in order)"
+            self._header = list(names)
+            return self._header
+        self._header = csv_header(lines, self._dialect)
+        self.note = _header_note(self._header, self._dialect)
+        return self._header
 
-    def records(self, lines: LineReader) -> Iterator[Record | None]:
-        return csv_records(lines, self.delimiter, self.available, self.columns)
+    def records(self, lines: LineReader) -> Iterator[Record | Unreadable]:
+        return csv_records(lines, self._dialect, self._header, self.columns)
 
 
-def csv_header(lines: LineReader, delimiter: str) -> list[str]:
-    """Return the first record of a CSV file. Raises InputError if there is none."""
-    for fields in _rows(lines, delimiter):
-        return fields
-    raise InputError(f"{lines.name}: has no header; its first line must name the columns")
+def csv_header(lines: LineReader, dialect: Dialect) -> list[str]:
+    """Return the first record of a file. Raises InputError if there is none."""
+    for fields in _rows(lines, dialect, 0):
+        if isinstance(fields, Unreadable):
+            problem = SKIP_DESCRIPTIONS[fields.reason]
+            raise InputError(f"{lines.name}, line {lines.record_line}: the header has {problem}")
+        return [field.strip() for field in fields]
+    raise InputError(
+        f"{lines.name}: has no header; its first line must name the columns, or corpus.columns"
+    )
 
 
 def csv_records(
-    lines: LineReader, delimiter: str, header: Sequence[str], columns: Sequence[str]
-) -> Iterator[Record | None]:
-    """Yield a dict from column to field for each CSV record; None if it has more or fewer fields
-    than the header."""
-    indices = [(column, header.index(column)) for column in columns]
-    for fields in _rows(lines, delimiter):
-        if len(fields) == len(header):
-            yield {column: fields[index] for column, index in indices}
+    lines: LineReader, dialect: Dialect, header: Sequence[str], columns: Sequence[str]
+) -> Iterator[Record | Unreadable]:
+    """Yield a dict from column to field for each record that can be read."""
+    names = list(header)
+    indices = [(column, names.index(column)) for column in columns]
+    count = len(names)
+    for fields in _rows(lines, dialect, count):
+        if isinstance(fields, Unreadable):
+            yield fields
+        elif len(fields) != count:
+            yield Unreadable(SkipReason.WRONG_FIELDS, f"{len(fields)} instead of {count}")
+        elif fields[0].strip() == names[0] and [field.strip() for field in fields] == names:
+            yield Unreadable(SkipReason.HEADER)
         else:
-            yield None
+            yield {column: fields[index] for column, index in indices}
 
 
-def _rows(lines: LineReader, delimiter: str) -> Iterator[list[str]]:
-    """Yield the fields of each record that is not blank. Raises InputError for unmatched quotes."""
+def _rows(lines: LineReader, dialect: Dialect, count: int) -> Iterator[Fields]:
+    """Yield the fields of each record that is not blank, of which there should be `count`."""
+    return _quoted(lines, dialect, count) if dialect.quoting else _unquoted(lines, dialect)
+
+
+def _unquoted(lines: LineReader, dialect: Dialect) -> Iterator[Fields]:
+    for line in lines:
+        if text := line.rstrip("\r\n"):
+            yield text.split(dialect.delimiter)
+
+
+def _quoted(lines: LineReader, dialect: Dialect, count: int) -> Iterator[Fields]:
     csv.field_size_limit(MAX_FIELD_CHARACTERS)
-    rows = csv.reader(lines, delimiter=delimiter, strict=True)
+    rows = csv.reader(lines, delimiter=dialect.delimiter, strict=True)
     while True:
         record = lines.record = []
         try:
@@ -56,41 +111,68 @@ def _rows(lines: LineReader, delimiter: str) -> Iterator[list[str]]:
         except StopIteration:
             return
         except csv.Error as error:
-            raise InputError(_error_message(lines, record, delimiter, str(error))) from None
-        if fields:
-            yield fields
+            yield _recover(lines, record, _problem(str(error), lines, record, dialect.delimiter))
+            continue
+        if not fields:
+            continue
+        if len(record) > LONG_RECORD_LINES and _swallows_records(record, dialect, count):
+            opening = _last_open_quote(record[:1], dialect.delimiter)
+            yield _recover(lines, record, Unreadable(SkipReason.BAD_QUOTES, opening))
+            continue
+        lines.record_line = lines.line_number - len(record) + 1
+        yield fields
 
 
-def _error_message(lines: LineReader, record: Sequence[str], delimiter: str, error: str) -> str:
-    first_line = lines.line_number - len(record) + 1
-    line = first_line + _last_open_quote(record, delimiter)
+def _recover(lines: LineReader, record: list[str], problem: Unreadable) -> Unreadable:
+    """Return to the line after the first one of a record that cannot be read."""
+    lines.unread(record[1:])
+    lines.record_line = lines.line_number
+    return problem
+
+
+def _swallows_records(record: Sequence[str], dialect: Dialect, count: int) -> bool:
+    """Return whether most lines in a long record have the right number of fields on their own.
+
+    A quote that is not closed makes such a record of all lines up to the next quote.
+    """
+    inner = record[1:-1]
+    similar = sum(line.count(dialect.delimiter) == count - 1 for line in inner)
+    return count > 1 and similar >= SHARE_OF_RECORDS * len(inner)
+
+
+def _problem(error: str, lines: LineReader, record: Sequence[str], delimiter: str) -> Unreadable:
+    """Return why the csv module cannot read a record."""
     if "new-line" in error:
-        return (
-            f"{lines.name}, line {lines.line_number}: has a carriage return outside quotes; "
-            "save the file with LF or CRLF line endings"
-        )
+        return Unreadable(SkipReason.BAD_LINE_END)
+    if "field larger" in error:
+        return Unreadable(SkipReason.LONG_FIELD)
+    detail = ""
     if "expected after" in error:
-        return (
-            f"{lines.name}, line {line}: the quote that opens here closes on line "
-            f"{lines.line_number} in the middle of a field; double each quote inside a quoted field"
-        )
-    return (
-        f"{lines.name}, line {line}: a quote opens here and never closes; "
-        "close it, or double each quote inside a quoted field"
-    )
+        detail = f"closed on line {lines.line_number} inside a field"
+    return Unreadable(SkipReason.BAD_QUOTES, detail or _last_open_quote(record, delimiter))
 
 
-def _last_open_quote(record: Sequence[str], delimiter: str) -> int:
-    """Return the index of the record's line that has the last quote that opens a field."""
-    opening_line, state = 0, "start"
-    for number, line in enumerate(record):
-        for character in line:
-            if state == "quoted":
-                state = "closed" if character == '"' else "quoted"
-            elif character == '"' and state == "start":
-                opening_line, state = number, "quoted"
-            elif character == '"' and state == "closed":  # a doubled quote
-                state = "quoted"
-            else:
-                state = "start" if character == delimiter else "plain"
-    return opening_line
+def _last_open_quote(record: Sequence[str], delimiter: str) -> str:
+    """Return the field that the last opening quote of a record begins, shortened."""
+    opening, state, text = 0, "start", "".join(record[:LONG_RECORD_LINES])
+    for position, character in enumerate(text):
+        if state == "quoted":
+            state = "closed" if character == '"' else "quoted"
+        elif character == '"' and state == "start":
+            opening, state = position, "quoted"
+        elif character == '"' and state == "closed":  # a doubled quote
+            state = "quoted"
+        else:
+            state = "start" if character in (delimiter, "\n") else "plain"
+    return repr(text[opening : opening + 30].partition("\n")[0])
+
+
+def _header_note(header: Sequence[str], dialect: Dialect) -> str:
+    """Return the end of the error for a missing column, with the likely reason."""
+    if len(header) == 1:
+        for delimiter, name in OTHER_DELIMITERS.items():
+            if delimiter != dialect.delimiter and delimiter in header[0]:
+                return f" (if its fields are separated otherwise, set corpus.delimiter={name})"
+    if not dialect.quoting and any(name.startswith('"') for name in header):
+        return " (if its fields are quoted, set corpus.quoting=true)"
+    return " (its first line is read as the header; if it has none, set corpus.columns)"

@@ -30,6 +30,10 @@ class FastText(TextFormat):
     note = " (a fastText file has no other columns)"
     settings: Settings
 
+    @classmethod
+    def recognizes(cls, name: str, head: bytes = b"") -> bool:
+        return super().recognizes(name) or head.startswith(b"__label__")
+
     def records(self, lines: LineReader) -> Iterator[Record | None]:
         prefix = re.escape(self.settings.label_prefix)
         label = re.compile(f"(?<![^{BLANKS}]){prefix}([^{BLANKS}]*)[{BLANKS}]*")

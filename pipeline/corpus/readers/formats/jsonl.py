@@ -1,34 +1,49 @@
-"""JSON lines."""
+"""JSON: one object per line, an array of objects, or objects over several lines."""
 
 import json
 from collections.abc import Iterator
 
-from pipeline.corpus.readers.base import Record
+from pipeline.corpus.readers.base import Layout, Record
+from pipeline.corpus.readers.json_layout import json_lines, spans_lines
 from pipeline.corpus.readers.lines import LineReader
 from pipeline.corpus.readers.text_format import TextFormat
-from pipeline.errors import InputError
+from pipeline.corpus.row import Unreadable
+from pipeline.corpus.skip_reason import SkipReason
 
 JSON_DECODER = json.JSONDecoder(strict=False)  # accepts control characters; only their row is bad
 
 
 class JsonLines(TextFormat):
-    """One JSON object per line, whose keys are the columns; blank lines are left out."""
+    """JSON objects, whose keys are the columns; `a.b` is the key b of the object a.
 
-    suffixes = (".jsonl",)
+    A file has an object per line, and blank lines are left out. An array of objects, or objects
+    that extend over several lines, are first brought into this form.
+    """
 
-    def records(self, lines: LineReader) -> Iterator[Record | None]:
+    suffixes = (".jsonl", ".ndjson", ".json", ".jsonlines")
+
+    @classmethod
+    def recognizes(cls, name: str, head: bytes = b"") -> bool:
+        return super().recognizes(name) or head.lstrip()[:2] in (b'{"', b"[{")
+
+    @classmethod
+    def layout(cls, head: bytes) -> Layout | None:
+        return json_lines if spans_lines(head) else None
+
+    def records(self, lines: LineReader) -> Iterator[Record | Unreadable]:
         for line in lines:
             if not line.isspace():
-                yield parse_json_object(line, f"{lines.name}, line {lines.line_number}")
+                yield parse_json_object(line)
 
 
-def parse_json_object(text: str, where: str) -> Record:
-    """Parse a JSON object. Raises InputError, which begins with `where`, if it is not one."""
+def parse_json_object(text: str) -> Record | Unreadable:
+    """Parse a JSON object; return what is wrong with a text that is not one."""
     try:
         values = JSON_DECODER.decode(text)
+    except json.JSONDecodeError as error:
+        return Unreadable(SkipReason.NOT_JSON, f"{error.msg} at character {error.pos + 1}")
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{where}: is not JSON: {error}") from None
+        return Unreadable(SkipReason.NOT_JSON, str(error))
     if not isinstance(values, dict):
-        kind = type(values).__name__
-        raise InputError(f"{where}: is a JSON {kind}; needs an object, whose keys are columns")
+        return Unreadable(SkipReason.NOT_JSON, f"a {type(values).__name__}")
     return values

@@ -10,11 +10,11 @@ from pipeline.corpus.readers.text_format import TextFormat
 class Text(TextFormat):
     """One text per line; blank lines are left out."""
 
-    suffixes = (".txt",)
+    suffixes = (".txt", ".text")
     names = ("text",)
     note = " (a plain text file has no other column)"
 
-    def records(self, lines: LineReader) -> Iterator[Record | None]:
+    def records(self, lines: LineReader) -> Iterator[Record]:
         for line in lines:
             if not line.isspace():
                 yield {"text": line.rstrip("\r\n")}

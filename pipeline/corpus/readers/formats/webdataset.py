@@ -2,30 +2,47 @@
 file name form a sample."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 from pipeline.corpus.readers.archive import Archive, Member
-from pipeline.corpus.readers.base import RawFile, Reader, require_columns
+from pipeline.corpus.readers.base import RawFile, Reader, has_nested, nested, require_columns
 from pipeline.corpus.readers.formats.jsonl import parse_json_object
-from pipeline.corpus.row import Row
+from pipeline.corpus.row import Row, Unreadable
 from pipeline.corpus.settings import CorpusSettings
 from pipeline.errors import InputError
 
 BINARY_EXTENSIONS = ("png", "jpg", "jpeg", "npy")
 """Extensions of members whose content is bytes; all others are text."""
 METADATA = re.compile(r"__[^/]*__/")  # a folder without samples, as webdataset defines it
+USTAR_OFFSET = 257
+MEMBERS_TO_CHECK = 1000
+"""First members of an archive that show how their names are to be split."""
+MAX_KEYS = 1 << 20
+"""Keys of samples that are kept to notice members that are not adjacent."""
+
+Split = Callable[[str], tuple[str, str]]
+"""Splits a member's file name into the sample's key and the extension."""
 
 
 class WebDataset(Reader):
     """Reads the samples of a tar archive, one per row. A mark is a byte offset.
 
-    A column is the extension of a sample's member, or else a key of its .json member. The value is
-    None for a member that is not a regular file, or whose name points outside the archive's root.
+    A column is the extension of a sample's member, or else a key of its .json member, possibly
+    nested. The value is None for a member that is not a regular file, or whose name points outside
+    the archive's root.
+
+    If no member has the extension of a column after the first dot of its name, but some have it
+    after a later dot, keys contain dots, such as `doc.1` in `doc.1.txt`.
     """
 
     suffixes = (".tar",)
     seeks = True
+
+    @classmethod
+    def recognizes(cls, name: str, head: bytes = b"") -> bool:
+        return super().recognizes(name) or head[USTAR_OFFSET:].startswith(b"ustar")
 
     def __init__(self, file: RawFile, columns: Sequence[str], settings: CorpusSettings) -> None:
         super().__init__(file, columns, settings)
@@ -33,6 +50,7 @@ class WebDataset(Reader):
         self.size = self._archive.size
         self._start, self._row_number = 0, 1
         self._stop: int | None = None
+        self._split = self._choose_split()
 
     def seek(self, start: int, stop: int, row: int) -> None:
         self._start, self._stop, self._row_number = start, stop, row
@@ -44,7 +62,10 @@ class WebDataset(Reader):
         else:
             rows = (values for values, _ in records)
         for values in rows:
-            yield Row(self._row_number, values)
+            if isinstance(values, Unreadable):
+                yield Row(self._row_number, None, 0, *values)
+            else:
+                yield Row(self._row_number, values)
             self._row_number += 1
         if self._row_number == 1:
             raise InputError(
@@ -52,18 +73,44 @@ class WebDataset(Reader):
                 "from the input"
             )
 
+    def _choose_split(self) -> Split:
+        """Return how the names of the archive's members are split, as its first ones show."""
+        members = islice(self._archive.members(0, None), MEMBERS_TO_CHECK)
+        names = [member.name.rpartition("/")[2] for member in members]
+        wanted = {*self.columns, "json"}
+        if wanted & {_at_first_dot(name)[1] for name in names}:
+            return _at_first_dot
+        return _at_last_dot if wanted & {_at_last_dot(name)[1] for name in names} else _at_first_dot
+
+    def _key_and_extension(self, name: str) -> tuple[str, str]:
+        """Split a member's name as webdataset does; ("", "") if the member belongs to no sample."""
+        folder, _, file_name = name.rpartition("/")
+        key, extension = self._split(file_name)
+        if not key or not extension or METADATA.match(name):
+            return "", ""
+        return f"{folder}/{key}", extension
+
     def _samples(self) -> Iterator[dict[str, Member]]:
         """Yield each sample as a dict from extension to member."""
         sample: dict[str, Member] = {}
         sample_key = ""
+        seen: set[int] = set()
         for member in self._archive.members(self._start, self._stop):
-            key, extension = _key_and_extension(member.name)
+            key, extension = self._key_and_extension(member.name)
             if not key:
                 continue
             if sample and key != sample_key:
                 self.mark = self.position = member.start
                 yield sample
                 sample = {}
+                if hash(key) in seen:
+                    raise InputError(
+                        f"{self.file.name}, byte {member.start}: {member.name!r} is not next to "
+                        "the other members of its sample; sort the archive's members by name "
+                        "(tar --sort=name)"
+                    )
+            if not sample and len(seen) < MAX_KEYS:
+                seen.add(hash(key))
             if extension in sample:
                 raise InputError(
                     f"{self.file.name}, byte {member.start}: {member.name!r} is the sample's "
@@ -75,23 +122,24 @@ class WebDataset(Reader):
         if sample:
             yield sample
 
-    def _record(self, sample: dict[str, Member]) -> tuple[dict[str, Any], list[str]]:
+    def _record(self, sample: dict[str, Member]) -> tuple[dict[str, Any] | Unreadable, list[str]]:
         """Return a dict from column to value, and the names of all columns of the sample.
 
         The .json member is read only if a column is not the extension of a member.
         """
         values: dict[str, Any] = {}
         if "json" in sample and any(column not in sample for column in self.columns):
-            values = self._json_object(sample["json"])
-        names = [*sample, *values]
-        values |= {c: self._value(c, sample[c]) for c in self.columns if c in sample}
-        return {column: values.get(column) for column in self.columns}, names
-
-    def _json_object(self, member: Member) -> dict[str, Any]:
-        text = self._text(member)
-        if text is None:
-            return {}
-        return parse_json_object(text, f"{self.file.name}, member {member.name!r}")
+            text = self._text(sample["json"])
+            parsed = {} if text is None else parse_json_object(text)
+            if isinstance(parsed, Unreadable):
+                detail = f"the member {sample['json'].name!r}: {parsed.detail}"
+                return Unreadable(parsed.reason, detail), list(sample)
+            values = parsed
+        paths = [column for column in self.columns if has_nested(values, column)]
+        names = list(dict.fromkeys([*sample, *values, *paths]))
+        own = {column: nested(values, column) for column in self.columns}
+        own |= {c: self._value(c, sample[c]) for c in self.columns if c in sample}
+        return own, names
 
     def _value(self, extension: str, member: Member) -> str | bytes | None:
         """Return a member's content as bytes or text, depending on its last extension."""
@@ -106,10 +154,11 @@ class WebDataset(Reader):
         return data.decode("utf-8", "surrogateescape")
 
 
-def _key_and_extension(name: str) -> tuple[str, str]:
-    """Split a member's name as webdataset does; ("", "") if the member belongs to no sample."""
-    folder, _, file_name = name.rpartition("/")
-    stem, _, extension = file_name.partition(".")
-    if not stem or not extension or METADATA.match(name):
-        return "", ""
-    return f"{folder}/{stem}", extension.lower()
+def _at_first_dot(file_name: str) -> tuple[str, str]:
+    key, _, extension = file_name.partition(".")
+    return key, extension.lower()
+
+
+def _at_last_dot(file_name: str) -> tuple[str, str]:
+    key, _, extension = file_name.rpartition(".")
+    return key, extension.lower()

@@ -1,0 +1,47 @@
+"""Base class of the readers of folders, each of whose files is a row."""
+
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from pipeline.corpus.readers.base import RawFile, Reader, Record, check_columns
+from pipeline.corpus.readers.folders import read_file
+from pipeline.corpus.row import Row
+from pipeline.corpus.settings import CorpusSettings
+
+
+class FolderReader(Reader):
+    """Reads the files of a folder, in the order of their paths.
+
+    A mark is the position of a file among the sorted paths.
+    """
+
+    reads_folder = True
+
+    def __init__(self, file: RawFile, columns: Sequence[str], settings: CorpusSettings) -> None:
+        super().__init__(file, columns, settings)
+        self._paths = self.paths(file.path, file.name)
+        check_columns(columns, self.names, file.name)
+        self._start, self._stop, self._row = 0, len(self._paths), 1
+        self.size = max(sum((file.path / path).stat().st_size for path in self._paths), 1)
+
+    @staticmethod
+    @abstractmethod
+    def paths(folder: Path, name: str) -> list[str]:
+        """Return the paths of all files to read, relative to the folder. Raises InputError."""
+
+    @abstractmethod
+    def record(self, path: str, data: bytes | None) -> Record:
+        """Return the row of a file, given its path and content; None if it cannot be read."""
+
+    def seek(self, start: int, stop: int, row: int) -> None:
+        self._start, self._stop, self._row = start, stop, row
+
+    def rows(self) -> Iterator[Row]:
+        for number, path in enumerate(self._paths[self._start : self._stop]):
+            data = read_file(self.file.path / path)
+            record = self.record(path, data)
+            self.mark = self._start + number + 1
+            self.position += len(data or b"")
+            values = {column: record[column] for column in self.columns}
+            yield Row(self._row + number, values, file=path)

@@ -1,0 +1,137 @@
+"""Arrow and Feather files, among them those of Hugging Face datasets."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.feather
+
+from pipeline.corpus.readers.arrow_values import ArrowColumns
+from pipeline.corpus.readers.base import RawFile, Reader
+from pipeline.corpus.row import Row
+from pipeline.corpus.settings import CorpusSettings
+from pipeline.corpus.skip_reason import SkipReason
+from pipeline.errors import InputError
+
+FILE_MAGIC, FEATHER_1_MAGIC, STREAM_MAGIC = b"ARROW1", b"FEA1", b"\xff\xff\xff\xff"
+
+
+class Arrow(Reader):
+    """Reads one record batch after another. A mark is the index of a batch.
+
+    A file is in Arrow's IPC format, either of files (also Feather 2) or of streams, or in Feather
+    1. The rows of a damaged batch are skipped; a damaged stream cannot be read after it.
+    """
+
+    suffixes = (".arrow", ".feather", ".ipc")
+    magic = (FILE_MAGIC, FEATHER_1_MAGIC)
+    seeks = True
+
+    def __init__(self, file: RawFile, columns: Sequence[str], settings: CorpusSettings) -> None:
+        super().__init__(file, columns, settings)
+        try:
+            self._batches = _open(file)
+        except (pa.ArrowException, OSError, ValueError) as error:
+            raise InputError(
+                f"{file.name}: is not a valid Arrow file: {' '.join(str(error).split())}; download "
+                "or write it again"
+            ) from None
+        self._columns = ArrowColumns(self._batches.schema, columns, file.name)
+        self._row_number, self._start = 1, 0
+        self._stop: int | None = None
+        self.size = max(self.size, 1)
+
+    def seek(self, start: int, stop: int, row: int) -> None:
+        self._start, self._stop, self._row_number = start, stop, row
+
+    def rows(self) -> Iterator[Row]:
+        first = self._row_number
+        for index, batch in self._batches.between(self._start, self._stop):
+            if isinstance(batch, str):
+                self.mark, self.position = index + 1, self.size
+                yield Row(self._row_number, None, 0, SkipReason.DAMAGED, batch)
+                self._row_number += 1
+                continue
+            last = self._row_number + batch.num_rows - 1
+            for record in self._columns.records(batch):
+                is_last = self._row_number == last
+                self.mark = index + 1 if is_last else None
+                self.position += batch.nbytes if is_last else 0
+                yield Row(self._row_number, record)
+                self._row_number += 1
+        if self._stop is None:
+            self.size = max(self.position, 1)
+            if self._row_number == first:
+                raise InputError(f"{self.file.name}: has no rows; remove it from the input")
+
+
+class _Batches:
+    """The record batches of a file, each of which can be read at once."""
+
+    def __init__(self, reader: Any) -> None:
+        self._reader = reader
+        self.schema: pa.Schema = reader.schema
+
+    def between(self, start: int, stop: int | None) -> Iterator[tuple[int, Any]]:
+        """Yield the index and content of each batch with rows; a text describes a damaged one."""
+        count = self._reader.num_record_batches
+        for index in range(start, count if stop is None else stop):
+            try:
+                batch = _checked(self._reader.get_batch(index))
+            except (pa.ArrowException, OSError) as error:
+                yield index, f"batch {index}: {' '.join(str(error).split())}"
+                continue
+            if batch.num_rows:
+                yield index, batch
+
+
+class _StreamedBatches(_Batches):
+    """The record batches of a stream, which are read in order."""
+
+    def between(self, start: int, stop: int | None) -> Iterator[tuple[int, Any]]:
+        index = 0
+        while stop is None or index < stop:
+            try:
+                batch = self._reader.read_next_batch()
+                if index >= start:
+                    _checked(batch)
+            except StopIteration:
+                return
+            except (pa.ArrowException, OSError) as error:
+                yield index, f"batch {index} and all after it: {' '.join(str(error).split())}"
+                return
+            if index >= start and batch.num_rows:
+                yield index, batch
+            index += 1
+
+
+class _TableBatches(_Batches):
+    """The record batches of a table in memory."""
+
+    def __init__(self, table: Any) -> None:
+        self.schema, self._parts = table.schema, table.to_batches()
+
+    def between(self, start: int, stop: int | None) -> Iterator[tuple[int, Any]]:
+        parts = enumerate(self._parts[start:stop], start)
+        return ((index, batch) for index, batch in parts if batch.num_rows)
+
+
+def _open(file: RawFile) -> _Batches:
+    stream: Any = file.stream
+    head = file.stream.read(len(FILE_MAGIC))
+    file.stream.seek(0)
+    if head.startswith(FEATHER_1_MAGIC):
+        return _TableBatches(pyarrow.feather.read_table(stream, memory_map=False))
+    if head == FILE_MAGIC:
+        return _Batches(pa.ipc.open_file(pa.PythonFile(stream)))
+    # With a memory map, the batches before the first one that is needed are not read.
+    source: Any = pa.memory_map(str(file.path)) if file.is_plain else pa.PythonFile(stream)
+    return _StreamedBatches(pa.ipc.open_stream(source))
+
+
+def _checked(batch: Any) -> Any:
+    """Return a batch. Raises ArrowInvalid if its buffers are damaged; texts may be invalid."""
+    for column in batch.columns:
+        text = pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
+        (column.cast(pa.large_binary()) if text else column).validate(full=True)
+    return batch

@@ -1,0 +1,152 @@
+"""Lays out JSON documents as lines: arrays of objects, and objects that extend over lines."""
+
+import json
+import re
+from collections.abc import Iterator
+from typing import IO
+
+from pipeline.corpus.readers.content import CHUNK_BYTES, read_errors
+from pipeline.errors import InputError
+
+MAX_VALUE_CHARACTERS = 1 << 28
+SEPARATORS = re.compile(r"[\s,]*")
+NEXT_OBJECT = re.compile(r"[\n}][\s,]*(?=\{)")
+UNCLOSED = b"the array is not closed\n"
+"""A line that is not JSON, so that a truncated file has a row that is counted as such."""
+LONGEST_TOKEN = 12
+"""Characters of the longest token that cannot be divided, such as an escaped surrogate pair."""
+DECODER = json.JSONDecoder(strict=False)
+
+
+def spans_lines(head: bytes) -> bool:
+    """Return whether a file is not JSON lines: it begins with an array or with an object that does
+    not end on its first line.
+
+    `head` are its first bytes. A first line that is damaged does not count as such an object.
+    """
+    text = head.decode("utf-8", "replace").lstrip("\ufeff \t\r\n")
+    if text.startswith("["):
+        return True
+    first, line_break, _ = text.partition("\n")
+    if not text.startswith("{") or not line_break:
+        return False
+    try:
+        DECODER.decode(first)
+    except ValueError:
+        pass
+    else:
+        return False
+    if first.rstrip()[-1:] in ("{", "[", ","):
+        return True
+    try:
+        _, end = DECODER.raw_decode(text)
+    except ValueError:
+        return False
+    return end > len(first)
+
+
+def json_lines(stream: IO[bytes], name: str) -> Iterator[bytes]:
+    """Yield the objects of a document, one per line.
+
+    The document is an array of objects, or a sequence of objects with blanks or commas between
+    them. Text that cannot be parsed becomes a line of its own, up to the next object. Raises
+    InputError if a value is too large or the stream cannot be read.
+    """
+    document = _Document(stream, name)
+    document.skip_separators()
+    is_array = document.take("[")
+    while True:
+        document.skip_separators()
+        if is_array and document.take("]"):
+            is_array = False
+            continue
+        if document.at_end():
+            break
+        yield document.line()
+    if is_array:
+        yield UNCLOSED
+
+
+class _Document:
+    """The text of a stream, of which only the part to parse next is in memory."""
+
+    def __init__(self, stream: IO[bytes], name: str) -> None:
+        self._stream, self._name = stream, name
+        self._text, self._position, self._rest, self._ended = "", 0, b"", False
+
+    def skip_separators(self) -> None:
+        while True:
+            match = SEPARATORS.match(self._text, self._position)
+            assert match is not None
+            self._position = match.end()
+            if self._position < len(self._text) or not self._read():
+                return
+
+    def take(self, character: str) -> bool:
+        """Consume the next character if it is this one."""
+        found = self._text.startswith(character, self._position)
+        self._position += found
+        return found
+
+    def at_end(self) -> bool:
+        return self._position == len(self._text) and self._ended
+
+    def line(self) -> bytes:
+        """Consume the next value, or what cannot be parsed, and return it as a line."""
+        while True:
+            try:
+                value, end = DECODER.raw_decode(self._text, self._position)
+            except json.JSONDecodeError as error:
+                if not (self._is_incomplete(error) and self._read()):
+                    return self._damaged()
+            except RecursionError:
+                return self._damaged()
+            else:
+                if end == len(self._text) and self._read():
+                    continue  # a number may go on
+                self._position = end
+                return json.dumps(value).encode() + b"\n"
+
+    def _is_incomplete(self, error: json.JSONDecodeError) -> bool:
+        """Return whether a value may be valid with the text that follows."""
+        near_end = error.pos >= len(self._text) - LONGEST_TOKEN
+        return near_end or error.msg.startswith("Unterminated string")
+
+    def _damaged(self) -> bytes:
+        match = NEXT_OBJECT.search(self._text, self._position + 1)
+        end = match.end() if match else len(self._text)
+        damaged = " ".join(self._text[self._position : end].split())
+        self._position = end
+        return damaged.encode("utf-8", "surrogateescape") + b"\n"
+
+    def _read(self) -> bool:
+        """Append as much text as there is already, or a chunk; return whether there is any."""
+        size = max(CHUNK_BYTES, len(self._text) - self._position)
+        if size > MAX_VALUE_CHARACTERS:
+            raise InputError(
+                f"{self._name}: has a JSON value of more than {MAX_VALUE_CHARACTERS:,} characters; "
+                "give an array of objects, or one object per line"
+            )
+        with read_errors(self._name):
+            data = self._stream.read(size)
+        self._ended = not data
+        data = self._rest + data
+        keep = 0 if self._ended else _incomplete(data)
+        self._rest = data[len(data) - keep :] if keep else b""
+        text = data[: len(data) - keep].decode("utf-8", "surrogateescape")
+        if self._position == 0 and not self._text:
+            text = text.removeprefix("\ufeff")
+        self._text, self._position = self._text[self._position :] + text, 0
+        return bool(text) or not self._ended
+
+
+def _incomplete(data: bytes) -> int:
+    """Return how many bytes at the end begin a UTF-8 character that is not complete."""
+    for back in range(1, min(3, len(data)) + 1):
+        byte = data[-back]
+        if byte & 0xC0 == 0xC0:
+            length = 2 if byte < 0xE0 else 3 if byte < 0xF0 else 4
+            return back if length > back else 0
+        if byte < 0x80:
+            return 0
+    return 0
