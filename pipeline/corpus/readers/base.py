@@ -212,7 +212,7 @@ def require_columns(
 ) -> Iterator[Any]:
     """Yield the records of (record, names of the columns that the file has for it) pairs.
 
-    What is not a dict stands for a row that cannot be read. Raises InputError if one of `columns`
+    A record that is not a dict is a row that cannot be read. Raises InputError if one of `columns`
     is in none of the first `COLUMN_CHECK_RECORDS` records.
     """
     available: dict[str, None] = {}

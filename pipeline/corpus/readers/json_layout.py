@@ -103,7 +103,7 @@ class _Document:
                 return self._damaged()
             else:
                 if end == len(self._text) and self._read():
-                    continue  # a number may go on
+                    continue  # a number may continue
                 self._position = end
                 return json.dumps(value).encode() + b"\n"
 
