@@ -63,10 +63,14 @@ class RowChecker:
             return SkipReason.WRONG_FIELDS
         if any(as_text(raw[name]) != value for name, value in self.filters.items()):
             return SkipReason.FILTERED
+        return self.check_values(row, [raw[kind.field.column] for kind in self.fields], file)
+
+    def check_values(self, row: Row, raw: Sequence[Any], file: str) -> Example | SkipReason:
+        """Return the example of a row, given the raw value of each field; otherwise as `check`."""
         values: list[Any] = []
-        for kind in self.fields:
+        for kind, raw_value in zip(self.fields, raw, strict=True):
             try:
-                value = kind.check(raw[kind.field.column])
+                value = kind.check(raw_value)
             except InputError as error:
                 raise InputError(f"{file}:{row.number}: {error}") from None
             if isinstance(value, SkipReason):

@@ -48,7 +48,8 @@ class Captions(TextFormat):
         An image ends where the next begins, so one line more has been read; `lines.lookahead` is
         that line's size in bytes.
         """
-        image, caption, *_ = self.columns
+        image, *others = self.columns
+        caption = others[0] if others else ""  # prediction reads no captions
         row: dict[str, Any] = {}
         record_start = lines.offset
         for record in self._line_records(lines):
@@ -59,6 +60,9 @@ class Captions(TextFormat):
             record_start = lines.offset
             if record is None:
                 yield None
+                continue
+            if not caption:
+                row = row or record
                 continue
             row = row or {**record, caption: []}
             row[caption].append(record[caption])
