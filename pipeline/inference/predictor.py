@@ -106,7 +106,8 @@ class Predictor:
                 results[number] = {"error": str(error)}
                 continue
             if isinstance(example, SkipReason):
-                results[number] = _error(example, is_row=item.line is None)
+                is_row = item.line is None and item.row.values is None
+                results[number] = _error(example, is_row=is_row)
                 continue
             examples.append(example)
             given.append(values)
@@ -356,7 +357,8 @@ def _check_overrides(trained: Config, overridden: Config) -> None:
 
 
 def _error(reason: SkipReason, *, is_row: bool = False) -> dict[str, Any]:
-    """Return the prediction for an input that is no example."""
+    """Return the prediction for an input that is no example; `is_row` is for a row that cannot be
+    read."""
     if reason in (SkipReason.NO_TEXT, SkipReason.NO_WORDS, SkipReason.NO_TOKENS):
         return {"error": "the text is empty"}
     if reason is SkipReason.NO_FILE:

@@ -65,8 +65,9 @@ class RunInput:
         """
         for value in self.given:
             if is_stream(value):
+                file_format = self._stream_format(value)
                 with spooled(value) as source:
-                    yield from self._rows(source, self._stream_format(value))
+                    yield from self._rows(source, file_format)
             else:
                 for source in self._sources(value, tables=True):
                     yield from self._rows(source, self.corpus.format)
@@ -213,8 +214,8 @@ def spooled(value: str) -> Iterator[InputSource]:
                 shutil.copyfileobj(stream, copy)
         except OSError as error:
             raise InputError(
-                f"--input {value}: cannot be copied to {folder}: {error.strerror}; set TMPDIR to a "
-                "folder with enough space"
+                f"--input {value}: cannot be copied to {folder}: {error.strerror or error}; set "
+                "TMPDIR to a folder with enough space"
             ) from None
         with path.open("rb") as copied:
             is_gzipped = copied.read(len(GZIP)) == GZIP
