@@ -292,3 +292,36 @@ def test_a_missing_input_is_one_error_line(runs: Runs, tmp_path: Path) -> None:
         assert (status, out) == (2, "")
         (line,) = error_lines(err)
         assert "none.csv: no such file" in line
+
+
+def test_translations_come_from_the_source_column(runs: Runs, tmp_path: Path) -> None:
+    run = predictor(runs("translation"))
+    expected = run.predict(["the film", "a plot"])
+    rows: list[Any] = [{"text": "the film"}, {"text": "a plot", "target": None}]
+    assert predict(run, write_jsonl(tmp_path / "a.jsonl", rows)) == expected
+    (tmp_path / "a.en").write_text("the film\na plot\n")
+    assert predict(run, f"text={tmp_path}/a.en") == expected
+
+
+def test_unknown_ones_of_several_labels_are_missed(runs: Runs, tmp_path: Path) -> None:
+    """70,000 unknown labels: more than the indices in shards allow."""
+    names = [f"label {n}" for n in range(70_000)]
+    rows = [{"text": "a fine film", "label": ["praise", *names]}, {"text": "rain", "label": []}]
+    path = write_jsonl(tmp_path / "a.jsonl", rows)
+    run = predictor(runs("multilabel"))
+    metrics, _ = run.evaluate(str(path))
+    assert (metrics["examples"], metrics["unknown_labels"]) == (2, 70_000)
+    first, second = (set(guess["labels"]) for guess in run.predict(["a fine film", "rain"]))
+    correct = len(first & {"praise"})
+    total = len(first) + len(second) + 70_001
+    assert metrics["micro_f1"] == pytest.approx(2 * correct / total)
+    assert metrics["accuracy"] == (not second) / 2
+
+
+def test_a_task_that_cannot_count_unknown_labels_refuses_them(
+    runs: Runs, labeled: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = predictor(runs("classification"))
+    monkeypatch.setattr(run.task, "counts_unknown_labels", False)
+    with pytest.raises(InputError, match="label 'mixed' is none of"):
+        run.evaluate(str(labeled))

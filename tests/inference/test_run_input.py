@@ -98,7 +98,7 @@ def test_an_empty_text_file_has_no_input_and_an_image_file_is_one(tmp_path: Path
 def test_parallel_files_need_only_the_columns_that_are_read(tmp_path: Path) -> None:
     (tmp_path / "a.en").write_text("one\ntwo\n")
     (tmp_path / "a.de").write_text("eins\nzwei\n")
-    corpus = {"input": {"text": ["t.en"], "target": ["t.de"]}}
+    corpus: dict[str, Any] = {"input": {"text": ["t.en"], "target": ["t.de"]}}
     for given in (f"text={tmp_path}/a.en", f"text={tmp_path}/a.en,target={tmp_path}/a.de"):
         run_input = make_input(given, **corpus)
         assert [item.row.values["text"] for item in run_input.rows_and_lines()] == ["one", "two"]  # type: ignore[index]
