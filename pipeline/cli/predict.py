@@ -1,12 +1,17 @@
-"""Predict with a run: one text or image path per line in, one JSON object per line out, in order.
+"""Predict with a run: one row, text or image path in, one JSON object per line out, in order.
 
-headrace predict --run runs/imdb [--input FILE] [key=value ...] < texts.txt
+    headrace predict --run runs/imdb < texts.txt
+    headrace predict --run runs/imdb --input reviews.csv [corpus.text=review ...]
+
+A file is read as in preparing: by the reader that its name or corpus.format chooses. Only the
+input columns are needed, which are those in the run's config unless an override names others. A
+text file (.txt, or a name that shows no format) and stdin have one text or image path per line. An
+input that cannot be used gives {"error": ...}.
 """
 
 import json
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from pipeline.cli import common
 
@@ -14,23 +19,33 @@ from pipeline.cli import common
 def main(arguments: Sequence[str] | None = None, program: str = "headrace predict") -> None:
     parser = common.make_run_parser(program, __doc__, example_override="stream.token_budget=4096")
     parser.add_argument(
-        "--input", type=Path, metavar="FILE", help="texts or image paths, one per line [stdin]"
+        "--input",
+        action="append",
+        metavar="FILE",
+        help="a table of any format of corpus.input, such as CSV, TSV, JSONL, Parquet, CoNLL, "
+        "fastText or a WebDataset tar; a text file with a text or image path per line; a glob of "
+        "files; a folder of images; parallel files, as source=FILE; or - for stdin, which is a "
+        "table if corpus.format is given too. May be repeated [stdin]",
     )
     args = common.parse(parser, arguments)
 
     from pipeline.config import load_run_config
-    from pipeline.errors import InputError
-    from pipeline.inference.predictor import Predictor, predict_lines
+    from pipeline.inference.predictor import Predictor
 
     path = args.run / "config.yaml"
     config = load_run_config(path, args.overrides, trust_code=args.trust_code)
     predictor = Predictor(args.run, config, args.checkpoint)
-    try:
-        source = args.input.open("rb") if args.input else sys.stdin.buffer
-    except OSError as error:
-        raise InputError(f"--input {args.input}: cannot be read: {error.strerror}") from None
-    lines = (line.decode("utf-8", "replace") for line in source)
-    interactive = args.input is None and sys.stdin.isatty()
-    chunk_rows = 1 if interactive else predictor.chunk_rows
-    for prediction in predict_lines(lines, predictor, chunk_rows):
+    given = args.input or ["-"]
+    interactive = given == ["-"] and sys.stdin.isatty()
+    predictions = predictor.predict_files(
+        given,
+        stream_of_rows=_names_format(args.overrides) and config.corpus.format not in ("", "text"),
+        chunk_rows=1 if interactive else 0,
+    )
+    for prediction in predictions:
         print(json.dumps(prediction, ensure_ascii=False), flush=interactive)
+
+
+def _names_format(overrides: Sequence[str]) -> bool:
+    """Return whether the command line itself gives a format; the run's is that of its own files."""
+    return any(override.startswith("corpus.format=") for override in overrides)

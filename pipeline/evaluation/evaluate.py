@@ -10,7 +10,7 @@ from pipeline import components
 from pipeline.errors import TrainingError
 from pipeline.runtime.process_group import World
 from pipeline.stream.batch import Batch
-from pipeline.tasks.base.metric import Metric
+from pipeline.tasks.base.metric import Metric, join_scored
 from pipeline.tasks.base.task import MAX_MISTAKES, Evaluation, Mistake, Task
 
 MAX_POINTS = 2000
@@ -64,8 +64,11 @@ def _add_metrics(
     scored: Sequence[Sequence[tuple[Tensor, Tensor]]],
 ) -> Evaluation:
     """Return an evaluation with further metrics of the predictions and targets of all ranks."""
-    pairs = [pair for rank_pairs in scored for pair in rank_pairs]
-    predictions, targets = (torch.cat(part) for part in zip(*pairs, strict=True))
+    predictions, targets, has_unknown = join_scored(
+        [pair for rank_pairs in scored for pair in rank_pairs]
+    )
+    if has_unknown:
+        metrics = [metric.with_unknown() for metric in metrics]
     added = {metric.name: _compute(metric, predictions, targets) for metric in metrics}
     points: list[tuple[float, float]] = []
     if predictions.ndim == 1:

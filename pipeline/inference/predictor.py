@@ -1,17 +1,18 @@
-"""Applies a trained run to raw input: evaluates labeled files, predicts lines.
+"""Applies a trained run to raw input: evaluates labeled files, predicts from rows and lines.
 
 Only the run folder is needed: it contains the config, weights, tokenizers and label names.
 """
 
 import logging
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import chain, islice
+from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from torch import Tensor
 
 from pipeline import tasks
@@ -22,14 +23,13 @@ from pipeline.corpus.field_spec import DOCUMENT, SEGMENT_COLUMNS, FieldSpec
 from pipeline.corpus.fields.encoding import EncodedExample
 from pipeline.corpus.fields.example import Example
 from pipeline.corpus.fields.row_pipeline import RowPipeline
-from pipeline.corpus.readers.inputs import Inputs, InputSource, resolve
-from pipeline.corpus.readers.materialize import open_rows
-from pipeline.corpus.readers.opening import recognized_by_name
 from pipeline.corpus.row import Row
 from pipeline.corpus.skip_reason import SKIP_DESCRIPTIONS, SkipReason
-from pipeline.errors import InputError, RunError, TrainingError
+from pipeline.errors import HeadraceError, InputError, RunError, TrainingError
 from pipeline.evaluation.evaluate import evaluate
 from pipeline.evaluation.segment_merging import document_outputs
+from pipeline.inference.counts import SkipCounts, UnknownLabels
+from pipeline.inference.run_input import RawInput, RunInput
 from pipeline.models.encoder import reversed_directions
 from pipeline.models.settings import EncoderSettings
 from pipeline.run import checkpoint
@@ -86,70 +86,129 @@ class Predictor:
         self.model.to(device).eval()
         self.precision = self._precision(checkpoint.precision_of(path))
 
-    @memory_errors()
     def predict(self, texts: Sequence[str]) -> list[dict[str, Any]]:
-        """Return the task's prediction for each text, in order, or an `error` if it has no row."""
-        fields = [
-            replace(f, append_end=False) for f in self.manifest.fields if f.kind_class.is_input
-        ]
-        pipeline = self._pipeline(fields, **self.task.prediction_overrides)
-        inputs = [self.task.parse(text) for text in texts]
-        results: list[dict[str, Any]] = [{} for _ in texts]
+        """Return the task's prediction for each line of text, as `predict_inputs` does."""
+        return self.predict_inputs(
+            [RawInput("text", Row(number, None), text) for number, text in enumerate(texts, 1)]
+        )
+
+    @memory_errors()
+    def predict_inputs(self, inputs: Sequence[RawInput]) -> list[dict[str, Any]]:
+        """Return the task's prediction for each input, in order, or an `error` if it has none."""
+        results: list[dict[str, Any]] = [{} for _ in inputs]
+        given: list[Mapping[str, Any]] = []
         examples: list[Example] = []
-        for number, values in enumerate(inputs, 1):
-            by_column: dict[Any, Any] = {field.column: values[field.name] for field in fields}
-            row = Row(number, by_column)
+        numbers: list[int] = []  # the input of each example
+        for number, item in enumerate(inputs):
             try:
-                example = pipeline.checker.check(row, "line")
+                example, values = self._check(item)
             except InputError as error:
-                results[number - 1] = {"error": str(error)}
+                results[number] = {"error": str(error)}
                 continue
             if isinstance(example, SkipReason):
-                results[number - 1] = _error(example)
-            else:
-                examples.append(example)
-        encoded = pipeline.encode(examples)
-        for example, result in zip(examples, encoded, strict=True):
+                is_row = item.line is None and item.row.values is None
+                results[number] = _error(example, is_row=is_row)
+                continue
+            examples.append(example)
+            given.append(values)
+            numbers.append(number)
+        encoded = self._prediction_pipeline.encode(examples)
+        for number, result in zip(numbers, encoded, strict=True):
             if result.skip:
-                results[example.row - 1] = _error(result.skip)
-        for outputs, batch in self._outputs(fields, encoded):
+                results[number] = _error(result.skip)
+        for outputs, batch in self._outputs(self._input_fields, encoded):
             real = batch.weights > 0
-            rows = [examples[n].row - 1 for n in batch.columns[DOCUMENT][real].tolist()]
-            predictions = self.task.predict(outputs[real], [inputs[row] for row in rows])
+            rows = batch.columns[DOCUMENT][real].tolist()
+            predictions = self.task.predict(outputs[real], [given[row] for row in rows])
             for row, prediction in zip(rows, predictions, strict=True):
-                results[row] = prediction
+                results[numbers[row]] = prediction
         return results
 
+    def predict_files(
+        self, given: Sequence[str], *, stream_of_rows: bool = False, chunk_rows: int = 0
+    ) -> Iterator[dict[str, Any]]:
+        """Yield a prediction for each row or line of the input, in order.
+
+        `given` has files, globs, folders, parallel files and streams, as `RunInput` describes; see
+        there for `stream_of_rows`. `chunk_rows` inputs are batched together (default: those of the
+        run). If reading fails, the predictions for all inputs before come first.
+        """
+        files = self._run_input(given, self._prediction_pipeline.checker.columns)
+        inputs = files.rows_and_lines(stream_of_rows=stream_of_rows)
+        for chunk in batched(inputs, chunk_rows or self.chunk_rows):
+            yield from self.predict_inputs(chunk)
+
     @memory_errors()
-    def evaluate(self, files: str) -> tuple[dict[str, Any], dict[SkipReason, int]]:
+    def evaluate(
+        self, files: str | Sequence[str], *, refuse_unknown: bool = False
+    ) -> tuple[dict[str, Any], SkipCounts]:
         """Return the metrics over all labeled rows, and the number of skipped rows by reason.
 
-        `files` is a file, a glob, a folder of images, or parallel files as COLUMN=FILE,COLUMN=FILE.
-        Duplicate rows are not removed. The signature of a metric, if it has one, is returned too.
-        Raises InputError if a label is unknown to the run, or if no row can be used.
+        `files` are inputs as `RunInput` describes them. Duplicate rows are not removed. The
+        signature of a metric, if it has one, is returned too, and for tasks with labels or tags
+        the number of those that are unknown to the run (`unknown_labels`), which count as wrong.
+        Raises InputError if no row can be used, or if a label is unknown and `refuse_unknown` is
+        true or the task cannot count it.
         """
         metrics = self.task.make_metrics(self.config.task)
         fields = self.task.fields(self.config.corpus)
-        pipeline = self._pipeline(fields)
-        skips: Counter[SkipReason] = Counter()
-        inputs = self._inputs(files, pipeline.checker.columns)
-        sources = resolve(inputs)
+        has_names = any(field.kind_class.has_names for field in fields)
+        open_names = has_names and self.task.counts_unknown_labels and not refuse_unknown
+        pipeline = self._pipeline(fields, open_names=open_names)
+        self.task.unknown_names = pipeline.unknown_names
+        skips, unknown = SkipCounts(), UnknownLabels()
+        given = [files] if isinstance(files, str) else files
+        run_input = self._run_input(given, pipeline.checker.columns)
 
         def chunks() -> Iterator[list[EncodedExample]]:
-            examples = self._examples(sources, pipeline, skips)
-            for chunk in batched(examples, self.chunk_rows):
-                encoded = pipeline.encode(chunk)
-                skips.update(result.skip for result in encoded if result.skip)
+            for chunk in batched(_examples(run_input, pipeline, skips), self.chunk_rows):
+                encoded = pipeline.encode([example for example, _, _ in chunk])
+                for (example, row, file), result in zip(chunk, encoded, strict=True):
+                    if result.skip:
+                        skips.add(result.skip, row.place(file))
+                    elif names := pipeline.unknown_names_of(example):
+                        unknown.add(names, row.place(file))
                 yield encoded
 
         if self.task.stateful:
             outputs = self._outputs_of_one_text(chain.from_iterable(chunks()))
         else:
             outputs = (pair for chunk in chunks() for pair in self._outputs(fields, chunk))
-        outputs = self._check_not_empty(outputs, files, skips)
+        outputs = self._check_not_empty(outputs, run_input.name, skips)
         evaluation, _ = evaluate(self.task, outputs, self.world, metrics)
-        signatures = {f"{name}_signature": s for name, s in evaluation.signatures.items()}
-        return {**evaluation.metrics, **signatures}, skips
+        values: dict[str, Any] = dict(evaluation.metrics)
+        values |= {f"{name}_signature": s for name, s in evaluation.signatures.items()}
+        if has_names:
+            values["unknown_labels"] = unknown.names.total()
+        if unknown.rows:
+            logger.warning(unknown.describe())
+        return values, skips
+
+    @cached_property
+    def _input_fields(self) -> list[FieldSpec]:
+        """The fields that the model reads."""
+        fields = self.task.fields(self.config.corpus)
+        return [replace(f, append_end=False) for f in fields if f.kind_class.is_input]
+
+    @cached_property
+    def _prediction_pipeline(self) -> RowPipeline:
+        return self._pipeline(self._input_fields, self.task.prediction_overrides)
+
+    def _check(self, item: RawInput) -> tuple[Example | SkipReason, Mapping[str, Any]]:
+        """Return an input's example, or why there is none, and its values for `Task.predict`.
+
+        Raises InputError for a value that reveals a wrong setting.
+        """
+        checker = self._prediction_pipeline.checker
+        if item.line is not None:
+            parsed = self.task.parse(item.line)
+            raw = [parsed[field.name] for field in self._input_fields]
+            return checker.check_values(item.row, raw, item.file), parsed
+        example = checker.check(item.row, item.file)
+        if isinstance(example, SkipReason):
+            return example, {}
+        names = [field.name for field in self._input_fields]
+        return example, dict(zip(names, example.values, strict=True))
 
     def _precision(self, name: str) -> precision.Precision:
         """Return the precision that the run was trained in, or fp32 if it is not supported here."""
@@ -163,41 +222,35 @@ class Predictor:
             return precision.Precision("fp32", device)
 
     @staticmethod
-    def _check_not_empty(outputs: Outputs, files: str, skips: Counter[SkipReason]) -> Outputs:
+    def _check_not_empty(outputs: Outputs, name: str, skips: SkipCounts) -> Outputs:
         """Yield the outputs. Raises InputError if there are none."""
         first = None
         for first in outputs:
             yield first
         if first is None:
-            reason = "; ".join(describe_skips(skips)) or "it has no rows"
+            reason = "; ".join(skips.describe()) or "it has no rows"
             raise InputError(
-                f"--input {files}: no row is left to evaluate ({reason}); give a file with usable "
-                "rows"
+                f"{name}: no row is left to evaluate ({reason}); give a file with usable rows"
             )
 
-    def _inputs(self, files: str, columns: Sequence[str]) -> Inputs:
-        """Return the parallel files by column, or the file, glob or folder.
+    def _run_input(self, given: Sequence[str], columns: Sequence[str]) -> RunInput:
+        return RunInput(self.config.corpus, given, columns, self.reads_images)
 
-        Raises InputError if the run was trained on parallel files and `files` is of neither form.
-        """
-        pairs = [part.partition("=") for part in files.split(",")]
-        by_column = {column: [file] for column, _, file in pairs if file}
-        if len(by_column) == len(pairs) and set(by_column) == set(columns):
-            return by_column
-        is_known = self.config.corpus.format or recognized_by_name(files) or Path(files).is_dir()
-        if isinstance(self.config.corpus.input, dict) and not is_known:
-            form = ",".join(f"{column}=FILE" for column in columns)
-            raise InputError(
-                f"--input {files}: is not a file of rows, and the columns of this run are in "
-                f"parallel files; give {form}"
-            )
-        return [files]
-
-    def _pipeline(self, fields: Sequence[FieldSpec], **overrides: str) -> RowPipeline:
+    def _pipeline(
+        self,
+        fields: Sequence[FieldSpec],
+        overrides: Mapping[str, str] | None = None,
+        *,
+        open_names: bool = False,
+    ) -> RowPipeline:
         """Return a row pipeline for some of the run's fields, without filters."""
-        corpus = self.config.corpus.model_copy(update={"filters": {}, **overrides})
+        corpus = self.config.corpus.model_copy(update={"filters": {}, **(overrides or {})})
         return RowPipeline(
-            corpus, fields, lambda name: self._dataset / f"{name}.json", self.manifest.names
+            corpus,
+            fields,
+            lambda name: self._dataset / f"{name}.json",
+            self.manifest.names,
+            open_names=open_names,
         )
 
     def _outputs_of_one_text(self, encoded: Iterable[EncodedExample]) -> Outputs:
@@ -213,16 +266,6 @@ class Predictor:
         batches = (batch for update in stream.epoch(Position()) for batch in update.batches)
         yield from document_outputs(self.task, self.model, batches, self.precision, self.world)
 
-    def _examples(
-        self, sources: Sequence[InputSource], pipeline: RowPipeline, skips: Counter[SkipReason]
-    ) -> Iterator[Example]:
-        """Yield the usable rows of all files, and count the others in `skips`."""
-        for source in sources:
-            with open_rows(self.config.corpus, source, pipeline.checker.columns) as rows:
-                yield from pipeline.examples(
-                    rows, source.name, lambda reason, row: skips.update([reason])
-                )
-
     def _outputs(self, fields: Sequence[FieldSpec], encoded: Sequence[EncodedExample]) -> Outputs:
         """Yield the task's outputs for examples; the `document` of a row is its example's index."""
         cells = [row for result in encoded for row in result.rows]
@@ -233,31 +276,69 @@ class Predictor:
         segment = np.concatenate([np.arange(count) for count in segments])
         positions = (document, segment, segments[document])
         rows: Columns = {
-            **columns_of(schema(fields, self.manifest.vocabularies), cells),
+            **columns_of(_with_wide_indices(fields, self.manifest.vocabularies), cells),
             **dict(zip(SEGMENT_COLUMNS, positions, strict=True)),
         }
         batches = buckets(rows, self.config.stream.token_budget)
         yield from document_outputs(self.task, self.model, batches, self.precision, self.world)
 
 
-def predict_lines(
-    lines: Iterable[str], predictor: Predictor, chunk_rows: int
-) -> Iterator[dict[str, Any]]:
-    """Yield a prediction for each line, in order."""
-    for texts in batched((line.rstrip("\r\n") for line in lines), chunk_rows):
-        yield from predictor.predict(texts)
-
-
-def describe_skips(skips: Mapping[SkipReason, int]) -> list[str]:
-    """Return a line for each skip reason, with its number of rows."""
-    return [f"skipped {n:,} row(s): {SKIP_DESCRIPTIONS[reason]}" for reason, n in skips.items()]
-
-
 def batched(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
-    """Yield lists of `size` items; the last may be shorter."""
-    iterator = iter(items)
-    while chunk := list(islice(iterator, size)):
+    """Yield lists of `size` items; the last may be shorter.
+
+    If an item cannot be read, the list of those before comes first, then the HeadraceError.
+    """
+    chunk: list[Any] = []
+    try:
+        for item in items:
+            chunk.append(item)
+            if len(chunk) == size:
+                yield chunk
+                chunk = []
+    except HeadraceError:
+        if chunk:
+            yield chunk
+        raise
+    if chunk:
         yield chunk
+
+
+def _examples(
+    run_input: RunInput, pipeline: RowPipeline, skips: SkipCounts
+) -> Iterator[tuple[Example, Row, str]]:
+    """Yield each usable row of all files with its row, without values, and its file's name.
+
+    The other rows are counted in `skips`.
+    """
+    for file, rows in run_input.rows_by_file():
+        last: list[Row] = []
+        counted = pipeline.examples(
+            _remember(rows, last),
+            file,
+            lambda reason, row, file=file: skips.add(reason, row.place(file)),  # type: ignore[misc]
+        )
+        for example in counted:
+            yield example, last[0]._replace(values=None), file
+
+
+def _remember(rows: Iterable[Row], last: list[Row]) -> Iterator[Row]:
+    """Yield the rows; `last` is the list of the row that was yielded last."""
+    for row in rows:
+        last[:] = [row]
+        yield row
+
+
+def _with_wide_indices(fields: Sequence[FieldSpec], vocabularies: Mapping[str, int]) -> pa.Schema:
+    """Return the schema of encoded rows in memory.
+
+    Lists of label indices are wider than in shards, because unknown labels have indices too.
+    """
+    columns = schema(fields, vocabularies)
+    for position, field in enumerate(fields):
+        if field.kind_class.has_names and pa.types.is_list(columns.field(position).type):
+            wide: Any = pa.list_(pa.int64())
+            columns = columns.set(position, pa.field(field.name, wide))
+    return columns
 
 
 def _check_overrides(trained: Config, overridden: Config) -> None:
@@ -275,8 +356,9 @@ def _check_overrides(trained: Config, overridden: Config) -> None:
         raise RunError(mistakes)
 
 
-def _error(reason: SkipReason) -> dict[str, Any]:
-    """Return the prediction for an input that has no row."""
+def _error(reason: SkipReason, *, is_row: bool = False) -> dict[str, Any]:
+    """Return the prediction for an input that is no example; `is_row` is for a row that cannot be
+    read."""
     if reason in (SkipReason.NO_TEXT, SkipReason.NO_WORDS, SkipReason.NO_TOKENS):
         return {"error": "the text is empty"}
     if reason is SkipReason.NO_FILE:
@@ -285,4 +367,4 @@ def _error(reason: SkipReason) -> dict[str, Any]:
         return {"error": "no PNG or JPEG that can be read"}
     if reason is SkipReason.NO_FEATURES:
         return {"error": "no .npy of features that can be read"}
-    return {"error": f"the text has {SKIP_DESCRIPTIONS[reason]}"}
+    return {"error": f"the {'row' if is_row else 'text'} has {SKIP_DESCRIPTIONS[reason]}"}

@@ -18,6 +18,7 @@ from pipeline.settings import Conflict, Sections, same_column, setting
 from pipeline.stream.batch import Batch
 from pipeline.tasks.base.metric import LABEL
 from pipeline.tasks.base.sample import ImageData
+from pipeline.tasks.base.scores import top_scores
 from pipeline.tasks.base.settings import SmoothingSettings, Weight
 from pipeline.tasks.base.task import DatasetInfo, Evaluation, Mistake, Task
 
@@ -32,6 +33,9 @@ class Classification(Task):
     has neither. If a document was split into several rows, its probabilities are the mean of the
     rows' probabilities, weighted by each row's number of tokens.
 
+    Labels that the dataset lacks are together one more label of an evaluation, which is never
+    predicted: their rows are wrong, and its F1 of 0 is part of macro F1. They have no loss.
+
     Shapes: B rows of a batch, C labels.
     """
 
@@ -44,6 +48,7 @@ class Classification(Task):
 
     uses: ClassVar[tuple[type[Any], ...]] = (Classifier, Pretrained, TextField, LabelField)
     streams_unprepared = True
+    counts_unknown_labels = True
     settings: Settings
     sum_names = ("loss", "weight", "correct", "rows")
     best_metric = "accuracy"
@@ -91,13 +96,14 @@ class Classification(Task):
         return self.logits(model, batch).double().softmax(-1)
 
     def evaluate(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, list[Mistake]]:
-        """Return sums [C * C + 1] and the mistakes. The sums are the confusion matrix (true,
-        predicted), then the summed loss."""
+        """Return sums [(C + 1) * C + 1] and the mistakes. The sums are the confusion matrix (true,
+        predicted), whose last row is that of unknown labels, then the summed loss."""
+        size = len(self.labels)
         label, predicted = batch.columns["label"], outputs.argmax(-1)
-        probability = outputs.gather(-1, label[:, None])[:, 0].clamp_min(MIN_PROBABILITY)  # [B]
-        losses = -probability.log() * batch.weights
-        cells = label * len(self.labels) + predicted  # [B]
-        confusion = torch.bincount(cells, batch.weights.double(), len(self.labels) ** 2)
+        true_scores = outputs.gather(-1, label.clamp(max=size - 1)[:, None])[:, 0]  # [B]
+        losses = -true_scores.clamp_min(MIN_PROBABILITY).log() * batch.weights * (label < size)
+        cells = label.clamp(max=size) * size + predicted  # [B]
+        confusion = torch.bincount(cells, batch.weights.double(), (size + 1) * size)
         wrong = torch.nonzero((label != predicted) & (batch.weights > 0)).flatten().tolist()
         mistakes = [
             Mistake(
@@ -105,7 +111,7 @@ class Classification(Task):
                 self._text_tokens(batch, i),
                 self.details(batch, i)
                 | {
-                    "label": self.labels[int(label[i])],
+                    "label": self._label_name(int(label[i])),
                     "predicted": self.labels[int(predicted[i])],
                     "probability": outputs[i, predicted[i]].item(),
                 },
@@ -120,30 +126,39 @@ class Classification(Task):
 
     def summarize(self, sums: Tensor, texts: Sequence[tuple[str, ...]] = ()) -> Evaluation:
         size = len(self.labels)
-        confusion = sums[:-1].view(size, size)  # [C, C]
-        rows, true_positives = confusion.sum(), confusion.diagonal()
-        denominators = confusion.sum(0) + confusion.sum(1)  # [C] 2 tp + fp + fn
+        table = sums[:-1].view(size + 1, size)
+        confusion, rows, unknown = table[:size], table.sum(), table[size].sum()  # [C, C]
+        true_positives = confusion.diagonal()
+        denominators = table.sum(0) + confusion.sum(1)  # [C] 2 tp + fp + fn
         # F1 is undefined (0 / 0) for labels that neither occur nor are predicted; they are skipped.
         defined = denominators > 0
-        f1 = (2 * true_positives[defined] / denominators[defined]).mean()
+        f1 = 2 * true_positives[defined] / denominators[defined]
+        f1 = (torch.cat([f1, f1.new_zeros(1)]) if unknown else f1).mean()
         metrics = {
             "examples": int(rows),
-            "loss": (sums[-1] / rows).item(),
+            "loss": (sums[-1] / (rows - unknown)).item(),
             "accuracy": (true_positives.sum() / rows).item(),
             "macro_f1": f1.item(),
         }
         return Evaluation(metrics, confusion.long().tolist(), self.labels)
 
     def predict(self, outputs: Tensor, given: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-        best = outputs.argmax(-1).tolist()
+        best = outputs.argmax(-1)
+        probabilities = outputs.gather(-1, best[:, None])[:, 0]
         return [
             {
                 "label": self.labels[k],
-                "probability": round(row[k], 6),
-                "scores": {name: round(p, 6) for name, p in zip(self.labels, row, strict=True)},
+                "probability": round(probability, 6),
+                "scores": scores,
             }
-            for k, row in zip(best, outputs.tolist(), strict=True)
+            for k, probability, scores in zip(
+                best.tolist(), probabilities.tolist(), top_scores(self.labels, outputs), strict=True
+            )
         ]
+
+    def _label_name(self, index: int) -> str:
+        size = len(self.labels)
+        return self.labels[index] if index < size else self.unknown_names["label"][index - size]
 
     def _text_tokens(self, batch: Batch, row: int) -> list[int]:
         """Return the row's tokens, to display with a mistake; overridden for images."""

@@ -1,5 +1,6 @@
 """Multi-label classification: any number of labels for each text."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
@@ -16,6 +17,7 @@ from pipeline.models.settings import Pretrained
 from pipeline.settings import Conflict, Sections, same_column
 from pipeline.stream.batch import Batch
 from pipeline.tasks.base.metric import LABELS
+from pipeline.tasks.base.scores import top_scores
 from pipeline.tasks.base.settings import TaskSettings
 from pipeline.tasks.base.task import DatasetInfo, Evaluation, Mistake, Task
 
@@ -31,6 +33,9 @@ class MultiLabel(Task):
     A label is predicted if its probability is at least 0.5. The probabilities of a document that
     was split into several rows are the rows' mean, weighted by their tokens.
 
+    A label that the dataset lacks is one that the model misses, a false negative: its row is wrong.
+    For macro F1 these labels are together one more label, whose F1 is 0. Their rows have no loss.
+
     Shapes: B rows of a batch, C labels, L the largest number of labels of a row.
     """
 
@@ -40,6 +45,7 @@ class MultiLabel(Task):
     reported = MappingProxyType({"loss": False, "accuracy": True, "macro_f1": True})
     predicts = LABELS
     per_row_fields = ("labels",)
+    counts_unknown_labels = True
 
     def __init__(
         self, settings: TaskSettings, model: Classifier.Settings, data: DatasetInfo
@@ -78,44 +84,56 @@ class MultiLabel(Task):
         return self._logits(model, batch).double().sigmoid()
 
     def evaluate(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, list[Mistake]]:
-        """Return sums [3 * C + 3] and the mistakes.
+        """Return sums [3 * C + 5] and the mistakes.
 
         For each label, the number of rows that have it; then, for each label, the number of rows
         that are predicted to have it; then the number of rows of both kinds. At the end, the summed
-        loss, the number of rows with all labels correct, and the number of rows.
+        loss, the numbers of rows with all labels correct, of rows, and of rows without an unknown
+        label, and the number of unknown labels.
         """
         true, predicted = self._multi_hot(batch).double(), (outputs >= 0.5).double()  # [B, C]
-        weights = batch.weights.double()
+        weights, unknown = batch.weights.double(), self._unknown(batch)  # [B], [B]
         probability = torch.where(true > 0, outputs, 1 - outputs).clamp_min(MIN_PROBABILITY)
-        losses = -probability.log().sum(-1) * weights  # [B]
-        correct = (true == predicted).all(-1).double()
+        known_weights = weights * (unknown == 0)
+        losses = -probability.log().sum(-1) * known_weights  # [B]
+        correct = ((true == predicted).all(-1) & (unknown == 0)).double()
         per_label = torch.stack([true, predicted, true * predicted]) * weights[:, None]  # [3, B, C]
-        totals = torch.stack([losses.sum(), (correct * weights).sum(), weights.sum()])
+        by_row = [losses, correct * weights, weights, known_weights, unknown * weights]
+        totals = torch.stack([values.sum() for values in by_row])
         wrong = torch.nonzero((correct == 0) & (weights > 0)).flatten().tolist()
         mistakes = [
             Mistake(
                 losses[i].item(),
                 batch.columns["tokens"][i, : batch.lengths[i]].tolist(),
-                {"labels": self._join_names(true[i]), "predicted": self._join_names(predicted[i])},
+                {
+                    "labels": self._join_names(true[i], self._unknown_names(batch, i)),
+                    "predicted": self._join_names(predicted[i]),
+                },
             )
             for i in wrong
         ]
         return torch.cat([per_label.sum(1).flatten(), totals]), mistakes
 
     def scored(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-        return outputs, self._multi_hot(batch)
+        true, unknown = self._multi_hot(batch), self._unknown(batch) > 0
+        if unknown.any():
+            true = torch.cat([true, unknown[:, None].to(true)], 1)
+        return outputs, true
 
     def summarize(self, sums: Tensor, texts: Sequence[tuple[str, ...]] = ()) -> Evaluation:
-        true, predicted, true_positives = sums[:-3].view(3, -1)  # [C] each
-        loss, correct, rows = sums[-3:].tolist()
+        true, predicted, true_positives = sums[:-5].view(3, -1)  # [C] each
+        loss, correct, rows, known_rows, unknown = sums[-5:].tolist()
         # F1 is undefined (0 / 0) for labels that neither occur nor are predicted; they are skipped.
         defined = true + predicted > 0
         f1 = 2 * true_positives[defined] / (true + predicted)[defined]
+        if unknown:
+            f1 = torch.cat([f1, f1.new_zeros(1)])
+        labels = (true + predicted).sum() + unknown
         metrics = {
             "examples": int(rows),
-            "loss": loss / rows,
+            "loss": loss / known_rows if known_rows else math.nan,
             "accuracy": correct / rows,
-            "micro_f1": (2 * true_positives.sum() / (true + predicted).sum().clamp_min(1)).item(),
+            "micro_f1": (2 * true_positives.sum() / labels.clamp_min(1)).item(),
             "macro_f1": f1.mean().item() if len(f1) else 0.0,
         }
         return Evaluation(metrics)
@@ -123,10 +141,12 @@ class MultiLabel(Task):
     def predict(self, outputs: Tensor, given: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         return [
             {
-                "labels": [name for name, p in zip(self.labels, row, strict=True) if p >= 0.5],
-                "scores": {name: round(p, 6) for name, p in zip(self.labels, row, strict=True)},
+                "labels": [name for name, chosen in zip(self.labels, row, strict=True) if chosen],
+                "scores": scores,
             }
-            for row in outputs.tolist()
+            for row, scores in zip(
+                (outputs >= 0.5).tolist(), top_scores(self.labels, outputs), strict=True
+            )
         ]
 
     def _logits(self, model: nn.Module, batch: Batch) -> Tensor:
@@ -138,8 +158,17 @@ class MultiLabel(Task):
         """Return [B, C]: 1 where the row has the label."""
         ids = batch.columns["labels"]  # [B, L], counted from 1; 0 is padding
         multi_hot = torch.zeros(len(ids), len(self.labels) + 1, device=ids.device)
-        return multi_hot.scatter_(1, ids, 1.0)[:, 1:]
+        known = ids.masked_fill(ids > len(self.labels), 0)
+        return multi_hot.scatter_(1, known, 1.0)[:, 1:]
 
-    def _join_names(self, multi_hot: Tensor) -> str:
+    def _unknown(self, batch: Batch) -> Tensor:
+        """Return the number of unknown labels of each row [B]."""
+        return (batch.columns["labels"] > len(self.labels)).sum(1)
+
+    def _unknown_names(self, batch: Batch, row: int) -> list[str]:
+        unknown = batch.columns["labels"][row] - len(self.labels) - 1
+        return [self.unknown_names["labels"][k] for k in unknown[unknown >= 0].tolist()]
+
+    def _join_names(self, multi_hot: Tensor, others: Sequence[str] = ()) -> str:
         flags = zip(self.labels, multi_hot.tolist(), strict=True)
-        return ", ".join(name for name, has_label in flags if has_label)
+        return ", ".join([*(name for name, has_label in flags if has_label), *others])

@@ -1,5 +1,6 @@
 """Tagging: one tag per word, e.g. for entities or parts of speech (many-to-many, aligned)."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
@@ -23,11 +24,16 @@ from pipeline.tasks.base.task import DatasetInfo, Evaluation, Mistake, Task
 
 NO_TAG = 0
 """Padding in `outputs`, where tags are counted from 1."""
+UNKNOWN = ""
+"""Represents all entity labels that the dataset lacks."""
 
 
 class Tagging(Task):
     """Trained with the negative log-likelihood of a row's tags. If the tags are BIO or BIOES,
     evaluated by F1 over entities, as seqeval and conlleval compute it; else by accuracy over words.
+
+    A tag that the dataset lacks is one that the model misses: its word is wrong, and so is its
+    entity, even if the model knows the entity's label. Sentences with such tags have no loss.
 
     Shapes: B rows of a batch, T words of the longest row, W bytes kept of a word, C tags, L entity
     labels.
@@ -35,6 +41,7 @@ class Tagging(Task):
 
     uses = (Tagger, Pretrained, WordsField, CharactersField, TagsField)
     sum_names = ("loss", "words")
+    counts_unknown_labels = True
     prediction_overrides = MappingProxyType({"overflow": "split"})  # so that every word gets a tag
 
     def __init__(self, settings: TaskSettings, model: Tagger.Settings, data: DatasetInfo) -> None:
@@ -82,27 +89,32 @@ class Tagging(Task):
 
     def outputs(self, model: nn.Module, batch: Batch) -> Tensor:
         """Return [B, T, 2]: the best tag of each word, counted from 1 and padded with NO_TAG, and
-        the word's share of the row's loss, 0 without true tags."""
+        the word's share of the row's loss, 0 without true tags or with unknown ones."""
         assert isinstance(model, Tagger)
         emissions = model.emissions(*_model_inputs(batch))  # [T, B, C]
         tags = model.scorer.decode(emissions, batch.lengths)  # [B, T]
         valid = torch.arange(tags.shape[1], device=tags.device) < batch.lengths[:, None]
         losses = torch.zeros(len(tags), device=tags.device)
         if "tags" in batch.columns:
-            losses = model.scorer.nll(emissions, batch.columns["tags"].t(), batch.lengths)
+            true = batch.columns["tags"]
+            known = true < len(self.tags)
+            losses = model.scorer.nll(emissions, (true * known).t(), batch.lengths) * known.all(1)
         shares = (losses / batch.lengths)[:, None] * valid
         return torch.stack([(tags + 1).masked_fill(~valid, NO_TAG).double(), shares.double()], -1)
 
     def evaluate(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, list[Mistake]]:
-        """Return sums [C * C + 3 * L + 2] and the mistakes.
+        """Return sums [(C + 1) * C + 3 * (L + 1) + 3] and the mistakes.
 
-        The sums are the confusion matrix of words (true, predicted); for each label, the numbers of
-        true, predicted and correct entities; the summed loss and the number of rows.
+        The sums are the confusion matrix of words (true, predicted), whose last row is that of
+        unknown tags; for each label, and for all unknown ones, the numbers of true, predicted and
+        correct entities; the summed loss, the number of rows, and the number of words in rows that
+        have a loss.
         """
-        confusion = torch.zeros(len(self.tags) ** 2, dtype=torch.float64)
-        entities = {label: entity_f1.Counts() for label in self.labels}
+        size = len(self.tags)
+        confusion = torch.zeros((size + 1) * size, dtype=torch.float64)
+        entities = {label: entity_f1.Counts() for label in [*self.labels, UNKNOWN]}
         mistakes: list[Mistake] = []
-        loss = rows = 0.0
+        loss = rows = known_words = 0.0
         weights, lengths = batch.weights.tolist(), batch.lengths.tolist()
         true_tags, outputs = batch.columns["tags"].cpu(), outputs.cpu()
         for i, (weight, length) in enumerate(zip(weights, lengths, strict=True)):
@@ -110,36 +122,39 @@ class Tagging(Task):
                 continue
             true, predicted = true_tags[i, :length], outputs[i, :length, 0].long() - 1
             row_loss = outputs[i, :length, 1].sum().item()
-            loss, rows = loss + row_loss, rows + 1
-            cells = true * len(self.tags) + predicted
+            if bool((true < size).all()):  # of a split sentence, some segments may have a loss
+                loss, known_words = loss + row_loss, known_words + length
+            rows += 1
+            cells = true.clamp(max=size) * size + predicted
             confusion += torch.bincount(cells, minlength=len(confusion))
             pair = self._tag_names(true.tolist()), self._tag_names(predicted.tolist())
             if self.scheme:
                 for label, label_counts in entity_f1.count([pair]).items():
-                    entities[label] += label_counts
-            if pair[0] != pair[1]:
+                    entities[label if label in entities else UNKNOWN] += label_counts
+            if not torch.equal(true, predicted):
                 words = _words(batch.columns["characters"][i, :length])
                 formatted = (self._format(words, tags) for tags in pair)
                 details = dict(zip(("true", "predicted"), formatted, strict=True))
                 mistakes.append(Mistake(row_loss, [], details))
         per_label = [x for c in entities.values() for x in (c.true, c.predicted, c.correct)]
-        rest = torch.tensor([*per_label, loss, rows], dtype=torch.float64)
+        rest = torch.tensor([*per_label, loss, rows, known_words], dtype=torch.float64)
         return torch.cat([confusion, rest]).to(batch.weights.device), mistakes
 
     def summarize(self, sums: Tensor, texts: Sequence[tuple[str, ...]] = ()) -> Evaluation:
-        size = len(self.tags) ** 2
-        confusion = sums[:size].view(len(self.tags), -1)
-        *per_label, loss, rows = sums[size:].tolist()
-        words = confusion.sum().item()
+        size = len(self.tags)
+        cells = (size + 1) * size
+        table = sums[:cells].view(size + 1, size)
+        confusion, words = table[:size], table.sum().item()
+        *per_label, loss, rows, known_words = sums[cells:].tolist()
         metrics = {
             "examples": int(rows),
-            "loss": loss / words,
+            "loss": loss / known_words if known_words else math.nan,
             "accuracy": confusion.diagonal().sum().item() / words,
         }
         if self.scheme:
             triples = zip(per_label[::3], per_label[1::3], per_label[2::3], strict=True)
             entities = (entity_f1.Counts(*map(int, triple)) for triple in triples)
-            scores = entity_f1.f1(dict(zip(self.labels, entities, strict=True)))
+            scores = entity_f1.f1(dict(zip([*self.labels, UNKNOWN], entities, strict=True)))
             metrics |= {"precision": scores.precision, "recall": scores.recall, "f1": scores.f1}
         return Evaluation(metrics, confusion.long().tolist(), self.tags, confusion_unit="words")
 
@@ -190,7 +205,14 @@ class Tagging(Task):
         return predictions
 
     def _tag_names(self, tags: Sequence[int]) -> list[str]:
-        return [self.tags[tag] for tag in tags]
+        """Return the names of tags. With entities, O replaces an unknown tag that marks none."""
+        size = len(self.tags)
+        names = [
+            self.tags[tag] if tag < size else self.unknown_names["tags"][tag - size] for tag in tags
+        ]
+        if not self.scheme:
+            return names
+        return [name if bio_spans.TAG.fullmatch(name) else "O" for name in names]
 
     def _format(self, words: Sequence[str], tags: Sequence[str]) -> str:
         """Format tagged words as text: [NP The film] is good, or The/DET film/NOUN."""

@@ -98,7 +98,11 @@ MISTAKES = {
     "no run": (["--run", "{tmp}/none", "--input", "{tmp}/a.csv"], "not the folder of a run"),
     "no file": (["--run", "{run}", "--input", "{tmp}/none.csv"], "none.csv: no such file"),
     "column": (["--run", "{run}", "--input", "{tmp}/a.csv", "corpus.text=txt"], "'txt'"),
-    "label": (["--run", "{run}", "--input", "{tmp}/a.csv"], "label 'mixed' is none of"),
+    "label": (
+        ["--run", "{run}", "--input", "{tmp}/a.csv", "--unknown-labels=refuse"],
+        "label 'mixed' is none of",
+    ),
+    "way": (["--run", "{run}", "--input", "{tmp}/a.csv", "--unknown-labels=no"], "'no'"),
     "typo": (["--run", "{run}", "--input", "{tmp}/a.csv", "corpus.txt=a"], "corpus.text?"),
     "hidden size": (
         ["--run", "{run}", "--input", "{tmp}/a.csv", "model.hidden=9"],

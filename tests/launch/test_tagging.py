@@ -104,7 +104,8 @@ def test_lines_without_words_are_errors(trained: Path) -> None:
 def test_unknown_tag_is_one_error_line_that_names_its_row(trained: Path, tmp_path: Path) -> None:
     path = tmp_path / "new.conll"
     path.write_text("the O\n\nBodalu B-PER\nKemi B-PAR\n")
-    status, out, err = call("evaluate", "--run", str(trained), "--input", str(path))
+    refuse = "--unknown-labels=refuse"
+    status, out, err = call("evaluate", "--run", str(trained), "--input", str(path), refuse)
     assert (status, out) == (2, "")
     (line,) = err.splitlines()
     assert line.startswith(f"error: {path}:2: label 'B-PAR' is none of corpus.label_names (B-LOC, ")

@@ -149,3 +149,50 @@ def test_class_weights_and_label_smoothing_match_torch(
 def test_a_class_weight_for_an_unknown_label_is_a_config_error() -> None:
     with pytest.raises(ConfigError, match="no label 'god', it has bad, good, mixed, never"):
         make_task(class_weights={"god": 2.0})
+
+
+def test_unknown_labels_are_one_more_label_that_is_never_predicted(case: Case) -> None:
+    model, batch, logits, label = case
+    label = torch.where(torch.arange(REAL_ROWS) % 5 == 0, 4 + torch.arange(REAL_ROWS) % 2, label)
+    batch.columns["label"][:REAL_ROWS] = label
+    task = make_task()
+    task.unknown_names = {"label": ["odd", "other"]}
+    counts, mistakes = task.evaluate(task.outputs(model, batch), batch)
+    metrics = task.summarize(counts).metrics
+    predicted, known = logits.argmax(-1), label < 4
+    assert metrics["examples"] == REAL_ROWS
+    assert metrics["accuracy"] == (predicted == label).sum() / REAL_ROWS < known.sum() / REAL_ROWS
+    expected = f1_score(label.clamp(max=4), predicted, average="macro", zero_division=0)
+    assert metrics["macro_f1"] == pytest.approx(expected)
+    probability = logits[known].double().softmax(-1)
+    loss = log_loss(label[known], probability, labels=range(4))
+    assert metrics["loss"] == pytest.approx(loss, rel=1e-5)
+    names = [*LABELS, "odd", "other"]
+    wrong = torch.nonzero(predicted != label).flatten().tolist()
+    assert [m.details["label"] for m in mistakes] == [names[int(label[row])] for row in wrong]
+
+
+def test_without_a_known_label_the_loss_is_not_defined(case: Case) -> None:
+    model, batch, *_ = case
+    batch.columns["label"][:] = 4
+    task = make_task()
+    task.unknown_names = {"label": ["odd"]}
+    metrics = task.summarize(task.evaluate(task.outputs(model, batch), batch)[0]).metrics
+    assert math.isnan(metrics["loss"])
+    assert (metrics["examples"], metrics["accuracy"], metrics["macro_f1"]) == (REAL_ROWS, 0, 0)
+
+
+def test_a_task_that_redefines_the_evaluation_does_not_count_unknown_labels_by_itself() -> None:
+    class Own(Classification):
+        def evaluate(self, outputs: Tensor, batch: Batch) -> Any:
+            return super().evaluate(outputs, batch)
+
+    class Counting(Own):
+        counts_unknown_labels = True
+
+    class Other(Classification):
+        def details(self, batch: Batch, row: int) -> dict[str, Any]:
+            return {}
+
+    flags = [task.counts_unknown_labels for task in (Classification, Own, Counting, Other)]
+    assert flags == [True, False, True, True]

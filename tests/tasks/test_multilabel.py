@@ -87,6 +87,39 @@ def test_metrics_match_scikit_learn(case) -> None:
     )
 
 
+def test_unknown_labels_are_missed(case) -> None:
+    """Every third row has one or two labels that the dataset lacks, of three different ones."""
+    model, batch, logits, true = case
+    more = torch.zeros(ROWS, 2, dtype=torch.int64)
+    more[::3, 0] = 5 + torch.arange(ROWS)[::3] % 3
+    more[::6, 1] = 5 + (torch.arange(ROWS)[::6] + 1) % 3
+    batch.columns["labels"] = torch.cat([batch.columns["labels"], more], 1)
+    task = make_task()
+    task.unknown_names = {"labels": ["x", "y", "z"]}
+    outputs = task.outputs(model, batch)
+    counts, mistakes = task.evaluate(outputs, batch)
+    metrics = task.summarize(counts).metrics
+    hot = np.zeros((REAL_ROWS, 7), bool)
+    hot[:, :4] = true
+    for column in range(2):
+        for row, label in enumerate(more[:REAL_ROWS, column].tolist()):
+            hot[row, label - 1] |= label > 0
+    predicted = np.pad(logits > 0, ((0, 0), (0, 3)))
+    known = np.arange(REAL_ROWS) % 3 > 0
+    assert metrics["accuracy"] == pytest.approx(accuracy_score(hot, predicted))
+    assert metrics["micro_f1"] == pytest.approx(f1_score(hot, predicted, average="micro"))
+    one_more = np.column_stack([hot[:, :3], ~known])
+    wide = np.pad(predicted[:, :3], ((0, 0), (0, 1)))
+    assert metrics["macro_f1"] == pytest.approx(f1_score(one_more, wide, average="macro"))
+    probability = 1 / (1 + np.exp(-logits[known].astype(float)))
+    loss = sum(log_loss(true[known, k], probability[:, k], labels=[False, True]) for k in range(4))
+    assert metrics["loss"] == pytest.approx(loss, rel=1e-6)
+    assert mistakes[0].details["labels"].split(", ")[-2:] == ["x", "y"]
+    predictions, targets = task.scored(outputs, batch)
+    assert (predictions.shape[1], targets.shape[1]) == (4, 5)
+    assert targets[:REAL_ROWS, 4].bool().tolist() == (~known).tolist()
+
+
 def test_counts_of_partial_batches_add_up(case) -> None:
     model, batch, *_ = case
     outputs = make_task().outputs(model, batch)

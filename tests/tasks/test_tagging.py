@@ -379,3 +379,56 @@ def test_a_sentence_split_into_rows_has_one_prediction(names: list[str]) -> None
     given = [task.parse(" ".join(f"w{t}" for t in range(n))) for n in row_lengths()]
     expected = task.predict(task.outputs(make_model(names), batch), given)
     assert predictions == dict(enumerate(expected[: ROWS - PADDING]))
+
+
+@pytest.mark.parametrize("crf", [False, True])
+def test_unknown_tags_are_wrong_and_their_entities_missed(crf: bool) -> None:
+    """An unknown label, an unknown tag of a known label, and a tag that marks no entity."""
+    batch, task = make_batch(ENTITIES), make_task(ENTITIES)
+    unknown = ["B-MISC", "I-MISC", "S-PER", "0"]
+    task.unknown_names = {"tags": unknown}
+    tags = batch.columns["tags"]
+    for row, length in enumerate(row_lengths()):
+        if row % 4 == 0 and length > 3:
+            tags[row, :2] = torch.tensor([5, 6])
+            tags[row, 2] = 7 if row % 8 else 0
+            tags[row, 3] = 8
+    outputs = task.outputs(make_model(ENTITIES, crf=crf), batch)
+    counts, mistakes = task.evaluate(outputs, batch)
+    metrics = task.summarize(counts).metrics
+    names = [*ENTITIES, *unknown]
+    true = tag_names(names, tags)
+    predicted = tag_names(ENTITIES, (outputs[..., 0].long() - 1).clamp(min=0))
+    pairs = [pair for rows in zip(true, predicted, strict=True) for pair in zip(*rows, strict=True)]
+    assert metrics["examples"] == ROWS - PADDING
+    assert metrics["accuracy"] == pytest.approx(np.mean([a == b for a, b in pairs]))
+    entities = [["O" if tag == "0" else tag for tag in row] for row in true]
+    assert metrics["f1"] == pytest.approx(f1_score(entities, predicted))
+    assert metrics["recall"] == pytest.approx(recall_score(entities, predicted))
+    assert metrics["precision"] == pytest.approx(precision_score(entities, predicted))
+    assert any("[MISC w0 w1]" in mistake.details["true"] for mistake in mistakes)
+
+    known = (tags < len(ENTITIES)).all(1) & (batch.weights > 0)
+    rest = Batch(
+        {name: column[known] for name, column in batch.columns.items()},
+        batch.lengths[known], batch.weights[known], batch.keys[known],
+    )  # fmt: skip
+    assert int(known.sum()) < ROWS - PADDING
+    expected, _ = evaluate_batch(ENTITIES, rest, crf=crf)
+    assert metrics["loss"] == pytest.approx(expected["loss"], rel=1e-6)
+
+
+def test_without_entities_unknown_tags_are_wrong_words() -> None:
+    batch, task = make_batch(PARTS_OF_SPEECH), make_task(PARTS_OF_SPEECH)
+    task.unknown_names = {"tags": ["PART"]}
+    outputs = task.outputs(make_model(PARTS_OF_SPEECH), batch)
+    before = task.summarize(task.evaluate(outputs, batch)[0]).metrics
+    predicted = outputs[0, :, 0].long() - 1
+    assert predicted[0] == batch.columns["tags"][0, 0]  # so that a correct word gets wrong
+    batch.columns["tags"][0, 0] = 3
+    outputs = task.outputs(make_model(PARTS_OF_SPEECH), batch)
+    counts, mistakes = task.evaluate(outputs, batch)
+    after = task.summarize(counts).metrics
+    words = sum(row_lengths()[:-PADDING])
+    assert after["accuracy"] == pytest.approx(before["accuracy"] - 1 / words)
+    assert mistakes[0].details["true"].startswith("w0/PART")

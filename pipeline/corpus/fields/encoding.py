@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 from pipeline.corpus.fields.base import Cell, Cells, EncodingContext
 from pipeline.corpus.fields.example import RowChecker
 from pipeline.corpus.fields.label_names import NameIndex
+from pipeline.corpus.fields.unknown_names import OpenNameIndex
 from pipeline.corpus.skip_reason import SkipReason
 from pipeline.corpus.tokenization.tokenizer import TextEncoder
 
@@ -29,11 +30,17 @@ class ExampleEncoder:
         checker: RowChecker,
         encoders: Mapping[str, TextEncoder],
         names: Mapping[str, Sequence[str]],
+        *,
+        open_names: bool = False,
     ) -> None:
-        """`encoders` are keyed by vocabulary, `names` (of labels or tags) by field."""
+        """`encoders` are keyed by vocabulary, `names` (of labels or tags) by field.
+
+        With `open_names`, unknown names are allowed and get the indices after the known ones.
+        """
         self._kinds = checker.fields
         specs = [kind.field for kind in self._kinds]
-        self._names = [NameIndex(names.get(spec.name, ())) for spec in specs]
+        index_class = OpenNameIndex if open_names else NameIndex
+        self._names = [index_class(names.get(spec.name, ())) for spec in specs]
         self._contexts = [
             EncodingContext(index, encoders.get(spec.vocabulary))
             for spec, index in zip(specs, self._names, strict=True)
@@ -44,6 +51,26 @@ class ExampleEncoder:
         for kind, index, value in zip(self._kinds, self._names, values, strict=True):
             for name in kind.names(value):
                 index.check(name, place)
+
+    @property
+    def unknown_names(self) -> dict[str, list[str]]:
+        """The unknown names so far, by field, in the order of their indices."""
+        pairs = zip(self._kinds, self._names, strict=True)
+        return {
+            kind.field.name: index.unknown
+            for kind, index in pairs
+            if kind.has_names and isinstance(index, OpenNameIndex)
+        }
+
+    def unknown_names_of(self, values: Sequence[Any]) -> list[str]:
+        """Return the unknown names in an example's values, with repeats."""
+        return [
+            name
+            for kind, index, value in zip(self._kinds, self._names, values, strict=True)
+            if isinstance(index, OpenNameIndex) and index.unknown
+            for name in kind.names(value)
+            if index.is_unknown(name)
+        ]
 
     def encode(self, examples: Sequence[Sequence[Any]]) -> list[EncodedExample]:
         """Encode the values of examples, all of whose names are known."""

@@ -62,10 +62,10 @@ class RowChecker:
         return list(dict.fromkeys([*own, *self.filters]))
 
     @staticmethod
-    def _raw_value(kind: FieldKind, raw: dict[Any, Any]) -> Any:
+    def _raw_value(kind: FieldKind, raw: dict[str, Any]) -> Any:
         """Return the value of the field's column, or of its columns together."""
         column = kind.field.column
-        if isinstance(column, str) or column in raw:
+        if isinstance(column, str):
             return raw[column]
         return kind.combine({name: raw[name] for name in column})
 
@@ -80,10 +80,14 @@ class RowChecker:
             return row.skip or SkipReason.WRONG_FIELDS
         if any(as_text(raw[name]) != value for name, value in self.filters.items()):
             return SkipReason.FILTERED
+        return self.check_values(row, [self._raw_value(kind, raw) for kind in self.fields], file)
+
+    def check_values(self, row: Row, raw: Sequence[Any], file: str) -> Example | SkipReason:
+        """Return the example of a row, given the raw value of each field; otherwise as `check`."""
         values: list[Any] = []
-        for kind in self.fields:
+        for kind, raw_value in zip(self.fields, raw, strict=True):
             try:
-                value = kind.check(self._raw_value(kind, raw))
+                value = kind.check(raw_value)
             except InputError as error:
                 raise InputError(f"{row.place(file)}: {error}") from None
             if isinstance(value, SkipReason):

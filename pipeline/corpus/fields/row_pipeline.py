@@ -31,9 +31,11 @@ class RowPipeline:
         fields: Sequence[FieldSpec],
         tokenizer_path: Callable[[str], Path],
         names: Mapping[str, Sequence[str]],
+        *,
+        open_names: bool = False,
     ) -> None:
         """`tokenizer_path` maps a vocabulary's name to its tokenizer file; `names` holds the known
-        labels or tags of each field."""
+        labels or tags of each field. `open_names` allows others, as `ExampleEncoder` does."""
         self.checker = RowChecker.of(settings, fields)
         limits: tuple[str, ...] = ()
         if isinstance(settings, TextSettings):
@@ -43,7 +45,9 @@ class RowPipeline:
             for name in vocabularies(tuple(fields))
         }
         self._settings = settings
-        self._example_encoder = ExampleEncoder(self.checker, self.text_encoders, names)
+        self._example_encoder = ExampleEncoder(
+            self.checker, self.text_encoders, names, open_names=open_names
+        )
 
     def open(self, path: Path, display_name: str) -> AbstractContextManager[Reader]:
         """Open the raw file at `path`; error messages name it `display_name`. Raises InputError."""
@@ -69,6 +73,15 @@ class RowPipeline:
             if check_names:
                 self._example_encoder.check_names(example.values, row.place(display_name))
             yield example
+
+    @property
+    def unknown_names(self) -> dict[str, list[str]]:
+        """The unknown names so far, by field, in the order of their indices."""
+        return self._example_encoder.unknown_names
+
+    def unknown_names_of(self, example: Example) -> list[str]:
+        """Return an example's unknown names, with repeats; for a pipeline with `open_names`."""
+        return self._example_encoder.unknown_names_of(example.values)
 
     def encode(self, examples: Sequence[Example]) -> list[EncodedExample]:
         """Encode each example to its rows. A result without rows holds the SkipReason."""

@@ -64,7 +64,7 @@ def open_rows(
             yield (Row(number, values) for number, values in enumerate(table, 1))
     else:
         assert source.path is not None, "a remote file"
-        with open_corpus_file(settings, source.path, columns) as reader:
+        with open_corpus_file(settings, source.path, columns, source.name) as reader:
             yield reader
 
 

@@ -40,6 +40,10 @@ class Found(NamedTuple):
         return not self.is_compressed and not self.encoding and not self.has_layout
 
 
+class UnknownFormatError(InputError):
+    """A file that no reader recognizes."""
+
+
 class EmptyFileError(InputError):
     """A file without any byte, which is left out if there are other files."""
 
@@ -113,6 +117,23 @@ def plain_chunks(path: Path, name: str, settings: CorpusSettings) -> Iterator[tu
             before = file.tell()
 
 
+def recognized(path: Path, name: str, settings: CorpusSettings) -> str:
+    """Return the format of a file, as a value of `corpus.format`; empty if no reader knows it.
+
+    Raises InputError if the file cannot be read.
+    """
+    with _open(path, name) as file:
+        try:
+            return find_reader(file, name, settings).name
+        except UnknownFormatError:
+            return ""
+
+
+def reads_folder(file_format: str) -> bool:
+    """Return whether a value of `corpus.format` chooses a reader of folders."""
+    return bool(components.load("reader", file_format).reads_folder)
+
+
 def recognized_by_name(name: str) -> str:
     """Return the format that a file's name shows, as a value of `corpus.format`; empty if none."""
     plain = content.plain_name(name)
@@ -141,7 +162,7 @@ def _find(plain: str, name: str, head: bytes, file_format: str) -> tuple[str, ty
         raise InputError(f"{name}: is recognized by the readers {names}; set corpus.format")
     if not fitting:
         suffixes = sorted({suffix for _, reader in readers for suffix in reader.suffixes})
-        raise InputError(
+        raise UnknownFormatError(
             f"{name}: neither its name nor its first bytes show its format; needs "
             f"{', '.join(suffixes)} (each may be followed by {', '.join(content.SUFFIXES)}), or "
             "set corpus.format"

@@ -131,9 +131,18 @@ class Task(Component, ABC):
     """Whether texts continue from one update to the next, with a recurrent state kept between."""
     streams_unprepared: ClassVar[bool] = False
     """Whether the task can train on the input files without preparing them."""
+    counts_unknown_labels: ClassVar[bool] = False
+    """Whether `outputs`, `evaluate` and `scored` allow true labels that the dataset lacks, with
+    indices after those of its C labels, and count them as wrong. A subclass that redefines one of
+    these methods sets it again."""
+    unknown_names: Mapping[str, Sequence[str]] = MappingProxyType({})
+    """Names of such labels by field: index C + n is that of name n. More are added meanwhile."""
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
+        redefined = {"outputs", "evaluate", "scored"} & cls.__dict__.keys()
+        if redefined and "counts_unknown_labels" not in cls.__dict__:
+            cls.counts_unknown_labels = False
         if cls.predicts and cls.scored is Task.scored:
             raise TypeError(f"{cls.__name__} sets predicts without a method scored(outputs, batch)")
 
@@ -262,5 +271,6 @@ class Task(Component, ABC):
     def predict(self, outputs: Tensor, given: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         """Return a prediction for each document, in a form to print as JSON.
 
-        `given` are the documents' field values, as `parse` returned them.
+        `given` are the documents' input values by field: as `parse` returned them for a line, or
+        as the field's kind checked them for a row of a table.
         """

@@ -9,4 +9,4 @@ class Auroc(LabelMetric):
     As torchmetrics' `auroc`.
     """
 
-    function = "auroc"
+    function, ranks_rows = "auroc", True

@@ -9,4 +9,4 @@ class AveragePrecision(LabelMetric):
     As torchmetrics' `average_precision`.
     """
 
-    function = "average_precision"
+    function, ranks_rows = "average_precision", True

@@ -180,6 +180,16 @@ def test_reading_between_two_marks_returns_the_same_rows(
             assert list(reader) == [row for row, _ in rows[a:b]]
 
 
+@pytest.mark.parametrize("layout", [token_file, csv_file])
+def test_the_images_can_be_read_without_their_captions(
+    layout: Callable[[Path], dict[str, Any]], tmp_path: Path
+) -> None:
+    """As prediction reads them."""
+    path = tmp_path / layout(tmp_path)["input"]
+    with open_reader(path, ["image"], file_format="captions") as reader:
+        assert [row.values for row in reader] == [{"image": name} for name in NAMES]
+
+
 def test_rows_of_the_same_image_are_in_the_same_split(tmp_path: Path) -> None:
     write_images(tmp_path)
     settings = token_file(tmp_path)

@@ -13,7 +13,7 @@ from sklearn import metrics as sklearn_metrics
 
 from pipeline import components, config
 from pipeline.errors import ConfigError
-from pipeline.tasks.base.metric import LABEL, LABELS, NUMBER
+from pipeline.tasks.base.metric import LABEL, LABELS, NUMBER, UNKNOWN, join_scored
 from tests.helpers.corpora import small_run_overrides
 from tests.helpers.processes import call, error_lines
 from tests.helpers.settings import task_settings
@@ -96,6 +96,93 @@ def test_ranks_do_not_overflow() -> None:
     """100,000 rows with two numbers: the sum of equal ranks exceeds 32 bits."""
     targets = np.repeat([0.0, 1.0], 50_000)
     assert compute("spearman_corrcoef", targets, targets) == pytest.approx(1)
+
+
+UNKNOWN_ROWS = draw.random(ROWS) < 0.2
+WITH_UNKNOWN = np.where(UNKNOWN_ROWS, C + draw.integers(0, 3, ROWS), LABEL_IDS)
+"""Label ids of which some are unknown: C, C + 1 or C + 2."""
+ONE_UNKNOWN = np.minimum(WITH_UNKNOWN, C)
+"""The same ids, in which all unknown labels are one more label."""
+KNOWN_ONLY = np.eye(C + 1)[ONE_UNKNOWN][:, :C]
+"""0 or 1 for each known label [ROWS, C]; all 0 for a row with an unknown one."""
+
+
+def macro_with_unknown(function: Callable[..., Any]) -> float:
+    return float(function(ONE_UNKNOWN, PREDICTED, average="macro", zero_division=0))
+
+
+UNKNOWN_LABEL = {
+    "auroc": sklearn_metrics.roc_auc_score(KNOWN_ONLY, SCORES),
+    "average_precision": sklearn_metrics.average_precision_score(KNOWN_ONLY, SCORES),
+    "cohen_kappa": sklearn_metrics.cohen_kappa_score(ONE_UNKNOWN, PREDICTED),
+    "f1_score": macro_with_unknown(sklearn_metrics.f1_score),
+    "matthews_corrcoef": sklearn_metrics.matthews_corrcoef(ONE_UNKNOWN, PREDICTED),
+    "precision": macro_with_unknown(sklearn_metrics.precision_score),
+    "recall": macro_with_unknown(sklearn_metrics.recall_score),
+}
+WIDE_SCORES = np.pad(SCORES, ((0, 0), (0, 1)))
+WIDE_MULTI_HOT = np.column_stack([MULTI_HOT, UNKNOWN_ROWS])
+UNKNOWN_LABELS = {
+    "auroc": sklearn_metrics.roc_auc_score(MULTI_HOT, SCORES),
+    "average_precision": sklearn_metrics.average_precision_score(MULTI_HOT, SCORES),
+    "f1_score": sklearn_metrics.f1_score(WIDE_MULTI_HOT, WIDE_SCORES > 0.5, average="macro"),
+    "matthews_corrcoef": sklearn_metrics.matthews_corrcoef(
+        WIDE_MULTI_HOT.ravel(), WIDE_SCORES.ravel() > 0.5
+    ),
+    "precision": sklearn_metrics.precision_score(
+        WIDE_MULTI_HOT, WIDE_SCORES > 0.5, average="macro", zero_division=0
+    ),
+    "recall": sklearn_metrics.recall_score(WIDE_MULTI_HOT, WIDE_SCORES > 0.5, average="macro"),
+}
+
+
+def compute_with_unknown(name: str, targets: Any) -> float:
+    """Compute a metric of two batches, as an evaluation does."""
+    scored = [
+        (torch.tensor(SCORES[rows]), torch.tensor(targets[rows]).double())
+        for rows in (slice(0, 90), slice(90, ROWS))
+    ]
+    predictions, joined, has_unknown = join_scored(scored)
+    assert has_unknown
+    metric = components.load("metric", name)(task_settings(), NAMES).with_unknown()
+    assert metric.labels == [*NAMES, UNKNOWN]
+    return float(metric.compute(predictions, joined))
+
+
+@pytest.mark.parametrize("name, expected", UNKNOWN_LABEL.items(), ids=UNKNOWN_LABEL)
+def test_unknown_labels_are_one_more_label_that_is_never_predicted(
+    name: str, expected: float
+) -> None:
+    assert compute_with_unknown(name, WITH_UNKNOWN) == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("name, expected", UNKNOWN_LABELS.items(), ids=UNKNOWN_LABELS)
+def test_unknown_ones_of_several_labels_are_missed(name: str, expected: float) -> None:
+    assert compute_with_unknown(name, WIDE_MULTI_HOT) == pytest.approx(expected, rel=1e-6)
+
+
+def test_the_calibration_error_of_unknown_labels_is_the_confidence() -> None:
+    unknown = np.full(ROWS, C)
+    confidence = SCORES.max(1).mean()
+    assert compute_with_unknown("calibration_error", unknown) == pytest.approx(confidence)
+
+
+def test_unknown_labels_of_one_batch_widen_the_targets_of_all() -> None:
+    wide, narrow = torch.tensor([[1.0, 0, 1]]), torch.tensor([[0.0, 1]])
+    scores = torch.tensor([[0.2, 0.7]])
+    predictions, targets, has_unknown = join_scored([(scores, narrow), (scores, wide)])
+    assert has_unknown
+    assert targets.tolist() == [[0, 1, 0], [1, 0, 1]]
+    assert predictions.tolist() == torch.tensor([[0.2, 0.7, 0]] * 2).tolist()
+    predictions, targets, has_unknown = join_scored([(scores, narrow)])
+    assert (predictions.shape, targets.shape, has_unknown) == ((1, 2), (1, 2), False)
+
+
+def test_every_metric_of_labels_is_tested_with_unknown_ones() -> None:
+    for name in components.names("metric"):
+        predictions = components.load("metric", name).predictions
+        assert LABEL not in predictions or name in {*UNKNOWN_LABEL, "calibration_error"}
+        assert LABELS not in predictions or name in UNKNOWN_LABELS
 
 
 def test_every_metric_is_tested_and_has_a_direction() -> None:

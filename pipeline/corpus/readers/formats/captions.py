@@ -50,7 +50,8 @@ class Captions(TextFormat):
         An image ends where the next begins, so one line more has been read; `lines.lookahead` is
         that line's size in bytes.
         """
-        image, caption, *_ = self.columns
+        image, *others = self.columns
+        caption = others[0] if others else ""  # prediction reads no captions
         row: dict[str, Any] = {}
         record_start, first_line = lines.offset, 0
         for record in self._line_records(lines):
@@ -64,8 +65,10 @@ class Captions(TextFormat):
                 yield record
                 continue
             if not row:
-                row = {**record, caption: []}
+                row = {**record, caption: []} if caption else record
                 first_line = lines.record_line or lines.line_number
+            if not caption:
+                continue
             row[caption].append(record[caption])
             if len(row[caption]) > MAX_CAPTIONS:
                 raise InputError(

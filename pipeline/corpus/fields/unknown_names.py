@@ -1,0 +1,29 @@
+"""Names in labeled data that a dataset lacks, which evaluation counts as wrong."""
+
+from collections.abc import Sequence
+
+from pipeline.corpus.fields.label_names import NameIndex
+from pipeline.errors import InputError
+
+
+class OpenNameIndex(NameIndex):
+    """Name -> index. The n unknown names get the indices C, ..., C + n - 1 after the C known ones,
+    in the order in which they are checked."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        super().__init__(names)
+        self._known = len(names)
+        self.unknown: list[str] = []
+
+    def check(self, name: str, where: str) -> None:
+        if name in self:
+            return
+        try:
+            super().check(name, where)
+        except InputError:
+            self[name] = self._known + len(self.unknown)
+            self.unknown.append(name)
+
+    def is_unknown(self, name: str) -> bool:
+        """Return whether a checked name is unknown."""
+        return self[name] >= self._known

@@ -1,0 +1,64 @@
+"""What an evaluation leaves out or counts as wrong: skipped rows and unknown labels."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+from pipeline.corpus.skip_reason import SKIP_DESCRIPTIONS, SkipReason
+
+MOST_FREQUENT = 5
+"""Unknown labels that a message names."""
+MAX_NAME_CHARACTERS = 60
+"""Characters of an unknown label in a message."""
+
+
+class SkipCounts(Counter[SkipReason]):
+    """Number of skipped rows by reason, with the place of the first row of each."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first: dict[SkipReason, str] = {}
+
+    def add(self, reason: SkipReason, place: str) -> None:
+        self[reason] += 1
+        self.first.setdefault(reason, place)
+
+    def describe(self) -> Iterator[str]:
+        """Yield a line for each reason."""
+        for reason, number in self.items():
+            yield (
+                f"skipped {number:,} row(s): {SKIP_DESCRIPTIONS[reason]}, first "
+                f"{self.first[reason]}"
+            )
+
+
+class UnknownLabels:
+    """Labels and tags of evaluated rows that the run does not know."""
+
+    def __init__(self) -> None:
+        self.names: Counter[str] = Counter()
+        self.rows = 0
+        self._first = ""
+
+    def add(self, names: Sequence[str], place: str) -> None:
+        """Count the unknown names of a row, if it has any."""
+        if names:
+            self.names.update(names)
+            self.rows += 1
+            self._first = self._first or place
+
+    def describe(self) -> str:
+        """Return a line that has the number of the labels and names the most frequent ones."""
+        frequent = ", ".join(
+            f"{_shorten(name)!r} {number:,}"
+            for name, number in self.names.most_common(MOST_FREQUENT)
+        )
+        more = ", ..." if len(self.names) > MOST_FREQUENT else ""
+        return (
+            f"{self.names.total():,} label(s) in {self.rows:,} row(s) are unknown to this run and "
+            f"count as wrong: {frequent}{more}; first {self._first}; --unknown-labels=refuse stops "
+            "instead"
+        )
+
+
+def _shorten(name: str) -> str:
+    return name if len(name) <= MAX_NAME_CHARACTERS else f"{name[:MAX_NAME_CHARACTERS]}..."

@@ -1,0 +1,213 @@
+"""The input of `evaluate` and `predict`, read by the reader and the columns of a run.
+
+An input is a file, a glob, a folder of images, parallel files as COLUMN=FILE,COLUMN=FILE, or a
+stream: standard input (`-`), a named pipe, or a file descriptor such as /dev/fd/63.
+"""
+
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, NamedTuple
+
+from pipeline.corpus.readers.folders import IMAGE_SUFFIXES
+from pipeline.corpus.readers.inputs import InputSource, input_patterns, resolve
+from pipeline.corpus.readers.lines import LineReader
+from pipeline.corpus.readers.materialize import open_rows
+from pipeline.corpus.readers.opening import reads_folder, recognized, recognized_by_name
+from pipeline.corpus.row import Row
+from pipeline.corpus.settings import CorpusSettings
+from pipeline.errors import InputError
+from pipeline.inference.lines import FORMAT, LINE
+
+STDIN = ("-", "/dev/stdin", "/dev/fd/0", "/proc/self/fd/0")
+DESCRIPTORS = ("/dev/fd/", "/proc/self/fd/")
+IMAGE_FILES = (*IMAGE_SUFFIXES, ".npy")
+
+
+class RawInput(NamedTuple):
+    """An input to predict from: a row of a table, or a line of text."""
+
+    file: str
+    row: Row
+    line: str | None = None
+    """The line, which `Task.parse` turns into values; None for a row, which has them by column."""
+
+
+@dataclass(frozen=True)
+class RunInput:
+    """An input of a run."""
+
+    corpus: CorpusSettings
+    """The section `corpus` of the run's config."""
+    given: Sequence[str]
+    """The values of `--input`."""
+    columns: Sequence[str]
+    """The columns to read."""
+    images: bool
+    """Whether the run reads images."""
+
+    @property
+    def name(self) -> str:
+        """The input in error messages."""
+        return f"--input {' '.join(self.given)}"
+
+    def rows_by_file(self) -> Iterator[tuple[str, Iterable[Row]]]:
+        """Yield the name and the rows of each file, all of which must be tables.
+
+        The rows of a file must be read before the next file. Raises InputError for an input that
+        cannot be read.
+        """
+        for value in self.given:
+            if is_stream(value):
+                file_format = self._stream_format(value)
+                with spooled(value) as source:
+                    yield from self._rows(source, file_format)
+            else:
+                for source in self._sources(value, tables=True):
+                    yield from self._rows(source, self.corpus.format)
+
+    def rows_and_lines(self, *, stream_of_rows: bool = False) -> Iterator[RawInput]:
+        """Yield the rows of tables, and the lines of files without a format and of streams.
+
+        With `stream_of_rows`, streams are tables of the format that `corpus.format` chooses.
+        Raises InputError for an input that cannot be read.
+        """
+        for value in self.given:
+            if is_stream(value):
+                yield from self._from_stream(value, is_table=stream_of_rows)
+            else:
+                for source in self._sources(value, tables=False):
+                    yield from self._from_file(source)
+
+    def _from_stream(self, value: str, *, is_table: bool) -> Iterator[RawInput]:
+        if is_table:
+            with spooled(value) as source:
+                yield from _inputs(self._rows(source, self.corpus.format))
+            return
+        name = stream_name(value)
+        with opened_stream(value) as stream:
+            for number, line in enumerate(LineReader(stream, name), 1):
+                yield RawInput(name, Row(number, None, number), line.rstrip("\r\n"))
+
+    def _from_file(self, source: InputSource) -> Iterator[RawInput]:
+        if self._is_table(source):
+            yield from _inputs(self._rows(source, self.corpus.format))
+        elif self.images and source.name.lower().endswith(IMAGE_FILES):
+            yield RawInput(source.name, Row(1, None), str(source.path))
+        elif source.path and source.path.stat().st_size:
+            for name, rows in self._rows(source, FORMAT, (LINE,)):
+                for row in rows:
+                    line = None if row.values is None else row.values[LINE]
+                    yield RawInput(name, row, line)
+
+    def _rows(
+        self, source: InputSource, file_format: str, columns: Sequence[str] = ()
+    ) -> Iterator[tuple[str, Iterable[Row]]]:
+        settings = self.corpus.model_copy(update={"format": file_format})
+        with open_rows(settings, source, columns or self.columns) as rows:
+            yield source.name, rows
+
+    def _sources(self, value: str, *, tables: bool) -> list[InputSource]:
+        """Return the files that a value of `--input` names.
+
+        Raises InputError if there is none, or if `tables` are needed and the run's columns are in
+        parallel files, but the value names a file without a format.
+        """
+        pairs = [part.partition("=") for part in value.split(",")]
+        by_column = {column: [file] for column, _, file in pairs if file}
+        if len(by_column) == len(pairs) and by_column.keys() >= set(self.columns):
+            return resolve(by_column)
+        is_known = self.corpus.format or recognized_by_name(value) or Path(value).is_dir()
+        if tables and isinstance(self.corpus.input, dict) and not is_known:
+            raise self._parallel_error(value, "is not a file of rows")
+        return resolve([value])
+
+    def _is_table(self, source: InputSource) -> bool:
+        """Return whether a reader makes rows of a source; otherwise it is plain text."""
+        if source.path is None or source.path.is_dir():
+            return True
+        if self.images and source.name.lower().endswith(IMAGE_FILES):
+            return False
+        if not source.path.stat().st_size:
+            return (self.corpus.format or recognized_by_name(source.name)) not in ("", "text")
+        return recognized(source.path, source.name, self.corpus) not in ("", "text")
+
+    def _stream_format(self, value: str) -> str:
+        """Return the format of a stream of rows: that of the files the run was trained on.
+
+        Raises InputError if these files do not show one format.
+        """
+        if self.corpus.format and not reads_folder(self.corpus.format):
+            return self.corpus.format
+        if isinstance(self.corpus.input, dict):
+            raise self._parallel_error(value, "is one stream")
+        formats = {recognized_by_name(pattern) for pattern in input_patterns(self.corpus.input)}
+        if len(formats) == 1 and formats != {""}:
+            return formats.pop()
+        raise InputError(
+            f"--input {value}: a stream has no name that shows its format; set corpus.format, such "
+            "as corpus.format=csv"
+        )
+
+    def _parallel_error(self, value: str, problem: str) -> InputError:
+        form = ",".join(f"{column}=FILE" for column in self.columns)
+        return InputError(
+            f"--input {value}: {problem}, and the columns of this run are in parallel files; give "
+            f"{form}"
+        )
+
+
+def is_stream(value: str) -> bool:
+    """Return whether a value of `--input` is standard input or can be read only once."""
+    if value in STDIN or value.startswith(DESCRIPTORS):
+        return True
+    path = Path(value)
+    return path.is_fifo() or path.is_char_device() or path.is_socket()
+
+
+def stream_name(value: str) -> str:
+    """Return the name of a stream in messages."""
+    return "stdin" if value in STDIN else value
+
+
+@contextmanager
+def opened_stream(value: str) -> Iterator[IO[bytes]]:
+    """Open a stream; standard input is not closed. Raises InputError if it cannot be opened."""
+    if value in STDIN:
+        yield sys.stdin.buffer
+        return
+    try:
+        file = Path(value).open("rb")  # noqa: SIM115
+    except OSError as error:
+        raise InputError(f"--input {value}: cannot be read: {error.strerror}") from None
+    with file:
+        yield file
+
+
+@contextmanager
+def spooled(value: str) -> Iterator[InputSource]:
+    """Copy a stream to a temporary file, as some readers move back and forth in a file."""
+    with (
+        opened_stream(value) as stream,
+        tempfile.TemporaryDirectory(prefix="headrace-") as folder,
+    ):
+        path = Path(folder) / "stream"
+        try:
+            with path.open("wb") as copy:
+                shutil.copyfileobj(stream, copy)
+        except OSError as error:
+            raise InputError(
+                f"--input {value}: cannot be copied to {folder}: {error.strerror or error}; set "
+                "TMPDIR to a folder with enough space"
+            ) from None
+        yield InputSource(stream_name(value), path)
+
+
+def _inputs(files: Iterable[tuple[str, Iterable[Row]]]) -> Iterator[RawInput]:
+    for name, rows in files:
+        for row in rows:
+            yield RawInput(name, row)
