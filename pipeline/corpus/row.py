@@ -2,11 +2,34 @@
 
 from typing import Any, NamedTuple
 
+from pipeline.corpus.skip_reason import SkipReason
+
 
 class Row(NamedTuple):
-    """A row of an input file. Bytes that are not UTF-8 are kept as lone surrogates."""
+    """A row of an input file. Bytes that are not text are kept as lone surrogates."""
 
-    number: int  # from 1; a header line is not counted
-    values: (
-        dict[str, Any] | None
-    )  # by column; None if the row has more or fewer fields than columns
+    number: int
+    """From 1; a header line is not counted."""
+    values: dict[str, Any] | None
+    """By column; None if the row cannot be read."""
+    line: int = 0
+    """Number of the row's first line in the file, from 1; 0 if the format has no lines."""
+    skip: SkipReason | None = None
+    """Why the row cannot be read; None also stands for more or fewer fields than columns."""
+    detail: str = ""
+    """What exactly is wrong with a row that cannot be read."""
+    file: str = ""
+    """Path of the row's own file in a folder of files."""
+
+    def place(self, file: str) -> str:
+        """Return where the row is, for messages: `a.csv, line 3` or `a.parquet, row 2`."""
+        if self.file:
+            return f"{file.rstrip('/')}/{self.file}"
+        return f"{file}, line {self.line}" if self.line else f"{file}, row {self.number}"
+
+
+class Unreadable(NamedTuple):
+    """What a reader yields in place of the values of a row that it cannot read."""
+
+    reason: SkipReason
+    detail: str = ""

@@ -60,7 +60,7 @@ class RowChecker:
         """
         raw = row.values
         if raw is None:
-            return SkipReason.WRONG_FIELDS
+            return row.skip or SkipReason.WRONG_FIELDS
         if any(as_text(raw[name]) != value for name, value in self.filters.items()):
             return SkipReason.FILTERED
         values: list[Any] = []

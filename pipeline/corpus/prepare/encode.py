@@ -14,7 +14,9 @@ from pipeline.corpus.fields.base import Cell
 from pipeline.corpus.fields.encoding import EncodedExample
 from pipeline.corpus.fields.example import Example
 from pipeline.corpus.fields.row_pipeline import RowPipeline
+from pipeline.corpus.fields.tag_conversion import convert
 from pipeline.corpus.prepare.dedup_and_split import DROPPED, IN_TRAIN, IN_VALIDATION
+from pipeline.corpus.prepare.tag_decision import Readings
 from pipeline.corpus.prepare.work_dir import (
     TRAIN,
     VALIDATION,
@@ -48,6 +50,8 @@ class ChunkTask:
     path: Path
     first_example: int
     """Number of its first example in the corpus."""
+    readings: Readings
+    """How its tags are read."""
 
 
 class SplitExample(NamedTuple):
@@ -136,7 +140,9 @@ def _split_examples(
         rows = pipeline.examples(reader, task.file, lambda reason, row: None, check_names=False)
         for example in rows:
             if count < chunk.examples and splits[count] != DROPPED:
-                yield SplitExample(task.first_example + count, example, int(splits[count]))
+                converted = convert(example, task.readings)
+                assert isinstance(converted, Example), "an example with invalid tags is dropped"
+                yield SplitExample(task.first_example + count, converted, int(splits[count]))
             count += 1
     if count != chunk.examples:
         raise InputError(f"{task.file}: {_difference(context, chunk, count)}")

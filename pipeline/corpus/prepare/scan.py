@@ -8,6 +8,7 @@ from pipeline.corpus.field_spec import FieldSpec, vocabularies
 from pipeline.corpus.fields.base import FieldKind, as_text
 from pipeline.corpus.fields.example import Example
 from pipeline.corpus.fields.label_names import MAX_LABELS
+from pipeline.corpus.fields.tag_schemes import TagCounts
 from pipeline.corpus.prepare.sample import TextSample
 from pipeline.corpus.prepare.work_dir import Chunk, PreparationContext, Scanned, load_or_compute
 from pipeline.corpus.readers.base import Reader
@@ -61,6 +62,7 @@ class _Outputs(NamedTuple):
     hashes: IO[bytes]
     whole_hashes: IO[bytes]
     codes: IO[bytes]
+    tag_schemes: IO[bytes]
 
 
 class _Scan:
@@ -92,7 +94,7 @@ class _Scan:
             reader = stack.enter_context(
                 open_corpus_file(self._context.settings, path, self._checker.columns, file.name)
             )
-            kinds = ("hashes", "whole_hashes", "codes")
+            kinds = _Outputs._fields
             outputs = [
                 stack.enter_context(atomic_file(self._context.scan_path(file.number, kind)))
                 for kind in kinds
@@ -155,6 +157,9 @@ class _Scan:
                     sample.add(order if is_identity else digest(text.encode())[1], text)
             for name in kind.names(value):
                 self._count_name(kind, name, example.row)
+            if kind.has_scheme:
+                counts = self._result.tags.setdefault(kind.field.name, TagCounts())
+                outputs.tag_schemes.write(bytes([counts.add(value, example.row)]))
             if kind.field == self._context.label:
                 outputs.codes.write(self._codes[value].to_bytes(2, "little"))
 
@@ -176,7 +181,8 @@ class _Scan:
 
     def _skip(self, reason: SkipReason, row: Row) -> None:
         """Count a skipped row; record the path of a missing image, and filtered values."""
-        count_skip(self._result.skips, reason, row.number, self._path_of(row, reason))
+        detail = row.detail or self._path_of(row, reason)
+        count_skip(self._result.skips, reason, row.number, detail)
         if reason is SkipReason.FILTERED and row.values is not None:
             for column in self._checker.filters:
                 values = self._result.filtered.setdefault(column, [])

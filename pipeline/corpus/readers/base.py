@@ -158,8 +158,8 @@ def check_columns(
 
 
 def require_columns(
-    records: Iterable[tuple[Record | None, Iterable[str]]], columns: Sequence[str], name: str
-) -> Iterator[Record | None]:
+    records: Iterable[tuple[Any, Iterable[str]]], columns: Sequence[str], name: str
+) -> Iterator[Any]:
     """Yield the records of (record, names of the columns that the file has for it) pairs.
 
     Raises InputError if one of `columns` is in none of the first `COLUMN_CHECK_RECORDS` records.

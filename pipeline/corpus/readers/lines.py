@@ -1,6 +1,7 @@
 """Lines of text files."""
 
 import zlib
+from collections import deque
 from collections.abc import Iterator
 from typing import IO
 
@@ -22,8 +23,10 @@ class LineReader:
         self.lookahead = 0  # how many bytes before `offset` belong to the record that comes next
         self.stop: int | None = None  # byte offset to stop at
         self.line_number = 0  # of the last line; the first line is 1
+        self.record_line = 0  # of the first line of the last record; 0: it is the last line
         self.record: list[str] | None = None  # if set to a list, lines are also added to it
         self._stream = stream
+        self._returned: deque[str] = deque()
 
     def __iter__(self) -> Iterator[str]:
         return self
@@ -38,9 +41,27 @@ class LineReader:
     def seek(self, start: int, stop: int) -> None:
         """Read from the byte offset `start` up to `stop`."""
         self._stream.seek(start)
+        self._returned.clear()
         self.offset, self.stop, self.lookahead = start, stop, 0
 
+    def unread(self, lines: list[str]) -> None:
+        """Return the lines that were read last, which are then read again."""
+        self._returned.extendleft(reversed(lines))
+        self.line_number -= len(lines)
+        self.offset -= sum(_size(line) for line in lines)
+
     def __next__(self) -> str:
+        if self._returned:
+            line = self._returned.popleft()
+            self.offset += _size(line)
+        else:
+            line = self._read()
+        self.line_number += 1
+        if self.record is not None:
+            self.record.append(line)
+        return line
+
+    def _read(self) -> str:
         if self.stop is not None and self.offset >= self.stop:
             raise StopIteration
         try:
@@ -52,17 +73,17 @@ class LineReader:
         if not data:
             raise StopIteration
         self.offset += len(data)
-        self.line_number += 1
         if self.offset == len(data):
             data = _strip_byte_order_mark(data, self.name)
         if len(data) == MAX_LINE_BYTES:
             raise InputError(
-                f"{self.name}, line {self.line_number}: is longer than {MAX_LINE_BYTES} bytes"
+                f"{self.name}, line {self.line_number + 1}: is longer than {MAX_LINE_BYTES} bytes"
             )
-        line = data.decode("utf-8", "surrogateescape")
-        if self.record is not None:
-            self.record.append(line)
-        return line
+        return data.decode("utf-8", "surrogateescape")
+
+
+def _size(line: str) -> int:
+    return len(line.encode("utf-8", "surrogateescape"))
 
 
 def _strip_byte_order_mark(first_line: bytes, name: str) -> bytes:

@@ -13,9 +13,13 @@ from pipeline.corpus.readers.base import (
     require_columns,
 )
 from pipeline.corpus.readers.lines import LineReader
-from pipeline.corpus.row import Row
+from pipeline.corpus.row import Row, Unreadable
 from pipeline.corpus.settings import CorpusSettings
+from pipeline.corpus.skip_reason import SkipReason
 from pipeline.errors import InputError
+
+Read = Record | SkipReason | Unreadable | None
+"""What `TextFormat.records` yields for a row."""
 
 
 class TextFormat(Reader):
@@ -47,13 +51,13 @@ class TextFormat(Reader):
         return (self.names,) if isinstance(self.names, str) else self.names
 
     @abstractmethod
-    def records(self, lines: LineReader) -> Iterator[Record | None]:
-        """Yield a dict from column to value for each row; None for a row with a wrong number of
-        fields.
+    def records(self, lines: LineReader) -> Iterator[Read]:
+        """Yield a dict from column to value for each row.
 
-        A line ends with its line break. The file is divided between any two rows, so a row must be
-        yielded before a line of the next one is read (or see `lines.lookahead`), and must not
-        depend on earlier rows.
+        A row that cannot be read is an `Unreadable`, a SkipReason, or None if it has more or fewer
+        fields than columns. It is skipped and counted. A line ends with its line break. The file is
+        divided between any two rows, so a row must be yielded before a line of the next one is read
+        (or see `lines.lookahead`), and must not depend on earlier rows.
         """
 
     def seek(self, start: int, stop: int, row: int) -> None:
@@ -62,9 +66,18 @@ class TextFormat(Reader):
         self._update()
 
     def rows(self) -> Iterator[Row]:
+        lines = self._lines
         for record in self._selected():
             self._update()
-            yield Row(self._row, record)
+            # lines are counted from the mark
+            line = (lines.record_line or lines.line_number) if lines.stop is None else 0
+            lines.record_line = 0
+            if isinstance(record, dict):
+                yield Row(self._row, record, line)
+            elif isinstance(record, Unreadable):
+                yield Row(self._row, None, line, *record)
+            else:
+                yield Row(self._row, None, line, record or SkipReason.WRONG_FIELDS)
             self._row += 1
         self._update()
         if self._row == 1:
@@ -80,17 +93,19 @@ class TextFormat(Reader):
         self.position = self._lines.offset
         self.mark = self.position - self._lines.lookahead
 
-    def _selected(self) -> Iterator[Record | None]:
+    def _selected(self) -> Iterator[Read]:
         """Yield the records with exactly the columns to read."""
         if self.available:
             wanted = set(self.columns)
             for record in self._records():
-                if record is not None and record.keys() != wanted:
+                if isinstance(record, dict) and record.keys() != wanted:
                     record = self._select(record)
                 yield record
             return
         pairs = (
-            (None, ()) if record is None else ({c: record.get(c) for c in self.columns}, record)
+            ({c: record.get(c) for c in self.columns}, record)
+            if isinstance(record, dict)
+            else (record, ())
             for record in self._records()
         )
         if self._lines.stop is None:
@@ -98,9 +113,9 @@ class TextFormat(Reader):
         else:
             yield from (record for record, _ in pairs)
 
-    def _records(self) -> Iterator[Record | None]:
+    def _records(self) -> Iterator[Read]:
         for record in self.records(self._lines):
-            if record is not None and not isinstance(record, dict):
+            if record is not None and not isinstance(record, (dict, SkipReason, Unreadable)):
                 raise InputError(
                     f"{self.place()}: {type(self).__name__}.records yields a "
                     f"{type(record).__name__}; it must yield a dict from column to value, or None"
