@@ -15,7 +15,7 @@ class Row(NamedTuple):
     line: int = 0
     """Number of the row's first line in the file, from 1; 0 if the format has no lines."""
     skip: SkipReason | None = None
-    """Why the row cannot be read; None also stands for more or fewer fields than columns."""
+    """Why the row cannot be read; None also means more or fewer fields than columns."""
     detail: str = ""
     """What exactly is wrong with a row that cannot be read."""
     file: str = ""

@@ -136,15 +136,15 @@ def test_sentences_with_invalid_bio_tags_are_skipped_and_counted(
 
 
 def test_evaluation_converts_tags_of_another_scheme(trained: Path, tmp_path: Path) -> None:
-    bio = [["O", "B-PER", "I-PER", "O"], ["B-PER", "B-PER"], ["O", "B-LOC", "I-LOC", "I-LOC"]]
+    bio = [["O", "B-PER", "I-PER", "O"], ["B-PER", "B-PER"], ["O", "B-PER", "I-PER", "I-PER"]]
     schemes = {
         "bio": bio,
         "iob1": [
             ["O", "I-PER", "I-PER", "O"],
             ["I-PER", "B-PER"],
-            ["O", "I-LOC", "I-LOC", "I-LOC"],
+            ["O", "I-PER", "I-PER", "I-PER"],
         ],
-        "bilou": [["O", "B-PER", "L-PER", "O"], ["U-PER"] * 2, ["O", "B-LOC", "I-LOC", "L-LOC"]],
+        "bilou": [["O", "B-PER", "L-PER", "O"], ["U-PER"] * 2, ["O", "B-PER", "I-PER", "L-PER"]],
     }
     run = predictor(trained)
     found = {}

@@ -69,8 +69,7 @@ class TextFormat(Reader):
         lines = self._lines
         for record in self._selected():
             self._update()
-            # lines are counted from the mark
-            line = (lines.record_line or lines.line_number) if lines.stop is None else 0
+            line = lines.record_line if lines.stop is None else 0  # else counted from the mark
             lines.record_line = 0
             if isinstance(record, dict):
                 yield Row(self._row, record, line)

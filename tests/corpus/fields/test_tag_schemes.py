@@ -185,7 +185,7 @@ def test_a_file_with_many_rows_of_another_scheme_has_its_own() -> None:
     assert [reading.scheme for reading in decide(files)] == ["bio", "iob1"]
     files[1] = counts_of(*bio[:40], *([["O", "I-X"]] * 9))
     assert [reading.scheme for reading in decide(files)] == ["bio", "bio"]
-    files[1] = counts_of(*([["O", "I-X"]] * 9))  # too few rows to tell
+    files[1] = counts_of(*([["O", "I-X"]] * 9))  # too few rows
     assert [reading.scheme for reading in decide(files)] == ["bio", "bio"]
     files[1] = counts_of(*(in_scheme(tags, "bilou") for tags in bio[:50]))
     assert decide(files)[1] == TagReading("bilou", "bio")

@@ -10,6 +10,7 @@ import pytest
 from pipeline.corpus.dataset.manifest import Manifest
 from pipeline.corpus.field_spec import FieldSpec
 from pipeline.corpus.prepare import build, scan
+from pipeline.corpus.prepare.encode import encode
 from pipeline.corpus.prepare.prepare import prepare_with_summary
 from pipeline.errors import InputError
 from tests.corpus.fields.test_tag_schemes import in_scheme, random_bio
@@ -120,7 +121,6 @@ def test_resumed_preparation_gives_the_same_dataset(
     rows = [in_scheme(tags, "iob1") for tags in ROWS]
     rows[3] = ["I-PER", "0"]
     expected, _ = prepared(tmp_path / "a", conll(rows))
-    encode = build.encode
     monkeypatch.setattr(build, "encode", stop)
     with pytest.raises(KeyboardInterrupt):
         prepared(tmp_path / "b", conll(rows))

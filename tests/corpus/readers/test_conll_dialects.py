@@ -30,8 +30,8 @@ DOCUMENT = "EU B-ORG\nrejects O\n\nA O\n# O\n\n"
     "comment",
     [
         "# doc3\n", "# doc3\n\n", "\n# doc3\n", "# newdoc id = 3\n", "#\n", "## A heading\n",
-        "#\tx\ty\n", "# text = EU rejects\n", "# one\n# two\n", "#begin document (nw/1); part 000\n",
-        "#end document\n", "#END DOCUMENT\n\n",
+        "#\tx\ty\n", "# text = EU rejects\n", "# one\n# two\n",
+        "#begin document (nw/1); part 000\n", "#end document\n", "#END DOCUMENT\n\n",
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("separator", [" ", "\t"])
