@@ -11,6 +11,7 @@ from pipeline.corpus.fields.example import Example, RowChecker
 from pipeline.corpus.fields.tag_conversion import TagConverter
 from pipeline.corpus.row import Row
 from pipeline.corpus.skip_reason import SkipReason
+from pipeline.tasks.tagging import Tagging
 from tests.helpers.settings import corpus_settings
 
 FIELDS = [FieldSpec("tokens", "words", "words"), FieldSpec("tags", "tags", "tags")]
@@ -68,3 +69,11 @@ def test_a_conversion_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     caplog.clear()
     converted(["B-X"])
     assert caplog.messages == []
+
+
+def test_prediction_divides_words_as_files_do() -> None:
+    assert Tagging.parse("10\u00a0000 people\t. \u00a0 ")["tokens"] == [
+        "10\u00a0000",
+        "people",
+        ".",
+    ]
