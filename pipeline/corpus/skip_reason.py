@@ -26,6 +26,8 @@ class SkipReason(StrEnum):
     NO_TAGS = "no_tags"
     MISALIGNED = "misaligned"
     NOT_BIO = "not_bio"
+    STRAY_TAG = "stray_tag"
+    LONG_SENTENCE = "long_sentence"
     NO_FILE = "no_file"
     NO_IMAGE = "no_image"
     NO_TARGET = "no_target"
@@ -52,7 +54,12 @@ SKIP_DESCRIPTIONS = {
     SkipReason.NO_WORDS: "no words (not a list of strings, or one with a blank string)",
     SkipReason.NO_TAGS: "no tags (not a list of names)",
     SkipReason.MISALIGNED: "more or fewer tags than words",
-    SkipReason.NOT_BIO: "tags that are not BIO (an I- or E- without an entity to continue)",
+    SkipReason.NOT_BIO: "tags in an order that their scheme does not allow, such as an I- without "
+    "an entity to continue in BIO",
+    SkipReason.STRAY_TAG: "a tag outside the scheme of the others (fix it; or list all tags in "
+    "corpus.label_names, and they are plain names)",
+    SkipReason.LONG_SENTENCE: "a sentence of more than 5,000 words (put a blank line after each "
+    "sentence, or raise corpus.max_tokens)",
     SkipReason.NO_FILE: "the path of a missing file (paths start from corpus.root and "
     "corpus.image_root, and must not lead out of corpus.root)",
     SkipReason.NO_IMAGE: "no image that can be read (a PNG or JPEG, or the path of one)",

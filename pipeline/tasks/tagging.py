@@ -12,7 +12,7 @@ from pipeline.corpus.field_spec import FieldSpec
 from pipeline.corpus.fields import bio_spans
 from pipeline.corpus.fields.kinds.characters import CharactersField
 from pipeline.corpus.fields.kinds.tags import TagsField
-from pipeline.corpus.fields.kinds.words import WordsField
+from pipeline.corpus.fields.kinds.words import WordsField, split_words
 from pipeline.models.settings import Pretrained
 from pipeline.models.tagger import Tagger
 from pipeline.settings import Conflict, Sections, same_column
@@ -179,7 +179,7 @@ class Tagging(Task):
 
     @staticmethod
     def parse(line: str) -> dict[str, Any]:
-        words = line.split()
+        words = split_words(line)
         return {"tokens": words, "characters": words}
 
     def predict(self, outputs: Tensor, given: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

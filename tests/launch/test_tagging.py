@@ -115,7 +115,7 @@ def test_unknown_tag_is_one_error_line_that_names_its_row(trained: Path, tmp_pat
     "content, message",
     [
         ("the film O\n", "has no sentence in which all lines have 2 fields"),
-        ("Bodalu I-PER\n", "no row is left to evaluate"),
+        ("Bodalu E-PER\n", "no row is left to evaluate"),
     ],
 )
 def test_error_if_no_sentence_is_usable(
@@ -131,9 +131,30 @@ def test_sentences_with_invalid_bio_tags_are_skipped_and_counted(
     trained: Path, tmp_path: Path
 ) -> None:
     path = tmp_path / "new.conll"
-    path.write_text("the O\n\nBodalu I-PER\n")
+    path.write_text("the O\n\nin O\nBodalu B-PER\n\nBodalu I-PER\n")
     metrics, skips = predictor(trained).evaluate(str(path))
-    assert (metrics["examples"], skips) == (1, {SkipReason.NOT_BIO: 1})
+    assert (metrics["examples"], skips) == (2, {SkipReason.NOT_BIO: 1})
+
+
+def test_evaluation_converts_tags_of_another_scheme(trained: Path, tmp_path: Path) -> None:
+    bio = [["O", "B-PER", "I-PER", "O"], ["B-PER", "B-PER"], ["O", "B-PER", "I-PER", "I-PER"]]
+    schemes = {
+        "bio": bio,
+        "iob1": [
+            ["O", "I-PER", "I-PER", "O"],
+            ["I-PER", "B-PER"],
+            ["O", "I-PER", "I-PER", "I-PER"],
+        ],
+        "bilou": [["O", "B-PER", "L-PER", "O"], ["U-PER"] * 2, ["O", "B-PER", "I-PER", "L-PER"]],
+    }
+    run = predictor(trained)
+    found = {}
+    for scheme, rows in schemes.items():
+        path = tmp_path / f"{scheme}.conll"
+        path.write_text("\n".join("".join(f"Bodalu {t}\n" for t in row) for row in rows))
+        found[scheme] = run.evaluate(str(path))
+    assert found["bio"][0]["examples"] == 3
+    assert found["iob1"] == found["bio"] == found["bilou"]
 
 
 @pytest.mark.parametrize("truncation_side", ["start", "end"])

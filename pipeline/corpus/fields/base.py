@@ -68,6 +68,9 @@ class FieldKind(Component, ABC):
     """Whether the stored values are indices of names; `Settings` is then a `LabelSettings`."""
     is_number: ClassVar[bool] = False
     """Whether each value is one number, of which preparing computes the statistics."""
+    has_scheme: ClassVar[bool] = False
+    """Whether the values are tags, of which only the whole corpus shows what they mean (see
+    `tag_schemes`)."""
     has_one_name: ClassVar[bool] = False
     """Whether each value is one label name, so that rows can be grouped by it."""
     is_input: ClassVar[bool] = True

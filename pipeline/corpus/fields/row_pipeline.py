@@ -10,6 +10,7 @@ from pathlib import Path
 from pipeline.corpus.field_spec import FieldSpec, vocabularies
 from pipeline.corpus.fields.encoding import EncodedExample, ExampleEncoder
 from pipeline.corpus.fields.example import Example, RowChecker
+from pipeline.corpus.fields.tag_conversion import Checked, TagConverter
 from pipeline.corpus.readers.base import Reader
 from pipeline.corpus.readers.opening import open_corpus_file
 from pipeline.corpus.row import Row
@@ -48,6 +49,7 @@ class RowPipeline:
         self._example_encoder = ExampleEncoder(
             self.checker, self.text_encoders, names, open_names=open_names
         )
+        self._tag_converter = TagConverter(self.checker.fields, names)
 
     def open(self, path: Path, display_name: str) -> AbstractContextManager[Reader]:
         """Open the raw file at `path`; error messages name it `display_name`. Raises InputError."""
@@ -63,10 +65,13 @@ class RowPipeline:
     ) -> Iterator[Example]:
         """Yield the usable rows of a file, which error messages name `display_name`.
 
-        `check_names` raises InputError for a label or tag that is not one of the known names.
+        `check_names` raises InputError for a label or tag that is not one of the known names; tags
+        are converted to the scheme of these names.
         """
-        for row in rows:
-            example = self.checker.check(row, display_name)
+        checked: Iterator[Checked] = ((row, self.checker.check(row, display_name)) for row in rows)
+        if check_names:
+            checked = self._tag_converter.convert(checked, display_name)
+        for row, example in checked:
             if isinstance(example, SkipReason):
                 on_skip(example, row)
                 continue

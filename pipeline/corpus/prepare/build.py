@@ -26,6 +26,12 @@ from pipeline.corpus.prepare.number_stats import number_stats
 from pipeline.corpus.prepare.sample import TextSample
 from pipeline.corpus.prepare.scan import scan
 from pipeline.corpus.prepare.shard_writer import plan_shards, write_shard
+from pipeline.corpus.prepare.tag_decision import (
+    Readings,
+    decide_tags,
+    describe,
+    with_canonical_names,
+)
 from pipeline.corpus.prepare.work_dir import (
     SPLITS,
     TRAIN,
@@ -64,17 +70,18 @@ def build(
     start = time.monotonic()
     settings = context.settings
     scans = pool.run("scan", partial(scan, context), groups, sum(file.bytes for file in files))
+    scans, readings = decide_tags(context, scans)
     report.check_skips(settings, scans)
     label_tables = {
         f.name: _name_labels(context, scans, f) for f in context.fields if f.kind_class.has_names
     }
     split_counts = dedup_and_split(
-        context, scans, label_tables[context.label.name] if context.label else None
+        context, scans, label_tables[context.label.name] if context.label else None, readings
     )
     tokenizers = {
         name: _make_tokenizer(context, name, scans) for name in vocabularies(context.fields)
     }
-    tasks = _chunk_tasks(scans)
+    tasks = _chunk_tasks(scans, readings)
     raw_bytes = sum(task.chunk.bytes for task in tasks)
     names = {field: table.names for field, table in label_tables.items()}
     parts = pool.run("encode", partial(encode, context, names), tasks, raw_bytes)
@@ -98,7 +105,8 @@ def build(
         code=reader_code(settings.format) | kind_code(context.fields),
     )
     seconds = time.monotonic() - start
-    return manifest, list(report.summary(manifest, label_tables, scans, parts, seconds))
+    lines = report.summary(manifest, label_tables, scans, parts, seconds)
+    return manifest, [*lines, *describe(context, scans, readings)]
 
 
 def _number_stats(context: PreparationContext, parts: Sequence[Part]) -> dict[str, NumberStats]:
@@ -113,7 +121,8 @@ def _name_labels(
     """Return the label names of a field."""
     assert isinstance(context.settings, LabelSettings), "a field of labels without its keys"
     tallies = [scanned.labels.get(field.name, {}) for scanned in scans]
-    return name_labels(context.settings, tallies, field)
+    settings = with_canonical_names(context.settings, field.kind_class)
+    return name_labels(settings, tallies, field)
 
 
 def _make_tokenizer(
@@ -152,14 +161,14 @@ def _merge_samples(
     return sample
 
 
-def _chunk_tasks(scans: Sequence[Scanned]) -> list[ChunkTask]:
+def _chunk_tasks(scans: Sequence[Scanned], readings: Sequence[Readings]) -> list[ChunkTask]:
     """Return the tasks that encode all chunks, in the order of the input."""
     tasks: list[ChunkTask] = []
     examples_before = 0  # examples of the corpus before the group
-    for scanned in scans:
+    for scanned, tags in zip(scans, readings, strict=True):
         for chunk in scanned.chunks:
             first = examples_before + chunk.example
-            tasks.append(ChunkTask(len(tasks), chunk, first))
+            tasks.append(ChunkTask(len(tasks), chunk, first, tags))
         examples_before += scanned.examples
     return tasks
 

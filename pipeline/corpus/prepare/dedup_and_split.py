@@ -5,7 +5,7 @@ any two have the same hash is 3 %.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from pipeline.corpus.fields.label_names import LabelTable
 from pipeline.corpus.prepare.scan import validation_threshold
+from pipeline.corpus.prepare.tag_decision import Readings, invalid_examples
 from pipeline.corpus.prepare.work_dir import PreparationContext, Scanned, load_or_compute
 from pipeline.storage.atomic import disk_errors
 
@@ -44,16 +45,19 @@ class SplitCounts:
 
 
 def dedup_and_split(
-    context: PreparationContext, scans: list[Scanned], labels: LabelTable | None
+    context: PreparationContext,
+    scans: list[Scanned],
+    labels: LabelTable | None,
+    tags: Sequence[Readings],
 ) -> SplitCounts:
     """Write the files `context.split_codes_path` and `context.label_ids_path`.
 
-    Each has one entry per example, in the input's order.
+    Each has one entry per example, in the order of the input. `tags` has the readings of each file.
     """
     return load_or_compute(
         context.work / context.corpus / "split_counts.json",
         SplitCounts,
-        lambda: _SplitAssignment(context, scans, labels).run(),
+        lambda: _SplitAssignment(context, scans, labels, tags).run(),
     )
 
 
@@ -61,9 +65,13 @@ class _SplitAssignment:
     """Assigns each example of the corpus to a split, or drops it."""
 
     def __init__(
-        self, context: PreparationContext, scans: list[Scanned], labels: LabelTable | None
+        self,
+        context: PreparationContext,
+        scans: list[Scanned],
+        labels: LabelTable | None,
+        tags: Sequence[Readings],
     ) -> None:
-        self._context, self._scans, self._labels = context, scans, labels
+        self._context, self._scans, self._labels, self._tags = context, scans, labels, tags
         self._total = sum(scanned.examples for scanned in scans)
         self._validation_threshold = validation_threshold(context.settings.validation)
         self._split_codes = _disk_array(context.split_codes_path, np.uint8, self._total)
@@ -72,6 +80,7 @@ class _SplitAssignment:
 
     def run(self) -> SplitCounts:
         self._assign()
+        self._drop_invalid_tags()
         range_count = 1 + self._total // RANGE_EXAMPLES
         bounds = [number * 2**64 // range_count for number in range(range_count + 1)]
         hash_ranges = [(low, end - 1) for low, end in pairwise(bounds)]
@@ -97,6 +106,16 @@ class _SplitAssignment:
             self._label_ids[chunk] = label_ids
             self._split_codes[chunk] = np.where(label_once, DROPPED, codes)
             self._counts.label_once += int(label_once.sum())
+
+    def _drop_invalid_tags(self) -> None:
+        """Drop the examples whose tags are not valid; they count as skipped rows."""
+        start = 0
+        for scanned, readings in zip(self._scans, self._tags, strict=True):
+            stop = start + scanned.examples
+            invalid = invalid_examples(self._context, scanned, readings)
+            if invalid is not None:
+                self._split_codes[start:stop][invalid] = DROPPED
+            start = stop
 
     def _chunks(self, kind: str) -> Iterator[tuple[int, Hashes, LabelIds, bool]]:
         """Yield (number of the first example, hashes, label ids, whether held out) of each chunk.

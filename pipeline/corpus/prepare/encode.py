@@ -13,7 +13,9 @@ from pipeline.corpus.fields.base import Cell
 from pipeline.corpus.fields.encoding import EncodedExample
 from pipeline.corpus.fields.example import Example
 from pipeline.corpus.fields.row_pipeline import RowPipeline
+from pipeline.corpus.fields.tag_conversion import convert
 from pipeline.corpus.prepare.dedup_and_split import DROPPED, IN_TRAIN, IN_VALIDATION
+from pipeline.corpus.prepare.tag_decision import Readings
 from pipeline.corpus.prepare.work_dir import (
     TRAIN,
     VALIDATION,
@@ -45,6 +47,8 @@ class ChunkTask:
     chunk: Chunk
     first_example: int
     """Number of its first example in the corpus."""
+    readings: Readings
+    """How its tags are read."""
 
 
 class SplitExample(NamedTuple):
@@ -141,8 +145,10 @@ def _split_examples(
             rows = pipeline.examples(reader, span.file, lambda reason, row: None, check_names=False)
             for example in rows:
                 if count < chunk.examples and splits[count] != DROPPED:
+                    converted = convert(example, task.readings)
+                    assert isinstance(converted, Example), "an example with invalid tags is dropped"
                     document = task.first_example + count
-                    yield SplitExample(document, example, span.file, int(splits[count]))
+                    yield SplitExample(document, converted, span.file, int(splits[count]))
                 count += 1
     if count != chunk.examples:
         raise InputError(f"{chunk.spans[-1].file}: {_difference(context, chunk, count)}")

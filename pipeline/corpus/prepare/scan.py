@@ -12,6 +12,7 @@ from pipeline.corpus.field_spec import FieldSpec, vocabularies
 from pipeline.corpus.fields.base import FieldKind, as_text
 from pipeline.corpus.fields.example import Example
 from pipeline.corpus.fields.label_names import MAX_LABELS
+from pipeline.corpus.fields.tag_schemes import TagCounts
 from pipeline.corpus.prepare.sample import TextSample
 from pipeline.corpus.prepare.work_dir import (
     Chunk,
@@ -107,6 +108,7 @@ class _Outputs(NamedTuple):
     hashes: IO[bytes]
     whole_hashes: IO[bytes]
     codes: IO[bytes]
+    tag_schemes: IO[bytes]
 
 
 class _Scan:
@@ -138,10 +140,8 @@ class _Scan:
     def run(self) -> Scanned:
         key = self._group.key
         with ExitStack() as stack:
-            kinds = ("hashes", "whole_hashes", "codes")
-            outputs = _Outputs(
-                *(stack.enter_context(atomic_file(self._context.scan_path(key, k))) for k in kinds)
-            )
+            paths = [self._context.scan_path(key, kind) for kind in _Outputs._fields]
+            outputs = _Outputs(*(stack.enter_context(atomic_file(path)) for path in paths))
             for number, file in enumerate(self._group.files):
                 self._read_file(number, file, outputs)
             self._end_chunk()
@@ -230,6 +230,10 @@ class _Scan:
                     sample.add(order if is_identity else digest(text.encode())[1], text)
             for name in kind.names(value):
                 self._count_name(kind, name, example)
+            if kind.has_scheme:
+                counts = self._result.tags.setdefault(kind.field.name, TagCounts())
+                place = example.place(self._name)
+                outputs.tag_schemes.write(bytes([counts.add(value, place)]))
             if kind.field == self._context.label:
                 outputs.codes.write(self._codes[value].to_bytes(2, "little"))
 

@@ -14,6 +14,7 @@ from pydantic import TypeAdapter
 
 from pipeline.corpus.field_spec import FieldSpec
 from pipeline.corpus.fields.example import RowChecker
+from pipeline.corpus.fields.tag_schemes import TagCounts
 from pipeline.corpus.readers.inputs import InputFile
 from pipeline.corpus.settings import CorpusSettings, TextSettings
 from pipeline.corpus.skip_reason import SkipReason, Tally
@@ -88,6 +89,8 @@ class PreparationContext:
           empty if there is only one of them.
         - `codes`: one uint16 per example, the position of its label among the keys of
           `Scanned.labels[FIELD]`.
+        - `tag_schemes`: one uint8 per example and field of tags, the bits of the schemes in which
+          its tags are valid.
         - `NAME.sample`: a sample of texts for the vocabulary NAME.
         - `NUMBER.raw`, `NUMBER.download`: the copies of a file that `materialize` writes.
         """
@@ -124,6 +127,12 @@ class FileGroup:
     again."""
     files: tuple[InputFile, ...]
     """Files of one split, in the order of the input."""
+
+    @property
+    def name(self) -> str:
+        """The files in messages."""
+        more = f" and {len(self.files) - 1:,} more" if len(self.files) > 1 else ""
+        return self.files[0].name + more
 
     @property
     def held_out(self) -> bool:
@@ -171,6 +180,8 @@ class Scanned:
     skips: dict[SkipReason, Tally] = field(default_factory=dict)
     labels: dict[str, dict[str, Tally]] = field(default_factory=dict)
     """For each field, its labels or tags and their tallies."""
+    tags: dict[str, TagCounts] = field(default_factory=dict)
+    """For each field of tags, their counts in each scheme."""
     filtered: dict[str, list[str]] = field(default_factory=dict)
     """A few of the values that filters rejected, by column."""
     empty_files: list[str] = field(default_factory=list)

@@ -57,9 +57,10 @@ class TextFormat(Reader):
         A row that cannot be read is an `Unreadable`, a SkipReason, or None if it has more or fewer
         fields than columns. It is skipped and counted.
 
-        A line ends with its line break. The file is divided between any two rows, so a row must be
-        yielded before a line of the next one is read (or see `lines.lookahead`), and must not
-        depend on earlier rows.
+        A row that cannot be read is an `Unreadable`, a SkipReason, or None if it has more or fewer
+        fields than columns. It is skipped and counted. A line ends with its line break. The file is
+        divided between any two rows, so a row must be yielded before a line of the next one is read
+        (or see `lines.lookahead`), and must not depend on earlier rows.
         """
 
     def seek(self, start: int, stop: int, row: int) -> None:

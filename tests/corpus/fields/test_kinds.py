@@ -40,7 +40,10 @@ def check(kind: Any, value: Any) -> Any:
         ("characters", ["New York"], ["New York"]),  # a list of words; characters are encoded later
         ("tags", "O B-X I-X", ["O", "B-X", "I-X"]),
         ("tags", ["B-X", "E-X", "S-Y"], ["B-X", "E-X", "S-Y"]),
-        ("tags", ["DET", "I", "NOUN"], ["DET", "I", "NOUN"]),  # not BIO because of DET
+        ("tags", ["I-X", "DET"], ["I-X", "DET"]),  # only the whole corpus shows the scheme
+        ("tags", [" B-X ", 3, 1.0], ["B-X", "3", "1"]),
+        ("tags", "O\u00a0X O", ["O\u00a0X", "O"]),
+        ("words", "10\u00a0000 \u3000 \u00a0 people", ["10\u00a0000", "people"]),
         ("label", " fine ", "fine"),
         ("label", 3, "3"),
         ("label", True, "true"),
@@ -56,13 +59,9 @@ def test_valid_values_are_converted(kind: str, value: Any, expected: Any) -> Non
         *(("text", value, SkipReason.NO_TEXT) for value in (None, "", " \n", 3, ["a"])),
         *(("words", value, SkipReason.NO_WORDS) for value in NOT_LISTS_OF_WORDS),
         *(("characters", value, SkipReason.NO_WORDS) for value in NOT_LISTS_OF_WORDS),
-        *(("tags", value, SkipReason.NO_TAGS) for value in NOT_LISTS_OF_WORDS),
+        *(("tags", value, SkipReason.NO_TAGS) for value in NOT_LISTS_OF_WORDS if value != [1]),
+        *(("tags", [value], SkipReason.NO_TAGS) for value in (True, 1.5, float("nan"), ["a"])),
         *(("label", value, SkipReason.NO_LABEL) for value in (None, "", " ", float("nan"))),
-        *(
-            ("tags", value, SkipReason.NOT_BIO)
-            # neither valid BIO nor valid BIOES; all tags of "I" have a prefix of these schemes
-            for value in ("I-X", "O I-X", "B-X I-Y", "B-X E-Y", "I")
-        ),
         *((kind, NUL, SkipReason.NUL) for kind in ("text", "words", "characters", "tags", "label")),
         *(
             (kind, SURROGATE, SkipReason.NOT_UTF8)
@@ -74,3 +73,18 @@ def test_valid_values_are_converted(kind: str, value: Any, expected: Any) -> Non
 )
 def test_invalid_values_are_skipped(kind: str, value: Any, reason: SkipReason) -> None:
     assert check(kind, value) is reason
+
+
+@pytest.mark.parametrize(
+    "value, expected",
+    [
+        ([0, 1, 2], ["O", "B-X", "I-X"]),
+        ("0 2 0", ["O", "I-X", "O"]),
+        (["0", "3"], ["O", "3"]),  # no name has the index 3
+        (["O", "0", "I-X"], ["O", "0", "I-X"]),  # a row of names has no indices
+    ],
+)
+def test_tags_may_be_indices_of_label_names(value: Any, expected: list[str]) -> None:
+    settings = corpus_settings(input=["a.conll"], shards="shards", label_names=["O", "B-X", "I-X"])
+    spec = FieldSpec("x", "x", "tags")
+    assert spec.kind_class(spec, settings).check(value) == expected

@@ -267,7 +267,7 @@ def test_skipped_rows_are_counted_by_reason(tmp_path: Path) -> None:
         tmp_path, input="a.jsonl", max_skipped_ratio=0.01, shards=str(tmp_path / "b")
     )
     with pytest.raises(
-        InputError, match=r"1 with tags that are not BIO .* first a\.jsonl, line 2;"
+        InputError, match=r"1 with tags in an order .* BIO, first a\.jsonl, line 2 \(I-X"
     ):
         prepare(corpus, FIELDS)
 

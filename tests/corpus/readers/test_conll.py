@@ -8,8 +8,9 @@ import pytest
 
 from pipeline.corpus.readers.formats import conll
 from pipeline.corpus.readers.text_format import TextFormat
+from pipeline.corpus.skip_reason import SkipReason
 from pipeline.errors import InputError
-from tests.helpers.files import open_reader, read
+from tests.helpers.files import open_reader, read, values_of
 
 NAMES = ["words", "pos", "tags"]
 CONLL = """-DOCSTART- -X- O
@@ -121,7 +122,8 @@ def test_reading_between_any_two_marks_returns_the_same_sentences(
         with open_reader(path, columns, column_names=NAMES) as reader:
             reader.next_line = lines[first]
             reader.seek(marks[first], marks[end], first + 1)
-            assert list(reader) == sentences[first:end]
+            rows = [row._replace(line=0) for row in reader]
+            assert rows == [row._replace(line=0) for row in sentences[first:end]]
             assert reader.mark == marks[end]
 
 
@@ -145,6 +147,9 @@ def test_line_with_wrong_field_count_invalidates_only_its_sentence(tmp_path: Pat
     rows = list(read(path, ["words"], NAMES))
     assert [row.values for row in rows] == [None, {"words": ["d"]}]
     assert [row.number for row in rows] == [1, 2]
+    assert (rows[0].skip, rows[0].line) == (SkipReason.WRONG_FIELDS, 2)
+    assert rows[0].detail == f"{len(line.split())} instead of 3"
+    assert rows[1].line == 5
 
 
 def test_conllu_line_with_wrong_field_count_invalidates_only_its_sentence(tmp_path: Path):
@@ -155,7 +160,7 @@ def test_conllu_line_with_wrong_field_count_invalidates_only_its_sentence(tmp_pa
 @pytest.mark.parametrize("sentences", [3, 1500])
 def test_error_if_no_sentence_has_the_right_field_count(tmp_path: Path, sentences: int):
     path = write_file(tmp_path / "a.conll", "a X O\nb X O\n\n" * sentences)
-    message = r"no sentence .* lines have 2 fields.* corpus.columns; a line before line \d+ has 3;"
+    message = r"no sentence .* lines have 2 fields.* corpus.columns; line \d+ has 3;"
     with pytest.raises(InputError, match=message):
         list(read(path, ["words"], ["words", "tags"]))
     path = write_file(tmp_path / "a.conllu", "a X O\nb X O\n\n" * sentences)
@@ -214,10 +219,15 @@ def test_error_names_a_truncated_gzip_file(tmp_path: Path):
         list(read(path, ["words"], NAMES))
 
 
-def test_error_for_a_sentence_that_never_ends(tmp_path: Path, monkeypatch):
-    monkeypatch.setattr(conll, "MAX_SENTENCE_TOKENS", 100)
-    path = write_file(tmp_path / "a.conll", "a X O\n" * 101)
-    with pytest.raises(
-        InputError, match="line 101: there is no blank line in the 100 lines before it"
-    ):
-        list(read(path, ["words"], NAMES))
+def test_very_long_sentence_is_skipped_with_its_lines(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(conll, "MAX_WORDS", 100)
+    text = "a X O\n\n" + "b X O\n" * 101 + "\nc X O\n"
+    path = write_file(tmp_path / "a.conll", text)
+    with open_reader(path, ["words"], NAMES, max_tokens=50) as reader:
+        rows = list(reader)
+    assert [row.values for row in rows] == [{"words": ["a"]}, None, {"words": ["c"]}]
+    assert rows[1].skip == SkipReason.LONG_SENTENCE
+    assert (rows[1].line, rows[2].line) == (3, 105)
+    assert rows[1].detail == "101 words without a blank line up to line 103"
+    with open_reader(path, ["words"], NAMES, max_tokens=101) as reader:
+        assert [len(values_of(row)["words"]) for row in reader] == [1, 101, 1]

@@ -1,5 +1,6 @@
 """Words of a text."""
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -17,15 +18,17 @@ from pipeline.corpus.fields.word_limit import limit_length
 from pipeline.corpus.settings import TextSettings
 from pipeline.corpus.skip_reason import SkipReason
 
+NOT_ASCII_SPACE = re.compile(r"[^ \t\n\r\f\v]+")
+
 
 class WordsField(FieldKind):
-    """A list of words, or a string of words separated by whitespace."""
+    """A list of words, or a string of words separated by the white space of ASCII."""
 
     Settings = TextSettings
     by_word = tokenized = True
 
     def check(self, value: Any) -> Any:
-        words = value.split() if isinstance(value, str) else value
+        words = split_words(value) if isinstance(value, str) else value
         if not isinstance(words, list) or not words:
             return SkipReason.NO_WORDS
         if not all(isinstance(word, str) and word and not word.isspace() for word in words):
@@ -47,3 +50,12 @@ class WordsField(FieldKind):
     @staticmethod
     def arrow_type(field: FieldSpec, vocabulary: int) -> Any:
         return token_list(vocabulary)
+
+
+def split_words(text: str) -> list[str]:
+    """Split a text at the white space of ASCII.
+
+    Other white space, such as a no-break space, may be inside a word, as in CoNLL files; it is no
+    word of its own.
+    """
+    return [word for word in NOT_ASCII_SPACE.findall(text) if not word.isspace()]
