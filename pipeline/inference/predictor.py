@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from torch import Tensor
 
 from pipeline import tasks
@@ -201,6 +202,9 @@ class Predictor:
             corpus, fields, lambda name: self._dataset / f"{name}.json", self.manifest.names
         )
 
+    def _schema(self, fields: Sequence[FieldSpec]) -> pa.Schema:
+        return schema(fields, self.manifest.vocabularies, self.manifest.names)
+
     def _outputs_of_one_text(self, encoded: Iterable[EncodedExample]) -> Outputs:
         """Yield the outputs of a stateful task; the tokens of all rows are one text, in memory."""
         rows = [np.asarray(cells[0], np.int64) for result in encoded for cells in result.rows]
@@ -234,7 +238,7 @@ class Predictor:
         segment = np.concatenate([np.arange(count) for count in segments])
         positions = (document, segment, segments[document])
         rows: Columns = {
-            **columns_of(schema(fields, self.manifest.vocabularies), cells),
+            **columns_of(self._schema(fields), cells),
             **dict(zip(SEGMENT_COLUMNS, positions, strict=True)),
         }
         batches = buckets(rows, self.config.stream.token_budget)

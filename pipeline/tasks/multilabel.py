@@ -15,6 +15,7 @@ from pipeline.models.classifier import Classifier
 from pipeline.models.settings import Pretrained
 from pipeline.settings import Conflict, Sections, same_column
 from pipeline.stream.batch import Batch
+from pipeline.tasks.base.confusion import top_scores
 from pipeline.tasks.base.metric import LABELS
 from pipeline.tasks.base.settings import TaskSettings
 from pipeline.tasks.base.task import DatasetInfo, Evaluation, Mistake, Task
@@ -124,7 +125,7 @@ class MultiLabel(Task):
         return [
             {
                 "labels": [name for name, p in zip(self.labels, row, strict=True) if p >= 0.5],
-                "scores": {name: round(p, 6) for name, p in zip(self.labels, row, strict=True)},
+                **top_scores(self.labels, row),
             }
             for row in outputs.tolist()
         ]

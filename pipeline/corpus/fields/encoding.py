@@ -33,7 +33,9 @@ class ExampleEncoder:
         """`encoders` are keyed by vocabulary, `names` (of labels or tags) by field."""
         self._kinds = checker.fields
         specs = [kind.field for kind in self._kinds]
-        self._names = [NameIndex(names.get(spec.name, ())) for spec in specs]
+        self._names = [
+            NameIndex(names.get(kind.field.name, ()), kind.settings) for kind in self._kinds
+        ]
         self._contexts = [
             EncodingContext(index, encoders.get(spec.vocabulary))
             for spec, index in zip(specs, self._names, strict=True)

@@ -60,6 +60,8 @@ def build(
     start = time.monotonic()
     settings = context.settings
     scans = pool.run("scan", partial(scan, context), files, sum(file.bytes for file in files))
+    for warning in report.long_row_warnings(scans):
+        logger.warning(warning)
     report.check_skips(settings, scans)
     label_tables = {
         f.name: _name_labels(context, scans, f) for f in context.fields if f.kind_class.has_names
@@ -109,7 +111,10 @@ def _name_labels(
     """Return the label names of a field."""
     assert isinstance(context.settings, LabelSettings), "a field of labels without its keys"
     tallies = [(scanned.file.name, scanned.labels.get(field.name, {})) for scanned in scans]
-    return name_labels(context.settings, tallies, field)
+    table = name_labels(context.settings, tallies, field)
+    for warning in table.warnings:
+        logger.warning(warning)
+    return table
 
 
 def _make_tokenizer(

@@ -73,7 +73,7 @@ class PreparationContext:
 
     @property
     def label_ids_path(self) -> Path:
-        """Path of a file with one int16 per example: the index of its label's name."""
+        """Path of a file with one int32 per example: the index of its label's name."""
         return self.work / "label_ids"
 
     def scan_path(self, file: int, kind: str) -> Path:
@@ -84,7 +84,7 @@ class PreparationContext:
         - `hashes`: one uint64 per example, equal for equal texts.
         - `whole_hashes`: one uint64 per example, equal for equal inputs and targets. The file is
           empty if there is only one of them.
-        - `codes`: one uint16 per example, the position of its label among the keys of
+        - `codes`: one uint32 per example, the position of its label among the keys of
           `Scanned.labels[FIELD]`.
         - `NAME.sample`: a sample of texts for the vocabulary NAME.
         - `raw`, with the suffix of its format: the copy that `materialize` writes.
@@ -142,6 +142,8 @@ class Scanned:
     skips: dict[SkipReason, Tally] = field(default_factory=dict)
     labels: dict[str, dict[str, Tally]] = field(default_factory=dict)
     """For each field, its labels or tags and their tallies."""
+    long_rows: Tally | None = None
+    """Rows with more than `scan.MAX_ROW_WORDS` words, if there are any."""
     filtered: dict[str, list[str]] = field(default_factory=dict)
     """A few of the values that filters rejected, by column."""
 

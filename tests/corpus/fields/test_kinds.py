@@ -17,8 +17,8 @@ NOT_LISTS_OF_WORDS = [
     ["a", ""],
     ["a", " "],
     ["a", None],
-    [1],
-    3,
+    [["a"]],
+    float("nan"),
     {"a": 1},
     ("a",),
 ]
@@ -53,7 +53,7 @@ def test_valid_values_are_converted(kind: str, value: Any, expected: Any) -> Non
 @pytest.mark.parametrize(
     "kind, value, reason",
     [
-        *(("text", value, SkipReason.NO_TEXT) for value in (None, "", " \n", 3, ["a"])),
+        *(("text", value, SkipReason.NO_TEXT) for value in (None, "", " \n", ["a"], {"a": 1})),
         *(("words", value, SkipReason.NO_WORDS) for value in NOT_LISTS_OF_WORDS),
         *(("characters", value, SkipReason.NO_WORDS) for value in NOT_LISTS_OF_WORDS),
         *(("tags", value, SkipReason.NO_TAGS) for value in NOT_LISTS_OF_WORDS),

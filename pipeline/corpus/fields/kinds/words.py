@@ -13,22 +13,23 @@ from pipeline.corpus.fields.base import (
     string_flaw,
     token_list,
 )
+from pipeline.corpus.fields.text_lists import items
 from pipeline.corpus.fields.word_limit import limit_length
 from pipeline.corpus.settings import TextSettings
 from pipeline.corpus.skip_reason import SkipReason
 
 
 class WordsField(FieldKind):
-    """A list of words, or a string of words separated by whitespace."""
+    """A list of words, a list as text, or a string of words separated by whitespace."""
 
     Settings = TextSettings
     by_word = tokenized = True
 
     def check(self, value: Any) -> Any:
-        words = value.split() if isinstance(value, str) else value
-        if not isinstance(words, list) or not words:
-            return SkipReason.NO_WORDS
-        if not all(isinstance(word, str) and word and not word.isspace() for word in words):
+        words = items(value)
+        if isinstance(words, SkipReason):
+            return words
+        if not words or not all(word and not word.isspace() for word in words):
             return SkipReason.NO_WORDS
         return string_flaw(words) or words
 
