@@ -101,7 +101,8 @@ class Tagging(Task):
         The sums are those of `Confusion` over words; for each label, the numbers of
         true, predicted and correct entities; the summed loss and the number of rows.
         """
-        pairs: list[tuple[Tensor, Tensor]] = []
+        none = torch.zeros(0, dtype=torch.int64)
+        pairs = [(none, none)]
         entities = {label: entity_f1.Counts() for label in self.labels}
         mistakes: list[Mistake] = []
         loss = rows = 0.0
@@ -123,8 +124,7 @@ class Tagging(Task):
                 formatted = (self._format(words, tags) for tags in pair)
                 details = dict(zip(("true", "predicted"), formatted, strict=True))
                 mistakes.append(Mistake(row_loss, [], details))
-        none = torch.zeros(0, dtype=torch.int64)
-        all_true, all_predicted = (torch.cat([none, *tags]) for tags in zip(*pairs, strict=True))
+        all_true, all_predicted = (torch.cat(tags) for tags in zip(*pairs, strict=True))
         confusion = self.confusion.sums(all_true, all_predicted, torch.ones(len(all_true)))
         per_label = [x for c in entities.values() for x in (c.true, c.predicted, c.correct)]
         rest = torch.tensor([*per_label, loss, rows], dtype=torch.float64)

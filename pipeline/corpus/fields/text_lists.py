@@ -20,6 +20,7 @@ STRINGS_WITH_BLANKS = re.compile(rf"\s*{STRING}(?:\s+{STRING})+\s*", re.DOTALL)
 ITEMS = re.compile(ITEM, re.DOTALL)
 NUMPY_SCALAR = re.compile(rf"\bnp\.\w+\(({ITEM})\)", re.DOTALL)  # np.str_('a'), np.int64(1)
 ARRAY = re.compile(r"array\((\[.*\])(?:,\s*dtype=[^\[\]]*)?\)", re.DOTALL)
+QUOTED = re.compile(r"""[\[({]*['"]""")
 MISSING = ("none", "null", "nan")
 BRACKETS = {"[": "]", "(": ")", "{": "}"}
 
@@ -49,8 +50,10 @@ def parse_list(text: str, *, bare: bool = False) -> list[str] | SkipReason | Non
     if array := ARRAY.fullmatch(text):
         text = array[1]
     opening = text[:1]
-    if len(text) < 2 or BRACKETS.get(opening) != text[-1] or (opening == "{" and not bare):
+    if opening not in BRACKETS or (opening == "{" and not bare):
         return None
+    if len(text) < 2 or BRACKETS[opening] != text[-1]:
+        return SkipReason.BAD_LIST if bare and QUOTED.match(text) else None
     if opening == "[" and (parsed := _parse_json(text)) is not None:
         return _flat(parsed) if isinstance(parsed, list) else None
     inner = NUMPY_SCALAR.sub(r"\1", text[1:-1])
@@ -60,7 +63,7 @@ def parse_list(text: str, *, bare: bool = False) -> list[str] | SkipReason | Non
     with_blanks = WITH_BLANKS if bare else STRINGS_WITH_BLANKS
     if WITH_COMMAS.fullmatch(inner) or with_blanks.fullmatch(inner):
         return _items(inner)
-    if inner[0] in "'\"":
+    if QUOTED.match(inner):
         return SkipReason.BAD_LIST
     if not bare:
         return None

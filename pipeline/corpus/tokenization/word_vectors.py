@@ -72,9 +72,9 @@ def _lines(path: Path, width: int) -> Iterator[tuple[int, str, Sequence[bytes]]]
             first = [file.readline() for _ in range(WIDTH_LINES)]
             first[0] = first[0].removeprefix(codecs.BOM_UTF8)
             header = _header_width(first[0])
-            _check_width(header or _most_common_width(first), width, path, bool(header))
             if header:
                 first[0] = b""
+            _check_width(_most_common_width(first) or header, width, path)
             for number, line in enumerate(chain(first, file), 1):
                 parts = line.rsplit(None, width)  # a word may contain blanks
                 if len(parts) == width + 1:
@@ -82,7 +82,7 @@ def _lines(path: Path, width: int) -> Iterator[tuple[int, str, Sequence[bytes]]]
                         yield number, parts[0].strip(BLANKS).decode(), parts[1:]
                     except UnicodeDecodeError:
                         continue
-                elif parts and not (len(parts) == width and line[:1] in BLANKS):  # a blank word
+                elif parts and not (len(parts) == width and line[:1].isspace()):  # a blank word
                     raise InputError(
                         f"model.word_vectors={path}: line {number}: has {len(parts) - 1} values, "
                         f"but the file has {width} per word; fix the line"
@@ -103,12 +103,11 @@ def _most_common_width(lines: Sequence[bytes]) -> int:
     return max(widths, key=lambda width: (widths[width], -width), default=0)
 
 
-def _check_width(values: int, width: int, path: Path, has_header: bool) -> None:
+def _check_width(values: int, width: int, path: Path) -> None:
     """Raises InputError if a file, unless it is empty, has another width than the model."""
     if values and values != width:
-        place = "line 1" if has_header else f"lines 1 to {WIDTH_LINES}"
         raise InputError(
-            f"model.word_vectors={path}: {place}: has {values} values per word, but "
+            f"model.word_vectors={path}: has {values} values per word in its first lines, but "
             f"model.embedding={width}; set model.embedding={values}, or fix the file, in which "
             "each line needs a word and its values"
         )

@@ -94,15 +94,18 @@ class LabelsField(FieldKind):
         names = [name for name in map(as_text, items) if name]
         if len(names) > 1 and not self._binary_names and label_key(names[0]) in BINARY:
             keys = [label_key(name) for name in names]
-            flags = [BINARY[key] for key in keys if key in BINARY]
-            if len(flags) == len(names):
-                has_numbers = not self.settings.label_base and keys[0] in ("0", "1")
-                may_be_numbers = has_numbers and len(set(keys)) == len(keys)
-                if not may_be_numbers:
-                    return self._names_of_vector(flags)
+            if all(key in BINARY for key in keys):
+                if not self._may_be_numbers(keys):
+                    return self._names_of_vector([BINARY[key] for key in keys])
                 if len(names) == len(self._positions):
                     return SkipReason.VECTOR
         return list(dict.fromkeys(names))
+
+    def _may_be_numbers(self, keys: Sequence[str]) -> bool:
+        """Return whether items that are all 0 or 1 may be the labels 0 and 1."""
+        settings = self.settings
+        counts_from_0 = isinstance(settings.label_names, list) and not settings.label_base
+        return counts_from_0 and keys[0] in ("0", "1") and len(set(keys)) == len(keys)
 
     def _names_of_vector(self, flags: Sequence[bool]) -> list[str] | SkipReason:
         if len(flags) != len(self._positions):
