@@ -49,7 +49,7 @@ def confusion_matrix(
         labels: Names of the labels.
         title: Start of the plot's title; the accuracy follows.
         counted: Plural noun for what the table counts, used in the title.
-        left_out: Number of labels that the last row and column stand for together.
+        left_out: Number of labels that share the last row and column.
         accuracy: Share of correct predictions; by default, computed from the table.
     """
     from matplotlib.figure import Figure

@@ -150,8 +150,11 @@ def _to_text(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def string_flaw(strings: Iterable[str]) -> SkipReason | None:
+def string_flaw(strings: Sequence[str]) -> SkipReason | None:
     """Return NUL or NOT_UTF8 if one of the strings has this flaw, else None."""
+    joined = "".join(strings)
+    if joined.isascii() and "\0" not in joined:
+        return None
     for string in strings:
         if "\0" in string:
             return SkipReason.NUL

@@ -171,9 +171,13 @@ def name_labels(
             counts[index] += total[label].count
     _check_two_labels(settings, names, counts, once)
     notes = list(_notes(names, ids, total, first))
-    return LabelTable(
-        names, ids, once, counts, notes, list(_warnings(settings, names, counts, ids))
-    )
+    warnings = list(_warnings(settings, names, counts, ids))
+    if field.kind_class.by_word and not settings.label_names and all(map(_is_number, names)):
+        warnings.append(
+            f"corpus.label={settings.label!r}: the tags are numbers, so entities are not scored; "
+            "name them in corpus.label_names"
+        )
+    return LabelTable(names, ids, once, counts, notes, warnings)
 
 
 def shorten(names: Sequence[str], limit: int = MAX_LISTED) -> str:

@@ -47,7 +47,7 @@ def parse_list(text: str, *, bare: bool = False) -> list[str] | SkipReason | Non
     {a,b} are lists too, and so are numbers without commas, such as [0 1 1].
     """
     text = text.strip()
-    if array := ARRAY.fullmatch(text):
+    if text.startswith("array(") and (array := ARRAY.fullmatch(text)):
         text = array[1]
     opening = text[:1]
     if opening not in BRACKETS or (opening == "{" and not bare):

@@ -38,9 +38,9 @@ class Confusion:
         self.labels, self.left_out = list(labels), 0
         self._groups = torch.arange(self.count)  # [C] row of the matrix
         if self.count > MAX_SHOWN:
-            frequent = range(self.count)
+            frequent = list(range(self.count))
             if counts:
-                frequent = sorted(frequent, key=lambda label: -counts[label])
+                frequent.sort(key=lambda label: -counts[label])
             shown = sorted(frequent[:MAX_SHOWN])
             self.left_out = self.count - MAX_SHOWN
             self.labels = [*(labels[label] for label in shown), f"{self.left_out:,} others"]
@@ -68,9 +68,9 @@ class Confusion:
 
     def unpack(self, sums: Tensor) -> LabelCounts:
         """Return the counts in sums over all batches [self.size]."""
-        per_label = sums[: 3 * self.count].view(3, self.count)
+        true, predicted, correct = sums[: 3 * self.count].view(3, self.count)
         side = len(self.labels)
-        return LabelCounts(*per_label, sums[3 * self.count :].view(side, side))
+        return LabelCounts(true, predicted, correct, sums[3 * self.count :].view(side, side))
 
 
 def top_scores(labels: Sequence[str], scores: Sequence[float]) -> Mapping[str, Any]:

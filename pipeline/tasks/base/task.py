@@ -36,7 +36,7 @@ class Evaluation:
     labels: Sequence[str] = ()
     """Labels of the confusion matrix's rows and columns."""
     left_out: int = 0
-    """Number of labels that the last row and column of the confusion matrix stand for together."""
+    """Number of labels that share the last row and column of the confusion matrix."""
     confusion_unit: str = "rows"
     """The unit that the confusion matrix counts."""
     signatures: Mapping[str, str] = field(default_factory=dict)

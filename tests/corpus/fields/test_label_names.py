@@ -136,7 +136,14 @@ def test_names_without_rows_are_warned_of() -> None:
     )
     (warning,) = table(["World", "Sports"], label_names=names).warnings
     assert warning == "corpus.label_names: no row has the label Business, Science"
-    assert table(range(4), label_names=names).warnings == []
+    assert table([0, 1, 2, 3], label_names=names).warnings == []
+
+
+def test_numbers_of_tags_without_names_are_warned_of() -> None:
+    (warning,) = table([0, 1, 2, 0], TAGS).warnings
+    assert "the tags are numbers, so entities are not scored; name them" in warning
+    assert table([0, 1, 2, 0], TAGS, label_names=["O", "B-X", "I-X"]).warnings == []
+    assert table(["O", "1"], TAGS).warnings == table([0, 1, 0, 1]).warnings == []
 
 
 def test_a_huge_number_is_no_index() -> None:

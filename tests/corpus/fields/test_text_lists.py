@@ -85,7 +85,7 @@ def test_lists_that_cannot_be_read_are_refused(text: str, bare: bool) -> None:
         "[0 1 1]",
         "( hi , there )",
         "(hi)",
-        '("Hello," he said.)',
+        '("Hello," she replied.)',
         "(1, 2)",
         "{a}",
         "[CLS] a [SEP]",

@@ -90,7 +90,7 @@ def test_predictions_show_the_most_probable_labels() -> None:
     count = 9000
     outputs = torch.rand(1, count, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     for task in (Classification, MultiLabel):
-        (prediction,) = task(task_settings(), model_settings(), data(count)).predict(outputs, [{}])  # type: ignore[arg-type]
+        (prediction,) = task(task_settings(), model_settings(), data(count)).predict(outputs, [{}])
         scores = prediction["scores"]
         best = outputs[0].topk(MAX_SHOWN)
         assert list(scores) == [f"c{n}" for n in best.indices.tolist()]
