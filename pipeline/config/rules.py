@@ -76,6 +76,12 @@ def corpus_conflicts(config: Config) -> Iterator[Conflict]:
         yield Conflict(
             "corpus.label_names", "has the same label more than once", "remove the duplicates"
         )
+    if getattr(corpus, "label_base", 0) and not (label_names and isinstance(label_names, list)):
+        yield Conflict(
+            "corpus.label_base",
+            "applies only to a list of corpus.label_names and would be ignored",
+            "remove it or list the names",
+        )
 
 
 def training_conflicts(config: Config) -> Iterator[Conflict]:

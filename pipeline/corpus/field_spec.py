@@ -19,14 +19,15 @@ class FieldSpec:
     `kind` is the name of a kind in `pipeline.corpus.fields.kinds`, or a subclass of `FieldKind`.
     The raw values and the stored values of the built-in ones:
 
-    text        a string                 token ids
+    text        a string or a number     token ids
     target      a string                 token ids of a text to generate, then </s>
     targets     a list of strings        token ids of all texts, </s> after each
     words       a list of words          one token id per word
     characters  a list of words          `width` bytes per word
     tags        a list of names          one index per word
     label       a name                   its index
-    labels      a list of names          their indices, from 1
+    labels      a list of names, or a    their indices, from 1
+                map from names to 0 or 1
     number      a number                 the number
     steps       an image                 `width` values per step (see `fields/images.py`)
     pixels      an image                 `width` values per row of pixels
@@ -65,7 +66,8 @@ class FieldSpec:
         return components.load("field", self.kind)
 
     def arrow_type(self, vocabulary: int) -> Any:
-        """Return the Arrow type of the field's stored values, given the vocabulary's size."""
+        """Return the Arrow type of the field's stored values, given the number of its tokens or
+        names."""
         return self.kind_class.arrow_type(self, vocabulary)
 
 

@@ -1,6 +1,7 @@
 """Corpus settings: where the raw files are and how their rows are encoded into shards."""
 
 from typing import Annotated, Any, Literal
+from unicodedata import normalize
 
 from pydantic import Field, field_validator
 from pydantic_core import PydanticCustomError
@@ -171,9 +172,36 @@ class LabelColumn(CorpusSettings):
 class LabelSettings(LabelColumn):
     """Keys of labels and tags."""
 
-    label_names: list[str] = setting(
-        [], "names of labels 0, 1, 2, ...; empty: the labels found in the input, sorted"
+    label_names: list[str] | dict[str, str] = setting(
+        [],
+        "names of labels 0, 1, 2, ..., or a map from labels to names such as {1: World, 2: "
+        "Sports}; empty: the labels found in the input, sorted",
     )
+    label_base: int = setting(
+        0, "number of the first of corpus.label_names; 1: labels are counted from 1", ge=0
+    )
+
+    @field_validator("label_names", mode="before")
+    @classmethod
+    def _normalize_label_names(cls, value: object) -> object:
+        if isinstance(value, dict):
+            named = {_label_name(label): _label_name(name) for label, name in value.items()}
+            if len(named) < len(value):
+                raise PydanticCustomError("names", "has the same label more than once")
+            return named
+        if isinstance(value, list):
+            return [_label_name(name) for name in value]
+        raise PydanticCustomError(
+            "names",
+            "needs a list such as [negative, positive], or a map such as {{1: negative, 2: "
+            "positive}}",
+        )
+
+    @property
+    def names(self) -> list[str]:
+        """The different names of `label_names`, in their order."""
+        given = self.label_names
+        return list(dict.fromkeys(given.values() if isinstance(given, dict) else given))
 
 
 class ImageSettings(CorpusSettings):
@@ -198,6 +226,15 @@ class ImageSettings(CorpusSettings):
         if len(value) not in (0, 2):
             raise PydanticCustomError("size", "needs rows and columns, such as [28, 28]")
         return value
+
+
+def _label_name(value: object) -> str:
+    """Return a label or a name as text in Unicode NFC; YAML reads some of them as other types."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, (str, int, float)) and (text := str(value).strip()):
+        return normalize("NFC", text)
+    raise PydanticCustomError("names", "has a label or a name that is not a text: quote it")
 
 
 def _files_by_column(value: dict[Any, Any]) -> dict[str, list[str]]:

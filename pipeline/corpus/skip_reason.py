@@ -33,13 +33,16 @@ class SkipReason(StrEnum):
     NO_TARGET = "no_target"
     TARGET_TOO_LONG = "target_too_long"
     NO_FEATURES = "no_features"
+    BAD_LIST = "bad_list"
+    NOT_BINARY = "not_binary"
+    VECTOR = "vector"
 
 
 SKIP_DESCRIPTIONS = {
-    SkipReason.NO_TEXT: "no text (empty, blank or not a string)",
+    SkipReason.NO_TEXT: "no text (empty, blank, or a list or map)",
     SkipReason.NOT_UTF8: "bytes that are not text in corpus.encoding",
     SkipReason.NUL: "a NUL character",
-    SkipReason.NO_LABEL: "no label",
+    SkipReason.NO_LABEL: "no label (in a map or columns of 0 and 1: a value is missing)",
     SkipReason.NO_NUMBER: "a label that is not a finite number",
     SkipReason.WRONG_FIELDS: "more or fewer fields than columns",
     SkipReason.NOT_JSON: "a line that is not a JSON object",
@@ -51,7 +54,7 @@ SKIP_DESCRIPTIONS = {
     SkipReason.DAMAGED: "damaged data (download the file again)",
     SkipReason.NO_TOKENS: "no token left after tokenization",
     SkipReason.TOO_LONG: "more than corpus.max_tokens tokens (corpus.overflow=drop)",
-    SkipReason.NO_WORDS: "no words (not a list of strings, or one with a blank string)",
+    SkipReason.NO_WORDS: "no words (not a list of words, or one with a blank word)",
     SkipReason.NO_TAGS: "no tags (not a list of names)",
     SkipReason.MISALIGNED: "more or fewer tags than words",
     SkipReason.NOT_BIO: "tags in an order that their scheme does not allow, such as an I- without "
@@ -65,8 +68,14 @@ SKIP_DESCRIPTIONS = {
     SkipReason.NO_IMAGE: "no image that can be read (a PNG or JPEG, or the path of one)",
     SkipReason.NO_FEATURES: "no features that can be read (a .npy array of finite numbers, a list "
     "for each region of the image, or the path of one)",
-    SkipReason.NO_TARGET: "no target (empty, blank or not a string)",
+    SkipReason.NO_TARGET: "no target (empty, blank, or a list or map)",
     SkipReason.TARGET_TOO_LONG: "a target of more than corpus.max_target_tokens tokens",
+    SkipReason.BAD_LIST: "a list as text that cannot be read (write it as JSON, such as "
+    """["a", "b"])""",
+    SkipReason.NOT_BINARY: "a map or columns of labels with other values than 0 and 1 (write 1, "
+    "true, 0 or false for each label)",
+    SkipReason.VECTOR: "a list of 0 and 1 that does not show its labels (give a name for each "
+    "position, in corpus.label_names, or write a map such as {toxic: 1, insult: 0})",
 }
 """Noun phrases for error messages and reports, as in "3 rows with <description>". A row that does
 not match corpus.filters has no description because it is left out on request."""

@@ -253,6 +253,9 @@ class Predictor:
             open_names=open_names,
         )
 
+    def _schema(self, fields: Sequence[FieldSpec]) -> pa.Schema:
+        return schema(fields, self.manifest.vocabularies, self.manifest.names)
+
     def _outputs_of_one_text(self, encoded: Iterable[EncodedExample]) -> Outputs:
         """Yield the outputs of a stateful task; the tokens of all rows are one text, in memory."""
         rows = [np.asarray(cells[0], np.int64) for result in encoded for cells in result.rows]
@@ -276,7 +279,7 @@ class Predictor:
         segment = np.concatenate([np.arange(count) for count in segments])
         positions = (document, segment, segments[document])
         rows: Columns = {
-            **columns_of(_with_wide_indices(fields, self.manifest.vocabularies), cells),
+            **columns_of(_with_wide_indices(self._schema(fields), fields), cells),
             **dict(zip(SEGMENT_COLUMNS, positions, strict=True)),
         }
         batches = buckets(rows, self.config.stream.token_budget)
@@ -328,12 +331,11 @@ def _remember(rows: Iterable[Row], last: list[Row]) -> Iterator[Row]:
         yield row
 
 
-def _with_wide_indices(fields: Sequence[FieldSpec], vocabularies: Mapping[str, int]) -> pa.Schema:
+def _with_wide_indices(columns: pa.Schema, fields: Sequence[FieldSpec]) -> pa.Schema:
     """Return the schema of encoded rows in memory.
 
     Lists of label indices are wider than in shards, because unknown labels have indices too.
     """
-    columns = schema(fields, vocabularies)
     for position, field in enumerate(fields):
         if field.kind_class.has_names and pa.types.is_list(columns.field(position).type):
             wide: Any = pa.list_(pa.int64())

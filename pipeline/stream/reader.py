@@ -42,7 +42,9 @@ class Reader:
         `store` and is used for the shards but not for the index."""
         store = store or manifest.store
         self.index = Index(store, f"{split}/{INDEX}", manifest.splits[split])
-        self.schema = schema(manifest.fields, manifest.vocabularies, segments=manifest.segments)
+        self.schema = schema(
+            manifest.fields, manifest.vocabularies, manifest.names, segments=manifest.segments
+        )
         self._shard_store = shards or store
         self._shards = [
             Range(f"{split}/{shard.name}", 0, shard.bytes)

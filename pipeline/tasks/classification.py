@@ -11,11 +11,13 @@ from torch.nn import functional
 from pipeline.corpus.field_spec import FieldSpec
 from pipeline.corpus.fields.kinds.label import LabelField
 from pipeline.corpus.fields.kinds.text import TextField
+from pipeline.corpus.fields.label_names import shorten
 from pipeline.errors import ConfigError
 from pipeline.models.classifier import Classifier
 from pipeline.models.settings import Pretrained
 from pipeline.settings import Conflict, Sections, same_column, setting
 from pipeline.stream.batch import Batch
+from pipeline.tasks.base.confusion import Confusion
 from pipeline.tasks.base.metric import LABEL
 from pipeline.tasks.base.sample import ImageData
 from pipeline.tasks.base.scores import top_scores
@@ -60,6 +62,7 @@ class Classification(Task):
     def __init__(self, settings: Settings, model: Classifier.Settings, data: DatasetInfo) -> None:
         self.settings, self.model, self.data = settings, model, data
         self.labels = data.names["label"]
+        self.confusion = Confusion(self.labels, data.counts.get("label", ()))
         self._class_weights = torch.tensor(_class_weights(settings, self.labels, data))  # [C]
 
     @classmethod
@@ -96,14 +99,12 @@ class Classification(Task):
         return self.logits(model, batch).double().softmax(-1)
 
     def evaluate(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, list[Mistake]]:
-        """Return sums [(C + 1) * C + 1] and the mistakes. The sums are the confusion matrix (true,
-        predicted), whose last row is that of unknown labels, then the summed loss."""
-        size = len(self.labels)
+        """Return sums and the mistakes. The sums are those of `Confusion`, then the summed loss."""
         label, predicted = batch.columns["label"], outputs.argmax(-1)
+        size = len(self.labels)
         true_scores = outputs.gather(-1, label.clamp(max=size - 1)[:, None])[:, 0]  # [B]
         losses = -true_scores.clamp_min(MIN_PROBABILITY).log() * batch.weights * (label < size)
-        cells = label.clamp(max=size) * size + predicted  # [B]
-        confusion = torch.bincount(cells, batch.weights.double(), (size + 1) * size)
+        confusion = self.confusion.sums(label, predicted, batch.weights)
         wrong = torch.nonzero((label != predicted) & (batch.weights > 0)).flatten().tolist()
         mistakes = [
             Mistake(
@@ -125,11 +126,10 @@ class Classification(Task):
         return outputs, batch.columns["label"]
 
     def summarize(self, sums: Tensor, texts: Sequence[tuple[str, ...]] = ()) -> Evaluation:
-        size = len(self.labels)
-        table = sums[:-1].view(size + 1, size)
-        confusion, rows, unknown = table[:size], table.sum(), table[size].sum()  # [C, C]
-        true_positives = confusion.diagonal()
-        denominators = table.sum(0) + confusion.sum(1)  # [C] 2 tp + fp + fn
+        counts = self.confusion.unpack(sums[:-1])
+        unknown, true_positives = counts.unknown, counts.correct
+        rows = counts.true.sum() + unknown
+        denominators = counts.true + counts.predicted  # [C] 2 tp + fp + fn
         # F1 is undefined (0 / 0) for labels that neither occur nor are predicted; they are skipped.
         defined = denominators > 0
         f1 = 2 * true_positives[defined] / denominators[defined]
@@ -140,7 +140,12 @@ class Classification(Task):
             "accuracy": (true_positives.sum() / rows).item(),
             "macro_f1": f1.item(),
         }
-        return Evaluation(metrics, confusion.long().tolist(), self.labels)
+        return Evaluation(
+            metrics,
+            counts.table.long().tolist(),
+            self.confusion.labels,
+            left_out=self.confusion.left_out,
+        )
 
     def predict(self, outputs: Tensor, given: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         best = outputs.argmax(-1)
@@ -149,7 +154,7 @@ class Classification(Task):
             {
                 "label": self.labels[k],
                 "probability": round(probability, 6),
-                "scores": scores,
+                **scores,
             }
             for k, probability, scores in zip(
                 best.tolist(), probabilities.tolist(), top_scores(self.labels, outputs), strict=True
@@ -201,9 +206,10 @@ def _class_weights(
         return [
             sum(counts) / (len(counts) * max(count, 1)) for count in counts
         ]  # a label may have no row
-    if unknown := [name for name in weights if name not in labels]:
+    known = set(labels)
+    if unknown := [name for name in weights if name not in known]:
         raise ConfigError(
             f"task.class_weights={weights}: the corpus has no label {unknown[0]!r}, it has "
-            f"{', '.join(labels)}; fix the name"
+            f"{shorten(labels)}; fix the name"
         )
     return [weights.get(label, 1.0) for label in labels]

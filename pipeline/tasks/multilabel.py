@@ -142,7 +142,7 @@ class MultiLabel(Task):
         return [
             {
                 "labels": [name for name, chosen in zip(self.labels, row, strict=True) if chosen],
-                "scores": scores,
+                **scores,
             }
             for row, scores in zip(
                 (outputs >= 0.5).tolist(), top_scores(self.labels, outputs), strict=True

@@ -12,12 +12,14 @@ from pipeline.corpus.field_spec import FieldSpec
 from pipeline.corpus.fields import bio_spans
 from pipeline.corpus.fields.kinds.characters import CharactersField
 from pipeline.corpus.fields.kinds.tags import TagsField
-from pipeline.corpus.fields.kinds.words import WordsField, split_words
+from pipeline.corpus.fields.kinds.words import WordsField
+from pipeline.corpus.fields.text_lists import split_words
 from pipeline.models.settings import Pretrained
 from pipeline.models.tagger import Tagger
 from pipeline.settings import Conflict, Sections, same_column
 from pipeline.stream.batch import Batch
 from pipeline.tasks.base import entity_f1
+from pipeline.tasks.base.confusion import Confusion
 from pipeline.tasks.base.sample import Sample, TextSpan
 from pipeline.tasks.base.settings import TaskSettings
 from pipeline.tasks.base.task import DatasetInfo, Evaluation, Mistake, Task
@@ -47,6 +49,7 @@ class Tagging(Task):
     def __init__(self, settings: TaskSettings, model: Tagger.Settings, data: DatasetInfo) -> None:
         self.settings, self.model = settings, model
         self.vocabulary, self.tags = data.vocabularies["tokenizer"], list(data.names["tags"])
+        self.confusion = Confusion(self.tags, data.counts.get("tags", ()))
         self.scheme = bio_spans.scheme(self.tags)
         self.labels = bio_spans.labels(self.tags) if self.scheme else []
         self.best_metric = "f1" if self.scheme else "accuracy"
@@ -103,15 +106,14 @@ class Tagging(Task):
         return torch.stack([(tags + 1).masked_fill(~valid, NO_TAG).double(), shares.double()], -1)
 
     def evaluate(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, list[Mistake]]:
-        """Return sums [(C + 1) * C + 3 * (L + 1) + 3] and the mistakes.
+        """Return sums and the mistakes.
 
-        The sums are the confusion matrix of words (true, predicted), whose last row is that of
-        unknown tags; for each label, and for all unknown ones, the numbers of true, predicted and
-        correct entities; the summed loss, the number of rows, and the number of words in rows that
-        have a loss.
+        The sums are those of `Confusion` over words; for each label, and for all unknown ones, the
+        numbers of true, predicted and correct entities; the summed loss, the number of rows, and
+        the number of words in rows that have a loss.
         """
-        size = len(self.tags)
-        confusion = torch.zeros((size + 1) * size, dtype=torch.float64)
+        none = torch.zeros(0, dtype=torch.int64)
+        pairs = [(none, none)]
         entities = {label: entity_f1.Counts() for label in [*self.labels, UNKNOWN]}
         mistakes: list[Mistake] = []
         loss = rows = known_words = 0.0
@@ -122,11 +124,12 @@ class Tagging(Task):
                 continue
             true, predicted = true_tags[i, :length], outputs[i, :length, 0].long() - 1
             row_loss = outputs[i, :length, 1].sum().item()
-            if bool((true < size).all()):  # of a split sentence, some segments may have a loss
+            if bool(
+                (true < len(self.tags)).all()
+            ):  # of a split sentence, some segments may have a loss
                 loss, known_words = loss + row_loss, known_words + length
             rows += 1
-            cells = true.clamp(max=size) * size + predicted
-            confusion += torch.bincount(cells, minlength=len(confusion))
+            pairs.append((true, predicted))
             pair = self._tag_names(true.tolist()), self._tag_names(predicted.tolist())
             if self.scheme:
                 for label, label_counts in entity_f1.count([pair]).items():
@@ -136,27 +139,33 @@ class Tagging(Task):
                 formatted = (self._format(words, tags) for tags in pair)
                 details = dict(zip(("true", "predicted"), formatted, strict=True))
                 mistakes.append(Mistake(row_loss, [], details))
+        all_true, all_predicted = (torch.cat(tags) for tags in zip(*pairs, strict=True))
+        confusion = self.confusion.sums(all_true, all_predicted, torch.ones(len(all_true)))
         per_label = [x for c in entities.values() for x in (c.true, c.predicted, c.correct)]
         rest = torch.tensor([*per_label, loss, rows, known_words], dtype=torch.float64)
         return torch.cat([confusion, rest]).to(batch.weights.device), mistakes
 
     def summarize(self, sums: Tensor, texts: Sequence[tuple[str, ...]] = ()) -> Evaluation:
-        size = len(self.tags)
-        cells = (size + 1) * size
-        table = sums[:cells].view(size + 1, size)
-        confusion, words = table[:size], table.sum().item()
-        *per_label, loss, rows, known_words = sums[cells:].tolist()
+        counts = self.confusion.unpack(sums[: self.confusion.size])
+        *per_label, loss, rows, known_words = sums[self.confusion.size :].tolist()
+        words = (counts.true.sum() + counts.unknown).item()
         metrics = {
             "examples": int(rows),
             "loss": loss / known_words if known_words else math.nan,
-            "accuracy": confusion.diagonal().sum().item() / words,
+            "accuracy": counts.correct.sum().item() / words,
         }
         if self.scheme:
             triples = zip(per_label[::3], per_label[1::3], per_label[2::3], strict=True)
             entities = (entity_f1.Counts(*map(int, triple)) for triple in triples)
             scores = entity_f1.f1(dict(zip([*self.labels, UNKNOWN], entities, strict=True)))
             metrics |= {"precision": scores.precision, "recall": scores.recall, "f1": scores.f1}
-        return Evaluation(metrics, confusion.long().tolist(), self.tags, confusion_unit="words")
+        return Evaluation(
+            metrics,
+            counts.table.long().tolist(),
+            self.confusion.labels,
+            left_out=self.confusion.left_out,
+            confusion_unit="words",
+        )
 
     def samples(self, model: nn.Module, batch: Batch) -> list[Sample]:
         predicted_tags = self.outputs(model, batch)[..., 0].long() - 1  # [B, T]

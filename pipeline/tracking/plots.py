@@ -30,7 +30,13 @@ TEXT_COLOR, BAR_COLOR, ACCENT_COLOR = "#222222", "#4878a8", "#d9822b"
 
 
 def confusion_matrix(
-    table: Sequence[Sequence[int]], labels: Sequence[str], title: str, counted: str = "rows"
+    table: Sequence[Sequence[int]],
+    labels: Sequence[str],
+    title: str,
+    counted: str = "rows",
+    *,
+    left_out: int = 0,
+    accuracy: float | None = None,
 ) -> Figure:
     """Plot counts of (true, predicted) pairs, colored by their share of the matrix row.
 
@@ -43,18 +49,23 @@ def confusion_matrix(
         labels: Names of the labels.
         title: Start of the plot's title; the accuracy follows.
         counted: Plural noun for what the table counts, used in the title.
+        left_out: Number of labels that share the last row and column.
+        accuracy: Share of correct predictions; by default, computed from the table.
     """
     from matplotlib.figure import Figure
 
     counts = np.asarray(table, np.int64)  # [C, C]
     if counts.shape != (len(labels), len(labels)):
         raise ValueError(f"table of shape {counts.shape} does not match {len(labels)} labels")
-    accuracy = counts.trace() / max(counts.sum(), 1)
+    if accuracy is None:
+        accuracy = float(counts.trace() / max(counts.sum(), 1))
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)  # [C, C]
     title = f"{title}: {accuracy:.1%} of {counts.sum():,} {counted} correct"
     shown = _most_confused(counts)
     if len(shown) < len(labels):
-        title += f"\n{len(shown)} most confused of {len(labels)} labels; shares over all labels"
+        frequent = len(labels) - bool(left_out)
+        total = f"the {frequent} most frequent of " * bool(left_out) + f"{frequent + left_out:,}"
+        title += f"\n{len(shown)} most confused of {total} labels; shares over all labels"
         counts, shares = counts[np.ix_(shown, shown)], shares[np.ix_(shown, shown)]
     names = [_shorten(labels[i]) for i in shown]
 

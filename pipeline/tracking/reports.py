@@ -1,9 +1,9 @@
 """`reports/*.json`: the data behind the plots, tables and pages of a run.
 
 lengths.json         rows, edges, total: arguments of `plots.length_histogram`
-step-00000200.json   step, table, labels, counted (arguments of `plots.confusion_matrix`),
-                     scatter (points of `plots.scatter`), mistakes (rows of a table), pages
-                     (samples by folder)
+step-00000200.json   step, table, labels, counted, left_out, accuracy (arguments of
+                     `plots.confusion_matrix`), scatter (points of `plots.scatter`), mistakes
+                     (rows of a table), pages (samples by folder)
 """
 
 from __future__ import annotations
@@ -60,6 +60,8 @@ def write_evaluation(
         "table": evaluation.confusion,
         "labels": list(evaluation.labels),
         "counted": evaluation.confusion_unit,
+        "left_out": evaluation.left_out,
+        "accuracy": evaluation.metrics.get("accuracy"),
         "scatter": evaluation.scatter,
         "mistakes": mistakes,
         "pages": {
@@ -89,7 +91,13 @@ def plots_of(name: str, report: Mapping[str, Any]) -> Iterator[Plot]:
     title = f"step {report['step']}"
     if report["table"]:
         arguments = (report["table"], report["labels"], title, report["counted"])
-        yield Plot("confusion", report["step"], lambda: plots.confusion_matrix(*arguments))
+        # earlier versions have neither
+        left_out, accuracy = report.get("left_out", 0), report.get("accuracy")
+        yield Plot(
+            "confusion",
+            report["step"],
+            lambda: plots.confusion_matrix(*arguments, left_out=left_out, accuracy=accuracy),
+        )
     if points := report.get("scatter"):  # earlier versions have none
         yield Plot("scatter", report["step"], lambda: plots.scatter(points, title))
 

@@ -53,7 +53,7 @@ def test_rows_without_a_usable_value_are_errors_in_their_place(runs: Runs, tmp_p
     results = predict(run, tmp_path / "a.csv")
     assert ["label" in result for result in results] == [True, False, True]
     assert results[1]["error"].startswith("the row has more or fewer fields than")
-    path = write_jsonl(tmp_path / "a.jsonl", [{"text": None}, {"text": 3}, {"text": "fine"}])
+    path = write_jsonl(tmp_path / "a.jsonl", [{"text": None}, {"text": ["a"]}, {"text": "fine"}])
     assert ["error" in result for result in predict(run, path)] == [True, True, False]
 
 
@@ -259,7 +259,7 @@ def test_an_evaluation_reads_stdin(runs: Runs, labeled: Path) -> None:
     status, out, err = call("evaluate", *run, text="text,label\nfine,positive\n,negative\n")
     assert status == 0, err
     assert json.loads(out)["examples"] == 1
-    assert "skipped 1 row(s): no text (empty, blank or not a string), first stdin, " in err
+    assert "skipped 1 row(s): no text (empty, blank, or a list or map), first stdin, " in err
     status, out, err = call("evaluate", *run, "corpus.format=jsonl", text=labeled.read_text())
     assert status == 0, err
     assert json.loads(out)["examples"] == 5

@@ -60,6 +60,15 @@ def test_a_confusion_matrix_shows_counts_and_their_shares_of_the_matrix_row():
     np.testing.assert_allclose(image_values(axes.images[0]), [[0.75, 0.25], [0.0, 1.0]])
 
 
+def test_the_title_says_how_many_labels_are_not_in_the_table():
+    labels = [*(f"c{n}" for n in range(50)), "8,950 others"]
+    table = np.diag(np.full(51, 10))
+    figure = confusion_matrix(table.tolist(), labels, "step 1", left_out=8950, accuracy=0.25)
+    title = figure.axes[0].get_title()
+    assert title.startswith("step 1: 25.0% of 510 rows correct")
+    assert "20 most confused of the 50 most frequent of 9,000 labels" in title
+
+
 def test_the_title_names_what_is_counted():
     (axes,) = confusion_matrix([[1]], ["a"], "step 7", "words").axes
     assert axes.get_title() == "step 7: 100.0% of 1 words correct"

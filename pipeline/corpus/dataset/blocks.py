@@ -7,6 +7,7 @@ split, the segment columns of `field_spec.py` follow. The first column is a list
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -17,18 +18,25 @@ from pipeline.corpus.field_spec import DOCUMENT, SEGMENT, SEGMENTS, FieldSpec
 from pipeline.corpus.fields.base import Cell
 
 Array = npt.NDArray[Any]
+NO_NAMES: Mapping[str, Sequence[str]] = MappingProxyType({})
 
 
 def schema(
-    fields: Sequence[FieldSpec], vocabularies: Mapping[str, int], *, segments: bool = False
+    fields: Sequence[FieldSpec],
+    vocabularies: Mapping[str, int],
+    names: Mapping[str, Sequence[str]] = NO_NAMES,
+    *,
+    segments: bool = False,
 ) -> pa.Schema:
-    """Return the schema of a block, given the size of each vocabulary.
+    """Return the schema of a block, given the size of each vocabulary and each field's names.
 
     With `segments`, it includes the segment columns.
     """
-    columns: dict[str, Any] = {
-        field.name: field.arrow_type(vocabularies.get(field.vocabulary, 0)) for field in fields
-    }
+    columns: dict[str, Any] = {}
+    for field in fields:
+        has_names = field.kind_class.has_names
+        size = len(names.get(field.name, ())) if has_names else vocabularies.get(field.vocabulary)
+        columns[field.name] = field.arrow_type(size or 0)
     if segments:
         columns |= {DOCUMENT: pa.int64(), SEGMENT: pa.int32(), SEGMENTS: pa.int32()}
     return pa.schema(columns)

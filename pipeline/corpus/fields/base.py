@@ -88,7 +88,7 @@ class FieldKind(Component, ABC):
     @staticmethod
     @abstractmethod
     def arrow_type(field: FieldSpec, vocabulary: int) -> Any:
-        """Return the Arrow type of a stored value, given the size of the field's vocabulary.
+        """Return the Arrow type of a stored value, given the number of the field's tokens or names.
 
         A list has an item per token of the row, or per item of the value. Other types are a number
         per row. Items are numbers, or lists of a fixed number of numbers.
@@ -136,16 +136,34 @@ def vector_list(item: Any, width: int) -> Any:
 
 
 def as_text(value: Any) -> str:
-    """Return a raw value as a CSV file would store it, so that all formats agree; "" if missing."""
+    """Return a raw value as a CSV file would store it, so that all formats agree; "" if missing.
+
+    Blanks around it are removed.
+    """
+    return (value if isinstance(value, str) else _to_text(value)).strip()
+
+
+def scalar_text(value: Any) -> str:
+    """Return a string, bytes, number or other single value as text; "" if missing or a list."""
     if isinstance(value, str):
-        return value.strip()
+        return value
+    return "" if isinstance(value, (list, tuple, dict)) else _to_text(value)
+
+
+def _to_text(value: Any) -> str:
+    """Convert a raw value. Bytes that are not UTF-8 become lone surrogates (`string_flaw`)."""
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "surrogateescape")
     if value is None or value != value:  # NaN differs from itself
         return ""
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def string_flaw(strings: Iterable[str]) -> SkipReason | None:
+def string_flaw(strings: Sequence[str]) -> SkipReason | None:
     """Return NUL or NOT_UTF8 if one of the strings has this flaw, else None."""
+    joined = "".join(strings)
+    if joined.isascii() and "\0" not in joined:
+        return None
     for string in strings:
         if "\0" in string:
             return SkipReason.NUL

@@ -40,7 +40,9 @@ class ExampleEncoder:
         self._kinds = checker.fields
         specs = [kind.field for kind in self._kinds]
         index_class = OpenNameIndex if open_names else NameIndex
-        self._names = [index_class(names.get(spec.name, ())) for spec in specs]
+        self._names = [
+            index_class(names.get(kind.field.name, ()), kind.settings) for kind in self._kinds
+        ]
         self._contexts = [
             EncodingContext(index, encoders.get(spec.vocabulary))
             for spec, index in zip(specs, self._names, strict=True)
@@ -57,7 +59,7 @@ class ExampleEncoder:
         """The unknown names so far, by field, in the order of their indices."""
         pairs = zip(self._kinds, self._names, strict=True)
         return {
-            kind.field.name: index.unknown
+            kind.field.name: index.unknown_names
             for kind, index in pairs
             if kind.has_names and isinstance(index, OpenNameIndex)
         }
@@ -67,7 +69,7 @@ class ExampleEncoder:
         return [
             name
             for kind, index, value in zip(self._kinds, self._names, values, strict=True)
-            if isinstance(index, OpenNameIndex) and index.unknown
+            if isinstance(index, OpenNameIndex) and index.unknown_names
             for name in kind.names(value)
             if index.is_unknown(name)
         ]

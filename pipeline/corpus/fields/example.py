@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from pipeline.corpus.field_spec import FieldSpec
 from pipeline.corpus.fields.base import FieldKind, as_text
+from pipeline.corpus.fields.label_names import label_key
 from pipeline.corpus.row import Row
 from pipeline.corpus.settings import CorpusSettings
 from pipeline.corpus.skip_reason import SkipReason
@@ -78,7 +79,7 @@ class RowChecker:
         raw = row.values
         if raw is None:
             return row.skip or SkipReason.WRONG_FIELDS
-        if any(as_text(raw[name]) != value for name, value in self.filters.items()):
+        if any(not _is_equal(as_text(raw[name]), value) for name, value in self.filters.items()):
             return SkipReason.FILTERED
         return self.check_values(row, [self._raw_value(kind, raw) for kind in self.fields], file)
 
@@ -102,3 +103,8 @@ class RowChecker:
         if others:
             whole = b"\0".join([len(identity).to_bytes(8), identity, *others])
         return Example(row.number, row.line, row.file, tuple(values), identity, whole)
+
+
+def _is_equal(text: str, value: str) -> bool:
+    """Return whether a text is the value of a filter, or another spelling of it."""
+    return text == value or label_key(text) == label_key(value)

@@ -10,10 +10,10 @@ class OpenNameIndex(NameIndex):
     """Name -> index. The n unknown names get the indices C, ..., C + n - 1 after the C known ones,
     in the order in which they are checked."""
 
-    def __init__(self, names: Sequence[str]) -> None:
-        super().__init__(names)
+    def __init__(self, names: Sequence[str], settings: object = None) -> None:
+        super().__init__(names, settings)
         self._known = len(names)
-        self.unknown: list[str] = []
+        self.unknown_names: list[str] = []
 
     def check(self, name: str, where: str) -> None:
         if name in self:
@@ -21,8 +21,8 @@ class OpenNameIndex(NameIndex):
         try:
             super().check(name, where)
         except InputError:
-            self[name] = self._known + len(self.unknown)
-            self.unknown.append(name)
+            self[name] = self._known + len(self.unknown_names)
+            self.unknown_names.append(name)
 
     def is_unknown(self, name: str) -> bool:
         """Return whether a checked name is unknown."""

@@ -71,6 +71,8 @@ def build(
     settings = context.settings
     scans = pool.run("scan", partial(scan, context), groups, sum(file.bytes for file in files))
     scans, readings = decide_tags(context, scans)
+    for warning in report.long_row_warnings(scans):
+        logger.warning(warning)
     report.check_skips(settings, scans)
     label_tables = {
         f.name: _name_labels(context, scans, f) for f in context.fields if f.kind_class.has_names
@@ -122,7 +124,10 @@ def _name_labels(
     assert isinstance(context.settings, LabelSettings), "a field of labels without its keys"
     tallies = [scanned.labels.get(field.name, {}) for scanned in scans]
     settings = with_canonical_names(context.settings, field.kind_class)
-    return name_labels(settings, tallies, field)
+    table = name_labels(settings, tallies, field)
+    for warning in table.warnings:
+        logger.warning(warning)
+    return table
 
 
 def _make_tokenizer(

@@ -27,7 +27,7 @@ RANGE_EXAMPLES = 1 << 25
 """Examples that are compared at once, which takes about 1 GB of memory."""
 
 Hashes = npt.NDArray[np.uint64]
-LabelIds = npt.NDArray[np.int16]
+LabelIds = npt.NDArray[np.int32]
 Indices = npt.NDArray[np.int64]
 
 
@@ -75,7 +75,7 @@ class _SplitAssignment:
         self._total = sum(scanned.examples for scanned in scans)
         self._validation_threshold = validation_threshold(context.settings.validation)
         self._split_codes = _disk_array(context.split_codes_path, np.uint8, self._total)
-        self._label_ids = _disk_array(context.label_ids_path, np.int16, self._total)
+        self._label_ids = _disk_array(context.label_ids_path, np.int32, self._total)
         self._counts = SplitCounts()
 
     def run(self) -> SplitCounts:
@@ -129,10 +129,10 @@ class _SplitAssignment:
             for start in range(0, scanned.examples, CHUNK_EXAMPLES):
                 path = self._context.scan_path(key, kind)
                 hashes = np.fromfile(path, "<u8", CHUNK_EXAMPLES, offset=start * 8)
-                label_ids = np.zeros(len(hashes), np.int16)
+                label_ids = np.zeros(len(hashes), np.int32)
                 if self._labels and self._context.label:
                     path = self._context.scan_path(key, "codes")
-                    codes = np.fromfile(path, "<u2", CHUNK_EXAMPLES, offset=start * 2)
+                    codes = np.fromfile(path, "<u4", CHUNK_EXAMPLES, offset=start * 4)
                     ids_by_code = self._labels.ids_by_code(scanned.labels[self._context.label.name])
                     label_ids = ids_by_code[codes]
                 yield examples_before + start, hashes, label_ids, scanned.group.held_out

@@ -3,8 +3,9 @@
 from collections.abc import Iterator, Mapping, Sequence
 
 from pipeline.corpus.dataset.manifest import Manifest
-from pipeline.corpus.fields.label_names import LabelTable
+from pipeline.corpus.fields.label_names import MAX_LISTED, LabelTable, shorten
 from pipeline.corpus.prepare.dedup_and_split import SplitCounts
+from pipeline.corpus.prepare.scan import MAX_ROW_WORDS
 from pipeline.corpus.prepare.work_dir import Part, Scanned
 from pipeline.corpus.settings import CorpusSettings
 from pipeline.corpus.skip_reason import (
@@ -49,6 +50,17 @@ def check_skips(
     if skips.get(SkipReason.FILTERED, (0, ""))[0] == rows:
         raise InputError(_all_filtered_error(settings, scans, rows))
     check_share(settings, rows, skips)
+
+
+def long_row_warnings(scans: Sequence[Scanned]) -> Iterator[str]:
+    """Yield a line for each file with rows of very many words."""
+    for scanned in scans:
+        if rows := scanned.long_rows:
+            yield (
+                f"{rows.place}: has more than {MAX_ROW_WORDS:,} words in one row"
+                f" ({rows.count:,} such row(s)); are sentences separated, in CoNLL files by blank "
+                "lines?"
+            )
 
 
 def check_share(settings: CorpusSettings, rows: int, skips: Skips) -> None:
@@ -105,9 +117,12 @@ def summary(
             f"{sum(shard.bytes for shard in split.shards) / MB:.1f} MB"
         )
     for field, table in label_tables.items():
-        pairs = zip(table.names, table.counts, strict=True)
-        first = [f"{name} {number:,}" for name, number in pairs][:10]
-        yield f"  {field}: {', '.join(first)}{', ...' if len(table.names) > 10 else ''}"
+        pairs = list(zip(table.names, table.counts, strict=True))
+        if len(pairs) > MAX_LISTED:
+            pairs.sort(key=lambda pair: -pair[1])
+        yield f"  {field}: {shorten([f'{name} {number:,}' for name, number in pairs])}"
+        for note in table.notes:
+            yield f"  {field}: {note}"
         for label, place in list(table.once.items())[:5]:
             yield f"  label {label!r} is in only one row, so the row is left out: {place}"
     counts = manifest.report

@@ -43,6 +43,8 @@ GROUP_FILES = 4096
 """Files of a group at most."""
 MAX_PATH_CHARACTERS = 200
 """Characters of a path in an error."""
+MAX_ROW_WORDS = 5000
+"""Words of a row above which a warning asks whether lines between sentences are missing."""
 MAX_FILTERED_VALUES = 5
 """Values of a filtered column in the error when no row is left."""
 FILE_REASONS = (SkipReason.NO_FILE, SkipReason.NO_IMAGE, SkipReason.NO_FEATURES)
@@ -228,6 +230,11 @@ class _Scan:
                     sample = self._samples[kind.field.vocabulary]
                     is_identity = kind is first and text is value  # its hash is `order`
                     sample.add(order if is_identity else digest(text.encode())[1], text)
+            if kind is first and kind.by_word and len(value) > MAX_ROW_WORDS:
+                self._result.long_rows = self._result.long_rows or Tally(
+                    0, example.place(self._name)
+                )
+                self._result.long_rows.count += 1
             for name in kind.names(value):
                 self._count_name(kind, name, example)
             if kind.has_scheme:
@@ -235,7 +242,7 @@ class _Scan:
                 place = example.place(self._name)
                 outputs.tag_schemes.write(bytes([counts.add(value, place)]))
             if kind.field == self._context.label:
-                outputs.codes.write(self._codes[value].to_bytes(2, "little"))
+                outputs.codes.write(self._codes[value].to_bytes(4, "little"))
 
     def _count_name(self, kind: FieldKind, name: str, example: Example) -> None:
         """Count a label or tag of a row. Raises InputError when there are too many."""

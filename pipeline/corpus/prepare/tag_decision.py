@@ -42,7 +42,7 @@ def decide_tags(
     skipped, and the readings for each of these results. Raises InputError for an invalid row
     if `corpus.on_bad_row` is "stop".
     """
-    label_names = getattr(context.settings, "label_names", [])
+    label_names = getattr(context.settings, "names", [])
     results, readings = list(scans), [dict[int, TagReading]() for _ in scans]
     for position, name in tag_fields(context.checker.fields).items():
         counts = [scanned.tags.get(name, TagCounts()) for scanned in scans]
@@ -71,7 +71,7 @@ def with_canonical_names(settings: LabelSettings, kind: type[FieldKind]) -> Labe
     """Return settings whose `label_names` are those that converted tags have."""
     if not kind.has_scheme:
         return settings
-    return settings.model_copy(update={"label_names": canonical_names(settings.label_names)})
+    return settings.model_copy(update={"label_names": canonical_names(settings.names)})
 
 
 def describe(

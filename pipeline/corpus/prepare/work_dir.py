@@ -76,7 +76,7 @@ class PreparationContext:
 
     @property
     def label_ids_path(self) -> Path:
-        """Path of a file with one int16 per example: the index of its label's name."""
+        """Path of a file with one int32 per example: the index of its label's name."""
         return self.work / self.corpus / "label_ids"
 
     def scan_path(self, group: str, kind: str) -> Path:
@@ -87,7 +87,7 @@ class PreparationContext:
         - `hashes`: one uint64 per example, equal for equal texts.
         - `whole_hashes`: one uint64 per example, equal for equal inputs and targets. The file is
           empty if there is only one of them.
-        - `codes`: one uint16 per example, the position of its label among the keys of
+        - `codes`: one uint32 per example, the position of its label among the keys of
           `Scanned.labels[FIELD]`.
         - `tag_schemes`: one uint8 per example and field of tags, the bits of the schemes in which
           its tags are valid.
@@ -182,6 +182,8 @@ class Scanned:
     """For each field, its labels or tags and their tallies."""
     tags: dict[str, TagCounts] = field(default_factory=dict)
     """For each field of tags, their counts in each scheme."""
+    long_rows: Tally | None = None
+    """Rows with more than `scan.MAX_ROW_WORDS` words, if there are any."""
     filtered: dict[str, list[str]] = field(default_factory=dict)
     """A few of the values that filters rejected, by column."""
     empty_files: list[str] = field(default_factory=list)

@@ -3,7 +3,7 @@
 Preparation and prediction share the same encoder.
 """
 
-import os
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from copy import copy
 from functools import cached_property
@@ -109,8 +109,10 @@ class EncodedText(NamedTuple):
 def read_tokenizer(settings: TokenizerSettings, *, generates: bool = False) -> bytes:
     """Return the content of the user's tokenizer.json, `corpus.tokenizer`.
 
-    Raises InputError if it cannot be read, if its token <pad> is not special, or, for a model that
-    `generates` text, if <s> or </s> is not special.
+    Its truncation, padding and dropout are removed: rows are truncated and padded elsewhere, and
+    the same text must always have the same tokens. Raises InputError if it cannot be read, if its
+    token <pad> is not special, or, for a model that `generates` text, if <s> or </s> is not
+    special.
     """
     path = Path(settings.tokenizer)
     where = f"corpus.tokenizer={settings.tokenizer!r}"
@@ -132,7 +134,19 @@ def read_tokenizer(settings: TokenizerSettings, *, generates: bool = False) -> b
                 f"{where}: its token {token} is {tokenizer.id_to_token(token)!r} and represents "
                 f"text, but token {token} {use}; use a tokenizer whose token {token} is special"
             )
-    return data
+    return _without_batch_settings(data)
+
+
+def _without_batch_settings(data: bytes) -> bytes:
+    """Return a tokenizer.json without truncation, padding and dropout; unchanged if it has none."""
+    content = json.loads(data)
+    model = content["model"]
+    if not (content.get("truncation") or content.get("padding") or model.get("dropout")):
+        return data
+    content |= {"truncation": None, "padding": None}
+    if "dropout" in model:
+        model["dropout"] = None
+    return json.dumps(content, ensure_ascii=False, indent=2).encode()
 
 
 def check_round_trip(path: Path, texts: Iterable[str], settings: TokenizerSettings) -> None:
@@ -191,7 +205,8 @@ class TextEncoder:
         overflow: str = "truncate",
     ) -> None:
         try:
-            self._tokenizer = Tokenizer.from_file(os.fspath(path))
+            # The path may be that of the user's file, or of a copy by an earlier version.
+            self._tokenizer = Tokenizer.from_buffer(_without_batch_settings(path.read_bytes()))
         except Exception as error:  # the library raises nothing narrower
             raise DatasetError(f"{path}: is not a tokenizer: {error}; prepare again") from None
         self._tokenizer.encode_special_tokens = True

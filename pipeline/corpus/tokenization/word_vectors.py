@@ -1,12 +1,15 @@
 """Pretrained word vectors in the text format of word2vec and GloVe.
 
-Each line has a word and its values, separated by single blanks. An optional first line has the
-number of words and the number of values per word.
+Each line has a word and its values, separated by blanks or tabs; the word may contain blanks, as
+in GloVe 840B. An optional first line has the number of words and the number of values per word.
 """
 
+import codecs
 import gzip
 import zlib
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,6 +19,10 @@ from tokenizers import Tokenizer
 
 from pipeline.corpus.tokenization.special_tokens import SPECIAL_TOKENS
 from pipeline.errors import InputError
+
+WIDTH_LINES = 100
+"""Lines from which the number of values per word is determined."""
+BLANKS = b" \t"
 
 
 class Vectors(NamedTuple):
@@ -62,25 +69,47 @@ def _lines(path: Path, width: int) -> Iterator[tuple[int, str, Sequence[bytes]]]
     """Yield (line number, word, values as bytes) of each line whose word is UTF-8."""
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-            for number, line in enumerate(file, 1):
-                word, *fields = line.rstrip(b" \r\n").split(b" ")
-                if number == 1 and len(fields) == 1 and word.isdigit() and fields[0].isdigit():
-                    _check_width(int(fields[0]), width, f"model.word_vectors={path}: line 1")
-                elif fields or word:
-                    _check_width(len(fields), width, f"model.word_vectors={path}: line {number}")
+            first = [file.readline() for _ in range(WIDTH_LINES)]
+            first[0] = first[0].removeprefix(codecs.BOM_UTF8)
+            header = _header_width(first[0])
+            if header:
+                first[0] = b""
+            _check_width(_most_common_width(first) or header, width, path)
+            for number, line in enumerate(chain(first, file), 1):
+                parts = line.rsplit(None, width)  # a word may contain blanks
+                if len(parts) == width + 1:
                     try:
-                        yield number, word.decode(), fields
+                        yield number, parts[0].strip(BLANKS).decode(), parts[1:]
                     except UnicodeDecodeError:
                         continue
+                elif parts and not (len(parts) == width and line[:1].isspace()):  # a blank word
+                    raise InputError(
+                        f"model.word_vectors={path}: line {number}: has {len(parts) - 1} values, "
+                        f"but the file has {width} per word; fix the line"
+                    )
     except (OSError, EOFError, zlib.error) as error:
         raise InputError(f"model.word_vectors={path}: cannot be read: {error}") from None
 
 
-def _check_width(values: int, width: int, where: str) -> None:
-    if values != width:
+def _header_width(line: bytes) -> int:
+    """Return the number of values per word that the first line gives, or 0 if it is no header."""
+    fields = line.split()
+    return int(fields[1]) if len(fields) == 2 and all(map(bytes.isdigit, fields)) else 0
+
+
+def _most_common_width(lines: Sequence[bytes]) -> int:
+    """Return the number of values of most lines, 0 without lines; few words contain blanks."""
+    widths = Counter(len(fields) - 1 for fields in map(bytes.split, lines) if fields)
+    return max(widths, key=lambda width: (widths[width], -width), default=0)
+
+
+def _check_width(values: int, width: int, path: Path) -> None:
+    """Raises InputError if a file, unless it is empty, has another width than the model."""
+    if values and values != width:
         raise InputError(
-            f"{where}: has {values} values per word, but model.embedding={width}; set "
-            f"model.embedding={values}, or fix the line, in which no word may contain a blank"
+            f"model.word_vectors={path}: has {values} values per word in its first lines, but "
+            f"model.embedding={width}; set model.embedding={values}, or fix the file, in which "
+            "each line needs a word and its values"
         )
 
 

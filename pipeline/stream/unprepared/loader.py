@@ -55,7 +55,7 @@ def unprepared_manifest(
     The manifest lacks all that only preparing can find out: splits, label counts, a report. Raises
     InputError if the tokenizer or a file does not exist.
     """
-    label_names = tuple(corpus.label_names) if isinstance(corpus, LabelSettings) else ()
+    label_names = tuple(corpus.names) if isinstance(corpus, LabelSettings) else ()
     tokenizer, first_pattern = read_tokenizer(corpus), input_patterns(corpus.input)[0]
     facts = TokenizerFacts(
         hashlib.sha256(tokenizer).hexdigest(),

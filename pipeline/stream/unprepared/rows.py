@@ -73,7 +73,7 @@ class UnpreparedRows:
         self._pipeline = RowPipeline(
             corpus, manifest.fields, lambda vocabulary: tokenizer, manifest.names
         )
-        self._columns = schema(manifest.fields, manifest.vocabularies)
+        self._columns = schema(manifest.fields, manifest.vocabularies, manifest.names)
         self._rows = self._files_without_row = self._texts_without_row = 0
         self._skips: dict[SkipReason, tuple[int, str]] = {}
 

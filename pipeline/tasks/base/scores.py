@@ -1,6 +1,7 @@
 """Scores of labels in predictions."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from torch import Tensor
 
@@ -8,19 +9,23 @@ MAX_SCORES = 50
 """Labels in a prediction, the most probable ones if there are more."""
 
 
-def top_scores(labels: Sequence[str], probabilities: Tensor) -> list[dict[str, float]]:
-    """Return the probability of each label by name, for each row of probabilities [B, C].
+def top_scores(labels: Sequence[str], probabilities: Tensor) -> list[dict[str, Any]]:
+    """Return the `scores` of each row of probabilities [B, C]: the probability of each label by
+    name, in the order of the labels.
 
-    They are in the order of the labels. Of more than MAX_SCORES labels only the most probable ones
-    are returned, the highest first.
+    Of more than MAX_SCORES labels only the most probable ones are returned, the highest first, and
+    `scores_left_out`, the number of the others.
     """
     if len(labels) <= MAX_SCORES:
         return [
-            {name: round(p, 6) for name, p in zip(labels, row, strict=True)}
+            {"scores": {name: round(p, 6) for name, p in zip(labels, row, strict=True)}}
             for row in probabilities.tolist()
         ]
     values, indices = probabilities.topk(MAX_SCORES, -1)
     return [
-        {labels[k]: round(p, 6) for k, p in zip(row, row_values, strict=True)}
+        {
+            "scores": {labels[k]: round(p, 6) for k, p in zip(row, row_values, strict=True)},
+            "scores_left_out": len(labels) - MAX_SCORES,
+        }
         for row, row_values in zip(indices.tolist(), values.tolist(), strict=True)
     ]

@@ -35,6 +35,8 @@ class Evaluation:
     """Confusion matrix: confusion[true][predicted] is a count. Empty if there is none."""
     labels: Sequence[str] = ()
     """Labels of the confusion matrix's rows and columns."""
+    left_out: int = 0
+    """Number of labels that share the last row and column of the confusion matrix."""
     confusion_unit: str = "rows"
     """The unit that the confusion matrix counts."""
     signatures: Mapping[str, str] = field(default_factory=dict)

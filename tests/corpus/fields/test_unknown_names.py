@@ -12,7 +12,7 @@ def test_unknown_names_are_numbered_after_the_known_ones() -> None:
     for name in ["good", "mixed", "bad", "odd", "mixed"]:
         index.check(name, "a.csv, row 1")
     assert [index[name] for name in ["bad", "good", "mixed", "odd"]] == [0, 1, 2, 3]
-    assert index.unknown == ["mixed", "odd"]
+    assert index.unknown_names == ["mixed", "odd"]
     assert [index.is_unknown(name) for name in ["good", "mixed", "odd"]] == [False, True, True]
 
 

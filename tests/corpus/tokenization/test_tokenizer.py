@@ -1,5 +1,6 @@
 """Tokenizers: deterministic training, exact truncation and splitting of long texts, and samples."""
 
+import json
 import os
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from tokenizers import Tokenizer
 from pipeline.corpus.prepare.sample import TextSample
 from pipeline.corpus.prepare.scan import digest
 from pipeline.corpus.tokenization.special_tokens import PAD, SPECIAL_TOKENS
-from pipeline.corpus.tokenization.tokenizer import TextEncoder, train
+from pipeline.corpus.tokenization.tokenizer import TextEncoder, read_tokenizer, train
 from pipeline.errors import DatasetError
 from tests.helpers.files import reviews, settings_in
 
@@ -199,3 +200,42 @@ def test_word_ids_follow_special_tokens_and_their_names_are_unknown_words(tmp_pa
     (encoded,) = encoder.encode([texts[0]])
     assert encoded.rows == [[4, 1, 5, 1, 4, 1, 1, 5, 4]]
     assert [Tokenizer.from_file(str(path)).token_to_id(t) for t in SPECIAL_TOKENS] == [0, 1, 2, 3]
+
+
+def test_truncation_padding_and_dropout_of_a_given_tokenizer_are_off(tmp_path: Path) -> None:
+    """The tokens are the same with the given file, with the stored copy and without these keys."""
+    settings = settings_in(tmp_path, tokenizer=str(tmp_path / "given.json"))
+    plain = train(TEXTS, settings)
+    tokenizer = Tokenizer.from_str(plain)
+    tokenizer.enable_truncation(2)
+    tokenizer.enable_padding(length=30)
+    tokenizer.model.dropout = 0.5
+    given, stored = tmp_path / "given.json", tmp_path / "stored.json"
+    given.write_text(tokenizer.to_str())
+    data = read_tokenizer(settings)
+    stored.write_bytes(data)
+    content = json.loads(data)
+    assert content["truncation"] is content["padding"] is content["model"]["dropout"] is None
+    assert content["model"] == json.loads(plain)["model"]
+    (tmp_path / "plain.json").write_text(plain)
+    texts = TEXTS[:50]
+    expected = TextEncoder(tmp_path / "plain.json", MAX_TOKENS).encode(texts)
+    for path in (given, stored):
+        encoder = TextEncoder(path, MAX_TOKENS)
+        assert encoder.encode(texts) == encoder.encode(texts) == expected
+
+
+def test_a_tokenizer_without_such_keys_is_copied_unchanged(tmp_path: Path) -> None:
+    settings = settings_in(tmp_path, tokenizer=str(tmp_path / "given.json"))
+    plain = "\n" + train(TEXTS[:10], settings)
+    (tmp_path / "given.json").write_text(plain)
+    assert read_tokenizer(settings) == plain.encode()
+
+
+def test_word_tokenizers_are_not_truncated_either(tmp_path: Path) -> None:
+    tokenizer = Tokenizer.from_str(train(["a\nb\nc"], settings_in(tmp_path), words=True))
+    tokenizer.enable_truncation(2)
+    tokenizer.enable_padding(length=30)
+    (tmp_path / "given.json").write_text(tokenizer.to_str())
+    ((ids,),) = [TextEncoder(tmp_path / "given.json", 10).encode_words([["a", "b", "c", "a"]])]
+    assert ids == [4, 5, 6, 4]

@@ -1,6 +1,7 @@
 """Each word gets its own vector, or the vector of a word that the tokenizer normalizes to it."""
 
 import gzip
+import re
 from pathlib import Path
 
 import numpy as np
@@ -52,6 +53,16 @@ VARIANTS = {
     "CRLF": lambda text: text.replace("\n", "\r\n"),
     "no final line end": lambda text: text.rstrip("\n") + "\n\n",
     "a word that is not UTF-8": lambda text: text + "caf\udce9 1 2 3\n",
+    "words with blanks": lambda text: (
+        ". . . 1 2 3\nat name@domain.com 1 2 3\n" + text + "of 1 4 5 6"
+    ),
+    "blank words": lambda text: text + "  7 7 7\n\x0b 7 7 7\n",
+    "byte-order mark": lambda text: "\ufeff" + text,
+    "byte-order mark and header": lambda text: "\ufeff10 3\n" + text,
+    "a wrong header": lambda text: "10 300\n" + text,
+    "tabs": lambda text: text.replace(" ", "\t"),
+    "a tab after the word": lambda text: re.sub(r"^(\S+) ", r"\1\t", text, flags=re.M),
+    "repeated separators": lambda text: text.replace(" ", "  "),
 }
 
 
@@ -84,11 +95,13 @@ def test_variants_are_not_used_if_the_tokenizer_keeps_case(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     "text, message",
     [
-        ("film 1 2\n", "line 1: has 2 values per word, but .*=3; set model.embedding=2"),
-        ("7 2\nfilm 1 2\n", "line 1: has 2 values per word, but .*=3; set model.embedding=2"),
-        ("film 1 2 3\n\nx 1 2 3 4\n", "line 3: has 4 values .*, but .*=3; .*fix the line"),
-        ("film 1 2 3\nNew York 1 2 3\n", "line 2: has 4 values .* no word may contain a blank"),
-        ("film 1 2 3\nthe 1  2 3\n", "line 2: has 4 values"),
+        ("film 1 2\n", "has 2 values per word in .*, but .*=3; set model.embedding=2,"),
+        ("7 2\nfilm 1 2\n", "has 2 values per word in .*, but .*=3; set model.embedding=2,"),
+        ("7 2\n", "has 2 values per word in .*, but .*=3; set model.embedding=2,"),
+        (". . . 1 2\nthe 1 2\nfilm 1 2\n", "has 2 values .* set model.embedding=2,"),
+        ("the\t1\t2\n\nfilm\t1\t2\n", "has 2 values .* set model.embedding=2,"),
+        ("the 1 2 3 4\nfilm 1 2 3 4\n", "has 4 values .* set model.embedding=4,"),
+        ("film 1 2 3\n\nthe 1 2 3\nx 1 2\n", "line 4: has 2 values, but the file has 3 per word"),
         ("other a b c\nfilm 1 x 3\n", "line 2: could not convert string to float: b'x'; fix it"),
         ("film 1 nan 3\n", "line 1: has a value that is not finite"),
         ("film 1 2 1e60\n", "line 1: has a value that is not finite"),
@@ -110,3 +123,13 @@ def test_an_unreadable_file_is_an_error(data: bytes | None, tmp_path: Path) -> N
         path.write_bytes(data)
     with pytest.raises(InputError, match=r"a\.gz: cannot be read: "):
         read_vectors(path, 3, tokenizer())
+
+
+def test_the_first_lines_may_be_words_with_blanks(tmp_path: Path) -> None:
+    """The width is that of most lines at the beginning, wherever the longer ones are."""
+    path = tmp_path / "a.txt"
+    odd = ". . . 1 2\n. . 1 2\nto name@domain.com 1 2\n"
+    path.write_text(odd + "".join(f"w{n} 1 2\n" for n in range(200)) + "film 3 4\n")
+    assert by_word(read_vectors(path, 2, tokenizer()), tokenizer()) == {"film": [3, 4]}
+    with pytest.raises(InputError, match=r"has 2 values .*; set model\.embedding=2,"):
+        read_vectors(path, 4, tokenizer())

@@ -7,7 +7,7 @@ from pipeline.tasks.base.scores import MAX_SCORES, top_scores
 
 def test_all_scores_are_in_the_order_of_the_labels() -> None:
     scores = top_scores(["b", "a", "c"], torch.tensor([[0.2, 0.5, 0.3], [0.1234567, 0.0, 1.0]]))
-    assert [list(row.items()) for row in scores] == [
+    assert [list(row["scores"].items()) for row in scores] == [
         [("b", 0.2), ("a", 0.5), ("c", 0.3)],
         [("b", 0.123457), ("a", 0.0), ("c", 1.0)],
     ]
@@ -18,6 +18,8 @@ def test_of_many_labels_the_most_probable_ones_come_first() -> None:
     probabilities = torch.rand(3, 9000, generator=torch.Generator().manual_seed(0)).double()
     for row, scores in zip(probabilities.tolist(), top_scores(labels, probabilities), strict=True):
         best = sorted(range(9000), key=lambda k: -row[k])[:MAX_SCORES]
-        assert list(scores.items()) == [(labels[k], round(row[k], 6)) for k in best]
+        assert scores["scores_left_out"] == 9000 - MAX_SCORES
+        assert list(scores["scores"].items()) == [(labels[k], round(row[k], 6)) for k in best]
     exactly = top_scores(labels[:MAX_SCORES], probabilities[:, :MAX_SCORES])
-    assert [list(scores) for scores in exactly] == [labels[:MAX_SCORES]] * 3
+    assert [list(row) for row in exactly] == [["scores"]] * 3
+    assert [list(row["scores"]) for row in exactly] == [labels[:MAX_SCORES]] * 3

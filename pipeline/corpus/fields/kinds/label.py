@@ -7,27 +7,25 @@ import pyarrow as pa
 
 from pipeline.corpus.field_spec import FieldSpec
 from pipeline.corpus.fields.base import Cells, EncodingContext, FieldKind, as_text, string_flaw
+from pipeline.corpus.fields.text_lists import parse_list
 from pipeline.corpus.settings import LabelSettings
 from pipeline.corpus.skip_reason import SkipReason
 from pipeline.errors import InputError
 
 
 class LabelField(FieldKind):
-    """A label name, or a list of one. Numbers and booleans are converted to names."""
+    """A label name, or a list of one. Numbers, booleans and bytes are converted to names."""
 
     Settings = LabelSettings
     has_names = has_one_name = True
     is_input = False
 
     def check(self, value: Any) -> Any:
-        if isinstance(value, list):
-            if len(value) > 1:
-                names = ", ".join(map(repr, map(as_text, value)))
-                raise InputError(
-                    f"column {self.field.column!r} has {len(value)} labels ({names}), but this "
-                    "task needs one per row; use task.name=multilabel"
-                )
-            value = value[0] if value else None
+        if isinstance(value, str):
+            if value[:1] == "[" and isinstance(found := parse_list(value), list):
+                value = self._only(found)
+        elif isinstance(value, (list, dict)):
+            value = self._only(value)
         name = as_text(value)
         return string_flaw([name]) or name or SkipReason.NO_LABEL
 
@@ -40,3 +38,14 @@ class LabelField(FieldKind):
     @staticmethod
     def arrow_type(field: FieldSpec, vocabulary: int) -> Any:
         return pa.int32()
+
+    def _only(self, labels: list[Any] | dict[Any, Any]) -> Any:
+        """Return the label of a list of one, None if it is empty. Raises InputError for others."""
+        if isinstance(labels, dict) or len(labels) > 1:
+            names = ", ".join(map(repr, map(as_text, labels)))
+            found = "a map of labels" if isinstance(labels, dict) else f"{len(labels)} labels"
+            raise InputError(
+                f"column {self.field.column!r} has {found} ({names}), but this task needs one per "
+                "row; use task.name=multilabel"
+            )
+        return labels[0] if labels else None

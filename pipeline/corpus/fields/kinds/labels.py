@@ -4,17 +4,34 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
 from pipeline.corpus.field_spec import FieldSpec
-from pipeline.corpus.fields.base import Cells, EncodingContext, FieldKind, as_text, string_flaw
-from pipeline.corpus.settings import LabelSettings
+from pipeline.corpus.fields.base import (
+    Cells,
+    EncodingContext,
+    FieldKind,
+    as_text,
+    scalar_text,
+    string_flaw,
+    token_list,
+)
+from pipeline.corpus.fields.label_names import NameIndex, label_key
+from pipeline.corpus.fields.text_lists import parse_list, parse_map
+from pipeline.corpus.settings import CorpusSettings, LabelSettings
 from pipeline.corpus.skip_reason import SkipReason
 from pipeline.settings import setting
 
+BINARY = {"1": True, "true": True, "0": False, "false": False}
+
 
 class LabelsField(FieldKind):
-    """A list of label names, possibly empty, or one string of names joined by `label_separator`.
+    """Label names, possibly none, in one of these forms:
+
+    - a list of names or numbers, also as text
+    - one string of names joined by `label_separator`
+    - a map from names to 0 or 1, also as text; several columns of 0 and 1 are such a map
+    - a vector of 0 and 1 with a position for each of `label_names`. It is only recognized where it
+      repeats a value, as a list of label numbers never does.
 
     Stored indices start at 1 because 0 pads shorter lists.
     """
@@ -32,23 +49,84 @@ class LabelsField(FieldKind):
         """Return a map from label to 0 or 1, which `check` understands."""
         return dict(values)
 
+    def __init__(self, field: FieldSpec, settings: CorpusSettings) -> None:
+        super().__init__(field, settings)
+        index = NameIndex(self.settings.names, self.settings)
+        self._positions = {number: label for label, number in reversed(index.items())}
+        self._binary_names = any(label_key(label) in BINARY for label in index)
+
     def check(self, value: Any) -> Any:
-        if isinstance(value, str):
-            value = value.split(self.settings.label_separator)
-        elif value is None:
-            return SkipReason.NO_LABEL
-        names = [as_text(name) for name in (value if isinstance(value, list) else [value])]
-        names = list(dict.fromkeys(name for name in names if name))
-        return string_flaw(names) or names
+        if isinstance(value, (str, bytes)):
+            value = self._parse(scalar_text(value))
+        if isinstance(value, SkipReason):
+            return value
+        if isinstance(value, dict):
+            names = _names_of_map(value)
+        elif isinstance(value, list):
+            names = self._names_of_list(value)
+        else:
+            name = as_text(value)
+            names = [name] if name else SkipReason.NO_LABEL
+        return names if isinstance(names, SkipReason) else string_flaw(names) or names
 
     def names(self, value: Any) -> Sequence[str]:
         return list(value)
 
     def encode(self, values: Sequence[Any], context: EncodingContext) -> list[Cells]:
         return [
-            Cells([np.array([context.index[name] + 1 for name in names], int)]) for names in values
-        ]
+            Cells([np.array([n + 1 for n in dict.fromkeys(map(context.index.__getitem__, names))],
+                            int)])
+            for names in values
+        ]  # fmt: skip
 
     @staticmethod
     def arrow_type(field: FieldSpec, vocabulary: int) -> Any:
-        return pa.list_(pa.uint16())
+        return token_list(vocabulary + 1)
+
+    def _parse(self, text: str) -> Any:
+        """Return the list or map that a text holds, or a SkipReason."""
+        if text.lstrip()[:1] in ("[", "(", "{"):
+            found = parse_map(text)
+            parsed = parse_list(text, bare=True) if found is None else found
+            if parsed is not None:
+                return parsed
+        return text.split(self.settings.label_separator)
+
+    def _names_of_list(self, items: Sequence[Any]) -> list[str] | SkipReason:
+        if any(isinstance(item, (list, dict)) for item in items):
+            return SkipReason.BAD_LIST
+        names = [name for name in map(as_text, items) if name]
+        if len(names) > 1 and not self._binary_names and label_key(names[0]) in BINARY:
+            keys = [label_key(name) for name in names]
+            if all(key in BINARY for key in keys):
+                if not self._may_be_numbers(keys):
+                    return self._names_of_vector([BINARY[key] for key in keys])
+                if len(names) == len(self._positions):
+                    return SkipReason.VECTOR
+        return list(dict.fromkeys(names))
+
+    def _may_be_numbers(self, keys: Sequence[str]) -> bool:
+        """Return whether items that are all 0 or 1 may be the labels 0 and 1."""
+        settings = self.settings
+        counts_from_0 = isinstance(settings.label_names, list) and not settings.label_base
+        return counts_from_0 and keys[0] in ("0", "1") and len(set(keys)) == len(keys)
+
+    def _names_of_vector(self, flags: Sequence[bool]) -> list[str] | SkipReason:
+        if len(flags) != len(self._positions):
+            return SkipReason.VECTOR
+        return [self._positions[number] for number, flag in enumerate(flags) if flag]
+
+
+def _names_of_map(values: Mapping[Any, Any]) -> list[str] | SkipReason:
+    """Return the names that a map gives the value 1 or true."""
+    names = []
+    for name, value in values.items():
+        text = "?" if isinstance(value, (list, dict)) else as_text(value)
+        if not text:
+            return SkipReason.NO_LABEL
+        flag = BINARY.get(label_key(text))
+        if flag is None:
+            return SkipReason.NOT_BINARY
+        if flag and as_text(name):
+            names.append(as_text(name))
+    return names

@@ -10,6 +10,7 @@ from pipeline.corpus.fields.base import (
     Cells,
     EncodingContext,
     FieldKind,
+    scalar_text,
     string_flaw,
     token_list,
 )
@@ -42,9 +43,10 @@ class TargetField(FieldKind):
     settings: Settings
 
     def check(self, value: Any) -> Any:
-        if not isinstance(value, str) or not value or value.isspace():
+        text = scalar_text(value)
+        if not text or text.isspace():
             return SkipReason.NO_TARGET
-        return string_flaw([value]) or value
+        return string_flaw([text]) or text
 
     def texts(self, value: Any) -> Iterable[str]:
         return [value]

@@ -10,6 +10,7 @@ from pipeline.corpus.fields.base import (
     Cells,
     EncodingContext,
     FieldKind,
+    scalar_text,
     string_flaw,
     token_list,
 )
@@ -19,7 +20,7 @@ from pipeline.corpus.tokenization.special_tokens import END
 
 
 class TextField(FieldKind):
-    """A text, which a tokenizer encodes as token ids."""
+    """A text, which a tokenizer encodes as token ids. Numbers are converted to texts."""
 
     Settings = TextSettings
     tokenized = combines = True
@@ -30,9 +31,10 @@ class TextField(FieldKind):
         return self.settings.join.join(texts)
 
     def check(self, value: Any) -> Any:
-        if not isinstance(value, str) or not value or value.isspace():
+        text = scalar_text(value)
+        if not text or text.isspace():
             return SkipReason.NO_TEXT
-        return string_flaw([value]) or value
+        return string_flaw([text]) or text
 
     def texts(self, value: Any) -> Iterable[str]:
         return [value]

@@ -1,0 +1,78 @@
+"""Counts of true and predicted labels, whose size does not grow with the square of the labels."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+MAX_SHOWN = 50
+"""Labels that a confusion matrix shows; the others are counted as one."""
+
+
+@dataclass(frozen=True)
+class LabelCounts:
+    """The summed counts of an evaluation, for C labels. S labels are shown."""
+
+    true: Tensor
+    """[C] rows that have the label."""
+    predicted: Tensor
+    """[C] rows that are predicted to have it."""
+    correct: Tensor
+    """[C] rows of both kinds."""
+    unknown: Tensor
+    """[] rows whose true label is unknown; they are also in `predicted`."""
+    table: Tensor
+    """[S, S] confusion matrix (true, predicted)."""
+
+
+class Confusion:
+    """Counts of (true, predicted) pairs of C labels.
+
+    With more than MAX_SHOWN labels, the confusion matrix has the most frequent ones; its last row
+    and column are all others.
+    """
+
+    def __init__(self, labels: Sequence[str], counts: Sequence[int] = ()) -> None:
+        """`counts` are the numbers of rows of the labels, if known."""
+        self.count = len(labels)
+        self.labels, self.left_out = list(labels), 0
+        self._groups = torch.arange(self.count)  # [C] row of the matrix
+        if self.count > MAX_SHOWN:
+            frequent = list(range(self.count))
+            if counts:
+                frequent.sort(key=lambda label: -counts[label])
+            shown = sorted(frequent[:MAX_SHOWN])
+            self.left_out = self.count - MAX_SHOWN
+            self.labels = [*(labels[label] for label in shown), f"{self.left_out:,} others"]
+            self._groups = torch.full((self.count,), MAX_SHOWN)
+            self._groups[shown] = torch.arange(MAX_SHOWN)
+
+    @property
+    def size(self) -> int:
+        """Number of the sums."""
+        return 3 * self.count + 1 + len(self.labels) ** 2
+
+    def sums(self, true: Tensor, predicted: Tensor, weights: Tensor) -> Tensor:
+        """Return the counts of N pairs, with weights [N], to be added up over batches.
+
+        A true label of C or more is unknown.
+        """
+        weights, count = weights.double(), self.count
+        groups, side = self._groups.to(true.device), len(self.labels)
+        known = true < count
+        cells = groups[true.clamp(max=count - 1)] * side + groups[predicted]
+        return torch.cat(
+            [
+                torch.bincount(predicted, weights, count),
+                torch.bincount(predicted, weights * (true == predicted), count),
+                torch.bincount(true.clamp(max=count), weights, count + 1),
+                torch.bincount(cells, weights * known, side**2),
+            ]
+        )
+
+    def unpack(self, sums: Tensor) -> LabelCounts:
+        """Return the counts in sums over all batches [self.size]."""
+        count, side = self.count, len(self.labels)
+        predicted, correct, true, unknown, table = sums.split([count, count, count, 1, side**2])
+        return LabelCounts(true, predicted, correct, unknown[0], table.view(side, side))
