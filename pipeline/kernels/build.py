@@ -17,9 +17,9 @@ from functools import cache
 from pathlib import Path
 
 import torch
-from filelock import FileLock
 
 from pipeline.storage.atomic import replaced
+from pipeline.storage.locks import file_lock
 
 SOURCE_DIR = Path(__file__).parent
 FLAGS = ("-std=c++17", "-O3", "-march=native", "-fPIC", "-shared")
@@ -67,7 +67,7 @@ def library() -> Library:
         return Library(None, f"{missing}; install g++ for faster layers")
     try:
         path = _cache_dir() / f"scan-{_cache_key(compiler)}.so"
-        with FileLock(path.with_suffix(".lock")):
+        with file_lock(path.with_suffix(".lock")).acquire(timeout=2 * COMPILER_TIMEOUT):
             if path.exists():
                 try:
                     return Library(ctypes.CDLL(str(path)))

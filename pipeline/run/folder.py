@@ -7,10 +7,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from pipeline.errors import RunError
 from pipeline.storage.atomic import write_file
+from pipeline.storage.locks import file_lock, release_hint
 
 logger = logging.getLogger(__name__)
 
@@ -35,9 +36,10 @@ class RunFolder:
 
         Raises RunError if another process still holds it after `timeout` seconds.
         """
-        lock, owner = FileLock(self.path / ".lock"), self.path / ".writer"
+        owner = self.path / ".writer"
         try:
             self.path.mkdir(parents=True, exist_ok=True)
+            lock = file_lock(self.path / ".lock")
             lock.acquire(timeout=0)
         except Timeout:
             logger.info(
@@ -50,7 +52,7 @@ class RunFolder:
                 raise RunError(
                     f"run.dir={self.path}: {_read_owner(owner)} writes there, and two would "
                     f"overwrite each other's checkpoints; wait for it, stop it, or set another "
-                    f"run.dir"
+                    f"run.dir{release_hint(lock)}"
                 ) from None
         except OSError as error:
             raise RunError(
