@@ -11,6 +11,7 @@ from typing import NoReturn
 
 from pipeline.errors import ConfigError, HeadraceError
 from pipeline.runtime.launcher import RankInfo
+from pipeline.runtime.streams import protect_streams
 
 ERROR_DELAY = 15
 """Seconds that the other ranks of a node wait before they exit after an error.
@@ -122,6 +123,7 @@ def run(main: Callable[[], None], *, distributed: bool = False) -> NoReturn:
     unless the error may have occurred on another rank only. The process then ends without the
     interpreter's finalization, in which threads of a process group can abort a finished process.
     """
+    protect_streams()
     status = exit_status(main, distributed=distributed)
     if distributed:
         sys.stdout.flush()

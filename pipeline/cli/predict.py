@@ -21,6 +21,7 @@ def main(arguments: Sequence[str] | None = None, program: str = "headrace predic
     from pipeline.config import load_run_config
     from pipeline.errors import InputError
     from pipeline.inference.predictor import Predictor, predict_lines
+    from pipeline.runtime.streams import has_all_characters
 
     path = args.run / "config.yaml"
     config = load_run_config(path, args.overrides, trust_code=args.trust_code)
@@ -32,5 +33,6 @@ def main(arguments: Sequence[str] | None = None, program: str = "headrace predic
     lines = (line.decode("utf-8", "replace") for line in source)
     interactive = args.input is None and sys.stdin.isatty()
     chunk_rows = 1 if interactive else predictor.chunk_rows
+    escapes = not has_all_characters(sys.stdout)
     for prediction in predict_lines(lines, predictor, chunk_rows):
-        print(json.dumps(prediction, ensure_ascii=False), flush=interactive)
+        print(json.dumps(prediction, ensure_ascii=escapes), flush=interactive)

@@ -124,6 +124,7 @@ def _cache_dir() -> Path:
 def _run(*command: str) -> str:
     """Run a command and return its standard output."""
     completed = subprocess.run(
-        command, check=True, capture_output=True, timeout=COMPILER_TIMEOUT, text=True
-    )
+        command, check=True, capture_output=True, timeout=COMPILER_TIMEOUT, encoding="utf-8",
+        errors="replace",
+    )  # fmt: skip
     return completed.stdout

@@ -10,6 +10,7 @@ from pathlib import Path
 from filelock import Timeout
 
 from pipeline.errors import RunError
+from pipeline.run import checkpoint
 from pipeline.storage.atomic import write_file
 from pipeline.storage.locks import file_lock, release_hint
 
@@ -75,15 +76,17 @@ class RunFolder:
             write_file(self.dataset / f"{name}.json", content)
         write_file(self.config, config)
 
-    def owns(self, checkpoint: Path) -> bool:
+    def owns(self, path: Path) -> bool:
         """Return whether a checkpoint belongs to this run, not to one that it branches off from."""
-        return checkpoint.parent.resolve() == self.checkpoints.resolve()
+        return path.parent.resolve() == self.checkpoints.resolve()
 
     def best_checkpoint(self) -> Path:
         """Return the best checkpoint, or the newest if none was evaluated. Raises RunError."""
-        for name in ("best", "latest"):
-            if (self.checkpoints / name).exists():
-                return (self.checkpoints / name).resolve()
+        found = checkpoint.latest_and_best(self.checkpoints)
+        for name in (checkpoint.BEST, checkpoint.LATEST):
+            alone = self.checkpoints / name  # copied without the folder of its step
+            if name in found or (not found and alone.exists()):
+                return found.get(name, alone).resolve()
         raise RunError(f"{self.path}: has no checkpoint yet; train it first")
 
 
