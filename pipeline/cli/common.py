@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import NoReturn
 
 from pipeline.errors import ConfigError, HeadraceError
-from pipeline.runtime.launcher import RankInfo
+from pipeline.runtime.launcher import RankInfo, is_torchrun
+from pipeline.runtime.streams import protect_streams
 
 ERROR_DELAY = 15
 """Seconds that the other ranks of a node wait before they exit after an error.
@@ -119,9 +120,11 @@ def run(main: Callable[[], None], *, distributed: bool = False) -> NoReturn:
 
     The lines of a HeadraceError are printed, and the status is 2. `distributed` is for a command
     that torchrun can start on several ranks. Only the first rank of each node prints the lines,
-    unless the error may have occurred on another rank only. The process then ends without the
+    unless the error may have occurred on another rank only, or another launcher started it (which
+    may be none: the variables may be left in the environment). The process then ends without the
     interpreter's finalization, in which threads of a process group can abort a finished process.
     """
+    protect_streams()
     status = exit_status(main, distributed=distributed)
     if distributed:
         sys.stdout.flush()
@@ -137,7 +140,7 @@ def exit_status(main: Callable[[], None], *, distributed: bool = False) -> int:
     except HeadraceError as error:
         ranks = RankInfo.from_environment() if distributed else RankInfo()
         prefix = f"error: rank {ranks.rank}: " if ranks.rank else "error: "
-        if ranks.local_rank == 0 or error.local:
+        if ranks.local_rank == 0 or error.local or not is_torchrun():
             print(*(prefix + line for line in error.lines), sep="\n", file=sys.stderr)
         else:
             time.sleep(ERROR_DELAY)

@@ -31,6 +31,7 @@ def main(arguments: Sequence[str] | None = None, program: str = "headrace predic
 
     from pipeline.config import load_run_config
     from pipeline.inference.predictor import Predictor
+    from pipeline.runtime.streams import has_all_characters
 
     path = args.run / "config.yaml"
     config = load_run_config(path, args.overrides, trust_code=args.trust_code)
@@ -42,8 +43,9 @@ def main(arguments: Sequence[str] | None = None, program: str = "headrace predic
         stream_of_rows=_names_format(args.overrides) and config.corpus.format not in ("", "text"),
         chunk_rows=1 if interactive else 0,
     )
+    escapes = not has_all_characters(sys.stdout)
     for prediction in predictions:
-        print(json.dumps(prediction, ensure_ascii=False), flush=interactive)
+        print(json.dumps(prediction, ensure_ascii=escapes), flush=interactive)
 
 
 def _names_format(overrides: Sequence[str]) -> bool:

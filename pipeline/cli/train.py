@@ -12,7 +12,7 @@ from pipeline.cli import common
 
 
 def main(arguments: Sequence[str] | None = None, program: str = "headrace train") -> None:
-    from pipeline.runtime.launcher import RankInfo, exit_with_launcher
+    from pipeline.runtime.launcher import RankInfo, check_environment, exit_with_launcher
 
     ranks = RankInfo.from_environment()
     rank = ranks.rank if ranks.size > 1 else None
@@ -23,4 +23,6 @@ def main(arguments: Sequence[str] | None = None, program: str = "headrace train"
     exit_with_launcher()  # before torch is loaded
     from pipeline.train.session import train
 
-    train(config.load(args.config, args.overrides))
+    settings = config.load(args.config, args.overrides)
+    check_environment()
+    train(settings)

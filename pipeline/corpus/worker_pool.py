@@ -39,8 +39,8 @@ def advance(count: int) -> None:
 class WorkerPool:
     """Runs a function on each of several work items, in worker processes.
 
-    If there is only one worker or one item, it runs in this process. When an error leaves the
-    `with` block, the worker processes are terminated.
+    If there is only one worker or one item, or no shared memory, it runs in this process. When an
+    error leaves the `with` block, the worker processes are terminated.
     """
 
     def __init__(self, workers: int) -> None:
@@ -58,7 +58,7 @@ class WorkerPool:
         worker process dies, and the first error that an item raises.
         """
         with WorkProgress(stage, size) as progress:
-            if self.workers == 1 or len(items) <= 1:
+            if self.workers == 1 or len(items) <= 1 or not self._start():
                 return self._run_here(function, items, progress)
             try:
                 return self._run_in_pool(function, items, progress)
@@ -69,6 +69,29 @@ class WorkerPool:
                     "corpus.workers or corpus.chunk_mb; preparing again resumes from the work that "
                     "is done"
                 ) from None
+
+    def _start(self) -> bool:
+        """Start the worker processes; return False, after a log line, if they have no semaphores.
+
+        Semaphores are files in /dev/shm, which is small or not writable in some containers.
+        """
+        if self._pool is None:
+            context = multiprocessing.get_context("spawn")
+            try:
+                self._done = context.Value("Q", 0)
+                self._pool = ProcessPoolExecutor(
+                    self.workers, context, _initialize, (self._done, components.loaded_files())
+                )
+            except (OSError, ImportError, NotImplementedError) as error:
+                self.workers = 1
+                logger.warning(
+                    "/dev/shm: cannot be used by worker processes (%s); preparing in one process. "
+                    "For several, start the container with a larger one (docker run --shm-size=1g "
+                    "or --ipc=host)",
+                    getattr(error, "strerror", None) or error,
+                )
+                return False
+        return True
 
     def _run_here(
         self, function: Callable[[Item], Result], items: Sequence[Item], progress: "WorkProgress"
@@ -83,12 +106,7 @@ class WorkerPool:
     def _run_in_pool(
         self, function: Callable[[Item], Result], items: Sequence[Item], progress: "WorkProgress"
     ) -> list[Result]:
-        if self._pool is None:
-            context = multiprocessing.get_context("spawn")
-            self._done = context.Value("Q", 0)
-            self._pool = ProcessPoolExecutor(
-                self.workers, context, _initialize, (self._done, components.loaded_files())
-            )
+        assert self._pool is not None
         self._done.value = 0
         futures = [self._pool.submit(function, item) for item in items]
         waiting = set(futures)

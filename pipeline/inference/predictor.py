@@ -79,7 +79,7 @@ class Predictor:
         device = choose_device(RankInfo())
         self.world = World(0, 1, device)
         self.model = self.task.build()
-        path = weights or folder.best_checkpoint()
+        path = checkpoint.resolve(weights) if weights else folder.best_checkpoint()
         if reason := checkpoint.damage(path):
             raise RunError(f"{path}: not a complete checkpoint: {reason}; use another one")
         load_weights(path, self.model)

@@ -17,9 +17,9 @@ from functools import cache
 from pathlib import Path
 
 import torch
-from filelock import FileLock
 
 from pipeline.storage.atomic import replaced
+from pipeline.storage.locks import file_lock
 
 SOURCE_DIR = Path(__file__).parent
 FLAGS = ("-std=c++17", "-O3", "-march=native", "-fPIC", "-shared")
@@ -67,7 +67,7 @@ def library() -> Library:
         return Library(None, f"{missing}; install g++ for faster layers")
     try:
         path = _cache_dir() / f"scan-{_cache_key(compiler)}.so"
-        with FileLock(path.with_suffix(".lock")):
+        with file_lock(path.with_suffix(".lock")).acquire(timeout=2 * COMPILER_TIMEOUT):
             if path.exists():
                 try:
                     return Library(ctypes.CDLL(str(path)))
@@ -124,6 +124,7 @@ def _cache_dir() -> Path:
 def _run(*command: str) -> str:
     """Run a command and return its standard output."""
     completed = subprocess.run(
-        command, check=True, capture_output=True, timeout=COMPILER_TIMEOUT, text=True
-    )
+        command, check=True, capture_output=True, timeout=COMPILER_TIMEOUT, encoding="utf-8",
+        errors="replace",
+    )  # fmt: skip
     return completed.stdout

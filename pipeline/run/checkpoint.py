@@ -6,14 +6,19 @@ A checkpoint is a folder `step-00000200`:
   state.json            format version, counters, and what must match for a run to resume
   code/, code.json      copies of a user's components, if there are any (see `code.py`)
   MANIFEST.json         SHA-256 of all these files
-Nothing in it is executed when it is read. It appears by one rename. The links `latest` and `best`
-beside the checkpoints name two of them.
+Nothing in it is executed when it is read. It appears by one rename. The newest one is the latest,
+and its counters name the best one. The links `latest` and `best` beside the checkpoints are for
+people: a file system may have none, and a copy may have folders in their place.
 """
 
 import json
+import logging
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields
+from functools import cache
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +32,14 @@ from pipeline.run import code
 from pipeline.storage.atomic import replace_link, replaced, sha256_of, sync_path
 
 FORMAT = 4
+LATEST, BEST = LINKS = ("latest", "best")
+DAMAGED = "damaged-"
+"""Prefix of a checkpoint that is damaged and newer than the one that a run resumed from."""
+UNREADABLE = (OSError, ValueError, KeyError, TypeError)
+"""Errors of a damaged `state.json`."""
 MODEL, TRAINING, STATE = FILES = ("model.safetensors", "training.safetensors", "state.json")
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -86,7 +98,7 @@ def write(folder: Path, content: Checkpoint, keep: int) -> Path:
             _write_files(temporary, content)
         update_links(target)
         sync_path(folder)  # no link may name a removed checkpoint after a power cut
-        _prune(folder, keep)
+        _prune(folder, keep, path_of(folder, content.state.best_step))
     except (OSError, SafetensorError) as error:
         raise RunError(
             f"{target}: the checkpoint cannot be written ({error}); earlier checkpoints are "
@@ -100,15 +112,87 @@ def path_of(folder: Path, step: int) -> Path:
     return folder / f"step-{step:08d}"
 
 
-def update_links(path: Path) -> None:
-    """Let `latest` name a complete checkpoint, and `best` if it is the best one.
+def latest_and_best(folder: Path) -> dict[str, Path]:
+    """Return the newest checkpoint as `latest`, and the best one as `best` if there is one."""
+    paths = list(_newest_first(folder))
+    for path in paths:
+        with suppress(*UNREADABLE):  # an older one may be intact
+            best = path_of(folder, _read_json(path)["training"]["best_step"])
+            return {LATEST: path} | ({BEST: best} if best.is_dir() else {})
+    return {LATEST: paths[0]} if paths else {}
 
-    Repeated when a run resumes, which may have been killed just before.
+
+def resolve(path: Path) -> Path:
+    """Return the checkpoint at a path, which may end in `latest` or `best` without such a link."""
+    if path.name in LINKS and not path.is_symlink():
+        path = latest_and_best(path.parent).get(path.name, path)
+    return path.resolve()
+
+
+def update_links(path: Path) -> None:
+    """Link `latest` to a complete checkpoint, the newest, and `best` to the best one.
+
+    Repeated when a run resumes, which may have been killed just before. If there can be no links,
+    log a line: they are for people only.
     """
-    training = _read_json(path)["training"]
-    if training["best_step"] == training["step"]:
-        replace_link(path.with_name("best"), path.name)
-    replace_link(path.with_name("latest"), path.name)
+    targets = latest_and_best(path.parent)
+    try:
+        for name in LINKS:
+            link = path.with_name(name)
+            if link.is_dir() and not link.is_symlink():
+                shutil.rmtree(link)  # a copy; see `restore_copied`
+            if name in targets:
+                replace_link(link, targets[name].name)
+            else:
+                link.unlink(missing_ok=True)
+    except OSError as error:
+        for name in LINKS:  # none is better than one to an older checkpoint
+            with suppress(OSError):
+                path.with_name(name).unlink(missing_ok=True)
+        _log_missing_links(path.parent, error.strerror or str(error))
+
+
+@cache
+def _log_missing_links(folder: Path, reason: str) -> None:
+    """Log a line, once per process."""
+    logger.info(
+        "%s: no links `latest` and `best` (%s); all commands find these checkpoints without them",
+        folder, reason,
+    )  # fmt: skip
+
+
+def restore_copied(folder: Path) -> None:
+    """Rename `latest` and `best` to their steps if they are folders and the step is missing.
+
+    A copy that follows links (`cp -rL`) turns them into folders.
+    """
+    for name in LINKS:
+        copy = folder / name
+        if not copy.is_dir() or copy.is_symlink():
+            continue
+        with suppress(*UNREADABLE):
+            step = path_of(folder, _read_json(copy)["training"]["step"])
+            if not step.exists():
+                copy.rename(step)
+
+
+def set_aside_newer(path: Path) -> None:
+    """Rename the checkpoints after the one at `path`, which is the newest that is not damaged.
+
+    Otherwise they would count as newer than those that the resumed run writes. Raises RunError.
+    """
+    for newer in _newest_first(path.parent):
+        if newer.name <= path.name:
+            return
+        aside = newer.with_name(DAMAGED + newer.name)
+        shutil.rmtree(aside, ignore_errors=True)
+        try:
+            newer.rename(aside)
+        except OSError as error:
+            raise RunError(
+                f"{newer}: is damaged and cannot be renamed to {aside.name} ({error.strerror}); "
+                f"remove it"
+            ) from None
 
 
 def newest(folder: Path) -> tuple[Path | None, list[str]]:
@@ -118,7 +202,7 @@ def newest(folder: Path) -> tuple[Path | None, list[str]]:
     another format: training must not overwrite them.
     """
     damaged: list[str] = []
-    for path in sorted(folder.glob("step-*"), reverse=True):
+    for path in _newest_first(folder):
         reason = damage(path)
         if not reason:
             return path, damaged
@@ -227,10 +311,13 @@ def _contiguous(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor.contiguous() for name, tensor in tensors.items()}
 
 
-def _prune(folder: Path, keep: int) -> None:
-    kept = {path.name for path in sorted(folder.glob("step-*"))[-keep:]}
-    links = [folder / "best", folder / "latest"]
-    kept |= {link.readlink().name for link in links if link.is_symlink()}
-    for path in folder.glob("*step-*"):  # temporary folders of killed processes too
-        if path.name not in kept:
+def _newest_first(folder: Path) -> Iterator[Path]:
+    return iter(sorted(folder.glob("step-*"), reverse=True))
+
+
+def _prune(folder: Path, keep: int, best: Path) -> None:
+    kept = {best, *islice(_newest_first(folder), keep)}
+    temporary = folder.glob(".step-*")  # of killed processes
+    for path in [*_newest_first(folder), *temporary]:
+        if path not in kept:
             shutil.rmtree(path)

@@ -7,10 +7,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from pipeline.errors import RunError
+from pipeline.run import checkpoint
 from pipeline.storage.atomic import write_file
+from pipeline.storage.locks import file_lock, release_hint
 
 logger = logging.getLogger(__name__)
 
@@ -35,9 +37,10 @@ class RunFolder:
 
         Raises RunError if another process still holds it after `timeout` seconds.
         """
-        lock, owner = FileLock(self.path / ".lock"), self.path / ".writer"
+        owner = self.path / ".writer"
         try:
             self.path.mkdir(parents=True, exist_ok=True)
+            lock = file_lock(self.path / ".lock")
             lock.acquire(timeout=0)
         except Timeout:
             logger.info(
@@ -50,7 +53,7 @@ class RunFolder:
                 raise RunError(
                     f"run.dir={self.path}: {_read_owner(owner)} writes there, and two would "
                     f"overwrite each other's checkpoints; wait for it, stop it, or set another "
-                    f"run.dir"
+                    f"run.dir{release_hint(lock)}"
                 ) from None
         except OSError as error:
             raise RunError(
@@ -73,15 +76,17 @@ class RunFolder:
             write_file(self.dataset / f"{name}.json", content)
         write_file(self.config, config)
 
-    def owns(self, checkpoint: Path) -> bool:
+    def owns(self, path: Path) -> bool:
         """Return whether a checkpoint belongs to this run, not to one that it branches off from."""
-        return checkpoint.parent.resolve() == self.checkpoints.resolve()
+        return path.parent.resolve() == self.checkpoints.resolve()
 
     def best_checkpoint(self) -> Path:
         """Return the best checkpoint, or the newest if none was evaluated. Raises RunError."""
-        for name in ("best", "latest"):
-            if (self.checkpoints / name).exists():
-                return (self.checkpoints / name).resolve()
+        found = checkpoint.latest_and_best(self.checkpoints)
+        for name in (checkpoint.BEST, checkpoint.LATEST):
+            alone = self.checkpoints / name  # copied without the folder of its step
+            if name in found or (not found and alone.exists()):
+                return found.get(name, alone).resolve()
         raise RunError(f"{self.path}: has no checkpoint yet; train it first")
 
 

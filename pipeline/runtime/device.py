@@ -10,11 +10,12 @@ import torch
 from torch import Tensor
 
 from pipeline.errors import TrainingError
-from pipeline.runtime.launcher import RankInfo
+from pipeline.runtime.launcher import RankInfo, local_size
 from pipeline.runtime.memory import keep_freed_memory
 from pipeline.stream.batch import Batch
 
 CPU_OUT_OF_MEMORY = "DefaultCPUAllocator"
+SHARED_MEMORY = "/dev/shm"
 CUDA_ERRORS = ("CUDA error: out of memory", "ALLOC_FAILED")
 """Parts of error messages of CUDA outside torch's allocator, and of CUDA's libraries."""
 POLL_SECONDS = 2e-4
@@ -31,7 +32,7 @@ def choose_device(info: RankInfo) -> torch.device:
         _check_no_unusable_gpu()
         use_one_core()
         return torch.device("cpu")
-    gpus, processes = torch.cuda.device_count(), int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    gpus, processes = torch.cuda.device_count(), local_size() if info.size > 1 else 1
     if processes > gpus:
         raise TrainingError(
             f"--nproc_per_node={processes}: this machine has {gpus} GPU(s), and each process "
@@ -85,11 +86,13 @@ def to_device(tensor: Tensor, device: torch.device) -> Tensor:
 
 @contextmanager
 def memory_errors() -> Iterator[None]:
-    """Raise TrainingError where torch ran out of memory on the GPU or the CPU."""
+    """Raise TrainingError where torch ran out of memory: of the GPU, the CPU or /dev/shm."""
     try:
         yield
     except RuntimeError as error:  # of which torch.OutOfMemoryError is a subclass
         by_torch, text = isinstance(error, torch.OutOfMemoryError), str(error)
+        if SHARED_MEMORY in text:  # of NCCL
+            raise _shared_memory_error(text) from error
         if not by_torch and not any(part in text for part in (CPU_OUT_OF_MEMORY, *CUDA_ERRORS)):
             raise
         place = "the CPU" if CPU_OUT_OF_MEMORY in text else "the GPU"
@@ -103,6 +106,17 @@ def memory_errors() -> Iterator[None]:
         memory_error = TrainingError(message)
         memory_error.local = True
         raise memory_error from error
+
+
+def _shared_memory_error(text: str) -> TrainingError:
+    line = next(line for line in text.splitlines() if SHARED_MEMORY in line)
+    error = TrainingError(
+        f"{SHARED_MEMORY}: too small for the processes of this machine ({line.strip()}); start the "
+        f"container with a larger one (docker run --shm-size=1g or --ipc=host), or set "
+        f"NCCL_SHM_DISABLE=1"
+    )
+    error.local = True
+    return error
 
 
 class HostCopy:

@@ -1,11 +1,26 @@
 """How the program was started: commands to show, and exit when torchrun dies. Imports no torch."""
 
+import logging
 import os
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+from pipeline.errors import ConfigError
+
+logger = logging.getLogger(__name__)
+
+
+LAUNCHER_VARIABLES = ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+NUMBERS = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_PORT")
+"""Variables of torchrun that are integers."""
+NOTICE_SECONDS = 10.0
+"""Seconds of waiting for other processes before a line says so."""
+SEVERAL = "start several processes with torchrun"
 
 
 @dataclass(frozen=True)
@@ -18,11 +33,88 @@ class RankInfo:
 
     @classmethod
     def from_environment(cls) -> "RankInfo":
-        env = os.environ
-        return cls(
-            int(env.get("RANK") or 0), int(env.get("LOCAL_RANK") or 0),
-            int(env.get("WORLD_SIZE") or 1),
-        )  # fmt: skip
+        """Return the rank; that of a single process if `environment_mistakes` has some."""
+        if environment_mistakes():
+            return cls()
+        return cls(_number("RANK", 0), _number("LOCAL_RANK", 0), _number("WORLD_SIZE", 1))
+
+
+def is_torchrun() -> bool:
+    """Return whether torchrun started this process, and no other launcher."""
+    return "TORCHELASTIC_RUN_ID" in os.environ
+
+
+def local_size() -> int:
+    """Return the number of processes on this machine, if the launcher gives it; else 1."""
+    return _number("LOCAL_WORLD_SIZE", 1)
+
+
+def check_environment() -> None:
+    """Raise ConfigError if a part of a launcher's variables is left in the environment.
+
+    This process would train alone as another rank, or wait for processes that no one starts. Logs
+    a line if the variables are those of a first rank and do not matter.
+    """
+    if mistakes := environment_mistakes():
+        raise ConfigError(mistakes)
+    given = [name for name in LAUNCHER_VARIABLES if os.environ.get(name)]
+    if given and not os.environ.get("WORLD_SIZE"):
+        logger.info(
+            "%s: ignored, because WORLD_SIZE is not set; training in one process", ", ".join(given)
+        )
+
+
+@contextmanager
+def notice_of_waiting(info: RankInfo, awaited: str) -> Iterator[None]:
+    """Log a line if the block, which waits for other processes, takes more than some seconds.
+
+    torchrun has started them; otherwise, the variables that announce them may be left over.
+    """
+    line = "RANK=%d and WORLD_SIZE=%d: waiting for %s; unset both to train in one process"
+    timer = threading.Timer(NOTICE_SECONDS, logger.warning, (line, info.rank, info.size, awaited))
+    timer.daemon = True
+    if info.size > 1 and not is_torchrun():
+        timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def environment_mistakes() -> list[str]:
+    """Return a line for each variable of a launcher that does not fit the others."""
+    env = os.environ
+    wrong = [name for name in NUMBERS if env.get(name) and not env[name].strip().isdecimal()]
+    if wrong:
+        return [
+            f"{name}={env[name]}: is not a whole number of 0 or more; unset it, or {SEVERAL}"
+            for name in wrong
+        ]
+    size = _number("WORLD_SIZE", 1)
+    if size == 0:
+        return [f"WORLD_SIZE=0: is not a number of processes; unset it, or {SEVERAL}"]
+    if size == 1:
+        number = env.get("WORLD_SIZE") or "not set"
+        return [
+            f"{name}={env[name]}: WORLD_SIZE is {number}, so there is only rank 0; unset {name}, "
+            f"or {SEVERAL}"
+            for name in ("RANK", "LOCAL_RANK")
+            if _number(name, 0)
+        ]
+    required = ("RANK", "MASTER_ADDR", "MASTER_PORT")
+    if missing := [name for name in required if not env.get(name)]:
+        problem = f"there is no {' and no '.join(missing)}"
+        return [f"WORLD_SIZE={size}: {problem}; unset it to train in one process, or {SEVERAL}"]
+    node_size = "LOCAL_WORLD_SIZE" if env.get("LOCAL_WORLD_SIZE") else "WORLD_SIZE"
+    return [
+        f"{name}={env[name]}: is not below {count}={env[count]}; unset both, or {SEVERAL}"
+        for name, count in (("RANK", "WORLD_SIZE"), ("LOCAL_RANK", node_size))
+        if _number(name, 0) >= _number(count, size)
+    ]
+
+
+def _number(name: str, default: int) -> int:
+    return int(os.environ.get(name) or default)
 
 
 def command(name: str) -> str:
@@ -39,7 +131,7 @@ def exit_with_launcher(poll_seconds: float = 0.5) -> None:
     Otherwise the workers would keep writing to the run folder beside the restarted run. Checks
     every `poll_seconds` seconds. Does nothing in a process that torchrun did not start.
     """
-    if "TORCHELASTIC_RUN_ID" not in os.environ:
+    if not is_torchrun():
         return
     launcher = os.getppid()
 

@@ -20,8 +20,9 @@ from torch.distributed import PrefixStore  # type: ignore[attr-defined]
 from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
-from pipeline.runtime.device import choose_device
-from pipeline.runtime.launcher import RankInfo
+from pipeline.errors import TrainingError
+from pipeline.runtime.device import SHARED_MEMORY, choose_device
+from pipeline.runtime.launcher import RankInfo, local_size, notice_of_waiting
 
 logger = logging.getLogger(__name__)
 
@@ -97,26 +98,28 @@ class World:
 def connect(info: RankInfo) -> Iterator[World]:
     """Join the process group that torchrun's environment describes, if there is one.
 
-    Raises TrainingError if this process cannot have a GPU of its own; see `choose_device`.
+    Raises TrainingError if this process cannot have a GPU of its own (see `choose_device`), or if
+    the other processes do not appear in time.
     """
     device = choose_device(info)
     if info.size == 1:
         yield World(0, 1, device)
         return
     _use_loopback_if_unresolvable(info)
-    # After a restart by torchrun its store still holds the previous attempt's addresses. A prefix
-    # for each attempt keeps workers from reading them.
-    store, rank, size = next(rendezvous("env://", timeout=START_TIMEOUT))
-    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
-    is_gpu = device.type == "cuda"
-    dist.init_process_group(
-        "nccl" if is_gpu else "gloo",
-        store=PrefixStore(f"attempt-{attempt}", store),
-        rank=rank,
-        world_size=size,
-        timeout=NCCL_TIMEOUT if is_gpu else START_TIMEOUT,
-        device_id=device if is_gpu else None,
-    )
+    with _waiting(info):
+        # After a restart by torchrun its store still holds the previous attempt's addresses. A
+        # prefix for each attempt keeps workers from reading them.
+        store, rank, size = next(rendezvous("env://", timeout=START_TIMEOUT))
+        attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+        is_gpu = device.type == "cuda"
+        dist.init_process_group(
+            "nccl" if is_gpu else "gloo",
+            store=PrefixStore(f"attempt-{attempt}", store),
+            rank=rank,
+            world_size=size,
+            timeout=NCCL_TIMEOUT if is_gpu else START_TIMEOUT,
+            device_id=device if is_gpu else None,
+        )
     try:
         yield World(rank, size, device)
     finally:
@@ -125,8 +128,30 @@ def connect(info: RankInfo) -> Iterator[World]:
             dist.destroy_process_group()
 
 
+@contextmanager
+def _waiting(info: RankInfo) -> Iterator[None]:
+    """Raise TrainingError if the other processes do not appear in the block, which waits."""
+    address = ":".join(os.environ.get(name, "") for name in ("MASTER_ADDR", "MASTER_PORT"))
+    try:
+        with notice_of_waiting(info, f"the other processes at {address}"):
+            yield
+    except dist.DistError as error:
+        if SHARED_MEMORY in str(error):
+            raise
+        reason = str(error).strip().splitlines()[0]
+        failure = TrainingError(
+            f"WORLD_SIZE={info.size}: the processes did not find each other at {address} "
+            f"({reason}); start them with torchrun, or unset RANK and WORLD_SIZE to train in one "
+            f"process"
+        )
+        failure.local = True
+        raise failure from None
+
+
 def is_lost_peer(error: RuntimeError) -> bool:
     """Return whether a collective failed because another rank has ended."""
+    if SHARED_MEMORY in str(error):
+        return False
     return isinstance(error, dist.DistError) or "gloo" in str(error)
 
 
@@ -139,7 +164,7 @@ def _use_loopback_if_unresolvable(info: RankInfo) -> None:
     """
     env = os.environ
     host = env.get("MASTER_ADDR", "")
-    if int(env.get("LOCAL_WORLD_SIZE", 0)) != info.size or _resolves(host):
+    if local_size() != info.size or _resolves(host):
         return
     env["MASTER_ADDR"] = LOOPBACK
     if sys.platform.startswith("linux"):

@@ -4,6 +4,7 @@ A result is written under a temporary name beside its own, flushed to disk and r
 crash or a power cut leaves either the old content or the new one.
 """
 
+import errno
 import os
 import shutil
 from collections.abc import Iterator
@@ -13,6 +14,10 @@ from io import BufferedWriter
 from pathlib import Path
 
 from pipeline.errors import DatasetError
+
+CANNOT_SYNC = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
+"""Errors of a file system that cannot flush a file, or on which a folder cannot be flushed."""
+CANNOT_SYNC_FOLDER = CANNOT_SYNC | {errno.EBADF, errno.EISDIR, errno.EACCES, errno.EPERM}
 
 
 @contextmanager
@@ -82,12 +87,20 @@ def disk_errors(path: Path) -> Iterator[None]:
 
 
 def sync_path(path: Path) -> None:
-    """Flush a file's content, or a folder's list of names, to disk. Raises OSError."""
-    handle = os.open(path, os.O_RDONLY)
+    """Flush a file's content, or a folder's list of names, to disk. Raises OSError.
+
+    Some network file systems cannot flush a folder (EINVAL). The names are then as safe as that
+    file system makes them.
+    """
     try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+    except OSError as error:
+        if error.errno not in (CANNOT_SYNC_FOLDER if path.is_dir() else CANNOT_SYNC):
+            raise
 
 
 def sha256_of(path: Path) -> str:

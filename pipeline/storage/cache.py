@@ -14,12 +14,11 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from filelock import FileLock
-
 from pipeline.errors import DatasetError
 from pipeline.storage.atomic import write_file
 from pipeline.storage.base import Range, Store
 from pipeline.storage.local import LocalStore
+from pipeline.storage.locks import file_lock
 
 CACHE_SUBFOLDER = "headrace-cache"
 """Subfolder that holds the cache; other files in the user's folder are not counted or evicted."""
@@ -29,6 +28,8 @@ FRACTION_AFTER_EVICTION = 0.9
 """Size after an eviction, as a fraction of the limit: entries are evicted in bulk."""
 ABANDONED_AFTER = 3600
 """Seconds after which a temporary file is taken to be left by a killed process."""
+LOCK_TIMEOUT = 60
+"""Seconds to wait for another process to add an entry."""
 REQUEST_BYTES = 8 << 20
 """Bytes per request when a whole file is fetched."""
 
@@ -143,7 +144,7 @@ class CachedStore:
             return
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            with FileLock(self._folder / "lock"):
+            with file_lock(self._folder / "lock").acquire(timeout=LOCK_TIMEOUT):
                 self._reserve(len(data))
                 # Not synced: checksums detect an entry that a power failure has damaged.
                 write_file(self._entries.folder / name, data, sync=False)
@@ -153,7 +154,7 @@ class CachedStore:
                 "%s: cannot be written (%s); existing cache entries are still used, all other "
                 "data is read from its source each time",
                 self._folder,
-                error.strerror,
+                error.strerror or error,
             )
 
     def _reserve(self, size: int) -> None:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from pipeline.storage.atomic import write_file
+from pipeline.storage.atomic import CANNOT_SYNC, write_file
 
 
 class JsonlWriter:
@@ -34,7 +34,11 @@ class JsonlWriter:
 
     def sync(self) -> None:
         """Force all logged lines to disk, so that they survive a power failure."""
-        os.fsync(self._file.fileno())
+        try:
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            if error.errno not in CANNOT_SYNC:
+                raise
 
     def close(self) -> None:
         self._file.close()

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pipeline.tasks.base.sample import SAMPLES
 from pipeline.tracking import html_report
 from pipeline.tracking.base import Point
+from pipeline.tracking.mlflow_environment import DEFAULT_EXPERIMENT, EXPERIMENT_ID, RUN
 from pipeline.tracking.reports import drawn, plots_of
 from pipeline.tracking.run_description import RunDescription
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 Item = TypeVar("Item")
+
+logger = logging.getLogger(__name__)
 
 MAX_LISTED_TABLES = 50
 """Newest tables that the MLflow UI lists: it finds them in one tag, whose length is limited."""
@@ -42,7 +45,8 @@ ENVIRONMENT = {
 class MlflowCopy:
     """The MLflow run that copies a run folder; created on the server if it is not there.
 
-    MLflow finds it by a tag that holds the run's key.
+    MLflow finds it by a tag that holds the run's key. If the description names an existing run,
+    that one is used.
 
     All methods raise the errors of MLflow; after an error, discard the object and create a new one.
     """
@@ -56,7 +60,10 @@ class MlflowCopy:
             logging.getLogger(library).setLevel(logging.ERROR)  # callers report errors in one line
         self._description = description
         self._client = MlflowClient(tracking_uri=uri)
-        run = self._find() or self._create()
+        run = self._given()
+        if run is None:
+            self._name_experiment()
+            run = self._find() or self._create()
         self.run_id: str = run.info.run_id
         self.last_steps = {metric.key: metric.step for metric in run.data.to_proto().metrics}
         """Step of the last point of each metric."""
@@ -66,7 +73,8 @@ class MlflowCopy:
 
     def mark_running(self) -> None:
         """Set the status to RUNNING, also for a run that had ended before it was resumed."""
-        self._client.update_run(self.run_id, status="RUNNING", name=self._description.name)
+        name = None if self._description.given_run_id else self._description.name
+        self._client.update_run(self.run_id, status="RUNNING", name=name)
 
     def log_metrics(self, points: Sequence[Point]) -> None:
         from mlflow.entities import Metric
@@ -94,6 +102,45 @@ class MlflowCopy:
         """Set the status and end time of the run's description."""
         milliseconds = int(self._description.ended * 1000)
         self._client.set_terminated(self.run_id, self._description.status, milliseconds)
+
+    def _name_experiment(self) -> None:
+        """Set the name of the experiment if the description has only its id."""
+        description = self._description
+        if not description.experiment:
+            found = _if_there(partial(self._client.get_experiment, description.experiment_id))
+            description.experiment = found.name if found else DEFAULT_EXPERIMENT
+            if found is None:
+                number = description.experiment_id
+                logger.warning("%s=%s: ignored; there is none in MLflow", EXPERIMENT_ID, number)
+
+    def _given(self) -> Run | None:
+        """Return the existing run that the description names, marked as this run's copy.
+
+        If it cannot be used, log a line and return None.
+        """
+        description = self._description
+        if not (number := description.given_run_id):
+            return None
+        run = _if_there(partial(self._client.get_run, number))
+        if run is None or run.info.lifecycle_stage == "deleted":
+            problem = "there is none"
+        elif run.data.tags.get(RUN_KEY_TAG, description.key) != description.key:
+            problem = "it has another run folder"
+        else:
+            self._client.set_tag(number, RUN_KEY_TAG, description.key)
+            name = self._client.get_experiment(run.info.experiment_id).name
+            asked = description.experiment or f"number {description.experiment_id}"
+            if asked not in (DEFAULT_EXPERIMENT, name, f"number {run.info.experiment_id}"):
+                logger.warning(
+                    "%s=%s: is in the experiment %s, so the run goes there and not to "
+                    "the experiment %s",
+                    RUN, number, name, asked,
+                )  # fmt: skip
+            description.experiment = name
+            return run
+        logger.warning("%s=%s: ignored; %s in MLflow", RUN, number, problem)
+        description.given_run_id = ""
+        return None
 
     def _find(self) -> Run | None:
         client, name = self._client, self._description.experiment
@@ -178,6 +225,18 @@ class MlflowCopy:
         self._tables = [*self._tables, path][-MAX_LISTED_TABLES:]
         listed = [{"path": table, "type": "table"} for table in self._tables]
         self._client.set_tag(self.run_id, TABLES_TAG, json.dumps(listed))
+
+
+def _if_there(get: Callable[[], Item]) -> Item | None:
+    """Return `get()`, or None if MLflow has no such item."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return get()
+    except MlflowException as error:
+        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            raise
+        return None
 
 
 def _chunks(items: list[Item], size: int) -> list[list[Item]]:

@@ -44,6 +44,10 @@ class RunDescription:
     """Unix seconds."""
     run_id: str = ""
     """MLflow's id of the run, for people and programs that look it up on the server."""
+    experiment_id: str = ""
+    """MLFLOW_EXPERIMENT_ID if that chose the experiment; the server gives its name."""
+    given_run_id: str = ""
+    """MLFLOW_RUN_ID: an existing MLflow run that receives the run."""
 
     @classmethod
     def create(
@@ -55,6 +59,8 @@ class RunDescription:
         params: Mapping[str, Any],
         facts: Mapping[str, Any],
         manifest: Manifest,
+        experiment_id: str = "",
+        given_run_id: str = "",
     ) -> RunDescription:
         """Describe a run that starts or resumes in `folder`; a resumed run keeps key and start.
 
@@ -71,6 +77,8 @@ class RunDescription:
             | {"mlflow.source.name": sys.argv[0], "mlflow.source.type": "LOCAL"},
             dataset=_describe_dataset(manifest),
             started=previous.started if previous else time.time(),
+            experiment_id=experiment_id,
+            given_run_id=given_run_id,
         )
 
     @classmethod

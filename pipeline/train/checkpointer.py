@@ -137,10 +137,12 @@ def begin_run(
     Returns None to start at step 0. Raises RunError, and writes nothing, if the checkpoint belongs
     to a run with another dataset or other settings; each difference is named. Rank 0 calls it.
     """
+    checkpoint.restore_copied(folder.checkpoints)
     path, sources = _find_checkpoint(folder, resume), component_sources(config)
     if path is not None:
         _check_compatible(RunFolder(path.parents[1]), config, manifest, sources)
         if folder.owns(path):
+            checkpoint.set_aside_newer(path)
             checkpoint.update_links(path)
     code.write(folder.path, sources)
     folder.write_files(dump(config), manifest.to_text(), tokenizers)
@@ -165,7 +167,7 @@ def _find_checkpoint(folder: RunFolder, resume: str) -> Path | None:
             f"train.resume=never: {folder.path} holds {path.name}, which a new run would mix "
             f"with; remove the folder, or set another run.dir"
         )
-    chosen = Path(resume).resolve()
+    chosen = checkpoint.resolve(Path(resume))
     if reason := checkpoint.damage(chosen):
         raise RunError(f"train.resume={resume}: not a complete checkpoint: {reason}")
     if path is not None and path.resolve() != chosen:

@@ -13,7 +13,7 @@ from pipeline.corpus.settings import TokenizerSettings
 from pipeline.errors import InputError
 from pipeline.models.encoder import reversed_directions
 from pipeline.models.settings import EncoderSettings, PretrainedSettings
-from pipeline.runtime.launcher import RankInfo, command
+from pipeline.runtime.launcher import RankInfo, command, notice_of_waiting
 from pipeline.runtime.process_group import World
 from pipeline.storage.base import is_url
 from pipeline.stream.bptt import open_bptt
@@ -110,8 +110,9 @@ def _prepare(config: Config, rank: RankInfo) -> None:
                 f"{error.name}; pip install headrace[prepare], or copy the shards here"
             ) from None
         prepare(config.corpus, tasks.fields(config.task.name, config.corpus))
-    while not _is_prepared(location):
-        time.sleep(0.2)
+    with notice_of_waiting(rank, f"the first rank of this machine to prepare {location}"):
+        while not _is_prepared(location):
+            time.sleep(0.2)
 
 
 def _is_prepared(location: str) -> bool:

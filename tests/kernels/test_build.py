@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from pipeline.kernels import build
+from pipeline.storage.locks import file_lock
 
 needs_compiler = pytest.mark.skipif(build.library().loaded is None, reason=build.library().reason)
 
@@ -118,3 +119,15 @@ def test_the_description_depends_on_the_data_type() -> None:
     assert library.describe(torch.float32).startswith("C++ loops (")
     fallback = library.describe(torch.float16)
     assert fallback.startswith("PyTorch layers (this CPU has no C++ loop for")
+
+
+@needs_compiler
+def test_a_lock_that_is_never_released_is_given_as_the_reason(
+    monkeypatch: pytest.MonkeyPatch, cache_home: Path
+) -> None:
+    """As where a killed process of another machine has left it, on a file system without flock."""
+    monkeypatch.setattr(build, "COMPILER_TIMEOUT", 0.1)
+    monkeypatch.setattr(build, "_cache_key", lambda compiler: "key")
+    (cache_home / "headrace").mkdir()
+    with file_lock(cache_home / "headrace" / "scan-key.lock"):
+        assert "scan-key.lock' could not be acquired" in fresh_library().reason

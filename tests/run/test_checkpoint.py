@@ -1,6 +1,8 @@
 """The checkpoint format: a checkpoint is complete or ignored, and damage is detected."""
 
+import errno
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -80,6 +82,54 @@ def test_newest_and_best_checkpoints_are_kept(tmp_path: Path) -> None:
     assert names == ["step-00000003", "step-00000006", "step-00000007"]
     assert (tmp_path / "best").readlink().name == "step-00000003"
     assert (tmp_path / "latest").readlink().name == "step-00000007"
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL])
+def test_checkpoints_are_written_without_links(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, number: int
+) -> None:
+    """As on a file system without symbolic links; links of an earlier step would mislead."""
+
+    def symlink(*arguments: object, **options: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    caplog.set_level("INFO", logger="pipeline")
+    write(tmp_path, 1, best_step=1)
+    monkeypatch.setattr(os, "symlink", symlink)
+    for step in range(2, 8):
+        write(tmp_path, step, best_step=3 if step >= 3 else 1)
+    names = ["step-00000003", "step-00000006", "step-00000007"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
+    for name, found in (("best", names[0]), ("latest", names[-1])):
+        assert checkpoint.latest_and_best(tmp_path)[name].name == found
+        assert checkpoint.resolve(tmp_path / name) == tmp_path / found
+    (line,) = caplog.messages
+    assert line.startswith(f"{tmp_path}: no links `latest` and `best` ({os.strerror(number)})")
+
+
+def test_folders_in_the_place_of_links_are_replaced(tmp_path: Path) -> None:
+    """They are copies: `cp -rL` follows links."""
+    for step in (1, 2):
+        write(tmp_path / "original", step, best_step=1)
+    copy = Path(shutil.copytree(tmp_path / "original", tmp_path / "copy"))
+    assert not (copy / "best").is_symlink()
+    assert checkpoint.newest(copy) == (copy / "step-00000002", [])
+    write(copy, 3, best_step=1)
+    assert (copy / "best").readlink().name == "step-00000001"
+    assert (copy / "latest").readlink().name == "step-00000003"
+    names = sorted(path.name for path in copy.glob("step-*"))
+    assert names == ["step-00000001", "step-00000002", "step-00000003"]
+
+
+def test_a_copy_of_links_alone_gets_its_steps_back(tmp_path: Path) -> None:
+    for step in (1, 2):
+        write(tmp_path / "original", step, best_step=1)
+    copy = tmp_path / "copy"
+    for name in ("latest", "best"):
+        shutil.copytree(tmp_path / "original" / name, copy / name)
+    checkpoint.restore_copied(copy)
+    assert sorted(path.name for path in copy.iterdir()) == ["step-00000001", "step-00000002"]
+    assert checkpoint.newest(copy) == (copy / "step-00000002", [])
 
 
 def test_failed_write_leaves_the_previous_checkpoint(

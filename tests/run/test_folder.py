@@ -1,15 +1,25 @@
 """Only one process at a time writes to a run folder."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from pipeline.errors import RunError
+from pipeline.run import checkpoint
+from pipeline.run.checkpoint import Checkpoint, TrainingState
 from pipeline.run.folder import RunFolder
 from tests.helpers.processes import start
+
+
+def write_checkpoint(folder: RunFolder, step: int, best_step: int) -> Path:
+    state = TrainingState(step=step, best_step=best_step)
+    content = Checkpoint({"weight": torch.zeros(2)}, {}, state, {}, {})
+    return checkpoint.write(folder.checkpoints, content, keep=3)
 
 
 @pytest.fixture
@@ -54,7 +64,20 @@ def test_best_checkpoint_is_the_newest_until_one_is_evaluated(tmp_path: Path) ->
     folder = RunFolder(tmp_path)
     with pytest.raises(RunError, match="has no checkpoint yet"):
         folder.best_checkpoint()
-    for name, step in (("latest", "step-00000002"), ("best", "step-00000001")):
-        (folder.checkpoints / step).mkdir(parents=True)
-        (folder.checkpoints / name).symlink_to(step)
-        assert folder.best_checkpoint() == (folder.checkpoints / step).resolve()
+    for step, best_step, expected in ((1, 0, 1), (2, 2, 2), (3, 2, 2)):
+        write_checkpoint(folder, step, best_step)
+        assert folder.best_checkpoint() == checkpoint.path_of(folder.checkpoints, expected)
+
+
+@pytest.mark.parametrize("removed", ["nothing", "step-*", "[bl]*"])
+def test_best_checkpoint_of_a_copy_is_found(tmp_path: Path, removed: str) -> None:
+    original, copy = RunFolder(tmp_path / "a"), RunFolder(tmp_path / "b")
+    write_checkpoint(original, 1, best_step=1)
+    write_checkpoint(original, 2, best_step=1)
+    shutil.copytree(original.path, copy.path)  # links become folders
+    for path in copy.checkpoints.glob(removed):
+        shutil.rmtree(path)
+    path = copy.best_checkpoint()
+    assert path.parent == copy.checkpoints
+    assert checkpoint.damage(path) == ""
+    assert checkpoint.read_state(path, {})[0].step == 1

@@ -18,6 +18,7 @@ from pipeline.runtime.device import (
     use_deterministic_algorithms,
 )
 from pipeline.runtime.launcher import RankInfo
+from pipeline.runtime.process_group import is_lost_peer
 from pipeline.stream.batch import Batch
 
 LISTED = "GPU 0: NVIDIA H100 80GB HBM3 (UUID: GPU-1)\n  MIG 1g.10gb Device 0: (UUID: MIG-1)\n"
@@ -74,7 +75,8 @@ def test_each_process_gets_its_own_gpu(processes: int, monkeypatch: pytest.Monke
     monkeypatch.setenv("LOCAL_WORLD_SIZE", str(processes))
     if processes > 2:
         with pytest.raises(TrainingError, match=r"--nproc_per_node=3: this machine has 2 GPU"):
-            choose_device(RankInfo())
+            choose_device(RankInfo(size=processes))
+        assert choose_device(RankInfo()) == torch.device("cuda", 0), "prediction needs one GPU"
         return
     local = processes - 1
     assert choose_device(RankInfo(local, local, processes)) == torch.device("cuda", local)
@@ -136,6 +138,22 @@ def test_out_of_memory_is_one_line_that_names_the_keys(error: Exception) -> None
     for _ in range(2):
         with pytest.raises(TrainingError, match=r"out of memory on .*; lower stream\.token_budget"):
             train()
+
+
+def test_small_shared_memory_is_one_line_with_the_remedy() -> None:
+    """NCCL's message, of a container whose /dev/shm has 64 MB."""
+    text = (
+        "NCCL error in: ProcessGroupNCCL.cpp:3690, unhandled system error\nLast error:\n"
+        "Error while creating shared memory segment /dev/shm/nccl-ymmBLJ (size 33030528)"
+    )
+    with pytest.raises(TrainingError) as caught, memory_errors():
+        raise RuntimeError(text)
+    (line,) = caught.value.lines
+    assert line.startswith("/dev/shm: too small")
+    assert "(size 33030528)" in line
+    assert "--shm-size=1g" in line
+    assert caught.value.local
+    assert not is_lost_peer(RuntimeError(f"gloo: {text}"))
 
 
 def test_other_errors_keep_their_type() -> None:

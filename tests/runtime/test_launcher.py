@@ -2,11 +2,16 @@
 killed."""
 
 import sys
+import time
+from functools import partial
 
 import psutil
 import pytest
 
-from pipeline.runtime.launcher import RankInfo, command
+from pipeline.cli import common, train
+from pipeline.errors import ConfigError
+from pipeline.runtime import launcher
+from pipeline.runtime.launcher import RankInfo, check_environment, command
 from tests.helpers.processes import REPOSITORY, finish, start, wait_for
 
 
@@ -35,23 +40,152 @@ def test_command_of_a_script_that_was_started_in_its_own_folder(
     assert command("predict") == "python predict.py"
 
 
+ADDRESS = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
+VARIABLES = (
+    "RANK",
+    "LOCAL_RANK",
+    "WORLD_SIZE",
+    "LOCAL_WORLD_SIZE",
+    *ADDRESS,
+    "TORCHELASTIC_RUN_ID",
+)
+
+
+@pytest.fixture
+def environment(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The variables of a launcher that the test's parameter gives, and no others."""
+    for name in VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in request.param.items():
+        monkeypatch.setenv(name, value)
+
+
 @pytest.mark.parametrize(
-    "variables, expected",
+    "environment, expected",
     [
-        ({"RANK": "3", "LOCAL_RANK": "1", "WORLD_SIZE": "4"}, RankInfo(3, 1, 4)),
+        ({"RANK": "3", "LOCAL_RANK": "1", "WORLD_SIZE": "4", **ADDRESS}, RankInfo(3, 1, 4)),
+        ({"RANK": "3", "WORLD_SIZE": "4", **ADDRESS}, RankInfo(3, 0, 4)),
+        ({"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", **ADDRESS}, RankInfo(0, 0, 1)),
         ({"RANK": "", "LOCAL_RANK": "", "WORLD_SIZE": ""}, RankInfo(0, 0, 1)),
         ({}, RankInfo(0, 0, 1)),
     ],
-    ids=["torchrun", "empty", "single process"],
+    ids=["torchrun", "one process per machine", "one process", "empty", "no launcher"],
+    indirect=["environment"],
 )
-def test_rank_of_the_environment(
-    variables: dict[str, str], expected: RankInfo, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE"):
-        monkeypatch.delenv(name, raising=False)
-    for name, value in variables.items():
-        monkeypatch.setenv(name, value)
+@pytest.mark.usefixtures("environment")
+def test_rank_of_the_environment(expected: RankInfo) -> None:
     assert RankInfo.from_environment() == expected
+    check_environment()
+
+
+@pytest.mark.parametrize(
+    "environment, lines",
+    [
+        ({"RANK": "3"}, ["RANK=3: WORLD_SIZE is not set, so there is only rank 0; unset RANK, or"]),
+        (
+            {"RANK": "3", "WORLD_SIZE": "1", **ADDRESS},
+            ["RANK=3: WORLD_SIZE is 1, so there is only"],
+        ),
+        ({"LOCAL_RANK": "1"}, ["LOCAL_RANK=1: WORLD_SIZE is not set"]),
+        (
+            {"RANK": "3", "LOCAL_RANK": "1", **ADDRESS},
+            ["RANK=3: WORLD_SIZE", "LOCAL_RANK=1: WORLD"],
+        ),
+        ({"WORLD_SIZE": "4"}, ["WORLD_SIZE=4: there is no RANK and no MASTER_ADDR and no MASTER_"]),
+        ({"WORLD_SIZE": "4", "RANK": "0"}, ["WORLD_SIZE=4: there is no MASTER_ADDR and no"]),
+        (
+            {"WORLD_SIZE": "4", **ADDRESS},
+            ["WORLD_SIZE=4: there is no RANK; unset it to train in one"],
+        ),
+        ({"WORLD_SIZE": "4", "RANK": "4", **ADDRESS}, ["RANK=4: is not below WORLD_SIZE=4; unset"]),
+        (
+            {"WORLD_SIZE": "4", "RANK": "2", "LOCAL_RANK": "2", "LOCAL_WORLD_SIZE": "2", **ADDRESS},
+            ["LOCAL_RANK=2: is not below LOCAL_WORLD_SIZE=2; unset both"],
+        ),
+        ({"WORLD_SIZE": "four"}, ["WORLD_SIZE=four: is not a whole number of 0 or more; unset it"]),
+        ({"RANK": "-1"}, ["RANK=-1: is not a whole number of 0 or more"]),
+        ({"WORLD_SIZE": "0"}, ["WORLD_SIZE=0: is not a number of processes"]),
+        (
+            {"WORLD_SIZE": "2", "RANK": "1", "MASTER_ADDR": "a", "MASTER_PORT": "x"},
+            ["MASTER_PORT=x: is not a whole number"],
+        ),
+    ],
+    indirect=["environment"],
+)
+@pytest.mark.usefixtures("environment")
+def test_a_part_of_a_launcher_s_variables_is_an_error(lines: list[str]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        check_environment()
+    assert len(caught.value.lines) == len(lines)
+    assert all(map(str.startswith, caught.value.lines, lines)), caught.value.lines
+    assert RankInfo.from_environment() == RankInfo(), "errors are printed at once"
+
+
+@pytest.mark.parametrize(
+    "environment, names",
+    [
+        ({"RANK": "0"}, "RANK"),
+        ({"MASTER_ADDR": "node7", "LOCAL_RANK": "0"}, "LOCAL_RANK, MASTER_ADDR"),
+    ],
+    indirect=["environment"],
+)
+@pytest.mark.usefixtures("environment")
+def test_variables_of_the_first_rank_alone_are_ignored_in_one_line(
+    names: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", logger="pipeline")
+    check_environment()
+    expected = f"{names}: ignored, because WORLD_SIZE is not set; training in one process"
+    assert caplog.messages == [expected]
+
+
+@pytest.mark.parametrize(
+    "environment, delays",
+    [
+        ({"LOCAL_RANK": "1"}, False),
+        ({"RANK": "3", "LOCAL_RANK": "3", "WORLD_SIZE": "4"}, False),
+        ({"RANK": "3", "LOCAL_RANK": "3", "WORLD_SIZE": "4", **ADDRESS}, False),
+        (
+            {"RANK": "3", "LOCAL_RANK": "3", "WORLD_SIZE": "4", **ADDRESS}
+            | {"TORCHELASTIC_RUN_ID": "x"},
+            True,
+        ),
+    ],
+    ids=["local rank", "no address", "left over", "torchrun"],
+    indirect=["environment"],
+)
+@pytest.mark.usefixtures("environment")
+def test_a_wrong_key_is_printed_at_once_unless_another_rank_prints_it(
+    delays: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(launcher, "exit_with_launcher", lambda: None)
+    slept: list[float] = []
+    monkeypatch.setattr(common.time, "sleep", slept.append)
+    assert common.exit_status(partial(train.main, ["model.hiden=3"]), distributed=True) == 2
+    line = "model.hiden=3: no such key; did you mean model.hidden?\n"
+    assert capsys.readouterr().err.endswith("" if delays else line)
+    assert slept == [common.ERROR_DELAY] * delays
+
+
+@pytest.mark.parametrize(
+    "environment, waits",
+    [
+        ({"RANK": "1", "WORLD_SIZE": "2", **ADDRESS}, True),
+        ({"RANK": "1", "WORLD_SIZE": "2", **ADDRESS, "TORCHELASTIC_RUN_ID": "x"}, False),
+        ({}, False),
+    ],
+    ids=["left over", "torchrun", "one process"],
+    indirect=["environment"],
+)
+@pytest.mark.usefixtures("environment")
+def test_waiting_without_torchrun_is_logged(
+    waits: bool, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launcher, "NOTICE_SECONDS", 0.01)
+    with launcher.notice_of_waiting(RankInfo.from_environment(), "rank 0"):
+        time.sleep(0.5)
+    line = "RANK=1 and WORLD_SIZE=2: waiting for rank 0; unset both to train in one process"
+    assert caplog.messages == [line] * waits
 
 
 @pytest.mark.distributed

@@ -20,16 +20,6 @@ UNKNOWN = "no-such-host"
 TORCHRUN = {"MASTER_ADDR": UNKNOWN, "MASTER_PORT": "29500", "LOCAL_WORLD_SIZE": "2"}
 
 
-def test_rank_is_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE"):
-        monkeypatch.delenv(name, raising=False)
-    assert RankInfo.from_environment() == RankInfo(rank=0, local_rank=0, size=1)
-    monkeypatch.setenv("RANK", "5")
-    monkeypatch.setenv("LOCAL_RANK", "1")
-    monkeypatch.setenv("WORLD_SIZE", "8")
-    assert RankInfo.from_environment() == RankInfo(rank=5, local_rank=1, size=8)
-
-
 def test_single_process_needs_no_process_group() -> None:
     world, values = World(0, 1, torch.device("cpu")), torch.arange(3.0)
     assert world.sum(values) is values
@@ -95,6 +85,36 @@ def test_address_is_kept(address: str, ranks: int) -> None:
     os.environ.update(before)
     process_group._use_loopback_if_unresolvable(RankInfo(0, 0, ranks))
     assert environment() == before
+
+
+@pytest.mark.distributed
+@pytest.mark.parametrize("rank", [0, 1])
+def test_processes_that_never_appear_are_one_line(rank: int) -> None:
+    """As where RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT are left in the environment."""
+    code = (
+        "from datetime import timedelta\n"
+        "from pipeline.cli import common\n"
+        "from pipeline.runtime import launcher, process_group\n"
+        "from pipeline.runtime.logs import configure_logging\n"
+        "configure_logging()\n"
+        "launcher.NOTICE_SECONDS, process_group.START_TIMEOUT = 0.3, timedelta(seconds=2)\n"
+        "common.run(process_group.connect(launcher.RankInfo.from_environment()).__enter__,"
+        " distributed=True)"
+    )
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = str(listener.getsockname()[1])
+    variables = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
+    variables |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    status, _, err = finish(start([sys.executable, "-c", code], variables=variables))
+    assert status == 2, err
+    lines = [line for line in err.splitlines() if not line.startswith("[")]  # c10d's own
+    assert lines[0].startswith(
+        f"warning: RANK={rank} and WORLD_SIZE=2: waiting for the other processes at 127.0.0.1:"
+    )
+    prefix = "error: rank 1: " if rank else "error: "
+    assert lines[-1].startswith(f"{prefix}WORLD_SIZE=2: the processes did not find each other at ")
+    assert "Traceback" not in err
 
 
 def unshare() -> list[str]:

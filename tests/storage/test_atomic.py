@@ -1,5 +1,8 @@
 """Files, folders and links appear complete under their name, or not at all."""
 
+import errno
+import os
+import stat
 from pathlib import Path
 
 import pytest
@@ -9,6 +12,7 @@ from pipeline.storage.atomic import (
     replace_link,
     replaced,
     sha256_of,
+    sync_path,
     write_file,
 )
 
@@ -89,3 +93,38 @@ def test_sha256_of_a_file(tmp_path: Path) -> None:
     assert sha256_of(tmp_path / "file") == (
         "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
     )
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.EBADF, errno.ENOTSUP, errno.ENOSYS])
+def test_a_folder_that_cannot_be_flushed_is_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """As on some network file systems."""
+    flushed: list[str] = []
+
+    def fsync(handle: int) -> None:
+        if stat.S_ISDIR(os.fstat(handle).st_mode):
+            raise OSError(number, os.strerror(number))
+        flushed.append(Path(f"/proc/self/fd/{handle}").readlink().name)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    sync_path(tmp_path)
+    with replaced(tmp_path / "folder") as temporary:
+        temporary.mkdir()
+        (temporary / "file").write_text("new")
+    assert (tmp_path / "folder" / "file").read_text() == "new"
+    assert flushed == ["file"]
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC, errno.EDQUOT])
+def test_a_failing_disk_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def fsync(handle: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    for path in (tmp_path, tmp_path / "file"):
+        (tmp_path / "file").write_text("")
+        with pytest.raises(OSError, match=os.strerror(number)):
+            sync_path(path)

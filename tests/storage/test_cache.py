@@ -16,6 +16,7 @@ from pipeline.storage import cache
 from pipeline.storage.base import Range
 from pipeline.storage.cache import CACHE_SUBFOLDER, CachedStore
 from pipeline.storage.local import LocalStore
+from pipeline.storage.locks import file_lock
 
 ROOT = Path(__file__).parents[2]
 SIZE = 1000
@@ -184,3 +185,20 @@ def test_temporary_files_of_killed_processes_are_removed_after_a_while(
     cached(source, folder, limit=12 * SIZE).read(RANGES)
     assert not abandoned.exists()
     assert recent.exists()
+
+
+def test_a_lock_that_is_never_released_ends_caching_only(
+    source: CountingStore,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(cache, "LOCK_TIMEOUT", 0.1)
+    store = cached(source, tmp_path)
+    (tmp_path / CACHE_SUBFOLDER).mkdir()
+    with file_lock(tmp_path / CACHE_SUBFOLDER / "lock"):
+        assert store.read(RANGES[:1]) == [bytes(SIZE)]
+        assert store.read(RANGES[1:2]) == [b"\1" * SIZE]
+    (line,) = caplog.messages
+    assert "lock' could not be acquired" in line
+    assert cached_bytes(tmp_path) == 0

@@ -1,4 +1,6 @@
-"""A run folder whose trackers are checked often."""
+"""A run folder whose trackers are checked often, and an MLflow store."""
+
+from contextlib import chdir
 
 import pytest
 
@@ -12,3 +14,15 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "run").mkdir()
     return tmp_path / "run"
+
+
+@pytest.fixture(scope="session")
+def store(tmp_path_factory):
+    """The URI of an SQLite store, shared by all tests because creating one takes seconds."""
+    from mlflow import MlflowClient
+
+    folder = tmp_path_factory.mktemp("mlflow")
+    uri = f"sqlite:///{folder}/mlflow.db"
+    with chdir(folder):  # artifacts go to this folder
+        MlflowClient(uri).search_experiments()
+    return uri

@@ -1,7 +1,12 @@
 """`metrics.jsonl` has one JSON object per line, and a resumed run logs no step twice."""
 
+import errno
 import json
+import os
+from contextlib import nullcontext
 from pathlib import Path
+
+import pytest
 
 from pipeline.tracking.jsonl_writer import JsonlWriter, read
 
@@ -29,3 +34,21 @@ def test_values_that_are_not_finite_become_null(tmp_path: Path) -> None:
     line = json.loads((tmp_path / "m").read_text())
     assert (line["a"], line["b"], line["c"]) == (None, None, 1.0)
     assert line["time"] > 1e9
+
+
+@pytest.mark.parametrize("number, ends", [(errno.EINVAL, False), (errno.EIO, True)])
+def test_only_a_failing_disk_ends_a_sync(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, ends: bool
+) -> None:
+    """EINVAL is the answer of a file system that cannot flush a file."""
+
+    def fsync(handle: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    writer = JsonlWriter(tmp_path / "metrics.jsonl", 0)
+    writer.log(1, {"train/loss": 0.5})
+    with pytest.raises(OSError) if ends else nullcontext():
+        writer.sync()
+    writer.close()
+    assert [line["step"] for line in read(tmp_path / "metrics.jsonl")] == [1]

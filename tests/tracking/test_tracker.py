@@ -7,7 +7,6 @@ import sys
 import time
 import urllib.request
 from collections import Counter
-from contextlib import chdir
 from pathlib import Path
 from typing import Any
 
@@ -37,18 +36,6 @@ from tests.helpers.tracked import (
 )
 
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture(scope="session")
-def store(tmp_path_factory):
-    """The URI of an SQLite store, shared by all tests because creating one takes seconds."""
-    from mlflow import MlflowClient
-
-    folder = tmp_path_factory.mktemp("mlflow")
-    uri = f"sqlite:///{folder}/mlflow.db"
-    with chdir(folder):  # artifacts go to this folder
-        MlflowClient(uri).search_experiments()
-    return uri
 
 
 def test_metrics_params_tags_dataset_and_artifacts_of_a_run_are_copied(folder, store):

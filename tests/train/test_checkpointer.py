@@ -1,5 +1,6 @@
 """Which checkpoint a run resumes from, and what saving and restoring keep."""
 
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -220,6 +221,36 @@ def test_links_are_restored_after_a_kill_between_save_and_links(
     begin(config, manifest)
     assert path.with_name("latest").readlink().name == path.name
     assert path.with_name("best").readlink().name == path.name
+
+
+def test_a_damaged_checkpoint_is_set_aside_when_the_run_resumes(
+    config: Config, manifest: Manifest
+) -> None:
+    """It would count as newer than those that the resumed run writes."""
+    begin(config, manifest)
+    good, bad = write_checkpoint(config, 1), write_checkpoint(config, 3)
+    (bad / "model.safetensors").write_bytes(b"")
+    assert begin(config, manifest) == good
+    assert (bad.with_name(f"damaged-{bad.name}") / "state.json").exists()
+    newer = write_checkpoint(config, 2)
+    assert begin(config, manifest) == newer
+    assert checkpoint.latest_and_best(newer.parent)["latest"] == newer
+    assert RunFolder(Path(config.run.dir)).best_checkpoint() == newer
+    assert (bad.with_name(f"damaged-{bad.name}") / "state.json").exists()
+
+
+def test_a_copied_run_resumes(config: Config, manifest: Manifest, tmp_path: Path) -> None:
+    """The links of a copy are folders if it was made by `cp -rL`."""
+    begin(config, manifest)
+    write_checkpoint(config, 1)
+    copy = Path(shutil.copytree(config.run.dir, tmp_path / "copy"))
+    assert not (copy / "checkpoints" / "latest").is_symlink()
+    copied = config.model_copy(update={"run": config.run.model_copy(update={"dir": str(copy)})})
+    path = begin(copied, manifest)
+    assert path == copy / "checkpoints" / "step-00000001"
+    assert path.with_name("latest").readlink().name == path.name
+    newest = write_checkpoint(copied, 2)
+    assert begin(copied, manifest) == newest
 
 
 def test_resume_never_refuses_a_folder_with_a_checkpoint(

@@ -176,8 +176,8 @@ def copy_run(language_model: Path, folder: Path) -> Path:
 
 
 def truncate_weights(run: Path) -> None:
-    path = run / "checkpoints" / "latest" / "model.safetensors"
-    path.write_bytes(path.read_bytes()[:2000])
+    for path in run.glob("checkpoints/step-*/model.safetensors"):
+        path.write_bytes(path.read_bytes()[:2000])
 
 
 def remove_checkpoints(run: Path) -> None:

@@ -23,7 +23,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from pipeline.corpus.dataset.manifest import (
     FORMAT,
@@ -44,6 +44,7 @@ from pipeline.corpus.tokenization.tokenizer import read_tokenizer
 from pipeline.corpus.worker_pool import MB, WorkerPool
 from pipeline.errors import DatasetError
 from pipeline.storage.atomic import atomic_file, disk_errors, remove_temporary_files, sync_path
+from pipeline.storage.locks import file_lock, release_hint
 
 logger = logging.getLogger(__name__)
 
@@ -127,11 +128,13 @@ def _lock(folder: Path) -> Iterator[None]:
     path = folder.with_name(folder.name + ".lock")
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(path)
+        lock = file_lock(path)
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            logger.info("%s: another process is preparing it; waiting", folder)
+            logger.info(
+                "%s: another process is preparing it; waiting%s", folder, release_hint(lock)
+            )
             lock.acquire()
     try:
         yield

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Mapping, Sequence
 from importlib import import_module
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.settings import setting
+from pipeline.tracking import mlflow_environment
 from pipeline.tracking.base import EndStatus, Point, TrackedRun, Tracker
 from pipeline.tracking.mlflow_copy import MlflowCopy
 from pipeline.tracking.run_description import RunDescription, without_password
@@ -34,7 +34,11 @@ class Mlflow(Tracker):
             "MLflow tracking URI; empty: MLFLOW_TRACKING_URI, else SQLite in the current folder",
             may_change=True,
         )
-        experiment: str = setting("headrace", "name of the MLflow experiment", may_change=True)
+        experiment: str = setting(
+            mlflow_environment.DEFAULT_EXPERIMENT,
+            "name of the MLflow experiment; MLFLOW_EXPERIMENT_NAME replaces the default",
+            may_change=True,
+        )
         system_metrics: bool = setting(
             True, "log CPU, memory and GPU utilization of the machine to MLflow", may_change=True
         )
@@ -45,10 +49,11 @@ class Mlflow(Tracker):
     def __init__(self, settings: Settings, run: TrackedRun) -> None:
         """Raises RunError if the run's `mlflow.json` is damaged."""
         super().__init__(settings, run)
-        self._uri = settings.uri or os.environ.get("MLFLOW_TRACKING_URI") or _default_uri()
+        chosen = mlflow_environment.choose(settings.uri, settings.experiment, run.folder)
+        self._uri = chosen.uri
         self._description = RunDescription.create(
-            run.folder, self._uri, settings.experiment, run.name, run.params, run.facts,
-            run.manifest,
+            run.folder, self._uri, chosen.experiment, run.name, run.params, run.facts,
+            run.manifest, chosen.experiment_id, chosen.given_run_id,
         )  # fmt: skip
         self._description_lock = threading.Lock()
         self._description.write(run.folder)
@@ -61,7 +66,7 @@ class Mlflow(Tracker):
 
     @classmethod
     def watch(cls, settings: Settings, folder: Path) -> str:
-        uri = settings.uri or os.environ.get("MLFLOW_TRACKING_URI", "")
+        uri = mlflow_environment.shown_uri(settings.uri)
         if uri.startswith("http"):
             return without_password(uri)
         return f"mlflow ui --backend-store-uri {uri}" if uri else "mlflow ui"
@@ -113,8 +118,3 @@ class Mlflow(Tracker):
             tracking_uri=self._uri,
         )
         self._system_monitor.start()
-
-
-def _default_uri() -> str:
-    """Return the store that a plain `mlflow ui` in this folder opens; artifacts go to ./mlruns."""
-    return f"sqlite:///{Path.cwd() / 'mlflow.db'}"
