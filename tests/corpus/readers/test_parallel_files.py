@@ -307,9 +307,8 @@ def test_command_line_overrides_the_files_of_one_column(tmp_path: Path):
     "override, message",
     [
         ("corpus.input={}", "corpus.input={}: needs at least one column"),
-        ("corpus.input=[]", "corpus.input=[]: needs a file or a list of files;"),
-        ("corpus.input=3", "corpus.input=3: needs a file or a list of files;"),
-        ("corpus.input={a: b, c: 1}", "needs a file or a list of files for c; YAML does"),
+        ("corpus.input=[]", "corpus.input=[]: needs a file or a list of files"),
+        ("corpus.input={a: b, c: }", "needs a file or a list of files for c"),
         ("corpus.validation={a: []}", "needs a fraction between 0 and 1, or a file"),
     ],
 )
