@@ -20,6 +20,7 @@ def main(arguments: Sequence[str] | None = None, program: str = "headrace evalua
     parser.add_argument(
         "--input",
         required=True,
+        type=common.input_files,
         metavar="FILE",
         help="CSV, TSV, JSONL, CoNLL, CoNLL-U, WebDataset tar (each also .gz) or Parquet; a folder "
         "of images; or parallel files, as image=FILE,label=FILE",

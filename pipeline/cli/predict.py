@@ -6,7 +6,6 @@ headrace predict --run runs/imdb [--input FILE] [key=value ...] < texts.txt
 import json
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from pipeline.cli import common
 
@@ -14,7 +13,10 @@ from pipeline.cli import common
 def main(arguments: Sequence[str] | None = None, program: str = "headrace predict") -> None:
     parser = common.make_run_parser(program, __doc__, example_override="stream.token_budget=4096")
     parser.add_argument(
-        "--input", type=Path, metavar="FILE", help="texts or image paths, one per line [stdin]"
+        "--input",
+        type=common.user_path,
+        metavar="FILE",
+        help="texts or image paths, one per line [stdin]",
     )
     args = common.parse(parser, arguments)
 
