@@ -4,10 +4,11 @@ Settings are declared beside the code that they configure (`pipeline/*/settings.
 in `pipeline/config/`.
 """
 
+import os
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Annotated, Any, NamedTuple, Protocol
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic.config import JsonDict
 from pydantic.fields import FieldInfo
 
@@ -18,6 +19,15 @@ class Section(BaseModel):
     model_config = ConfigDict(
         frozen=True, extra="forbid", protected_namespaces=(), allow_inf_nan=False
     )
+
+
+def expand_home(path: str) -> str:
+    """Return a path with the home folder in place of a leading `~` or `~user`."""
+    return os.path.expanduser(path)  # noqa: PTH111  a URL or a pattern is no Path
+
+
+FilePath = Annotated[str, AfterValidator(expand_home)]
+"""Type of a key, or of its entries, that is a path of a file or folder, or may be one."""
 
 
 def setting(

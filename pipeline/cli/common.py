@@ -27,6 +27,23 @@ class Parser(argparse.ArgumentParser):
         raise ConfigError(f"{message}; --help shows the usage")
 
 
+def user_path(text: str) -> Path:
+    """Return the path of an argument; `--run=~/runs/a` is not expanded by a shell."""
+    return Path(os.path.expanduser(text))  # noqa: PTH111  Path refuses unknown users
+
+
+def input_files(text: str) -> str:
+    """Return the argument that names a file, or one file per column, with home folders expanded.
+
+    >>> input_files("a.csv")
+    'a.csv'
+    """
+    from pipeline.settings import expand_home
+
+    parts = [part.partition("=") for part in text.split(",")]
+    return ",".join(f"{expand_home(name)}{sign}{expand_home(file)}" for name, sign, file in parts)
+
+
 def make_parser(program: str, description: str | None) -> Parser:
     """Return a parser with the options that all commands have."""
     parser = Parser(
@@ -57,9 +74,10 @@ def make_config_parser(program: str, description: str | None) -> Parser:
     parser.set_defaults(show_keys=True)
     parser.add_argument(
         "--config",
-        type=Path,
+        type=user_path,
         metavar="FILE",
-        help=f"YAML file, or the name of a bundled config [{DEFAULT.stem}]",
+        help=f"YAML file, or the name of a bundled config [{DEFAULT.stem}, or the task's "
+        "defaults if corpus.input is set]",
     )
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="such as train.lr=1e-3")
     return parser
@@ -72,10 +90,13 @@ def make_run_parser(program: str, description: str | None, *, example_override: 
     """
     parser = make_parser(program, description)
     parser.add_argument(
-        "--run", type=Path, required=True, metavar="RUN_DIR", help="folder of the run"
+        "--run", type=user_path, required=True, metavar="RUN_DIR", help="folder of the run"
     )
     parser.add_argument(
-        "--checkpoint", type=Path, metavar="DIR", help="folder of a checkpoint [the run's best]"
+        "--checkpoint",
+        type=user_path,
+        metavar="DIR",
+        help="folder of a checkpoint [the run's best]",
     )
     parser.add_argument(
         "--trust-code", action="store_true", help="use code in the run's folder, from anywhere"

@@ -24,6 +24,7 @@ def main(arguments: Sequence[str] | None = None, program: str = "headrace evalua
         "--input",
         required=True,
         action="append",
+        type=common.input_files,
         metavar="FILE",
         help="a file of any format of corpus.input, such as CSV, TSV, JSONL, Parquet, CoNLL, "
         "fastText or a WebDataset tar; a glob of such files; a folder of images; parallel files, "

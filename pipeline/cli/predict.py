@@ -21,6 +21,7 @@ def main(arguments: Sequence[str] | None = None, program: str = "headrace predic
     parser.add_argument(
         "--input",
         action="append",
+        type=common.input_files,
         metavar="FILE",
         help="a table of any format of corpus.input, such as CSV, TSV, JSONL, Parquet, CoNLL, "
         "fastText or a WebDataset tar; a text file with a text or image path per line; a glob of "

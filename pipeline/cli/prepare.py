@@ -18,4 +18,4 @@ def main(arguments: Sequence[str] | None = None, program: str = "headrace prepar
     settings = config.load(args.config, args.overrides)
     fields = tasks.fields(settings.task.name, settings.corpus)
     _, summary = prepare_with_summary(settings.corpus, fields)
-    print("\n".join(summary or [f"{settings.corpus.shards} is prepared"]))
+    print("\n".join([*summary, f"{settings.corpus.shards} is prepared"]))

@@ -1,7 +1,6 @@
 """Loading, checking and dumping of configs."""
 
-import difflib
-import re
+import logging
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import reduce
 from pathlib import Path
@@ -11,28 +10,20 @@ import yaml
 from pydantic import ValidationError
 
 from pipeline import components
-from pipeline.config.messages import as_yaml, error_line, key_table, keys, suggestion
+from pipeline.config.defaults import fill_defaults, with_shards
+from pipeline.config.messages import as_yaml, error_line, key_table, keys
+from pipeline.config.reading import BUNDLED, DEFAULT, read, read_base, set_overrides
 from pipeline.config.renamed import RENAMED_KEYS, RENAMED_VALUES
 from pipeline.config.rules import conflicts
 from pipeline.config.schema import Config, component_references, compose, section_classes
+from pipeline.config.typed import typed_sections
 from pipeline.errors import ConfigError, RunError
 from pipeline.run import code
 from pipeline.settings import Section, unused
 
-BUNDLED = Path(__file__).parents[1] / "configs"
-"""Folder of the bundled configs; in a clone, a link to the top-level folder."""
-DEFAULT = BUNDLED / "imdb.yaml"
+__all__ = ["BUNDLED", "DEFAULT", "dump", "flatten", "help_text", "load", "load_run_config"]
 
-
-class _Loader(yaml.SafeLoader):
-    """YAML loader that reads `1e-3` as a number, like YAML 1.2; YAML 1.1 requires `1.0e-3`."""
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(?:\d[\d_]*)(?:\.\d*)?[eE][-+]?\d+$"),
-    list("-+0123456789"),
-)
+logger = logging.getLogger(__name__)
 
 
 def load(
@@ -42,19 +33,22 @@ def load(
 
     `before` is the config without the overrides: keys of components that they replace are dropped.
 
-    `path` may also be the name of a bundled config, such as `chunking`; None loads the default.
+    `path` may also be the name of a bundled config, such as `chunking`. None loads the default
+    config or, if the overrides set `corpus.input`, only the defaults of the task.
     Raises ConfigError with one line per mistake.
     """
-    path = _resolve(path) if path else DEFAULT
-    values, overrides = _read(path), list(overrides)
-    mistakes = list(_apply(values, overrides))
-    _fill_defaults(values, path.stem)
-    if old_values := list(_old_values(values)):
+    overrides = list(overrides)
+    base = read_base(path, overrides)
+    mistakes = list(set_overrides(base.tree, overrides))
+    own = typed_sections(base.tree, Config)
+    if old_values := list(_old_values(own)):
         raise ConfigError(sorted({*mistakes, *old_values}))
     try:
-        schema = compose(values)
+        schema = compose(own)
     except ConfigError as error:
         raise ConfigError(sorted({*mistakes, *error.lines})) from None
+    values = typed_sections(base.tree, schema)
+    fill_defaults(values, base.name)
     if before is not None:
         _drop_replaced(values, before, schema, [o.partition("=")[0] for o in overrides])
     mistakes += _drop_unused(values, schema)
@@ -66,7 +60,13 @@ def load(
         mistakes += conflicts(config)
     if mistakes:
         raise ConfigError(sorted(set(mistakes)))
-    return config
+    if base.is_empty:
+        logger.info(
+            "corpus.input is given without --config: all other keys have the defaults of "
+            "task.name=%s, not the values of %s",
+            config.task.name, DEFAULT.name,
+        )  # fmt: skip
+    return with_shards(config, base.name)
 
 
 def help_text(
@@ -76,12 +76,12 @@ def help_text(
 
     The keys of a component are shown if the config chooses it, or with `all_components`.
     """
-    path = _resolve(path) if path else DEFAULT
-    values = _read(path)
-    mistakes = list(_apply(values, overrides))
+    overrides = list(overrides)
+    base = read_base(path, overrides)
+    mistakes = list(set_overrides(base.tree, overrides))
     if mistakes:
         raise ConfigError(mistakes)
-    return key_table(compose(values), all_components=all_components)
+    return key_table(compose(typed_sections(base.tree, Config)), all_components=all_components)
 
 
 def load_run_config(
@@ -101,7 +101,7 @@ def load_run_config(
     if not path.exists():
         raise RunError(f"{path.parent}: is not the folder of a run, it has no config.yaml")
     try:
-        values = _read(path)
+        values = typed_sections(read(path), Config)
         references = component_references(values)
         code.use(path.parent, references, trust=trust_code, trusted=trusted)
         old_keys = _old_keys(values)
@@ -147,65 +147,6 @@ def _old_values(values: Mapping[str, Any]) -> Iterator[str]:
         section = values.get(name)
         if isinstance(section, dict) and section.get(field) == old:
             yield f"{key}={old}: this value is now named {new}; rename it"
-
-
-def _resolve(path: Path) -> Path:
-    """Return the path of the bundled config if `path` is its name; else return `path`.
-
-    A file in the current folder takes precedence; a folder does not.
-    """
-    is_name = path.parent == Path() and (path.is_dir() or not path.exists())
-    bundled = BUNDLED / f"{path.name.removesuffix('.yaml')}.yaml"
-    return bundled if is_name and bundled.is_file() else path
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        values = yaml.load(path.read_text(encoding="utf-8"), _Loader)
-    except FileNotFoundError:
-        folder = BUNDLED if path.parent == Path() else path.parent
-        nearest = difflib.get_close_matches(path.name, [p.name for p in folder.glob("*.yaml")], 1)
-        hint = f"; did you mean {folder / nearest[0]}?" if nearest else ""
-        raise ConfigError(f"--config {path}: no such file{hint}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"--config {path}: cannot be read: {error}") from None
-    except (yaml.YAMLError, ValueError) as error:
-        raise ConfigError(f"--config {path}: not YAML: {' '.join(str(error).split())}") from None
-    if values is None:
-        values = {}
-    if not isinstance(values, dict):
-        raise ConfigError(
-            f"--config {path}: is a {type(values).__name__}; write sections of keys, such as "
-            f"'train: {{lr: 1e-3}}'"
-        )
-    for name in Config.model_fields:
-        if values.get(name) is None:
-            values[name] = {}
-    return values
-
-
-def _apply(values: dict[str, Any], overrides: Iterable[str]) -> Iterator[str]:
-    """Set each override in `values`; yield an error line for each that cannot be set."""
-    for override in overrides:
-        key, equals, text = override.partition("=")
-        parts = key.split(".")
-        if not equals:
-            yield f"{override!r}: not an override; use the form key=value, such as train.lr=1e-3"
-            continue
-        if len(parts) == 1:
-            yield f"{key}={text}: the key has no section{suggestion(key)}"
-            continue
-        try:
-            value = yaml.load(text, _Loader)
-        except (yaml.YAMLError, ValueError):  # an impossible date is a ValueError
-            value = text
-        target: Any = values
-        for part in parts[:-1]:
-            target = target.setdefault(part, {}) if isinstance(target, dict) else None
-        if isinstance(target, dict):
-            target[parts[-1]] = value
-        else:
-            yield f"{key}={text}: {'.'.join(parts[:-1])} has a value, it is not a section"
 
 
 def _drop_replaced(
@@ -268,17 +209,3 @@ def _chosen(values: Mapping[str, Any], composed: Mapping[str, type[Section]], ch
     chosen = section.get(field) if isinstance(section, dict) else None
     value = (default.default if default else "") if chosen is None else chosen
     return value if isinstance(value, str) else as_yaml(value)
-
-
-def _fill_defaults(values: dict[str, Any], config_name: str) -> None:
-    """Set the defaults that depend on the name of the config file or on `model.init_from`."""
-    for section in ("run", "corpus"):
-        if not isinstance(values.get(section), dict):
-            return
-    run_name = values["run"].setdefault("name", config_name)
-    values["run"].setdefault("dir", f"runs/{run_name}")
-    values["corpus"].setdefault("shards", f"data/shards/{run_name}")
-    model = values["model"]
-    if isinstance(model, dict) and isinstance(model.get("init_from"), str) and model["init_from"]:
-        tokenizer = f"{model['init_from']}/dataset/tokenizer.json"
-        values["corpus"].setdefault("tokenizer", tokenizer)

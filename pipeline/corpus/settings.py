@@ -6,18 +6,19 @@ from unicodedata import normalize
 from pydantic import Field, field_validator
 from pydantic_core import PydanticCustomError
 
-from pipeline.settings import Section, setting
+from pipeline.settings import FilePath, Section, setting
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 MAX_ROW_TOKENS = 65535
 """Upper limit of `max_tokens`: the index stores lengths in 16 bits."""
+OneFile = Annotated[FilePath, Field(min_length=1)]
 Positive = Annotated[int, Field(ge=1)]
 
 
 class CorpusSettings(Section):
     """The `corpus` section of a config file, without the keys of a task's fields."""
 
-    input: list[str] | dict[str, list[str]] = setting(
+    input: list[FilePath] | dict[str, list[FilePath]] = setting(
         ...,
         "input file or list of files: CSV, TSV, JSON, Parquet, Arrow, CoNLL, fastText, text, "
         "WebDataset tars (each may be compressed: .gz, .bz2, .xz, .zst); globs and braces such as "
@@ -27,9 +28,21 @@ class CorpusSettings(Section):
         "column, such as {source: a.en.gz, target: a.de.gz}: idx files, or text files with one "
         "value per line",
     )
-    root: str = setting("data/", "folder that relative input paths start from", may_change=True)
-    shards: str = setting(
-        ..., "folder of the prepared shards (default data/shards/NAME-OF-CONFIG)", may_change=True
+    root: FilePath = setting(
+        "data/", "folder that relative input paths start from", may_change=True
+    )
+    shards: FilePath = setting(
+        "",
+        "folder of the prepared shards; empty: data/shards/NAME-DIGEST, where NAME is that of the "
+        "config or, without one, of the input, and DIGEST that of the settings that shape the "
+        "shards",
+        may_change=True,
+    )
+    if_changed: Literal["refuse", "prepare", "keep"] = setting(
+        "refuse",
+        "what to do if a local input file has changed since the shards were made; refuse: stop; "
+        "prepare: make the shards again; keep: use them, unchecked",
+        may_change=True,
     )
     format: str = setting(
         "",
@@ -54,7 +67,7 @@ class CorpusSettings(Section):
         "utf-8", "encoding of texts; a byte order mark (UTF-8, UTF-16, UTF-32) takes precedence"
     )
     filters: dict[str, str] = setting({}, "use only rows in which these columns have these values")
-    validation: Fraction | str | dict[str, list[str]] = setting(
+    validation: Fraction | OneFile | dict[str, list[FilePath]] = setting(
         0.1,
         "fraction of rows to hold out, or a validation file, or parallel validation files, one per "
         "column; identical texts never end up in both splits",
@@ -117,7 +130,7 @@ class CorpusSettings(Section):
 class TokenizerSettings(CorpusSettings):
     """Keys of fields that a tokenizer encodes."""
 
-    tokenizer: str = setting(
+    tokenizer: FilePath = setting(
         "",
         "path of the tokenizer.json to use, for example from another prepared dataset; empty: "
         "train one",
@@ -212,7 +225,7 @@ class ImageSettings(CorpusSettings):
         "image column: PNG or JPEG bytes, a path under corpus.root, or a dict of both as in "
         "Hugging Face datasets; in a tar, a member's extension",
     )
-    image_root: str = setting(
+    image_root: FilePath = setting(
         "", "folder under corpus.root that image paths start from", may_change=True
     )
     image_size: list[Positive] = setting(
@@ -249,8 +262,7 @@ def _file_list(value: object, purpose: str) -> list[str]:
     if not isinstance(files, list) or not files or not all(isinstance(f, str) and f for f in files):
         raise PydanticCustomError(
             "files",
-            "needs a file or a list of files{purpose}; YAML does not read bare numbers, dates, "
-            "yes, no, on and off as text: quote them",
+            "needs a file or a list of files{purpose}",
             {"purpose": purpose},
         )
     return files

@@ -3,7 +3,7 @@
 from typing import Any, Literal
 
 from pipeline.components import make
-from pipeline.settings import Section, setting
+from pipeline.settings import FilePath, Section, setting
 
 
 class ModelSettings(Section):
@@ -59,7 +59,7 @@ class TiedSettings(ModelSettings):
 class PretrainedSettings(ModelSettings):
     """Keys of tasks whose embedding and encoder can be those of another run."""
 
-    init_from: str = setting(
+    init_from: FilePath = setting(
         "",
         "run folder, for example of a language model, that provides the tokenizer and the initial "
         "weights of the embedding and the recurrent layers; empty: random weights",

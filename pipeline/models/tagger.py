@@ -15,7 +15,7 @@ from pipeline.models.layers.crf import CRF
 from pipeline.models.layers.masks import valid
 from pipeline.models.poolings.last import Last
 from pipeline.models.settings import EncoderSettings
-from pipeline.settings import setting
+from pipeline.settings import FilePath, setting
 
 BYTE_VALUES = 256
 
@@ -36,7 +36,7 @@ class Tagger(nn.Module):
         crf: bool = setting(
             True, "score whole tag sequences with a CRF, instead of each tag independently"
         )
-        word_vectors: str = setting(
+        word_vectors: FilePath = setting(
             "",
             "file of word vectors to initialize the embedding, in the text format of word2vec or "
             "GloVe; their width must equal model.embedding; empty: none",

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from pipeline.settings import Section, setting
+from pipeline.settings import FilePath, Section, setting
 
 MAX_LANES = 4096
 
@@ -39,7 +39,7 @@ class StreamSettings(Section):
         16, "blocks per lane shuffled together; more mix better but take more memory", ge=1
     )
     repeat: Passes = setting(1.0, "passes through the corpus per epoch, such as 3 or 0.25")
-    mix: dict[str, Passes] = setting(
+    mix: dict[FilePath, Passes] = setting(
         {},
         "more prepared folders or URLs to train on, each with its passes per epoch; they need the "
         "same corpus.tokenizer and labels",
@@ -65,7 +65,7 @@ class StreamSettings(Section):
         le=1,
         may_change=True,
     )
-    cache: str = setting(
+    cache: FilePath = setting(
         "",
         "folder where a node's ranks cache data read from shards at a URL; empty: no cache",
         may_change=True,

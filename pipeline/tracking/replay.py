@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from pipeline.errors import HeadraceError, RunError, TrainingError
+from pipeline.settings import expand_home
 from pipeline.tracking.follower import RunReader, first_line
 from pipeline.tracking.mlflow_copy import MlflowCopy
 from pipeline.tracking.run_description import RunDescription, without_password
@@ -45,11 +46,11 @@ def main() -> None:
         prog="python -m pipeline.tracking.replay",
         description="Deliver to MLflow what it lacks of a run.",
     )
-    parser.add_argument("run_dir", type=Path, help="folder of the run")
+    parser.add_argument("run_dir", type=expand_home, help="folder of the run")
     parser.add_argument("--uri", default="", help="default: the server that tracked the run")
     arguments = parser.parse_args()
     try:
-        print(f"MLflow run {replay(arguments.run_dir, arguments.uri)} has everything")
+        print(f"MLflow run {replay(Path(arguments.run_dir), arguments.uri)} has everything")
     except HeadraceError as error:
         print(*error.lines, sep="\n", file=sys.stderr)
         sys.exit(2)

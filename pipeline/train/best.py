@@ -30,7 +30,12 @@ class BestMetric:
         self._sign = 1 if known[self.name] else -1
 
     def update(self, state: TrainingState, evaluation: Evaluation) -> None:
-        """Compare an evaluation with the best one so far.
+        """Compare an evaluation with the best one so far; count it if it is not better."""
+        if not self.improve(state, evaluation):
+            state.stale += 1
+
+    def improve(self, state: TrainingState, evaluation: Evaluation) -> bool:
+        """Make an evaluation the best one if it is better; return whether it is.
 
         Among equal values the lower loss is better: BLEU is 0 until four words in a row are right.
         A value that is not a number, such as the correlation with a constant, is the worst.
@@ -40,8 +45,8 @@ class BestMetric:
         if state.best is None or now > (self._score(state.best), -state.best_loss):
             state.best, state.best_loss = value, loss
             state.best_step, state.stale = state.step, 0
-        else:
-            state.stale += 1
+            return True
+        return False
 
     def _score(self, value: float) -> float:
         """Return a number that is higher for a better value."""

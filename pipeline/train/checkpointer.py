@@ -21,6 +21,7 @@ from pipeline.runtime.process_group import World
 from pipeline.settings import changed_keys
 from pipeline.stream.resumable import ResumableStream
 from pipeline.train.callback_list import CallbackList
+from pipeline.train.settings import TrainSettings
 
 logger = logging.getLogger(__name__)
 
@@ -198,6 +199,26 @@ def _check_compatible(
         )
     if lines:
         raise RunError(lines)
+    if change := schedule_change(before.train, config.train):
+        logger.info(change)
+
+
+def schedule_change(before: TrainSettings, now: TrainSettings) -> str:
+    """Return a line on the learning rate if a run resumes with another length, else nothing."""
+    old, new = (s.schedule_epochs or s.epochs for s in (before, now))
+    if old != new:
+        key = "train.schedule_epochs" if now.schedule_epochs else "train.epochs"
+        return (
+            f"{key}={new}: the learning-rate schedule spanned {old} epoch(s) until now and spans "
+            f"{new} from here on, so the learning rate jumps; train.schedule_epochs={old} keeps "
+            f"the old schedule"
+        )
+    if (before.epochs, before.max_steps) != (now.epochs, now.max_steps):
+        return (
+            f"train.epochs={now.epochs} train.max_steps={now.max_steps}: were {before.epochs} and "
+            f"{before.max_steps}; the learning-rate schedule still spans {new} epoch(s)"
+        )
+    return ""
 
 
 def _load(path: Path, model: nn.Module, weights: Mapping[str, Tensor]) -> None:

@@ -8,9 +8,16 @@ from typing import Any
 
 from pipeline import tasks
 from pipeline.config import Config
-from pipeline.corpus.dataset.manifest import Manifest, check_fields, check_settings, open_dataset
+from pipeline.corpus.dataset.input_changes import has_current_versions, reason_to_prepare_again
+from pipeline.corpus.dataset.manifest import (
+    Manifest,
+    check_fields,
+    check_settings,
+    open_dataset,
+    read_manifest,
+)
 from pipeline.corpus.settings import TokenizerSettings
-from pipeline.errors import InputError
+from pipeline.errors import DatasetError, InputError
 from pipeline.models.encoder import reversed_directions
 from pipeline.models.settings import EncoderSettings, PretrainedSettings
 from pipeline.runtime.launcher import RankInfo, command, notice_of_waiting
@@ -28,7 +35,8 @@ Dataset = tuple[Manifest, dict[str, bytes]]
 
 
 def open_or_prepare(config: Config, rank: RankInfo) -> Dataset:
-    """Return the dataset that the config names; prepare it if it does not exist yet.
+    """Return the dataset that the config names; prepare it if it does not exist yet, or again if
+    its input has changed and `corpus.if_changed` is `prepare`.
 
     The first rank of each node prepares. The others wait before they join a process group, whose
     timeouts therefore cannot expire.
@@ -36,11 +44,15 @@ def open_or_prepare(config: Config, rank: RankInfo) -> Dataset:
     if config.stream.unprepared_rows:
         return _describe_unprepared(config, rank)
     location = config.corpus.shards
-    if not is_url(location) and not _is_prepared(location):
-        _prepare(config, rank)
+    if rank.local_rank == 0:
+        if (not is_url(location) and not _is_prepared(location)) or _is_stale(config):
+            _prepare(config)
+    else:
+        with notice_of_waiting(rank, f"the first rank of this machine to prepare {location}"):
+            while not _is_ready(config):
+                time.sleep(0.2)
     manifest = open_dataset(location, whole=config.stream.on_corrupt == "stop")
-    check_settings(manifest, config.corpus)
-    check_fields(manifest, tasks.fields(config.task.name, config.corpus))
+    _check(manifest, config)
     return manifest, {n: manifest.store.read_file(f"{n}.json") for n in manifest.tokenizers}
 
 
@@ -95,24 +107,49 @@ def _describe_unprepared(config: Config, rank: RankInfo) -> Dataset:
     return unprepared_manifest(config.corpus, tasks.fields(config.task.name, config.corpus))
 
 
-def _prepare(config: Config, rank: RankInfo) -> None:
-    """Prepare the dataset on the node's first rank; wait for it on the others."""
+def _check(manifest: Manifest, config: Config) -> None:
+    """Raises DatasetError if the dataset has other settings or fields."""
+    check_settings(manifest, config.corpus)
+    check_fields(manifest, tasks.fields(config.task.name, config.corpus))
+
+
+def _is_stale(config: Config) -> bool:
+    """Return whether the dataset must be prepared again. Raises DatasetError if it may not be."""
+    manifest = read_manifest(config.corpus.shards)
+    _check(manifest, config)
+    return bool(reason_to_prepare_again(manifest, config.corpus))
+
+
+def _is_ready(config: Config) -> bool:
+    """Return whether the node's first rank has prepared and checked the dataset, if it has to."""
+    location = config.corpus.shards
+    if is_url(location):
+        return True
+    if not _is_prepared(location):
+        return False
+    try:
+        manifest = read_manifest(location)
+    except DatasetError:
+        if _is_prepared(location):
+            raise
+        return False  # the first rank replaces it
+    return has_current_versions(manifest, config.corpus)
+
+
+def _prepare(config: Config) -> None:
     location = config.corpus.shards
     if isinstance(config.model, PretrainedSettings) and config.model.init_from:
         pretrained.check_run(config)
         pretrained.check_tokenizer(config)
-    if rank.local_rank == 0:
-        try:
-            from pipeline.corpus.prepare.prepare import prepare
-        except ModuleNotFoundError as error:
-            raise InputError(
-                f"corpus.shards={location}: do not exist yet, and preparing them needs "
-                f"{error.name}; pip install headrace[prepare], or copy the shards here"
-            ) from None
-        prepare(config.corpus, tasks.fields(config.task.name, config.corpus))
-    with notice_of_waiting(rank, f"the first rank of this machine to prepare {location}"):
-        while not _is_prepared(location):
-            time.sleep(0.2)
+    try:
+        from pipeline.corpus.prepare.prepare import prepare
+    except ModuleNotFoundError as error:
+        raise InputError(
+            f"corpus.shards={location}: must be prepared, which needs "
+            f"{error.name}; pip install headrace[prepare], or copy the shards here"
+        ) from None
+    logger.info("preparing %s", location)
+    prepare(config.corpus, tasks.fields(config.task.name, config.corpus))
 
 
 def _is_prepared(location: str) -> bool:

@@ -84,6 +84,7 @@ class Trainer:
         self.optimizer, self.scaler = optimizer, precision.scaler()
         self.state = TrainingState(precision=precision.name)
         self.total_rows = stream.rows_before(settings.epochs)
+        self.schedule_rows = stream.rows_before(settings.schedule_epochs or settings.epochs)
         self.stop_signal = StopSignal()
         self._evaluation: tuple[int, Evaluation] | None = None
         self._samples = SampleSelection(task)
@@ -112,6 +113,8 @@ class Trainer:
         with self.stop_signal.handled():
             while not (reason := self.end_reason()):
                 self._train_epoch()
+            if self._evaluate_end(reason):
+                self._save()
             self._save_if_needed()
         stopped = self.callbacks.stop_reason if reason == "callbacks" else ""
         self.callbacks.call("ended", self._run, stopped or reason)
@@ -139,8 +142,9 @@ class Trainer:
                 if self.callbacks.has_updated:  # sees the metrics and weights of the same update
                     self._settle()
                 self._at_boundaries(epoch_ends=self.stream.position.epoch > epoch)
-                if self.end_reason():  # save first: closing the stream may take time
-                    self._save_if_needed()
+                if reason := self.end_reason():
+                    self._evaluate_end(reason)
+                    self._save_if_needed()  # now: closing the stream may take time
                     break
 
     def _transferable(
@@ -204,7 +208,7 @@ class Trainer:
         The gradients are a mean over ranks of sums / rows_per_rank; the loss's divisor is `weight`,
         the task's second sum over all ranks.
         """
-        progress = (self.state.schedule_rows + update.rows) / self.total_rows
+        progress = (self.state.schedule_rows + update.rows) / self.schedule_rows
         epochs = self.state.rows / self.stream.rows_before(1)
         factor = (update.rows / weight.clamp(min=1)).float()  # 0 if every row was skipped
         hook = None
@@ -303,6 +307,7 @@ class Trainer:
                 self.callbacks.call("evaluated", self._run, state.step, evaluation)
                 self._agree_to_stop()
         if saves:
+            self._evaluate_end(self.end_reason())
             self._save()
 
     def evaluate(self) -> Evaluation:
@@ -349,6 +354,21 @@ class Trainer:
         if self._evaluation and self._evaluation[0] == self.state.step:
             return self._evaluation[1]
         return self.evaluate()
+
+    def _evaluate_end(self, reason: str) -> bool:
+        """Evaluate the last weights of a run that has ended for a reason, unless a signal did it.
+
+        `max_steps` may end a run between two evaluations. Return whether the weights are the best.
+        If not, the evaluation does not count for `patience`: a run that resumes does the same as an
+        uninterrupted one.
+        """
+        if reason in ("", "signal"):
+            return False
+        if self._evaluation and self._evaluation[0] == self.state.step:
+            return False
+        if self.state.best_step == self.state.step:
+            return False  # a resumed run
+        return self.best.improve(self.state, self.last_evaluation())
 
     def _take_averages(self) -> None:
         """Copy the averaged weights of an optimizer that has some to the model to evaluate."""

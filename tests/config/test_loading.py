@@ -1,6 +1,8 @@
 """Reading configs by path or name, with overrides; each mistake is one line with its key."""
 
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -28,7 +30,11 @@ MISTAKES = {
         "model.forget_bias=x",
         "model.forget_bias=x: input should be a valid number",
     ),
-    "unquoted on": ("corpus.label=on", "corpus.label=true: input should be a valid string; YAML"),
+    "empty number": ("train.lr=", "train.lr='': input should be a valid number"),
+    "empty name": ("run.name=", "run.name='': string should have at least 1 character"),
+    "empty validation": ("corpus.validation=", "needs a fraction between 0 and 1, or a file"),
+    "duplicate": ("corpus.filters={a: 1, a: 2}", "}: a is given twice; keep one of the two"),
+    "brackets": ("corpus.input=[a[1].csv]", "[a[1].csv]: is not a list or mapping in YAML; quote"),
     "conflict": ("corpus.label=text", "corpus.label=text: is the same column as corpus.text"),
 }
 
@@ -118,7 +124,7 @@ def test_an_impossible_date_is_read_as_text() -> None:
 def test_each_config_loads_and_begins_with_its_command(path: Path) -> None:
     loaded = config.load(path)
     assert loaded.run.dir == f"runs/{path.stem}"
-    assert loaded.corpus.shards == f"data/shards/{path.stem}"
+    assert re.fullmatch(rf"data/shards/{path.stem}-[0-9a-f]{{8}}", loaded.corpus.shards)
     assert "launch/train.py" in path.read_text().splitlines()[0]
 
 
@@ -164,3 +170,80 @@ def test_keys_that_may_change_when_a_run_resumes() -> None:
     changed = changed_keys(old, config.load(None, must_not))
     assert changed.keys() == {override.partition("=")[0] for override in must_not}
     assert changed["model.hidden"] == (128, 9)
+
+
+def test_without_a_config_an_input_has_the_defaults_of_its_task(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Nothing of the default config, such as its filters and names, applies to other data."""
+    caplog.set_level("INFO", logger="pipeline")
+    loaded = config.load(None, ["train.lr=0.5", "corpus.input=mail/tickets.csv.gz"])
+    (record,) = caplog.records
+    assert record.message == (
+        "corpus.input is given without --config: all other keys have the defaults of "
+        "task.name=classification, not the values of imdb.yaml"
+    )
+    assert (loaded.run.name, loaded.run.dir) == ("tickets", "runs/tickets")
+    assert re.fullmatch(r"data/shards/tickets-[0-9a-f]{8}", loaded.corpus.shards)
+    assert loaded.train.lr == 0.5
+    set_here = {"corpus.input", "corpus.shards", "run.name", "run.dir", "train.lr"}
+    fields = dict(config.keys(type(loaded)))
+    for key, value in config.flatten(loaded).items():
+        if key not in set_here:
+            assert value == fields[key].default, key
+
+
+def test_without_a_config_the_task_is_the_one_of_the_override() -> None:
+    parallel = ["corpus.input.source=wmt/train.en", "corpus.input.target=wmt/train.de"]
+    keys = ["corpus.lowercase=false", "corpus.overflow=drop"]
+    loaded = config.load(None, ["task.name=translation", *keys, *parallel])
+    assert loaded.corpus.input == {"source": ["wmt/train.en"], "target": ["wmt/train.de"]}
+    assert loaded.run.name == "train"
+    assert "corpus.shared_vocab" in config.help_text(None, ["task.name=translation", *parallel])
+
+
+def test_an_input_beside_a_config_changes_only_the_input(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", logger="pipeline")
+    loaded: Any = config.load(Path("imdb"), ["corpus.input=other.csv"])
+    assert loaded.corpus.replace == {"<br />": " "}
+    assert loaded.run.name == "imdb"
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("overrides", [[], ["corpus.input=a.csv"], ["corpus.tokenizer={tmp}/t"]])
+def test_shards_depend_on_their_settings_and_not_on_the_run(
+    overrides: list[str], tmp_path: Path
+) -> None:
+    (tmp_path / "t").write_text("{}")
+    given = [override.format(tmp=tmp_path) for override in overrides]
+
+    def shards(*more: str) -> str:
+        return config.load(None, [*given, *more]).corpus.shards
+
+    first = shards()
+    for same in ("run.name=x", "train.lr=1", "corpus.workers=3", "corpus.chunk_mb=2",
+                 "corpus.max_skipped_ratio=0.05", "corpus.root=elsewhere"):  # fmt: skip
+        assert shards(same) == first
+    others = [
+        shards(o) for o in ("corpus.max_tokens=99", "corpus.text=body", "task.name=multilabel")
+    ]
+    assert len({first, *others}) == 4
+    assert shards("corpus.shards=~/given") == str(Path.home() / "given")
+    (tmp_path / "t").write_text("{ }")
+    assert (shards() == first) == ("corpus.tokenizer={tmp}/t" not in overrides)
+
+
+def test_two_configs_with_equal_settings_have_equal_digests(tmp_path: Path) -> None:
+    for name in ("a.yaml", "b.yaml"):
+        (tmp_path / name).write_text("corpus: {input: x.csv, max_tokens: 400}")
+    first, second = (config.load(tmp_path / n).corpus.shards for n in ("a.yaml", "b.yaml"))
+    assert first.replace("/a-", "/b-") == second
+
+
+def test_a_runs_config_keeps_the_path_of_its_shards(tmp_path: Path) -> None:
+    loaded = config.load(None, ["corpus.input=x.csv"])
+    (tmp_path / "config.yaml").write_text(config.dump(loaded))
+    assert config.load_run_config(tmp_path / "config.yaml") == loaded
+    old = config.dump(loaded).replace(loaded.corpus.shards, "data/shards/imdb")
+    (tmp_path / "config.yaml").write_text(old)
+    assert config.load_run_config(tmp_path / "config.yaml").corpus.shards == "data/shards/imdb"

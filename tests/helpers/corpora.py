@@ -91,8 +91,11 @@ SMALL = [
     "stream.shuffle_window=1",
     "model.embedding=12", "model.hidden=8", "model.layers=2", "train.precision=fp32",
     "track.enabled=false",
+    "corpus.truncation_side=both", "corpus.replace={<br />: ' '}", "model.embedding_dropout=0.25",
+    "model.dropout=0.5", "train.epochs=3", "train.lr=3e-3", "train.warmup=0.1",
+    "train.weight_decay=0.1", "train.embedding_decay=0.3", "train.ema_decay=0.997",
 ]  # fmt: skip
-"""Overrides of the default config for runs that take seconds."""
+"""Overrides for runs that take seconds, with values of the default config for the others."""
 
 
 def write_sentences(path: Path, count: int, seed: int = 0) -> None:

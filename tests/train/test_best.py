@@ -32,3 +32,14 @@ def test_best_evaluation_is_kept_and_later_ones_are_counted(
         chooser.update(state, Evaluation({"metric": metric, "loss": loss}))
     assert (state.best_step, state.stale) == (best, stale)
     assert state.best == evaluations[best - 1][0]
+
+
+def test_the_evaluation_at_the_end_counts_only_if_it_is_the_best() -> None:
+    task: Any = SimpleNamespace(best_metric="metric", lower_is_better=False, reported={})
+    chooser, state = BestMetric(task, []), TrainingState(step=1)
+    assert chooser.improve(state, Evaluation({"metric": 0.5, "loss": 1.0}))
+    state.step, state.stale = 2, 3
+    assert not chooser.improve(state, Evaluation({"metric": 0.4, "loss": 1.0}))
+    assert (state.best_step, state.stale) == (1, 3)
+    assert chooser.improve(state, Evaluation({"metric": 0.6, "loss": 1.0}))
+    assert (state.best, state.best_step, state.stale) == (0.6, 2, 0)

@@ -302,3 +302,48 @@ def test_keys_that_may_change_are_written_to_the_config(config: Config, manifest
     longer = with_changes(config, epochs=7)
     assert begin(longer, manifest) == path
     assert config_file.load_run_config(RunFolder(Path(config.run.dir)).config) == longer
+
+
+JUMPS = (
+    "train.{key}={new}: the learning-rate schedule spanned {old} epoch(s) until now and spans "
+    "{new} from here on, so the learning rate jumps; train.schedule_epochs={old} keeps the old "
+    "schedule"
+)
+LASTS = (
+    "train.epochs={now[0]} train.max_steps={now[1]}: were {then[0]} and {then[1]}; the "
+    "learning-rate schedule still spans {spans} epoch(s)"
+)
+
+
+@pytest.mark.parametrize(
+    "before, now, expected",
+    [
+        ({"epochs": 1}, {"epochs": 1}, ""),
+        ({"epochs": 1}, {"epochs": 3}, JUMPS.format(key="epochs", old=1, new=3)),
+        (
+            {"epochs": 1}, {"epochs": 3, "schedule_epochs": 1},
+            LASTS.format(then=(1, 0), now=(3, 0), spans=1),
+        ),
+        (
+            {"epochs": 2, "max_steps": 5}, {"epochs": 2, "max_steps": 9},
+            LASTS.format(then=(2, 5), now=(2, 9), spans=2),
+        ),
+        (
+            {"epochs": 3}, {"epochs": 3, "schedule_epochs": 4},
+            JUMPS.format(key="schedule_epochs", old=3, new=4),
+        ),
+    ],
+)  # fmt: skip
+def test_a_resumed_run_reports_another_length(
+    before: dict[str, int],
+    now: dict[str, int],
+    expected: str,
+    config: Config,
+    manifest: Manifest,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    begin(with_changes(config, **before), manifest)
+    write_checkpoint(config, 1)
+    caplog.set_level("INFO", logger="pipeline")
+    begin(with_changes(config, **now), manifest)
+    assert [record.message for record in caplog.records] == [expected] * bool(expected)

@@ -21,10 +21,9 @@ from pydantic import TypeAdapter, ValidationError
 from pipeline import components
 from pipeline.corpus.field_spec import FieldSpec, kind_code
 from pipeline.corpus.readers.base import reader_code
-from pipeline.corpus.readers.inputs import file_version, input_patterns, is_remote, locate
 from pipeline.corpus.settings import CorpusSettings
 from pipeline.corpus.tokenization.byte_lengths import token_byte_lengths
-from pipeline.errors import DatasetError, InputError
+from pipeline.errors import DatasetError
 from pipeline.settings import may_change
 from pipeline.storage.base import Store, is_url
 from pipeline.storage.opening import open_store
@@ -69,10 +68,14 @@ class NumberStats:
 
 @dataclass(frozen=True)
 class InputFacts:
-    """A raw input file. `path` is as in the settings, or as matched by a glob there."""
+    """A raw input file. `path` is as in the settings, or as matched by a glob there.
+
+    `digest` is that of a local file's content; it is empty in datasets of earlier versions.
+    """
 
     path: str
     bytes: int
+    digest: str = ""
 
 
 @dataclass(frozen=True)
@@ -211,7 +214,7 @@ def relevant(settings: CorpusSettings) -> dict[str, Any]:
 
 
 def check_settings(manifest: Manifest, settings: CorpusSettings) -> None:
-    """Raises DatasetError if the dataset was prepared with other settings or inputs.
+    """Raises DatasetError if the dataset was prepared with other settings or code.
 
     There is one line per changed key. A key that the dataset does not have, because it was added
     later, counts as its default. A key of other tasks is ignored: older datasets have the keys of
@@ -235,18 +238,6 @@ def check_settings(manifest: Manifest, settings: CorpusSettings) -> None:
     ]
     if changed:
         raise DatasetError(changed)
-    prepared = {entry.path: entry.bytes for entry in manifest.inputs}
-    for name, (path, size) in _local_inputs(settings).items():
-        if name not in prepared:
-            raise DatasetError(
-                f"{path}: is an input file now, but was not one when {manifest.location} was made; "
-                f"{remedy}"
-            )
-        if size != prepared[name]:
-            raise DatasetError(
-                f"{path}: has {size:,} bytes but had {prepared[name]:,} when "
-                f"{manifest.location} was made from it, so the shards are stale; {remedy}"
-            )
 
 
 def check_fields(manifest: Manifest, fields: Sequence[FieldSpec]) -> None:
@@ -268,28 +259,6 @@ def check_fields(manifest: Manifest, fields: Sequence[FieldSpec]) -> None:
     ]
     if changed:
         raise DatasetError(changed)
-
-
-def _local_inputs(settings: CorpusSettings) -> dict[str, tuple[Path, int]]:
-    """Return name -> (path, size in bytes) of the input files on this machine.
-
-    Missing and remote files are skipped: training needs neither the input nor a network.
-    """
-    validation = settings.validation
-    patterns = input_patterns(settings.input)
-    if not isinstance(validation, float):
-        patterns += [validation] if isinstance(validation, str) else input_patterns(validation)
-    inputs: dict[str, tuple[Path, int]] = {}
-    for pattern in patterns:
-        if is_remote(pattern):
-            continue
-        try:
-            for source in locate([pattern], settings.root):
-                if source.path:
-                    inputs[source.name] = source.path, file_version(source.name, source.path).bytes
-        except InputError:
-            continue
-    return inputs
 
 
 def read_manifest(location: str | Path) -> Manifest:

@@ -25,6 +25,11 @@ from pathlib import Path
 
 from filelock import Timeout
 
+from pipeline.corpus.dataset.input_changes import (
+    input_facts,
+    reason_to_prepare_again,
+    record_versions,
+)
 from pipeline.corpus.dataset.manifest import (
     FORMAT,
     Manifest,
@@ -55,6 +60,7 @@ VERSION_THREADS = 16
 def prepare(settings: CorpusSettings, fields: tuple[FieldSpec, ...]) -> Manifest:
     """Prepare the dataset at `settings.shards`, unless it exists, and return its manifest.
 
+    It is prepared again if an input file has changed and `settings.if_changed` is `prepare`.
     The summary is logged. Raises what `prepare_with_summary` raises.
     """
     manifest, summary = prepare_with_summary(settings, fields)
@@ -70,15 +76,20 @@ def prepare_with_summary(
 
     Return its manifest and the lines of the summary; there are none if the dataset exists. Raises
     InputError if the raw data cannot be used. Raises DatasetError if the folder has other content,
-    or a dataset of other settings or fields, or if it cannot be written.
+    or a dataset of other settings, fields or input, or if it cannot be written.
     """
     folder = Path(settings.shards)
-    if _is_dataset(folder):
-        return _open_prepared(folder, settings, fields), []
+    prepared, _ = _open_prepared(folder, settings, fields)
+    if prepared:
+        return prepared, []
     with _lock(folder):
-        if _is_dataset(folder):  # another process has prepared it while this one waited
-            return _open_prepared(folder, settings, fields), []
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        # Another process may have prepared it while this one waited.
+        prepared, change = _open_prepared(folder, settings, fields)
+        if prepared:
+            return prepared, []
+        if change:
+            logger.info("%s; preparing again", change)
+        elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise DatasetError(
                 f"{folder}: exists but is not a dataset, so it is not overwritten; "
                 "set corpus.shards to another folder, or remove it"
@@ -89,6 +100,9 @@ def prepare_with_summary(
         context = PreparationContext(work, settings, fields, corpus)
         with WorkerPool(settings.workers) as pool:
             manifest, summary = build(context, files, groups, pool)
+        manifest = replace(manifest, inputs=input_facts(files))
+        local = {f.name: f.version for source in files for f in source.files if f.path}
+        record_versions(replace(manifest, location=str(folder)), local)
         return _publish(context, manifest, folder), summary
 
 
@@ -98,8 +112,14 @@ def _is_dataset(folder: Path) -> bool:
 
 def _open_prepared(
     folder: Path, settings: CorpusSettings, fields: tuple[FieldSpec, ...]
-) -> Manifest:
-    """Open an existing dataset. Raises DatasetError if it has other settings or fields."""
+) -> tuple[Manifest | None, str]:
+    """Open the dataset in a folder, None if there is none or it is to be prepared again.
+
+    The text is the change of the input because of which it is. Raises DatasetError if the dataset
+    has other settings, fields or input.
+    """
+    if not _is_dataset(folder):
+        return None, ""
     manifest = open_dataset(folder)
     check_settings(manifest, settings)
     tokenizer_hash = _tokenizer_hash(settings)
@@ -111,8 +131,11 @@ def _open_prepared(
             f"with; set corpus.shards to another folder, or delete {folder} and prepare again"
         )
     check_fields(manifest, fields)
-    shutil.rmtree(_partial_folder(folder), ignore_errors=True)  # of a run killed after the rename
-    return manifest
+    if change := reason_to_prepare_again(manifest, settings):
+        return None, change
+    for rest in (_partial_folder(folder), _replaced_folder(folder)):
+        shutil.rmtree(rest, ignore_errors=True)  # of a run killed after the rename
+    return manifest, ""
 
 
 def _tokenizer_hash(settings: CorpusSettings) -> str:
@@ -213,7 +236,10 @@ def _remove_stale(work: Path, corpus: str, keys: Iterable[str]) -> None:
 
 
 def _publish(context: PreparationContext, manifest: Manifest, folder: Path) -> Manifest:
-    """Write the manifest, and rename the finished dataset to `folder`."""
+    """Write the manifest, and rename the finished dataset to `folder`.
+
+    A dataset that is there is renamed first and then removed.
+    """
     with disk_errors(context.out):
         remove_temporary_files(context.out)
     with atomic_file(context.out / "dataset.json") as file:
@@ -221,12 +247,21 @@ def _publish(context: PreparationContext, manifest: Manifest, folder: Path) -> M
     for path in (*(context.out / split for split in SPLITS), context.out):
         with disk_errors(path):
             sync_path(path)
+    replaced = _replaced_folder(folder)
     with disk_errors(folder):
+        if folder.exists():
+            shutil.rmtree(replaced, ignore_errors=True)
+            folder.rename(replaced)
         context.out.rename(folder)
         sync_path(folder.absolute().parent)
-    shutil.rmtree(context.work, ignore_errors=True)
+    for rest in (context.work, replaced):
+        shutil.rmtree(rest, ignore_errors=True)
     return replace(manifest, location=str(folder))
 
 
 def _partial_folder(folder: Path) -> Path:
     return folder.with_name(folder.name + ".partial")
+
+
+def _replaced_folder(folder: Path) -> Path:
+    return folder.with_name(folder.name + ".replaced")

@@ -57,16 +57,22 @@ def text_paths(folder: Path, name: str) -> list[str]:
     return paths
 
 
+def file_paths(folder: Path) -> list[str]:
+    """Return the sorted paths of all files, relative to the folder, except hidden ones. Raises
+    OSError."""
+    return sorted(path.relative_to(folder).as_posix() for path in _walk(folder))
+
+
 def folder_version(name: str, folder: Path) -> FileVersion:
     """Return the total size of all files, and a version that changes if a file is changed, added or
     removed. Hidden files do not count. Raises InputError if there are none."""
     size, version = 0, blake2b(digest_size=16)
     with _folder_errors():
-        paths = sorted(_walk(folder))
+        paths = file_paths(folder)
         for path in paths:
-            status = path.stat()
+            status = (folder / path).stat()
             size += status.st_size
-            entry = f"{path.relative_to(folder)}\0{status.st_size}\0{status.st_mtime_ns}\0"
+            entry = f"{path}\0{status.st_size}\0{status.st_mtime_ns}\0"
             version.update(os.fsencode(entry))
     if not paths:
         raise InputError(f"{name}: contains no files; name another folder")

@@ -8,7 +8,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from pipeline.settings import setting
+from pipeline.settings import FilePath, setting
 from pipeline.tracking import mlflow_environment
 from pipeline.tracking.base import EndStatus, Point, TrackedRun, Tracker
 from pipeline.tracking.mlflow_copy import MlflowCopy
@@ -29,7 +29,7 @@ class Mlflow(Tracker):
     """
 
     class Settings(TrackSettings):
-        uri: str = setting(
+        uri: FilePath = setting(
             "",
             "MLflow tracking URI; empty: MLFLOW_TRACKING_URI, else SQLite in the current folder",
             may_change=True,

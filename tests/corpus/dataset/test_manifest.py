@@ -119,22 +119,6 @@ def test_a_setting_that_no_longer_exists_is_reported(dataset: Path, tmp_path: Pa
         check_settings(open_dataset(dataset), settings_in(tmp_path))
 
 
-def test_stale_shards_are_an_error(dataset: Path, tmp_path: Path):
-    manifest, settings = open_dataset(dataset), settings_in(tmp_path)
-    source = tmp_path / "reviews.csv"
-    check_settings(manifest, settings)
-    source.write_bytes(source.read_bytes() + b"more,positive,a\n")
-    with pytest.raises(
-        DatasetError, match=r"so the shards are stale; set corpus\.shards to another folder"
-    ):
-        check_settings(manifest, settings)
-    source.unlink()  # a machine that only trains may lack the input
-    check_settings(manifest, settings)
-    write(tmp_path / "new.csv", reviews(10))
-    with pytest.raises(DatasetError, match="is an input file now, but was not one when"):
-        check_settings(manifest, settings)
-
-
 def test_a_dataset_of_another_task_is_an_error(dataset: Path, tmp_path: Path):
     with pytest.raises(DatasetError, match="was made for a task with the fields"):
         prepare(settings_in(tmp_path), (FieldSpec("tokens", "text", "text"),))

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from pipeline.corpus.dataset.input_changes import reason_to_prepare_again
 from pipeline.corpus.dataset.manifest import Manifest, check_settings
 from pipeline.corpus.prepare.prepare import prepare
 from pipeline.errors import DatasetError, InputError
@@ -208,11 +209,17 @@ def test_error_if_a_folder_changed_after_preparation(tmp_path: Path):
     with pytest.raises(DatasetError, match=r"corpus\.step='pixel': .* was made with 'row'"):
         check_settings(manifest, settings.model_copy(update={"step": "pixel"}))
     (tmp_path / "digits" / "cat" / "new.png").write_bytes(png(PIXELS[0]))
-    with pytest.raises(DatasetError, match=r"digits: has .* bytes but had .* are stale"):
-        check_settings(manifest, settings)
+    with pytest.raises(DatasetError, match=r"digits: has changed from .* bytes since .* stale"):
+        reason_to_prepare_again(manifest, settings)
+    (tmp_path / "digits" / "cat" / "new.png").unlink()
+    assert not reason_to_prepare_again(manifest, settings)
+    first = min((tmp_path / "digits" / "cat").glob("[!.]*.png"))
+    first.write_bytes(first.read_bytes()[::-1])
+    with pytest.raises(DatasetError, match=r"digits: has changed since .* are stale"):
+        reason_to_prepare_again(manifest, settings)
     for path in (tmp_path / "digits").rglob("*.*"):
         path.unlink()
-    check_settings(manifest, settings)  # training needs no input
+    assert not reason_to_prepare_again(manifest, settings)  # training needs no input
 
 
 def test_the_bytes_of_an_image_in_a_tar_are_not_changed(tmp_path: Path):

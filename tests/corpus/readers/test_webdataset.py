@@ -214,7 +214,8 @@ def test_malicious_archive_executes_nothing_and_creates_no_file(tmp_path: Path):
     before = {file for file in tmp_path.rglob("*") if "shards" not in file.name}
     manifest = prepare_tar(tmp_path, "sub/a.tar")
     assert {f for f in tmp_path.rglob("*") if manifest.path not in (f, *f.parents)} - before == {
-        tmp_path / "shards.lock"
+        tmp_path / "shards.lock",
+        tmp_path / "shards.inputs.json",
     }
     report = manifest.report
     assert (report["rows"], report["no_text"]) == (300 + 1 + 3 + 4, 3 + 4)

@@ -1,0 +1,71 @@
+"""Defaults that depend on other values: names and folders of a run and of its shards."""
+
+import re
+import sys
+from typing import Any
+
+from pipeline import tasks
+from pipeline.config.schema import Config
+from pipeline.corpus.dataset.identity import shards_digest
+
+SHARDS = "data/shards"
+MAX_NAME = 60
+"""Characters of a name that is made from the name of an input."""
+
+
+def fill_defaults(values: dict[str, Any], name: str) -> None:
+    """Set the defaults that depend on the name of the config or on `model.init_from`."""
+    for section in ("run", "corpus"):
+        if not isinstance(values.get(section), dict):
+            return
+    # A file name may have bytes that the locale cannot decode, or characters it cannot encode.
+    readable = name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    run_name = str(values["run"].setdefault("name", readable))
+    encoding = sys.getfilesystemencoding()
+    folder = run_name.encode(encoding, "replace").decode(encoding)
+    values["run"].setdefault("dir", f"runs/{folder}")
+    model = values["model"]
+    if isinstance(model, dict) and isinstance(model.get("init_from"), str) and model["init_from"]:
+        tokenizer = f"{model['init_from']}/dataset/tokenizer.json"
+        values["corpus"].setdefault("tokenizer", tokenizer)
+
+
+def with_shards(config: Config, name: str) -> Config:
+    """Return the config with a value of `corpus.shards`: data/shards/NAME-DIGEST by default.
+
+    The digest is that of the settings that shape the shards, so that runs with equal settings
+    share them, whatever `run.name` is.
+    """
+    if config.corpus.shards:
+        return config
+    fields = tasks.fields(config.task.name, config.corpus)
+    shards = f"{SHARDS}/{file_name(name)}-{shards_digest(config.corpus, fields)}"
+    corpus = config.corpus.model_copy(update={"shards": shards})
+    return config.model_copy(update={"corpus": corpus})
+
+
+def input_name(inputs: Any) -> str:
+    """Return a name for the value of `corpus.input`: that of its first file, without suffixes.
+
+    >>> input_name("mail/tickets-2024.csv.gz")
+    'tickets-2024'
+    >>> input_name({"source": ["wmt/train.en"], "target": ["wmt/train.de"]})
+    'train'
+    >>> input_name("s3://bucket/tickets/*.jsonl")
+    'tickets'
+    """
+    while isinstance(inputs, (list, dict)) and inputs:
+        inputs = next(iter(inputs.values() if isinstance(inputs, dict) else inputs))
+    path = re.sub(r"[*?\[{].*", "", str(inputs)) or str(inputs)
+    parts = [part for part in re.split(r"[/\\]", path) if part.strip(".~")]
+    last = parts[-1] if parts else ""
+    return file_name(last.lstrip(".").partition(".")[0])
+
+
+def file_name(text: str) -> str:
+    """Return a text as the name of a folder: letters, digits, `.`, `_` and `-`.
+
+    >>> file_name("my reviews (2)")
+    'my-reviews-2'
+    """
+    return re.sub(r"[^\w.-]+", "-", text)[:MAX_NAME].strip("-.") or "input"
