@@ -239,7 +239,8 @@ def test_labels_that_are_indices_get_their_names(prepare_dataset, tmp_path: Path
 
 def test_json_values_that_are_not_strings(prepare_dataset, tmp_path: Path):
     rows = [{"text": f"text {n}", "label": n % 2 == 0} for n in range(60)]
-    rows += [{"text": 7, "label": True}, {"label": False}, {"text": "x", "label": None}]
+    rows += [{"text": ["a"], "label": True}, {"label": False}, {"text": "x", "label": None}]
+    rows += [{"text": 7, "label": True}]  # a number is text
     write(tmp_path / "a.jsonl", rows)
     manifest = prepare_dataset(input="a.jsonl", max_skipped_ratio=0.1)
     assert manifest.names["label"] == ("false", "true")
