@@ -92,9 +92,9 @@ CASES: dict[str, tuple[bytes, dict[str, Any], str | dict[str, int]]] = {
         "hold no label twice besides 50 that occur once each",
     ),
     "too many labels": (
-        HEAD + b"".join(f"text,{n % 10_001}\n".encode() for n in range(20_002)),
+        HEAD + b"".join(f"text,{n % 100_001}\n".encode() for n in range(100_002)),
         {},
-        "a.csv:10001: column 'label' has more than 10,000 different labels ('0', '1', '2', ...)",
+        "a.csv:100001: column 'label' has more than 100,000 different labels ('0', '1', '2', ...)",
     ),
     "unknown label": (
         GOOD + b"x,neutral\n",
@@ -106,11 +106,12 @@ CASES: dict[str, tuple[bytes, dict[str, Any], str | dict[str, int]]] = {
         TWO_LABELS,
         "a.csv:61: label '2' is none of corpus.label_names",
     ),
-    "index as float": (GOOD + b"x,1.0\n", TWO_LABELS, "a.csv:61: label '1.0' is none of"),
+    "index out of range": (GOOD + b"x,2.0\n", TWO_LABELS, "a.csv:61: label '2.0' is none of"),
+    "fraction as label": (GOOD + b"x,1.5\n", TWO_LABELS, "a.csv:61: label '1.5' is none of"),
     "too many unusable": (
         GOOD + b" ,positive\n" * 5 + b"x,\n",
         {},
-        "6 of 66 rows (9.1%) cannot be used: 5 with no text (empty, blank or not a string), first",
+        "6 of 66 rows (9.1%) cannot be used: 5 with no text (empty, blank, or a list or map), first",
     ),
     "places of the unusable": (
         GOOD + b" ,positive\n" * 5 + b"x,\n",
