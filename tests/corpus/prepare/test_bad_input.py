@@ -111,7 +111,7 @@ CASES: dict[str, tuple[bytes, dict[str, Any], str | dict[str, int]]] = {
     "too many unusable": (
         GOOD + b" ,positive\n" * 5 + b"x,\n",
         {},
-        "6 of 66 rows (9.1%) cannot be used: 5 with no text (empty, blank, or a list or map), first",
+        "6 of 66 rows (9.1%) cannot be used: 5 with no text (empty, blank, or a list or map), ",
     ),
     "places of the unusable": (
         GOOD + b" ,positive\n" * 5 + b"x,\n",
