@@ -71,6 +71,15 @@ def corpus_conflicts(config: Config) -> Iterator[Conflict]:
             "line) is detected",
             "remove it",
         )
+    for spec in tasks.fields(config.task.name, corpus):
+        if isinstance(spec.column, tuple) and not spec.kind_class.combines:
+            columns = list(spec.column)
+            key = next(n for n in ("text", "label") if getattr(corpus, n, None) == columns)
+            yield Conflict(
+                f"corpus.{key}",
+                f"task.name={config.task.name} reads one column here",
+                "name one, or for several labels per row set task.name=multilabel",
+            )
     label_names = getattr(corpus, "label_names", [])
     if len(set(label_names)) < len(label_names):
         yield Conflict(

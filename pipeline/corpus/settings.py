@@ -212,8 +212,9 @@ class LabelSettings(LabelColumn):
 
     @property
     def names(self) -> list[str]:
-        """The different names of `label_names`, in their order."""
-        given = self.label_names
+        """The different names of `label_names`, in their order; without names, the columns of
+        labels if there are several."""
+        given = self.label_names or (self.label if isinstance(self.label, list) else [])
         return list(dict.fromkeys(given.values() if isinstance(given, dict) else given))
 
 

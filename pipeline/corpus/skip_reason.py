@@ -42,7 +42,7 @@ SKIP_DESCRIPTIONS = {
     SkipReason.NO_TEXT: "no text (empty, blank, or a list or map)",
     SkipReason.NOT_UTF8: "bytes that are not text in corpus.encoding",
     SkipReason.NUL: "a NUL character",
-    SkipReason.NO_LABEL: "no label (in a map or columns of 0 and 1: a value is missing)",
+    SkipReason.NO_LABEL: "no label",
     SkipReason.NO_NUMBER: "a label that is not a finite number",
     SkipReason.WRONG_FIELDS: "more or fewer fields than columns",
     SkipReason.NOT_JSON: "a line that is not a JSON object",
@@ -72,8 +72,8 @@ SKIP_DESCRIPTIONS = {
     SkipReason.TARGET_TOO_LONG: "a target of more than corpus.max_target_tokens tokens",
     SkipReason.BAD_LIST: "a list as text that cannot be read (write it as JSON, such as "
     """["a", "b"])""",
-    SkipReason.NOT_BINARY: "a map or columns of labels with other values than 0 and 1 (write 1, "
-    "true, 0 or false for each label)",
+    SkipReason.NOT_BINARY: "a map or columns of labels with a value that is missing or not 0 or "
+    "1 (write 1, true, 0 or false for each label)",
     SkipReason.VECTOR: "a list of 0 and 1 that does not show its labels (give a name for each "
     "position, in corpus.label_names, or write a map such as {toxic: 1, insult: 0})",
 }

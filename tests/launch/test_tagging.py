@@ -226,5 +226,5 @@ def test_word_vectors_of_another_width_are_one_error_line(
 ) -> None:
     path = tmp_path / "vectors.txt"
     path.write_text("the 1 2 3\n")
-    with pytest.raises(InputError, match=r"line 1: has 3 values .*; set model\.embedding=3"):
+    with pytest.raises(InputError, match=r"has 3 values .*; set model\.embedding=3"):
         train(settings, f"model.word_vectors={path}", f"run.dir={tmp_path}/run")

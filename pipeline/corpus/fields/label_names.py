@@ -149,7 +149,7 @@ def name_labels(
         )
     ids: dict[str, int | None]
     once: dict[str, str] = {}
-    if settings.label_names:
+    if settings.names:
         names, ids = settings.names, _given_ids(settings, total, first)
     else:
         spellings: dict[str, list[str]] = {}

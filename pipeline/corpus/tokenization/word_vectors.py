@@ -5,8 +5,6 @@ in GloVe 840B. An optional first line has the number of words and the number of 
 """
 
 import codecs
-import gzip
-import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import chain
@@ -17,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
+from pipeline.corpus.readers import content
 from pipeline.corpus.tokenization.special_tokens import SPECIAL_TOKENS
 from pipeline.errors import InputError
 
@@ -68,7 +67,8 @@ def read_vectors(path: Path, width: int, tokenizer: bytes) -> Vectors:
 def _lines(path: Path, width: int) -> Iterator[tuple[int, str, Sequence[bytes]]]:
     """Yield (line number, word, values as bytes) of each line whose word is UTF-8."""
     try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+        with path.open("rb") as opened:
+            file = content.decompressed(opened, f"model.word_vectors={path}")
             first = [file.readline() for _ in range(WIDTH_LINES)]
             first[0] = first[0].removeprefix(codecs.BOM_UTF8)
             header = _header_width(first[0])
@@ -87,7 +87,7 @@ def _lines(path: Path, width: int) -> Iterator[tuple[int, str, Sequence[bytes]]]
                         f"model.word_vectors={path}: line {number}: has {len(parts) - 1} values, "
                         f"but the file has {width} per word; fix the line"
                     )
-    except (OSError, EOFError, zlib.error) as error:
+    except content.READ_ERRORS as error:
         raise InputError(f"model.word_vectors={path}: cannot be read: {error}") from None
 
 

@@ -104,7 +104,7 @@ CASES: dict[str, tuple[bytes, dict[str, Any], str | dict[str, int]]] = {
         "hold no label twice besides 50 that occur once each",
     ),
     "too many labels": (
-        HEAD + b"".join(f"text,{n % 100_001}\n".encode() for n in range(200_002)),
+        HEAD + b"".join(f"text,{n % 100_001}\n".encode() for n in range(100_002)),
         {},
         "a.csv, line 100002: column 'label' has more than 100,000 different labels ('0', '1', '2',",
     ),
@@ -118,16 +118,17 @@ CASES: dict[str, tuple[bytes, dict[str, Any], str | dict[str, int]]] = {
         TWO_LABELS,
         "a.csv, line 62: label '2' is none of corpus.label_names",
     ),
-    "index as float": (GOOD + b"x,1.0\n", TWO_LABELS, {"rows": 61, "no_label": 0}),
+    "index out of range": (GOOD + b"x,2.0\n", TWO_LABELS, "a.csv, line 62: label '2.0' is none of"),
+    "fraction as label": (GOOD + b"x,1.5\n", TWO_LABELS, "a.csv, line 62: label '1.5' is none of"),
     "too many unusable": (
         GOOD + b" ,positive\n" * 5 + b"x,\n",
         {},
-        "6 of 66 rows (9.1%) cannot be used: 5 with no text (empty, blank, or a list or map)",
+        "6 of 66 rows (9.1%) cannot be used: 5 with no text (empty, blank, or a list or map), ",
     ),
     "places of the unusable": (
         GOOD + b" ,positive\n" * 5 + b"x,\n",
         {},
-        ("a value is missing), first a.csv, line 67; fix them, or raise corpus.max_skipped_ratio"),
+        ("1 with no label, first a.csv, line 67; fix them, or raise corpus.max_skipped_ratio"),
     ),
     "all unusable": (HEAD + b" ,positive\n" * 5, ANY_RATIO, "5 of 5 rows (100.0%) cannot be used"),
     "filters keep nothing": (
@@ -247,8 +248,9 @@ def test_labels_that_are_indices_get_their_names(prepare_dataset, tmp_path: Path
 
 def test_json_values_that_are_not_strings(prepare_dataset, tmp_path: Path):
     rows = [{"text": f"text {n}", "label": n % 2 == 0} for n in range(60)]
-    rows += [{"text": 7, "label": True}, {"label": False}, {"text": "x", "label": None}]
+    rows += [{"text": ["a"], "label": True}, {"label": False}, {"text": "x", "label": None}]
+    rows += [{"text": 7, "label": True}]  # a number is text
     write(tmp_path / "a.jsonl", rows)
     manifest = prepare_dataset(input="a.jsonl", max_skipped_ratio=0.1)
     assert manifest.names["label"] == ("false", "true")
-    assert (manifest.report["no_text"], manifest.report["no_label"]) == (1, 1)
+    assert (manifest.report["no_text"], manifest.report["no_label"]) == (2, 1)

@@ -119,14 +119,13 @@ class LabelsField(FieldKind):
 
 def _names_of_map(values: Mapping[Any, Any]) -> list[str] | SkipReason:
     """Return the names that a map gives the value 1 or true."""
-    names = []
-    for name, value in values.items():
-        text = "?" if isinstance(value, (list, dict)) else as_text(value)
-        if not text:
-            return SkipReason.NO_LABEL
-        flag = BINARY.get(label_key(text))
-        if flag is None:
-            return SkipReason.NOT_BINARY
-        if flag and as_text(name):
-            names.append(as_text(name))
-    return names
+    texts = {
+        as_text(name): "?" if isinstance(value, (list, dict)) else as_text(value)
+        for name, value in values.items()
+    }
+    if texts and not any(texts.values()):
+        return SkipReason.NO_LABEL
+    flags = {name: BINARY.get(label_key(text)) for name, text in texts.items()}
+    if None in flags.values():
+        return SkipReason.NOT_BINARY
+    return [name for name, flag in flags.items() if flag and name]
