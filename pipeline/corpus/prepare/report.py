@@ -45,8 +45,9 @@ def check_skips(
     skips = _merge_skips(scans, parts)
     rows = sum(scanned.rows for scanned in scans)
     if not rows:
-        empty = [name for scanned in scans for name in scanned.empty_files]
-        raise InputError(f"{', '.join(empty[:3])}: is empty, and so is all input; name other files")
+        errors = [error for scanned in scans for error in scanned.empty_files.values()]
+        more = f" (and so on for all {len(errors):,} input files)" if len(errors) > 1 else ""
+        raise InputError(errors[0] + more)
     if skips.get(SkipReason.FILTERED, (0, ""))[0] == rows:
         raise InputError(_all_filtered_error(settings, scans, rows))
     check_share(settings, rows, skips)
@@ -131,7 +132,7 @@ def summary(
         if reason not in SKIPPED_BY_REQUEST:
             yield f"    {number:,} with {SKIP_DESCRIPTIONS[reason]}, first {place}"
     if empty := [name for scanned in scans for name in scanned.empty_files]:
-        yield f"  {len(empty):,} empty file(s) left out, first {empty[0]}"
+        yield f"  {len(empty):,} file(s) without rows left out, first {empty[0]}"
     if "overflow" not in manifest.settings:
         return
     if manifest.settings["overflow"] == "truncate":

@@ -22,10 +22,10 @@ from pipeline.corpus.prepare.work_dir import (
     Span,
     load_or_compute,
 )
-from pipeline.corpus.readers.base import Reader
+from pipeline.corpus.readers.base import NoRowsError, Reader
 from pipeline.corpus.readers.inputs import InputFile
 from pipeline.corpus.readers.materialize import materialize
-from pipeline.corpus.readers.opening import EmptyFileError, open_corpus_file
+from pipeline.corpus.readers.opening import open_corpus_file
 from pipeline.corpus.row import Row
 from pipeline.corpus.settings import TokenizerSettings
 from pipeline.corpus.skip_reason import (
@@ -165,10 +165,10 @@ class _Scan:
                 materialized = path != file.path  # which has reported the file's bytes as progress
                 progress = 0 if materialized else file.bytes / reader.size
                 self._read(reader, path, outputs, progress)
-        except EmptyFileError:
+        except NoRowsError as error:
             if context.settings.on_bad_row == "stop":
                 raise
-            self._result.empty_files.append(file.name)
+            self._result.empty_files[file.name] = str(error)
 
     def _read(self, reader: Reader, path: Path, outputs: _Outputs, progress: float) -> None:
         result, begin, row_number = self._result, self._position(reader, 1), 0

@@ -186,8 +186,8 @@ class Scanned:
     """Rows with more than `scan.MAX_ROW_WORDS` words, if there are any."""
     filtered: dict[str, list[str]] = field(default_factory=dict)
     """A few of the values that filters rejected, by column."""
-    empty_files: list[str] = field(default_factory=list)
-    """Names of the files without any byte."""
+    empty_files: dict[str, str] = field(default_factory=dict)
+    """The error for each file without rows, by name."""
 
 
 @dataclass

@@ -27,6 +27,10 @@ Record = dict[str, Any]
 Layout = Callable[[IO[bytes], str], Iterator[bytes]]
 
 
+class NoRowsError(InputError):
+    """A file without any row, which is left out if other files have rows."""
+
+
 class RawFile(NamedTuple):
     """An input file, opened."""
 

@@ -9,7 +9,7 @@ from typing import IO, NamedTuple
 
 from pipeline import components
 from pipeline.corpus.readers import content
-from pipeline.corpus.readers.base import RawFile, Reader, own_errors
+from pipeline.corpus.readers.base import NoRowsError, RawFile, Reader, own_errors
 from pipeline.corpus.settings import CorpusSettings
 from pipeline.errors import InputError
 
@@ -42,10 +42,6 @@ class Found(NamedTuple):
 
 class UnknownFormatError(InputError):
     """A file that no reader recognizes."""
-
-
-class EmptyFileError(InputError):
-    """A file without any byte, which is left out if there are other files."""
 
 
 @contextmanager
@@ -214,9 +210,7 @@ def _open(path: Path, name: str) -> Iterator[IO[bytes]]:
         raise InputError(f"{name}: cannot be read: {error.strerror}") from None
     with file:
         if path.stat().st_size == 0:
-            raise EmptyFileError(
-                f"{name}: is empty; remove it from the input, or download it again"
-            )
+            raise NoRowsError(f"{name}: is empty; remove it from the input, or download it again")
         yield file
 
 

@@ -4,6 +4,7 @@ from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 
 from pipeline.corpus.readers.base import (
+    NoRowsError,
     RawFile,
     Reader,
     Record,
@@ -55,9 +56,6 @@ class TextFormat(Reader):
         """Yield a dict from column to value for each row.
 
         A row that cannot be read is an `Unreadable`, a SkipReason, or None if it has more or fewer
-        fields than columns. It is skipped and counted.
-
-        A row that cannot be read is an `Unreadable`, a SkipReason, or None if it has more or fewer
         fields than columns. It is skipped and counted. A line ends with its line break. The file is
         divided between any two rows, so a row must be yielded before a line of the next one is read
         (or see `lines.lookahead`), and must not depend on earlier rows.
@@ -83,7 +81,7 @@ class TextFormat(Reader):
             self._row += 1
         self._update()
         if self._row == 1:
-            raise InputError(f"{self.file.name}: has no rows; remove it from the input")
+            raise NoRowsError(f"{self.file.name}: has no rows; remove it from the input")
 
     def place(self) -> str:
         line = self._lines.line_number

@@ -61,7 +61,7 @@ CASES: dict[str, tuple[bytes, dict[str, Any], str | dict[str, int]]] = {
         {},
         "a.csv, line 1: the header has a carriage return outside quotes (save the file with LF or",
     ),
-    "empty file": (b"", {}, "a.csv: is empty, and so is all input; name other files"),
+    "empty file": (b"", {}, "a.csv: is empty; remove it from the input, or download it again"),
     "only a header": (HEAD, {}, "a.csv: has no rows"),
     "blank file": (b"\n\n", {}, "a.csv: has no header"),
     "utf-16": (GOOD.decode().encode("utf-16"), {}, {"rows": 60, "label_once": 0}),

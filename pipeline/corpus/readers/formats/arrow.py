@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.feather
 
 from pipeline.corpus.readers.arrow_values import ArrowColumns
-from pipeline.corpus.readers.base import RawFile, Reader
+from pipeline.corpus.readers.base import NoRowsError, RawFile, Reader
 from pipeline.corpus.row import Row
 from pipeline.corpus.settings import CorpusSettings
 from pipeline.corpus.skip_reason import SkipReason
@@ -62,7 +62,7 @@ class Arrow(Reader):
         if self._stop is None:
             self.size = max(self.position, 1)
             if self._row_number == first:
-                raise InputError(f"{self.file.name}: has no rows; remove it from the input")
+                raise NoRowsError(f"{self.file.name}: has no rows; remove it from the input")
 
 
 class _Batches:

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.corpus.readers.arrow_values import ArrowColumns
-from pipeline.corpus.readers.base import RawFile, Reader, Record
+from pipeline.corpus.readers.base import NoRowsError, RawFile, Reader, Record
 from pipeline.corpus.row import Row
 from pipeline.corpus.settings import CorpusSettings
 from pipeline.corpus.skip_reason import SkipReason
@@ -37,7 +37,7 @@ class Parquet(Reader):
         self._columns = ArrowColumns(self._parquet.schema_arrow, columns, file.name)
         metadata = self._parquet.metadata
         if metadata.num_rows == 0:
-            raise InputError(f"{file.name}: has no rows; remove it from the input")
+            raise NoRowsError(f"{file.name}: has no rows; remove it from the input")
         self._row_number, self._start, self._stop = 1, 0, metadata.num_row_groups
         self.size = sum(metadata.row_group(g).total_byte_size for g in range(self._stop))
 

@@ -7,7 +7,14 @@ from itertools import islice
 from typing import Any
 
 from pipeline.corpus.readers.archive import Archive, Member
-from pipeline.corpus.readers.base import RawFile, Reader, has_nested, nested, require_columns
+from pipeline.corpus.readers.base import (
+    NoRowsError,
+    RawFile,
+    Reader,
+    has_nested,
+    nested,
+    require_columns,
+)
 from pipeline.corpus.readers.formats.jsonl import parse_json_object
 from pipeline.corpus.row import Row, Unreadable
 from pipeline.corpus.settings import CorpusSettings
@@ -68,7 +75,7 @@ class WebDataset(Reader):
                 yield Row(self._row_number, values)
             self._row_number += 1
         if self._row_number == 1:
-            raise InputError(
+            raise NoRowsError(
                 f"{self.file.name}: has no samples, as no member is named KEY.EXTENSION; remove it "
                 "from the input"
             )
