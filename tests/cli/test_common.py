@@ -42,7 +42,7 @@ def test_home_folders_are_expanded_from_the_config_to_the_shards(home: Path) -> 
 def test_home_folders_are_expanded_in_options(
     arguments: list[str], expected: str, home: Path
 ) -> None:
-    status, _, err = call(*arguments)  # type: ignore[arg-type]
+    status, _, err = call(*arguments)
     assert status == 2
     assert expected.format(home=home) in err
 
@@ -60,9 +60,9 @@ def test_help_prints_no_log_line(overrides: list[str], home: Path) -> None:
     assert "corpus.max_tokens" in out
 
 
-def test_a_command_without_a_config_says_which_defaults_it_uses(home: Path) -> None:
+def test_a_command_without_a_config_reports_which_defaults_it_uses(home: Path) -> None:
     status, _, err = call("prepare", "corpus.input=mine.csv")
     assert status == 2
-    said, mistake = err.splitlines()
-    assert said.startswith("corpus.input is given without --config: all other keys have the")
+    reported, mistake = err.splitlines()
+    assert reported.startswith("corpus.input is given without --config: all other keys have the")
     assert mistake.startswith("error: data/mine.csv: no such file")

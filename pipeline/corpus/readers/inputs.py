@@ -189,13 +189,24 @@ def _matches(pattern: str, root: Path, *, images: bool) -> Iterator[tuple[str, P
             )
         yield pattern, root / pattern
     elif glob.has_magic(pattern):
-        names = sorted(glob.glob(pattern, root_dir=root, recursive=True))  # noqa: PTH207  may be absolute
+        literal = _with_existing_folders(pattern, root)
+        names = sorted(glob.glob(literal, root_dir=root, recursive=True))  # noqa: PTH207  may be absolute
         files = [n for n in names if (root / n).is_file() or (images and (root / n).is_dir())]
         if not files:
             raise InputError(f"{root / pattern}: no file matches this pattern")
         yield from ((name, root / name) for name in files)
     else:
         raise InputError(f"{root / pattern}: no such file{_suggestion(root / pattern)}")
+
+
+def _with_existing_folders(pattern: str, root: Path) -> str:
+    """Return a glob in which brackets in the names of folders that exist are taken literally."""
+    parts = pattern.split("/")
+    literal = [
+        part.replace("[", "[[]") if (root / "/".join(parts[:number])).is_dir() else part
+        for number, part in enumerate(parts[:-1], 1)
+    ]
+    return "/".join([*literal, parts[-1]])
 
 
 def _path_in_package(url: str) -> Path:
