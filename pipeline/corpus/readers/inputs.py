@@ -183,7 +183,8 @@ def _matches(pattern: str, root: Path) -> Iterator[tuple[str, Path | None]]:
     elif (root / pattern).exists():
         yield from _source_files(pattern, root / pattern)
     elif glob.has_magic(pattern):
-        names = sorted(glob.glob(pattern, root_dir=root, recursive=True))  # noqa: PTH207  may be absolute
+        literal = _with_existing_folders(pattern, root)
+        names = sorted(glob.glob(literal, root_dir=root, recursive=True))  # noqa: PTH207  may be absolute
         files = [name for name in names if (root / name).is_file()]
         if not names:
             raise InputError(f"{root / pattern}: no file matches this pattern")
@@ -200,6 +201,16 @@ def _source_files(name: str, path: Path) -> Iterator[tuple[str, Path]]:
         return
     for file in saved_dataset.data_files(path, name):
         yield f"{name.rstrip('/')}/{file}", path / file
+
+
+def _with_existing_folders(pattern: str, root: Path) -> str:
+    """Return a glob in which brackets in the names of folders that exist are taken literally."""
+    parts = pattern.split("/")
+    literal = [
+        part.replace("[", "[[]") if (root / "/".join(parts[:number])).is_dir() else part
+        for number, part in enumerate(parts[:-1], 1)
+    ]
+    return "/".join([*literal, parts[-1]])
 
 
 def _path_in_package(url: str) -> Path:
