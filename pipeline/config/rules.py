@@ -71,7 +71,8 @@ def corpus_conflicts(config: Config) -> Iterator[Conflict]:
             "line) is detected",
             "remove it",
         )
-    for spec in tasks.fields(config.task.name, corpus):
+    has_lists = any(isinstance(getattr(corpus, key, ""), list) for key in ("text", "label"))
+    for spec in tasks.fields(config.task.name, corpus) if has_lists else ():
         if isinstance(spec.column, tuple) and not spec.kind_class.combines:
             columns = list(spec.column)
             key = next(n for n in ("text", "label") if getattr(corpus, n, None) == columns)

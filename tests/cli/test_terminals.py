@@ -40,7 +40,14 @@ def overrides(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("variables", ASCII, ids=["encoding", "locale", "POSIX"])
+@pytest.mark.parametrize(
+    "variables",
+    [
+        pytest.param(ASCII[0], marks=pytest.mark.campaign, id="encoding"),
+        pytest.param(ASCII[1], id="locale"),
+        pytest.param(ASCII[2], marks=pytest.mark.campaign, id="POSIX"),
+    ],
+)
 def test_prepare_train_evaluate_and_predict_in_an_ascii_terminal(
     variables: dict[str, str], overrides: list[str], tmp_path: Path
 ) -> None:

@@ -19,6 +19,7 @@ from pipeline.models.encoder import encoder
 from pipeline.models.layers.recurrent import Layer
 from pipeline.models.settings import ModelSettings
 from pipeline.train.settings import train_settings
+from tests.helpers.campaign import cases
 from tests.helpers.corpora import CASES, small_run_overrides
 from tests.helpers.files import read, row_dicts
 from tests.helpers.modules import modules_of_type
@@ -217,7 +218,7 @@ CAMPAIGNS = {
 
 @pytest.mark.slow
 @pytest.mark.distributed
-@pytest.mark.parametrize("name", CAMPAIGNS)
+@pytest.mark.parametrize("name", cases(CAMPAIGNS, ["model and training"]))
 def test_examples_prepare_train_resume_evaluate_and_predict(
     name: str, example: Callable[[str], str], tmp_path: Path
 ) -> None:

@@ -62,7 +62,7 @@ def test_a_dataset_is_prepared_with_any_shared_memory(options: str, tmp_path: Pa
     arguments = [
         *("prepare", f"corpus.input=[{tmp_path}/a.csv, {tmp_path}/b.csv]", "corpus.filters={}"),
         *("corpus.label_names=[]", "corpus.vocab_size=300", "corpus.validation=0.25"),
-        *("corpus.workers=2", f"corpus.shards={tmp_path}/shards"),
+        *("corpus.workers=2", "corpus.chunk_mb=0.0001", f"corpus.shards={tmp_path}/shards"),
     ]
     status, _, err = finish(start([*prefix, sys.executable, "-m", "pipeline.cli", *arguments]))
     assert status == 0, err

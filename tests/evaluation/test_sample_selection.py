@@ -14,6 +14,7 @@ from pipeline.runtime.precision import Precision
 from pipeline.stream.batch import Batch
 from pipeline.tasks.base.sample import SAMPLES, Sample, TextSpan
 from pipeline.tasks.tagging import Tagging
+from tests.helpers.campaign import cases
 from tests.helpers.processes import call, losses
 
 FP32 = Precision("fp32", torch.device("cpu"))
@@ -84,7 +85,7 @@ TEXT_NAMES = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("case", TEXT_NAMES, indirect=True)
+@pytest.mark.parametrize("case", cases(TEXT_NAMES, ["translation"]), indirect=True)
 def test_showing_samples_does_not_change_the_losses(
     case: list[str],
     tmp_path: Path,

@@ -11,10 +11,7 @@ def test_each_reason_has_its_number_and_its_first_row() -> None:
     skips.add(SkipReason.NO_LABEL, "b.csv, line 2")
     assert skips == {SkipReason.NO_LABEL: 2, SkipReason.NUL: 1}
     assert list(skips.describe()) == [
-        (
-            "skipped 2 row(s): no label (in a map or columns of 0 and 1: a value is missing), "
-            "first a.csv, line 3"
-        ),
+        "skipped 2 row(s): no label, first a.csv, line 3",
         "skipped 1 row(s): a NUL character, first a.csv, line 4",
     ]
 

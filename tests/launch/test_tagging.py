@@ -88,7 +88,7 @@ def test_evaluation_agrees_with_predictions(
             assert span["text"] == " ".join(sentence[start:stop])
             guess[start:stop] = [f"B-{label}"] + [f"I-{label}"] * (stop - start - 1)
         guesses.append(guess)
-    assert result["f1"] == pytest.approx(f1_score(tags, guesses))
+    assert result["f1"] == pytest.approx(f1_score([list(row) for row in tags], guesses))
 
 
 def test_lines_without_words_are_errors(trained: Path) -> None:
@@ -108,7 +108,9 @@ def test_unknown_tag_is_one_error_line_that_names_its_row(trained: Path, tmp_pat
     status, out, err = call("evaluate", "--run", str(trained), "--input", str(path), refuse)
     assert (status, out) == (2, "")
     (line,) = err.splitlines()
-    assert line.startswith(f"error: {path}:2: label 'B-PAR' is none of corpus.label_names (B-LOC, ")
+    assert line.startswith(
+        f"error: {path}, line 3: label 'B-PAR' is none of corpus.label_names (B-LOC, "
+    )
 
 
 @pytest.mark.parametrize(

@@ -50,7 +50,6 @@ def expected(case: list[str], tmp_path_factory: pytest.TempPathFactory) -> dict[
         [
             ("classification", (4, 1, 3)),
             ("language_modeling", (3, 1, 2)),
-            ("translation", (2, 1, 3)),
         ],
     ),
     indirect=["case"],

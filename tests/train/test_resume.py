@@ -117,7 +117,7 @@ def test_two_processes_killed_twice_in_an_epoch_end_bit_for_bit_the_same(
     "task",
     cases(
         (task for task in CASES if task != "classification"),
-        ("tagging", "language_modeling", "translation"),
+        ("language_modeling", "translation"),
     ),
 )
 def test_killed_run_of_any_task_ends_bit_for_bit_the_same(

@@ -46,7 +46,7 @@ def single(case: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
             ("translation", 2),
             ("captioning", 3),
         ],
-        [("classification", 4), ("tagging", 3), ("regression", 2), ("translation", 2)],
+        [("classification", 4), ("tagging", 3), ("translation", 2)],
     ),
     indirect=["case"],
 )

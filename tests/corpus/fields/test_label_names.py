@@ -205,9 +205,9 @@ def test_preparing_warns_of_names_without_rows(
     assert "no row has the label a; the labels are 1..3: if a is 1, set" in caplog.text
 
 
-def test_more_labels_than_16_bits_hold(tmp_path: Path) -> None:
-    """70,000 labels, of two rows each: all of them are kept, and each row keeps its own."""
-    count = 70_000
+def test_more_labels_than_signed_16_bits_hold(tmp_path: Path) -> None:
+    """40,000 labels, of two rows each: all of them are kept, and each row keeps its own."""
+    count = 40_000
     lines = [f"a text n{n},L{n % count}\n" for n in range(2 * count)]
     (tmp_path / "a.csv").write_text("text,label\n" + "".join(lines))
     changes = {"rows_per_block": 4096, "shard_mb": 64, "chunk_mb": 8, "validation": 0.01}
