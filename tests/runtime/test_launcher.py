@@ -160,7 +160,7 @@ def test_a_wrong_key_is_printed_at_once_unless_another_rank_prints_it(
 ) -> None:
     monkeypatch.setattr(launcher, "exit_with_launcher", lambda: None)
     slept: list[float] = []
-    monkeypatch.setattr(common.time, "sleep", slept.append)
+    monkeypatch.setattr(time, "sleep", slept.append)
     assert common.exit_status(partial(train.main, ["model.hiden=3"]), distributed=True) == 2
     line = "model.hiden=3: no such key; did you mean model.hidden?\n"
     assert capsys.readouterr().err.endswith("" if delays else line)
