@@ -176,7 +176,7 @@ def copy_run(language_model: Path, folder: Path) -> Path:
 
 
 def truncate_weights(run: Path) -> None:
-    path = run / "checkpoints" / "latest" / "model.safetensors"
+    path = run / "checkpoints" / "best" / "model.safetensors"
     path.write_bytes(path.read_bytes()[:2000])
 
 
