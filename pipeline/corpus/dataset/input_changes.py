@@ -68,7 +68,7 @@ def reason_to_prepare_again(manifest: Manifest, settings: CorpusSettings) -> str
     change = _first_change(manifest, files)
     if not change:
         if touched := _touched(manifest, files):
-            logger.info(
+            logger.debug(
                 "%s: %d input file(s) have another modification time than then; comparing their "
                 "contents", manifest.location, len(touched),
             )  # fmt: skip

@@ -150,7 +150,7 @@ def test_the_content_of_a_touched_file_is_compared_once(
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    caplog.set_level("INFO", logger="pipeline")
+    caplog.set_level("DEBUG", logger="pipeline")
     settings, before = settings_in(tmp_path), (manifest.path / "dataset.json").read_bytes()
     os.utime(source, (1, 1))
     assert not has_current_versions(manifest, settings)  # other processes wait
