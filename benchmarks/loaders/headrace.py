@@ -47,7 +47,7 @@ def convert(rows: Rows, folder: Path) -> None:
     lengths = np.array([len(row) for row in rows.tokens], np.int32)
     tokens = int(lengths.sum())
     totals = Totals(len(lengths), tokens, int(lengths.max()), tokens * 2 + len(lengths) * 8)
-    part = Part(0, "rows", {TRAIN: totals})
+    part = Part(0, {TRAIN: totals})
     path = context.part_path(0, f"{TRAIN}.arrow")
     path.parent.mkdir()
     arrow_schema = schema(fields, {"tokenizer": VOCAB_SIZE})
