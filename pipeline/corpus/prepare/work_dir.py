@@ -6,8 +6,7 @@ examples, or segments of them if long texts are split.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cached_property
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TypeVar
 
