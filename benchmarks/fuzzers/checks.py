@@ -10,7 +10,7 @@ OK, REFUSED, FINDING = "ok", "refused", "finding"
 MAX_LINE = 4000
 """Characters of an error line."""
 CONTROL = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029\ud800-\udfff]")
-REMEDY = re.compile(r"; | needs | should | must ")
+REMEDY = re.compile(r"; |\b(needs|should|must)\b")
 
 
 @dataclass(frozen=True)
