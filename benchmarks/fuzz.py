@@ -166,7 +166,9 @@ def _count(form: Form, outcome: dict[str, str], seed: int) -> None:
         form.reasons[detail] += 1
     elif status == FINDING:
         place = form.out / str(number)
-        form.findings.append(f"{form.name}, --seed {seed} --first {number}: {detail} ({place})")
+        line = f"{form.name}, --seed {seed} --first {number}: {detail}"
+        (place / "finding.txt").write_text(f"{line}\n")
+        form.findings.append(f"{line} ({place})")
 
 
 if __name__ == "__main__":
