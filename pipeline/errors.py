@@ -3,11 +3,20 @@
 Any other exception is a defect of Headrace and keeps its traceback.
 """
 
+import re
 from collections.abc import Iterable
+
+MAX_LINE = 2000
+"""Characters of a line. The value in the middle of a longer one is shortened."""
+_END = 500
+_LINE_BREAK = re.compile(r"\s*[\n\r]\s*")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
 class HeadraceError(Exception):
     """A user's mistake, or a condition outside the program; the CLI prints it and exits with 2.
+
+    Each of its lines stays one line of readable length, whatever values it quotes.
 
     Most of them occur on all ranks, and the first rank of each node prints the lines. `local` marks
     an error that may have occurred on this rank only.
@@ -16,8 +25,16 @@ class HeadraceError(Exception):
     local = False
 
     def __init__(self, lines: str | Iterable[str]) -> None:
-        self.lines = [lines] if isinstance(lines, str) else list(lines)
+        self.lines = [_one_line(line) for line in ([lines] if isinstance(lines, str) else lines)]
         super().__init__("\n".join(self.lines))
+
+
+def _one_line(text: str) -> str:
+    """Return a text in one line, with control characters as escape sequences."""
+    if len(text) > MAX_LINE:
+        text = f"{text[: MAX_LINE - _END]} ... {text[-_END:]}"
+    text = _LINE_BREAK.sub(" ", text)
+    return _CONTROL.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
 class ConfigError(HeadraceError):

@@ -15,19 +15,20 @@ MAX_NAME = 60
 
 def fill_defaults(values: dict[str, Any], name: str) -> None:
     """Set the defaults that depend on the name of the config or on `model.init_from`."""
-    for section in ("run", "corpus"):
-        if not isinstance(values.get(section), dict):
-            return
+    if not isinstance(values.get("run"), dict):
+        return
     # A file name may have bytes that the locale cannot decode, or characters it cannot encode.
     readable = name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
     run_name = str(values["run"].setdefault("name", readable))
     encoding = sys.getfilesystemencoding()
     folder = run_name.encode(encoding, "replace").decode(encoding)
     values["run"].setdefault("dir", f"runs/{folder}")
-    model = values["model"]
-    if isinstance(model, dict) and isinstance(model.get("init_from"), str) and model["init_from"]:
+    model, corpus = values["model"], values["corpus"]
+    if not isinstance(model, dict) or not isinstance(corpus, dict):
+        return
+    if isinstance(model.get("init_from"), str) and model["init_from"]:
         tokenizer = f"{model['init_from']}/dataset/tokenizer.json"
-        values["corpus"].setdefault("tokenizer", tokenizer)
+        corpus.setdefault("tokenizer", tokenizer)
 
 
 def with_shards(config: Config, name: str) -> Config:

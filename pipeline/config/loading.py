@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from pipeline import components
 from pipeline.config.defaults import fill_defaults, with_shards
-from pipeline.config.messages import as_yaml, error_line, key_table, keys
+from pipeline.config.messages import as_yaml, error_lines, key_table, keys
 from pipeline.config.reading import BUNDLED, DEFAULT, read, read_base, set_overrides
 from pipeline.config.renamed import RENAMED_KEYS, RENAMED_VALUES
 from pipeline.config.rules import conflicts
@@ -55,7 +55,7 @@ def load(
     try:
         config = schema.model_validate(values)
     except ValidationError as error:
-        mistakes += [error_line(dict(detail), schema) for detail in error.errors()]
+        mistakes += error_lines(error.errors(), schema)
     else:
         mistakes += conflicts(config)
     if mistakes:

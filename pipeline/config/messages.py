@@ -3,8 +3,9 @@
 import difflib
 import json
 import sys
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
+from types import UnionType
+from typing import Any, Union, get_origin
 
 import yaml
 from pydantic.fields import FieldInfo
@@ -81,11 +82,13 @@ def error_line(detail: dict[str, Any], schema: type[Config] = Config) -> str:
 
     `schema` is the class of the config that was validated.
     """
-    key = ".".join(str(part) for part in detail["loc"])
+    key = ".".join(str(part) for part in _path(detail["loc"], schema))
     if detail["type"] == "missing":
         return f"{key}: missing; set it, as it has no default"
     value = detail["input"]
     setting = f"{key}={as_yaml(value)}"
+    if detail["type"] == "model_type":
+        return f"{setting}: is not a section of keys; write it as {key}: {{key: value}}"
     if detail["type"] == "extra_forbidden":
         if key in RENAMED_KEYS:
             return f"{setting}: this key is now named {RENAMED_KEYS[key]}; rename it"
@@ -96,6 +99,31 @@ def error_line(detail: dict[str, Any], schema: type[Config] = Config) -> str:
     if detail["type"] == "string_type" and value is None:
         line += "; null and ~ are no text in YAML: quote the value, or remove the key"
     return line
+
+
+def error_lines(details: Sequence[Any], schema: type[Config] = Config) -> list[str]:
+    """Return the error lines for pydantic's `ValidationError.errors()`, one for each value.
+
+    A value that fits none of several types has an entry for each of them.
+    """
+    problems: dict[str, list[str]] = {}
+    for detail in details:
+        start, _, problem = error_line(dict(detail), schema).partition(": input should be ")
+        problems.setdefault(start, []).extend([problem] if problem else [])
+    return [
+        start + (f": input should be {', or '.join(dict.fromkeys(found))}" if found else "")
+        for start, found in problems.items()
+    ]
+
+
+def _path(loc: Sequence[int | str], schema: type[Config]) -> Sequence[int | str]:
+    """Return the location of an error without the name of one of several types of the key."""
+    section = schema.model_fields.get(str(loc[0]))
+    if len(loc) < 3 or section is None:
+        return loc
+    field = getattr(section.annotation, "model_fields", {}).get(loc[1])
+    is_union = field is not None and get_origin(field.annotation) in (Union, UnionType)
+    return (*loc[:2], *loc[3:]) if is_union else loc
 
 
 def known_keys() -> list[str]:

@@ -63,8 +63,12 @@ def read(path: Path) -> dict[str, Tree]:
         nearest = difflib.get_close_matches(path.name, [p.name for p in folder.glob("*.yaml")], 1)
         hint = f"; did you mean {folder / nearest[0]}?" if nearest else ""
         raise ConfigError(f"--config {path}: no such file{hint}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"--config {path}: cannot be read: {error}") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"--config {path}: cannot be read: {error}; save it in UTF-8") from None
+    except OSError as error:
+        raise ConfigError(
+            f"--config {path}: cannot be read: {error.strerror}; name a file that can be read"
+        ) from None
     if tree is None or (isinstance(tree, Scalar) and tree.value is None):
         tree = {}
     if not isinstance(tree, dict):
@@ -97,7 +101,8 @@ def set_overrides(tree: dict[str, Tree], overrides: Iterable[str]) -> Iterator[s
             ) from None
         target = _descend(tree, parts[:-1])
         if target is None:
-            yield f"{key}={text}: {'.'.join(parts[:-1])} has a value, it is not a section"
+            outer = ".".join(parts[:-1])
+            yield f"{key}={text}: {outer} has a value, it is not a section; set {outer}"
         else:
             target[parts[-1]] = value
 

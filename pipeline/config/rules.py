@@ -22,10 +22,16 @@ def conflicts(config: Config) -> Iterator[str]:
 
 
 def _all_conflicts(config: Config) -> Iterator[Conflict]:
-    for _, chosen in components.chosen(section_values(config)):
-        for component in components.with_used(chosen):
-            if hasattr(component, "conflicts"):
-                yield from component.conflicts(config) or ()
+    own = [
+        conflict
+        for _, chosen in components.chosen(section_values(config))
+        for component in components.with_used(chosen)
+        if hasattr(component, "conflicts")
+        for conflict in component.conflicts(config) or ()
+    ]
+    yield from own
+    if not own:  # the fields of a task may depend on what its conflicts are about
+        yield from column_conflicts(config)
     yield from batch_conflicts(config)
     yield from corpus_conflicts(config)
     yield from training_conflicts(config)
@@ -71,16 +77,6 @@ def corpus_conflicts(config: Config) -> Iterator[Conflict]:
             "line) is detected",
             "remove it",
         )
-    has_lists = any(isinstance(getattr(corpus, key, ""), list) for key in ("text", "label"))
-    for spec in tasks.fields(config.task.name, corpus) if has_lists else ():
-        if isinstance(spec.column, tuple) and not spec.kind_class.combines:
-            columns = list(spec.column)
-            key = next(n for n in ("text", "label") if getattr(corpus, n, None) == columns)
-            yield Conflict(
-                f"corpus.{key}",
-                f"task.name={config.task.name} reads one column here",
-                "name one, or for several labels per row set task.name=multilabel",
-            )
     label_names = getattr(corpus, "label_names", [])
     if len(set(label_names)) < len(label_names):
         yield Conflict(
@@ -92,6 +88,21 @@ def corpus_conflicts(config: Config) -> Iterator[Conflict]:
             "applies only to a list of corpus.label_names and would be ignored",
             "remove it or list the names",
         )
+
+
+def column_conflicts(config: Config) -> Iterator[Conflict]:
+    """Yield conflicts of fields that are read from several columns."""
+    corpus: Any = config.corpus
+    has_lists = any(isinstance(getattr(corpus, key, ""), list) for key in ("text", "label"))
+    for spec in tasks.fields(config.task.name, corpus) if has_lists else ():
+        if isinstance(spec.column, tuple) and not spec.kind_class.combines:
+            columns = list(spec.column)
+            key = next(n for n in ("text", "label") if getattr(corpus, n, None) == columns)
+            yield Conflict(
+                f"corpus.{key}",
+                f"task.name={config.task.name} reads one column here",
+                "name one, or for several labels per row set task.name=multilabel",
+            )
 
 
 def training_conflicts(config: Config) -> Iterator[Conflict]:

@@ -83,10 +83,23 @@ def read_file(path: Path) -> Tree | None:
             f"merge the two, or remove one"
         ) from None
     except (yaml.YAMLError, ValueError) as error:
-        raise ConfigError(f"--config {path}: not YAML: {' '.join(str(error).split())}") from None
+        raise ConfigError(
+            f"--config {path}: not YAML: {_problem(error)}; correct it, and quote texts that have "
+            "special characters"
+        ) from None
     except RecursionError:
-        raise ConfigError(f"--config {path}: not YAML: is nested too deeply") from None
+        raise ConfigError(
+            f"--config {path}: not YAML: is nested too deeply; write sections of keys"
+        ) from None
     return parsed.tree if parsed else None
+
+
+def _problem(error: Exception) -> str:
+    """Return what is not YAML, in one line, with its place."""
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem and error.problem_mark:
+        mark = error.problem_mark
+        return f"line {mark.line + 1}, column {mark.column + 1}: {error.problem}"
+    return str(error)
 
 
 def read_override(text: str) -> Tree:

@@ -24,7 +24,8 @@ class Row(NamedTuple):
     def place(self, file: str) -> str:
         """Return where the row is, for messages: `a.csv, line 3` or `a.parquet, row 2`."""
         if self.file:
-            return f"{file.rstrip('/')}/{self.file}"
+            own = self.file.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+            return f"{file.rstrip('/')}/{own}"
         return f"{file}, line {self.line}" if self.line else f"{file}, row {self.number}"
 
 

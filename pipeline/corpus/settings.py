@@ -248,7 +248,7 @@ def _label_name(value: object) -> str:
         return str(value).lower()
     if isinstance(value, (str, int, float)) and (text := str(value).strip()):
         return normalize("NFC", text)
-    raise PydanticCustomError("names", "has a label or a name that is not a text: quote it")
+    raise PydanticCustomError("names", "has a label or a name that is not a text; quote it")
 
 
 def _files_by_column(value: dict[Any, Any]) -> dict[str, list[str]]:

@@ -25,6 +25,10 @@ MISTAKES = {
     "choice": ("train.precision=fp8", "'auto', 'fp32', 'bf16' or 'fp16'"),
     "fraction": ("corpus.validation=1.5", "needs a fraction between 0 and 1, or a file"),
     "value as section": ("train.lr.x=1", "train.lr.x=1: train.lr has a value, it is not a section"),
+    "one of several types": (
+        "task.class_weights=null",
+        "task.class_weights='null': input should be 'none' or 'balanced', or a valid dictionary",
+    ),
     "infinity": ("train.lr=.inf", "train.lr=.inf: input should be a finite number"),
     "range of a cell's key": (
         "model.forget_bias=x",
@@ -57,8 +61,10 @@ def test_all_mistakes_are_reported_at_once() -> None:
     "text, expected",
     [
         ("[1, 2]", "is a list; write sections of keys"),
-        ("train: {lr: [", "not YAML"),
-        ("train: 3", "train=3"),
+        ("train: {lr: [", "not YAML: line 1, column 14: "),
+        ("train:\n\tlr: 1", "not YAML: line 2, column 1: found character"),
+        ("train: 3", "train=3: is not a section of keys; write it as train: {key: value}"),
+        ("corpus: 3", "corpus=3: is not a section of keys; write it as corpus: {key: value}"),
         ("", "corpus.input: missing"),
     ],
 )
@@ -68,6 +74,39 @@ def test_an_invalid_file_is_one_line(tmp_path: Path, text: str, expected: str) -
     with pytest.raises(ConfigError) as caught:
         config.load(path)
     assert any(expected in line for line in caught.value.lines)
+
+
+@pytest.mark.parametrize("task", ["images", "captioning"])
+def test_images_need_a_size(task: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        config.load(None, ["corpus.input=a.csv", f"task.name={task}"])
+    (line,) = caught.value.lines
+    assert line.startswith("corpus.image_size=[]: is empty, but the number of steps")
+
+
+def test_a_section_without_keys_is_the_only_mistake(tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text("corpus: [a.csv]")
+    with pytest.raises(ConfigError) as caught:
+        config.load(path)
+    assert caught.value.lines == [
+        "corpus=[a.csv]: is not a section of keys; write it as corpus: {key: value}"
+    ]
+
+
+def test_a_file_that_is_not_utf_8_is_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text("corpus: {input: a.csv}", encoding="utf-16")
+    with pytest.raises(ConfigError) as caught:
+        config.load(path)
+    (line,) = caught.value.lines
+    assert line.startswith(f"--config {path}: cannot be read: 'utf-8' codec")
+    assert line.endswith("; save it in UTF-8")
+
+
+def test_the_path_of_a_tokenizer_may_have_any_characters() -> None:
+    loaded = config.load(None, ["corpus.input=a.csv", "corpus.tokenizer=a\0b"])
+    assert loaded.corpus.shards.startswith("data/shards/a-")
 
 
 def test_the_error_for_a_missing_file_suggests_a_similar_name(tmp_path: Path) -> None:

@@ -39,5 +39,5 @@ def _tokenizer_digest(settings: CorpusSettings) -> str:
         return ""
     try:
         return sha256(Path(settings.tokenizer).read_bytes()).hexdigest()
-    except OSError:
+    except (OSError, ValueError):  # ValueError: the path contains a NUL
         return ""

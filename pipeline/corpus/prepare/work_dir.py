@@ -6,7 +6,7 @@ examples, or segments of them if long texts are split.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TypeVar
 
@@ -224,10 +224,16 @@ class Part:
 
 def load_or_compute(path: Path, result_type: type[Result], compute: Callable[[], Result]) -> Result:
     """Return the result that an earlier run left at `path` as JSON, or compute and store it."""
-    adapter = TypeAdapter(result_type)
+    adapter = _adapter(result_type)
     if path.exists():
         return adapter.validate_json(path.read_bytes())
     result = compute()
     with atomic_file(path) as file:
         file.write(adapter.dump_json(result))
     return result
+
+
+@cache
+def _adapter(result_type: type[Result]) -> TypeAdapter[Result]:
+    """Return the adapter of a type, which takes several milliseconds to build."""
+    return TypeAdapter(result_type)

@@ -114,14 +114,21 @@ def encoding_of(head: bytes, encoding: str, name: str) -> str:
     """Return the encoding to decode a text from; empty for UTF-8, which is read as it is.
 
     A byte order mark takes precedence over `encoding`. Raises InputError for a text that looks like
-    UTF-16 but has neither.
+    UTF-16 but has neither, and for one without a mark in an encoding that needs it.
     """
     for mark, marked in MARKS:
         if head.startswith(mark):
             return marked
     if head.startswith(codecs.BOM_UTF8):
         return ""
-    if codecs.lookup(encoding).name != "utf-8":
+    codec = codecs.lookup(encoding).name
+    if codec in ("utf-16", "utf-32"):
+        if not head:
+            return ""
+        raise InputError(
+            f"{name}: has no byte order mark; set corpus.encoding={codec}-le, or {codec}-be"
+        )
+    if codec != "utf-8":
         return encoding
     sample = head[:512]
     for order, offset in (("be", 0), ("le", 1)):
@@ -133,12 +140,25 @@ def encoding_of(head: bytes, encoding: str, name: str) -> str:
     return ""
 
 
-def utf8_chunks(chunks: Iterable[bytes], encoding: str) -> Iterator[bytes]:
-    """Yield a text's chunks in UTF-8, each invalid sequence as one byte 0xFF."""
+def utf8_chunks(chunks: Iterable[bytes], encoding: str, name: str) -> Iterator[bytes]:
+    """Yield a text's chunks in UTF-8, each invalid sequence as one byte 0xFF.
+
+    Raises InputError if an encoding cannot continue after an invalid sequence.
+    """
     decoder = codecs.getincrementaldecoder(encoding)("headrace.mark")
-    for chunk in chunks:
-        yield decoder.decode(chunk).encode("utf-8", "surrogateescape")
-    yield decoder.decode(b"", final=True).encode("utf-8", "surrogateescape")
+    chunks = iter(chunks)
+    while True:
+        chunk = next(chunks, None)
+        try:
+            text = decoder.decode(chunk or b"", final=chunk is None)
+        except UnicodeError as error:
+            raise InputError(
+                f"{name}: cannot be decoded by corpus.encoding={encoding}: {error}; set the "
+                "encoding of this file"
+            ) from None
+        yield text.encode("utf-8", "headrace.mark")
+        if chunk is None:
+            return
 
 
 def read_chunks(stream: IO[bytes], name: str) -> Iterator[bytes]:
@@ -168,7 +188,10 @@ def _opener(head: bytes) -> Callable[[IO[bytes]], Any] | None:
     return next((opener for magic, opener in OPENERS.items() if head.startswith(magic)), None)
 
 
-def _mark_undecodable(error: UnicodeError) -> tuple[str, int]:
+def _mark_undecodable(error: UnicodeError) -> tuple[str | bytes, int]:
+    """Return the mark of an invalid sequence: as text in decoding, as a byte in encoding."""
+    if isinstance(error, UnicodeEncodeError):
+        return b"\xff", error.end
     assert isinstance(error, UnicodeDecodeError)
     return UNDECODABLE, error.end
 

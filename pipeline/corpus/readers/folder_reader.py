@@ -5,8 +5,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from pipeline.corpus.readers.base import RawFile, Reader, Record, check_columns
-from pipeline.corpus.readers.folders import read_file
-from pipeline.corpus.row import Row
+from pipeline.corpus.readers.folders import file_status, read_file
+from pipeline.corpus.row import Row, Unreadable
 from pipeline.corpus.settings import CorpusSettings
 
 
@@ -23,7 +23,7 @@ class FolderReader(Reader):
         self._paths = self.paths(file.path, file.name)
         check_columns(columns, self.names, file.name)
         self._start, self._stop, self._row = 0, len(self._paths), 1
-        self.size = max(sum((file.path / path).stat().st_size for path in self._paths), 1)
+        self.size = max(sum(file_status(file.path / path).st_size for path in self._paths), 1)
 
     @staticmethod
     @abstractmethod
@@ -31,8 +31,9 @@ class FolderReader(Reader):
         """Return the paths of all files to read, relative to the folder. Raises InputError."""
 
     @abstractmethod
-    def record(self, path: str, data: bytes | None) -> Record:
-        """Return the row of a file, given its path and content; None if it cannot be read."""
+    def record(self, path: str, data: bytes | None) -> Record | Unreadable:
+        """Return the row of a file, given its path and content (None if it cannot be read), or
+        what is wrong with it."""
 
     def seek(self, start: int, stop: int, row: int) -> None:
         self._start, self._stop, self._row = start, stop, row
@@ -43,5 +44,8 @@ class FolderReader(Reader):
             record = self.record(path, data)
             self.mark = self._start + number + 1
             self.position += len(data or b"")
+            if isinstance(record, Unreadable):
+                yield Row(self._row + number, None, 0, *record, file=path)
+                continue
             values = {column: record[column] for column in self.columns}
             yield Row(self._row + number, values, file=path)

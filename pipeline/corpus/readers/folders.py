@@ -70,13 +70,19 @@ def folder_version(name: str, folder: Path) -> FileVersion:
     with _folder_errors():
         paths = file_paths(folder)
         for path in paths:
-            status = (folder / path).stat()
+            status = file_status(folder / path)
             size += status.st_size
             entry = f"{path}\0{status.st_size}\0{status.st_mtime_ns}\0"
             version.update(os.fsencode(entry))
     if not paths:
         raise InputError(f"{name}: contains no files; name another folder")
     return FileVersion(size, version.hexdigest())
+
+
+def file_status(path: Path) -> os.stat_result:
+    """Return the status of a file, or of the link itself if its target is missing. Raises
+    OSError."""
+    return path.stat() if path.exists() else path.lstat()
 
 
 def read_file(path: Path) -> bytes | None:
@@ -124,7 +130,9 @@ def _folder_errors() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise InputError(f"{error.filename}: cannot be read: {error.strerror}") from None
+        raise InputError(
+            f"{error.filename}: cannot be read: {error.strerror}; make it readable, or remove it"
+        ) from None
 
 
 def _has_suffix(name: str, suffixes: Sequence[str]) -> bool:

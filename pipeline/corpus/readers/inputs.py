@@ -83,6 +83,8 @@ def locate(inputs: Inputs, root: str | Path) -> list[InputSource]:
         sources = list(_sources(inputs, Path(root)))
     unique: dict[object, InputSource] = {}
     for source in sources:
+        if not _is_text(source.name):
+            raise InputError(f"{source.name}: has a name that is not UTF-8; rename it")
         unique.setdefault(source.identity, source)
     return list(unique.values())
 
@@ -211,6 +213,15 @@ def _with_existing_folders(pattern: str, root: Path) -> str:
         for number, part in enumerate(parts[:-1], 1)
     ]
     return "/".join([*literal, parts[-1]])
+
+
+def _is_text(name: str) -> bool:
+    """Return whether a name has only characters, no bytes that are not UTF-8."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _path_in_package(url: str) -> Path:

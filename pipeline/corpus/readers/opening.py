@@ -79,7 +79,7 @@ def find_reader(file: IO[bytes], name: str, settings: CorpusSettings) -> Found:
     own_name, reader = _find(content.plain_name(name), name, head, settings.format)
     encoding = content.encoding_of(head, settings.encoding, name) if reader.is_text else ""
     if encoding:
-        head = b"".join(content.utf8_chunks([head], encoding))
+        head = b"".join(content.utf8_chunks([head], encoding, name))
     return Found(own_name, reader, compressed, encoding, head)
 
 
@@ -237,7 +237,7 @@ def _chunks(file: IO[bytes], name: str, found: Found) -> Iterator[bytes]:
     """Yield a file's content decompressed, in UTF-8 and laid out as the reader reads it."""
     chunks = content.read_chunks(content.decompressed(file, name), name)
     if found.encoding:
-        chunks = content.utf8_chunks(chunks, found.encoding)
+        chunks = content.utf8_chunks(chunks, found.encoding, name)
     if layout := found.reader.layout(found.head):
         chunks = layout(io.BufferedReader(ChunkStream(chunks)), name)
     return chunks

@@ -90,7 +90,7 @@ class ColumnFile:
             self._values: Iterator[Any] = iter(idx)
             return
         if found := content.encoding_of(head, encoding, name):
-            chunks = content.utf8_chunks(content.read_chunks(stream, name), found)
+            chunks = content.utf8_chunks(content.read_chunks(stream, name), found, name)
             stream = io.BufferedReader(ChunkStream(chunks))
         self._values = _line_values(LineReader(stream, name))
 

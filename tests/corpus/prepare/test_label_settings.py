@@ -37,8 +37,8 @@ def test_names_are_a_list_or_a_map(text: str, value: Any, names: list[str]) -> N
 @pytest.mark.parametrize(
     "overrides, line",
     [
-        (["corpus.label_names=[a, [b]]"], "has a label or a name that is not a text: quote it"),
-        (["corpus.label_names=[a, '']"], "has a label or a name that is not a text: quote it"),
+        (["corpus.label_names=[a, [b]]"], "has a label or a name that is not a text; quote it"),
+        (["corpus.label_names=[a, '']"], "has a label or a name that is not a text; quote it"),
         (["corpus.label_names={1: a, '1': b}"], "1 is given twice; keep one of the two"),
         (["corpus.label_names=[1, '1']"], "has the same label more than once; remove the"),
         (

@@ -1,10 +1,12 @@
 """Arrow and Feather files, among them those of Hugging Face datasets."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.feather
 
 from pipeline.corpus.readers.arrow_values import ArrowColumns
 from pipeline.corpus.readers.base import NoRowsError, RawFile, Reader
@@ -14,6 +16,14 @@ from pipeline.corpus.skip_reason import SkipReason
 from pipeline.errors import InputError
 
 FILE_MAGIC, FEATHER_1_MAGIC, STREAM_MAGIC = b"ARROW1", b"FEA1", b"\xff\xff\xff\xff"
+FEATHER_1_TO_ARROW = """
+import sys
+import pyarrow as pa
+from pyarrow import feather
+table = feather.read_table(pa.BufferReader(sys.stdin.buffer.read()), memory_map=False)
+with pa.ipc.new_stream(sys.stdout.buffer, table.schema) as stream:
+    stream.write_table(table)
+"""
 
 
 class Arrow(Reader):
@@ -110,10 +120,14 @@ class _TableBatches(_Batches):
 
     def __init__(self, table: Any) -> None:
         self.schema, self._parts = table.schema, table.to_batches()
+        self._reader = self
 
-    def between(self, start: int, stop: int | None) -> Iterator[tuple[int, Any]]:
-        parts = enumerate(self._parts[start:stop], start)
-        return ((index, batch) for index, batch in parts if batch.num_rows)
+    @property
+    def num_record_batches(self) -> int:
+        return len(self._parts)
+
+    def get_batch(self, index: int) -> Any:
+        return self._parts[index]
 
 
 def _open(file: RawFile) -> _Batches:
@@ -121,12 +135,26 @@ def _open(file: RawFile) -> _Batches:
     head = file.stream.read(len(FILE_MAGIC))
     file.stream.seek(0)
     if head.startswith(FEATHER_1_MAGIC):
-        return _TableBatches(pyarrow.feather.read_table(stream, memory_map=False))
+        return _TableBatches(_feather_1(file))
     if head == FILE_MAGIC:
         return _Batches(pa.ipc.open_file(pa.PythonFile(stream)))
     # With a memory map, the batches before the first one that is needed are not read.
     source: Any = pa.memory_map(str(file.path)) if file.is_plain else pa.PythonFile(stream)
     return _StreamedBatches(pa.ipc.open_stream(source))
+
+
+def _feather_1(file: RawFile) -> Any:
+    """Return the table in a Feather 1 file. Raises ValueError if it is damaged.
+
+    A process of its own reads it, because damage can crash pyarrow.
+    """
+    os.lseek(file.stream.fileno(), 0, os.SEEK_SET)
+    command = [sys.executable, "-c", FEATHER_1_TO_ARROW]
+    result = subprocess.run(command, stdin=file.stream, capture_output=True, check=False)
+    if result.returncode:
+        last = result.stderr.decode("utf-8", "replace").strip().rpartition("\n")[2]
+        raise ValueError(last or f"pyarrow ends with status {result.returncode}")
+    return pa.ipc.open_stream(result.stdout).read_all()
 
 
 def _checked(batch: Any) -> Any:

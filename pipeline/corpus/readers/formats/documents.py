@@ -6,6 +6,8 @@ from pathlib import Path
 from pipeline.corpus.readers import content, folders
 from pipeline.corpus.readers.base import Record
 from pipeline.corpus.readers.folder_reader import FolderReader
+from pipeline.corpus.row import Unreadable
+from pipeline.corpus.skip_reason import SkipReason
 from pipeline.errors import InputError
 
 
@@ -23,17 +25,24 @@ class Documents(FolderReader):
     def recognizes_folder(cls, path: Path) -> bool:
         return folders.has_files(path, folders.TEXT_SUFFIXES)
 
-    def record(self, path: str, data: bytes | None) -> Record:
+    def record(self, path: str, data: bytes | None) -> Record | Unreadable:
+        text = self._text(path, data)
+        if isinstance(text, Unreadable):
+            return text
         label = path.rpartition("/")[0].rpartition("/")[2]
-        return {"text": self._text(path, data), "label": label or None, "file": path}
+        return {"text": text, "label": label or None, "file": path}
 
-    def _text(self, path: str, data: bytes | None) -> str | None:
-        """Return the decoded text; None if the file is damaged."""
-        name = f"{self.file.name}/{path}"
-        try:
-            plain = content.decompressed(io.BytesIO(data or b""), name).read()
-        except (InputError, *content.READ_ERRORS):
+    def _text(self, path: str, data: bytes | None) -> str | Unreadable | None:
+        """Return the decoded text, None for a file that cannot be opened."""
+        if data is None:
             return None
-        if encoding := content.encoding_of(plain, self.settings.encoding, name):
-            plain = b"".join(content.utf8_chunks([plain], encoding))
+        try:
+            plain = content.decompressed(io.BytesIO(data), path).read()
+        except (InputError, *content.READ_ERRORS) as error:
+            return Unreadable(SkipReason.DAMAGED, str(error))
+        try:
+            if encoding := content.encoding_of(plain, self.settings.encoding, path):
+                plain = b"".join(content.utf8_chunks([plain], encoding, path))
+        except InputError as error:
+            return Unreadable(SkipReason.NOT_UTF8, str(error))
         return plain.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "surrogateescape")

@@ -1,0 +1,1 @@
+"""Mutated configs and input files, and the checks of `benchmarks/fuzz.py`."""

@@ -1,0 +1,117 @@
+"""Damaged files that a fuzzing run found: each is refused in one line, or its rows are counted."""
+
+import gzip
+import os
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.feather
+import pytest
+
+from pipeline.corpus.readers.folders import folder_version
+from pipeline.corpus.readers.inputs import locate
+from pipeline.corpus.row import Row
+from pipeline.corpus.skip_reason import SkipReason
+from pipeline.errors import InputError
+from tests.helpers.files import open_reader, read
+
+
+def feather_1(path: Path) -> bytes:
+    table = pa.table({"text": [f"text {n}" for n in range(50)], "label": ["a", "b"] * 25})
+    pyarrow.feather.write_feather(table, str(path), version=1)
+    return path.read_bytes()
+
+
+def test_feather_1_is_read(tmp_path):
+    path = tmp_path / "a.feather"
+    feather_1(path)
+    rows = list(read(path, ["text", "label"]))
+    assert [row.values for row in rows[:2]] == [
+        {"text": "text 0", "label": "a"}, {"text": "text 1", "label": "b"}
+    ]  # fmt: skip
+    assert len(rows) == 50
+    (tmp_path / "b.feather.gz").write_bytes(gzip.compress(path.read_bytes()))
+    assert list(read(tmp_path / "b.feather.gz", ["text", "label"])) == rows
+
+
+def test_damaged_feather_1_is_refused_in_one_line_whatever_pyarrow_does(tmp_path):
+    path = tmp_path / "a.feather"
+    data = feather_1(path)
+    # the metadata at the end has offsets that pyarrow follows without a check
+    path.write_bytes(data[:-200] + b"\xff" * 40 + data[-160:])
+    with pytest.raises(InputError) as raised:
+        list(read(path, ["text", "label"]))
+    (line,) = raised.value.lines
+    assert line.startswith(f"{path}: is not a valid Arrow file: ")
+    assert line.endswith("; download or write it again")
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-32"])
+def test_an_encoding_that_needs_a_byte_order_mark_is_refused_without_one(tmp_path, encoding):
+    path = tmp_path / "a.csv"
+    path.write_text("text,label\na,b\n", encoding=encoding)
+    assert [row.values for row in read(path, ["text"], encoding=encoding)] == [{"text": "a"}]
+    path.write_text("text,label\na,b\n", encoding=f"{encoding}-le")
+    with pytest.raises(InputError) as raised:
+        list(read(path, ["text"], encoding=encoding))
+    assert raised.value.lines == [
+        f"{path}: has no byte order mark; set corpus.encoding={encoding}-le, or {encoding}-be"
+    ]
+    assert [row.values for row in read(path, ["text"], encoding=f"{encoding}-le")] == [
+        {"text": "a"}
+    ]
+
+
+def test_an_encoding_that_cannot_continue_after_an_invalid_sequence_is_refused(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_bytes(b"text,label\nxn--99999999,b\n")
+    with pytest.raises(InputError) as raised:
+        list(read(path, ["text"], encoding="punycode"))
+    (line,) = raised.value.lines
+    assert line.startswith(f"{path}: cannot be decoded by corpus.encoding=punycode: ")
+    assert line.endswith("; set the encoding of this file")
+
+
+def test_half_a_surrogate_pair_is_an_invalid_sequence(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_bytes(b"text,label\nx +2AA- y,b\nz,b\n")  # U+D800 in UTF-7
+    rows = list(read(path, ["text"], encoding="utf-7"))
+    assert [row.values for row in rows] == [{"text": "x \udcff y"}, {"text": "z"}]
+
+
+def test_a_broken_link_in_a_folder_is_a_skipped_row(tmp_path):
+    folder = tmp_path / "texts"
+    folder.mkdir()
+    (folder / "1.txt").write_text("one")
+    (folder / "2.txt").symlink_to("missing")
+    assert folder_version("texts", folder).bytes == 3 + len("missing")
+    with open_reader(folder, ["text"]) as reader:
+        assert [row.values for row in reader] == [{"text": "one"}, {"text": None}]
+
+
+def test_a_file_whose_name_is_not_text_is_refused_as_input_and_shown_in_a_place(tmp_path):
+    name = os.fsdecode(b"\xff\xfe.csv")
+    (tmp_path / name).write_text("text,label\n")
+    with pytest.raises(InputError) as raised:
+        locate(["*.csv"], tmp_path)
+    assert raised.value.lines == [r"\udcff\udcfe.csv: has a name that is not UTF-8; rename it"]
+    assert Row(1, None, file=name).place("texts/") == "texts/\ufffd\ufffd.csv"
+
+
+def test_a_document_that_cannot_be_read_is_a_skipped_row(tmp_path):
+    folder = tmp_path / "texts"
+    (folder / "a").mkdir(parents=True)
+    (folder / "a" / "1.txt").write_text("one")
+    (folder / "a" / "2.txt").write_bytes(b"t\0e\0x\0t\0 \0o\0f\0 \0t\0w\0o\0")
+    (folder / "a" / "3.txt").write_bytes(b"PK\3\4 an archive")
+    (folder / "a" / "4.txt").write_bytes(gzip.compress(b"four" * 100)[:20])
+    (folder / "a" / "5.txt").write_bytes(gzip.compress(b"five"))
+    with open_reader(folder, ["text", "label"]) as reader:
+        rows = list(reader)
+    assert [row.values and row.values["text"] for row in rows] == ["one", None, None, None, "five"]
+    assert [row.skip for row in rows[1:4]] == [
+        SkipReason.NOT_UTF8, SkipReason.DAMAGED, SkipReason.DAMAGED
+    ]  # fmt: skip
+    assert "looks like UTF-16" in rows[1].detail
+    assert "is a zip archive" in rows[2].detail
+    assert rows[1].place("texts") == "texts/a/2.txt"
