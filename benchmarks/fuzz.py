@@ -30,6 +30,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
 
 REPOSITORY = Path(__file__).parents[1]
 sys.path.insert(0, str(REPOSITORY))
@@ -106,7 +107,8 @@ def main() -> None:
 def run(forms: Sequence[Form], seed: int, jobs: int) -> Iterator[tuple[Form, float]]:
     """Run the cases of several forms at the same time; yield each that is finished, with the
     seconds that it took."""
-    waiting, running = [*forms], {}
+    waiting = [*forms]
+    running: dict[str, tuple[Form, float]] = {}
     while waiting or running:
         while waiting and len(running) < jobs:
             form = waiting.pop(0)
@@ -149,7 +151,8 @@ def _collect(form: Form, seed: int) -> None:
             kind = f"takes more than {child.SECONDS} s"
         own = [line.strip() for line in text.splitlines() if "/pipeline/" in line]
         detail = f"{kind}: {own[0] if own else text[-300:]!r}"
-        _count(form, {"number": number, "status": FINDING, "detail": detail}, seed)
+        outcome: dict[str, Any] = {"number": number, "status": FINDING, "detail": detail}
+        _count(form, outcome, seed)
     form.process = None
     for path in (outcomes, errors):
         path.unlink(missing_ok=True)

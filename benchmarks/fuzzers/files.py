@@ -20,9 +20,9 @@ from pipeline import config, tasks
 from pipeline.corpus.dataset.manifest import Manifest
 from pipeline.corpus.fields.example import RowChecker
 from pipeline.corpus.prepare.prepare import prepare
+from pipeline.corpus.readers.base import NoRowsError
 from pipeline.corpus.readers.inputs import locate_splits
 from pipeline.corpus.readers.materialize import open_rows
-from pipeline.corpus.readers.opening import EmptyFileError
 from pipeline.corpus.skip_reason import SkipReason
 from pipeline.errors import HeadraceError
 from pipeline.stream.reader import Reader
@@ -84,14 +84,14 @@ def run(name: str, rng: Random, folder: Path) -> Outcome:
     ]
     if name == "encoded":
         overrides += _encode(rng, folder, files)
-    for path in rng.sample(files, min(len(files), rng.choice((1, 1, 1, 2)))):
-        data = path.read_bytes()
-        is_text = form.is_text and path.suffix not in (".png", ".jpg")
+    for changed in rng.sample(files, min(len(files), rng.choice((1, 1, 1, 2)))):
+        data = changed.read_bytes()
+        is_text = form.is_text and changed.suffix not in (".png", ".jpg")
         if name == "compressed":
             data = _compress(rng, data, is_text=is_text)
         else:
             data = mutate(rng, data, text=is_text and b"\0" not in data)
-        path.write_bytes(data)
+        changed.write_bytes(data)
     if not form.suffix and not form.sides and rng.random() < 0.3:
         _clutter(rng, folder / inputs[0])
     (folder / "overrides.json").write_text(json.dumps(overrides))
@@ -244,7 +244,7 @@ def _miscounted(manifest: Manifest, settings: Any, columns: list[str]) -> str:
             try:
                 with open_rows(settings, source, columns) as rows:
                     count += sum(1 for _ in rows)
-            except EmptyFileError:
+            except NoRowsError:
                 continue
     return (
         ""

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar, cast
 
 from pydantic import TypeAdapter
 
@@ -224,7 +224,7 @@ class Part:
 
 def load_or_compute(path: Path, result_type: type[Result], compute: Callable[[], Result]) -> Result:
     """Return the result that an earlier run left at `path` as JSON, or compute and store it."""
-    adapter = _adapter(result_type)
+    adapter: TypeAdapter[Result] = _adapter(cast(Any, result_type))
     if path.exists():
         return adapter.validate_json(path.read_bytes())
     result = compute()
