@@ -30,6 +30,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
 
 REPOSITORY = Path(__file__).parents[1]
 sys.path.insert(0, str(REPOSITORY))
@@ -106,7 +107,8 @@ def main() -> None:
 def run(forms: Sequence[Form], seed: int, jobs: int) -> Iterator[tuple[Form, float]]:
     """Run the cases of several forms at the same time; yield each that is finished, with the
     seconds that it took."""
-    waiting, running = [*forms], {}
+    waiting = [*forms]
+    running: dict[str, tuple[Form, float]] = {}
     while waiting or running:
         while waiting and len(running) < jobs:
             form = waiting.pop(0)
@@ -158,7 +160,7 @@ def _collect(form: Form, seed: int) -> None:
         form.out.rmdir()
 
 
-def _count(form: Form, outcome: dict[str, str], seed: int) -> None:
+def _count(form: Form, outcome: dict[str, Any], seed: int) -> None:
     status, detail, number = outcome["status"], outcome["detail"], outcome["number"]
     form.done += 1
     form.counts[status] += 1

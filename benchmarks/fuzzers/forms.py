@@ -214,7 +214,7 @@ def _parquet(rng: Random, path: Path, count: int) -> None:
 def _arrow(*, stream: bool) -> Callable[[Random, Path, int], None]:
     def write(rng: Random, path: Path, count: int) -> None:
         table = _table(rng, count)
-        compression = rng.choice((None, None, "zstd", "lz4"))
+        compression: Any = rng.choice((None, None, "zstd", "lz4"))
         options = pa.ipc.IpcWriteOptions(compression=compression)
         new: Any = pa.ipc.new_stream if stream else pa.ipc.new_file
         with new(str(path), table.schema, options=options) as writer:

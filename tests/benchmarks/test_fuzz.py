@@ -151,10 +151,10 @@ def test_the_command_prints_a_table_and_refuses_to_write_into_the_repository(tmp
 
 def test_outcomes_are_lines_of_json(tmp_path, monkeypatch):
     monkeypatch.setattr(child, "_limit_memory", lambda: None)
-    monkeypatch.setattr(child.faulthandler, "enable", lambda file: None)
-    monkeypatch.setattr(child.os, "dup2", lambda a, b: None)
+    monkeypatch.setattr("faulthandler.enable", lambda file: None)
+    monkeypatch.setattr("os.dup2", lambda a, b: None)
     monkeypatch.setattr(child, "run_case", lambda *a: checks.Outcome(REFUSED, "a: b; c"))
-    monkeypatch.setattr(child.logging, "disable", lambda: None)
+    monkeypatch.setattr("logging.disable", lambda: None)
     child.main("csv", 0, range(7, 9), tmp_path)
     lines = (tmp_path / child.OUTCOMES).read_text().splitlines()
     assert [json.loads(line) for line in lines] == [

@@ -139,7 +139,7 @@ def _content_digest(path: Path, name: str) -> str:
 
 
 def _row_digest(path: Path, name: str) -> str:
-    """Return the digest of a file in a folder; empty if it cannot be read, as the row is skipped."""
+    """Return the digest of a file in a folder; empty for one that cannot be read, thus skipped."""
     try:
         return _content_digest(path, name)
     except InputError:
