@@ -161,7 +161,7 @@ def _collect(form: Form, seed: int) -> None:
         form.out.rmdir()
 
 
-def _count(form: Form, outcome: dict[str, str], seed: int) -> None:
+def _count(form: Form, outcome: dict[str, Any], seed: int) -> None:
     status, detail, number = outcome["status"], outcome["detail"], outcome["number"]
     form.done += 1
     form.counts[status] += 1

@@ -70,8 +70,8 @@ def run(name: str, rng: Random, folder: Path) -> Outcome:
     form = FORMS[rng.choice(own)]
     inputs = [f"in{number}{form.suffix}" for number in range(rng.choice((1, 1, 1, 2)))]
     held_out = f"held{form.suffix}"
-    for path in inputs:
-        form.write(rng, folder / path, ROWS // len(inputs))
+    for given in inputs:
+        form.write(rng, folder / given, ROWS // len(inputs))
     form.write(rng, folder / held_out, HELD_OUT_ROWS)
     overrides = [*form.overrides, *COMMON, *_options(rng, form), f"corpus.root={folder}"]
     overrides += _paths("corpus.input", form, inputs) + _paths(

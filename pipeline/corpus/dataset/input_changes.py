@@ -130,10 +130,20 @@ def _content_digest(path: Path, name: str) -> str:
                 return file_digest(opened, lambda: blake2b(digest_size=16)).hexdigest()
         total = blake2b(digest_size=16)
         for file in file_paths(path):
-            total.update(os.fsencode(f"{file}\0{_content_digest(path / file, file)}\0"))
+            total.update(os.fsencode(f"{file}\0{_row_digest(path / file, file)}\0"))
         return total.hexdigest()
     except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from None
+        raise InputError(
+            f"{path}: cannot be read: {error.strerror or error}; make it readable, or remove it"
+        ) from None
+
+
+def _row_digest(path: Path, name: str) -> str:
+    """Return the digest of a file in a folder; empty for one that cannot be read, thus skipped."""
+    try:
+        return _content_digest(path, name)
+    except InputError:
+        return ""
 
 
 def _first_change(manifest: Manifest, files: dict[str, _Local]) -> str:

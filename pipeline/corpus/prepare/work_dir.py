@@ -4,7 +4,7 @@ A row of an input file is an example if it is not skipped. The rows of the datas
 examples, or segments of them if long texts are split.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
@@ -234,6 +234,6 @@ def load_or_compute(path: Path, result_type: type[Result], compute: Callable[[],
 
 
 @cache
-def _adapter(result_type: type[Result]) -> TypeAdapter[Result]:
+def _adapter(result_type: Hashable) -> TypeAdapter[Any]:
     """Return the adapter of a type, which takes several milliseconds to build."""
-    return TypeAdapter(result_type)
+    return TypeAdapter(cast(Any, result_type))

@@ -207,7 +207,9 @@ def _open(path: Path, name: str) -> Iterator[IO[bytes]]:
     try:
         file: IO[bytes] = path.open("rb")
     except OSError as error:
-        raise InputError(f"{name}: cannot be read: {error.strerror}") from None
+        raise InputError(
+            f"{name}: cannot be read: {error.strerror}; make it readable, or remove it"
+        ) from None
     with file:
         if path.stat().st_size == 0:
             raise NoRowsError(f"{name}: is empty; remove it from the input, or download it again")

@@ -123,7 +123,9 @@ def open_parallel_files(
             try:
                 raw: IO[bytes] = stack.enter_context(path.open("rb"))
             except OSError as error:
-                raise InputError(f"{name}: cannot be read: {error.strerror}") from None
+                raise InputError(
+                    f"{name}: cannot be read: {error.strerror}; make it readable, or remove it"
+                ) from None
             _check_suffix(name)
             if path.stat().st_size == 0:
                 raise InputError(

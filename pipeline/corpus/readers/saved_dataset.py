@@ -18,10 +18,11 @@ def data_files(folder: Path, name: str) -> list[str]:
     """Return the names of the files with a dataset's rows, in order.
 
     Raises InputError if the folder has several splits, if the rows are selected or reordered by an
-    index, or if the folder is damaged.
+    index, or if the folder is damaged or lacks a file.
     """
     if not (folder / STATE).is_file():
-        splits = _load(folder, SPLITS, name).get("splits", [])
+        splits = _load(folder, SPLITS, name).get("splits")
+        splits = [*map(str, splits)] if isinstance(splits, list) else []
         names = ", ".join(f"{name.rstrip('/')}/{split}" for split in splits)
         raise InputError(f"{name}: has the splits {', '.join(splits)}; name one of {names}")
     state = _load(folder, STATE, name)
@@ -30,9 +31,17 @@ def data_files(folder: Path, name: str) -> list[str]:
             f"{name}: its rows are selected or reordered by an index; save it again after "
             "dataset.flatten_indices()"
         )
-    files = [str(file["filename"]) for file in state.get("_data_files", [])]
+    try:
+        files = [str(file["filename"]) for file in state.get("_data_files", [])]
+    except (TypeError, KeyError):
+        files = []
     if not files:
         raise InputError(f"{name}: {STATE} names no data files; save the dataset again")
+    for file in files:
+        if "\0" in file or not (folder / file).is_file():
+            raise InputError(
+                f"{name}: has no file {file!r}, which {STATE} names; copy or save the dataset again"
+            )
     return files
 
 

@@ -1,6 +1,7 @@
 """Damaged files that a fuzzing run found: each is refused in one line, or its rows are counted."""
 
 import gzip
+import json
 import os
 from pathlib import Path
 
@@ -8,12 +9,13 @@ import pyarrow as pa
 import pyarrow.feather
 import pytest
 
+from pipeline.corpus.prepare.prepare import prepare
 from pipeline.corpus.readers.folders import folder_version
 from pipeline.corpus.readers.inputs import locate
 from pipeline.corpus.row import Row
 from pipeline.corpus.skip_reason import SkipReason
 from pipeline.errors import InputError
-from tests.helpers.files import open_reader, read
+from tests.helpers.files import FIELDS, open_reader, read, settings_in
 
 
 def feather_1(path: Path) -> bytes:
@@ -115,3 +117,48 @@ def test_a_document_that_cannot_be_read_is_a_skipped_row(tmp_path):
     assert "looks like UTF-16" in rows[1].detail
     assert "is a zip archive" in rows[2].detail
     assert rows[1].place("texts") == "texts/a/2.txt"
+
+
+@pytest.mark.parametrize(
+    "files, expected",
+    [
+        ([{"filename": "b.arrow"}], "has no file 'b.arrow', which state.json names; copy or save"),
+        ([{"filename": "a\0.arrow"}], r"has no file 'a\x00.arrow', which state.json names"),
+        ([{"name": "a.arrow"}], "state.json names no data files; save the dataset again"),
+        (["a.arrow"], "state.json names no data files; save the dataset again"),
+        (3, "state.json names no data files; save the dataset again"),
+    ],
+)
+def test_a_damaged_state_of_a_saved_dataset_is_refused(tmp_path, files, expected):
+    folder = tmp_path / "saved"
+    folder.mkdir()
+    (folder / "a.arrow").touch()
+    (folder / "state.json").write_text(json.dumps({"_data_files": files}))
+    with pytest.raises(InputError) as raised:
+        locate(["saved"], tmp_path)
+    (line,) = raised.value.lines
+    assert line.startswith(f"saved: {expected}")
+
+
+def test_a_folder_with_an_unreadable_file_is_prepared(tmp_path):
+    folder = tmp_path / "texts"
+    for number in range(30):
+        path = folder / "ab"[number % 2] / f"{number}.txt"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"text {number}")
+    (folder / "a" / "broken.txt").symlink_to("missing")
+    settings = settings_in(tmp_path, input="texts", vocab_size=300)
+    manifest = prepare(settings, FIELDS)
+    assert manifest.report["rows"] == 31
+    assert manifest.report["no_text"] == 1
+    assert sum(split.rows for split in manifest.splits.values()) == 30
+
+
+def test_a_damaged_header_is_refused_with_a_remedy(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text('text,"label\nx,y\n')
+    with pytest.raises(InputError) as raised:
+        list(read(path, ["text"]))
+    (line,) = raised.value.lines
+    assert line.startswith(f"{path}, line 1: the header has a quote that is not closed")
+    assert line.endswith("; correct this line, as it names the columns")

@@ -65,7 +65,10 @@ def csv_header(lines: LineReader, dialect: Dialect) -> list[str]:
     for fields in _rows(lines, dialect, 0):
         if isinstance(fields, Unreadable):
             problem = SKIP_DESCRIPTIONS[fields.reason]
-            raise InputError(f"{lines.name}, line {lines.record_line}: the header has {problem}")
+            raise InputError(
+                f"{lines.name}, line {lines.record_line}: the header has {problem}; correct this "
+                "line, as it names the columns"
+            )
         return [field.strip() for field in fields]
     raise InputError(
         f"{lines.name}: has no header; its first line must name the columns, or corpus.columns"
