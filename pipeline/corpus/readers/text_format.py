@@ -55,9 +55,6 @@ class TextFormat(Reader):
         """Yield a dict from column to value for each row.
 
         A row that cannot be read is an `Unreadable`, a SkipReason, or None if it has more or fewer
-        fields than columns. It is skipped and counted.
-
-        A row that cannot be read is an `Unreadable`, a SkipReason, or None if it has more or fewer
         fields than columns. It is skipped and counted. A line ends with its line break. The file is
         divided between any two rows, so a row must be yielded before a line of the next one is read
         (or see `lines.lookahead`), and must not depend on earlier rows.
