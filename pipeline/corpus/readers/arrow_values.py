@@ -78,15 +78,19 @@ def _class_names(schema: pa.Schema) -> dict[str, list[str]]:
     """Return the label names of the columns that a Hugging Face dataset declares as labels."""
     try:
         features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
-        found = {}
-        for column, feature in features.items():
-            inner = feature.get("feature", feature) if isinstance(feature, dict) else {}
-            inner = inner[0] if isinstance(inner, list) else inner
-            if isinstance(inner, dict) and inner.get("_type") == "ClassLabel":
-                found[column] = [str(name) for name in inner["names"]]
-        return found
+        found = {column: _feature_names(feature) for column, feature in features.items()}
     except (KeyError, TypeError, ValueError, AttributeError):
         return {}
+    return {column: names for column, names in found.items() if names}
+
+
+def _feature_names(feature: Any) -> list[str]:
+    """Return the names of a feature of labels, or of lists of labels; else an empty list."""
+    while isinstance(feature, list) or (isinstance(feature, dict) and "feature" in feature):
+        feature = feature[0] if isinstance(feature, list) else feature["feature"]
+    if isinstance(feature, dict) and feature.get("_type") == "ClassLabel":
+        return [str(name) for name in feature["names"]]
+    return []
 
 
 def _name(value: Any, names: Sequence[str]) -> Any:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pipeline.corpus.readers.base import RawFile, Reader, Record, check_columns
 from pipeline.corpus.readers.folders import read_file
-from pipeline.corpus.row import Row
+from pipeline.corpus.row import Row, Unreadable
 from pipeline.corpus.settings import CorpusSettings
 
 
@@ -31,7 +31,7 @@ class FolderReader(Reader):
         """Return the paths of all files to read, relative to the folder. Raises InputError."""
 
     @abstractmethod
-    def record(self, path: str, data: bytes | None) -> Record:
+    def record(self, path: str, data: bytes | None) -> Record | Unreadable:
         """Return the row of a file, given its path and content; None if it cannot be read."""
 
     def seek(self, start: int, stop: int, row: int) -> None:
@@ -43,5 +43,8 @@ class FolderReader(Reader):
             record = self.record(path, data)
             self.mark = self._start + number + 1
             self.position += len(data or b"")
+            if isinstance(record, Unreadable):
+                yield Row(self._row + number, None, 0, *record, file=path)
+                continue
             values = {column: record[column] for column in self.columns}
             yield Row(self._row + number, values, file=path)

@@ -30,9 +30,19 @@ def data_files(folder: Path, name: str) -> list[str]:
             f"{name}: its rows are selected or reordered by an index; save it again after "
             "dataset.flatten_indices()"
         )
-    files = [str(file["filename"]) for file in state.get("_data_files", [])]
+    try:
+        files = [str(file["filename"]) for file in state["_data_files"]]
+    except (KeyError, TypeError) as error:
+        raise InputError(f"{name}: {STATE} is damaged: {error!r}; save the dataset again") from None
     if not files:
         raise InputError(f"{name}: {STATE} names no data files; save the dataset again")
+    for file in files:
+        if Path(file).name != file:
+            raise InputError(
+                f"{name}: {STATE} names a file outside the folder, {file!r}; save the dataset again"
+            )
+        if not (folder / file).is_file():
+            raise InputError(f"{name}: {file} is missing; save the dataset again")
     return files
 
 

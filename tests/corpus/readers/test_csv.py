@@ -35,7 +35,7 @@ def brief(rows: list[Row]) -> list[Any]:
 # name: (lines after the header, values of each row or its line and skip reason)
 QUOTES: dict[str, tuple[str, list[Any]]] = {
     "quoted fields": ('"a, b",x\n"c ""d"" e","y"\n', [["a, b", "x"], ['c "d" e', "y"]]),
-    "quotes inside a field": ('he said "no",x\n', [['he said "no"', "x"]]),
+    "quotes inside a field": ('she wrote "no",x\n', [['she wrote "no"', "x"]]),
     "a field of several lines": ('"a\nb\r\nc",x\nd,y\n', [["a\nb\r\nc", "x"], ["d", "y"]]),
     "not closed": ('a,x\n"b,y\nc,x\n', [["a", "x"], (3, BAD_QUOTES), ["c", "x"]]),
     "not closed at the end": ('a,x\n"b,y', [["a", "x"], (3, BAD_QUOTES)]),
@@ -164,13 +164,13 @@ def test_columns_may_be_given_for_a_file_with_a_header(tmp_path: Path) -> None:
 ERRORS = {
     "no header": (
         "a,1\nb,2\n", "a.csv", {},
-        "a.csv: has no column 'text'; it has 'a', '1' (its first line is read as the header; if it "
-        "has none, set corpus.columns)",
+        ("a.csv: has no column 'text'; it has 'a', '1' (its first line is read as the header; if "
+         "it has none, set corpus.columns)"),
     ),
     "semicolons": (
         "text;label\na;x\n", "a.csv", {},
-        "a.csv: has no column 'text'; it has 'text;label' (if its fields are separated otherwise, "
-        "set corpus.delimiter=';')",
+        ("a.csv: has no column 'text'; it has 'text;label' (if its fields are separated otherwise, "
+         "set corpus.delimiter=';')"),
     ),
     "tabs": ("text\tlabel\na\tx\n", "a.csv", {}, "set corpus.delimiter='\\t')"),
     "commas in a TSV": ("text,label\na,x\n", "a.tsv", {}, "set corpus.delimiter=',')"),
@@ -184,8 +184,8 @@ ERRORS = {
     "a column twice": ("text,text,label\na,b,x\n", "a.csv", {}, "has 2 columns 'text'; rename"),
     "columns that are too few": (
         "a,x\n", "a.csv", {"column_names": ["text", "labl"]},
-        "a.csv: has no column 'label' (did you mean 'labl'?); it has 'text', 'labl' (from "
-        "corpus.columns, which must list all columns in order)",
+        ("a.csv: has no column 'label' (did you mean 'labl'?); it has 'text', 'labl' (from "
+         "corpus.columns, which must list all columns in order)"),
     ),
     "only a header": ("text,label\n", "a.csv", {}, "a.csv: has no rows; remove it from the input"),
 }  # fmt: skip
@@ -202,8 +202,8 @@ def test_error_names_the_way_out(tmp_path: Path, case: str) -> None:
 
 def random_file(rng: random.Random) -> str:
     """Return lines with quotes, delimiters and line breaks anywhere."""
-    pieces = ['"', '"', ",", ",", "\n", "\n", "\r\n", "a", "é", " ", '""', "b,x\n", '"c","y"\n']
-    return "text,label\n" + "".join(rng.choices(pieces, k=rng.randint(1, 60)))
+    parts = ['"', '"', ",", ",", "\n", "\n", "\r\n", "a", "é", " ", '""', "b,x\n", '"c","y"\n']
+    return "text,label\n" + "".join(rng.choices(parts, k=rng.randint(1, 60)))
 
 
 @pytest.mark.parametrize("seed", range(40))

@@ -14,7 +14,7 @@ from pipeline.corpus.skip_reason import SkipReason
 from pipeline.errors import InputError
 from tests.helpers.files import read, values_of
 
-ROWS = [
+ROWS: list[dict[str, Any]] = [
     {"text": "café 映画 🙂", "label": 1},
     {"text": 'a "quote", a } and a ] \\', "label": None},
     {"text": "lines\nand \u2028 separators", "nested": {"list": [1, [2.5e3, {}], ""]}},

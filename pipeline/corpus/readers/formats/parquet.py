@@ -32,7 +32,8 @@ class Parquet(Reader):
             self._parquet = pq.ParquetFile(file.stream, page_checksum_verification=True)
         except (pa.ArrowException, OSError) as error:
             raise InputError(
-                f"{file.name}: is not a valid Parquet file: {error}; download or write it again"
+                f"{file.name}: is not a valid Parquet file: {' '.join(str(error).split())}; "
+                "download or write it again"
             ) from None
         self._columns = ArrowColumns(self._parquet.schema_arrow, columns, file.name)
         metadata = self._parquet.metadata
