@@ -81,6 +81,7 @@ class CorpusSettings(Section):
         "stop if a larger fraction of rows is unusable (damaged, no text, no label)",
         ge=0,
         le=1,
+        may_change=True,
     )
     on_bad_row: Literal["skip", "stop"] = setting(
         "skip",

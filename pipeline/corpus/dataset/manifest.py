@@ -218,10 +218,10 @@ def check_settings(manifest: Manifest, settings: CorpusSettings) -> None:
 
     There is one line per changed key. A key that the dataset does not have, because it was added
     later, counts as its default. A key of other tasks is ignored: older datasets have the keys of
-    all tasks.
+    all tasks. So is a key that may change, which older datasets may have.
     """
-    now = relevant(settings)
-    defaults = {key: type(settings).model_fields[key].get_default() for key in now}
+    now, fields = relevant(settings), type(settings).model_fields
+    defaults = {key: fields[key].get_default() for key in now}
     then = defaults | manifest.settings
     remedy = f"set corpus.shards to another folder, or delete {manifest.location} and prepare again"
     changed = [
@@ -229,7 +229,7 @@ def check_settings(manifest: Manifest, settings: CorpusSettings) -> None:
         f"{then.get(key)!r}; {remedy}"
         for key in sorted(now.keys() | then.keys())
         if now.get(key) != then.get(key)
-        and (key in now or not components.owners(CorpusSettings, key))
+        and (key in now or not (key in fields or components.owners(CorpusSettings, key)))
     ]
     changed += [
         f"corpus.format={name}: this code has changed since {manifest.location} was made; {remedy}"

@@ -12,6 +12,7 @@ from pipeline.corpus.skip_reason import (
     SKIP_DESCRIPTIONS,
     SKIPPED_BY_REQUEST,
     SkipReason,
+    bad_row_error,
 )
 from pipeline.corpus.worker_pool import MB
 from pipeline.errors import InputError
@@ -41,8 +42,16 @@ def count(
 def check_skips(
     settings: CorpusSettings, scans: Sequence[Scanned], parts: Sequence[Part] = ()
 ) -> None:
-    """Raises InputError if no row is usable, or if the skipped fraction is too large."""
+    """Raises InputError if no row is usable, or if the skipped fraction is too large.
+
+    With `corpus.on_bad_row=stop`, any unusable row is an error, also one that was skipped by an
+    earlier run, whose work is used.
+    """
     skips = _merge_skips(scans, parts)
+    if settings.on_bad_row == "stop":
+        for reason, (_, place) in skips.items():
+            if reason not in SKIPPED_BY_REQUEST:
+                raise InputError(bad_row_error(place, reason, ""))
     rows = sum(scanned.rows for scanned in scans)
     if not rows:
         errors = [error for scanned in scans for error in scanned.empty_files.values()]

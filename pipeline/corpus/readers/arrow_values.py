@@ -2,12 +2,27 @@
 
 import json
 from collections.abc import Iterator, Sequence
-from itertools import islice
+from itertools import islice, pairwise
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipeline.corpus.readers.base import Record, check_columns, nested
+
+BINARY_TYPES: Any = (
+    (pa.types.is_string, pa.binary),
+    (pa.types.is_large_string, pa.large_binary),
+    (pa.types.is_string_view, pa.binary_view),
+)
+"""By the kind of a string, the type of its bytes."""
+LIST_TYPES: Any = (
+    (pa.types.is_list, pa.list_),
+    (pa.types.is_fixed_size_list, pa.list_),
+    (pa.types.is_large_list, pa.large_list),
+    (pa.types.is_list_view, pa.list_view),
+    (pa.types.is_large_list_view, pa.large_list_view),
+)
 
 
 class ArrowColumns:
@@ -50,8 +65,10 @@ def _has_path(schema: pa.Schema, column: str) -> bool:
     for key in rest:
         if pa.types.is_struct(dtype) and dtype.get_field_index(key) >= 0:
             dtype = dtype.field(key).type
-        elif key.isdigit() and (pa.types.is_list(dtype) or pa.types.is_large_list(dtype)):
+        elif key.isdigit() and _is_list(dtype):
             dtype = dtype.value_type
+        elif pa.types.is_map(dtype):
+            dtype = dtype.item_type
         else:
             return False
     return True
@@ -61,15 +78,19 @@ def _class_names(schema: pa.Schema) -> dict[str, list[str]]:
     """Return the label names of the columns that a Hugging Face dataset declares as labels."""
     try:
         features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
-        found = {}
-        for column, feature in features.items():
-            inner = feature.get("feature", feature) if isinstance(feature, dict) else {}
-            inner = inner[0] if isinstance(inner, list) else inner
-            if isinstance(inner, dict) and inner.get("_type") == "ClassLabel":
-                found[column] = [str(name) for name in inner["names"]]
-        return found
+        found = {column: _feature_names(feature) for column, feature in features.items()}
     except (KeyError, TypeError, ValueError, AttributeError):
         return {}
+    return {column: names for column, names in found.items() if names}
+
+
+def _feature_names(feature: Any) -> list[str]:
+    """Return the names of a feature of labels, or of lists of labels; else an empty list."""
+    while isinstance(feature, list) or (isinstance(feature, dict) and "feature" in feature):
+        feature = feature[0] if isinstance(feature, list) else feature["feature"]
+    if isinstance(feature, dict) and feature.get("_type") == "ClassLabel":
+        return [str(name) for name in feature["names"]]
+    return []
 
 
 def _name(value: Any, names: Sequence[str]) -> Any:
@@ -79,8 +100,34 @@ def _name(value: Any, names: Sequence[str]) -> Any:
     return names[value] if is_label else None if value == -1 else value  # -1: not labeled
 
 
+def binary_type(dtype: Any) -> Any:
+    """Return a type with bytes in place of strings, otherwise the same."""
+    for is_kind, replacement in BINARY_TYPES:
+        if is_kind(dtype):
+            return replacement()
+    if isinstance(dtype, pa.BaseExtensionType):
+        return binary_type(dtype.storage_type)
+    if pa.types.is_dictionary(dtype):
+        return pa.dictionary(dtype.index_type, binary_type(dtype.value_type), dtype.ordered)
+    if pa.types.is_struct(dtype):
+        return pa.struct([_binary_field(dtype.field(i)) for i in range(dtype.num_fields)])
+    if pa.types.is_map(dtype):
+        return pa.map_(
+            _binary_field(dtype.key_field), _binary_field(dtype.item_field), dtype.keys_sorted
+        )
+    for is_list, make in LIST_TYPES:
+        if is_list(dtype):
+            size = [dtype.list_size] if pa.types.is_fixed_size_list(dtype) else []
+            return make(_binary_field(dtype.value_field), *size)
+    return dtype
+
+
+def _binary_field(field: Any) -> Any:
+    return field.with_type(binary_type(field.type))
+
+
 def _to_python(column: Any) -> list[Any]:
-    """Convert an Arrow array to Python values.
+    """Convert an Arrow array to Python values; a map becomes a dict.
 
     Strings are decoded here, as files do not guarantee UTF-8: other bytes become surrogates.
     """
@@ -89,25 +136,46 @@ def _to_python(column: Any) -> list[Any]:
     if isinstance(column, pa.ExtensionArray):
         column = column.storage
     dtype = column.type
-    if pa.types.is_list(dtype) or pa.types.is_large_list(dtype):
-        items, lengths = iter(_to_python(column.flatten())), column.value_lengths().to_pylist()
+    if _is_list(dtype):
+        lengths = pc.list_value_length(column).to_pylist()
+        items = iter(_to_python(column.flatten()))
         return [None if n is None else list(islice(items, n)) for n in lengths]
+    if pa.types.is_map(dtype):
+        return _maps(column)
     if pa.types.is_struct(dtype):
-        fields = [dtype.field(index) for index in range(dtype.num_fields)]
-        parts = [_to_python(column.field(index)) for index in range(dtype.num_fields)]
-        rows = zip(*parts, strict=True) if parts else ((),) * len(column)
-        names = [field.name for field in fields]
-        valid = column.is_valid().to_pylist()
-        return [
-            dict(zip(names, values, strict=True)) if is_valid else None
-            for values, is_valid in zip(rows, valid, strict=True)
-        ]
-    if not _is_string(dtype):
+        return _structs(column)
+    if _is_string(dtype):
+        encoded = column.cast(pa.large_binary()).to_pylist()
+        return [None if d is None else d.decode("utf-8", "surrogateescape") for d in encoded]
+    try:
         return list(column.to_pylist())
-    encoded = column.cast(pa.large_binary()).to_pylist()
-    return [None if data is None else data.decode("utf-8", "surrogateescape") for data in encoded]
+    except (OverflowError, ValueError):  # a time that Python does not have
+        return list(column.cast(pa.string()).to_pylist())
+
+
+def _maps(column: Any) -> list[Any]:
+    keys, values = _to_python(column.keys), _to_python(column.items)
+    spans = pairwise(column.offsets.to_pylist())
+    return [
+        dict(zip(keys[start:stop], values[start:stop], strict=True)) if is_valid else None
+        for (start, stop), is_valid in zip(spans, column.is_valid().to_pylist(), strict=True)
+    ]
+
+
+def _structs(column: Any) -> list[Any]:
+    indices = range(column.type.num_fields)
+    names = [column.type.field(index).name for index in indices]
+    parts = [_to_python(column.field(index)) for index in indices]
+    rows = zip(*parts, strict=True) if parts else ((),) * len(column)
+    return [
+        dict(zip(names, values, strict=True)) if is_valid else None
+        for values, is_valid in zip(rows, column.is_valid().to_pylist(), strict=True)
+    ]
+
+
+def _is_list(dtype: Any) -> bool:
+    return any(is_kind(dtype) for is_kind, _ in LIST_TYPES)
 
 
 def _is_string(dtype: Any) -> bool:
-    kinds = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
-    return any(is_kind(dtype) for is_kind in kinds)
+    return any(is_kind(dtype) for is_kind, _ in BINARY_TYPES)

@@ -7,6 +7,11 @@ from typing import Any, NamedTuple
 from pipeline.errors import InputError
 
 SCHEMES = ("s3", "gs", "az", "hf", "http", "https", "memory")
+PACKAGES = {
+    "s3": "s3fs", "gs": "gcsfs", "az": "adlfs", "hf": "huggingface_hub", "http": "aiohttp",
+    "https": "aiohttp",
+}  # fmt: skip
+"""The package that reads the files of a store; all are in the extra `remote`."""
 VERSION_KEYS = (
     "ETag", "etag", "blob_id", "LastModified", "Last-Modified", "mtime", "created", "last_modified",
 )  # fmt: skip
@@ -86,7 +91,10 @@ def _store_errors(url: str) -> Iterator[None]:
     except InputError:
         raise
     except ImportError as error:
-        raise InputError(f"{url}: {error}; pip install headrace[remote]") from None
+        package = PACKAGES.get(url.partition("://")[0], "fsspec")
+        raise InputError(
+            f"{url}: needs the package {package} ({error}); pip install headrace[remote]"
+        ) from None
     except Exception as error:
         # fsspec reports any error response of a web server as FileNotFoundError, caused by it
         reason = (isinstance(error, FileNotFoundError) and error.__cause__) or error

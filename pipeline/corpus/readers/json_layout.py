@@ -9,6 +9,8 @@ from pipeline.corpus.readers.content import CHUNK_BYTES, read_errors
 from pipeline.errors import InputError
 
 MAX_VALUE_CHARACTERS = 1 << 28
+MAX_DAMAGED_CHARACTERS = 1 << 24
+"""Characters of a damaged value after which the next object is no longer searched for."""
 SEPARATORS = re.compile(r"[\s,]*")
 NEXT_OBJECT = re.compile(r"[\n}][\s,]*(?=\{)")
 UNCLOSED = b"the array is not closed\n"
@@ -113,7 +115,9 @@ class _Document:
         return near_end or error.msg.startswith("Unterminated string")
 
     def _damaged(self) -> bytes:
-        match = NEXT_OBJECT.search(self._text, self._position + 1)
+        while not (match := NEXT_OBJECT.search(self._text, self._position + 1)):
+            if len(self._text) - self._position > MAX_DAMAGED_CHARACTERS or not self._read():
+                break
         end = match.end() if match else len(self._text)
         damaged = " ".join(self._text[self._position : end].split())
         self._position = end

@@ -32,16 +32,18 @@ def data_files(folder: Path, name: str) -> list[str]:
             "dataset.flatten_indices()"
         )
     try:
-        files = [str(file["filename"]) for file in state.get("_data_files", [])]
-    except (TypeError, KeyError):
-        files = []
+        files = [str(file["filename"]) for file in state["_data_files"]]
+    except (KeyError, TypeError) as error:
+        raise InputError(f"{name}: {STATE} is damaged: {error!r}; save the dataset again") from None
     if not files:
         raise InputError(f"{name}: {STATE} names no data files; save the dataset again")
     for file in files:
-        if "\0" in file or not (folder / file).is_file():
+        if Path(file).name != file:
             raise InputError(
-                f"{name}: has no file {file!r}, which {STATE} names; copy or save the dataset again"
+                f"{name}: {STATE} names a file outside the folder, {file!r}; save the dataset again"
             )
+        if not (folder / file).is_file():
+            raise InputError(f"{name}: {file} is missing; save the dataset again")
     return files
 
 

@@ -88,7 +88,7 @@ def test_a_broken_link_in_a_folder_is_a_skipped_row(tmp_path):
     (folder / "2.txt").symlink_to("missing")
     assert folder_version("texts", folder).bytes == 3 + len("missing")
     with open_reader(folder, ["text"]) as reader:
-        assert [row.values for row in reader] == [{"text": "one"}, {"text": None}]
+        assert [row.values for row in reader] == [{"text": "one"}, None]
 
 
 def test_a_file_whose_name_is_not_text_is_refused_as_input_and_shown_in_a_place(tmp_path):
@@ -122,11 +122,14 @@ def test_a_document_that_cannot_be_read_is_a_skipped_row(tmp_path):
 @pytest.mark.parametrize(
     "files, expected",
     [
-        ([{"filename": "b.arrow"}], "has no file 'b.arrow', which state.json names; copy or save"),
-        ([{"filename": "a\0.arrow"}], r"has no file 'a\x00.arrow', which state.json names"),
-        ([{"name": "a.arrow"}], "state.json names no data files; save the dataset again"),
-        (["a.arrow"], "state.json names no data files; save the dataset again"),
-        (3, "state.json names no data files; save the dataset again"),
+        ([{"filename": "b.arrow"}], "b.arrow is missing; save the dataset again"),
+        ([{"filename": "a\0.arrow"}], r"a\x00.arrow is missing; save the dataset again"),
+        (
+            [{"name": "a.arrow"}],
+            "state.json is damaged: KeyError('filename'); save the",
+        ),
+        (["a.arrow"], "state.json is damaged: TypeError("),
+        (3, "state.json is damaged: TypeError("),
     ],
 )
 def test_a_damaged_state_of_a_saved_dataset_is_refused(tmp_path, files, expected):
@@ -150,7 +153,7 @@ def test_a_folder_with_an_unreadable_file_is_prepared(tmp_path):
     settings = settings_in(tmp_path, input="texts", vocab_size=300)
     manifest = prepare(settings, FIELDS)
     assert manifest.report["rows"] == 31
-    assert manifest.report["no_text"] == 1
+    assert manifest.report["damaged"] == 1
     assert sum(split.rows for split in manifest.splits.values()) == 30
 
 

@@ -2,6 +2,7 @@
 
 import sys
 import threading
+import tomllib
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -14,6 +15,7 @@ from pipeline.corpus.readers import download
 from pipeline.corpus.readers.inputs import resolve
 from pipeline.errors import InputError
 from tests.helpers.files import content, reviews, write
+from tests.helpers.processes import REPOSITORY
 
 ROWS = reviews(300)
 
@@ -158,21 +160,36 @@ ERRORS = {
     "http://127.0.0.1:1/a.csv": "cannot be read: ClientConnectorError: Cannot connect to host",
     "file:///etc/passwd.csv": "file:// is not supported; give a path, or s3://, gs://, az://, hf",
     "simplecache::memory://a.csv": "simplecache::memory:// is not supported",
-    "s3://bucket/a.csv": "Install s3fs to access S3; pip install headrace[remote]",
 }
 
 
 @pytest.mark.parametrize("url", ERRORS)
-def test_error_names_a_url_that_cannot_be_read(
-    prepare_dataset, tmp_path: Path, store, server, monkeypatch, url
-):
-    monkeypatch.setitem(sys.modules, "s3fs", None)
-    monkeypatch.delitem(_registry, "s3", raising=False)  # another test may have used s3fs
+def test_error_names_a_url_that_cannot_be_read(prepare_dataset, tmp_path: Path, store, server, url):
     upload(store, write(tmp_path / "a.csv", ROWS))
     with pytest.raises(InputError) as error:
         prepare_dataset(input=url.format(name=tmp_path.name, base=server[0]))
     assert ERRORS[url] in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("scheme", download.PACKAGES)
+def test_error_names_a_missing_package(monkeypatch: pytest.MonkeyPatch, scheme: str):
+    package = download.PACKAGES[scheme]
+    monkeypatch.setitem(sys.modules, package, None)
+    monkeypatch.delitem(sys.modules, "fsspec.implementations.http", raising=False)
+    monkeypatch.delitem(_registry, scheme, raising=False)  # another test may have used it
+    url = f"{scheme}://bucket/a.csv"
+    with pytest.raises(InputError) as error:
+        download.remote_version(url)
+    assert str(error.value).startswith(f"{url}: needs the package {package} (")
+    assert str(error.value).endswith("); pip install headrace[remote]")
+
+
+def test_extra_lists_the_packages_of_all_stores():
+    extras = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    listed = {r.partition(">")[0] for r in extras["optional-dependencies"]["remote"]}
+    assert listed == set(download.PACKAGES.values())
+    assert set(download.PACKAGES) == set(download.SCHEMES) - {"memory"}
 
 
 def test_remote_files_are_rejected_outside_of_preparing():

@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipeline.corpus.readers.arrow_values import ArrowColumns
+from pipeline.corpus.readers.arrow_values import ArrowColumns, binary_type
 from pipeline.corpus.readers.base import NoRowsError, RawFile, Reader
 from pipeline.corpus.row import Row
 from pipeline.corpus.settings import CorpusSettings
@@ -160,6 +160,5 @@ def _feather_1(file: RawFile) -> Any:
 def _checked(batch: Any) -> Any:
     """Return a batch. Raises ArrowInvalid if its buffers are damaged; texts may be invalid."""
     for column in batch.columns:
-        text = pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
-        (column.cast(pa.large_binary()) if text else column).validate(full=True)
+        column.view(binary_type(column.type)).validate(full=True)
     return batch

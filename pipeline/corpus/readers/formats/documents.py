@@ -15,7 +15,7 @@ class Documents(FolderReader):
     """Reads a folder of text files, each of which is one document.
 
     Columns: `text`, the content of the file; `label`, the name of the subfolder that the file is
-    in, or None; `file`, the path of the file.
+    in, or None; `file`, the path of the file. A file that is damaged is a row that is skipped.
     """
 
     names = ("text", "label", "file")
@@ -32,10 +32,11 @@ class Documents(FolderReader):
         label = path.rpartition("/")[0].rpartition("/")[2]
         return {"text": text, "label": label or None, "file": path}
 
-    def _text(self, path: str, data: bytes | None) -> str | Unreadable | None:
-        """Return the decoded text, None for a file that cannot be opened."""
+    def _text(self, path: str, data: bytes | None) -> str | Unreadable:
+        """Return the decoded text, or what is wrong with the file."""
         if data is None:
-            return None
+            limit = f"{folders.MAX_FILE_BYTES:,} bytes"
+            return Unreadable(SkipReason.DAMAGED, f"cannot be read, or has more than {limit}")
         try:
             plain = content.decompressed(io.BytesIO(data), path).read()
         except (InputError, *content.READ_ERRORS) as error:
