@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
@@ -60,15 +61,14 @@ class WorkerPool:
         with WorkProgress(stage, size) as progress:
             if self.workers == 1 or len(items) <= 1 or not self._start():
                 return self._run_here(function, items, progress)
-            try:
+            with suppress(BrokenProcessPool):
                 return self._run_in_pool(function, items, progress)
-            except BrokenProcessPool:
-                time.sleep(0.5)  # if Ctrl-C ended the worker, KeyboardInterrupt is raised here
-                raise DatasetError(
-                    f"{stage}: a worker process died, possibly for lack of memory; lower "
-                    "corpus.workers or corpus.chunk_mb; preparing again resumes from the work that "
-                    "is done"
-                ) from None
+        # If Ctrl-C ended the worker, KeyboardInterrupt is raised here, without another traceback.
+        time.sleep(0.5)
+        raise DatasetError(
+            f"{stage}: a worker process died, possibly for lack of memory; lower corpus.workers or "
+            "corpus.chunk_mb; preparing again resumes from the work that is done"
+        )
 
     def _start(self) -> bool:
         """Start the worker processes; return False, after a log line, if they have no semaphores.
