@@ -1,12 +1,14 @@
-"""Defaults that depend on other values: names and folders of a run and of its shards."""
+"""Defaults that depend on other values: those of a task, names and folders of a run and of its
+shards."""
 
 import re
 import sys
 from typing import Any
 
-from pipeline import tasks
+from pipeline import components, tasks
 from pipeline.config.schema import Config
 from pipeline.corpus.dataset.identity import shards_digest
+from pipeline.tasks.base.settings import TaskSettings
 
 SHARDS = "data/shards"
 MAX_NAME = 60
@@ -14,10 +16,14 @@ MAX_NAME = 60
 
 
 def fill_defaults(values: dict[str, Any], name: str) -> None:
-    """Set the defaults that depend on the name of the config or on `model.init_from`."""
-    for section in ("run", "corpus"):
-        if not isinstance(values.get(section), dict):
-            return
+    """Set the defaults that depend on the name of the config, on the task or on
+    `model.init_from`."""
+    if not all(isinstance(values.get(section), dict) for section in Config.model_fields):
+        return
+    task = values["task"].get("name", TaskSettings().name)
+    for key, default in components.load("task", task).defaults(values).items():
+        section, _, field = key.partition(".")
+        values[section].setdefault(field, default)
     # A file name may have bytes that the locale cannot decode, or characters it cannot encode.
     readable = name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
     run_name = str(values["run"].setdefault("name", readable))
@@ -25,7 +31,7 @@ def fill_defaults(values: dict[str, Any], name: str) -> None:
     folder = run_name.encode(encoding, "replace").decode(encoding)
     values["run"].setdefault("dir", f"runs/{folder}")
     model = values["model"]
-    if isinstance(model, dict) and isinstance(model.get("init_from"), str) and model["init_from"]:
+    if isinstance(model.get("init_from"), str) and model["init_from"]:
         tokenizer = f"{model['init_from']}/dataset/tokenizer.json"
         values["corpus"].setdefault("tokenizer", tokenizer)
 
