@@ -1,12 +1,14 @@
-"""Defaults that depend on other values: names and folders of a run and of its shards."""
+"""Defaults that depend on other values: those of a task, names and folders of a run and of its
+shards."""
 
 import re
 import sys
 from typing import Any
 
-from pipeline import tasks
+from pipeline import components, tasks
 from pipeline.config.schema import Config
 from pipeline.corpus.dataset.identity import shards_digest
+from pipeline.tasks.base.settings import TaskSettings
 
 SHARDS = "data/shards"
 MAX_NAME = 60
@@ -14,7 +16,8 @@ MAX_NAME = 60
 
 
 def fill_defaults(values: dict[str, Any], name: str) -> None:
-    """Set the defaults that depend on the name of the config or on `model.init_from`."""
+    """Set the defaults that depend on the name of the config, on the task or on
+    `model.init_from`."""
     if not isinstance(values.get("run"), dict):
         return
     # A file name may have bytes that the locale cannot decode, or characters it cannot encode.
@@ -23,12 +26,21 @@ def fill_defaults(values: dict[str, Any], name: str) -> None:
     encoding = sys.getfilesystemencoding()
     folder = run_name.encode(encoding, "replace").decode(encoding)
     values["run"].setdefault("dir", f"runs/{folder}")
-    model, corpus = values["model"], values["corpus"]
-    if not isinstance(model, dict) or not isinstance(corpus, dict):
+    if not all(isinstance(values.get(section), dict) for section in Config.model_fields):
         return
+    _fill_task_defaults(values)
+    model, corpus = values["model"], values["corpus"]
     if isinstance(model.get("init_from"), str) and model["init_from"]:
         tokenizer = f"{model['init_from']}/dataset/tokenizer.json"
         corpus.setdefault("tokenizer", tokenizer)
+
+
+def _fill_task_defaults(values: dict[str, Any]) -> None:
+    """Set the defaults of the task, which may be others than those of its sections."""
+    task = values["task"].get("name", TaskSettings().name)
+    for key, default in components.load("task", task).defaults(values).items():
+        section, _, field = key.partition(".")
+        values[section].setdefault(field, default)
 
 
 def with_shards(config: Config, name: str) -> Config:

@@ -69,7 +69,7 @@ class Captioning(Seq2SeqTask):
         target = FieldSpec("target", corpus.target, "targets")
         if corpus.features:
             return FieldSpec("image", corpus.image, "features", width=corpus.features), target
-        rows, columns = corpus.image_size
+        rows, columns = corpus.image_size or (0, 0)  # a missing size is a conflict
         width = columns * corpus.channels
         return FieldSpec(
             "image", corpus.image, "pixels", width=width, plane=(rows, columns)

@@ -97,6 +97,15 @@ class LanguageModeling(Task):
         self._byte_lengths = torch.tensor(byte_lengths, dtype=torch.float64)  # [V]
 
     @classmethod
+    def defaults(cls, values: Mapping[str, Any]) -> Mapping[str, Any]:
+        return {
+            "corpus.overflow": "split",
+            "corpus.drop_duplicates": False,
+            "stream.batch_rows": 32,
+            "model.bidirectional": bool(values["model"].get("independent_directions")),
+        }
+
+    @classmethod
     def conflicts(cls, config: Sections) -> Iterator[Conflict]:
         """Yield conflicts with truncated BPTT, which keeps the recurrent state between updates."""
         corpus, stream, model = config.corpus, config.stream, config.model

@@ -1,6 +1,6 @@
 """Translation of a text into another language (many-to-many, encoder-decoder)."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -49,6 +49,10 @@ class Translation(Seq2SeqTask):
         super().__init__(settings, model, data)
         self.shared_vocab = "tokenizer" in data.vocabularies
         self.source_vocabulary, self.vocabulary = _vocabulary_names(self.shared_vocab)
+
+    @classmethod
+    def defaults(cls, values: Mapping[str, Any]) -> Mapping[str, Any]:
+        return {"corpus.lowercase": False, "corpus.overflow": "drop"}
 
     @classmethod
     def conflicts(cls, config: Sections) -> Iterator[Conflict]:

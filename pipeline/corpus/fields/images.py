@@ -31,9 +31,14 @@ class StepSettings(ImageSettings):
     patch: int = setting(4, "side of a square patch in pixels, for corpus.step=patch", ge=1)
 
 
+def _size(settings: ImageSettings) -> Sequence[int]:
+    """Return height and width; zeros if they are not set, which is a conflict of the settings."""
+    return settings.image_size or (0, 0)
+
+
 def plane(settings: StepSettings) -> tuple[int, int]:
     """Return the grid of an image's steps: the number of rows and of columns of steps."""
-    height, width = settings.image_size
+    height, width = _size(settings)
     side = settings.patch
     return {"row": (height, 1), "pixel": (height, width), "patch": (height // side, width // side)}[
         settings.step
@@ -42,7 +47,7 @@ def plane(settings: StepSettings) -> tuple[int, int]:
 
 def features(settings: StepSettings) -> int:
     """Return F, the number of values per step."""
-    pixels_per_step = {"row": settings.image_size[1], "pixel": 1, "patch": settings.patch**2}
+    pixels_per_step = {"row": _size(settings)[1], "pixel": 1, "patch": settings.patch**2}
     return pixels_per_step[settings.step] * settings.channels
 
 

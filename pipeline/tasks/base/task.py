@@ -140,6 +140,14 @@ class Task(Component, ABC):
     unknown_names: Mapping[str, Sequence[str]] = MappingProxyType({})
     """Names of such labels by field: index C + n is that of name n. More are added meanwhile."""
 
+    @classmethod
+    def defaults(cls, values: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return the task's own defaults of keys of other sections, by dotted key.
+
+        `values` are the sections of the config, with the keys that it sets.
+        """
+        return {}
+
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
         redefined = {"outputs", "evaluate", "scored"} & cls.__dict__.keys()
