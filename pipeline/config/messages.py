@@ -96,6 +96,8 @@ def error_line(detail: dict[str, Any], schema: type[Config] = Config) -> str:
     if key.startswith("corpus.validation"):
         return f"corpus.validation={as_yaml(value)}: needs a fraction between 0 and 1, or a file"
     line = f"{setting}: {detail['msg'][0].lower()}{detail['msg'][1:]}"
+    if detail["type"] == "int_parsing_size":
+        line += "; set a smaller number"
     if detail["type"] == "string_type" and value is None:
         line += "; null and ~ are no text in YAML: quote the value, or remove the key"
     return line

@@ -13,6 +13,8 @@ from pipeline.errors import ConfigError
 
 MERGE = "tag:yaml.org,2002:merge"
 COLLECTIONS = ("tag:yaml.org,2002:map", "tag:yaml.org,2002:seq")
+MAX_VALUES = 1_000_000
+"""Values of a document; aliases of aliases make billions of a few lines."""
 PRIVATE_USE = range(0xE000, 0xF900)
 """Characters without a meaning, one of which replaces `#` while an override is parsed."""
 
@@ -144,7 +146,11 @@ def _parse(text: str) -> _Parsed | None:
         if node is None:
             return None
         quoted = isinstance(node, ScalarNode) and node.style in ("'", '"')
-        return _Parsed(_tree(loader, node, {}, ""), quoted, node.end_mark.index)
+        tree = _tree(loader, node, {}, "")
+        if _size(tree, {}) > MAX_VALUES:
+            problem = f"aliases make it larger than {MAX_VALUES:,} values"
+            raise ConstructorError(None, None, problem, node.start_mark)
+        return _Parsed(tree, quoted, node.end_mark.index)
     finally:
         loader.dispose()
 
@@ -178,6 +184,17 @@ def _tree(loader: _Loader, node: Node, done: dict[int, Tree | None], prefix: str
     return tree
 
 
+def _size(tree: Tree, sizes: dict[int, int]) -> int:
+    """Return the number of values in a tree. `sizes` has those of trees that aliases repeat, by
+    their ids."""
+    if not isinstance(tree, (list, dict)):
+        return 1
+    if id(tree) not in sizes:
+        items = tree.values() if isinstance(tree, dict) else tree
+        sizes[id(tree)] = 1 + sum(_size(item, sizes) for item in items)
+    return sizes[id(tree)]
+
+
 def _check_keys(node: MappingNode, prefix: str) -> None:
     """Raise DuplicateKeyError if a mapping has a key twice, ConstructorError if one is no text."""
     lines: dict[str, int] = {}
@@ -193,7 +210,7 @@ def _check_keys(node: MappingNode, prefix: str) -> None:
 def _scalar(loader: _Loader, node: ScalarNode) -> Scalar:
     try:
         value = loader.construct_object(node, deep=True)
-    except ValueError:  # an impossible date
+    except (ValueError, AttributeError, LookupError):  # an impossible date, or `!!bool maybe`
         value = node.value
     return Scalar(node.value, value, value is None and bool(node.value))
 

@@ -29,6 +29,7 @@ MISTAKES = {
         "task.class_weights=null",
         "task.class_weights='null': input should be 'none' or 'balanced', or a valid dictionary",
     ),
+    "size": ("stream.lanes=1e308", "exceeded maximum size; set a smaller number"),
     "infinity": ("train.lr=.inf", "train.lr=.inf: input should be a finite number"),
     "range of a cell's key": (
         "model.forget_bias=x",

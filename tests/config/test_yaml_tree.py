@@ -99,3 +99,21 @@ def test_lists_in_overrides_have_texts_with_comment_signs() -> None:
         "[a #1, '#b', {#c: null}]",
         [Scalar("a #1", "a #1"), Scalar("#b", "#b"), {"#c": Scalar("null", None)}],
     )
+
+
+def test_aliases_of_aliases_are_refused_before_they_fill_the_memory(tmp_path: Path) -> None:
+    lines = [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}' if n else 'x'] * 9)}]" for n in range(12)]
+    with pytest.raises(ConfigError) as caught:
+        read(tmp_path, "\n".join(lines))
+    (line,) = caught.value.lines
+    assert "aliases make it larger than 1,000,000 values; correct it" in line
+    tree = read(tmp_path, "\n".join(lines[:2]))
+    assert isinstance(tree, dict)
+    assert plain(tree)["a1"] == [["x"] * 9] * 9
+
+
+@pytest.mark.parametrize("text", ["!!timestamp nope", "!!bool maybe", "!!int ''", "!!float x"])
+def test_a_scalar_that_its_tag_does_not_fit_is_a_text(tmp_path: Path, text: str) -> None:
+    tree = read(tmp_path, f"a: {text}")
+    assert isinstance(tree, dict)
+    assert plain(tree)["a"] == text.partition(" ")[2].strip("'")

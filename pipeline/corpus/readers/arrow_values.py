@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.corpus.readers.base import Record, check_columns, nested
+from pipeline.errors import InputError
 
 BINARY_TYPES: Any = (
     (pa.types.is_string, pa.binary),
@@ -34,7 +35,13 @@ class ArrowColumns:
     """
 
     def __init__(self, schema: pa.Schema, columns: Sequence[str], name: str) -> None:
-        available = list(schema.names)
+        try:
+            schema.to_string(show_field_metadata=False, show_schema_metadata=False)
+            available = list(schema.names)
+        except UnicodeDecodeError:
+            raise InputError(
+                f"{name}: has a column whose name is not UTF-8; download or write it again"
+            ) from None
         paths = [c for c in columns if c not in available and _has_path(schema, c)]
         check_columns(columns, [*available, *paths], name)
         self.columns = list(columns)

@@ -34,7 +34,7 @@ def spans_lines(head: bytes) -> bool:
         return False
     try:
         DECODER.decode(first)
-    except ValueError:
+    except (ValueError, RecursionError):
         pass
     else:
         return False
@@ -42,7 +42,7 @@ def spans_lines(head: bytes) -> bool:
         return True
     try:
         _, end = DECODER.raw_decode(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
     return end > len(first)
 
@@ -101,13 +101,16 @@ class _Document:
             except json.JSONDecodeError as error:
                 if not (self._is_incomplete(error) and self._read()):
                     return self._damaged()
-            except RecursionError:
+            except (ValueError, RecursionError):  # a number or a nesting that is too long
                 return self._damaged()
-            else:
-                if end == len(self._text) and self._read():
-                    continue  # a number may continue
-                self._position = end
-                return json.dumps(value).encode() + b"\n"
+            if end == len(self._text) and self._read():
+                continue  # a number may continue
+            try:
+                line = json.dumps(value).encode() + b"\n"
+            except (ValueError, RecursionError):
+                return self._damaged()
+            self._position = end
+            return line
 
     def _is_incomplete(self, error: json.JSONDecodeError) -> bool:
         """Return whether a value may be valid with the text that follows."""

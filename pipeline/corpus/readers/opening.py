@@ -13,7 +13,7 @@ from pipeline.corpus.readers.base import NoRowsError, RawFile, Reader, own_error
 from pipeline.corpus.settings import CorpusSettings
 from pipeline.errors import InputError
 
-LAID_OUT = ".rows"
+LAID_OUT = ".laid_out"
 """Suffix of a copy whose lines are not those of the original file."""
 
 
@@ -28,11 +28,13 @@ class Found(NamedTuple):
     """The encoding to decode a text from; empty if it is read as it is."""
     head: bytes = b""
     """First bytes of the decompressed content."""
+    is_laid_out: bool = False
+    """Whether the file is a copy that is in the reader's form already."""
 
     @property
     def has_layout(self) -> bool:
         """Whether the reader brings the content into another form first."""
-        return self.reader.layout(self.head) is not None
+        return not self.is_laid_out and self.reader.layout(self.head) is not None
 
     @property
     def is_plain(self) -> bool:
@@ -61,7 +63,8 @@ def open_corpus_file(
         return
     with _open(path, name) as file:
         found = find_reader(file, name, settings)
-        has_lines = not found.has_layout and path.suffix != LAID_OUT
+        found = found._replace(is_laid_out=path.suffix == LAID_OUT)
+        has_lines = not found.has_layout and not found.is_laid_out
         size = path.stat().st_size
         with _content(file, name, found) as stream:
             raw = RawFile(name, path, stream, size, found.is_plain, has_lines)

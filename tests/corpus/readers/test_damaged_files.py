@@ -12,6 +12,7 @@ import pytest
 from pipeline.corpus.prepare.prepare import prepare
 from pipeline.corpus.readers.folders import folder_version
 from pipeline.corpus.readers.inputs import locate
+from pipeline.corpus.readers.opening import LAID_OUT, open_corpus_file, plain_chunks
 from pipeline.corpus.row import Row
 from pipeline.corpus.skip_reason import SkipReason
 from pipeline.errors import InputError
@@ -165,3 +166,50 @@ def test_a_damaged_header_is_refused_with_a_remedy(tmp_path):
     (line,) = raised.value.lines
     assert line.startswith(f"{path}, line 1: the header has a quote that is not closed")
     assert line.endswith("; correct this line, as it names the columns")
+
+
+DAMAGED_JSON = {
+    "number": '{"text": "a", "label": ' + "1" * 5000 + "}",
+    "nesting": '{"text": ' + "[" * 20_000 + "]" * 20_000 + "}",
+    "array": "[[[ 3, ]",
+    "text": '{"text": "a" "label"}',
+}
+
+
+@pytest.mark.parametrize("damaged", DAMAGED_JSON.values(), ids=DAMAGED_JSON)
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_a_damaged_object_of_a_json_array_is_one_row_wherever_it_is(tmp_path, damaged, place):
+    good = [f'{{"text": "text {number}", "label": "a"}}' for number in range(2)]
+    objects = [*good[:place], damaged, *good[place:]]
+    path = tmp_path / "a.json"
+    path.write_text("[" + ",\n".join(objects) + "]")
+    rows = list(read(path, ["text", "label"]))
+    texts = [row.values["text"] for row in rows if row.values]
+    assert texts == ["text 0", "text 1"]
+    assert {row.skip for row in rows if not row.values} == {SkipReason.NOT_JSON}
+    # a copy that is laid out by rows is read as it is
+    copy = tmp_path / f"copy{LAID_OUT}"
+    copy.write_bytes(
+        b"".join(chunk for chunk, _ in plain_chunks(path, "a.json", settings_in(tmp_path)))
+    )
+    with open_corpus_file(settings_in(tmp_path), copy, ["text"], "a.json") as reader:
+        assert [row.skip for row in reader] == [row.skip for row in rows]
+
+
+def test_deeply_nested_json_lines_are_skipped(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"text": ' + "[" * 20_000 + '\n{"text": "b"}\n')
+    assert [row.values for row in read(path, ["text"])] == [None, {"text": "b"}]
+
+
+def test_a_column_name_that_is_not_text_is_refused(tmp_path):
+    path = tmp_path / "a.arrow"
+    table = pa.table({"text": ["a"], "nameXX": ["b"]})
+    with pa.ipc.new_file(str(path), table.schema) as file:
+        file.write_table(table)
+    path.write_bytes(path.read_bytes().replace(b"nameXX", b"name\xe5\xff"))
+    with pytest.raises(InputError) as raised:
+        list(read(path, ["text"]))
+    assert raised.value.lines == [
+        f"{path}: has a column whose name is not UTF-8; download or write it again"
+    ]
