@@ -19,8 +19,8 @@ from pipeline.settings import Conflict, Sections, unused
 COLUMN_CHECK_RECORDS = 1000
 """Each column must appear in one of this many first records, if records may omit columns."""
 
-MAX_NAMES = 20
-"""Columns of a file that an error lists."""
+MAX_NAMES, MAX_NAME_CHARACTERS = 20, 60
+"""Columns of a file that an error lists, and characters of their names."""
 
 Record = dict[str, Any]
 """The values of a row by column."""
@@ -59,7 +59,7 @@ class Reader(Component, ABC):
     suffixes: ClassVar[tuple[str, ...]] = ()
     """Ends of the names of such files, such as `.csv`, in lower case and without `.gz`."""
     magic: ClassVar[tuple[bytes, ...]] = ()
-    """First bytes of all such files, which show the format whatever a file's name is."""
+    """First bytes that only such files have, which show the format whatever a file's name is."""
     seeks: ClassVar[bool] = False
     """Whether the reader moves back and forth in a file: a compressed file is copied first."""
     is_text: ClassVar[bool] = False
@@ -182,12 +182,17 @@ def check_columns(
             )
         if column not in available:
             matches = difflib.get_close_matches(column, available, 1)
-            hint = f" (did you mean {matches[0]!r}?)" if matches else ""
+            hint = f" (did you mean {_quoted(matches[0])}?)" if matches else ""
             more = f" and {len(available) - MAX_NAMES} others" * (len(available) > MAX_NAMES)
             raise InputError(
                 f"{name}: has no column {column!r}{hint}; "
-                f"it has {', '.join(map(repr, available[:MAX_NAMES]))}{more}{note}"
+                f"it has {', '.join(map(_quoted, available[:MAX_NAMES]))}{more}{note}"
             )
+
+
+def _quoted(name: str) -> str:
+    """Return a column's name for an error; a row that is read as the header has long ones."""
+    return repr(name if len(name) <= MAX_NAME_CHARACTERS else f"{name[:MAX_NAME_CHARACTERS]}...")
 
 
 def nested(record: Record, column: str) -> Any:

@@ -164,7 +164,7 @@ def _find(plain: str, name: str, head: bytes, file_format: str) -> tuple[str, ty
         raise UnknownFormatError(
             f"{name}: neither its name nor its first bytes show its format; needs "
             f"{', '.join(suffixes)} (each may be followed by {', '.join(content.SUFFIXES)}), or "
-            "set corpus.format"
+            "set corpus.format, such as corpus.format=csv, conll or text"
         )
     return fitting[0]
 

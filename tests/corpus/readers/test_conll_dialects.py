@@ -92,6 +92,19 @@ def test_document_starts_are_skipped(start: str, after: str, tmp_path: Path) -> 
     assert sentences(tmp_path / "a.conll", text) == expected * 2
 
 
+@pytest.mark.parametrize("name", ["eng.train", "train.txt"])
+def test_document_start_shows_the_format(name: str, tmp_path: Path) -> None:
+    """The files of CoNLL-2003 have such names."""
+    text = f"-DOCSTART- -X- O\n\n{DOCUMENT}"
+    assert sentences(tmp_path / name, text) == [["EU/B-ORG", "rejects/O"], ["A/O", "#/O"]]
+
+
+def test_error_for_words_in_a_text_file_names_the_format(tmp_path: Path) -> None:
+    (tmp_path / "train.txt").write_text(DOCUMENT)
+    with pytest.raises(InputError, match=r"no column '0'; it has 'text' .* set corpus.format=con"):
+        list(read(tmp_path / "train.txt", ["0", "-1"]))
+
+
 @pytest.mark.parametrize(
     "line",
     [

@@ -167,6 +167,9 @@ ERRORS = {
         ("a.csv: has no column 'text'; it has 'a', '1' (its first line is read as the header; if "
          "it has none, set corpus.columns)"),
     ),
+    "long fields as the header": (
+        f"{'x' * 100},1\n", "a.csv", {}, f"it has '{'x' * 60}...', '1' (its first line is read",
+    ),
     "semicolons": (
         "text;label\na;x\n", "a.csv", {},
         ("a.csv: has no column 'text'; it has 'text;label' (if its fields are separated otherwise, "

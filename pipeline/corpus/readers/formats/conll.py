@@ -165,6 +165,7 @@ class Conll(Sentences):
     """
 
     suffixes = (".conll",)
+    magic = (b"-DOCSTART-",)  # CoNLL-2003 has names such as eng.train and train.txt
 
     def column_names(self, lines: LineReader) -> Sequence[str]:
         names: Sequence[str] = self.settings.columns

@@ -12,7 +12,10 @@ class Text(TextFormat):
 
     suffixes = (".txt", ".text")
     names = ("text",)
-    note = " (a plain text file has no other column)"
+    note = (
+        " (a plain text file has no other column; if it has columns of words, set "
+        "corpus.format=conll)"
+    )
 
     def records(self, lines: LineReader) -> Iterator[Record]:
         for line in lines:
