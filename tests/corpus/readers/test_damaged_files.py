@@ -227,6 +227,7 @@ def test_a_huge_declared_size_of_a_batch_is_damage(tmp_path, suffix):
         file.write_table(table)
     data = path.read_bytes()
     _, batch = pa.ipc.MessageReader.open_stream(data)
+    assert batch.body is not None
     start = data.index(batch.body.size.to_bytes(8, "little"))
     damaged = data[:start] + (1 << 45).to_bytes(8, "little") + data[start + 8 :]
     path = tmp_path / f"b.arrow{suffix}"

@@ -154,12 +154,11 @@ def _open(file: RawFile) -> _Batches:
     file.stream.seek(0)
     if head.startswith(FEATHER_1_MAGIC):
         return _TableBatches(_feather_1(file))
+    bounded: Any = _Bounded(stream)
     if head == FILE_MAGIC:
-        return _Batches(pa.ipc.open_file(pa.PythonFile(_Bounded(stream), "r")))
+        return _Batches(pa.ipc.open_file(pa.PythonFile(bounded, "r")))
     # With a memory map, the batches before the first one that is needed are not read.
-    source: Any = (
-        pa.memory_map(str(file.path)) if file.is_plain else pa.PythonFile(_Bounded(stream), "r")
-    )
+    source: Any = pa.memory_map(str(file.path)) if file.is_plain else pa.PythonFile(bounded, "r")
     return _StreamedBatches(pa.ipc.open_stream(source))
 
 
