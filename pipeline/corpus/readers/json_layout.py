@@ -101,6 +101,7 @@ class _Document:
             except json.JSONDecodeError as error:
                 if not (self._is_incomplete(error) and self._read()):
                     return self._damaged()
+                continue
             except (ValueError, RecursionError):  # a number or a nesting that is too long
                 return self._damaged()
             if end == len(self._text) and self._read():

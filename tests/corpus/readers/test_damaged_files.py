@@ -213,3 +213,28 @@ def test_a_column_name_that_is_not_text_is_refused(tmp_path):
     assert raised.value.lines == [
         f"{path}: has a column whose name is not UTF-8; download or write it again"
     ]
+
+
+def test_a_json_array_larger_than_a_chunk_is_read(tmp_path):
+    path = tmp_path / "a.json"
+    texts = [str(number) * 700_000 for number in range(5)]
+    path.write_text(json.dumps([{"text": text} for text in texts], indent=1))
+    assert [row.values for row in read(path, ["text"])] == [{"text": text} for text in texts]
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+def test_a_huge_declared_size_of_a_batch_is_damage(tmp_path, suffix):
+    path = tmp_path / "a.arrow"
+    table = pa.table({"text": ["a" * 300] * 4})
+    with pa.ipc.new_stream(str(path), table.schema) as file:
+        file.write_table(table)
+    data = path.read_bytes()
+    _, batch = pa.ipc.MessageReader.open_stream(data)
+    assert batch.body is not None
+    start = data.index(batch.body.size.to_bytes(8, "little"))
+    damaged = data[:start] + (1 << 45).to_bytes(8, "little") + data[start + 8 :]
+    path = tmp_path / f"b.arrow{suffix}"
+    path.write_bytes(gzip.compress(damaged) if suffix else damaged)
+    (row,) = read(path, ["text"])
+    assert row.skip == SkipReason.DAMAGED
+    assert row.detail.startswith("batch 0 and all after it: ")

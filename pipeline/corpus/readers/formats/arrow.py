@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import IO, Any
 
 import pyarrow as pa
 
@@ -130,16 +130,38 @@ class _TableBatches(_Batches):
         return self._parts[index]
 
 
+class _Bounded:
+    """A file that is asked for no more bytes than are left; damaged files declare huge sizes."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._size = file.seek(0, os.SEEK_END)
+        self.seek, self.close = file.seek, file.close
+        file.seek(0)
+
+    @property
+    def closed(self) -> bool:
+        return self._file.closed
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def read(self, size: int = -1) -> bytes:
+        left = max(self._size - self._file.tell(), 0)
+        return self._file.read(left if size < 0 else min(size, left))
+
+
 def _open(file: RawFile) -> _Batches:
     stream: Any = file.stream
     head = file.stream.read(len(FILE_MAGIC))
     file.stream.seek(0)
     if head.startswith(FEATHER_1_MAGIC):
         return _TableBatches(_feather_1(file))
+    bounded: Any = _Bounded(stream)
     if head == FILE_MAGIC:
-        return _Batches(pa.ipc.open_file(pa.PythonFile(stream)))
+        return _Batches(pa.ipc.open_file(pa.PythonFile(bounded, "r")))
     # With a memory map, the batches before the first one that is needed are not read.
-    source: Any = pa.memory_map(str(file.path)) if file.is_plain else pa.PythonFile(stream)
+    source: Any = pa.memory_map(str(file.path)) if file.is_plain else pa.PythonFile(bounded, "r")
     return _StreamedBatches(pa.ipc.open_stream(source))
 
 
