@@ -38,6 +38,8 @@ def fill_defaults(values: dict[str, Any], name: str) -> None:
 def _fill_task_defaults(values: dict[str, Any]) -> None:
     """Set the defaults of the task, which may be others than those of its sections."""
     task = values["task"].get("name", TaskSettings().name)
+    if not isinstance(task, str):
+        return  # which is reported with all other mistakes
     for key, default in components.load("task", task).defaults(values).items():
         section, _, field = key.partition(".")
         values[section].setdefault(field, default)

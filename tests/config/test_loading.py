@@ -287,3 +287,11 @@ def test_a_runs_config_keeps_the_path_of_its_shards(tmp_path: Path) -> None:
     old = config.dump(loaded).replace(loaded.corpus.shards, "data/shards/imdb")
     (tmp_path / "config.yaml").write_text(old)
     assert config.load_run_config(tmp_path / "config.yaml").corpus.shards == "data/shards/imdb"
+
+
+@pytest.mark.parametrize("value", ["[tagging]", "{a: b}"])
+def test_a_task_that_is_no_name_is_one_line(value: str, tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(f"task: {{name: {value}}}\ncorpus: {{input: a.csv}}\n")
+    with pytest.raises(ConfigError, match=r"^task\.name=") as caught:
+        config.load(tmp_path / "a.yaml")
+    assert len(caught.value.lines) == 1
