@@ -161,7 +161,7 @@ class Trainer:
                 for update in updates:
                     batches = update.batches
                     if training:
-                        batches = [self.task.prepare_batch(batch) for batch in batches]
+                        batches = [self.task.prepare_batch(batch.weighted()) for batch in batches]
                     yield replace(update, batches=pinned(batches, device))
 
         return prefetch(prepare(), 1) if device.type == "cuda" else prepare()
@@ -210,7 +210,7 @@ class Trainer:
         """
         progress = (self.state.schedule_rows + update.rows) / self.schedule_rows
         epochs = self.state.rows / self.stream.rows_before(1)
-        factor = (update.rows / weight.clamp(min=1)).float()  # 0 if every row was skipped
+        factor = torch.where(weight > 0, update.rows / weight, 0).float()  # 0: no row counts
         hook = None
         if self.callbacks.has_before_step:
             hook = partial(self.callbacks.call, "before_step", self._run)
