@@ -112,12 +112,14 @@ def test_splits_are_the_same_on_any_number_of_workers_and_again(
 ) -> None:
     rows = rows_with(600, author=lambda n: f"g{n % 37}", when=lambda n: (n * 17) % 600)
     reversed_rows = write(tmp_path / "reversed.csv", rows[::-1])
-    for number, keys in enumerate(({"group": "author"}, {"time": "when"}, {"stratify": True})):
-        keys |= {"validation": 0.2, "test": 0.1}
+    variants: list[dict[str, Any]] = [
+        {}, {"workers": 2, "chunk_mb": 0.01}, {}, {"input": reversed_rows.name},
+    ]  # fmt: skip
+    rules: list[dict[str, Any]] = [{"group": "author"}, {"time": "when"}, {"stratify": True}]
+    for number, rule in enumerate(rules):
+        keys = {"validation": 0.2, "test": 0.1, **rule}
         splits = []
-        for variant, more in enumerate(
-            ({}, {"workers": 2, "chunk_mb": 0.01}, {}, {"input": reversed_rows.name})
-        ):
+        for variant, more in enumerate(variants):
             if variant == 2:
                 ranges = "pipeline.corpus.prepare.dedup_and_split"
                 monkeypatch.setattr(f"{ranges}.RANGE_EXAMPLES", 50)
