@@ -243,7 +243,7 @@ def _unbalanced(manifest: Manifest) -> str:
 def _miscounted(manifest: Manifest, settings: Any, columns: list[str]) -> str:
     """Return how the rows of the report differ from those of the readers, or an empty text."""
     count = 0
-    for sources in locate_splits(settings.input, settings.validation, settings.root):
+    for sources in locate_splits(settings).values():
         for source in sources:
             try:
                 with open_rows(settings, source, columns) as rows:

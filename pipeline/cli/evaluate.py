@@ -5,17 +5,23 @@
 A file is read as in preparing: by the reader that its name or corpus.format chooses. The columns
 are those in the run's config unless an override names others. A row whose label the run does not
 know counts as wrong. The last line of the output is a JSON object with the number of examples, the
-metrics, and the numbers of unknown labels and skipped rows.
+metrics, and the numbers of unknown labels and skipped rows. `--by source` adds the metrics over the
+rows of each value of the column `source`.
 """
 
 import json
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from pipeline.cli import common
 
 logger = logging.getLogger(__name__)
+
+MAX_VALUES = 50
+"""Values in a table; the most frequent ones."""
+MAX_CHARACTERS = 30
+"""Characters of a value in a table."""
 
 
 def main(arguments: Sequence[str] | None = None, program: str = "headrace evaluate") -> None:
@@ -38,6 +44,12 @@ def main(arguments: Sequence[str] | None = None, program: str = "headrace evalua
         help="how to handle a label that the run does not know; wrong: its row counts as wrong; "
         "refuse: stop [wrong]",
     )
+    parser.add_argument(
+        "--by",
+        default="",
+        metavar="COLUMN",
+        help="also print a table of the metrics over the rows of each value of a column",
+    )
     args = common.parse(parser, arguments)
 
     from pipeline.config import load_run_config
@@ -46,13 +58,41 @@ def main(arguments: Sequence[str] | None = None, program: str = "headrace evalua
     path = args.run / "config.yaml"
     config = load_run_config(path, args.overrides, trust_code=args.trust_code)
     predictor = Predictor(args.run, config, args.checkpoint)
-    metrics, skips = predictor.evaluate(args.input, refuse_unknown=args.unknown_labels == "refuse")
+    refuse = args.unknown_labels == "refuse"
+    metrics, skips = predictor.evaluate(args.input, refuse_unknown=refuse, by=args.by)
     for line in skips.describe():
         logger.info(line)
-    result = {**metrics, "skipped": skips.total()}
-    print(json.dumps({name: _json_value(value) for name, value in result.items()}))
+    if args.by:
+        print("\n".join(_table(args.by, metrics["by"])))
+    print(json.dumps(_json_value({**metrics, "skipped": skips.total()})))
+
+
+def _table(column: str, by_value: Mapping[str, Mapping[str, float]]) -> Iterator[str]:
+    """Yield the lines of a table of metrics by the values of a column."""
+    rows = [
+        [_shorten(value), *(_format(metric) for metric in metrics.values())]
+        for value, metrics in list(by_value.items())[:MAX_VALUES]
+    ]
+    table = [[_shorten(column), *next(iter(by_value.values()))], *rows]
+    widths = [max(map(len, cells)) for cells in zip(*table, strict=True)]
+    for first, *others in table:
+        aligned = (cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True))
+        yield "  ".join([first.ljust(widths[0]), *aligned])
+    if (more := len(by_value) - MAX_VALUES) > 0:
+        yield f"and {more:,} more values, which are in the JSON object"
+
+
+def _format(value: float) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:.4f}"
+
+
+def _shorten(text: str) -> str:
+    text = " ".join(text.split()) or "(empty)"
+    return text if len(text) <= MAX_CHARACTERS else f"{text[: MAX_CHARACTERS - 3]}..."
 
 
 def _json_value(value: object) -> object:
     """Return a value as JSON has it: null for a number that is not defined."""
+    if isinstance(value, dict):
+        return {name: _json_value(item) for name, item in value.items()}
     return None if isinstance(value, float) and math.isnan(value) else value

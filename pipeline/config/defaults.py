@@ -33,6 +33,9 @@ def fill_defaults(values: dict[str, Any], name: str) -> None:
     if isinstance(model.get("init_from"), str) and model["init_from"]:
         tokenizer = f"{model['init_from']}/dataset/tokenizer.json"
         corpus.setdefault("tokenizer", tokenizer)
+        if not corpus.get("group") and not corpus.get("time"):
+            # Texts that the language model held out are then held out here too.
+            corpus.setdefault("stratify", False)
 
 
 def _fill_task_defaults(values: dict[str, Any]) -> None:

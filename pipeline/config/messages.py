@@ -93,8 +93,9 @@ def error_line(detail: dict[str, Any], schema: type[Config] = Config) -> str:
         if key in RENAMED_KEYS:
             return f"{setting}: this key is now named {RENAMED_KEYS[key]}; rename it"
         return f"{setting}: no such key{suggestion(key, schema)}"
-    if key.startswith("corpus.validation"):
-        return f"corpus.validation={as_yaml(value)}: needs a fraction between 0 and 1, or a file"
+    for held_out in ("corpus.validation", "corpus.test"):
+        if key.startswith(held_out):
+            return f"{held_out}={as_yaml(value)}: needs a fraction between 0 and 1, or a file"
     line = f"{setting}: {detail['msg'][0].lower()}{detail['msg'][1:]}"
     if detail["type"] == "int_parsing_size":
         line += "; set a smaller number"

@@ -10,6 +10,7 @@ from typing import Any
 from pipeline import components, tasks
 from pipeline.config.messages import as_yaml
 from pipeline.config.schema import Config, section_values
+from pipeline.corpus.fields.split_units import split_conflicts
 from pipeline.models.settings import PretrainedSettings
 from pipeline.settings import Conflict, is_default
 
@@ -34,6 +35,9 @@ def _all_conflicts(config: Config) -> Iterator[Conflict]:
         yield from column_conflicts(config)
     yield from batch_conflicts(config)
     yield from corpus_conflicts(config)
+    yield from split_conflicts(config.corpus)
+    yield from weight_conflicts(config)
+    yield from stratify_conflicts(config)
     yield from training_conflicts(config)
     if config.stream.unprepared_rows:
         yield from unprepared_conflicts(config)
@@ -105,6 +109,28 @@ def column_conflicts(config: Config) -> Iterator[Conflict]:
             )
 
 
+def stratify_conflicts(config: Config) -> Iterator[Conflict]:
+    """Yield the conflict of stratified splits with rows that do not have one label each."""
+    if config.corpus.stratify and not any(
+        spec.kind_class.has_one_name for spec in tasks.fields(config.task.name, config.corpus)
+    ):
+        yield Conflict(
+            "corpus.stratify",
+            f"needs one label per row, which task.name={config.task.name} does not have",
+            "remove it",
+        )
+
+
+def weight_conflicts(config: Config) -> Iterator[Conflict]:
+    """Yield the conflict of row weights with a task whose loss has no rows."""
+    if config.corpus.weight and tasks.get(config.task.name).stateful:
+        yield Conflict(
+            "corpus.weight",
+            f"task.name={config.task.name} reads all rows as one text, so they have no weights",
+            "remove it",
+        )
+
+
 def training_conflicts(config: Config) -> Iterator[Conflict]:
     """Yield conflicts with averaged weights and with settings that fine-tune layer by layer."""
     train, model, task = config.train, config.model, config.task.name
@@ -173,6 +199,9 @@ def _unprepared_limits(config: Config) -> Iterator[Conflict]:
                 "parallel files cannot be read without preparing",
                 "set files that have all columns",
             )
+    for key in ("test", "stratify", "group", "time", "weight"):
+        if getattr(corpus, key):
+            yield Conflict(f"corpus.{key}", "unprepared rows are read as they are", "remove it")
     if corpus.overflow == "split":
         yield Conflict("corpus.overflow", "unprepared texts are not split", "set truncate or drop")
     if not stream.batch_rows:

@@ -11,6 +11,9 @@ SEGMENT_COLUMNS = DOCUMENT, SEGMENT, SEGMENTS = ("document", "segment", "segment
 document's number, unique in the corpus; the row's position in its document, from 0; the number of
 rows of the document."""
 
+WEIGHT = "weight"
+"""Column with the weight of each row in the training loss, if `corpus.weight` is set."""
+
 
 @dataclass(frozen=True)
 class FieldSpec:
@@ -29,6 +32,7 @@ class FieldSpec:
     labels      a list of names, or a    their indices, from 1
                 map from names to 0 or 1
     number      a number                 the number
+    weight      a number from 0 up       the number
     steps       an image                 `width` values per step (see `fields/images.py`)
     pixels      an image                 `width` values per row of pixels
     features    an array [S, F]          `width` = F values for each of S image regions

@@ -70,7 +70,32 @@ class CorpusSettings(Section):
     validation: Fraction | OneFile | dict[str, list[FilePath]] = setting(
         0.1,
         "fraction of rows to hold out, or a validation file, or parallel validation files, one per "
-        "column; identical texts never end up in both splits",
+        "column; identical texts never end up in two splits",
+    )
+    test: Fraction | OneFile | dict[str, list[FilePath]] | None = setting(
+        None,
+        "fraction of rows, or files as for corpus.validation, to evaluate the best checkpoint on, "
+        "once, at the end of training; null: none",
+    )
+    stratify: bool | None = setting(
+        None,
+        "whether fractions of corpus.validation and corpus.test are those of each label; null: "
+        "true if each row has one label and corpus.group and corpus.time are empty",
+    )
+    group: str = setting(
+        "",
+        "column, such as author; rows with the same value are in the same split (needs fractions)",
+    )
+    time: str = setting(
+        "",
+        "column of numbers or of dates such as 2024-05-31 or 2024-05-31T12:00:00Z; the latest rows "
+        "are held out (needs fractions)",
+    )
+    time_format: str = setting(
+        "", "format of the dates in corpus.time, as for Python's strptime, such as %d.%m.%Y"
+    )
+    weight: str = setting(
+        "", "column with the weight of each row in the training loss, a number from 0 up"
     )
     max_tokens: int = setting(400, "maximum number of tokens per row", ge=1, le=MAX_ROW_TOKENS)
     drop_duplicates: bool = setting(
@@ -122,10 +147,26 @@ class CorpusSettings(Section):
             ) from None
         return value
 
-    @field_validator("validation", mode="before")
+    @field_validator("validation", "test", mode="before")
     @classmethod
-    def _normalize_validation(cls, value: object) -> object:
+    def _normalize_held_out(cls, value: object) -> object:
         return _files_by_column(value) if isinstance(value, dict) else value
+
+    @property
+    def held_out_fractions(self) -> dict[str, float]:
+        """The fractions of rows to hold out, by split."""
+        values = {"validation": self.validation, "test": self.test}
+        return {split: value for split, value in values.items() if isinstance(value, float)}
+
+    @property
+    def held_out_files(self) -> dict[str, list[str] | dict[str, list[str]]]:
+        """The files to hold out, by split."""
+        values = {"validation": self.validation, "test": self.test}
+        return {
+            split: [value] if isinstance(value, str) else value
+            for split, value in values.items()
+            if isinstance(value, (str, dict))
+        }
 
 
 class TokenizerSettings(CorpusSettings):

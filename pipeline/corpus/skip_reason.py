@@ -36,6 +36,9 @@ class SkipReason(StrEnum):
     BAD_LIST = "bad_list"
     NOT_BINARY = "not_binary"
     VECTOR = "vector"
+    NO_GROUP = "no_group"
+    NO_TIME = "no_time"
+    BAD_WEIGHT = "bad_weight"
 
 
 SKIP_DESCRIPTIONS = {
@@ -76,6 +79,11 @@ SKIP_DESCRIPTIONS = {
     "1 (write 1, true, 0 or false for each label)",
     SkipReason.VECTOR: "a list of 0 and 1 that does not show its labels (give a name for each "
     "position, in corpus.label_names, or write a map such as {toxic: 1, insult: 0})",
+    SkipReason.NO_GROUP: "no value in the column corpus.group",
+    SkipReason.NO_TIME: "no number or date in the column corpus.time (for dates that are not "
+    "written like 2024-05-31, set corpus.time_format)",
+    SkipReason.BAD_WEIGHT: "a weight in the column corpus.weight that is missing, negative or not "
+    "a number",
 }
 """Noun phrases for error messages and reports, as in "3 rows with <description>". A row that does
 not match corpus.filters has no description because it is left out on request."""

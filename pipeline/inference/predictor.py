@@ -6,10 +6,10 @@ Only the run folder is needed: it contains the config, weights, tokenizers and l
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -20,12 +20,14 @@ from pipeline.config import Config, load_run_config
 from pipeline.corpus.dataset.blocks import schema
 from pipeline.corpus.dataset.manifest import read_manifest
 from pipeline.corpus.field_spec import DOCUMENT, SEGMENT_COLUMNS, FieldSpec
+from pipeline.corpus.fields.base import as_text
 from pipeline.corpus.fields.encoding import EncodedExample
 from pipeline.corpus.fields.example import Example
 from pipeline.corpus.fields.row_pipeline import RowPipeline
 from pipeline.corpus.row import Row
 from pipeline.corpus.skip_reason import SKIP_DESCRIPTIONS, SkipReason
 from pipeline.errors import HeadraceError, InputError, RunError, TrainingError
+from pipeline.evaluation.by_value import ValuedDocuments, evaluate_by_value
 from pipeline.evaluation.evaluate import evaluate
 from pipeline.evaluation.segment_merging import document_outputs
 from pipeline.inference.counts import SkipCounts, UnknownLabels
@@ -140,16 +142,24 @@ class Predictor:
 
     @memory_errors()
     def evaluate(
-        self, files: str | Sequence[str], *, refuse_unknown: bool = False
+        self, files: str | Sequence[str], *, refuse_unknown: bool = False, by: str = ""
     ) -> tuple[dict[str, Any], SkipCounts]:
         """Return the metrics over all labeled rows, and the number of skipped rows by reason.
+
+        With a column `by`, the metrics over the rows of each of its values are returned as `by`,
+        a dict from value to metrics, the value with the most rows first.
 
         `files` are inputs as `RunInput` describes them. Duplicate rows are not removed. The
         signature of a metric, if it has one, is returned too, and for tasks with labels or tags
         the number of those that are unknown to the run (`unknown_labels`), which count as wrong.
         Raises InputError if no row can be used, or if a label is unknown and `refuse_unknown` is
-        true or the task cannot count it.
+        true or the task cannot count it. Raises TrainingError for `by` with a stateful task.
         """
+        if by and self.task.stateful:
+            raise TrainingError(
+                f"--by {by}: task.name={self.config.task.name} reads all rows as one text, which "
+                "has no values; leave it out"
+            )
         metrics = self.task.make_metrics(self.config.task)
         fields = self.task.fields(self.config.corpus)
         has_names = any(field.kind_class.has_names for field in fields)
@@ -158,25 +168,39 @@ class Predictor:
         self.task.unknown_names = pipeline.unknown_names
         skips, unknown = SkipCounts(), UnknownLabels()
         given = [files] if isinstance(files, str) else files
-        run_input = self._run_input(given, pipeline.checker.columns)
+        columns = list(dict.fromkeys([*pipeline.checker.columns, *filter(None, [by])]))
+        run_input = self._run_input(given, columns)
+        read = partial(_examples, run_input, pipeline, skips, by)
 
-        def chunks() -> Iterator[list[EncodedExample]]:
-            for chunk in batched(_examples(run_input, pipeline, skips), self.chunk_rows):
-                encoded = pipeline.encode([example for example, _, _ in chunk])
-                for (example, row, file), result in zip(chunk, encoded, strict=True):
+        def chunks() -> Iterator[tuple[list[EncodedExample], list[str]]]:
+            for chunk in batched(read(), self.chunk_rows):
+                encoded = pipeline.encode([item.example for item in chunk])
+                for item, result in zip(chunk, encoded, strict=True):
                     if result.skip:
-                        skips.add(result.skip, row.place(file))
-                    elif names := pipeline.unknown_names_of(example):
-                        unknown.add(names, row.place(file))
-                yield encoded
+                        skips.add(result.skip, item.place)
+                    elif names := pipeline.unknown_names_of(item.example):
+                        unknown.add(names, item.place)
+                yield encoded, [item.value for item in chunk]
 
+        documents: ValuedDocuments
         if self.task.stateful:
-            outputs = self._outputs_of_one_text(chain.from_iterable(chunks()))
+            texts = chain.from_iterable(encoded for encoded, _ in chunks())
+            documents = ((*pair, [""]) for pair in self._outputs_of_one_text(texts))
         else:
-            outputs = (pair for chunk in chunks() for pair in self._outputs(fields, chunk))
-        outputs = self._check_not_empty(outputs, run_input.name, skips)
-        evaluation, _ = evaluate(self.task, outputs, self.world, metrics)
+            documents = (
+                (outputs, batch, [values[row] for row in batch.columns[DOCUMENT].tolist()])
+                for encoded, values in chunks()
+                for outputs, batch in self._outputs(fields, encoded)
+            )
+        documents = self._check_not_empty(documents, run_input.name, skips)
+        if by:
+            evaluation, by_value = evaluate_by_value(self.task, documents, self.world, metrics)
+        else:
+            pairs = ((outputs, batch) for outputs, batch, _ in documents)
+            evaluation, _ = evaluate(self.task, pairs, self.world, metrics)
         values: dict[str, Any] = dict(evaluation.metrics)
+        if by:
+            values["by"] = {value: dict(found.metrics) for value, found in by_value.items()}
         values |= {f"{name}_signature": s for name, s in evaluation.signatures.items()}
         if has_names:
             values["unknown_labels"] = unknown.names.total()
@@ -222,10 +246,12 @@ class Predictor:
             return precision.Precision("fp32", device)
 
     @staticmethod
-    def _check_not_empty(outputs: Outputs, name: str, skips: SkipCounts) -> Outputs:
-        """Yield the outputs. Raises InputError if there are none."""
+    def _check_not_empty(
+        documents: ValuedDocuments, name: str, skips: SkipCounts
+    ) -> ValuedDocuments:
+        """Yield the documents. Raises InputError if there are none."""
         first = None
-        for first in outputs:
+        for first in documents:
             yield first
         if first is None:
             reason = "; ".join(skips.describe()) or "it has no rows"
@@ -306,13 +332,19 @@ def batched(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
         yield chunk
 
 
-def _examples(
-    run_input: RunInput, pipeline: RowPipeline, skips: SkipCounts
-) -> Iterator[tuple[Example, Row, str]]:
-    """Yield each usable row of all files with its row, without values, and its file's name.
+class _EvaluatedRow(NamedTuple):
+    """A usable row to evaluate."""
 
-    The other rows are counted in `skips`.
-    """
+    example: Example
+    place: str
+    value: str
+    """The value of the column of `--by`."""
+
+
+def _examples(
+    run_input: RunInput, pipeline: RowPipeline, skips: SkipCounts, by: str
+) -> Iterator[_EvaluatedRow]:
+    """Yield each usable row of all files. The other rows are counted in `skips`."""
     for file, rows in run_input.rows_by_file():
         last: list[Row] = []
         counted = pipeline.examples(
@@ -321,7 +353,8 @@ def _examples(
             lambda reason, row, file=file: skips.add(reason, row.place(file)),  # type: ignore[misc]
         )
         for example in counted:
-            yield example, last[0]._replace(values=None), file
+            value = as_text((last[0].values or {})[by]) if by else ""
+            yield _EvaluatedRow(example, last[0].place(file), value)
 
 
 def _remember(rows: Iterable[Row], last: list[Row]) -> Iterator[Row]:

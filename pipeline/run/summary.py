@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from pipeline.errors import RunError
@@ -27,6 +27,12 @@ class Summary:
     best_step: int
     seconds: float
     tokens_per_s: float
+    test: Mapping[str, float] = field(default_factory=dict)
+    """All metrics of the best checkpoint on the test split; empty if there is none."""
+    intervals: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    """Bounds of the 95 % confidence intervals of the test metrics, by metric."""
+    test_step: int = 0
+    """Step of the checkpoint that was tested; 0 if none was."""
 
     def write(self, folder: RunFolder) -> None:
         write_file(folder.summary, json.dumps(asdict(self), indent=1) + "\n")
@@ -37,10 +43,22 @@ class Summary:
         value = self.validation[self.metric]
         return [
             f"validation  {self.metric} {value:.4f} at step {self.step}{best}",
+            *self._test_lines(),
             (
                 f"speed       {self.tokens_per_s:,.0f} tokens/s without padding, "
                 f"{self.seconds:.0f} s of training, {self.epochs:.2f} epochs"
             ),
+        ]
+
+    def _test_lines(self) -> list[str]:
+        if not self.test:
+            return []
+        interval = ""
+        if bounds := self.intervals.get(self.metric):
+            interval = f", 95 % interval {bounds[0]:.4f} to {bounds[1]:.4f}"
+        value, rows = self.test[self.metric], int(self.test["examples"])
+        return [
+            f"test        {self.metric} {value:.4f}{interval}, step {self.test_step}, {rows:,} rows"
         ]
 
 

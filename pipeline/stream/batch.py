@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pipeline.corpus.field_spec import WEIGHT
 from pipeline.stream.rows import Ragged, Rows
 
 
@@ -37,7 +38,8 @@ class Batch:
     lengths: Tensor
     """[B] int64, tokens of each row, at least 1."""
     weights: Tensor
-    """[B] float32: 1, or 0 for a padding row or a skipped row."""
+    """[B] float32: 1, or 0 for a padding row or a skipped row. In training, the weight of the row
+    in the loss if `corpus.weight` is set."""
     keys: Tensor
     """[B] int64: seed of each row's randomness (dropout), the same on any rank."""
     recurrent_state: RecurrentState | None = None
@@ -48,6 +50,16 @@ class Batch:
         columns = {name: function(x) for name, x in self.columns.items()}
         lengths, weights, keys = map(function, (self.lengths, self.weights, self.keys))
         return replace(self, columns=columns, lengths=lengths, weights=weights, keys=keys)
+
+    def weighted(self) -> "Batch":
+        """Return the batch with the row weights of `corpus.weight`, if it has them."""
+        if WEIGHT not in self.columns:
+            return self
+        return replace(self, weights=self.weights * self.columns[WEIGHT].float())
+
+    def select(self, rows: Tensor) -> "Batch":
+        """Return some rows, given their indices or a mask; without a recurrent state."""
+        return replace(self.map(lambda x: x[rows]), recurrent_state=None)
 
     def to(self, device: torch.device) -> "Batch":
         """Move a batch; from pinned memory to a GPU without waiting for work queued there.

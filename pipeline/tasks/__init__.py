@@ -3,11 +3,11 @@
 from typing import TYPE_CHECKING, Any
 
 from pipeline import components
+from pipeline.corpus.field_spec import WEIGHT, FieldSpec
 from pipeline.errors import ConfigError
 from pipeline.settings import Section
 
 if TYPE_CHECKING:
-    from pipeline.corpus.field_spec import FieldSpec
     from pipeline.tasks.base.task import Task
 
 
@@ -17,8 +17,9 @@ def get(name: str) -> "type[Task]":
     return found
 
 
-def fields(name: str, corpus: Any) -> "tuple[FieldSpec, ...]":
-    """Return the fields of a task, given the section `corpus`.
+def fields(name: str, corpus: Any) -> tuple[FieldSpec, ...]:
+    """Return the fields of a task and the weight of each row if `corpus.weight` is set, given the
+    section `corpus`.
 
     Raises ConfigError if `fields` or `parse` of a user's task do not fit the rest of it.
     """
@@ -38,4 +39,4 @@ def fields(name: str, corpus: Any) -> "tuple[FieldSpec, ...]":
             f"task.name={name}: {task.__name__}.parse returns no value for the field "
             f"{missing[0]!r}, which the model reads; define parse"
         )
-    return found
+    return (*found, FieldSpec(WEIGHT, corpus.weight, "weight")) if corpus.weight else found

@@ -237,6 +237,10 @@ class LanguageModeling(Task):
                 metrics[f"perplexity_{name}"] = _loss_and_perplexity(*pair)["perplexity"]
         return Evaluation(metrics)
 
+    def resampled_rows(self, batch: Batch) -> Sequence[Tensor]:
+        """Return the rows of all directions of each segment."""
+        return torch.arange(len(batch.weights)).unflatten(0, (len(self.is_reversed), -1)).unbind(1)
+
     def displayable(self, batch: Batch) -> Tensor:
         """Return a mask [B] of the rows in the direction that generates text."""
         first = len(batch.weights) // len(self.is_reversed)

@@ -71,12 +71,22 @@ def open_streams(
         assert isinstance(config.model, EncoderSettings), "a stateful task without an encoder"
         reverse = reversed_directions(config.model)
         training = open_bptt(manifest, stream, seed, reverse=reverse, **place)
-        validation = open_bptt(manifest, stream, seed, split="validation", reverse=reverse, **place)
-        return training, validation
+        return training, open_split(config, manifest, world, "validation")
     return (
         open_loader(manifest, stream, seed, mixed=mixed, **place),
-        open_loader(manifest, stream, seed, split="validation", mixed=mixed, **place),
+        open_split(config, manifest, world, "validation"),
     )
+
+
+def open_split(config: Config, manifest: Manifest, world: World, split: str) -> Updates:
+    """Return the stream that this rank evaluates a split on."""
+    stream, seed = config.stream, config.train.seed
+    place: dict[str, Any] = {"split": split, "rank": world.rank, "world": world.size}
+    if tasks.get(config.task.name).stateful:
+        assert isinstance(config.model, EncoderSettings), "a stateful task without an encoder"
+        reverse = reversed_directions(config.model)
+        return open_bptt(manifest, stream, seed, reverse=reverse, **place)
+    return open_loader(manifest, stream, seed, **place)
 
 
 def describe_size(manifest: Manifest, stream: ResumableStream) -> str:

@@ -4,8 +4,11 @@ import logging
 import os
 import signal
 import sys
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from types import MappingProxyType
+from typing import NamedTuple
 
 import torch
 from torch import nn
@@ -28,7 +31,7 @@ from pipeline.tracking.reporter import Reporter
 from pipeline.tracking.tracking import watch_commands
 from pipeline.train import pretrained
 from pipeline.train.checkpointer import Checkpointer, begin_run
-from pipeline.train.datasets import describe_size, open_or_prepare, open_streams
+from pipeline.train.datasets import describe_size, open_or_prepare, open_split, open_streams
 from pipeline.train.trainer import Trainer
 
 logger = logging.getLogger(__name__)
@@ -141,9 +144,10 @@ def run(
             )
             trainer.listener = stack.enter_context(reporter)
         try:
-            reason = trainer.train()
+            reason, tested = trainer.train(), Test()
             if reason != "signal":
                 trainer.last_evaluation()
+                tested = _test(config, manifest, world, folder, trainer)
         except (DatasetError, InputError) as error:
             error.local = True  # each rank reads other blocks or files
             raise
@@ -157,8 +161,39 @@ def run(
             if world.first:
                 reporter.killed = True
         elif world.first:
-            _summarize(trainer).write(folder)
+            _summarize(trainer, tested).write(folder)
     return reason
+
+
+class Test(NamedTuple):
+    """Result of a checkpoint on the test split."""
+
+    metrics: Mapping[str, float] = MappingProxyType({})
+    intervals: Mapping[str, Sequence[float]] = MappingProxyType({})
+    step: int = 0
+
+
+def _test(
+    config: Config, manifest: Manifest, world: World, folder: RunFolder, trainer: Trainer
+) -> Test:
+    """Evaluate the best checkpoint on the test split, if there is one, unless an earlier start of
+    this run has done it."""
+    if "test" not in manifest.splits:
+        return Test()
+    path, earlier = None, None
+    if world.first:
+        path, summary = folder.best_checkpoint(), read_summary(folder)
+        if summary and summary.test_step == trainer.state.best_step:
+            earlier = Test(summary.test, summary.intervals, summary.test_step)
+    path, earlier = world.from_first((path, earlier))
+    if earlier:
+        return earlier
+    logger.info(
+        "evaluating step %d, the best checkpoint, on the %s rows of the test split",
+        trainer.state.best_step, f"{manifest.splits['test'].rows:,}",
+    )  # fmt: skip
+    found = trainer.test(open_split(config, manifest, world, "test"), path)
+    return Test(found.metrics, found.intervals, trainer.state.best_step)
 
 
 def device_name(device: torch.device) -> str:
@@ -204,7 +239,7 @@ def _describe_kernels(model: nn.Module, world: World, chosen: precision.Precisio
     return f", {description}"
 
 
-def _summarize(trainer: Trainer) -> Summary:
+def _summarize(trainer: Trainer, tested: Test) -> Summary:
     state, evaluation = trainer.state, trainer.last_evaluation()
     return Summary(
         step=state.step,
@@ -214,6 +249,9 @@ def _summarize(trainer: Trainer) -> Summary:
         signatures=dict(evaluation.signatures),
         best=state.best,
         best_step=state.best_step,
+        test=dict(tested.metrics),
+        intervals=dict(tested.intervals),
+        test_step=tested.step,
         seconds=state.seconds,
         tokens_per_s=state.tokens / state.seconds,
     )

@@ -1,7 +1,7 @@
 """The training loop: updates until the epochs or the steps are done, or a signal arrives."""
 
 import math
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
 from copy import deepcopy
 from dataclasses import dataclass, replace
@@ -28,10 +28,10 @@ from pipeline.stream.plan import Position
 from pipeline.stream.prefetch import prefetch
 from pipeline.stream.resumable import ResumableStream, Update, Updates
 from pipeline.tasks.base.metric import Metric
-from pipeline.tasks.base.task import Evaluation, Task
+from pipeline.tasks.base.task import Evaluation, Mistake, Task
 from pipeline.train.best import BestMetric
 from pipeline.train.callback_list import CallbackList, TrainerRun
-from pipeline.train.checkpointer import Checkpointer
+from pipeline.train.checkpointer import Checkpointer, load_weights
 from pipeline.train.listener import Listener
 from pipeline.train.meter import Meter
 from pipeline.train.nonfinite import NonfiniteDetector
@@ -161,7 +161,7 @@ class Trainer:
                 for update in updates:
                     batches = update.batches
                     if training:
-                        batches = [self.task.prepare_batch(batch) for batch in batches]
+                        batches = [self.task.prepare_batch(batch.weighted()) for batch in batches]
                     yield replace(update, batches=pinned(batches, device))
 
         return prefetch(prepare(), 1) if device.type == "cuda" else prepare()
@@ -210,7 +210,7 @@ class Trainer:
         """
         progress = (self.state.schedule_rows + update.rows) / self.schedule_rows
         epochs = self.state.rows / self.stream.rows_before(1)
-        factor = (update.rows / weight.clamp(min=1)).float()  # 0 if every row was skipped
+        factor = torch.where(weight > 0, update.rows / weight, 0).float()  # 0: no row counts
         hook = None
         if self.callbacks.has_before_step:
             hook = partial(self.callbacks.call, "before_step", self._run)
@@ -312,6 +312,41 @@ class Trainer:
 
     def evaluate(self) -> Evaluation:
         """Evaluate the validation split and log the metrics under `val/`."""
+        self._take_averages()
+        observe = self._samples.observe if self.listener else None
+        with self._meter.pause():
+            evaluation, mistakes, lost = self._evaluate_split(self.validation, observe=observe)
+            step = self.state.step
+            self._evaluation = (step, evaluation)
+            if self.listener:
+                metrics = {f"val/{name}": value for name, value in evaluation.metrics.items()}
+                self.listener.log(step, metrics | ({"val/skipped_rows": lost} if lost else {}))
+                samples = partial(self._samples.samples, self.evaluated_model, self.precision)
+                self.listener.evaluated(step, evaluation, mistakes, samples)
+        return evaluation
+
+    def test(self, split: Updates, path: Path) -> Evaluation:
+        """Evaluate a checkpoint on the test split, with confidence intervals, and log the metrics
+        under `test/`.
+
+        The weights of the checkpoint replace those that are evaluated, so training must be over.
+        """
+        load_weights(path, self.evaluated_model)
+        evaluation, _, _ = self._evaluate_split(split, intervals=True)
+        if self.listener:
+            metrics = {f"test/{name}": value for name, value in evaluation.metrics.items()}
+            self.listener.log(self.state.step, metrics)
+        return evaluation
+
+    def _evaluate_split(
+        self,
+        split: Updates,
+        *,
+        observe: Callable[[Iterable[Batch]], Iterator[Batch]] | None = None,
+        intervals: bool = False,
+    ) -> tuple[Evaluation, list[Mistake], int]:
+        """Return the evaluation of a split, the worst mistakes and the number of this rank's rows
+        that cannot be read. `observe` is given the batches and yields them."""
         skipped = torch.zeros(1, dtype=torch.float64, device=self.world.device)
 
         def batches(updates: Iterable[Update]) -> Iterator[Batch]:
@@ -319,34 +354,25 @@ class Trainer:
                 skipped.add_(update.skipped)
                 yield from update.batches
 
-        self._take_averages()
-        with self._meter.pause():
-            model = self.evaluated_model
-            prefetched = self.validation.prefetched(Position())
-            with closing(self._transferable(prefetched, training=False)) as updates:
-                inputs = batches(updates)
-                if self.listener:
-                    inputs = self._samples.observe(inputs)
-                outputs = document_outputs(self.task, model, inputs, self.precision, self.world)
-                evaluation, mistakes = evaluate(self.task, outputs, self.world, self.metrics)
-            self._check_validation(int(self.world.sum(skipped)), evaluation)
-            step = self.state.step
-            self._evaluation = (step, evaluation)
-            if self.listener:
-                metrics = {f"val/{name}": value for name, value in evaluation.metrics.items()}
-                lost = int(skipped)
-                self.listener.log(step, metrics | ({"val/skipped_rows": lost} if lost else {}))
-                samples = partial(self._samples.samples, model, self.precision)
-                self.listener.evaluated(step, evaluation, mistakes, samples)
-        return evaluation
+        prefetched = split.prefetched(Position())
+        with closing(self._transferable(prefetched, training=False)) as updates:
+            inputs = observe(batches(updates)) if observe else batches(updates)
+            outputs = document_outputs(
+                self.task, self.evaluated_model, inputs, self.precision, self.world
+            )
+            evaluation, mistakes = evaluate(
+                self.task, outputs, self.world, self.metrics, intervals=intervals
+            )
+        self._check_evaluation(int(self.world.sum(skipped)), evaluation)
+        return evaluation, mistakes, int(skipped)
 
-    def _check_validation(self, skipped: int, evaluation: Evaluation) -> None:
+    def _check_evaluation(self, skipped: int, evaluation: Evaluation) -> None:
         """Raise TrainingError if too many rows, or all of them, could not be read."""
         self._check_skipped(skipped, skipped + int(evaluation.metrics["examples"]))
         if not evaluation.metrics["examples"]:
             raise TrainingError(
-                f"none of the {skipped:,} rows of the validation split can be read, so the model "
-                f"cannot be evaluated; prepare the dataset again"
+                f"none of the {skipped:,} rows of the split can be read, so the model cannot be "
+                f"evaluated; prepare the dataset again"
             )
 
     def last_evaluation(self) -> Evaluation:

@@ -130,6 +130,26 @@ CONFLICTS: dict[str, tuple[str, list[str], str]] = {
         ["model.word_vectors=glove.txt", "model.init_from=runs/a"],
         "model.word_vectors=glove.txt: model.init_from already provides the embedding",
     ),
+    "a time of which groups": (
+        "classification",
+        ["corpus.group=author", "corpus.time=date"],
+        "corpus.time=date: cannot be combined with corpus.group: both decide",
+    ),
+    "labels of tags": (
+        "tagging",
+        ["corpus.stratify=true"],
+        "corpus.stratify=true: needs one label per row, which task.name=tagging does not have",
+    ),
+    "weights of one text": (
+        "language_modeling",
+        ["corpus.weight=w"],
+        "corpus.weight=w: task.name=language_modeling reads all rows as one text",
+    ),
+    "a test split of unprepared rows": (
+        "classification",
+        [*UNPREPARED, "corpus.test=b.tar"],
+        "corpus.test=b.tar: unprepared rows are read as they are; remove it, or set stream.unprep",
+    ),
     "lanes": (
         "language_modeling",
         ["stream.batch_rows=0"],

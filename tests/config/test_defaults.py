@@ -101,3 +101,15 @@ def test_names_of_inputs() -> None:
     assert {name: input_name([name]) for name in names} == names
     assert input_name({"source": ["wmt/train.en"], "target": ["b"]}) == "train"
     assert len(file_name("x" * 1000)) == 60
+
+
+def test_a_run_from_another_one_holds_out_the_same_texts() -> None:
+    """Not by label but by their hashes, as a language model does."""
+    for overrides, expected in (
+        (["model.init_from=runs/lm"], False),
+        (["model.init_from=runs/lm", "corpus.stratify=true"], True),
+        (["model.init_from=runs/lm", "corpus.group=author"], None),
+        ([], None),
+    ):
+        loaded = config.load(None, ["corpus.input=a.csv", *overrides])
+        assert loaded.corpus.stratify is expected, overrides

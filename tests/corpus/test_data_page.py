@@ -163,7 +163,8 @@ def test_example_is_read_as_expected(
     corpus: Any = settings.corpus
     checker = RowChecker.of(corpus, tasks.fields(settings.task.name, corpus))
     found: list[Any] = []
-    sources, held_out = locate_splits(corpus.input, corpus.validation, corpus.root)
+    located = locate_splits(corpus)
+    sources, held_out = located[""], located.get("validation", [])
     for source in sources:
         with open_rows(corpus, source, checker.columns) as rows:
             for row in rows:

@@ -325,3 +325,52 @@ def test_a_task_that_cannot_count_unknown_labels_refuses_them(
     monkeypatch.setattr(run.task, "counts_unknown_labels", False)
     with pytest.raises(InputError, match="label 'mixed' is none of"):
         run.evaluate(str(labeled))
+
+
+def test_metrics_by_the_values_of_a_column(runs: Runs, tmp_path: Path) -> None:
+    """The rows of a value have the metrics of a file with these rows alone."""
+    texts = ["a superb film", "a dull plot", "good music", "long and bad", "the best"]
+    rows = [
+        {
+            "text": f"{text} {n}",
+            "label": ["negative", "positive"][n % 2],
+            "from": [None, "web"][n % 3 > 0],
+        }
+        for n, text in enumerate(texts * 8)
+    ]
+    run = predictor(runs("classification"))
+    run.chunk_rows = 7
+    metrics, _ = run.evaluate(str(write_jsonl(tmp_path / "a.jsonl", rows)), by="from")
+    by_value = metrics.pop("by")
+    assert list(by_value) == ["web", ""]
+    assert metrics == pytest.approx(run.evaluate(str(tmp_path / "a.jsonl"))[0])
+    for value, found in by_value.items():
+        own = [row for row in rows if (row["from"] or "") == value]
+        alone, _ = run.evaluate(str(write_jsonl(tmp_path / f"{value}-.jsonl", own)))
+        assert found == pytest.approx({name: alone[name] for name in found}), value
+        assert found["examples"] == len(own)
+
+
+def test_the_table_of_a_column_and_a_missing_one(runs: Runs, tmp_path: Path) -> None:
+    rows = [{"text": f"a film {n}", "label": "positive", "stars": n % 60 + 0.5} for n in range(120)]
+    path = str(write_jsonl(tmp_path / "a.jsonl", rows))
+    folder = str(runs("classification"))
+    status, out, err = call("evaluate", "--run", folder, "--input", path, "--by", "stars")
+    assert status == 0, err
+    *table, last = out.splitlines()
+    assert table[0].split() == ["stars", "examples", "loss", "accuracy", "macro_f1"]
+    assert len({len(line) for line in table[:-1]}) == 1
+    assert table[1].split()[:2] == ["0.5", "2"]
+    assert table[-1] == "and 10 more values, which are in the JSON object"
+    assert len(json.loads(last)["by"]) == 60
+    status, _, err = call("evaluate", "--run", folder, "--input", path, "--by", "star")
+    assert status == 2
+    assert error_lines(err)[0].startswith(f"error: {path}: has no column 'star'")
+    folder = str(runs("language_modeling"))
+    status, _, err = call("evaluate", "--run", folder, "--input", path, "--by", "stars")
+    assert error_lines(err) == [
+        (
+            "error: --by stars: task.name=language_modeling reads all rows as one text, which "
+            "has no values; leave it out"
+        )
+    ]

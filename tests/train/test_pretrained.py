@@ -135,6 +135,7 @@ def test_classifier_and_language_model_hold_out_the_same_texts(
             [
                 *small_run_overrides(corpus),
                 "corpus.max_tokens=400",
+                "corpus.stratify=false",
                 f"corpus.shards={tmp_path}/{task}",
             ],
         ).corpus

@@ -222,9 +222,5 @@ def _local_files(manifest: Manifest, settings: CorpusSettings) -> dict[str, _Loc
 
 
 def _patterns(settings: CorpusSettings) -> Sequence[str]:
-    validation = settings.validation
-    patterns = input_patterns(settings.input)
-    if isinstance(validation, float):
-        return patterns
-    held_out = [validation] if isinstance(validation, str) else input_patterns(validation)
-    return [*patterns, *held_out]
+    inputs = [settings.input, *settings.held_out_files.values()]
+    return [pattern for files in inputs for pattern in input_patterns(files)]

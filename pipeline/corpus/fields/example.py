@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from pipeline.corpus.field_spec import FieldSpec
 from pipeline.corpus.fields.base import FieldKind, as_text
 from pipeline.corpus.fields.label_names import label_key
+from pipeline.corpus.fields.split_units import SplitUnits, Unit
 from pipeline.corpus.row import Row
 from pipeline.corpus.settings import CorpusSettings
 from pipeline.corpus.skip_reason import SkipReason
@@ -29,6 +30,8 @@ class Example(NamedTuple):
     """Bytes of the first value. Examples with equal bytes are in the same split."""
     whole_identity: bytes
     """Bytes of all inputs and targets. Examples with equal bytes are duplicates."""
+    unit: Unit | None = None
+    """The split unit, if a column shows it."""
 
     def place(self, file: str) -> str:
         """Return where the row is, for messages."""
@@ -41,10 +44,20 @@ class RowChecker:
 
     fields: tuple[FieldKind, ...]
     filters: dict[str, str]
+    units: SplitUnits | None = None
+    """How to find the unit of a row; None if no column shows it, or if it is not needed."""
 
     @classmethod
-    def of(cls, settings: CorpusSettings, fields: Sequence[FieldSpec]) -> "RowChecker":
-        return cls(tuple(spec.kind_class(spec, settings) for spec in fields), settings.filters)
+    def of(
+        cls, settings: CorpusSettings, fields: Sequence[FieldSpec], *, splits: bool = False
+    ) -> "RowChecker":
+        """`splits` is whether the rows are to be divided into splits."""
+        units = SplitUnits(settings) if splits else None
+        return cls(
+            tuple(spec.kind_class(spec, settings) for spec in fields),
+            settings.filters,
+            units if units and units.column else None,
+        )
 
     @cached_property
     def further(self) -> tuple[FieldSpec, ...]:
@@ -60,7 +73,8 @@ class RowChecker:
     def columns(self) -> list[str]:
         """Columns of the raw files that are read."""
         own = [column for kind in self.fields for column in kind.field.columns]
-        return list(dict.fromkeys([*own, *self.filters]))
+        units = [self.units.column] if self.units else []
+        return list(dict.fromkeys([*own, *self.filters, *units]))
 
     @staticmethod
     def _raw_value(kind: FieldKind, raw: dict[str, Any]) -> Any:
@@ -81,7 +95,11 @@ class RowChecker:
             return row.skip or SkipReason.WRONG_FIELDS
         if any(not _is_equal(as_text(raw[name]), value) for name, value in self.filters.items()):
             return SkipReason.FILTERED
-        return self.check_values(row, [self._raw_value(kind, raw) for kind in self.fields], file)
+        example = self.check_values(row, [self._raw_value(kind, raw) for kind in self.fields], file)
+        if not self.units or isinstance(example, SkipReason):
+            return example
+        unit = self.units.unit(raw[self.units.column])
+        return unit if isinstance(unit, SkipReason) else example._replace(unit=unit)
 
     def check_values(self, row: Row, raw: Sequence[Any], file: str) -> Example | SkipReason:
         """Return the example of a row, given the raw value of each field; otherwise as `check`."""

@@ -6,6 +6,8 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 
+import numpy as np
+
 from pipeline.corpus.dataset.index import compute_salt, write_index
 from pipeline.corpus.dataset.manifest import (
     FORMAT,
@@ -20,7 +22,7 @@ from pipeline.corpus.dataset.manifest import (
 from pipeline.corpus.field_spec import FieldSpec, kind_code, vocabularies
 from pipeline.corpus.fields.label_names import LabelTable, name_labels
 from pipeline.corpus.prepare import report
-from pipeline.corpus.prepare.dedup_and_split import dedup_and_split
+from pipeline.corpus.prepare.dedup_and_split import IN_TRAIN, dedup_and_split
 from pipeline.corpus.prepare.encode import ChunkTask, encode
 from pipeline.corpus.prepare.number_stats import number_stats
 from pipeline.corpus.prepare.sample import TextSample
@@ -33,7 +35,6 @@ from pipeline.corpus.prepare.tag_decision import (
     with_canonical_names,
 )
 from pipeline.corpus.prepare.work_dir import (
-    SPLITS,
     TRAIN,
     FileGroup,
     Part,
@@ -77,7 +78,7 @@ def build(
     label_tables = {
         f.name: _name_labels(context, scans, f) for f in context.fields if f.kind_class.has_names
     }
-    split_counts = dedup_and_split(
+    held_out = dedup_and_split(
         context, scans, label_tables[context.label.name] if context.label else None, readings
     )
     tokenizers = {
@@ -89,8 +90,8 @@ def build(
     parts = pool.run("encode", partial(encode, context, names), tasks, raw_bytes)
     _check_unchanged(files)
     report.check_skips(settings, scans, parts)
-    counts = report.count(scans, split_counts, parts)
-    totals = {split: _sum_totals(split, parts) for split in SPLITS}
+    counts = report.count(scans, held_out.counts, parts)
+    totals = {split: _sum_totals(split, parts) for split in context.splits}
     report.check_splits(settings, counts, {split: t.rows for split, t in totals.items()})
     manifest = Manifest(
         location=str(context.out),
@@ -101,14 +102,14 @@ def build(
         counts={field: tuple(table.counts) for field, table in label_tables.items()},
         tokenizers=tokenizers,
         inputs=tuple(InputFacts(f.name, f.bytes) for source in files for f in source.files),
-        splits={s: _write_split(context, pool, s, totals[s], parts, tokenizers) for s in SPLITS},
+        splits={s: _write_split(context, pool, s, totals[s], parts, tokenizers) for s in totals},
         report=counts,
         numbers=_number_stats(context, parts),
         code=reader_code(settings.format) | kind_code(context.fields),
     )
     seconds = time.monotonic() - start
     lines = report.summary(manifest, label_tables, scans, parts, seconds)
-    return manifest, [*lines, *describe(context, scans, readings)]
+    return manifest, [*lines, *held_out.notes, *describe(context, scans, readings)]
 
 
 def _number_stats(context: PreparationContext, parts: Sequence[Part]) -> dict[str, NumberStats]:
@@ -143,27 +144,32 @@ def _make_tokenizer(
                 field.kind_class.is_target or field.append_end for field in context.fields
             )
             file.write(read_tokenizer(settings, generates=generates))
-        sample = _merge_samples(context, vocabulary, scans, settings.tokenizer_sample_mb)
-        check_round_trip(path, (text for _, text in sample), settings)
+        texts = _sampled_texts(context, vocabulary, scans)
+        check_round_trip(path, texts, settings)
     elif not path.exists():
-        sample = _merge_samples(context, vocabulary, scans, settings.tokenizer_sample_mb)
+        texts = _sampled_texts(context, vocabulary, scans)
+        size = sum(len(text.encode()) for text in texts)
         description = "tokenizer" if vocabulary == "tokenizer" else f"{vocabulary} tokenizer"
-        logger.info("training the %s on %.1f MB of text", description, sample.bytes / MB)
+        logger.info("training the %s on %.1f MB of text", description, size / MB)
         words = any(f.kind_class.by_word for f in context.fields if f.vocabulary == vocabulary)
         with atomic_file(path) as file:
-            texts = (text for _, text in sample)
             file.write(train(texts, settings, words=words).encode())
     return TokenizerFacts(sha256_of(path), TextEncoder(path, settings.max_tokens).vocab_size)
 
 
-def _merge_samples(
-    context: PreparationContext, vocabulary: str, scans: Iterable[Scanned], megabytes: float
-) -> TextSample:
-    """Return the sample of a vocabulary's texts in all files."""
-    sample = TextSample(int(megabytes * MB))
+def _sampled_texts(
+    context: PreparationContext, vocabulary: str, scans: Iterable[Scanned]
+) -> list[str]:
+    """Return the sample of a vocabulary's texts in the rows to train on."""
+    sample, first_example = TextSample(context.sample_bytes), 0
     for scanned in scans:
-        sample.add_saved(context.scan_path(scanned.group.key, f"{vocabulary}.sample"))
-    return sample
+        path = context.scan_path(scanned.group.key, f"{vocabulary}.sample")
+        sample.add_saved(path, first_example)
+        first_example += scanned.examples
+    if not context.splits_units:
+        return [text for _, text, _ in sample]
+    splits = np.fromfile(context.split_codes_path, np.uint8)
+    return [text for _, text, example in sample if splits[example] == IN_TRAIN]
 
 
 def _chunk_tasks(scans: Sequence[Scanned], readings: Sequence[Readings]) -> list[ChunkTask]:

@@ -1,11 +1,17 @@
 """Deduplicate the examples and assign each to a split, by their hashes alone.
 
+Rows of the files of a split are in that split. Fractions of the other rows are held out:
+- by default by the hash of each row's first value, such as its text. The rows with the lowest
+  hashes are in validation, those with the highest in test. Whether a text is held out then depends
+  on nothing but the text, so a language model and a classifier hold out the same texts;
+- exactly, if the labels, groups or times of the rows matter (see `hold_out`).
+
 Texts with the same 64-bit hash count as identical. Among 10^9 different texts, the probability that
 any two have the same hash is 3 %.
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -15,12 +21,23 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.corpus.fields.label_names import LabelTable
-from pipeline.corpus.prepare.scan import validation_threshold
+from pipeline.corpus.fields.split_units import TimeKind, describe_time
+from pipeline.corpus.prepare.hold_out import Choice, Units, hold_out
 from pipeline.corpus.prepare.tag_decision import Readings, invalid_examples
-from pipeline.corpus.prepare.work_dir import PreparationContext, Scanned, load_or_compute
+from pipeline.corpus.prepare.work_dir import (
+    TEST,
+    TRAIN,
+    VALIDATION,
+    PreparationContext,
+    Scanned,
+    load_or_compute,
+)
+from pipeline.errors import InputError
 from pipeline.storage.atomic import disk_errors
 
-DROPPED, IN_TRAIN, IN_VALIDATION = range(3)
+DROPPED, IN_TRAIN, IN_VALIDATION, IN_TEST = range(4)
+CODES = {TRAIN: IN_TRAIN, VALIDATION: IN_VALIDATION, TEST: IN_TEST}
+"""Code of each split in `PreparationContext.split_codes_path`."""
 CHUNK_EXAMPLES = 1 << 20
 """Examples that are read at once."""
 RANGE_EXAMPLES = 1 << 25
@@ -38,10 +55,21 @@ class SplitCounts:
     label_once: int = 0
     """Examples whose label no other example has."""
     in_validation: int = 0
-    """Training examples whose text is in the validation file too."""
+    """Examples to train on whose text is in validation too."""
+    in_test: int = 0
+    """Other examples whose text is in test too."""
     duplicates: int = 0
     conflicting: int = 0
     """Duplicates with another label than the example that is kept."""
+
+
+@dataclass
+class SplitResult:
+    """Result of `dedup_and_split`."""
+
+    counts: SplitCounts
+    notes: list[str]
+    """Lines for the summary on how the rows were held out."""
 
 
 def dedup_and_split(
@@ -49,14 +77,15 @@ def dedup_and_split(
     scans: list[Scanned],
     labels: LabelTable | None,
     tags: Sequence[Readings],
-) -> SplitCounts:
+) -> SplitResult:
     """Write the files `context.split_codes_path` and `context.label_ids_path`.
 
     Each has one entry per example, in the order of the input. `tags` has the readings of each file.
+    Raises InputError if `corpus.time` has numbers and dates, or too few groups or times.
     """
     return load_or_compute(
         context.work / context.corpus / "split_counts.json",
-        SplitCounts,
+        SplitResult,
         lambda: _SplitAssignment(context, scans, labels, tags).run(),
     )
 
@@ -73,34 +102,39 @@ class _SplitAssignment:
     ) -> None:
         self._context, self._scans, self._labels, self._tags = context, scans, labels, tags
         self._total = sum(scanned.examples for scanned in scans)
-        self._validation_threshold = validation_threshold(context.settings.validation)
+        self._unit_kind = "hashes" if context.checker.units is None else "units"
         self._split_codes = _disk_array(context.split_codes_path, np.uint8, self._total)
         self._label_ids = _disk_array(context.label_ids_path, np.int32, self._total)
-        self._counts = SplitCounts()
-
-    def run(self) -> SplitCounts:
-        self._assign()
-        self._drop_invalid_tags()
+        self._counts, self._notes = SplitCounts(), list[str]()
         range_count = 1 + self._total // RANGE_EXAMPLES
         bounds = [number * 2**64 // range_count for number in range(range_count + 1)]
-        hash_ranges = [(low, end - 1) for low, end in pairwise(bounds)]
-        # In language modeling, a line may recur in the running text of another split.
-        repeats_allowed = any(field.append_end for field in self._context.fields)
-        if not isinstance(self._context.settings.validation, float) and not repeats_allowed:
-            for low, high in hash_ranges:
-                self._drop_validation_texts_from_train(low, high)
+        self._ranges = [(low, end - 1) for low, end in pairwise(bounds)]
+
+    def run(self) -> SplitResult:
+        self._assign()
+        self._drop_invalid_tags()
+        if self._context.settings.held_out_files:
+            self._drop_leaks()
         if self._context.settings.drop_duplicates:
-            for low, high in hash_ranges:
+            for low, high in self._ranges:
                 self._drop_duplicates(low, high)
+        if self._context.splits_units:
+            self._hold_out_units()
+            if self._unit_kind == "units":
+                self._drop_leaks()
         self._split_codes.flush()
         self._label_ids.flush()
-        return self._counts
+        return SplitResult(self._counts, self._notes)
 
     def _assign(self) -> None:
-        """Assign all examples to splits, except those whose label occurs once."""
-        for start, hashes, label_ids, held_out in self._chunks("hashes"):
-            in_validation = held_out | (hashes < self._validation_threshold)
-            codes = np.where(in_validation, IN_VALIDATION, IN_TRAIN)
+        """Assign all examples to splits by their files and hashes, except those whose label occurs
+        once."""
+        low, high = self._context.hash_bounds
+        for start, hashes, label_ids, split in self._chunks("hashes"):
+            codes = np.full(len(hashes), CODES[split or TRAIN])
+            if not split:
+                codes[hashes < low] = IN_VALIDATION
+                codes[hashes > high - 1] = IN_TEST
             label_once = label_ids < 0
             chunk = slice(start, start + len(hashes))
             self._label_ids[chunk] = label_ids
@@ -117,8 +151,79 @@ class _SplitAssignment:
                 self._split_codes[start:stop][invalid] = DROPPED
             start = stop
 
-    def _chunks(self, kind: str) -> Iterator[tuple[int, Hashes, LabelIds, bool]]:
-        """Yield (number of the first example, hashes, label ids, whether held out) of each chunk.
+    def _hold_out_units(self) -> None:
+        """Hold out the fractions by units, from the examples that are not dropped."""
+        settings = self._context.settings
+        self._check_time_kinds()
+        strata = len(self._labels.names) if self._context.stratifies and self._labels else 1
+        # Of times, the latest are for test; else validation does not depend on corpus.test.
+        order = (TEST, VALIDATION) if settings.time else (VALIDATION, TEST)
+        given = settings.held_out_fractions
+        fractions = {split: given[split] for split in order if split in given}
+        chosen = hold_out(self._units, fractions, strata, in_order=bool(settings.time))
+        total = sum(len(units.numbers) for units in self._units())
+        self._check_choice(chosen, total)
+        for low, high in self._ranges:
+            units, indices = self._in_range(self._unit_kind, low, high)
+            for split, choice in chosen.items():
+                held_out = np.isin(units, choice.all_numbers)
+                self._split_codes[indices[held_out]] = CODES[split]
+        self._notes = self._describe(chosen, total)
+
+    def _units(self) -> Iterator[Units]:
+        """Yield the units of all ranges."""
+        for low, high in self._ranges:
+            numbers, indices = self._in_range(self._unit_kind, low, high)
+            unique, first, rows = np.unique(numbers, return_index=True, return_counts=True)
+            strata = np.zeros(len(unique), np.int64)
+            if self._context.stratifies:
+                strata = self._label_ids[indices[first]].astype(np.int64)
+            yield Units(unique, rows, strata)
+
+    def _check_time_kinds(self) -> None:
+        """Raises InputError if the times are numbers in some rows and dates in others."""
+        places: dict[TimeKind, str] = {}
+        for scanned in self._scans:
+            places = scanned.time_kinds | places
+        if len(places) > 1:
+            found = " and ".join(f"{kind} (first {place})" for kind, place in places.items())
+            raise InputError(
+                f"corpus.time={self._context.settings.time}: has {found}, which cannot be "
+                "compared; write all in one way, or set corpus.time_format"
+            )
+        self._time_kind = next(iter(places), None)
+
+    def _check_choice(self, chosen: Mapping[str, Choice], total: int) -> None:
+        """Raises InputError if a split has no unit."""
+        settings = self._context.settings
+        if all(choice.count for choice in chosen.values()) or self._unit_kind == "hashes":
+            return
+        key = "time" if settings.time else "group"
+        splits = [TRAIN, *chosen]
+        raise InputError(
+            f"corpus.{key}={getattr(settings, key)}: has {total} different value(s) in the usable "
+            f"rows, too few for {' and '.join(splits)}; name another column, or remove it"
+        )
+
+    def _describe(self, chosen: Mapping[str, Choice], total: int) -> list[str]:
+        """Return lines on how the rows were held out."""
+        settings = self._context.settings
+        if settings.time and self._time_kind:
+            return [
+                f"  {split}: held out the latest rows, from {settings.time} "
+                f"{describe_time(choice.last, self._time_kind)} on"
+                for split, choice in chosen.items()
+            ]
+        if settings.group:
+            counts = {TRAIN: total - sum(choice.count for choice in chosen.values())}
+            counts |= {split: choice.count for split, choice in chosen.items()}
+            numbers = ", ".join(f"{count:,} in {split}" for split, count in counts.items())
+            return [f"  {settings.group}: {total:,} groups, {numbers}"]
+        return [f"  held out {' and '.join(chosen)} with the same share of each label"]
+
+    def _chunks(self, kind: str) -> Iterator[tuple[int, Hashes, LabelIds, str]]:
+        """Yield (number of the first example, hashes, label ids, split of the file or an empty
+        string) of each chunk.
 
         `kind` is a kind of hashes, as in `PreparationContext.scan_path`. The id of a label that
         occurs once is -1.
@@ -135,7 +240,7 @@ class _SplitAssignment:
                     codes = np.fromfile(path, "<u4", CHUNK_EXAMPLES, offset=start * 4)
                     ids_by_code = self._labels.ids_by_code(scanned.labels[self._context.label.name])
                     label_ids = ids_by_code[codes]
-                yield examples_before + start, hashes, label_ids, scanned.group.held_out
+                yield examples_before + start, hashes, label_ids, scanned.group.split
             examples_before += scanned.examples
 
     def _in_range(self, kind: str, low: int, high: int) -> tuple[Hashes, Indices]:
@@ -148,24 +253,33 @@ class _SplitAssignment:
             chunks_of_indices.append(selected + start)
         return np.concatenate(chunks_of_hashes), np.concatenate(chunks_of_indices)
 
-    def _drop_validation_texts_from_train(self, low: int, high: int) -> None:
-        """Drop training examples whose text is in validation too."""
-        hashes, indices = self._in_range("hashes", low, high)
-        in_validation = self._split_codes[indices] == IN_VALIDATION
-        leaked = ~in_validation & np.isin(hashes, hashes[in_validation])
-        self._split_codes[indices[leaked]] = DROPPED
-        self._counts.in_validation += int(leaked.sum())
+    def _drop_leaks(self) -> None:
+        """Drop examples whose text is in test too, and those to train on whose text is in
+        validation too.
+
+        In language modeling, a line may recur in the running text of another split.
+        """
+        if any(field.append_end for field in self._context.fields):
+            return
+        for low, high in self._ranges:
+            hashes, indices = self._in_range("hashes", low, high)
+            codes = self._split_codes[indices]
+            in_test = (codes != IN_TEST) & np.isin(hashes, hashes[codes == IN_TEST])
+            in_validation = (codes == IN_TRAIN) & np.isin(hashes, hashes[codes == IN_VALIDATION])
+            self._split_codes[indices[in_test | in_validation]] = DROPPED
+            self._counts.in_test += int(in_test.sum())
+            self._counts.in_validation += int((in_validation & ~in_test).sum())
 
     def _drop_duplicates(self, low: int, high: int) -> None:
-        """Keep the first of identical examples. A validation file keeps all of its examples.
+        """Keep the first of identical examples. The files of a split keep all of their examples.
 
         Identical examples have the same inputs and targets.
         """
         kind = "whole_hashes" if self._context.has_further_fields else "hashes"
         hashes, indices = self._in_range(kind, low, high)
-        if not isinstance(self._context.settings.validation, float):
-            in_train = self._split_codes[indices] == IN_TRAIN
-            hashes, indices = hashes[in_train], indices[in_train]
+        for split in self._context.settings.held_out_files:
+            others = self._split_codes[indices] != CODES[split]
+            hashes, indices = hashes[others], indices[others]
         order = np.argsort(hashes, kind="stable")  # identical ones stay in the order of the input
         hashes, indices = hashes[order], indices[order]
         duplicate = np.zeros(len(hashes), bool)

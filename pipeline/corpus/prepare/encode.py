@@ -14,11 +14,9 @@ from pipeline.corpus.fields.encoding import EncodedExample
 from pipeline.corpus.fields.example import Example
 from pipeline.corpus.fields.row_pipeline import RowPipeline
 from pipeline.corpus.fields.tag_conversion import convert
-from pipeline.corpus.prepare.dedup_and_split import DROPPED, IN_TRAIN, IN_VALIDATION
+from pipeline.corpus.prepare.dedup_and_split import CODES, DROPPED
 from pipeline.corpus.prepare.tag_decision import Readings
 from pipeline.corpus.prepare.work_dir import (
-    TRAIN,
-    VALIDATION,
     Chunk,
     Part,
     PreparationContext,
@@ -35,7 +33,6 @@ GROUP_ROWS = 1024
 GROUP_BYTES = 1 << 22
 """Limits of a group of examples that are encoded at once."""
 Names = Mapping[str, Sequence[str]]
-SPLIT_CODES = {TRAIN: IN_TRAIN, VALIDATION: IN_VALIDATION}
 
 
 @dataclass(frozen=True)
@@ -75,10 +72,10 @@ def _encode(context: PreparationContext, names: Names, task: ChunkTask) -> Part:
     pipeline = RowPipeline(context.settings, context.fields, context.tokenizer_path, names)
     sizes = {name: encoder.vocab_size for name, encoder in pipeline.text_encoders.items()}
     columns = schema(context.fields, sizes, names, segments=context.splits_texts)
-    part = Part(task.number, {split: Totals() for split in SPLIT_CODES})
+    part = Part(task.number, {split: Totals() for split in context.splits})
     with ExitStack() as stack:
         writers = {}
-        for split in SPLIT_CODES:
+        for split in context.splits:
             file = stack.enter_context(
                 atomic_file(context.part_path(task.number, f"{split}.arrow"))
             )
@@ -87,11 +84,11 @@ def _encode(context: PreparationContext, names: Names, task: ChunkTask) -> Part:
             encoded = pipeline.encode([member.example for member in group])
             for result, member in zip(encoded, group, strict=True):
                 _count(context, part, result, member)
-            for split, code in SPLIT_CODES.items():
+            for split in context.splits:
                 rows = [
                     row
                     for result, member in zip(encoded, group, strict=True)
-                    if member.split == code
+                    if member.split == CODES[split]
                     for row in _stored_rows(context, result, member.document)
                 ]
                 if rows:

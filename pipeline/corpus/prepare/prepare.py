@@ -41,7 +41,7 @@ from pipeline.corpus.dataset.manifest import (
 from pipeline.corpus.field_spec import FieldSpec, kind_code
 from pipeline.corpus.prepare.build import build
 from pipeline.corpus.prepare.scan import file_groups
-from pipeline.corpus.prepare.work_dir import SPLITS, FileGroup, PreparationContext
+from pipeline.corpus.prepare.work_dir import FileGroup, PreparationContext, splits_of
 from pipeline.corpus.readers.base import reader_code
 from pipeline.corpus.readers.inputs import InputFile, InputSource, file_version, locate_splits
 from pipeline.corpus.settings import CorpusSettings, TokenizerSettings
@@ -166,25 +166,23 @@ def _lock(folder: Path) -> Iterator[None]:
 
 
 def input_files(settings: CorpusSettings) -> list[InputFile]:
-    """Return all input files, those of the validation split last.
+    """Return all input files, those that are held out last.
 
     Raises InputError if a file is missing or cannot be reached.
     """
-    training, held_out = locate_splits(settings.input, settings.validation, settings.root)
-    is_held_out = [False] * len(training) + [True] * len(held_out)
+    located = [(s, split) for split, sources in locate_splits(settings).items() for s in sources]
     with ThreadPoolExecutor(VERSION_THREADS) as pool:
-        numbers = range(len(is_held_out))
-        return list(pool.map(_input_file, numbers, [*training, *held_out], is_held_out))
+        return list(pool.map(_input_file, range(len(located)), *zip(*located, strict=True)))
 
 
-def _input_file(number: int, source: InputSource, held_out: bool) -> InputFile:
-    sides = {column: _input_file(number, side, held_out) for column, side in source.sides.items()}
+def _input_file(number: int, source: InputSource, split: str) -> InputFile:
+    sides = {column: _input_file(number, side, split) for column, side in source.sides.items()}
     if sides:
         size = sum(side.bytes for side in sides.values())
         version = " ".join(side.version for side in sides.values())
     else:
         size, version = file_version(source.name, source.path)
-    return InputFile(number, source.name, source.path, held_out, size, version, sides)
+    return InputFile(number, source.name, source.path, split, size, version, sides)
 
 
 def _open_work_folder(
@@ -215,7 +213,7 @@ def _open_work_folder(
         elif work.exists():
             logger.info("%s: was started with other settings; starting again", work)
             shutil.rmtree(work)
-        for split in SPLITS:
+        for split in splits_of(settings):
             (work / corpus / "out" / split).mkdir(parents=True, exist_ok=True)
     with atomic_file(identity_path) as file:
         file.write(identity)
@@ -244,7 +242,7 @@ def _publish(context: PreparationContext, manifest: Manifest, folder: Path) -> M
         remove_temporary_files(context.out)
     with atomic_file(context.out / "dataset.json") as file:
         file.write(manifest.to_text().encode())
-    for path in (*(context.out / split for split in SPLITS), context.out):
+    for path in (*(context.out / split for split in context.splits), context.out):
         with disk_errors(path):
             sync_path(path)
     replaced = _replaced_folder(folder)

@@ -26,45 +26,49 @@ class TextSample:
         self.bytes = 0
         self._budget = budget
         self._limit = 1 << 64  # texts with this hash or a higher one are not in the sample
-        self._heap: list[tuple[int, str, int]] = []  # (-sort_hash, text, bytes)
+        self._heap: list[tuple[int, str, int, int]] = []  # (-sort_hash, text, bytes, example)
         self._hashes: set[int] = set()
 
-    def add(self, sort_hash: int, text: str) -> None:
-        """Add a text if it belongs to the sample; `sort_hash` is its 64-bit hash."""
+    def add(self, sort_hash: int, text: str, example: int) -> None:
+        """Add a text if it belongs to the sample; `sort_hash` is its 64-bit hash, and `example` the
+        number of the example that it is in."""
         if sort_hash >= self._limit or sort_hash in self._hashes:
             return
         text = text[:MAX_TEXT_CHARACTERS]
         size = len(text.encode())
-        heapq.heappush(self._heap, (-sort_hash, text, size))
+        heapq.heappush(self._heap, (-sort_hash, text, size, example))
         self._hashes.add(sort_hash)
         self.bytes += size
         while self.bytes > self._budget:
-            negative, _, size = heapq.heappop(self._heap)
+            negative, _, size, _ = heapq.heappop(self._heap)
             self._limit = -negative
             self._hashes.remove(self._limit)
             self.bytes -= size
 
-    def __iter__(self) -> Iterator[tuple[int, str]]:
-        """Yield (hash, text) by ascending hash."""
-        for negative, text, _ in sorted(self._heap, reverse=True):
-            yield -negative, text
+    def __iter__(self) -> Iterator[tuple[int, str, int]]:
+        """Yield (hash, text, number of the example) by ascending hash."""
+        for negative, text, _, example in sorted(self._heap, reverse=True):
+            yield -negative, text, example
 
     def save(self, path: Path) -> None:
         """Write the sample to an Arrow file."""
-        columns: dict[str, Any] = {"order": pa.uint64(), "text": pa.large_string()}
+        columns: dict[str, Any] = {
+            "order": pa.uint64(),
+            "text": pa.large_string(),
+            "example": pa.uint64(),
+        }
         schema = pa.schema(columns)
-        pairs = list(self)
+        entries = list(self)
         with atomic_file(path) as file, pa.ipc.new_stream(file, schema) as stream:
-            for start in range(0, len(pairs), BATCH_ROWS):
-                rows = [
-                    {"order": sort_hash, "text": text}
-                    for sort_hash, text in pairs[start : start + BATCH_ROWS]
-                ]
+            for start in range(0, len(entries), BATCH_ROWS):
+                batch = entries[start : start + BATCH_ROWS]
+                rows = [dict(zip(columns, entry, strict=True)) for entry in batch]
                 stream.write_batch(pa.RecordBatch.from_pylist(rows, schema))
 
-    def add_saved(self, path: Path) -> None:
-        """Add the texts of a sample that `save` wrote."""
+    def add_saved(self, path: Path, first_example: int) -> None:
+        """Add the texts of a sample that `save` wrote, given the number of its first example in the
+        corpus."""
         with pa.memory_map(str(path)) as file, pa.ipc.open_stream(file) as stream:
             for batch in stream:
                 for row in batch.to_pylist():
-                    self.add(row["order"], row["text"])
+                    self.add(row["order"], row["text"], first_example + row["example"])

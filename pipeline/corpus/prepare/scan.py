@@ -57,7 +57,7 @@ def file_groups(files: Iterable[InputFile], group_bytes: float) -> list[FileGrou
     size = 0.0
     for file in files:
         fits = groups and size + file.bytes <= group_bytes and len(groups[-1]) < GROUP_FILES
-        if not fits or groups[-1][0].held_out != file.held_out:
+        if not fits or groups[-1][0].split != file.split:
             groups.append([])
             size = 0.0
         groups[-1].append(file)
@@ -69,7 +69,7 @@ def _key(files: Iterable[InputFile]) -> str:
     parts = [
         (
             source.name,
-            source.held_out,
+            source.split,
             [(f.name, str(f.path), f.bytes, f.version) for f in source.files],
         )
         for source in files
@@ -90,11 +90,6 @@ def digest(data: bytes) -> tuple[bytes, int]:
     return both[:8], int.from_bytes(both[8:], "little")
 
 
-def validation_threshold(validation: object) -> int:
-    """Return the bound below which a text's first hash puts it into the validation split."""
-    return int(validation * 2**64) if isinstance(validation, float) else 0
-
-
 class _Position(NamedTuple):
     """A mark of a reader, and what was read before it."""
 
@@ -109,6 +104,7 @@ class _Outputs(NamedTuple):
 
     hashes: IO[bytes]
     whole_hashes: IO[bytes]
+    units: IO[bytes]
     codes: IO[bytes]
     tag_schemes: IO[bytes]
 
@@ -127,13 +123,13 @@ class _Scan:
         self._samples: dict[str, TextSample] = {}
         settings = context.settings
         if isinstance(settings, TokenizerSettings):
-            budget = int(settings.tokenizer_sample_mb * MB)
-            self._samples = {name: TextSample(budget) for name in vocabularies(context.fields)}
+            self._samples = {
+                name: TextSample(context.sample_bytes) for name in vocabularies(context.fields)
+            }
             # A user's tokenizer is not trained, only tested, on the targets.
             attribute = "is_target" if settings.tokenizer else "tokenized"
             self._sampled = [f for f in context.fields if getattr(f.kind_class, attribute)]
         self._codes: dict[str, int] = {}
-        self._threshold = validation_threshold(context.settings.validation)
         self._chunk_bytes = context.settings.chunk_mb * MB
         self._spans: list[Span] = []
         """Spans of the chunk that is not complete yet."""
@@ -222,14 +218,21 @@ class _Scan:
         outputs.hashes.write(identity)
         if self._context.has_further_fields:
             outputs.whole_hashes.write(digest(example.whole_identity)[0])
-        held_out = self._group.held_out or int.from_bytes(identity, "little") < self._threshold
+        low, high = self._context.hash_bounds
+        held_out = self._group.split or not low <= int.from_bytes(identity, "little") < high
+        if example.unit:
+            outputs.units.write(example.unit.number.to_bytes(8, "little"))
+            if example.unit.kind:
+                place = example.place(self._name)
+                self._result.time_kinds.setdefault(example.unit.kind, place)
         first = self._checker.fields[0]
         for kind, value in zip(self._checker.fields, example.values, strict=True):
             if kind.field in self._sampled and not held_out:
                 for text in kind.texts(value):
                     sample = self._samples[kind.field.vocabulary]
                     is_identity = kind is first and text is value  # its hash is `order`
-                    sample.add(order if is_identity else digest(text.encode())[1], text)
+                    sort_hash = order if is_identity else digest(text.encode())[1]
+                    sample.add(sort_hash, text, self._result.examples - 1)
             if kind is first and kind.by_word and len(value) > MAX_ROW_WORDS:
                 self._result.long_rows = self._result.long_rows or Tally(
                     0, example.place(self._name)

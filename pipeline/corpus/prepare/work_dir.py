@@ -14,15 +14,22 @@ from pydantic import TypeAdapter
 
 from pipeline.corpus.field_spec import FieldSpec
 from pipeline.corpus.fields.example import RowChecker
+from pipeline.corpus.fields.split_units import TimeKind
 from pipeline.corpus.fields.tag_schemes import TagCounts
 from pipeline.corpus.readers.inputs import InputFile
-from pipeline.corpus.settings import CorpusSettings, TextSettings
+from pipeline.corpus.settings import CorpusSettings, TextSettings, TokenizerSettings
 from pipeline.corpus.skip_reason import SkipReason, Tally
+from pipeline.corpus.worker_pool import MB
 from pipeline.storage.atomic import atomic_file
 
 Result = TypeVar("Result")
 
-TRAIN, VALIDATION = SPLITS = ("train", "validation")
+TRAIN, VALIDATION, TEST = "train", "validation", "test"
+
+
+def splits_of(settings: CorpusSettings) -> tuple[str, ...]:
+    """Return the splits of a dataset; there is a test split only if `corpus.test` is set."""
+    return (TRAIN, VALIDATION) if settings.test is None else (TRAIN, VALIDATION, TEST)
 
 
 @dataclass(frozen=True)
@@ -40,7 +47,7 @@ class PreparationContext:
 
     @cached_property
     def checker(self) -> RowChecker:
-        return RowChecker.of(self.settings, self.fields)
+        return RowChecker.of(self.settings, self.fields, splits=True)
 
     @property
     def label(self) -> FieldSpec | None:
@@ -48,9 +55,48 @@ class PreparationContext:
         return next((field for field in self.fields if field.kind_class.has_one_name), None)
 
     @property
+    def stratifies(self) -> bool:
+        """Whether the fractions to hold out are those of each label."""
+        settings = self.settings
+        if settings.stratify is None:
+            can = bool(settings.held_out_fractions) and not settings.held_out_files
+            return can and bool(self.label) and not (settings.group or settings.time)
+        return settings.stratify
+
+    @property
     def has_further_fields(self) -> bool:
         """Whether rows have a target text or a second input."""
         return bool(self.checker.further)
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """The splits of the dataset."""
+        return splits_of(self.settings)
+
+    @cached_property
+    def splits_units(self) -> bool:
+        """Whether fractions are held out by units, which only the whole corpus shows; otherwise the
+        hash of an example shows its split."""
+        has_fractions = bool(self.settings.held_out_fractions)
+        return has_fractions and (self.stratifies or self.checker.units is not None)
+
+    @cached_property
+    def hash_bounds(self) -> tuple[int, int]:
+        """The bounds (a, b) of hashes: examples below a are in validation, those from b up in
+        test, unless their file or unit shows the split."""
+        fractions = {} if self.splits_units else self.settings.held_out_fractions
+        low, high = (int(fractions.get(split, 0) * 2**64) for split in (VALIDATION, TEST))
+        return low, 2**64 - high
+
+    @property
+    def sample_bytes(self) -> int:
+        """Bytes of texts to sample: as `corpus.tokenizer_sample_mb` says, and those of the rows
+        that will be held out if units are, as these texts are left out of the sample later."""
+        settings = self.settings
+        if not isinstance(settings, TokenizerSettings):
+            return 0
+        fractions = settings.held_out_fractions.values() if self.splits_units else ()
+        return int(settings.tokenizer_sample_mb * MB / (1 - sum(fractions)))
 
     @property
     def splits_texts(self) -> bool:
@@ -87,6 +133,8 @@ class PreparationContext:
         - `hashes`: one uint64 per example, equal for equal texts.
         - `whole_hashes`: one uint64 per example, equal for equal inputs and targets. The file is
           empty if there is only one of them.
+        - `units`: one uint64 per example, equal for examples that stay in one split (see
+          `split_units`). The file is empty if equal texts do.
         - `codes`: one uint32 per example, the position of its label among the keys of
           `Scanned.labels[FIELD]`.
         - `tag_schemes`: one uint8 per example and field of tags, the bits of the schemes in which
@@ -135,8 +183,9 @@ class FileGroup:
         return self.files[0].name + more
 
     @property
-    def held_out(self) -> bool:
-        return self.files[0].held_out
+    def split(self) -> str:
+        """The split that all rows are held out for, or an empty string."""
+        return self.files[0].split
 
     @property
     def bytes(self) -> int:
@@ -188,6 +237,8 @@ class Scanned:
     """A few of the values that filters rejected, by column."""
     empty_files: dict[str, str] = field(default_factory=dict)
     """The error for each file without rows, by name."""
+    time_kinds: dict[TimeKind, str] = field(default_factory=dict)
+    """The place of the first row with each kind of time."""
 
 
 @dataclass

@@ -12,6 +12,7 @@ from braceexpand import braceexpand
 
 from pipeline.corpus.readers import download, folders, saved_dataset
 from pipeline.corpus.readers.download import FileVersion
+from pipeline.corpus.settings import CorpusSettings
 from pipeline.errors import InputError
 
 PACKAGE = "package://"
@@ -46,7 +47,7 @@ class InputFile:
     number: int
     name: str
     path: Path | None  # None for a remote file, whose name is its URL, and if there are sides
-    held_out: bool  # whether all of its rows are for validation
+    split: str  # the split that all of its rows are held out for, or an empty string
     bytes: int
     version: str  # changes if the content changes
     sides: dict[str, "InputFile"] = field(default_factory=dict)  # parallel files by column
@@ -89,21 +90,25 @@ def locate(inputs: Inputs, root: str | Path) -> list[InputSource]:
     return list(unique.values())
 
 
-def locate_splits(
-    inputs: Inputs, validation: str | float | Inputs, root: str | Path
-) -> tuple[list[InputSource], list[InputSource]]:
-    """Return the sources to train on and those that are held out completely, as `locate` does.
+def locate_splits(settings: CorpusSettings) -> dict[str, list[InputSource]]:
+    """Return the sources of `corpus.input` under an empty name, and those that are held out
+    completely by the name of their split, as `locate` does.
 
-    A source that `validation` names is not trained on. If `validation` is a fraction, no source is
-    held out completely.
+    A source that is held out is not trained on. Raises InputError if two splits name the same one.
     """
-    held_out: list[InputSource] = []
-    if not isinstance(validation, float):
-        patterns = [validation] if isinstance(validation, str) else validation
-        held_out = locate(patterns, root)
-    held_out_identities = {source.identity for source in held_out}
-    sources = locate(inputs, root)
-    return [source for source in sources if source.identity not in held_out_identities], held_out
+    held_out: dict[str, list[InputSource]] = {}
+    split_of: dict[object, str] = {}
+    for split, patterns in settings.held_out_files.items():
+        held_out[split] = locate(patterns, settings.root)
+        for source in held_out[split]:
+            other = split_of.setdefault(source.identity, split)
+            if other != split:
+                raise InputError(
+                    f"corpus.{split}: names {source.name}, which corpus.{other} names too; name "
+                    "other files"
+                )
+    sources = locate(settings.input, settings.root)
+    return {"": [source for source in sources if source.identity not in split_of], **held_out}
 
 
 def input_patterns(inputs: Inputs) -> list[str]:

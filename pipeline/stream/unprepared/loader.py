@@ -91,8 +91,10 @@ def open_unprepared(
 
     Raises TrainingError if there are more ranks than shards, or than rows in a batch.
     """
-    sources = locate_splits(corpus.input, corpus.validation, corpus.root)
-    train_files, validation_files = ([(s.name, s.path) for s in split] for split in sources)
+    sources = locate_splits(corpus)
+    train_files, validation_files = (
+        [(s.name, s.path) for s in sources[split]] for split in ("", "validation")
+    )
     train_rows = UnpreparedRows(manifest, corpus, stream, len(train_files))
     validation_rows = UnpreparedRows(manifest, corpus, stream, len(validation_files))
     buffer_size = stream.shuffle_window * corpus.rows_per_block

@@ -27,6 +27,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from pipeline.corpus.field_spec import WEIGHT
 from pipeline.corpus.tokenization.special_tokens import BEGIN, END, PAD, UNK
 from pipeline.models.decoding.beam_search import Hypothesis, beam_search
 from pipeline.models.decoding.decoder import Memory
@@ -147,12 +148,17 @@ class Seq2SeqTask(Task):
             columns[self.input_field], batch.lengths, *_decoder_inputs(texts), batch.keys, positions
         )  # [n, V]
         log_p, target_log_p, correct = _score_targets(scores, targets)
+        tokens = target_log_p.new_full((), len(positions))
+        padded = target_log_p.new_full((), texts.numel())
+        if WEIGHT in columns:
+            weights = batch.weights[positions % len(texts) % len(batch.weights)]  # [n]
+            log_p, target_log_p = log_p * weights[:, None], target_log_p * weights
+            correct, tokens = correct * weights, weights.sum()
+            padded = padded * tokens / max(len(positions), 1)
         nll, smoothing = -target_log_p.sum(), self.settings.label_smoothing
         loss = nll
         if smoothing:
             loss = (1 - smoothing) * nll - smoothing / scores.shape[1] * log_p.sum()
-        padded = loss.new_full((), texts.numel())
-        tokens = loss.new_full((), len(positions))
         others = (tokens, nll.detach(), correct.sum(), padded)
         return torch.stack([loss, *(x.to(loss) for x in others)])
 

@@ -13,6 +13,7 @@ from importlib.util import find_spec
 from types import MappingProxyType
 from typing import Any, ClassVar, Protocol
 
+import torch
 from torch import Tensor, nn
 
 from pipeline import components
@@ -41,6 +42,8 @@ class Evaluation:
     """The unit that the confusion matrix counts."""
     signatures: Mapping[str, str] = field(default_factory=dict)
     """Signatures by metric name: how the metric was computed, to compare published scores."""
+    intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    """Bounds of 95 % confidence intervals by metric name. Empty if there are none."""
     scatter: list[tuple[float, float]] = field(default_factory=list)
     """True and predicted numbers of some rows. Empty if no numbers are predicted."""
 
@@ -260,6 +263,10 @@ class Task(Component, ABC):
     @abstractmethod
     def summarize(self, sums: Tensor, texts: Sequence[tuple[str, ...]] = ()) -> Evaluation:
         """Compute an evaluation's metrics from the sums over all batches and all texts to score."""
+
+    def resampled_rows(self, batch: Batch) -> Sequence[Tensor]:
+        """Return the indices of the rows that the bootstrap resamples together: each row alone."""
+        return torch.arange(len(batch.weights)).split(1)
 
     def displayable(self, batch: Batch) -> Tensor:
         """Return a mask [B] of the rows that may be selected for `samples`."""

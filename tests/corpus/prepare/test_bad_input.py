@@ -138,7 +138,7 @@ CASES: dict[str, tuple[bytes, dict[str, Any], str | dict[str, int]]] = {
     ),
     "too few rows": (
         HEAD + b"a,x\nb,x\nc,y\nd,y\n",
-        {"validation": 0.0001},
+        {"validation": 0.0001, "stratify": False},
         "corpus.validation=0.0001: no row is left for validation of 4 (none); give more rows",
     ),
     "no rows for train": (

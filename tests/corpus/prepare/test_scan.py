@@ -91,19 +91,19 @@ def test_small_files_share_work_items_and_give_the_same_dataset(
     assert shards_of(prepare_dataset(input="one.csv")) == shards_of(together)
 
 
-def input_file(number: int, size: int, *, held_out: bool = False) -> InputFile:
-    return InputFile(number, f"{number}.csv", Path(f"{number}.csv"), held_out, size, "1")
+def input_file(number: int, size: int, split: str = "") -> InputFile:
+    return InputFile(number, f"{number}.csv", Path(f"{number}.csv"), split, size, "1")
 
 
 def test_groups_are_limited_in_bytes_and_hold_files_of_one_split() -> None:
     sizes = [10, 40, 60, 200, 1, 99, 1]
     files = [input_file(number, size) for number, size in enumerate(sizes)]
-    files += [input_file(7, 1, held_out=True), input_file(8, 1, held_out=True)]
+    files += [input_file(7, 1, "test"), input_file(8, 1, "test")]
     groups = file_groups(files, 100)
     assert [[file.number for file in group.files] for group in groups] == [
         [0, 1], [2], [3], [4, 5], [6], [7, 8],
     ]  # fmt: skip
-    assert [group.held_out for group in groups] == [False] * 5 + [True]
+    assert [group.split for group in groups] == [""] * 5 + ["test"]
     assert len({group.key for group in groups}) == len(groups)
     assert groups[0].name == "0.csv and 1 more"
 

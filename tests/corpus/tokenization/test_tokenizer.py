@@ -168,10 +168,11 @@ def test_a_sample_does_not_depend_on_the_number_of_files(tmp_path: Path, files: 
     merged = TextSample(budget)
     for file in range(files):
         part = TextSample(budget)
-        for text in texts[file::files]:
-            part.add(digest(text.encode())[1], text)
+        own = texts[file::files]
+        for number, text in enumerate(own):
+            part.add(digest(text.encode())[1], text, number)
         part.save(tmp_path / "sample")
-        merged.add_saved(tmp_path / "sample")
+        merged.add_saved(tmp_path / "sample", first_example=1000 * file)
     in_order = sorted({digest(text.encode())[1]: text for text in texts}.items())
     expected, remaining = [], budget
     for order, text in in_order:
@@ -179,15 +180,17 @@ def test_a_sample_does_not_depend_on_the_number_of_files(tmp_path: Path, files: 
         if remaining < 0:
             break
         expected.append((order, text))
-    assert list(merged) == expected
+    assert [(order, text) for order, text, _ in merged] == expected
+    for _, text, example in merged:
+        assert texts[example // 1000 :: files][example % 1000] == text
     assert merged.bytes == sum(len(text.encode()) for _, text in expected)
 
 
 def test_a_long_text_takes_only_a_part_of_the_sample():
     sample = TextSample(1_000_000)
-    sample.add(1, "x" * 10_000_000)
-    sample.add(2, "y")
-    assert [len(text) for _, text in sample] == [1 << 16, 1]
+    sample.add(1, "x" * 10_000_000, 0)
+    sample.add(2, "y", 1)
+    assert [len(text) for _, text, _ in sample] == [1 << 16, 1]
 
 
 def test_word_ids_follow_special_tokens_and_their_names_are_unknown_words(tmp_path: Path) -> None:
