@@ -207,8 +207,8 @@ class LabelSettings(LabelColumn):
             return [_label_name(name) for name in value]
         raise PydanticCustomError(
             "names",
-            "needs a list such as [negative, positive], or a map such as {{1: negative, 2: "
-            "positive}}",
+            "needs a list such as [negative, positive], or a map such as {1: negative, 2: "
+            "positive}",
         )
 
     @property
@@ -254,7 +254,7 @@ def _label_name(value: object) -> str:
 
 def _files_by_column(value: dict[Any, Any]) -> dict[str, list[str]]:
     if not value:
-        raise PydanticCustomError("files", "needs at least one column, such as {{text: a.txt}}")
+        raise PydanticCustomError("files", "needs at least one column, such as {text: a.txt}")
     return {str(column): _file_list(files, f" for {column}") for column, files in value.items()}
 
 

@@ -14,7 +14,7 @@ class Text(TextFormat):
     names = ("text",)
     note = (
         " (a plain text file has no other column; if it has columns of words, set "
-        "corpus.format=conll)"
+        "corpus.format=conll, or of other fields, corpus.format=tsv or csv)"
     )
 
     def records(self, lines: LineReader) -> Iterator[Record]:
