@@ -23,8 +23,9 @@ MAX_LISTED = 10
 """Names in a message."""
 MAX_DIGITS = 18
 """Digits of a label that may be an index."""
-WHOLE_NUMBER = re.compile(r"(-?\d+)\.0+")
+WHOLE_NUMBER = re.compile(r"(-?\d+)\.0*")
 BOOLEANS = ("true", "false")
+OTHER_SEPARATORS = ("|", ";", ",", "/", "+", "&", " ")
 
 LabelTallies = Mapping[str, Tally]
 """Label -> number of rows with the label in a group of files, and the first of them."""
@@ -34,7 +35,7 @@ LabelTallies = Mapping[str, Tally]
 def label_key(label: str) -> str:
     """Return what the spellings of a label have in common.
 
-    It is the label in Unicode NFC; 1.0 is 1, and True is true.
+    It is the label in Unicode NFC; 1.0 and 1. are 1, and True is true.
 
     >>> label_key("2.00"), label_key("TRUE"), label_key("Fine")
     ('2', 'true', 'Fine')
@@ -177,6 +178,8 @@ def name_labels(
     _check_two_labels(settings, names, counts, once)
     notes = list(_notes(names, ids, total, first))
     warnings = list(_warnings(settings, names, counts, ids))
+    if separator := getattr(settings, "label_separator", ""):
+        warnings += _undivided(separator, names)
     if field.kind_class.by_word and not settings.label_names and all(map(is_number, names)):
         warnings.append(
             f"corpus.label={settings.label!r}: the tags are numbers, so entities are not scored; "
@@ -267,6 +270,23 @@ def _notes(
         count = sum(total[label].count for label in changed)
         label, place = next(iter(changed.items()))
         yield f"{count:,} label(s) were converted to Unicode NFC, first {label!r} at {place}"
+
+
+def _undivided(separator: str, names: Sequence[str]) -> Iterable[str]:
+    """Yield a line if names look like several labels with another separator than the one given."""
+    known = set(names)
+    for other in OTHER_SEPARATORS:
+        joined = [name for name in names if other in name]
+        parts = ([part.strip() for part in name.split(other)] for name in joined)
+        composed = [
+            name for name, labels in zip(joined, parts, strict=True) if known.issuperset(labels)
+        ]
+        if composed and 2 * len(composed) > len(joined):
+            yield (
+                f"corpus.label_separator={separator!r}: the label {composed[0]!r} consists of "
+                f"others; if {other!r} separates labels, set corpus.label_separator={other!r}"
+            )
+            return
 
 
 def _warnings(

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from itertools import islice, pairwise
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -53,7 +54,7 @@ class ArrowColumns:
 
     def records(self, batch: pa.RecordBatch) -> Iterator[Record]:
         """Yield the batch's rows."""
-        arrays = [_to_python(batch.column(column)) for column in self.top_level]
+        arrays = [_shortest(_to_python(c), c.type) for c in map(batch.column, self.top_level)]
         for number, column in enumerate(self.top_level):
             if names := self._class_names.get(column):
                 arrays[number] = [_name(value, names) for value in arrays[number]]
@@ -62,6 +63,15 @@ class ArrowColumns:
             if self._nested:
                 record = {column: nested(record, column) for column in self.columns}
             yield record
+
+
+def _shortest(values: list[Any], dtype: Any) -> list[Any]:
+    """Return numbers of 16 or 32 bits as the shortest decimals that round to them, as text formats
+    have them: 0.1, not 0.10000000149011612."""
+    if not (pa.types.is_float16(dtype) or pa.types.is_float32(dtype)):
+        return values
+    narrow = np.float16 if pa.types.is_float16(dtype) else np.float32
+    return [None if value is None else float(str(narrow(value))) for value in values]
 
 
 def _has_path(schema: pa.Schema, column: str) -> bool:
