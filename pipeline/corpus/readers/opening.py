@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 from pipeline import components
-from pipeline.corpus.readers import content
+from pipeline.corpus.readers import content, folders
 from pipeline.corpus.readers.base import NoRowsError, RawFile, Reader, own_errors
 from pipeline.corpus.settings import CorpusSettings
 from pipeline.errors import InputError
@@ -185,9 +185,10 @@ def _find_folder_reader(path: Path, name: str, file_format: str, columns: Sequen
     ]
     if readers:
         return max(readers, key=lambda found: set(columns) <= set(found.reader.names))
+    suffix = next((s for s in folders.suffixes(path) if recognized_by_name(f"a{s}")), ".csv")
     raise InputError(
         f"{name}: is a folder without .txt files or images; name its files, such as "
-        f"{name.rstrip('/')}/*.csv"
+        f"{name.rstrip('/')}/*{suffix}"
     )
 
 
