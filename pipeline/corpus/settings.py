@@ -1,5 +1,6 @@
 """Corpus settings: where the raw files are and how their rows are encoded into shards."""
 
+import codecs
 from typing import Annotated, Any, Literal
 from unicodedata import normalize
 
@@ -114,7 +115,8 @@ class CorpusSettings(Section):
     @classmethod
     def _check_encoding(cls, value: str) -> str:
         try:
-            b"".decode(value)
+            codecs.getincrementaldecoder(value)
+            b"ab".decode(value, "ignore")  # nothing is looked up for no bytes
         except (LookupError, UnicodeError, ValueError):
             raise PydanticCustomError(
                 "encoding",

@@ -12,11 +12,13 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from pydantic import ValidationError
 
 from pipeline.corpus.readers import content
 from pipeline.corpus.readers.lines import LineReader
 from pipeline.errors import InputError
 from tests.helpers.files import open_reader, read, values_of
+from tests.helpers.settings import corpus_settings
 
 TEXTS = ["café", "naïve 映画\u2028🙂", 'a "quoted" one', "x"]
 CSV = "text,label\n" + "".join('"' + t.replace('"', '""') + '",a\n' for t in TEXTS)
@@ -236,3 +238,14 @@ def test_marks_where_files_were_joined_are_removed(tmp_path: Path, name: str) ->
             reader.next_line = lines[start]
             reader.seek(marks[start] or 0, marks[-1] or 0, start + 1)
             assert list(reader) == found[start:]
+
+
+@pytest.mark.parametrize("name", ["utf9", "hex", "rot13", "idna", "undefined", "a\0b", ""])
+def test_a_name_that_is_no_encoding_is_refused(name: str) -> None:
+    with pytest.raises(ValidationError, match="is not an encoding; use a name such as utf-8"):
+        corpus_settings(input=["a"], shards="b", encoding=name)
+
+
+@pytest.mark.parametrize("name", ["UTF8", "latin1", "1252", "utf-8-sig", "utf-7", "punycode"])
+def test_names_of_encodings_are_those_of_python(name: str) -> None:
+    assert corpus_settings(input=["a"], shards="b", encoding=name).encoding == name
