@@ -4,6 +4,7 @@ A label may have several spellings, such as 1 and 1.0. They are kept as written 
 are known: only then is a name chosen for each label.
 """
 
+import logging
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -26,6 +27,8 @@ MAX_DIGITS = 18
 WHOLE_NUMBER = re.compile(r"(-?\d+)\.0*")
 BOOLEANS = ("true", "false")
 OTHER_SEPARATORS = ("|", ";", ",", "/", "+", "&", " ")
+
+logger = logging.getLogger(__name__)
 
 LabelTallies = Mapping[str, Tally]
 """Label -> number of rows with the label in a group of files, and the first of them."""
@@ -83,7 +86,9 @@ class NameIndex(dict[str, int]):
         super().__init__({name: index for index, name in enumerate(self._names)})
         self._keys = _unique_keys(self)
         self._base, self._may_be_index = 0, not any(map(is_number, self._names))
+        self._are_given = True
         if isinstance(settings, LabelSettings):
+            self._are_given = bool(settings.names)
             self._base = settings.label_base
             if isinstance(settings.label_names, dict):
                 named = {v: self[n] for v, n in settings.label_names.items() if n in self}
@@ -100,9 +105,24 @@ class NameIndex(dict[str, int]):
         if index is None and self._may_be_index and is_number(key):
             number = int(key) - self._base
             index = number if 0 <= number < len(self._names) else None
+            if index is not None and not self._are_given:
+                self._warn(label, self._names[index])
         if index is not None:
             self[label] = index  # found at once the next time
         return index
+
+    def _warn(self, label: str, name: str) -> None:
+        """Log, once, that numbers count names which no setting lists in this order."""
+        self._are_given = True
+        logger.warning(
+            "label %r is read as %r, the name with this number in %s; if that is wrong, name each "
+            "value in a map, such as corpus.label_names={%s: %s}",
+            label,
+            name,
+            shorten(self._names),
+            label,
+            name,
+        )
 
     def check(self, label: str, where: str) -> None:
         """Raises InputError if a label, which is in the input at `where`, is unknown."""

@@ -106,6 +106,22 @@ def test_given_names(names: Any, values: list[Any], expected: list[int]) -> None
     assert [index[as_text(value)] for value in values] == expected  # from the cache
 
 
+def test_numbers_of_names_that_no_setting_lists_are_reported(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """In evaluation, a number may count the names that were found in the training input."""
+    index = NameIndex(["ham", "spam"], settings())
+    assert [index.find(label) for label in ("ham", "spam", "2")] == [0, 1, None]
+    assert caplog.text == ""
+    assert [index.find(label) for label in ("1", "0", "1.0")] == [1, 0, 1]
+    assert caplog.text.count("label '1' is read as 'spam', the name with this number in ham,") == 1
+    assert caplog.text.count("is read as") == 1
+    for names in (["ham", "spam"], {"0": "ham", "1": "spam"}):
+        caplog.clear()
+        assert NameIndex(["ham", "spam"], settings(label_names=names)).find("1") == 1
+        assert caplog.text == ""
+
+
 def test_labels_are_counted_from_the_base() -> None:
     named = table([1, "2", 3.0, "b"], label_names=["a", "b", "c"], label_base=1)
     assert [named.ids[label] for label in ("1", "2", "3.0", "b")] == [0, 1, 2, 1]
