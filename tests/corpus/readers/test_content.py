@@ -206,7 +206,7 @@ def test_lines_returned_to_the_reader_are_read_again() -> None:
     assert lines.offset == 10
 
 
-JOINED = {
+JOINED: dict[str, tuple[str, str, dict[str, Any]]] = {
     "a.csv": ("text,label\n", 'a,x\n"b\n\ufeffc",y\n', {}),
     "a.tsv": ("", "a\tx\nb\ty\n", {"column_names": ["text", "label"]}),
     "a.jsonl": ("", '{"text": "a", "label": "x"}\n{"text": "b", "label": "y"}\n', {}),
