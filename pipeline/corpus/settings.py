@@ -1,5 +1,6 @@
 """Corpus settings: where the raw files are and how their rows are encoded into shards."""
 
+import codecs
 from typing import Annotated, Any, Literal
 from unicodedata import normalize
 
@@ -139,7 +140,8 @@ class CorpusSettings(Section):
     @classmethod
     def _check_encoding(cls, value: str) -> str:
         try:
-            b"".decode(value)
+            codecs.getincrementaldecoder(value)
+            b"ab".decode(value, "ignore")  # nothing is looked up for no bytes
         except (LookupError, UnicodeError, ValueError):
             raise PydanticCustomError(
                 "encoding",
@@ -248,8 +250,8 @@ class LabelSettings(LabelColumn):
             return [_label_name(name) for name in value]
         raise PydanticCustomError(
             "names",
-            "needs a list such as [negative, positive], or a map such as {{1: negative, 2: "
-            "positive}}",
+            "needs a list such as [negative, positive], or a map such as {1: negative, 2: "
+            "positive}",
         )
 
     @property
@@ -295,7 +297,7 @@ def _label_name(value: object) -> str:
 
 def _files_by_column(value: dict[Any, Any]) -> dict[str, list[str]]:
     if not value:
-        raise PydanticCustomError("files", "needs at least one column, such as {{text: a.txt}}")
+        raise PydanticCustomError("files", "needs at least one column, such as {text: a.txt}")
     return {str(column): _file_list(files, f" for {column}") for column, files in value.items()}
 
 

@@ -4,6 +4,7 @@ An input is a file, a glob, a folder of images, parallel files as COLUMN=FILE,CO
 stream: standard input (`-`), a named pipe, or a file descriptor such as /dev/fd/63.
 """
 
+import logging
 import shutil
 import sys
 import tempfile
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, NamedTuple
 
+from pipeline.corpus.readers.base import NoRowsError
 from pipeline.corpus.readers.folders import IMAGE_SUFFIXES
 from pipeline.corpus.readers.inputs import InputSource, input_patterns, resolve
 from pipeline.corpus.readers.lines import LineReader
@@ -26,6 +28,8 @@ from pipeline.inference.lines import FORMAT, LINE
 STDIN = ("-", "/dev/stdin", "/dev/fd/0", "/proc/self/fd/0")
 DESCRIPTORS = ("/dev/fd/", "/proc/self/fd/")
 IMAGE_FILES = (*IMAGE_SUFFIXES, ".npy")
+
+logger = logging.getLogger(__name__)
 
 
 class RawInput(NamedTuple):
@@ -67,8 +71,10 @@ class RunInput:
                 with spooled(value) as source:
                     yield from self._rows(source, file_format)
             else:
-                for source in self._sources(value, tables=True):
-                    yield from self._rows(source, self.corpus.format)
+                sources = self._sources(value, tables=True)
+                for source in sources:
+                    is_one = len(sources) == len(self.given) == 1
+                    yield from self._rows(source, self.corpus.format, is_one=is_one)
 
     def rows_and_lines(self, *, stream_of_rows: bool = False) -> Iterator[RawInput]:
         """Yield the rows of tables, and the lines of files without a format and of streams.
@@ -80,8 +86,10 @@ class RunInput:
             if is_stream(value):
                 yield from self._from_stream(value, is_table=stream_of_rows)
             else:
-                for source in self._sources(value, tables=False):
-                    yield from self._from_file(source)
+                sources = self._sources(value, tables=False)
+                for source in sources:
+                    is_one = len(sources) == len(self.given) == 1
+                    yield from self._from_file(source, is_one=is_one)
 
     def _from_stream(self, value: str, *, is_table: bool) -> Iterator[RawInput]:
         if is_table:
@@ -93,9 +101,9 @@ class RunInput:
             for number, line in enumerate(LineReader(stream, name), 1):
                 yield RawInput(name, Row(number, None, number), line.rstrip("\r\n"))
 
-    def _from_file(self, source: InputSource) -> Iterator[RawInput]:
+    def _from_file(self, source: InputSource, *, is_one: bool) -> Iterator[RawInput]:
         if self._is_table(source):
-            yield from _inputs(self._rows(source, self.corpus.format))
+            yield from _inputs(self._rows(source, self.corpus.format, is_one=is_one))
         elif self.images and source.name.lower().endswith(IMAGE_FILES):
             yield RawInput(source.name, Row(1, None), str(source.path))
         elif source.path and source.path.stat().st_size:
@@ -105,11 +113,23 @@ class RunInput:
                     yield RawInput(name, row, line)
 
     def _rows(
-        self, source: InputSource, file_format: str, columns: Sequence[str] = ()
+        self,
+        source: InputSource,
+        file_format: str,
+        columns: Sequence[str] = (),
+        *,
+        is_one: bool = True,
     ) -> Iterator[tuple[str, Iterable[Row]]]:
+        """Yield the name and the rows of a file. One without rows is left out unless it `is_one`,
+        the only input."""
         settings = self.corpus.model_copy(update={"format": file_format})
-        with open_rows(settings, source, columns or self.columns) as rows:
-            yield source.name, rows
+        try:
+            with open_rows(settings, source, columns or self.columns) as rows:
+                yield source.name, rows if is_one else _rows_if_any(rows)
+        except NoRowsError as error:
+            if is_one:
+                raise
+            logger.warning("%s", error)
 
     def _sources(self, value: str, *, tables: bool) -> list[InputSource]:
         """Return the files that a value of `--input` names.
@@ -159,6 +179,14 @@ class RunInput:
             f"--input {value}: {problem}, and the columns of this run are in parallel files; give "
             f"{form}"
         )
+
+
+def _rows_if_any(rows: Iterable[Row]) -> Iterator[Row]:
+    """Yield the rows of a file; log that there are none instead of an error."""
+    try:
+        yield from rows
+    except NoRowsError as error:
+        logger.warning("%s", error)
 
 
 def is_stream(value: str) -> bool:

@@ -1,6 +1,7 @@
 """The short summary that ends a run, kept so that a finished run can show it again."""
 
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -89,7 +90,7 @@ def describe(folder: RunFolder, *, watch: Sequence[str], example: str) -> str:
     lines.append(f"run folder  {folder.path}")
     lines += [f"watch       {shown}" for shown in watch]
     lines += [
-        f"predict     echo {example} | {command('predict')} --run {folder.path}",
+        f"predict     echo {example} | {command('predict')} --run {shlex.quote(str(folder.path))}",
         "resume      the same command resumes a stopped run; train.epochs=N prolongs it",
     ]
     return "\n".join(lines)

@@ -95,6 +95,22 @@ def test_an_empty_text_file_has_no_input_and_an_image_file_is_one(tmp_path: Path
     assert texts(make_input(tmp_path / "*.png", images=True)) == [f"{tmp_path}/a.png"]
 
 
+@pytest.mark.parametrize("empty", [("b.csv", ""), ("b.csv", "text\n"), ("b.jsonl", "\n")])
+def test_a_file_without_rows_among_others_is_left_out(
+    tmp_path: Path, empty: tuple[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    name, data = empty
+    (tmp_path / "a.csv").write_text("text\na\n")
+    (tmp_path / name).write_text(data)
+    (tmp_path / "c.csv").write_text("text\nc\n")
+    given = make_input(tmp_path / "*")
+    assert texts(given) == [["a"], ["c"]]
+    assert sum(len(list(rows)) for _, rows in given.rows_by_file()) == 2
+    assert caplog.text.count(f"{name}: ") == 2
+    with pytest.raises(InputError, match=rf"{name}: (is empty|has no rows); remove it"):
+        texts(make_input(tmp_path / name))
+
+
 def test_parallel_files_need_only_the_columns_that_are_read(tmp_path: Path) -> None:
     (tmp_path / "a.en").write_text("one\ntwo\n")
     (tmp_path / "a.de").write_text("eins\nzwei\n")

@@ -48,3 +48,5 @@ def test_description_ends_with_the_next_commands(tmp_path: Path) -> None:
     assert lines[4] == f"predict     echo 'A text.' | headrace predict --run {tmp_path}"
     assert lines[5].startswith("resume ")
     assert "watch" not in describe(folder, watch=[], example="'A text.'")
+    odd = RunFolder(tmp_path / "exp #2")
+    assert f"--run '{tmp_path}/exp #2'" in describe(odd, watch=[], example="'A text.'")

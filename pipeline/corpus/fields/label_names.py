@@ -4,6 +4,7 @@ A label may have several spellings, such as 1 and 1.0. They are kept as written 
 are known: only then is a name chosen for each label.
 """
 
+import logging
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,8 +24,11 @@ MAX_LISTED = 10
 """Names in a message."""
 MAX_DIGITS = 18
 """Digits of a label that may be an index."""
-WHOLE_NUMBER = re.compile(r"(-?\d+)\.0+")
+WHOLE_NUMBER = re.compile(r"(-?\d+)\.0*")
 BOOLEANS = ("true", "false")
+OTHER_SEPARATORS = ("|", ";", ",", "/", "+", "&", " ")
+
+logger = logging.getLogger(__name__)
 
 LabelTallies = Mapping[str, Tally]
 """Label -> number of rows with the label in a group of files, and the first of them."""
@@ -34,7 +38,7 @@ LabelTallies = Mapping[str, Tally]
 def label_key(label: str) -> str:
     """Return what the spellings of a label have in common.
 
-    It is the label in Unicode NFC; 1.0 is 1, and True is true.
+    It is the label in Unicode NFC; 1.0 and 1. are 1, and True is true.
 
     >>> label_key("2.00"), label_key("TRUE"), label_key("Fine")
     ('2', 'true', 'Fine')
@@ -82,7 +86,9 @@ class NameIndex(dict[str, int]):
         super().__init__({name: index for index, name in enumerate(self._names)})
         self._keys = _unique_keys(self)
         self._base, self._may_be_index = 0, not any(map(is_number, self._names))
+        self._are_given = True
         if isinstance(settings, LabelSettings):
+            self._are_given = bool(settings.names)
             self._base = settings.label_base
             if isinstance(settings.label_names, dict):
                 named = {v: self[n] for v, n in settings.label_names.items() if n in self}
@@ -99,9 +105,24 @@ class NameIndex(dict[str, int]):
         if index is None and self._may_be_index and is_number(key):
             number = int(key) - self._base
             index = number if 0 <= number < len(self._names) else None
+            if index is not None and not self._are_given:
+                self._warn(label, self._names[index])
         if index is not None:
             self[label] = index  # found at once the next time
         return index
+
+    def _warn(self, label: str, name: str) -> None:
+        """Log, once, that numbers count names which no setting lists in this order."""
+        self._are_given = True
+        logger.warning(
+            "label %r is read as %r, the name with this number in %s; if that is wrong, name each "
+            "value in a map, such as corpus.label_names={%s: %s}",
+            label,
+            name,
+            shorten(self._names),
+            label,
+            name,
+        )
 
     def check(self, label: str, where: str) -> None:
         """Raises InputError if a label, which is in the input at `where`, is unknown."""
@@ -177,6 +198,8 @@ def name_labels(
     _check_two_labels(settings, names, counts, once)
     notes = list(_notes(names, ids, total, first))
     warnings = list(_warnings(settings, names, counts, ids))
+    if separator := getattr(settings, "label_separator", ""):
+        warnings += _undivided(separator, names)
     if field.kind_class.by_word and not settings.label_names and all(map(is_number, names)):
         warnings.append(
             f"corpus.label={settings.label!r}: the tags are numbers, so entities are not scored; "
@@ -267,6 +290,23 @@ def _notes(
         count = sum(total[label].count for label in changed)
         label, place = next(iter(changed.items()))
         yield f"{count:,} label(s) were converted to Unicode NFC, first {label!r} at {place}"
+
+
+def _undivided(separator: str, names: Sequence[str]) -> Iterable[str]:
+    """Yield a line if names look like several labels with another separator than the one given."""
+    known = set(names)
+    for other in OTHER_SEPARATORS:
+        joined = [name for name in names if other in name]
+        parts = ([part.strip() for part in name.split(other)] for name in joined)
+        composed = [
+            name for name, labels in zip(joined, parts, strict=True) if known.issuperset(labels)
+        ]
+        if composed and 2 * len(composed) > len(joined):
+            yield (
+                f"corpus.label_separator={separator!r}: the label {composed[0]!r} consists of "
+                f"others; if {other!r} separates labels, set corpus.label_separator={other!r}"
+            )
+            return
 
 
 def _warnings(

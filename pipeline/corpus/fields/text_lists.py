@@ -22,6 +22,7 @@ NUMPY_SCALAR = re.compile(rf"\bnp\.\w+\(({ITEM})\)", re.DOTALL)  # np.str_('a'),
 ARRAY = re.compile(r"array\((\[.*\])(?:,\s*dtype=[^\[\]]*)?\)", re.DOTALL)
 QUOTED = re.compile(r"""[\[({]*['"]""")
 NOT_ASCII_SPACE = re.compile(r"[^ \t\n\r\f\v]+")
+EMPTY_SETS = ("set()", "frozenset()")
 MISSING = ("none", "null", "nan")
 BRACKETS = {"[": "]", "(": ")", "{": "}"}
 
@@ -54,6 +55,8 @@ def parse_list(text: str, *, bare: bool = False) -> list[str] | SkipReason | Non
     {a,b} are lists too, and so are numbers without commas, such as [0 1 1].
     """
     text = text.strip()
+    if bare and text in EMPTY_SETS:
+        return []
     if text.startswith("array(") and (array := ARRAY.fullmatch(text)):
         text = array[1]
     opening = text[:1]

@@ -53,6 +53,8 @@ from pipeline.storage.locks import file_lock, release_hint
 
 logger = logging.getLogger(__name__)
 
+MAX_OWN_GROUPS = 256
+"""Files of tagged words up to which each is a group of its own, as each may have its own scheme."""
 VERSION_THREADS = 16
 """Threads that request the sizes and versions of files; those of remote files take a while."""
 
@@ -95,7 +97,8 @@ def prepare_with_summary(
                 "set corpus.shards to another folder, or remove it"
             )
         files = input_files(settings)
-        groups = file_groups(files, settings.chunk_mb * MB)
+        own = any(field.kind_class.has_scheme for field in fields) and len(files) <= MAX_OWN_GROUPS
+        groups = file_groups(files, 0 if own else settings.chunk_mb * MB)
         work, corpus = _open_work_folder(settings, fields, groups)
         context = PreparationContext(work, settings, fields, corpus)
         with WorkerPool(settings.workers) as pool:

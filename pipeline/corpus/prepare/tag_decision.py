@@ -1,5 +1,6 @@
 """How the tags of a corpus are read: decided after scanning, and applied to its results."""
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
@@ -20,6 +21,8 @@ from pipeline.corpus.settings import LabelSettings
 from pipeline.corpus.skip_reason import bad_row_error
 from pipeline.errors import InputError
 
+SIMILAR_TAG = re.compile(r"[BIESLUMW][-_:].+|.+[-_:][BIESLUMW]", re.IGNORECASE)
+"""A tag with a prefix or suffix that is not written as schemes write it."""
 MAX_FILES = 5
 """Files with a scheme of their own in the summary."""
 
@@ -117,6 +120,10 @@ def _apply(scanned: Scanned, name: str, counts: TagCounts, reading: TagReading) 
 
 
 def _prefixed(files: Iterable[TagCounts | None]) -> str:
-    """Return a tag such as B-X that occurs; empty if there is none."""
-    tags = (tag for counts in files if counts for tag in counts.tags)
-    return next((tag for tag in tags if all(split_tag(tag))), "")
+    """Return a tag such as B-X, b-x, B_X or X-B that occurs; empty if there is none."""
+    tags = list(dict.fromkeys(tag for counts in files if counts for tag in counts.tags))
+    if found := next((tag for tag in tags if all(split_tag(tag))), ""):
+        return found
+    similar = [tag for tag in tags if SIMILAR_TAG.fullmatch(tag)]
+    has_outside = any(tag.upper() == "O" for tag in tags)
+    return similar[0] if has_outside and 2 * len(similar) >= len(tags) - 1 else ""

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from itertools import islice, pairwise
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -42,18 +43,17 @@ class ArrowColumns:
             raise InputError(
                 f"{name}: has a column whose name is not UTF-8; download or write it again"
             ) from None
-        paths = [c for c in columns if c not in available and _has_path(schema, c)]
-        check_columns(columns, [*available, *paths], name)
+        paths = {c: _start(schema, c) for c in columns if c not in available}
+        check_columns(columns, [*available, *(c for c, start in paths.items() if start)], name)
         self.columns = list(columns)
-        self.top_level = list(dict.fromkeys(c.partition(".")[0] if c in paths else c
-                                            for c in columns))  # fmt: skip
+        self.top_level = list(dict.fromkeys(paths.get(column, column) for column in columns))
         """The schema's columns that have to be read."""
         self._nested = bool(paths)
         self._class_names = _class_names(schema)
 
     def records(self, batch: pa.RecordBatch) -> Iterator[Record]:
         """Yield the batch's rows."""
-        arrays = [_to_python(batch.column(column)) for column in self.top_level]
+        arrays = [_shortest(_to_python(c), c.type) for c in map(batch.column, self.top_level)]
         for number, column in enumerate(self.top_level):
             if names := self._class_names.get(column):
                 arrays[number] = [_name(value, names) for value in arrays[number]]
@@ -64,21 +64,46 @@ class ArrowColumns:
             yield record
 
 
-def _has_path(schema: pa.Schema, column: str) -> bool:
-    first, *rest = column.split(".")
-    if not rest or first not in schema.names:
-        return False
-    dtype: Any = schema.field(first).type
-    for key in rest:
-        if pa.types.is_struct(dtype) and dtype.get_field_index(key) >= 0:
-            dtype = dtype.field(key).type
-        elif key.isdigit() and _is_list(dtype):
-            dtype = dtype.value_type
-        elif pa.types.is_map(dtype):
-            dtype = dtype.item_type
+def _shortest(values: list[Any], dtype: Any) -> list[Any]:
+    """Return numbers of 16 or 32 bits as the shortest decimals that round to them, as text formats
+    have them: 0.1, not 0.10000000149011612."""
+    if not (pa.types.is_float16(dtype) or pa.types.is_float32(dtype)):
+        return values
+    narrow = np.float16 if pa.types.is_float16(dtype) else np.float32
+    return [None if value is None else float(str(narrow(value))) for value in values]
+
+
+def _start(schema: pa.Schema, column: str) -> str:
+    """Return the schema's column at which a path begins; empty if it leads nowhere."""
+    keys = column.split(".")
+    starts = ((".".join(keys[:end]), keys[end:]) for end in range(1, len(keys)))
+    return next(
+        (
+            start
+            for start, rest in starts
+            if schema.names.count(start) == 1 and _leads(schema.field(start).type, rest)
+        ),
+        "",
+    )
+
+
+def _leads(dtype: Any, keys: Sequence[str]) -> bool:
+    """Return whether a path leads to a value inside a type. Keys may contain dots."""
+    if not keys:
+        return True
+    if _is_list(dtype):
+        return keys[0].isdecimal() and _leads(dtype.value_type, keys[1:])
+    for end in range(1, len(keys) + 1):
+        key, rest = ".".join(keys[:end]), keys[end:]
+        if pa.types.is_map(dtype):
+            inner = dtype.item_type
+        elif pa.types.is_struct(dtype) and dtype.get_field_index(key) >= 0:
+            inner = dtype.field(key).type
         else:
-            return False
-    return True
+            continue
+        if _leads(inner, rest):
+            return True
+    return False
 
 
 def _class_names(schema: pa.Schema) -> dict[str, list[str]]:

@@ -198,17 +198,28 @@ def _quoted(name: str) -> str:
 def nested(record: Record, column: str) -> Any:
     """Return a record's value of a column, or None.
 
-    A name with dots, such as `body.text`, may also be a path through nested objects and lists.
+    A name with dots, such as `body.text`, may also be a path through nested objects and lists,
+    whose keys may contain dots, too.
     """
     if column in record or "." not in column:
         return record.get(column)
-    value: Any = record
-    for key in column.split("."):
-        if isinstance(value, list) and key.isdigit() and int(key) < len(value):
-            value = value[int(key)]
-        else:
-            value = value.get(key) if isinstance(value, dict) else None
-    return value
+    return _follow(record, column.split("."))
+
+
+def _follow(value: Any, keys: Sequence[str]) -> Any:
+    """Return the value at the end of a path; None if it leads nowhere."""
+    if not keys:
+        return value
+    if isinstance(value, list):
+        key = keys[0]
+        is_index = key.isdecimal() and int(key) < len(value)
+        return _follow(value[int(key)], keys[1:]) if is_index else None
+    if isinstance(value, dict):
+        for end in range(1, len(keys) + 1):
+            inner = value.get(".".join(keys[:end]))
+            if inner is not None and (found := _follow(inner, keys[end:])) is not None:
+                return found
+    return None
 
 
 def has_nested(record: Record, column: str) -> bool:

@@ -20,6 +20,25 @@ def has_files(folder: Path, suffixes: Sequence[str]) -> bool:
     return any(_has_suffix(path.name, suffixes) for path in _walk(folder))
 
 
+def has_text_files(folder: Path) -> bool:
+    """Return whether there is a text file anywhere below a folder, or only files without a suffix,
+    which are text files, too."""
+    has_files = False
+    for path in _walk(folder):
+        if _has_suffix(path.name, TEXT_SUFFIXES):
+            return True
+        has_files = True
+    return has_files and all(_has_suffix(path.name, ("",)) for path in _walk(folder))
+
+
+def suffixes(folder: Path) -> Iterator[str]:
+    """Yield the suffix of each file in a folder, with that of its compression."""
+    for name in sorted(os.listdir(folder)):  # noqa: PTH208  names are enough
+        start = content.plain_name(name).rfind(".")
+        if start > 0:
+            yield name[start:]
+
+
 def image_paths(folder: Path, name: str) -> list[str]:
     """Return the sorted paths of all images, relative to the folder; each begins with its label.
 

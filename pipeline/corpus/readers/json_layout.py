@@ -11,8 +11,9 @@ from pipeline.errors import InputError
 MAX_VALUE_CHARACTERS = 1 << 28
 MAX_DAMAGED_CHARACTERS = 1 << 24
 """Characters of a damaged value after which the next object is no longer searched for."""
-SEPARATORS = re.compile(r"[\s,]*")
-NEXT_OBJECT = re.compile(r"[\n}][\s,]*(?=\{)")
+SEPARATORS = re.compile(r"[\s,\ufeff]*")
+"""Blanks, commas, and the byte order marks of files that were joined."""
+NEXT_OBJECT = re.compile(r"[\n}][\s,\ufeff]*(?=\{)")
 UNCLOSED = b"the array is not closed\n"
 """A line that is not JSON, so that a truncated file has a row that is counted as such."""
 LONGEST_TOKEN = 12
@@ -50,17 +51,15 @@ def spans_lines(head: bytes) -> bool:
 def json_lines(stream: IO[bytes], name: str) -> Iterator[bytes]:
     """Yield the objects of a document, one per line.
 
-    The document is an array of objects, or a sequence of objects with blanks or commas between
+    The document is a sequence of objects, and of arrays of objects, with blanks or commas between
     them. Text that cannot be parsed becomes a line of its own, up to the next object. Raises
     InputError if a value is too large or the stream cannot be read.
     """
-    document = _Document(stream, name)
-    document.skip_separators()
-    is_array = document.take("[")
+    document, is_array = _Document(stream, name), False
     while True:
         document.skip_separators()
-        if is_array and document.take("]"):
-            is_array = False
+        if document.take("]" if is_array else "["):
+            is_array = not is_array
             continue
         if document.at_end():
             break

@@ -8,12 +8,21 @@ from pipeline.corpus.readers.content import READ_ERRORS, damaged
 from pipeline.errors import InputError
 
 MAX_LINE_BYTES = 1 << 28
+MARK = b"\xef\xbb\xbf"
+"""The byte order mark, which begins a file, or a line where files were joined."""
+
+
+class _Marked(str):
+    """A line whose byte order mark is removed."""
+
+    __slots__ = ()
 
 
 class LineReader:
     """Iterates over the decoded lines of a byte stream and tracks the position.
 
-    Bytes that are not UTF-8 become lone surrogates. Raises InputError if the stream is damaged or
+    A byte order mark at the start of a line is removed. Bytes that are not UTF-8 become lone
+    surrogates. Raises InputError if the stream is damaged or
     has a line that is too long.
     """
 
@@ -72,14 +81,16 @@ class LineReader:
         if not data:
             raise StopIteration
         self.offset += len(data)
-        if self.offset == len(data):
-            data = data.removeprefix(b"\xef\xbb\xbf")
         if len(data) == MAX_LINE_BYTES:
             raise InputError(
                 f"{self.name}, line {self.line_number + 1}: is longer than {MAX_LINE_BYTES} bytes"
             )
+        if data.startswith(MARK):
+            return _Marked(data.removeprefix(MARK).decode("utf-8", "surrogateescape"))
         return data.decode("utf-8", "surrogateescape")
 
 
 def _size(line: str) -> int:
-    return len(line.encode("utf-8", "surrogateescape"))
+    """Return the bytes of a line in the file."""
+    removed = len(MARK) if isinstance(line, _Marked) else 0
+    return len(line.encode("utf-8", "surrogateescape")) + removed

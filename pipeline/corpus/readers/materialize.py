@@ -12,6 +12,7 @@ from pipeline.corpus.readers.base import check_columns
 from pipeline.corpus.readers.download import FileVersion, fetch
 from pipeline.corpus.readers.inputs import InputFile, InputSource
 from pipeline.corpus.readers.opening import (
+    COPY,
     LAID_OUT,
     is_laid_out,
     is_plain,
@@ -47,7 +48,7 @@ def materialize(file: InputFile, settings: CorpusSettings, target: Callable[[str
         return path
     # The bytes of a remote file are counted when it is downloaded.
     is_local = file.path is not None
-    plain = target(f"raw{LAID_OUT if is_laid_out(path, file.name, settings) else ''}")
+    plain = target(f"raw{LAID_OUT if is_laid_out(path, file.name, settings) else COPY}")
     chunks_and_sizes = plain_chunks(path, file.name, settings)
     _write_chunks(plain, ((chunk, size * is_local) for chunk, size in chunks_and_sizes))
     return plain

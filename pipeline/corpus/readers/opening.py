@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 from pipeline import components
-from pipeline.corpus.readers import content
+from pipeline.corpus.readers import content, folders
 from pipeline.corpus.readers.base import NoRowsError, RawFile, Reader, own_errors
 from pipeline.corpus.settings import CorpusSettings
 from pipeline.errors import InputError
 
-LAID_OUT = ".laid_out"
-"""Suffix of a copy whose lines are not those of the original file."""
+COPY, LAID_OUT = ".headrace-copy", ".headrace-lines"
+"""Suffixes of copies that are decompressed and in UTF-8; the lines of the second kind are not those
+of the original file."""
 
 
 class Found(NamedTuple):
@@ -61,8 +62,10 @@ def open_corpus_file(
         found = _find_folder_reader(path, name, settings.format, columns)
         yield _make(found, RawFile(name, path, io.BytesIO(), 0), columns, settings)
         return
+    is_copy = path.suffix in (COPY, LAID_OUT)
+    own = settings.model_copy(update={"encoding": "utf-8"}) if is_copy else settings
     with _open(path, name) as file:
-        found = find_reader(file, name, settings)
+        found = find_reader(file, name, own)
         found = found._replace(is_laid_out=path.suffix == LAID_OUT)
         has_lines = not found.has_layout and not found.is_laid_out
         size = path.stat().st_size
@@ -164,7 +167,7 @@ def _find(plain: str, name: str, head: bytes, file_format: str) -> tuple[str, ty
         raise UnknownFormatError(
             f"{name}: neither its name nor its first bytes show its format; needs "
             f"{', '.join(suffixes)} (each may be followed by {', '.join(content.SUFFIXES)}), or "
-            "set corpus.format, such as corpus.format=csv, conll or text"
+            "set corpus.format, such as corpus.format=csv, tsv, conll or text"
         )
     return fitting[0]
 
@@ -182,9 +185,10 @@ def _find_folder_reader(path: Path, name: str, file_format: str, columns: Sequen
     ]
     if readers:
         return max(readers, key=lambda found: set(columns) <= set(found.reader.names))
+    suffix = next((s for s in folders.suffixes(path) if recognized_by_name(f"a{s}")), ".csv")
     raise InputError(
         f"{name}: is a folder without .txt files or images; name its files, such as "
-        f"{name.rstrip('/')}/*.csv"
+        f"{name.rstrip('/')}/*{suffix}"
     )
 
 

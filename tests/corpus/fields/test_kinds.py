@@ -88,3 +88,22 @@ def test_tags_may_be_indices_of_label_names(value: Any, expected: list[str]) -> 
     settings = corpus_settings(input=["a.conll"], shards="shards", label_names=["O", "B-X", "I-X"])
     spec = FieldSpec("x", "x", "tags")
     assert spec.kind_class(spec, settings).check(value) == expected
+
+
+@pytest.mark.parametrize(
+    "values, expected",
+    [
+        (["a", "b"], "a|b"),
+        (["a", None, " ", b"b", 2019, 1.5, float("nan"), True], "a|b|2019|1.5|true"),
+        (["a", []], "a"),
+        (["a", ["b"]], SkipReason.NO_TEXT),
+        (["a", {"b": 1}], SkipReason.NO_TEXT),
+        ([None, ""], SkipReason.NO_TEXT),
+        (["a", b"\xff"], SkipReason.NOT_UTF8),
+    ],
+)
+def test_text_columns_are_joined(values: list[Any], expected: Any) -> None:
+    columns = tuple(map(str, range(len(values))))
+    settings = corpus_settings(input=["a.csv"], shards="shards", join="|")
+    kind = FieldSpec("x", columns, "text").kind_class(FieldSpec("x", columns, "text"), settings)
+    assert kind.check(kind.combine(dict(zip(columns, values, strict=True)))) == expected

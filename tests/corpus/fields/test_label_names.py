@@ -49,6 +49,7 @@ def table(values: list[Any], field: FieldSpec = LABEL, **changes: Any) -> LabelT
         ([1, 1, True, True], ["1", "true"], [2, 2]),
         ([COMPOSED, DECOMPOSED, DECOMPOSED, "a", "a"], ["a", COMPOSED], [2, 3]),
         (["01", "01", "1", "1", "+1", "+1"], ["+1", "01", "1"], [2, 2, 2]),
+        (["0.", "0", "1.", 1], ["0", "1"], [2, 2]),  # as NumPy prints numbers
         (["1.50", "1.50", "1.5", "1.5"], ["1.5", "1.50"], [2, 2]),
         ([Decimal("2.00"), 2, 3, 3], ["2", "3"], [2, 2]),
         (["-1", -1.0, "0", -0.0], ["-1", "0"], [2, 2]),
@@ -103,6 +104,22 @@ def test_given_names(names: Any, values: list[Any], expected: list[int]) -> None
     index = NameIndex(named.names, settings(label_names=names))
     assert [index[as_text(value)] for value in values] == expected
     assert [index[as_text(value)] for value in values] == expected  # from the cache
+
+
+def test_numbers_of_names_that_no_setting_lists_are_reported(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """In evaluation, a number may count the names that were found in the training input."""
+    index = NameIndex(["ham", "spam"], settings())
+    assert [index.find(label) for label in ("ham", "spam", "2")] == [0, 1, None]
+    assert caplog.text == ""
+    assert [index.find(label) for label in ("1", "0", "1.0")] == [1, 0, 1]
+    assert caplog.text.count("label '1' is read as 'spam', the name with this number in ham,") == 1
+    assert caplog.text.count("is read as") == 1
+    for names in (["ham", "spam"], {"0": "ham", "1": "spam"}):
+        caplog.clear()
+        assert NameIndex(["ham", "spam"], settings(label_names=names)).find("1") == 1
+        assert caplog.text == ""
 
 
 def test_labels_are_counted_from_the_base() -> None:
@@ -184,6 +201,28 @@ def test_a_file_with_mixed_spellings(tmp_path: Path) -> None:
     assert (manifest.names["label"], manifest.counts["label"]) == (("0", "1"), (30, 30))
     assert manifest.report["no_label"] == 20
     assert any("label: one label '1' is written in 2 ways" in line for line in summary)
+
+
+LABELS = FieldSpec("label", "label", "labels")
+
+
+@pytest.mark.parametrize(
+    "values, separator",
+    [
+        (["a", "b", "a|b", "b|a"], "|"),
+        (["a", "b", "a; b"], ";"),
+        (["x y", "z", "x y, z"], ","),
+        (["a", "b", "a b"], " "),
+        (["a", "b", "a|c"], ""),
+        (["New York", "York", "New Jersey", "Jersey"], ""),
+        (["a", "b"], ""),
+    ],
+)
+def test_labels_that_consist_of_others_are_reported(values: list[Any], separator: str) -> None:
+    keys: dict[str, Any] = {"label_separator": "/"}
+    found = table(values, LABELS, **keys).warnings
+    expected = f"if {separator!r} separates labels, set corpus.label_separator={separator!r}"
+    assert [line.endswith(expected) for line in found] == [True] * bool(separator)
 
 
 def test_filters_match_all_spellings(tmp_path: Path) -> None:

@@ -154,3 +154,8 @@ def test_a_long_list_is_read_in_linear_time() -> None:
     names = [f"n{n}'" for n in range(100_000)]
     assert parse_list(str(names)) == names
     assert parse_list(str(names)[:-2] + "]") is SkipReason.BAD_LIST
+
+
+def test_an_empty_set_is_a_list_of_names_only() -> None:
+    assert parse_list(str(set()), bare=True) == parse_list(" frozenset() ", bare=True) == []
+    assert parse_list(str(set())) is None

@@ -1,5 +1,6 @@
 """Preparation: reproducible bytes, each row in one split once, and readable formats."""
 
+import gzip
 import io
 import json
 import subprocess
@@ -148,6 +149,23 @@ def test_all_formats_give_the_same_dataset(prepared, prepare_dataset, tmp_path, 
     reports = [json.loads(files.pop("dataset.json"))["report"] for files in (expected, found)]
     assert reports[0] == reports[1]
     assert found == expected
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "utf-16", "utf-16-be", "gb18030"])
+@pytest.mark.parametrize("suffix", ["csv", "json", "csv.gz"])
+def test_copies_of_encoded_files_are_decoded_once(prepare_dataset, tmp_path, encoding, suffix):
+    texts = [f"caf\u00e9 na\u00efve number {number}" for number in range(40)]
+    rows = [{"text": text, "label": "ab"[n % 2]} for n, text in enumerate(texts)]
+    if suffix == "json":
+        data = json.dumps(rows, ensure_ascii=False).encode(encoding)
+    else:
+        data = "".join(["text,label\n", *(f"{r['text']},{r['label']}\n" for r in rows)]).encode(
+            encoding
+        )
+    (tmp_path / f"a.{suffix}").write_bytes(gzip.compress(data) if suffix == "csv.gz" else data)
+    manifest = prepare_dataset(input=f"a.{suffix}", encoding=encoding)
+    pairs = [pair for split in manifest.splits for pair in token_label_pairs(manifest, split)]
+    assert sorted(manifest.decode("tokenizer", tokens) for tokens, _ in pairs) == sorted(texts)
 
 
 def test_each_usable_row_is_in_the_dataset_once_and_decodes_to_its_text(prepare_dataset, tmp_path):

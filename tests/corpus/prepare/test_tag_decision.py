@@ -132,6 +132,25 @@ def test_resumed_preparation_gives_the_same_dataset(
     assert found.report["stray_tag"] == 1
 
 
+def test_small_files_have_schemes_of_their_own(tmp_path: Path) -> None:
+    """Small files are read in groups, but a scheme is that of a file."""
+    for number, scheme in enumerate(["bio", "iob1", "bilou"]):
+        rows = [in_scheme(tags, scheme) for tags in ROWS]
+        (tmp_path / f"{number}.conll").write_text(conll(rows, f"f{number}n"))
+    manifest, summary = prepared(tmp_path, "", input="[0-9].conll", chunk_mb=8.0)
+    assert manifest.report["not_bio"] == manifest.report["stray_tag"] == 0
+    assert sum(split.rows for split in manifest.splits.values()) == 3 * len(ROWS)
+    assert len(scheme_lines(summary)) == 3
+
+
+@pytest.mark.parametrize("first", ["b-x", "B_X", "X-B", "x:b"])
+def test_tags_that_look_like_a_scheme_are_reported(tmp_path: Path, first: str) -> None:
+    _, summary = prepared(tmp_path, conll([["o" if first.islower() else "O", first]] * 20))
+    assert scheme_lines(summary) == [
+        f"tag scheme: none; tags are plain names, although some have a prefix, such as {first}"
+    ]
+
+
 def test_plain_tags_stay_untouched(tmp_path: Path) -> None:
     rows = [["DET", "I-N", "NOUN"], ["U-X", "VERB"]] * 20
     manifest, summary = prepared(tmp_path, conll(rows))

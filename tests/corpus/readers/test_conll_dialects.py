@@ -31,6 +31,7 @@ DOCUMENT = "EU B-ORG\nrejects O\n\nA O\n# O\n\n"
     [
         "# doc3\n", "# doc3\n\n", "\n# doc3\n", "# newdoc id = 3\n", "#\n", "## A heading\n",
         "#\tx\ty\n", "# text = EU rejects\n", "# one\n# two\n",
+        "#doc3\n", "#doc3 a b c\n", "\n#id=7\n\n",
         "#begin document (nw/1); part 000\n", "#end document\n", "#END DOCUMENT\n\n",
     ],
 )  # fmt: skip
@@ -231,3 +232,13 @@ def test_conllu_columns_may_be_named_by_index_and_words_have_their_lines(tmp_pat
     assert row[0].lines == [3, 5]
     (found,) = read(tmp_path / "a.conllu", ["form"])
     assert found.line == 3
+
+
+def test_conllu_in_a_conll_file_has_no_ranges_and_empty_nodes(tmp_path: Path) -> None:
+    rest = "\t_" * 6
+    lines = [f"1-2\tdont\t_\t_{rest}", f"1\tdo\tdo\tAUX{rest}", f"2\tnt\tnot\tPART{rest}"]
+    lines += [f"2.1\tx\t_\t_{rest}", f"3\t3-4\t_\tNUM{rest}", ""]
+    path = tmp_path / "a.conll"
+    path.write_text("\n".join(lines))
+    (row,) = read(path, ["1", "3"])
+    assert row.values == {"1": ["do", "nt", "3-4"], "3": ["AUX", "PART", "NUM"]}

@@ -12,11 +12,13 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from pydantic import ValidationError
 
 from pipeline.corpus.readers import content
 from pipeline.corpus.readers.lines import LineReader
 from pipeline.errors import InputError
-from tests.helpers.files import read, values_of
+from tests.helpers.files import open_reader, read, values_of
+from tests.helpers.settings import corpus_settings
 
 TEXTS = ["café", "naïve 映画\u2028🙂", 'a "quoted" one', "x"]
 CSV = "text,label\n" + "".join('"' + t.replace('"', '""') + '",a\n' for t in TEXTS)
@@ -202,3 +204,48 @@ def test_lines_returned_to_the_reader_are_read_again() -> None:
     assert (lines.line_number, lines.offset) == (1, 5)
     assert list(lines) == ["é\n", "c\n"]
     assert lines.offset == 10
+
+
+JOINED: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "a.csv": ("text,label\n", 'a,x\n"b\n\ufeffc",y\n', {}),
+    "a.tsv": ("", "a\tx\nb\ty\n", {"column_names": ["text", "label"]}),
+    "a.jsonl": ("", '{"text": "a", "label": "x"}\n{"text": "b", "label": "y"}\n', {}),
+    "a.conll": ("", "a x\nb y\n\nc x\n\n", {"column_names": ["text", "label"]}),
+}
+"""A header, rows, and keys of a file of each of these formats."""
+
+
+@pytest.mark.parametrize("name", JOINED)
+def test_marks_where_files_were_joined_are_removed(tmp_path: Path, name: str) -> None:
+    header, rows, keys = JOINED[name]
+    (tmp_path / "joined").mkdir()
+    mark = "\ufeff" if header else ""
+    data = mark + header + ("\ufeff" + rows) * 3
+    joined = write(tmp_path / "joined" / name, data.encode())
+    plain = write(tmp_path / name, (header + rows.replace("\ufeff", "") * 3).encode())
+    columns = ["text", "label"]
+    expected = list(read(plain, columns, **keys))
+    with open_reader(joined, columns, **keys) as reader:
+        marks, lines, found = [reader.mark], [reader.next_line], []
+        for row in reader:
+            found.append(row)
+            marks.append(reader.mark)
+            lines.append(reader.next_line)
+    assert [row[:3] for row in found] == [row[:3] for row in expected]
+    assert marks[-1] == joined.stat().st_size
+    for start in range(len(found)):
+        with open_reader(joined, columns, **keys) as reader:
+            reader.next_line = lines[start]
+            reader.seek(marks[start] or 0, marks[-1] or 0, start + 1)
+            assert list(reader) == found[start:]
+
+
+@pytest.mark.parametrize("name", ["utf9", "hex", "rot13", "idna", "undefined", "a\0b", ""])
+def test_a_name_that_is_no_encoding_is_refused(name: str) -> None:
+    with pytest.raises(ValidationError, match="is not an encoding; use a name such as utf-8"):
+        corpus_settings(input=["a"], shards="b", encoding=name)
+
+
+@pytest.mark.parametrize("name", ["UTF8", "latin1", "1252", "utf-8-sig", "utf-7", "punycode"])
+def test_names_of_encodings_are_those_of_python(name: str) -> None:
+    assert corpus_settings(input=["a"], shards="b", encoding=name).encoding == name

@@ -56,6 +56,18 @@ QUOTES: dict[str, tuple[str, list[Any]]] = {
     "a carriage return": ("a\rb,x\nc,y\n", [(2, SkipReason.BAD_LINE_END), ["c", "y"]]),
     "blank lines": ("\n\r\na,x\n\n\nb,y\n\n", [["a", "x"], ["b", "y"]]),
     "blank fields": (",\n , \n", [["", ""], [" ", " "]]),
+    "the header again, after a mark": (
+        "a,x\n\ufefftext,label\nb,y\n",
+        [["a", "x"], (3, SkipReason.HEADER), ["b", "y"]],
+    ),
+    "blanks before quotes": (
+        '"a, b", "x"\n c,  "d ""e"""\nis, "f" g\nh, i\n',
+        [["a, b", "x"], ["c", 'd "e"'], ["is", ' "f" g'], ["h", " i"]],
+    ),
+    "blanks before quotes, with delimiters": (
+        '1, "a, b"\n2, "c, d\n3, e "f, g"\n',
+        [["1", "a, b"], (3, SkipReason.WRONG_FIELDS), (4, SkipReason.WRONG_FIELDS)],
+    ),
     "empty quoted fields": ('"",""\n', [["", ""]]),
 }
 
@@ -243,3 +255,20 @@ def test_no_line_is_lost(tmp_path: Path, seed: int) -> None:
     for number, line in enumerate(lines, 2):
         if number < first_quote:
             assert values_of(found[number])["text"] == line.partition(",")[0]
+
+
+def test_blanks_before_quotes_in_the_header(tmp_path: Path) -> None:
+    path = write(tmp_path, '"text", "label"\n"a", "x"\n')
+    assert brief(rows_of(path)) == [["a", "x"]]
+
+
+@pytest.mark.parametrize("text", ['"a"\t"x"\n', '\ufeff"a b"\t""\r\n'])
+def test_a_tsv_file_in_quotes_needs_a_choice(tmp_path: Path, text: str) -> None:
+    path = write(tmp_path, text + "b\ty\n", "a.tsv")
+    with pytest.raises(
+        InputError, match=r"a\.tsv, line 1: all fields are in quotes, .*quoting=true"
+    ):
+        rows_of(path, column_names=COLUMNS)
+    kept = brief(rows_of(path, column_names=COLUMNS, quoting=False))
+    assert kept[0] == text.removeprefix("\ufeff").strip().split("\t")
+    assert kept[1] == ["b", "y"]

@@ -63,6 +63,8 @@ def test_files_without_a_suffix_are_read_if_there_are_no_others(tmp_path: Path) 
     write(tmp_path, {"sci.med/58001": b"a", "sci.space/60001": b"b", "README.md": b"x"})
     rows = list(read(tmp_path, ["text", "label"], file_format="documents"))
     assert values(rows) == [["a", "sci.med"], ["b", "sci.space"]]
+    (tmp_path / "README.md").unlink()
+    assert values(list(read(tmp_path, ["text", "label"]))) == values(rows)
 
 
 def test_reading_between_any_two_marks_returns_the_same_rows(tmp_path: Path) -> None:
@@ -109,7 +111,13 @@ def test_bytes_that_are_not_text_become_surrogates(tmp_path: Path) -> None:
 
 
 ERRORS: dict[str, tuple[dict[str, bytes], str, list[str], str]] = {
-    "no files": ({}, "", ["text"], "is a folder without .txt files or images; name its files"),
+    "other files": (
+        {"a.parquet.gz": b"x", "b/_SUCCESS": b""},
+        "",
+        ["text"],
+        r"is a folder .*; name its files, such as data/\*\.parquet\.gz$",
+    ),
+    "no files": ({}, "", ["text"], r"is a folder .*; name its files, such as data/\*\.csv$"),
     "no text files": ({"a.md": b"x"}, "documents", ["text"], "contains no text files; needs files"),
     "another column": ({"a.txt": b"x"}, "", ["body"], "has no column 'body'; it has 'text', 'lab"),
 }

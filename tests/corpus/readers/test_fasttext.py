@@ -195,3 +195,11 @@ def test_tasks_train_and_evaluate(tmp_path: Path, task: str) -> None:
     )
     assert status == 0, err
     assert '"examples": 2' in out
+
+
+def test_a_text_file_that_begins_with_a_label_is_recognized(tmp_path: Path) -> None:
+    path = write_file(tmp_path / "cooking.stackexchange.txt", b"__label__a x\ny __label__b\n")
+    assert [row.values for row in read(path, COLUMNS)] == [
+        {"text": "x", "label": "a"},
+        {"text": "y", "label": "b"},
+    ]

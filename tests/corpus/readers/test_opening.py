@@ -1,9 +1,14 @@
 """Tests of opening files: rows and their numbers, reading between marks, resolving inputs."""
 
+import json
+import re
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from pyarrow import feather
 
 from pipeline.corpus.readers.formats.tsv import Tsv
 from pipeline.corpus.readers.inputs import locate, resolve
@@ -121,3 +126,23 @@ def test_error_if_two_readers_recognize_a_file(tmp_path: Path, monkeypatch):
         open_reader(path, ["text"]),
     ):
         pass
+
+
+NESTED = {"a.b": {"c": "1"}, "a": {"x.y": {"z": ["2", "3"]}, "b": "4"}, "d": [{"e": "5"}]}
+PATHS = {"a.b": {"c": "1"}, "a.b.c": "1", "a.x.y.z.1": "3", "d.0.e": "5"}
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.parquet", "a.arrow"])
+def test_names_on_a_path_may_contain_dots(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    table = pa.Table.from_pylist([NESTED, NESTED])
+    if name == "a.jsonl":
+        path.write_text(f"{json.dumps(NESTED)}\n" * 2)
+    elif name == "a.parquet":
+        pq.write_table(table, path)
+    else:
+        feather.write_feather(table, str(path))
+    assert [row.values for row in read(path, list(PATHS))] == [PATHS, PATHS]
+    for column in ["a.x", "a.b.d", "d.e", "d.x.e", "d.\u00b2.e", "a.b.c.f"]:
+        with pytest.raises(InputError, match=f"has no column '{re.escape(column)}'"):
+            list(read(path, [column]))

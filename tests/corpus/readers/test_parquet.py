@@ -148,3 +148,11 @@ def test_damaged_rows_are_counted_and_stop_if_asked(prepare_dataset: Any, tmp_pa
     manifest = prepare_dataset(input="a.parquet", max_skipped_ratio=0.5, chunk_mb=0.001)
     assert (manifest.report["rows"], manifest.report["damaged"]) == (len(ROWS), GROUP)
     assert sum(split.rows for split in manifest.splits.values()) == len(ROWS) - GROUP
+
+
+@pytest.mark.parametrize("dtype", [pa.float16(), pa.float32(), pa.float64()])
+def test_numbers_are_the_decimals_that_were_written(tmp_path: Path, dtype: Any) -> None:
+    values = [0.1, None, 4.5, 1.0, 1e-3]
+    array = pa.array(values, pa.float64()).cast(dtype)
+    pq.write_table(pa.table({"label": array}), tmp_path / "a.parquet")
+    assert [values_of(r)["label"] for r in read(tmp_path / "a.parquet", ["label"])] == values

@@ -135,7 +135,7 @@ def test_samples_with_a_missing_member_are_counted(tmp_path: Path):
         ("x.txt", b"no label"),
         ("y.cls", b"positive"),
         ("z.npy", b""),
-        ("w.txt", b"\xff\xfe"),
+        ("w.txt", b"\xff\xfd"),
     ]
     pack(tmp_path / "a.tar", [*members(), *incomplete])
     report = prepare_tar(tmp_path, "a.tar").report
@@ -341,6 +341,22 @@ def test_keys_of_a_json_member_may_be_nested(tmp_path: Path):
     path = pack(tmp_path / "a.tar", [("a.json", b'{"body": {"text": "x", "tags": ["p", "q"]}}')])
     (row,) = read(path, ["body.text", "body.tags.1"])
     assert row.values == {"body.text": "x", "body.tags.1": "q"}
+
+
+def test_texts_are_decoded_from_the_encoding(tmp_path: Path):
+    data = [
+        "caf\u00e9".encode("cp1252"),
+        "caf\u00e9".encode("utf-8-sig"),
+        "caf\u00e9".encode("utf-16"),
+    ]
+    path = pack(tmp_path / "a.tar", [(f"{n}.txt", text) for n, text in enumerate(data)])
+    found = [values_of(row)["txt"] for row in read(path, ["txt"], encoding="cp1252")]
+    assert found == ["caf\u00e9"] * 3
+    found = [values_of(row)["txt"] for row in read(path, ["txt"])]
+    assert found == ["caf\udce9", "caf\u00e9", "caf\u00e9"]
+    path = pack(tmp_path / "b.tar", [("0.txt", "a text".encode("utf-16-le")), ("1.txt", b"x")])
+    found = [values_of(row)["txt"] for row in read(path, ["txt"])]
+    assert found == ["\udcff", "x"]  # the first is counted as bytes that are not text
 
 
 def test_keys_with_dots(tmp_path: Path):

@@ -16,7 +16,7 @@ from pipeline.corpus.fields.base import (
     token_list,
 )
 from pipeline.corpus.fields.label_names import NameIndex, label_key
-from pipeline.corpus.fields.text_lists import parse_list, parse_map
+from pipeline.corpus.fields.text_lists import EMPTY_SETS, parse_list, parse_map
 from pipeline.corpus.settings import CorpusSettings, LabelSettings
 from pipeline.corpus.skip_reason import SkipReason
 from pipeline.settings import setting
@@ -85,7 +85,7 @@ class LabelsField(FieldKind):
 
     def _parse(self, text: str) -> Any:
         """Return the list or map that a text holds, or a SkipReason."""
-        if text.lstrip()[:1] in ("[", "(", "{"):
+        if text.lstrip()[:1] in ("[", "(", "{") or text.strip() in EMPTY_SETS:
             found = parse_map(text)
             parsed = parse_list(text, bare=True) if found is None else found
             if parsed is not None:

@@ -26,9 +26,15 @@ class TextField(FieldKind):
     tokenized = combines = True
 
     def combine(self, values: Mapping[str, Any]) -> Any:
-        """Join the texts with `corpus.join`; columns without a text are left out."""
-        texts = [text for text in values.values() if isinstance(text, str) and text.strip()]
-        return self.settings.join.join(texts)
+        """Join the texts with `corpus.join`; columns without a text are left out.
+
+        A list or a map is returned, so that its row is skipped.
+        """
+        for value in values.values():
+            if isinstance(value, (list, tuple, dict)) and value:
+                return value
+        texts = [scalar_text(value) for value in values.values()]
+        return self.settings.join.join(text for text in texts if text.strip())
 
     def check(self, value: Any) -> Any:
         text = scalar_text(value)

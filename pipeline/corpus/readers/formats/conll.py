@@ -24,6 +24,9 @@ NEW_DOCUMENT = re.compile(r"[ \t]*-DOCSTART-|#(?:begin|end) document\b", re.IGNO
 COMMENT = re.compile(r"#+(?:[ \t]|$)")
 SCHEME_TAG = re.compile(r"O|[BIESLUMW]-.+", re.DOTALL)
 INDEX = re.compile(r"-?\d+")
+CONLLU_FIELDS = 10
+NOT_A_WORD = re.compile(r"\d+[-.]\d+\t")
+"""Start of a line of CoNLL-U that is a multiword token or an empty node."""
 HEAD_LINES = 2000
 """First lines of a file, from which the number of fields is found."""
 MIN_UNIFORM = 0.95
@@ -160,8 +163,9 @@ class Conll(Sentences):
 
     A line whose fields between tabs are too many or too few is divided at tabs and blanks. Comments
     are skipped: lines that begin with `# ` and have another number of fields than columns, or that
-    begin a sentence and have a last field that is no tag. Lines that begin with -DOCSTART- end a
-    sentence.
+    begin a sentence and have a last field that is no tag; and lines such as `#doc3` that have
+    another number of fields and begin a sentence. Lines that begin with -DOCSTART- end a sentence.
+    Of ten fields, the first may be that of CoNLL-U: multiword tokens and empty nodes are skipped.
     """
 
     suffixes = (".conll",)
@@ -199,9 +203,14 @@ class Conll(Sentences):
         if NEW_DOCUMENT.match(line):
             return []
         fields = self._split(line)
+        is_wrong = len(fields) != self._count
         if COMMENT.match(line) and (
-            len(fields) != self._count or (is_first and not self._is_tag(fields[self._label]))
+            is_wrong or (is_first and not self._is_tag(fields[self._label]))
         ):
+            return None
+        if is_wrong and is_first and line.startswith("#"):  # as in "#doc3"
+            return None
+        if self._count == CONLLU_FIELDS and NOT_A_WORD.match(line):
             return None
         return fields
 

@@ -1,14 +1,11 @@
 """CoNLL-U, the format of Universal Dependencies."""
 
-import re
 from collections.abc import Sequence
 from typing import Any
 
-from pipeline.corpus.readers.formats.conll import Sentence, Sentences
+from pipeline.corpus.readers.formats.conll import NOT_A_WORD, Sentence, Sentences
 from pipeline.corpus.readers.lines import LineReader
 
-NOT_A_WORD = re.compile(r"\d+[-.]\d+\t")
-"""Start of a line that is a multiword token or an empty node."""
 MISSING = "_"
 REQUIRED = ("upos", "head", "deprel")
 """Columns in which no token of an annotated sentence has `_`."""

@@ -1,7 +1,9 @@
 """CSV and other formats of delimited fields."""
 
 import csv
+import re
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import ClassVar, NamedTuple
 
 from pipeline.corpus.readers.base import Record
@@ -16,6 +18,9 @@ MAX_FIELD_CHARACTERS = 1 << 26  # the csv module takes four bytes for each
 LONG_RECORD_LINES = 20
 """A record with more lines is not read if most of them look like records of their own."""
 SHARE_OF_RECORDS = 0.8
+BLANK_AND_QUOTE = ' "'
+UNDECODED = re.compile("[\udc80-\udcff]")
+"""A byte that is not text in the encoding of the file."""
 OTHER_DELIMITERS = {";": "';'", "\t": "'\\t'", "|": "'|'", ",": "','"}
 
 Fields = list[str] | Unreadable
@@ -51,6 +56,8 @@ class Csv(TextFormat):
         if names := self.settings.columns:
             self.note = " (from corpus.columns, which must list all columns in order)"
             self._header = list(names)
+            if self.settings.quoting is None and not self._dialect.quoting:
+                _refuse_quotes(lines, self._dialect)
             return self._header
         self._header = csv_header(lines, self._dialect)
         self.note = _header_note(self._header, self._dialect)
@@ -58,6 +65,18 @@ class Csv(TextFormat):
 
     def records(self, lines: LineReader) -> Iterator[Record | Unreadable]:
         return csv_records(lines, self._dialect, self._header, self.columns)
+
+
+def _refuse_quotes(lines: LineReader, dialect: Dialect) -> None:
+    """Raise InputError if all fields of the first line are in quotes, which would be kept."""
+    first = list(islice(lines, 1))
+    lines.unread(first)
+    fields = "".join(first).rstrip("\r\n").split(dialect.delimiter)
+    if all(len(field) > 1 and field[0] == field[-1] == '"' for field in fields):
+        raise InputError(
+            f"{lines.name}, line 1: all fields are in quotes, which TSV files do not have by "
+            "default; set corpus.quoting=true, or corpus.quoting=false to keep the quotes"
+        )
 
 
 def csv_header(lines: LineReader, dialect: Dialect) -> list[str]:
@@ -123,7 +142,28 @@ def _quoted(lines: LineReader, dialect: Dialect, count: int) -> Iterator[Fields]
             yield _recover(lines, record, Unreadable(SkipReason.BAD_QUOTES, opening))
             continue
         lines.record_line = lines.line_number - len(record) + 1
+        if BLANK_AND_QUOTE in record[0]:
+            fields = _without_blanks(record, fields, dialect, count)
         yield fields
+
+
+def _without_blanks(
+    record: list[str], fields: list[str], dialect: Dialect, count: int
+) -> list[str]:
+    """Return the fields of a record, without blanks before quoted fields, as in `a, "b, c"`.
+
+    The csv module takes such quotes as part of the fields, and the comma between them as the end of
+    one.
+    """
+    if not any(field[:1] == " " and field.lstrip(" ")[:1] == '"' for field in fields):
+        return fields
+    try:
+        found = list(
+            csv.reader(record, delimiter=dialect.delimiter, strict=True, skipinitialspace=True)
+        )
+    except csv.Error:
+        return fields
+    return found[0] if len(found) == 1 and len(found[0]) == (count or len(found[0])) else fields
 
 
 def _recover(lines: LineReader, record: list[str], problem: Unreadable) -> Unreadable:
@@ -172,6 +212,8 @@ def _last_open_quote(record: Sequence[str], delimiter: str) -> str:
 
 def _header_note(header: Sequence[str], dialect: Dialect) -> str:
     """Return the end of the error for a missing column, with the likely reason."""
+    if any(map(UNDECODED.search, header)):
+        return " (its header is not in corpus.encoding; set it, such as corpus.encoding=cp1252)"
     if len(header) == 1:
         for delimiter, name in OTHER_DELIMITERS.items():
             if delimiter != dialect.delimiter and delimiter in header[0]:

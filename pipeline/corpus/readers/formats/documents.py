@@ -23,7 +23,7 @@ class Documents(FolderReader):
 
     @classmethod
     def recognizes_folder(cls, path: Path) -> bool:
-        return folders.has_files(path, folders.TEXT_SUFFIXES)
+        return folders.has_text_files(path)
 
     def record(self, path: str, data: bytes | None) -> Record | Unreadable:
         text = self._text(path, data)

@@ -26,13 +26,10 @@ class FastText(TextFormat):
         )
 
     suffixes = (".fasttext", ".ft")
+    magic = (b"__label__",)  # many such files are named .txt
     names = ("text", "label")
     note = " (a fastText file has no other columns)"
     settings: Settings
-
-    @classmethod
-    def recognizes(cls, name: str, head: bytes = b"") -> bool:
-        return super().recognizes(name) or head.startswith(b"__label__")
 
     def records(self, lines: LineReader) -> Iterator[Record | None]:
         prefix = re.escape(self.settings.label_prefix)

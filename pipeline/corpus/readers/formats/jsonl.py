@@ -42,8 +42,10 @@ def parse_json_object(text: str) -> Record | Unreadable:
         values = JSON_DECODER.decode(text)
     except json.JSONDecodeError as error:
         return Unreadable(SkipReason.NOT_JSON, f"{error.msg} at character {error.pos + 1}")
-    except (ValueError, RecursionError) as error:
-        return Unreadable(SkipReason.NOT_JSON, str(error))
+    except ValueError:  # from int
+        return Unreadable(SkipReason.NOT_JSON, "a number of too many digits")
+    except RecursionError:
+        return Unreadable(SkipReason.NOT_JSON, "lists or objects that are nested too deeply")
     if not isinstance(values, dict):
         return Unreadable(SkipReason.NOT_JSON, f"a {type(values).__name__}")
     return values

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
+from pipeline.corpus.readers import content
 from pipeline.corpus.readers.archive import Archive, Member
 from pipeline.corpus.readers.base import (
     NoRowsError,
@@ -157,8 +158,13 @@ class WebDataset(Reader):
     def _text(self, member: Member) -> str | None:
         if not member.readable:
             return None
-        data = self._archive.read(member).removeprefix(b"\xef\xbb\xbf")
-        return data.decode("utf-8", "surrogateescape")
+        data = self._archive.read(member)
+        try:
+            if encoding := content.encoding_of(data, self.settings.encoding, member.name):
+                data = b"".join(content.utf8_chunks([data], encoding, member.name))
+        except InputError:
+            return content.UNDECODABLE
+        return data.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "surrogateescape")
 
 
 def _at_first_dot(file_name: str) -> tuple[str, str]:
