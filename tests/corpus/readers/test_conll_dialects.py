@@ -114,7 +114,7 @@ def test_error_for_words_in_a_text_file_names_the_format(tmp_path: Path) -> None
         "\tNew\tNNP\tB-LOC",
     ],
 )  # fmt: skip
-def test_tabs_and_blanks_may_be_mixed(line: str, tmp_path: Path) -> None:
+def test_tabs_and_spaces_may_be_mixed(line: str, tmp_path: Path) -> None:
     text = f"a DT O\n{line}\n\nYork\tNNP\tI-LOC\n"
     expected = [["a/O", "New/B-LOC"], ["York/I-LOC"]]
     assert sentences(tmp_path / "a.conll", text, ["words", "pos", "tags"]) == expected
