@@ -13,6 +13,7 @@ Fraction = Annotated[float, Field(gt=0, lt=1)]
 MAX_ROW_TOKENS = 65535
 """Upper limit of `max_tokens`: the index stores lengths in 16 bits."""
 OneFile = Annotated[FilePath, Field(min_length=1)]
+SomeFiles = Annotated[list[FilePath], Field(min_length=1)]
 Positive = Annotated[int, Field(ge=1)]
 
 
@@ -68,12 +69,12 @@ class CorpusSettings(Section):
         "utf-8", "encoding of texts; a byte order mark (UTF-8, UTF-16, UTF-32) takes precedence"
     )
     filters: dict[str, str] = setting({}, "use only rows in which these columns have these values")
-    validation: Fraction | OneFile | dict[str, list[FilePath]] = setting(
+    validation: Fraction | OneFile | SomeFiles | dict[str, list[FilePath]] = setting(
         0.1,
-        "fraction of rows to hold out, or a validation file, or parallel validation files, one per "
+        "fraction of rows to hold out, or validation files, or parallel validation files, one per "
         "column; identical texts never end up in two splits",
     )
-    test: Fraction | OneFile | dict[str, list[FilePath]] | None = setting(
+    test: Fraction | OneFile | SomeFiles | dict[str, list[FilePath]] | None = setting(
         None,
         "fraction of rows, or files as for corpus.validation, to evaluate the best checkpoint on, "
         "once, at the end of training; null: none",
@@ -123,6 +124,13 @@ class CorpusSettings(Section):
         0, "number of worker processes for preparation; 0: one per core", ge=0, may_change=True
     )
 
+    @field_validator("text", "label", check_fields=False)
+    @classmethod
+    def _check_column(cls, value: str | list[str]) -> str | list[str]:
+        if not value or (isinstance(value, list) and not all(value)):
+            raise PydanticCustomError("column", "needs the name of a column")
+        return value
+
     @field_validator("input", mode="before")
     @classmethod
     def _normalize_input(cls, value: object) -> object:
@@ -167,7 +175,7 @@ class CorpusSettings(Section):
         return {
             split: [value] if isinstance(value, str) else value
             for split, value in values.items()
-            if isinstance(value, (str, dict))
+            if isinstance(value, (str, list, dict))
         }
 
 

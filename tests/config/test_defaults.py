@@ -113,3 +113,30 @@ def test_a_run_from_another_one_holds_out_the_same_texts() -> None:
     ):
         loaded = config.load(None, ["corpus.input=a.csv", *overrides])
         assert loaded.corpus.stratify is expected, overrides
+
+
+@pytest.mark.parametrize(
+    "override, line",
+    [
+        ("corpus.text=[]", "corpus.text=[]: needs the name of a column"),
+        ("corpus.label=", "corpus.label='': needs the name of a column"),
+        ("corpus.text=[a, '']", "corpus.text=[a, '']: needs the name of a column"),
+        (
+            "corpus.validation=[]",
+            "corpus.validation=[]: needs a fraction between 0 and 1, or a file",
+        ),
+        ("corpus.test=1.5", "corpus.test=1.5: needs a fraction between 0 and 1, or a file"),
+    ],
+)
+def test_values_that_name_no_column_or_file(override: str, line: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        config.load(None, ["corpus.input=a.csv", override])
+    assert str(caught.value) == line
+
+
+def test_several_files_can_be_held_out() -> None:
+    loaded = config.load(None, ["corpus.input=a.csv", "corpus.validation=[b.csv, c.csv]"])
+    assert loaded.corpus.held_out_files == {"validation": ["b.csv", "c.csv"]}
+    loaded = config.load(None, ["corpus.input=a.csv", "corpus.test=b.csv"])
+    assert loaded.corpus.held_out_files == {"test": ["b.csv"]}
+    assert loaded.corpus.held_out_fractions == {"validation": 0.1}
