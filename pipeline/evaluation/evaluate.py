@@ -7,6 +7,7 @@ from torch import Tensor
 
 from pipeline.evaluation.accumulator import HOST, Accumulator
 from pipeline.evaluation.bootstrap import Bootstrap
+from pipeline.evaluation.diagnostics import Diagnostics
 from pipeline.runtime.process_group import World
 from pipeline.stream.batch import Batch
 from pipeline.tasks.base.metric import Metric
@@ -35,13 +36,21 @@ def evaluate(
         metrics: Metrics besides those that the task summarizes.
         intervals: Whether to compute confidence intervals by bootstrap.
     """
-    accumulator = Accumulator(task, metrics)
+    accumulator, diagnostics = Accumulator(task, metrics), Diagnostics(task)
     bootstrap = Bootstrap(task, metrics) if intervals else None
     for outputs, batch in on_host(documents):
         accumulator.add(outputs, batch)
+        diagnostics.add(outputs, batch)
         if bootstrap:
             bootstrap.add(outputs, batch)
     evaluation = accumulator.evaluation(world)
+    calibration, by_length = diagnostics.bins(world)
+    evaluation = replace(
+        evaluation,
+        calibration=calibration,
+        by_length=by_length,
+        length_metric=diagnostics.length_metric,
+    )
     if bootstrap:
         evaluation = replace(evaluation, intervals=bootstrap.intervals(world))
     return evaluation, accumulator.mistakes(world)

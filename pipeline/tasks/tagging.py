@@ -43,6 +43,7 @@ class Tagging(Task):
 
     uses = (Tagger, Pretrained, WordsField, CharactersField, TagsField)
     sum_names = ("loss", "words")
+    row_metric = "accuracy"
     counts_unknown_labels = True
     prediction_overrides = MappingProxyType({"overflow": "split"})  # so that every word gets a tag
 
@@ -144,6 +145,13 @@ class Tagging(Task):
         per_label = [x for c in entities.values() for x in (c.true, c.predicted, c.correct)]
         rest = torch.tensor([*per_label, loss, rows, known_words], dtype=torch.float64)
         return torch.cat([confusion, rest]).to(batch.weights.device), mistakes
+
+    def row_values(self, outputs: Tensor, batch: Batch) -> Tensor:
+        """Return the share of each row's words whose tag is correct [B]."""
+        true = batch.columns["tags"]
+        valid = torch.arange(true.shape[1], device=true.device) < batch.lengths[:, None]
+        correct = (outputs[..., 0].long() - 1 == true) & valid
+        return correct.sum(1) / batch.lengths
 
     def summarize(self, sums: Tensor, texts: Sequence[tuple[str, ...]] = ()) -> Evaluation:
         counts = self.confusion.unpack(sums[: self.confusion.size])

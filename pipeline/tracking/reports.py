@@ -2,8 +2,9 @@
 
 lengths.json         rows, edges, total: arguments of `plots.length_histogram`
 step-00000200.json   step, table, labels, counted, left_out, accuracy (arguments of
-                     `plots.confusion_matrix`), scatter (points of `plots.scatter`), mistakes
-                     (rows of a table), pages (samples by folder)
+                     `plots.confusion_matrix`), scatter (points of `plots.scatter`),
+                     calibration and by_length (bins, see `pipeline.tasks.base.task`),
+                     length_metric, mistakes (rows of a table), pages (samples by folder)
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -63,6 +65,9 @@ def write_evaluation(
         "left_out": evaluation.left_out,
         "accuracy": evaluation.metrics.get("accuracy"),
         "scatter": evaluation.scatter,
+        "calibration": [asdict(part) for part in evaluation.calibration],
+        "by_length": [asdict(part) for part in evaluation.by_length],
+        "length_metric": evaluation.length_metric,
         "mistakes": mistakes,
         "pages": {
             name: SAMPLES.dump_python(samples, mode="json")

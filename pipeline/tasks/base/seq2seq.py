@@ -76,6 +76,7 @@ class Seq2SeqTask(Task):
     settings: Any
     sum_names = ("loss", "tokens", "nll", "correct", "padded")
     best_metric = "bleu"
+    row_metric = "loss"
     libraries = ("sacrebleu", "tokenizers")
     input_field: ClassVar[str]
     """The field that the encoder reads."""
@@ -237,6 +238,10 @@ class Seq2SeqTask(Task):
                 loss = (outputs[row, 0] / lengths[row]).item()
                 mistakes.append(Mistake(loss, [], details, self.input_image(batch, row)))
         return sums, mistakes
+
+    def row_values(self, outputs: Tensor, batch: Batch) -> Tensor:
+        """Return the loss per token of each row's target [B]."""
+        return outputs[:, 0] / (_target(batch) != PAD).sum(1).clamp(min=1)
 
     def texts_to_score(self, outputs: Tensor, batch: Batch) -> list[tuple[str, ...]]:
         valid = batch.weights > 0

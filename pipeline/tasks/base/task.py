@@ -27,6 +27,30 @@ from pipeline.tasks.base.settings import TaskSettings
 
 
 @dataclass(frozen=True)
+class CalibrationBin:
+    """Predictions with a probability from `low` to `high`."""
+
+    low: float
+    high: float
+    count: int
+    confidence: float
+    """Mean probability."""
+    accuracy: float
+    """Share of correct predictions."""
+
+
+@dataclass(frozen=True)
+class LengthBin:
+    """Documents of `low` to `high` tokens."""
+
+    low: int
+    high: int
+    count: int
+    value: float
+    """Mean of `Evaluation.length_metric`."""
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """The result of an evaluation."""
 
@@ -44,6 +68,12 @@ class Evaluation:
     """Signatures by metric name: how the metric was computed, to compare published scores."""
     intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     """Bounds of 95 % confidence intervals by metric name. Empty if there are none."""
+    calibration: Sequence[CalibrationBin] = ()
+    """Bins of predictions by their probability. Empty if there are no probabilities."""
+    by_length: Sequence[LengthBin] = ()
+    """Bins of documents by their length. Empty if there is no metric of one document."""
+    length_metric: str = ""
+    """Name of the metric in `by_length`."""
     scatter: list[tuple[float, float]] = field(default_factory=list)
     """True and predicted numbers of some rows. Empty if no numbers are predicted."""
 
@@ -124,6 +154,9 @@ class Task(Component, ABC):
     """Metrics that are evaluated as if `task.metrics` named them."""
     prediction_overrides: Mapping[str, str] = MappingProxyType({})
     """Corpus settings that prediction overrides."""
+    row_metric: ClassVar[str] = ""
+    """Name of the values that `row_values` returns; empty if there are none. For tasks that set
+    `predicts`, evaluation derives such values from `scored`."""
     libraries: ClassVar[tuple[str, ...]] = ()
     """Optional libraries that evaluation imports."""
     settings: Any
@@ -252,6 +285,13 @@ class Task(Component, ABC):
         Each task that sets `predicts` defines this method; it is not called for others.
         """
         raise TypeError(f"{type(self).__name__} has no predictions for metrics")
+
+    def row_values(self, outputs: Tensor, batch: Batch) -> Tensor:
+        """Return a metric of each row [B], for reports that show its mean by length.
+
+        Each task that sets `row_metric` defines this method; it is not called for others.
+        """
+        raise TypeError(f"{type(self).__name__} has no metric of one row")
 
     def texts_to_score(self, outputs: Tensor, batch: Batch) -> list[tuple[str, ...]]:
         """Return (generated text, reference, ...) per document, for corpus-level metrics.
