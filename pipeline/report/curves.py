@@ -4,11 +4,12 @@ from collections.abc import Iterator
 
 from pipeline.report import svg
 from pipeline.report.html import figure
+from pipeline.report.numbers import number
 from pipeline.report.run_data import RunData
 
 NAMES = {"optim/lr": "learning rate", "perf/tokens_per_s": "tokens per second"}
-NOT_DRAWN = {"examples"}
-"""Metrics of an evaluation that do not change."""
+NOT_DRAWN = {"examples", "skipped_rows"}
+"""Counts of rows of an evaluation."""
 MAX_CURVES = 12
 
 
@@ -32,7 +33,8 @@ def _charts(run: RunData) -> Iterator[str]:
             title = name
         best = run.best if name == run.best_metric else None
         drawn = svg.line_chart(lines, title=f"{title} by step", best=best)
-        yield figure(title, drawn)
+        note = f"best {number(best[1])} at step {best[0]:,.0f}" if best else ""
+        yield figure(title, drawn, note)
     for name, title in NAMES.items():
         if points := run.metrics.get(name):
             yield figure(title, svg.line_chart([svg.Line(title, points)], title=f"{title} by step"))

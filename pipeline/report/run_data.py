@@ -20,6 +20,8 @@ from pipeline.run.folder import RunFolder
 
 logger = logging.getLogger(__name__)
 
+BEST = "best/"
+"""Beginning of the name of the metric with the best evaluation so far."""
 ENVIRONMENT = "environment.json"
 """The file of `pipeline.report.environment`."""
 
@@ -48,18 +50,17 @@ class RunData:
     @property
     def best_metric(self) -> str:
         """Name of the metric that chooses the best checkpoint; empty if unknown."""
-        return str(self.summary.get("metric") or self.environment.get("best_metric") or "")
+        if self.summary.get("metric"):
+            return str(self.summary["metric"])
+        return next((name.removeprefix(BEST) for name in self.metrics if name.startswith(BEST)), "")
 
     @property
     def best(self) -> tuple[float, float] | None:
         """Step and value of the best evaluation, None if unknown."""
         if self.summary.get("best") is not None:
             return float(self.summary["best_step"]), float(self.summary["best"])
-        points = self.metrics.get(f"val/{self.best_metric}")
-        if not points:
-            return None
-        sign = -1 if self.environment.get("lower_is_better") else 1
-        return max(points, key=lambda point: sign * point[1])
+        points = self.metrics.get(f"{BEST}{self.best_metric}")
+        return points[-1] if points else None
 
     @cached_property
     def evaluation(self) -> Json:

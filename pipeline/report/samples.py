@@ -37,8 +37,12 @@ def render_page(title: str, samples: Sequence[Sample]) -> str:
 
 
 def render_samples(samples: Sequence[Sample]) -> str:
-    """Return one article per sample: its image, its named texts and its attention map."""
+    """Return one article per sample: its image, its named texts and its attention map.
+
+    Of tagged samples, those without an entity come last.
+    """
     colors = _entity_colors(samples)
+    samples = sorted(samples, key=lambda sample: bool(colors) and not _entity_colors([sample]))
     articles = "\n".join(_render_sample(sample, colors) for sample in samples)
     key = ""
     if colors:

@@ -100,8 +100,7 @@ img.pixels { display: block; min-width: 112px; max-width: 100%; margin-bottom: 8
 svg.chart { display: block; overflow: visible; font-size: 11px; } figure > svg.chart { width: 100%;
   height: auto; }
 svg text { fill: var(--dim); font-family: inherit; }
-svg .label { font-size: 10.5px; } svg .strong { fill: var(--text); font-weight: 600; }
-svg .halo { paint-order: stroke; stroke: var(--page); stroke-width: 4px; stroke-linejoin: round; }
+svg .label { font-size: 10.5px; }
 svg .grid { stroke: var(--line); stroke-width: .75; } svg .axis { stroke: var(--dim);
   stroke-width: .75; }
 svg .line { fill: none; stroke: var(--c); stroke-width: 1.6; stroke-linejoin: round; }

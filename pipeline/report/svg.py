@@ -33,7 +33,7 @@ class Line:
 
 
 def line_chart(lines: Sequence[Line], *, title: str, best: Point | None = None) -> str:
-    """Draw lines over the steps of a run. `best` is a point to mark and to label."""
+    """Draw lines over the steps of a run. `best` is a point to mark."""
     drawn = [Line(line.name, _thin(line.points), line.dashed) for line in lines if line.points]
     points = [point for line in drawn for point in line.points]
     if not points:
@@ -48,14 +48,7 @@ def line_chart(lines: Sequence[Line], *, title: str, best: Point | None = None) 
         parts.append(_line_names(drawn))
     if best:
         x, y = axes.x(best[0]), axes.y(best[1])
-        anchor = "end" if x > (LEFT + WIDTH) / 2 else "start"
-        shift = -8 if anchor == "end" else 8
-        below = y < TOP + 24
-        parts.append(
-            f'<circle class="best" cx="{x:.1f}" cy="{y:.1f}" r="4"/>'
-            f'<text class="strong halo" x="{x + shift:.1f}" y="{y + (16 if below else -9):.1f}" '
-            f'text-anchor="{anchor}">best {best[1]:.4g}</text>'
-        )
+        parts.append(f'<circle class="best" cx="{x:.1f}" cy="{y:.1f}" r="4"/>')
     return _svg(parts, title)
 
 
