@@ -37,7 +37,8 @@ def _charts(run: RunData) -> Iterator[str]:
         yield figure(title, drawn, note)
     for name, title in NAMES.items():
         if points := run.metrics.get(name):
-            yield figure(title, svg.line_chart([svg.Line(title, points)], title=f"{title} by step"))
+            line = svg.Line(title, points)
+            yield figure(title, svg.line_chart([line], title=f"{title} by step", may_be_log=False))
 
 
 def _metric_names(run: RunData) -> list[str]:

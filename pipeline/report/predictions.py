@@ -42,7 +42,7 @@ def labels(run: RunData) -> str:
         cell=64 if len(shown) <= 4 else 44 if len(shown) <= 10 else 34,
         diagonal=True,
     )
-    note = f"{unit}; row: true label, column: predicted label"
+    note = f"{unit}; true labels on the left, predicted ones on top"
     if len(shown) < len(names):
         note += f"; the {len(shown)} labels of {len(names)} with the most errors"
     matrix = figure("Confusion matrix", scrolled(drawn), note)

@@ -5,12 +5,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pipeline.corpus.skip_reason import SKIP_DESCRIPTIONS
-from pipeline.report.html import Markup, key_table, meter, table
-from pipeline.report.numbers import date
+from pipeline.report import svg
+from pipeline.report.html import Markup, figure, key_table, meter, table
+from pipeline.report.numbers import date, tick
 from pipeline.report.run_data import RunData
 
 MAX_LABELS = 20
 """Labels whose rows are shown at once."""
+MAX_BARS = 40
+"""Bars of the histogram of lengths."""
 NOT_LEFT_OUT = {"rows", "conflicting", "truncated", "split", "segments"}
 """Counts of the dataset's report that are not rows left out."""
 DROPPED = {
@@ -50,6 +53,7 @@ def dataset(run: RunData) -> str:
         _label_counts(field, names, (run.manifest.get("counts") or {}).get(field) or ())
         for field, names in (run.manifest.get("names") or {}).items()
     )
+    right += _length_histogram(run)
     return f"<div class='columns'>{left}<div>{right}</div></div>" if right else left
 
 
@@ -114,6 +118,25 @@ def _label_counts(field: str, names: Sequence[str], counts: Sequence[int]) -> st
     if rest := rows[MAX_LABELS:]:
         shown += f"<details><summary>{len(rest)} more</summary>{table(heads, rest)}</details>"
     return shown
+
+
+def _length_histogram(run: RunData) -> str:
+    """Return the rows of the training split by their length in tokens."""
+    rows = run.lengths.get("rows") or []
+    if not any(rows):
+        return ""
+    size = -(-len(rows) // MAX_BARS)
+    starts = range(0, len(rows), size)
+    labels = [f"{start:,}" if size == 1 else f"{start:,}-{start + size - 1:,}" for start in starts]
+    drawn = svg.bar_chart(
+        labels,
+        [sum(rows[start : start + size]) for start in starts],
+        title="rows of the training split by length",
+        x_label="tokens",
+        y_label="rows",
+        x_ticks=[(start / size, tick(start)) for start in svg.ticks(0, len(rows))],
+    )
+    return f"<div class='columns'>{figure('Length of the rows', drawn, 'training split')}</div>"
 
 
 def _plain(value: Any) -> str:

@@ -44,6 +44,8 @@ class RunData:
     """Points (step, value) of each metric, by step. Values that are not finite are left out."""
     times: tuple[float, float] = (0.0, 0.0)
     """Unix time of the first and of the last line of metrics."""
+    lengths: Json = field(default_factory=dict)
+    """The report of the row lengths of the training split: `rows` by length."""
     evaluations: Mapping[int, Path] = field(default_factory=dict)
     """The report of each evaluation, by step."""
 
@@ -84,6 +86,7 @@ def read(folder: Path) -> RunData:
         _read_json(folder / ENVIRONMENT),
         metrics,
         times,
+        _read_json(folder / "reports" / "lengths.json"),
         {
             int(path.stem[5:]): path
             for path in (folder / "reports").glob("step-*.json")

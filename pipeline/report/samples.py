@@ -60,6 +60,8 @@ def render_mistakes(mistakes: Sequence[Mapping[str, Any]]) -> str:
 
 def render_text(text: str) -> str:
     """Return a text from a corpus, escaped. A long one is folded."""
+    if not text:
+        return "<span class='dim'>(empty)</span>"
     if len(text) <= FOLD_CHARACTERS:
         return f"<span dir='auto'>{escape(text)}</span>"
     beginning = shorten(text, FOLD_CHARACTERS * 2 // 3)
@@ -79,7 +81,7 @@ def _render_mistake(row: Mapping[str, Any]) -> str:
             facts.append(f"<div><dt>{escape(name)}</dt><dd dir='auto'>{escape(text)}</dd></div>")
     line = f"<dl class='facts'>{''.join(facts)}</dl>" if facts else ""
     if len(texts) == 1:
-        return f"<article>{line}<p class='text'>{render_text(texts[0][1])}</p></article>\n"
+        return f"<article>{line}<div class='text'>{render_text(texts[0][1])}</div></article>\n"
     return f"<article>{line}{_render_texts(dict(texts))}</article>\n"
 
 

@@ -47,6 +47,7 @@ a { color: var(--accent); text-decoration: none; } a:hover { text-decoration: un
 .charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(300px, 100%), 1fr));
   gap: 22px 20px; }
 figure { margin: 0; min-width: 0; break-inside: avoid; }
+* + figure { margin-top: 20px; } .charts > figure, .columns > figure { margin-top: 0; }
 figcaption { font-size: 13px; font-weight: 600; margin-bottom: 4px; }
 figcaption .dim, .dim { color: var(--dim); font-weight: 400; }
 .columns { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(320px, 100%), 1fr));
@@ -75,13 +76,12 @@ details.text[open] > summary::after { content: "show less"; }
 .samples { display: grid; gap: 12px; }
 article { background: var(--card); border: 1px solid var(--line); border-radius: 8px;
   padding: 12px 14px; min-width: 0; break-inside: avoid; }
-article p.text { margin: 0; }
 dl { margin: 0; }
 dl.texts { display: grid; grid-template-columns: minmax(84px, max-content) minmax(0, 1fr);
   gap: 6px 16px; }
 dl.texts dt { color: var(--dim); font-size: 13px; padding-top: 1px; }
 dl.texts dd { margin: 0; white-space: pre-wrap; overflow-wrap: anywhere; }
-article p.text { white-space: pre-wrap; overflow-wrap: anywhere; }
+article > div.text { white-space: pre-wrap; overflow-wrap: anywhere; }
 dl.facts { display: flex; flex-wrap: wrap; gap: 2px 20px; margin-bottom: 6px; font-size: 13px; }
 dl.facts div { display: flex; gap: 6px; } dl.facts dt { color: var(--dim); }
 dl.facts dd { margin: 0; font-weight: 600; overflow-wrap: anywhere; }
@@ -96,15 +96,18 @@ mark.wrong { border: 1.5px dashed var(--e); background: none; }
 img.pixels { display: block; min-width: 112px; max-width: 100%; margin-bottom: 8px;
   image-rendering: pixelated; border-radius: 4px; }
 .overlays { display: flex; flex-wrap: wrap; gap: 8px; } .overlays image { image-rendering: auto; }
-.overlays figcaption { font-weight: 400; text-align: center; } .overlay { fill: #d95f02; }
+.overlays * + figure { margin-top: 20px; } .charts > figure, .columns > figure { margin-top: 0; }
+figcaption { font-weight: 400; text-align: center; } .overlay { fill: #d95f02; }
 svg.chart { display: block; overflow: visible; font-size: 11px; } figure > svg.chart { width: 100%;
   height: auto; }
+.columns > figure > svg.chart { max-width: 360px; }
 svg text { fill: var(--dim); font-family: inherit; }
 svg .label { font-size: 10.5px; }
 svg .grid { stroke: var(--line); stroke-width: .75; } svg .axis { stroke: var(--dim);
   stroke-width: .75; }
 svg .line { fill: none; stroke: var(--c); stroke-width: 1.6; stroke-linejoin: round; }
-svg .dot { fill: var(--c); } svg .best { fill: var(--page); stroke: var(--c0); stroke-width: 2; }
+svg .dot { fill: var(--c); }
+svg .best { fill: var(--page); stroke: var(--text); stroke-width: 1.8; }
 svg .c0 { --c: var(--c0); } svg .c1 { --c: var(--c1); } svg .c2 { --c: var(--c2); }
 svg .c3 { --c: var(--c3); }
 svg .ideal { stroke: var(--dim); stroke-dasharray: 4 4; }

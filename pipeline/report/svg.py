@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-from pipeline.report.numbers import shorten, tick
+from pipeline.report.numbers import number, shorten, tick
 
 WIDTH, HEIGHT = 320, 190
 LEFT, RIGHT, TOP, BOTTOM = 44, 12, 14, 34
@@ -32,18 +32,23 @@ class Line:
     dashed: bool = False
 
 
-def line_chart(lines: Sequence[Line], *, title: str, best: Point | None = None) -> str:
-    """Draw lines over the steps of a run. `best` is a point to mark."""
+def line_chart(
+    lines: Sequence[Line], *, title: str, best: Point | None = None, may_be_log: bool = True
+) -> str:
+    """Draw lines over the steps of a run. `best` is a point to mark.
+
+    With `may_be_log`, values of very different size have a logarithmic scale.
+    """
     drawn = [Line(line.name, _thin(line.points), line.dashed) for line in lines if line.points]
     points = [point for line in drawn for point in line.points]
     if not points:
         return ""
     values = [y for _, y in points]
-    log = min(values) > 0 and max(values) / min(values) > LOG_RATIO
+    log = may_be_log and min(values) > 0 and max(values) / min(values) > LOG_RATIO
     axes = Axes(_range([x for x, _ in points], zero=True), _range(values, log=log), log=log)
     parts = [axes.draw("step", "log scale" if log else "")]
-    for number, line in enumerate(drawn):
-        parts.append(_draw_line(axes, line, number))
+    for i, line in enumerate(drawn):
+        parts.append(_draw_line(axes, line, i))
     if len(drawn) > 1:
         parts.append(_line_names(drawn))
     if best:
@@ -60,21 +65,28 @@ def bar_chart(
     x_label: str,
     y_label: str,
     notes: Sequence[str] = (),
+    x_ticks: Sequence[tuple[float, str]] | None = None,
 ) -> str:
-    """Draw one upright bar per label; `notes` are shown when the pointer is over a bar."""
+    """Draw one upright bar per label.
+
+    `notes` are shown when the pointer is over a bar. `x_ticks` replace the labels below the bars:
+    a number of bars, and a text.
+    """
     if not values:
         return ""
     axes = Axes((0, len(values)), (0, max(*values, 1e-9)), top=TOP + 10)
-    step = max(1, math.ceil(len(labels) * max(len(label) for label in labels) / 36))
-    ticks = [(i + 0.5, label) for i, label in enumerate(labels) if i % step == 0]
-    parts = [axes.draw(x_label, y_label, x_ticks=ticks)]
+    if x_ticks is None:
+        step = max(1, math.ceil(len(labels) * max(len(label) for label in labels) / 40))
+        x_ticks = [(i + 0.5, label) for i, label in enumerate(labels) if i % step == 0]
+    parts = [axes.draw(x_label, y_label, x_ticks=x_ticks)]
     for i, (label, value) in enumerate(zip(labels, values, strict=True)):
-        left, right = axes.x(i + 0.12), axes.x(i + 0.88)
+        gap = 0.12 if len(labels) < 20 else 0.06
+        left, right = axes.x(i + gap), axes.x(i + 1 - gap)
         note = f": {notes[i]}" if notes else ""
         parts.append(
             f'<rect class="bar" x="{left:.1f}" y="{axes.y(value):.1f}" '
             f'width="{right - left:.1f}" height="{axes.y(0) - axes.y(value):.1f}">'
-            f"<title>{escape(label)}: {value:.4g}{escape(note)}</title></rect>"
+            f"<title>{escape(f'{label} {x_label}: {number(value)}{note}')}</title></rect>"
         )
     return _svg(parts, title)
 
@@ -87,7 +99,7 @@ def reliability(points: Sequence[tuple[float, float, int]], *, title: str) -> st
     if not points:
         return ""
     low = min(0.9, math.floor(10 * min(min(c, a) for c, a, _ in points)) / 10)
-    axes = Axes((low, 1), (low, 1))
+    axes = Axes((low, 1), (low, 1), top=TOP + 10)
     most = max(count for *_, count in points)
     path = " ".join(f"{axes.x(c):.1f},{axes.y(a):.1f}" for c, a, _ in points)
     parts = [
@@ -110,7 +122,7 @@ def scatter(points: Sequence[Point], *, title: str) -> str:
     if not points:
         return ""
     low, high = _range([value for point in points for value in point])
-    axes = Axes((low, high), (low, high))
+    axes = Axes((low, high), (low, high), top=TOP + 10)
     parts = [
         axes.draw("true", "predicted"),
         _diagonal(axes, low, high),
@@ -274,14 +286,15 @@ def _diagonal(axes: Axes, low: float, high: float) -> str:
     )
 
 
-def _draw_line(axes: Axes, line: Line, number: int) -> str:
-    style = f"c{number % 4}"
+def _draw_line(axes: Axes, line: Line, i: int) -> str:
+    style = f"c{i % 4}"
     dash = ' stroke-dasharray="5 3"' if line.dashed else ""
     path = " ".join(f"{axes.x(x):.1f},{axes.y(y):.1f}" for x, y in line.points)
     svg = f'<polyline class="line {style}" points="{path}"{dash}/>'
     if len(line.points) <= 30:
+        radius = 2 if len(line.points) > 1 else 3.5
         svg += "".join(
-            f'<circle class="dot {style}" cx="{axes.x(x):.1f}" cy="{axes.y(y):.1f}" r="2">'
+            f'<circle class="dot {style}" cx="{axes.x(x):.1f}" cy="{axes.y(y):.1f}" r="{radius}">'
             f"<title>step {x:,.0f}: {y:.5g}</title></circle>"
             for x, y in line.points
         )
@@ -291,11 +304,11 @@ def _draw_line(axes: Axes, line: Line, number: int) -> str:
 def _line_names(lines: Sequence[Line]) -> str:
     """Draw the names of lines at the top right, from the right."""
     parts, x = [], float(WIDTH - RIGHT)
-    for number, line in reversed(list(enumerate(lines))):
+    for i, line in reversed(list(enumerate(lines))):
         dash = ' stroke-dasharray="5 3"' if line.dashed else ""
         x -= 5.8 * len(line.name)
         parts.append(
-            f'<text x="{x:.1f}" y="11">{escape(line.name)}</text><line class="line c{number % 4}" '
+            f'<text x="{x:.1f}" y="11">{escape(line.name)}</text><line class="line c{i % 4}" '
             f'x1="{x - 22:.1f}" y1="7.5" x2="{x - 5:.1f}" y2="7.5"{dash}/>'
         )
         x -= 34

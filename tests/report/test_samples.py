@@ -124,7 +124,7 @@ def test_a_mistake_has_its_short_values_in_one_line_and_its_text_below() -> None
         ("predicted", "good"),
         ("loss", "4.25"),
     ]
-    assert "<p class='text'><span dir='auto'>Fine.</span></p>" in html
+    assert "<div class='text'><span dir='auto'>Fine.</span></div>" in html
 
 
 def test_a_long_text_is_folded_and_complete() -> None:
