@@ -12,6 +12,7 @@ from pipeline.run.folder import RunFolder
 from pipeline.stream.plan import Plan
 from pipeline.tasks.base.sample import Sample
 from pipeline.tasks.base.task import Evaluation, Mistake
+from pipeline.tracking.base import NO_HIGHLIGHTS, Highlights
 from pipeline.tracking.console import ConsoleProgress
 from pipeline.tracking.jsonl_writer import JsonlWriter
 from pipeline.tracking.settings import TrackSettings
@@ -38,6 +39,7 @@ class Reporter:
         state: State that the run starts or resumes from.
         facts: Properties of this start, such as world size and device.
         plan: Plan of the training split, if there is one; a new run reports its row lengths.
+        highlights: What the overview of the run shows first in a tracker.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class Reporter:
         state: TrainingState,
         facts: Mapping[str, Any],
         plan: Plan | None = None,
+        highlights: Highlights = NO_HIGHLIGHTS,
     ) -> None:
         self.progress = ConsoleProgress(
             total_rows, state.rows, enabled=logger.isEnabledFor(logging.INFO)
@@ -61,7 +64,9 @@ class Reporter:
         self._throughput: dict[str, float] = {}
         self.tracking = None
         if settings.enabled and settings.trackers:
-            self.tracking = Tracking(settings, folder.path, run_name, params, manifest, facts)
+            self.tracking = Tracking(
+                settings, folder.path, run_name, params, manifest, facts, highlights
+            )
             if plan and not state.step:
                 self.tracking.log_length_histogram(plan)
 
