@@ -8,6 +8,7 @@ from pipeline.corpus.skip_reason import SKIP_DESCRIPTIONS
 from pipeline.report import svg
 from pipeline.report.html import Markup, figure, key_table, meter, table
 from pipeline.report.numbers import date, tick
+from pipeline.report.redaction import without_password
 from pipeline.report.run_data import RunData
 
 MAX_LABELS = 20
@@ -60,7 +61,7 @@ def dataset(run: RunData) -> str:
 def config(run: RunData) -> str:
     """Return the keys that differ from their defaults, and all others folded."""
     values = {
-        f"{section}.{key}": _plain(value)
+        f"{section}.{key}": without_password(_plain(value))
         for section, keys in run.config.items()
         if isinstance(keys, dict)
         for key, value in keys.items()
@@ -141,6 +142,6 @@ def _length_histogram(run: RunData) -> str:
 
 def _plain(value: Any) -> str:
     """Return a config value as YAML has it on one line."""
-    if isinstance(value, (list, Mapping)):
+    if value is None or isinstance(value, (bool, list, Mapping)):
         return json.dumps(value, ensure_ascii=False)
-    return {None: "null", True: "true", False: "false", "": "''"}.get(value, str(value))
+    return str(value) if value != "" else "''"

@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 BEST = "best/"
 """Beginning of the name of the metric with the best evaluation so far."""
 ENVIRONMENT = "environment.json"
-"""The file of `pipeline.report.environment`."""
+"""The file of `pipeline.tracking.environment`."""
 
 Json = dict[str, Any]
 

@@ -13,7 +13,8 @@ from pipeline.run.folder import RunFolder
 from pipeline.stream.plan import Plan
 from pipeline.tasks.base.sample import Sample
 from pipeline.tasks.base.task import Evaluation, Mistake
-from pipeline.tracking import reports
+from pipeline.tracking import environment, reports
+from pipeline.tracking.base import NO_HIGHLIGHTS, Highlights
 from pipeline.tracking.console import ConsoleProgress
 from pipeline.tracking.jsonl_writer import JsonlWriter
 from pipeline.tracking.settings import TrackSettings
@@ -40,6 +41,7 @@ class Reporter:
         state: State that the run starts or resumes from.
         facts: Properties of this start, such as world size and device.
         plan: Plan of the training split, if there is one; a new run reports its row lengths.
+        highlights: What the overview of the run shows first in a tracker.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class Reporter:
         state: TrainingState,
         facts: Mapping[str, Any],
         plan: Plan | None = None,
+        highlights: Highlights = NO_HIGHLIGHTS,
     ) -> None:
         self.progress = ConsoleProgress(
             total_rows, state.rows, enabled=logger.isEnabledFor(logging.INFO)
@@ -63,8 +66,13 @@ class Reporter:
         self._throughput: dict[str, float] = {}
         self.tracking = None
         if settings.enabled and settings.trackers:
-            self.tracking = Tracking(settings, folder.path, run_name, params, manifest, facts)
-        self._report = ReportWriter(folder.path) if settings.report else None
+            self.tracking = Tracking(
+                settings, folder.path, run_name, params, manifest, facts, highlights
+            )
+        self._report, self._environment = None, None
+        if settings.report:
+            self._report = ReportWriter(folder.path)
+            self._environment = environment.write_in_thread(folder.path, facts, highlights.changed)
         if self._writes_reports and plan and not state.step:
             reports.write_length_histogram(folder.path, plan)
 
@@ -80,7 +88,8 @@ class Reporter:
         self.progress.close()
         with suppress(OSError):  # a full disk; the error that ends the run reports it
             self.metrics_file.close()
-        if self._report:
+        if self._report and self._environment:
+            self._environment.join(environment.TIMEOUT)
             self._report.write()  # before the trackers deliver it
         if self.tracking:
             failed = kind is not None and not issubclass(kind, (KeyboardInterrupt, SystemExit))

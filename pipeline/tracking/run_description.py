@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import json
-import re
-import sys
 import time
 import uuid
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pipeline.errors import RunError
+from pipeline.report.redaction import without_password
 from pipeline.storage.atomic import write_file
 from pipeline.storage.base import is_url
+from pipeline.tracking.base import NO_HIGHLIGHTS, Highlights
 
 if TYPE_CHECKING:
     from pipeline.corpus.dataset.manifest import Manifest
@@ -48,6 +48,12 @@ class RunDescription:
     """MLFLOW_EXPERIMENT_ID if that chose the experiment; the server gives its name."""
     given_run_id: str = ""
     """MLFLOW_RUN_ID: an existing MLflow run that receives the run."""
+    changed: dict[str, str] = field(default_factory=dict)
+    """Defaults of the params that differ from them."""
+    splits: dict[str, int] = field(default_factory=dict)
+    """Rows by split of the dataset."""
+    predict: str = ""
+    """Command that predicts with the run."""
 
     @classmethod
     def create(
@@ -61,6 +67,7 @@ class RunDescription:
         manifest: Manifest,
         experiment_id: str = "",
         given_run_id: str = "",
+        highlights: Highlights = NO_HIGHLIGHTS,
     ) -> RunDescription:
         """Describe a run that starts or resumes in `folder`; a resumed run keeps key and start.
 
@@ -73,12 +80,14 @@ class RunDescription:
             experiment=experiment,
             name=name,
             params=to_mlflow_params(params),
-            tags={f"headrace.{fact}": str(value) for fact, value in facts.items()}
-            | {"mlflow.source.name": sys.argv[0], "mlflow.source.type": "LOCAL"},
+            tags={f"headrace.{fact}": str(value) for fact, value in facts.items()},
             dataset=_describe_dataset(manifest),
             started=previous.started if previous else time.time(),
             experiment_id=experiment_id,
             given_run_id=given_run_id,
+            changed=to_mlflow_params(highlights.changed),
+            splits={name: split.rows for name, split in manifest.splits.items()},
+            predict=highlights.predict,
         )
 
     @classmethod
@@ -105,17 +114,10 @@ class RunDescription:
 def to_mlflow_params(params: Mapping[str, Any]) -> dict[str, str]:
     """Convert config values to text, lists and mappings to JSON.
 
-    Texts are truncated to MLflow's limit, and the password is removed from `track.uri`.
+    Passwords are removed, and texts are truncated to MLflow's limit.
     """
-    texts = {key: _to_text(value) for key, value in params.items()}
-    if "track.uri" in texts:
-        texts["track.uri"] = without_password(texts["track.uri"])
+    texts = {key: without_password(_to_text(value)) for key, value in params.items()}
     return {key: text[:MAX_PARAM_CHARS] for key, text in texts.items()}
-
-
-def without_password(text: str) -> str:
-    """Remove user names and passwords from a URI, or from all URIs in a text."""
-    return re.sub(r"(://)[^/\s]+@", r"\1", text)
 
 
 def _to_text(value: Any) -> str:

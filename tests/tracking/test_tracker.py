@@ -17,10 +17,11 @@ pytest.importorskip("mlflow")
 from pipeline import config as config_file
 from pipeline.errors import RunError, TrainingError
 from pipeline.report import samples
+from pipeline.report.redaction import without_password
 from pipeline.tasks.base.task import Evaluation
 from pipeline.tracking import mlflow_copy, plots, tracking
 from pipeline.tracking.replay import replay
-from pipeline.tracking.run_description import to_mlflow_params, without_password
+from pipeline.tracking.run_description import to_mlflow_params
 from pipeline.tracking.trackers import mlflow as mlflow_tracker
 from tests.helpers.tracked import (
     EVALUATION,
