@@ -96,8 +96,7 @@ mark.wrong { border: 1.5px dashed var(--e); background: none; }
 img.pixels { display: block; min-width: 112px; max-width: 100%; margin-bottom: 8px;
   image-rendering: pixelated; border-radius: 4px; }
 .overlays { display: flex; flex-wrap: wrap; gap: 8px; } .overlays image { image-rendering: auto; }
-.overlays * + figure { margin-top: 20px; } .charts > figure, .columns > figure { margin-top: 0; }
-figcaption { font-weight: 400; text-align: center; } .overlay { fill: #d95f02; }
+.overlays figcaption { font-weight: 400; text-align: center; } .overlay { fill: #d95f02; }
 svg.chart { display: block; overflow: visible; font-size: 11px; } figure > svg.chart { width: 100%;
   height: auto; }
 .columns > figure > svg.chart { max-width: 360px; }

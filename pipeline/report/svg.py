@@ -46,7 +46,8 @@ def line_chart(
     values = [y for _, y in points]
     log = may_be_log and min(values) > 0 and max(values) / min(values) > LOG_RATIO
     axes = Axes(_range([x for x, _ in points], zero=True), _range(values, log=log), log=log)
-    parts = [axes.draw("step", "log scale" if log else "")]
+    steps = [(step, tick(step)) for step in ticks(*axes.x_range) if step == int(step)]
+    parts = [axes.draw("step", "log scale" if log else "", x_ticks=steps)]
     for i, line in enumerate(drawn):
         parts.append(_draw_line(axes, line, i))
     if len(drawn) > 1:
@@ -191,10 +192,10 @@ class Axes:
     """A plot area: the scales of both axes, and their ticks."""
 
     def __init__(self, x: Point, y: Point, *, top: float = TOP, log: bool = False) -> None:
-        self._x, self._y, self._top, self._log = x, y, top, log
+        self.x_range, self._y, self._top, self._log = x, y, top, log
 
     def x(self, value: float) -> float:
-        low, high = self._x
+        low, high = self.x_range
         return LEFT + (value - low) / (high - low) * (WIDTH - LEFT - RIGHT)
 
     def y(self, value: float) -> float:
@@ -216,7 +217,7 @@ class Axes:
                 f'<text x="{LEFT - 6}" y="{y + 3.5:.1f}" text-anchor="end">{tick(value)}</text>'
             )
         if x_ticks is None:
-            x_ticks = [(value, tick(value)) for value in ticks(*self._x, count=4)]
+            x_ticks = [(value, tick(value)) for value in ticks(*self.x_range)]
         for value, text in x_ticks:
             x = self.x(value)
             parts.append(
