@@ -83,7 +83,7 @@ def bar_chart(
     for i, (label, value) in enumerate(zip(labels, values, strict=True)):
         gap = 0.12 if len(labels) < 20 else 0.06
         left, right = axes.x(i + gap), axes.x(i + 1 - gap)
-        note = f": {notes[i]}" if notes else ""
+        note = f", {notes[i]}" if notes else ""
         parts.append(
             f'<rect class="bar" x="{left:.1f}" y="{axes.y(value):.1f}" '
             f'width="{right - left:.1f}" height="{axes.y(0) - axes.y(value):.1f}">'
