@@ -1,10 +1,11 @@
 """The report while a run trains: how often it is written, and that an error stops nothing."""
 
+import time
 from pathlib import Path
 
 import pytest
 
-from pipeline.report import page, writer
+from pipeline.report import page
 from pipeline.report.writer import MAX_SHARE, ReportWriter
 
 
@@ -12,7 +13,7 @@ from pipeline.report.writer import MAX_SHARE, ReportWriter
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """A clock that shows the one item of this list."""
     now = [100.0]
-    monkeypatch.setattr(writer.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
     return now
 
 
