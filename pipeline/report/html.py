@@ -63,7 +63,8 @@ def hint(text: str) -> str:
 def meter(value: float) -> Markup:
     """Return a share as a small bar and a percentage."""
     return Markup(
-        f"<span class='meter'><i style='width:{100 * value:.0f}%'></i></span>{share(value)}"
+        f"<span class='meter'><i style='width:{100 * value:.0f}%'></i></span>"
+        f"<span class='share'>{share(value)}</span>"
     )
 
 

@@ -67,6 +67,7 @@ pre { margin: 0; white-space: pre-wrap; overflow-wrap: anywhere; font-size: 13px
 .meter { display: inline-block; width: 72px; height: 8px; border-radius: 2px; margin-right: 8px;
   background: var(--line); vertical-align: 1px; }
 .meter i { display: block; height: 100%; border-radius: 2px; background: var(--c0); }
+.share { display: inline-block; min-width: 52px; }
 details > summary { cursor: pointer; color: var(--accent); font-size: 14px; padding: 4px 0; }
 details.text > summary { color: inherit; font-size: inherit; padding: 0; list-style: none; }
 details.text > summary::-webkit-details-marker { display: none; }
@@ -113,7 +114,8 @@ svg .ideal { stroke: var(--dim); stroke-dasharray: 4 4; }
 svg .bar { fill: var(--c0); } svg .point { fill: var(--c0); fill-opacity: .45; }
 svg .cell { fill: rgb(var(--heat)); } svg .cell.same { stroke: var(--dim); stroke-width: 1; }
 svg .on-dark { fill: var(--on-dark); } svg .on-light { fill: var(--text); }
-@media (max-width: 560px) { main { padding: 20px 14px 36px; } dl.texts { grid-template-columns:
+@media (max-width: 560px) { main { padding: 20px 14px 36px; } .meter { width: 40px; }
+  th, td { padding-right: 11px; } dl.texts { grid-template-columns:
   minmax(0, 1fr); gap: 0 0; } dl.texts dd { margin-bottom: 8px; }
   .tiles { grid-template-columns: 1fr 1fr; } table.keys th { white-space: normal;
   overflow-wrap: anywhere; } }

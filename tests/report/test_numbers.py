@@ -40,4 +40,4 @@ def test_cells_are_escaped_unless_they_are_markup() -> None:
     )
     assert "<td class='n'><i></i></td>" in html
     assert "<td>&lt;b&gt;</td>" in key_table({"a": "<b>"})
-    assert meter(0.5) == "<span class='meter'><i style='width:50%'></i></span>50.0 %"
+    assert "<i style='width:50%'></i></span><span class='share'>50.0 %</span>" in meter(0.5)
