@@ -16,7 +16,7 @@ MAX_LABELS = 20
 """Labels of a confusion matrix; of more, those with the most errors are shown."""
 MAX_PAIRS = 10
 """Most frequent confusions in the table."""
-MAX_ROWS = 20
+MAX_ROWS = 12
 """Rows of the table of labels that are shown at once."""
 MAX_MISTAKES = 20
 """Worst mistakes that are shown at once."""

@@ -15,7 +15,7 @@ from pipeline.report.numbers import number, shorten, tick
 
 WIDTH, HEIGHT = 320, 190
 LEFT, RIGHT, TOP, BOTTOM = 44, 12, 14, 34
-LOG_RATIO = 20
+LOG_RATIO = 10
 """Ratio of the largest to the smallest value of a line chart above which its scale is a log."""
 MAX_POINTS = 200
 """Points of a line; of more, neighbors are averaged."""
