@@ -12,8 +12,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from pipeline.storage.redaction import without_password
 from pipeline.tracking.base import EndStatus, Point, Tracker
-from pipeline.tracking.redaction import without_password
 
 logger = logging.getLogger(__name__)
 

@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline import components
 from pipeline.errors import TrainingError
+from pipeline.storage.redaction import without_password
 from pipeline.tracking import follower, reports
 from pipeline.tracking.base import NO_HIGHLIGHTS, EndStatus, Highlights, TrackedRun, Tracker
 from pipeline.tracking.follower import Follower
-from pipeline.tracking.redaction import without_password
 from pipeline.tracking.settings import TrackSettings
 
 if TYPE_CHECKING:

@@ -16,9 +16,9 @@ pytest.importorskip("mlflow")
 
 from pipeline import config as config_file
 from pipeline.errors import RunError, TrainingError
+from pipeline.storage.redaction import without_password
 from pipeline.tasks.base.task import Evaluation
 from pipeline.tracking import html_report, mlflow_copy, plots, tracking
-from pipeline.tracking.redaction import without_password
 from pipeline.tracking.replay import replay
 from pipeline.tracking.run_description import to_mlflow_params
 from pipeline.tracking.trackers import mlflow as mlflow_tracker
