@@ -120,13 +120,9 @@ def test_a_long_command_fits_the_page_and_means_the_same_to_a_shell() -> None:
     wrapped = note.rpartition("```\n")[2].removesuffix("\n```")
     assert max(map(len, wrapped.splitlines())) <= 78
     assert len(wrapped.splitlines()) > 3
-    printed = subprocess.run(
-        ["sh", "-c", f"set -- {wrapped}\nprintf '%s,' \"$@\""],
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
-    assert printed == "".join(f"{word}," for word in words)
+    script = f"set -- {wrapped}\nprintf '%s,' \"$@\""
+    printed = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True)
+    assert printed.stdout == "".join(f"{word}," for word in words)
 
 
 def test_a_damaged_summary_is_none(tmp_path: Path) -> None:
