@@ -9,6 +9,7 @@ pytest.importorskip("mlflow")
 
 from pipeline.run import source
 from pipeline.run.source import Repository
+from pipeline.tracking import mlflow_copy
 from pipeline.tracking.mlflow_copy import MlflowCopy
 from pipeline.tracking.mlflow_note import NOTE_TAG
 from pipeline.tracking.replay import replay
@@ -35,7 +36,7 @@ def log_evaluation(folder, step, accuracy, *, is_best):
 
 
 def note(stored):
-    return stored.run.data.tags[NOTE_TAG]
+    return stored.run.data.tags.get(NOTE_TAG, "")
 
 
 def test_user_command_and_commit_are_tags(folder, store, repository):
@@ -163,6 +164,31 @@ def test_a_run_that_is_delivered_later_shows_the_same(folder, store, repository,
     later.client.delete_run(run_id)
     assert replay(folder, store) != run_id
     assert note(Stored(store, folder)) == first
+
+
+def test_after_an_outage_the_overview_is_complete(folder, store, monkeypatch, caplog):
+    """Each step of the overview fails once; the tracker connects again and continues."""
+    failed = set()
+
+    def fail_once(name, function):
+        def call(*args, **kwargs):
+            if name not in failed:
+                failed.add(name)
+                raise ConnectionError(f"{name} fails")
+            return function(*args, **kwargs)
+
+        return call
+
+    for name in ("write_note", "read_summary"):
+        monkeypatch.setattr(mlflow_copy, name, fail_once(name, getattr(mlflow_copy, name)))
+    tracker = start(folder, store, "model.hidden=64")
+    log_evaluation(folder, 2, 0.5, is_best=True)
+    eventually(lambda: len(failed) == 2 and Stored(store, folder).runs)
+    log_evaluation(folder, 4, 0.75, is_best=True)
+    eventually(lambda: "step 4\n" in note(Stored(store, folder)))
+    tracker.close("FINISHED")
+    assert Stored(store, folder).steps("best/accuracy") == [2, 4]
+    assert caplog.text.count("training continues") == 1
 
 
 def test_a_run_of_an_earlier_version_can_be_delivered(folder, store):
