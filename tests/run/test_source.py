@@ -97,5 +97,5 @@ def test_a_user_without_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail() -> str:
         raise KeyError("getpwuid(): uid not found: 1234")
 
-    monkeypatch.setattr(source.getpass, "getuser", fail)
+    monkeypatch.setattr("getpass.getuser", fail)
     assert run_source().user == ""

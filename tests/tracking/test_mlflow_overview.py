@@ -60,10 +60,12 @@ def test_params_that_differ_come_first_and_keep_their_names(folder, store):
     assert [param.key for param in params[:4]] == [
         "corpus.input", "model.hidden", "train.lr", "run.name",
     ]  # fmt: skip
-    filtered = Stored(store, folder).client.search_runs(
-        [Stored(store, folder).experiment.experiment_id], "params.`train.lr` = '0.5'"
+    stored = Stored(store, folder)
+    assert stored.experiment is not None
+    found = stored.client.search_runs(
+        [stored.experiment.experiment_id], "params.`train.lr` = '0.5'"
     )
-    assert len(filtered) == 1
+    assert len(found) == 1
 
 
 def test_the_note_has_the_best_so_far_and_at_the_end_the_test_result(folder, store):
