@@ -12,8 +12,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from pipeline.report import samples as sample_pages
 from pipeline.tasks.base.sample import SAMPLES
-from pipeline.tracking import html_report
 from pipeline.tracking.base import Point
 from pipeline.tracking.mlflow_environment import DEFAULT_EXPERIMENT, EXPERIMENT_ID, RUN
 from pipeline.tracking.mlflow_note import Note
@@ -111,7 +111,7 @@ class MlflowCopy:
         for folder, dumped_samples in report["pages"].items():
             samples = SAMPLES.validate_python(dumped_samples)
             title = f"{folder}, step {report['step']}"
-            draw = partial(html_report.render_page, title, samples)
+            draw = partial(sample_pages.render_page, title, samples)
             self._log_drawing(f"{folder}/{name}.html", draw)
 
     def log_results(self) -> None:
