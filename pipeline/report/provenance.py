@@ -8,8 +8,8 @@ from pipeline.corpus.skip_reason import SKIP_DESCRIPTIONS
 from pipeline.report import svg
 from pipeline.report.html import Markup, figure, key_table, meter, table
 from pipeline.report.numbers import date, tick
-from pipeline.report.redaction import without_password
 from pipeline.report.run_data import RunData
+from pipeline.storage.redaction import without_password
 
 MAX_LABELS = 20
 """Labels whose rows are shown at once."""

@@ -10,8 +10,8 @@ from typing import Any
 
 from pipeline import __version__
 from pipeline.report.run_data import ENVIRONMENT
+from pipeline.run.source import run_source
 from pipeline.storage.atomic import write_file
-from pipeline.tracking.run_source import COMMAND_TAG, COMMIT_TAG, source_tags
 
 logger = logging.getLogger(__name__)
 
@@ -35,11 +35,11 @@ def write_in_thread(folder: Path, facts: Mapping[str, Any], changed: Mapping[str
 
 def _write(folder: Path, facts: Mapping[str, Any], changed_keys: list[str]) -> None:
     try:
-        tags = source_tags()
+        source = run_source()
         values = {
             **facts,
-            "command": tags[COMMAND_TAG],
-            "git_commit": tags.get(COMMIT_TAG, ""),
+            "command": source.command,
+            "git_commit": source.repository.commit if source.repository else "",
             "headrace": __version__,
             "python": platform.python_version(),
             "platform": platform.platform(),

@@ -12,7 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from pipeline.report.redaction import without_password
+from pipeline.storage.redaction import without_password
 from pipeline.tracking.base import EndStatus, Point, Tracker
 
 logger = logging.getLogger(__name__)

@@ -5,8 +5,8 @@ import sys
 from pathlib import Path
 
 from pipeline.errors import HeadraceError, RunError, TrainingError
-from pipeline.report.redaction import without_password
 from pipeline.settings import expand_home
+from pipeline.storage.redaction import without_password
 from pipeline.tracking.follower import RunReader, first_line
 from pipeline.tracking.mlflow_copy import MlflowCopy
 from pipeline.tracking.run_description import RunDescription

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pipeline.errors import RunError
-from pipeline.report.redaction import without_password
+from pipeline.run.source import RunSource
 from pipeline.storage.atomic import write_file
 from pipeline.storage.base import is_url
+from pipeline.storage.redaction import without_password
 from pipeline.tracking.base import NO_HIGHLIGHTS, Highlights
 
 if TYPE_CHECKING:
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 
 MAX_PARAM_CHARS = 6000
 """MLflow's limit on the length of a param's value."""
+MAX_TAG_CHARS = 5000
+"""Characters of a tag; newer versions of MLflow allow 8,000."""
+COMMAND_TAG = "headrace.command"
 
 
 @dataclass
@@ -85,7 +89,10 @@ class RunDescription:
             started=previous.started if previous else time.time(),
             experiment_id=experiment_id,
             given_run_id=given_run_id,
-            changed=to_mlflow_params(highlights.changed),
+            changed={
+                key: "" if default == "None" else default
+                for key, default in to_mlflow_params(highlights.changed).items()
+            },
             splits={name: split.rows for name, split in manifest.splits.items()},
             predict=highlights.predict,
         )
@@ -109,6 +116,24 @@ class RunDescription:
 
     def write(self, folder: Path) -> None:
         write_file(folder / "mlflow.json", json.dumps(asdict(self), indent=1, ensure_ascii=False))
+
+
+def source_tags(source: RunSource) -> dict[str, str]:
+    """Return MLflow's tags of a run's source, and one with its command."""
+    tags = {
+        "mlflow.source.type": "LOCAL",
+        "mlflow.source.name": source.program,
+        "mlflow.user": source.user,
+        COMMAND_TAG: source.command,
+    }
+    if source.repository:
+        tags |= {
+            "mlflow.source.git.commit": source.repository.commit,
+            "mlflow.source.git.branch": source.repository.branch,
+            "mlflow.source.git.repoURL": source.repository.url,
+            "mlflow.source.git.dirty": str(source.repository.dirty).lower(),
+        }
+    return {name: value[:MAX_TAG_CHARS] for name, value in tags.items() if value}
 
 
 def to_mlflow_params(params: Mapping[str, Any]) -> dict[str, str]:

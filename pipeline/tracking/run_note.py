@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pipeline.tracking.run_source import COMMAND_TAG
+from pipeline.tracking.run_description import COMMAND_TAG, MAX_TAG_CHARS
 
 if TYPE_CHECKING:
     from pipeline.tracking.run_description import RunDescription
 
-MAX_CHARS = 5000
-"""Characters of a note; some MLflow stores cut a tag here."""
 MAX_VALUE = 80
 """Characters of a value in the table of settings."""
 MAX_COMMAND = 1000
+CODE_WIDTH = 76
+"""Columns of a command: a wider one pushes other parts of MLflow's page out of sight."""
+_TOKEN = re.compile(r"""(?:[^\s'"]|'[^']*'|"[^"]*"|['"])+""")
+"""A word of a shell's command line."""
 
 
 class Best(NamedTuple):
@@ -58,8 +61,8 @@ def write_note(description: RunDescription, best: Best | None, summary: Mapping[
     resume = "Start, and resume a stopped run; `train.epochs=N` prolongs it"
     end = _command(resume, description.tags.get(COMMAND_TAG, ""))
     used = sum(len(part) + 2 for part in [*parts, end])
-    parts += [_settings_table(description, MAX_CHARS - used), end]
-    return "\n\n".join(part for part in parts if part)[:MAX_CHARS]
+    parts += [_settings_table(description, MAX_TAG_CHARS - used), end]
+    return "\n\n".join(part for part in parts if part)[:MAX_TAG_CHARS]
 
 
 def _result_line(best: Best | None, summary: Mapping[str, Any]) -> str:
@@ -92,9 +95,8 @@ def _test_line(summary: Mapping[str, Any]) -> str:
 def _data_line(description: RunDescription) -> str:
     """Return the dataset and its rows by split; unprepared rows are not counted."""
     splits = ", ".join(f"{name} {rows:,}" for name, rows in description.splits.items())
-    return f"Dataset {_inline(description.dataset['name'])}" + (
-        f": {splits} rows" if splits else ""
-    )
+    rows = f": {splits} rows" if splits else ""
+    return f"Dataset {_inline(description.dataset['name'])}{rows}"
 
 
 def _command(title: str, command: str) -> str:
@@ -102,7 +104,17 @@ def _command(title: str, command: str) -> str:
         return ""
     if len(command) > MAX_COMMAND:
         command = f"{command[:MAX_COMMAND]} ..."
-    return f"{title}:\n\n```\n{command.replace('```', '` ` `')}\n```"
+    return f"{title}:\n\n```\n{_wrap(command).replace('```', '` ` `')}\n```"
+
+
+def _wrap(command: str) -> str:
+    """Return a command on lines of CODE_WIDTH, unless a word is longer, as a shell reads it."""
+    lines = [""]
+    for word in _TOKEN.findall(command):
+        if lines[-1] and len(lines[-1]) + len(word) + 3 > CODE_WIDTH:
+            lines.append("   ")
+        lines[-1] += f" {word}" if lines[-1] else word
+    return " \\\n".join(lines)
 
 
 def _settings_table(description: RunDescription, room: int) -> str:
@@ -113,7 +125,7 @@ def _settings_table(description: RunDescription, room: int) -> str:
     table = "| Setting | Value | Default |\n|---|---|---|"
     for number, (key, default) in enumerate(changed.items()):
         row = f"\n| {key} | {_cell(description.params.get(key, ''))} | {_cell(default)} |"
-        rest = f"\n\n{len(changed) - number} more are the first ones under Parameters."
+        rest = f"\n\nand {len(changed) - number} more, which Parameters lists first"
         if len(table) + len(row) + len(rest) > room:
             return table + rest
         table += row

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline import components
 from pipeline.errors import TrainingError
-from pipeline.report.redaction import without_password
+from pipeline.storage.redaction import without_password
 from pipeline.tracking import follower, reports
 from pipeline.tracking.base import NO_HIGHLIGHTS, EndStatus, Highlights, TrackedRun, Tracker
 from pipeline.tracking.follower import Follower

@@ -17,7 +17,7 @@ pytest.importorskip("mlflow")
 from pipeline import config as config_file
 from pipeline.errors import RunError, TrainingError
 from pipeline.report import samples
-from pipeline.report.redaction import without_password
+from pipeline.storage.redaction import without_password
 from pipeline.tasks.base.task import Evaluation
 from pipeline.tracking import mlflow_copy, plots, tracking
 from pipeline.tracking.replay import replay

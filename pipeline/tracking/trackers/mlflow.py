@@ -8,13 +8,13 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from pipeline.report.redaction import without_password
+from pipeline.run.source import run_source
 from pipeline.settings import FilePath, setting
+from pipeline.storage.redaction import without_password
 from pipeline.tracking import mlflow_environment
 from pipeline.tracking.base import EndStatus, Point, TrackedRun, Tracker
 from pipeline.tracking.mlflow_copy import MlflowCopy
-from pipeline.tracking.run_description import RunDescription
-from pipeline.tracking.run_source import source_tags
+from pipeline.tracking.run_description import RunDescription, source_tags
 from pipeline.tracking.settings import TrackSettings
 
 SYSTEM_METRICS_SECONDS = 10
@@ -117,7 +117,7 @@ class Mlflow(Tracker):
         """Add user, command and git commit to the description, before the first connection."""
         if self._has_source:
             return
-        tags = source_tags()
+        tags = source_tags(run_source())
         with self._description_lock:
             self._description.tags |= tags
             self._description.write(self.run.folder)
