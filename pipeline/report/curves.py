@@ -8,8 +8,8 @@ from pipeline.report.numbers import number
 from pipeline.report.run_data import RunData
 
 NAMES = {"optim/lr": "learning rate", "perf/tokens_per_s": "tokens per second"}
-NOT_DRAWN = {"examples", "skipped_rows"}
-"""Counts of rows of an evaluation."""
+NOT_DRAWN = {"examples", "skipped_rows", "target_padding"}
+"""Metrics about the data, not about the model."""
 MAX_CURVES = 12
 
 
@@ -20,6 +20,7 @@ def curves(run: RunData) -> str:
 
 
 def _charts(run: RunData) -> Iterator[str]:
+    last = run.last_step
     for name in _metric_names(run):
         lines = [
             svg.Line(split, points, dashed=split == "validation")
@@ -32,13 +33,16 @@ def _charts(run: RunData) -> Iterator[str]:
         else:
             title = name
         best = run.best if name == run.best_metric else None
-        drawn = svg.line_chart(lines, title=f"{title} by step", best=best)
+        drawn = svg.line_chart(lines, title=f"{title} by step", best=best, last_step=last)
         note = f"best {number(best[1])} at step {best[0]:,.0f}" if best else ""
         yield figure(title, drawn, note)
     for name, title in NAMES.items():
         if points := run.metrics.get(name):
             line = svg.Line(title, points)
-            yield figure(title, svg.line_chart([line], title=f"{title} by step", may_be_log=False))
+            yield figure(
+                title,
+                svg.line_chart([line], title=f"{title} by step", last_step=last, may_be_log=False),
+            )
 
 
 def _metric_names(run: RunData) -> list[str]:

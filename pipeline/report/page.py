@@ -115,11 +115,10 @@ def _tiles(run: RunData) -> Iterator[tuple[str, str, str]]:
     if baseline := summary.get("baseline"):
         guess = f"always guessing {baseline['guess']}"
         yield f"baseline {baseline['metric']}", number(baseline["value"]), guess
-    steps = [step for points in run.metrics.values() for step, _ in points[-1:]]
-    if steps:
+    if run.last_step:
         epochs = run.metrics.get("progress/epoch")
         note = f"{epochs[-1][1]:.2f} epochs" if epochs else ""
-        yield "updates", f"{max(steps):,.0f}", note
+        yield "updates", f"{run.last_step:,.0f}", note
     if summary.get("seconds"):
         speed = f"{summary['tokens_per_s']:,.0f} tokens/s"
         yield "training time", duration(summary["seconds"]), speed

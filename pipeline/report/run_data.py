@@ -64,6 +64,11 @@ class RunData:
         points = self.metrics.get(f"{BEST}{self.best_metric}")
         return points[-1] if points else None
 
+    @property
+    def last_step(self) -> float:
+        """The last step that has metrics; 0 if none has."""
+        return max((points[-1][0] for points in self.metrics.values()), default=0.0)
+
     @cached_property
     def evaluation(self) -> Json:
         """The report of the best evaluation, or else of the last one; empty if there is none."""

@@ -43,7 +43,9 @@ def render_samples(samples: Sequence[Sample]) -> str:
     """
     colors = _entity_colors(samples)
     samples = sorted(samples, key=lambda sample: bool(colors) and not _entity_colors([sample]))
-    articles = "\n".join(_render_sample(sample, colors) for sample in samples)
+    articles = "\n".join(
+        _render_sample(sample, colors, is_open=i == 0) for i, sample in enumerate(samples)
+    )
     key = ""
     if colors:
         key = (
@@ -85,12 +87,12 @@ def _render_mistake(row: Mapping[str, Any]) -> str:
     return f"<article>{line}{_render_texts(dict(texts))}</article>\n"
 
 
-def _render_sample(sample: Sample, colors: Mapping[str, int]) -> str:
+def _render_sample(sample: Sample, colors: Mapping[str, int], *, is_open: bool) -> str:
     image, attention = sample.picture, sample.attention
     parts = [_render_image(image)] if image else []
     parts.append(_render_texts(sample.texts, colors))
     if attention and attention.written:
-        parts.append(_render_attention(attention, image))
+        parts.append(_render_attention(attention, image, is_open=is_open))
     return f"<article>{''.join(parts)}</article>"
 
 
@@ -151,8 +153,8 @@ def _png_uri(image: ImageData) -> str:
     return f"data:image/png;base64,{b64encode(png).decode()}"
 
 
-def _render_attention(attention: AttentionMap, image: ImageData | None) -> str:
-    """Return where a decoder attended when it generated each token.
+def _render_attention(attention: AttentionMap, image: ImageData | None, *, is_open: bool) -> str:
+    """Return where a decoder attended when it generated each token, folded unless `is_open`.
 
     Over a text: a heat map with one column per source token and one row per generated token, at
     most MAX_TOKENS of each. Over an image: a copy of it for each of the first MAX_OVERLAYS
@@ -166,7 +168,7 @@ def _render_attention(attention: AttentionMap, image: ImageData | None) -> str:
         title = "attention of each generated token (rows) to each source token (columns)"
         drawn = svg.heat_map(written, read, weights, title=title, cell=18)
     return (
-        f"<details class='attention'><summary>attention</summary>"
+        f"<details class='attention'{' open' * is_open}><summary>attention</summary>"
         f"<div class='wide' tabindex='0'>{drawn}</div></details>"
     )
 

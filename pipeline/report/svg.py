@@ -33,19 +33,26 @@ class Line:
 
 
 def line_chart(
-    lines: Sequence[Line], *, title: str, best: Point | None = None, may_be_log: bool = True
+    lines: Sequence[Line],
+    *,
+    title: str,
+    best: Point | None = None,
+    last_step: float = 0.0,
+    may_be_log: bool = True,
 ) -> str:
-    """Draw lines over the steps of a run. `best` is a point to mark.
+    """Draw lines over the steps of a run, at least up to `last_step`. `best` is a point to mark.
 
-    With `may_be_log`, values of very different size have a logarithmic scale.
+    With `may_be_log`, values of very different size have a logarithmic scale, except shares.
     """
     drawn = [Line(line.name, _thin(line.points), line.dashed) for line in lines if line.points]
     points = [point for line in drawn for point in line.points]
     if not points:
         return ""
     values = [y for _, y in points]
-    log = may_be_log and min(values) > 0 and max(values) / min(values) > LOG_RATIO
-    axes = Axes(_range([x for x, _ in points], zero=True), _range(values, log=log), log=log)
+    low, high = min(values), max(values)
+    log = may_be_log and low > 0 and high > 1 and high / low > LOG_RATIO
+    steps_range = _range([*(x for x, _ in points), last_step], zero=True)
+    axes = Axes(steps_range, _range(values, log=log), log=log)
     steps = [(step, tick(step)) for step in ticks(*axes.x_range) if step == int(step)]
     parts = [axes.draw("step", "log scale" if log else "", x_ticks=steps)]
     for i, line in enumerate(drawn):

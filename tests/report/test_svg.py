@@ -43,6 +43,15 @@ def test_values_of_very_different_size_have_a_logarithmic_scale() -> None:
     assert y1 - y0 == pytest.approx(y2 - y1, abs=0.2)
     assert {"log scale", "100", "1k", "10k"} <= set(texts(root))
     assert "log scale" not in svg.line_chart([line], title="", may_be_log=False)
+    accuracy = Line("accuracy", [(1, 0.01), (2, 0.9)])
+    assert "log scale" not in svg.line_chart([accuracy], title="")
+
+
+def test_a_line_that_ends_early_leaves_space_up_to_the_last_step() -> None:
+    (_, _), (x, _) = points(
+        parse(svg.line_chart([Line("a", [(0, 1.0), (50, 2.0)])], title="", last_step=100))
+    )
+    assert x == pytest.approx((LEFT + WIDTH - RIGHT) / 2)
 
 
 def test_two_lines_are_named_and_differ_in_more_than_color() -> None:
