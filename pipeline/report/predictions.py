@@ -123,6 +123,9 @@ def mistakes(run: RunData) -> str:
     rows: Sequence[Mapping[str, Any]] = run.evaluation.get("mistakes") or []
     if not rows:
         return ""
+    if images := (run.evaluation.get("pages") or {}).get("mistakes"):
+        shown = SAMPLES.validate_python(images[:MAX_MISTAKES])
+        return hint("Images of the highest loss, worst first.") + samples.render_samples(shown)
     first, rest = rows[:MAX_MISTAKES], rows[MAX_MISTAKES:]
     more = ""
     if rest:

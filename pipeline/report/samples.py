@@ -52,7 +52,8 @@ def render_samples(samples: Sequence[Sample]) -> str:
             "<p class='hint'>A dashed frame and ✗ mark an entity that the other line does not "
             "have.</p>"
         )
-    return f"{key}<div class='samples'>\n{articles}\n</div>"
+    only_images = all(sample.picture and not sample.attention for sample in samples)
+    return f"{key}<div class='samples{' images' * only_images}'>\n{articles}\n</div>"
 
 
 def render_mistakes(mistakes: Sequence[Mapping[str, Any]]) -> str:

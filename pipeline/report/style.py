@@ -75,6 +75,8 @@ details.text > summary::after { content: " show all"; color: var(--accent); font
 details.text[open] > summary { font-size: 0; }
 details.text[open] > summary::after { content: "show less"; }
 .samples { display: grid; gap: 12px; }
+.samples.images { grid-template-columns: repeat(auto-fill, minmax(170px, 1fr)); }
+.images dl.texts { gap: 0 10px; }
 article { background: var(--card); border: 1px solid var(--line); border-radius: 8px;
   padding: 12px 14px; min-width: 0; break-inside: avoid; }
 dl { margin: 0; }

@@ -6,9 +6,11 @@ import re
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from pipeline.report import page, run_data
+from pipeline.tasks.base.sample import SAMPLES, ImageData, Sample
 from tests.report.conftest import BAD, metric_lines
 
 ALL = ["curves", "labels", "calibration", "length", "scatter", "samples", "mistakes", "dataset",
@@ -202,6 +204,17 @@ def test_many_labels_show_those_with_the_most_errors(run_folder: Path) -> None:
     assert "label29" in shown
     assert "label1" not in shown
     assert "18 more" in text  # rows of the table of labels
+
+
+def test_mistakes_of_images_show_the_images(run_folder: Path) -> None:
+    image = ImageData.of(np.zeros((2, 2, 1), np.uint8))
+    pages = {"mistakes": SAMPLES.dump_python([Sample({"label": "3"}, image)], mode="json")}
+    report = {"step": 20, "mistakes": [{"label": "3", "loss": 1.0}], "pages": pages}
+    (run_folder / "reports" / "step-00000020.json").write_text(json.dumps(report))
+    html, _ = render(run_folder)
+    assert section(html, "mistakes").endswith("Images of the highest loss, worst first. label 3")
+    assert html.count("data:image/png;base64,") == 1
+    assert "<div class='samples images'>" in html
 
 
 def test_write_replaces_the_page_at_once(run_folder: Path) -> None:
