@@ -14,13 +14,12 @@ STYLE = """
   --heat: 11, 98, 164; --on-dark: #fff; --mark: 20%;
   --e0: #0b78b8; --e1: #d98200; --e2: #00906b; --e3: #c05a92; --e4: #c04a00; --e5: #7a6ad0;
   --e6: #8a8200; }
-@media (prefers-color-scheme: dark) {
+@media screen and (prefers-color-scheme: dark) {
   :root { --page: #14171c; --card: #1c2027; --text: #e4e7ec; --dim: #9aa4b2; --line: #333a45;
     --accent: #6db6f0; --c0: #6db6f0; --c1: #f0a35e; --c2: #4fc9a0; --c3: #dc9cc4;
     --heat: 109, 182, 240; --on-dark: #0b1118; --mark: 30%;
     --e0: #56b4e9; --e1: #e69f00; --e2: #2fc296; --e3: #dc9cc4; --e4: #ef7f3a; --e5: #a79bf0;
     --e6: #cfc53a; } }
-@media print { :root { color-scheme: light; } }
 * { box-sizing: border-box; }
 html { -webkit-text-size-adjust: 100%; }
 body { margin: 0; background: var(--page); color: var(--text);
