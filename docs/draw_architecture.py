@@ -23,6 +23,7 @@ ROOMS = {
     "train": "trainer, checkpointer, session",
     "config": "YAML and overrides to one Config",
     "tracking": "metrics.jsonl, console, MLflow",
+    "report": "report.html from a run folder",
     "evaluation": "metrics over a split, on all ranks",
     "run": "run folder, checkpoint format",
     "runtime": "ranks, precision, logging",

@@ -4,6 +4,7 @@ Each section is declared beside the code that it configures. Only `train`, `infe
 import this package; lower layers receive their own section.
 """
 
+from pipeline.config.changed import changed_settings
 from pipeline.config.loading import (
     BUNDLED,
     DEFAULT,
@@ -21,6 +22,7 @@ __all__ = [
     "DEFAULT",
     "Config",
     "as_yaml",
+    "changed_settings",
     "component_sources",
     "dump",
     "flatten",

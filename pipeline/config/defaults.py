@@ -3,6 +3,7 @@ shards."""
 
 import re
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 from pipeline import components, tasks
@@ -28,24 +29,27 @@ def fill_defaults(values: dict[str, Any], name: str) -> None:
     values["run"].setdefault("dir", f"runs/{folder}")
     if not all(isinstance(values.get(section), dict) for section in Config.model_fields):
         return
-    _fill_task_defaults(values)
-    model, corpus = values["model"], values["corpus"]
-    if isinstance(model.get("init_from"), str) and model["init_from"]:
-        tokenizer = f"{model['init_from']}/dataset/tokenizer.json"
-        corpus.setdefault("tokenizer", tokenizer)
-        if not corpus.get("group") and not corpus.get("time"):
-            # Texts that the language model held out are then held out here too.
-            corpus.setdefault("stratify", False)
-
-
-def _fill_task_defaults(values: dict[str, Any]) -> None:
-    """Set the defaults of the task, which may be others than those of its sections."""
-    task = values["task"].get("name", TaskSettings().name)
-    if not isinstance(task, str):
-        return  # which is reported with all other mistakes
-    for key, default in components.load("task", task).defaults(values).items():
+    for key, default in dependent_defaults(values).items():
         section, _, field = key.partition(".")
         values[section].setdefault(field, default)
+
+
+def dependent_defaults(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the defaults of the task and of `model.init_from`, by dotted key.
+
+    They replace the declared defaults of the keys. `values` are the sections of the config.
+    """
+    defaults: dict[str, Any] = {}
+    task = values["task"].get("name", TaskSettings().name)
+    if isinstance(task, str):  # another type is reported with all other mistakes
+        defaults.update(components.load("task", task).defaults(values))
+    model, corpus = values["model"], values["corpus"]
+    if isinstance(model.get("init_from"), str) and model["init_from"]:
+        defaults.setdefault("corpus.tokenizer", f"{model['init_from']}/dataset/tokenizer.json")
+        if not corpus.get("group") and not corpus.get("time"):
+            # Texts that the language model held out are then held out here too.
+            defaults.setdefault("corpus.stratify", False)
+    return defaults
 
 
 def with_shards(config: Config, name: str) -> Config:

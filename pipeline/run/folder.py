@@ -30,6 +30,7 @@ class RunFolder:
         self.dataset = path / "dataset"
         self.metrics = path / "metrics.jsonl"
         self.summary = path / "summary.json"
+        self.report = path / "report.html"
 
     @contextmanager
     def lock(self, timeout: float = LOCK_TIMEOUT) -> Iterator[None]:

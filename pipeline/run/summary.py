@@ -4,6 +4,7 @@ import json
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 from pipeline.errors import RunError
@@ -90,7 +91,12 @@ def describe(folder: RunFolder, *, watch: Sequence[str], example: str) -> str:
     lines.append(f"run folder  {folder.path}")
     lines += [f"watch       {shown}" for shown in watch]
     lines += [
-        f"predict     echo {example} | {command('predict')} --run {shlex.quote(str(folder.path))}",
+        f"predict     {predict_command(folder.path, example)}",
         "resume      the same command resumes a stopped run; train.epochs=N prolongs it",
     ]
     return "\n".join(lines)
+
+
+def predict_command(folder: Path, example: str) -> str:
+    """Return the command that predicts `example`, an argument of a shell's `echo`, with a run."""
+    return f"echo {example} | {command('predict')} --run {shlex.quote(str(folder))}"

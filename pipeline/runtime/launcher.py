@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shlex
 import sys
 import threading
 import time
@@ -123,6 +124,34 @@ def command(name: str) -> str:
     if program.resolve().parent.name == "launch":
         return f"python {program.parent / name}.py"
     return f"python -m pipeline.cli {name}" if program.name == "__main__.py" else f"headrace {name}"
+
+
+def command_line() -> str:
+    """Return the command that started this run, with torchrun and its numbers if it did."""
+    program = Path(sys.argv[0])
+    is_module = program.name == "__main__.py"  # sys.argv then has no name of the package
+    shown = ["-m", "pipeline.cli"] if is_module else [_shown_program(program)]
+    if is_torchrun():
+        nodes = _number("GROUP_WORLD_SIZE", 1)
+        several = [f"--nnodes={nodes}"] * (nodes > 1)
+        shown = ["torchrun", *several, f"--nproc_per_node={local_size()}", *shown]
+    elif is_module or program.suffix == ".py":
+        shown = ["python", *shown]
+    return shlex.join([*shown, *sys.argv[1:]])
+
+
+def program_name() -> str:
+    """Return the launch script, or `headrace` and the command."""
+    program = Path(sys.argv[0])
+    if program.name in ("__main__.py", "headrace"):
+        return " ".join(["headrace", *sys.argv[1:2]])
+    return _shown_program(program)
+
+
+def _shown_program(program: Path) -> str:
+    """Return `launch/train.py` for a script of the folder `launch`, else the file's name."""
+    in_launch = program.resolve().parent.name == "launch"
+    return f"launch/{program.name}" if in_launch else program.name
 
 
 def exit_with_launcher(poll_seconds: float = 0.5) -> None:

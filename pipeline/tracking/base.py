@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
@@ -30,6 +30,19 @@ class Point(NamedTuple):
 
 
 @dataclass(frozen=True)
+class Highlights:
+    """What the overview of a run shows first."""
+
+    changed: Mapping[str, Any] = field(default_factory=dict)
+    """Defaults of the params that differ from them, by dotted key."""
+    predict: str = ""
+    """Command that predicts with the run."""
+
+
+NO_HIGHLIGHTS = Highlights()
+
+
+@dataclass(frozen=True)
 class TrackedRun:
     """The run that a tracker receives."""
 
@@ -41,6 +54,7 @@ class TrackedRun:
     """Properties of this start, such as world size and device."""
     manifest: Manifest
     """Manifest of the training dataset."""
+    highlights: Highlights = NO_HIGHLIGHTS
 
 
 class Tracker(Component, ABC):
@@ -105,6 +119,12 @@ class Tracker(Component, ABC):
 
     def ended(self, status: EndStatus, time: float) -> None:
         """Deliver how the run has ended, at `time` in Unix seconds; reports may still follow."""
+
+    def log_results(self) -> None:
+        """Deliver `summary.json` and `report.html` of the run folder, after points and reports.
+
+        A resumed run, or a run without results, may have neither, or those of its last end.
+        """
 
     def close(self) -> None:
         """Release resources; the last call after everything is delivered."""

@@ -12,8 +12,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from pipeline.storage.redaction import without_password
 from pipeline.tracking.base import EndStatus, Point, Tracker
-from pipeline.tracking.run_description import without_password
 
 logger = logging.getLogger(__name__)
 
@@ -161,6 +161,7 @@ class Follower:
         for name, report in self._reader.reports():
             tracker.log_report(name, report)
         if closing:
+            tracker.log_results()
             tracker.close()
 
     def _describe_undelivered(self) -> str:

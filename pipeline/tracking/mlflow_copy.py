@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from pipeline.report import samples as sample_pages
 from pipeline.tasks.base.sample import SAMPLES
-from pipeline.tracking import html_report
 from pipeline.tracking.base import Point
 from pipeline.tracking.mlflow_environment import DEFAULT_EXPERIMENT, EXPERIMENT_ID, RUN
+from pipeline.tracking.mlflow_note import Note
 from pipeline.tracking.reports import drawn, plots_of
 from pipeline.tracking.run_description import RunDescription
+from pipeline.tracking.run_note import Best, best_of, read_summary, write_note
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -31,6 +35,10 @@ MAX_LISTED_TABLES = 50
 RUN_KEY_TAG = "headrace.run"
 CHANGED_PARAM_TAG = "headrace.changed."
 """Prefix of the tags that name params changed by a resumed run; MLflow params cannot change."""
+BEST = "best/"
+"""Beginning of the name of the metric with the best evaluation so far."""
+REPORT, REPORT_TAG = "report.html", "headrace.report"
+"""File in the run folder and artifact, and the tag with its digest."""
 TABLES_TAG = "mlflow.loggedArtifacts"
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 """Tags of a new experiment: the MLflow UI opens it in its view for model training."""
@@ -51,14 +59,14 @@ class MlflowCopy:
     All methods raise the errors of MLflow; after an error, discard the object and create a new one.
     """
 
-    def __init__(self, description: RunDescription, uri: str) -> None:
+    def __init__(self, description: RunDescription, uri: str, folder: Path) -> None:
         for name, value in ENVIRONMENT.items():
             os.environ.setdefault(name, value)
         from mlflow import MlflowClient
 
         for library in ("mlflow", "alembic", "urllib3.connectionpool"):
             logging.getLogger(library).setLevel(logging.ERROR)  # callers report errors in one line
-        self._description = description
+        self._description, self._folder = description, folder
         self._client = MlflowClient(tracking_uri=uri)
         run = self._given()
         if run is None:
@@ -67,9 +75,14 @@ class MlflowCopy:
         self.run_id: str = run.info.run_id
         self.last_steps = {metric.key: metric.step for metric in run.data.to_proto().metrics}
         """Step of the last point of each metric."""
+        self._best = _best(
+            (metric.step, metric.key, metric.value) for metric in run.data.to_proto().metrics
+        )
         self._tables = [table["path"] for table in json.loads(run.data.tags.get(TABLES_TAG, "[]"))]
         self._artifacts = self._list_artifacts()
         self._log_description(run)
+        self._note = Note(self._client, self.run_id)
+        self._log_note()
 
     def mark_running(self) -> None:
         """Set the status to RUNNING, also for a run that had ended before it was resumed."""
@@ -82,6 +95,9 @@ class MlflowCopy:
         metrics = [Metric(p.name, p.value, int(p.time * 1000), p.step) for p in points]
         for chunk in _chunks(metrics, 1000):
             self._client.log_batch(self.run_id, metrics=chunk)
+        if best := _best((point.step, point.name, point.value) for point in points):
+            self._best = best
+            self._log_note()
 
     def log_report(self, name: str, report: Mapping[str, Any]) -> None:
         """Log the plots, tables and pages of a report that are not in MLflow yet."""
@@ -95,8 +111,20 @@ class MlflowCopy:
         for folder, dumped_samples in report["pages"].items():
             samples = SAMPLES.validate_python(dumped_samples)
             title = f"{folder}, step {report['step']}"
-            draw = partial(html_report.render_page, title, samples)
+            draw = partial(sample_pages.render_page, title, samples)
             self._log_drawing(f"{folder}/{name}.html", draw)
+
+    def log_results(self) -> None:
+        """Log the results in the run's note, and `report.html` if MLflow has not got it yet."""
+        self._log_note()
+        report = self._folder / REPORT
+        if not report.exists():
+            return
+        with report.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()[:12]
+        if self._client.get_run(self.run_id).data.tags.get(REPORT_TAG) != digest:
+            self._client.log_artifact(self.run_id, str(report))
+            self._client.set_tag(self.run_id, REPORT_TAG, digest)
 
     def mark_ended(self) -> None:
         """Set the status and end time of the run's description."""
@@ -161,7 +189,7 @@ class MlflowCopy:
             if experiment
             else client.create_experiment(name, tags=EXPERIMENT_TAGS),
             start_time=int(description.started * 1000),
-            tags={RUN_KEY_TAG: description.key},
+            tags={RUN_KEY_TAG: description.key} | description.tags,
             run_name=description.name,
         )
 
@@ -178,7 +206,9 @@ class MlflowCopy:
         for tag in run.data.tags:
             if tag.startswith(CHANGED_PARAM_TAG) and tag not in changed:
                 self._client.delete_tag(self.run_id, tag)
-        params = [Param(key, value) for key, value in new.items() if key not in old]
+        # The UI shows params in this order, at least with SQLite: first those that matter.
+        ordered = sorted(new.items(), key=lambda item: item[0] not in self._description.changed)
+        params = [Param(key, value) for key, value in ordered if key not in old]
         tags = [RunTag(key, value) for key, value in (self._description.tags | changed).items()]
         for params_chunk in _chunks(params, 100):
             self._client.log_batch(self.run_id, params=params_chunk)
@@ -187,6 +217,11 @@ class MlflowCopy:
         context = [InputTag("mlflow.data.context", "training")]
         dataset = DatasetInput(Dataset(**self._description.dataset), context)
         self._client.log_inputs(self.run_id, datasets=[dataset])
+
+    def _log_note(self) -> None:
+        summary = read_summary(self._folder)
+        best = best_of(summary, self._best)
+        self._note.write(write_note(self._description, best, summary))
 
     def _list_artifacts(self) -> set[str]:
         """Return the paths of all logged artifacts at the top level and in the reports' folders."""
@@ -225,6 +260,15 @@ class MlflowCopy:
         self._tables = [*self._tables, path][-MAX_LISTED_TABLES:]
         listed = [{"path": table, "type": "table"} for table in self._tables]
         self._client.set_tag(self.run_id, TABLES_TAG, json.dumps(listed))
+
+
+def _best(points: Iterable[tuple[int, str, float]]) -> Best | None:
+    """Return the last of the points of the metric `best/NAME`, each a step, name and value."""
+    found = [point for point in points if point[1].startswith(BEST)]
+    if not found:
+        return None
+    step, name, value = max(found)
+    return Best(name.removeprefix(BEST), value, step)
 
 
 def _if_there(get: Callable[[], Item]) -> Item | None:

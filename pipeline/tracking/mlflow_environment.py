@@ -7,7 +7,8 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
-from pipeline.tracking.run_description import RunDescription, without_password
+from pipeline.storage.redaction import without_password
+from pipeline.tracking.run_description import RunDescription
 
 logger = logging.getLogger(__name__)
 

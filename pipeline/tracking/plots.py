@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.tasks.base.sample import AttentionMap, ImageData
-
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -21,10 +19,6 @@ MAX_LABELS = 20
 """Labels shown in a confusion matrix."""
 MAX_BARS = 100
 """Bars of a length histogram."""
-MAX_TOKENS = 50
-"""Source and generated tokens shown in an attention map."""
-MAX_OVERLAYS = 16
-"""Generated tokens shown as overlays on copies of an image."""
 DPI = 120
 TEXT_COLOR, BAR_COLOR, ACCENT_COLOR = "#222222", "#4878a8", "#d9822b"
 
@@ -170,61 +164,6 @@ def length_histogram(
     return figure
 
 
-def attention(attention: AttentionMap, image: ImageData | None = None) -> Figure:
-    """Plot where a decoder attended when it generated each token.
-
-    Over a source text: a heat map with one column per source token and one row per generated
-    token, at most MAX_TOKENS of each. Over an image: one copy of the image for each of the first
-    MAX_OVERLAYS generated tokens, with the attended regions highlighted (Xu et al. 2015).
-    """
-    if image and attention.plane != (0, 0):
-        return _attention_overlays(attention, image)
-    from matplotlib.figure import Figure
-
-    weights = np.asarray(attention.weights)[:MAX_TOKENS, :MAX_TOKENS]  # [generated, source]
-    rows, columns = weights.shape
-    figure = Figure((1.6 + 0.24 * columns, 1.3 + 0.24 * rows), DPI, layout="constrained")
-    axes = figure.add_subplot()
-    axes.imshow(weights, cmap="Blues", vmin=0, vmax=1)
-    axes.set_xticks(range(columns), map(_escape_math, attention.read[:columns]), rotation=90)
-    axes.set_yticks(range(rows), map(_escape_math, attention.written[:rows]))
-    axes.xaxis.tick_top()
-    axes.tick_params(length=0, labelsize=8)
-    axes.spines[:].set_color("#dddddd")
-    return figure
-
-
-def _attention_overlays(attention: AttentionMap, image: ImageData) -> Figure:
-    from matplotlib.colors import to_rgba
-    from matplotlib.figure import Figure
-
-    background, tokens = pixels(image), attention.written[:MAX_OVERLAYS]
-    height, width = background.shape[:2]
-    columns = min(len(tokens), 8)
-    rows = -(-len(tokens) // columns)
-    side = 1.2
-    cell_height = side * min(max(height / width, 0.25), 4)
-    figure = Figure((side * columns, (cell_height + 0.25) * rows), DPI, layout="constrained")
-    all_axes = figure.subplots(rows, columns, squeeze=False).ravel()
-    for axes in all_axes:
-        axes.set_axis_off()
-    extent = (-0.5, width - 0.5, height - 0.5, -0.5)
-    for axes, token, weights in zip(all_axes, tokens, attention.weights, strict=False):
-        grid = np.asarray(weights).reshape(attention.plane)  # [region rows, region columns]
-        overlay = np.full((*grid.shape, 4), to_rgba(ACCENT_COLOR))
-        overlay[..., 3] = 0.75 * grid / max(grid.max(), 1e-9)
-        axes.imshow(background, cmap="gray", vmin=0, vmax=255, extent=extent)
-        axes.imshow(overlay, extent=extent, interpolation="bilinear")
-        axes.set_title(_escape_math(token), size=8)
-    return figure
-
-
-def pixels(image: ImageData) -> NDArray[np.uint8]:
-    """Return an image's pixels as [H, W] if it is grayscale, else as [H, W, 3]."""
-    array = np.frombuffer(image.data, np.uint8).reshape(image.shape)
-    return array[..., 0] if image.shape[2] == 1 else array
-
-
 def padding_share(rows: NDArray[np.int64], edges: Sequence[int]) -> float:
     """Return the share of padding among all tokens if each row is padded to the next edge.
 
@@ -241,11 +180,6 @@ def _most_confused(counts: NDArray[np.int64]) -> NDArray[np.int64]:
         return np.arange(len(counts))
     errors = counts.sum(0) + counts.sum(1) - 2 * counts.diagonal()
     return np.sort(np.argsort(-errors, kind="stable")[:MAX_LABELS])
-
-
-def _escape_math(token: str) -> str:
-    """Shorten a token and escape its dollar signs, which matplotlib would read as math."""
-    return _shorten(token.replace("$", r"\$"))
 
 
 def _shorten(text: str, max_chars: int = 22) -> str:

@@ -6,9 +6,10 @@ from pathlib import Path
 
 from pipeline.errors import HeadraceError, RunError, TrainingError
 from pipeline.settings import expand_home
+from pipeline.storage.redaction import without_password
 from pipeline.tracking.follower import RunReader, first_line
 from pipeline.tracking.mlflow_copy import MlflowCopy
-from pipeline.tracking.run_description import RunDescription, without_password
+from pipeline.tracking.run_description import RunDescription
 
 
 def replay(folder: Path, uri: str = "") -> str:
@@ -25,7 +26,7 @@ def replay(folder: Path, uri: str = "") -> str:
             f"track.trackers"
         )
     try:
-        copy = MlflowCopy(description, uri or description.uri)
+        copy = MlflowCopy(description, uri or description.uri, folder)
         reader = RunReader(folder, copy.last_steps)
         for points in reader.points():
             copy.log_metrics(points)
@@ -33,6 +34,7 @@ def replay(folder: Path, uri: str = "") -> str:
             copy.mark_ended()
         for name, report in reader.reports():
             copy.log_report(name, report)
+        copy.log_results()
     except Exception as error:
         location = without_password(uri) or description.uri
         raise TrainingError(

@@ -1,4 +1,4 @@
-"""Reports of a run by rank 0: to `metrics.jsonl`, to the trackers and to the console."""
+"""Reports of a run by rank 0: to `metrics.jsonl`, `report.html`, the trackers and the console."""
 
 import logging
 from collections.abc import Callable, Mapping
@@ -7,11 +7,14 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from pipeline.corpus.dataset.manifest import Manifest
+from pipeline.report.writer import ReportWriter
 from pipeline.run.checkpoint import TrainingState
 from pipeline.run.folder import RunFolder
 from pipeline.stream.plan import Plan
 from pipeline.tasks.base.sample import Sample
 from pipeline.tasks.base.task import Evaluation, Mistake
+from pipeline.tracking import environment, reports
+from pipeline.tracking.base import NO_HIGHLIGHTS, Highlights
 from pipeline.tracking.console import ConsoleProgress
 from pipeline.tracking.jsonl_writer import JsonlWriter
 from pipeline.tracking.settings import TrackSettings
@@ -38,6 +41,7 @@ class Reporter:
         state: State that the run starts or resumes from.
         facts: Properties of this start, such as world size and device.
         plan: Plan of the training split, if there is one; a new run reports its row lengths.
+        highlights: What the overview of the run shows first in a tracker.
     """
 
     def __init__(
@@ -51,19 +55,26 @@ class Reporter:
         state: TrainingState,
         facts: Mapping[str, Any],
         plan: Plan | None = None,
+        highlights: Highlights = NO_HIGHLIGHTS,
     ) -> None:
         self.progress = ConsoleProgress(
             total_rows, state.rows, enabled=logger.isEnabledFor(logging.INFO)
         )
         self.metrics_file = JsonlWriter(folder.metrics, state.step)
         self.killed = False
-        self._manifest = manifest
+        self._manifest, self._folder = manifest, folder.path
         self._throughput: dict[str, float] = {}
         self.tracking = None
         if settings.enabled and settings.trackers:
-            self.tracking = Tracking(settings, folder.path, run_name, params, manifest, facts)
-            if plan and not state.step:
-                self.tracking.log_length_histogram(plan)
+            self.tracking = Tracking(
+                settings, folder.path, run_name, params, manifest, facts, highlights
+            )
+        self._report, self._environment = None, None
+        if settings.report:
+            self._report = ReportWriter(folder.path)
+            self._environment = environment.write_in_thread(folder.path, facts, highlights.changed)
+        if self._writes_reports and plan and not state.step:
+            reports.write_length_histogram(folder.path, plan)
 
     def __enter__(self) -> "Reporter":
         return self
@@ -77,6 +88,9 @@ class Reporter:
         self.progress.close()
         with suppress(OSError):  # a full disk; the error that ends the run reports it
             self.metrics_file.close()
+        if self._report and self._environment:
+            self._environment.join(environment.TIMEOUT)
+            self._report.write()  # before the trackers deliver it
         if self.tracking:
             failed = kind is not None and not issubclass(kind, (KeyboardInterrupt, SystemExit))
             killed = self.killed or (kind is not None and not failed)
@@ -99,7 +113,7 @@ class Reporter:
     ) -> None:
         metrics = "  ".join(f"{k} {v:.4g}" for k, v in evaluation.metrics.items())
         self.progress.say(f"step {step}  validation: {metrics}")
-        if self.tracking:
+        if self._writes_reports:
             rows = self._make_optional(
                 "table of mistakes", lambda: [self._table_row(mistake) for mistake in mistakes]
             )
@@ -112,10 +126,16 @@ class Reporter:
                 "samples": self._make_optional("samples", samples),
                 "mistakes": mistaken_images,
             }
-            self.tracking.log_evaluation(step, evaluation, rows, pages)
+            reports.write_evaluation(self._folder, step, evaluation, rows, pages)
+        if self._report:
+            self._report.update()
 
     def saving(self) -> None:
         self.metrics_file.sync()
+
+    @property
+    def _writes_reports(self) -> bool:
+        return bool(self.tracking or self._report)
 
     def _make_optional(self, name: str, make: Callable[[], list[T]]) -> list[T]:
         """Return `make()`, or log a warning and return an empty list if it fails.

@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import json
-import re
-import sys
 import time
 import uuid
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pipeline.errors import RunError
+from pipeline.run.source import RunSource
 from pipeline.storage.atomic import write_file
 from pipeline.storage.base import is_url
+from pipeline.storage.redaction import without_password
+from pipeline.tracking.base import NO_HIGHLIGHTS, Highlights
 
 if TYPE_CHECKING:
     from pipeline.corpus.dataset.manifest import Manifest
 
 MAX_PARAM_CHARS = 6000
 """MLflow's limit on the length of a param's value."""
+MAX_TAG_CHARS = 5000
+"""Characters of a tag; newer versions of MLflow allow 8,000."""
+COMMAND_TAG = "headrace.command"
 
 
 @dataclass
@@ -48,6 +52,12 @@ class RunDescription:
     """MLFLOW_EXPERIMENT_ID if that chose the experiment; the server gives its name."""
     given_run_id: str = ""
     """MLFLOW_RUN_ID: an existing MLflow run that receives the run."""
+    changed: dict[str, str] = field(default_factory=dict)
+    """Defaults of the params that differ from them."""
+    splits: dict[str, int] = field(default_factory=dict)
+    """Rows by split of the dataset."""
+    predict: str = ""
+    """Command that predicts with the run."""
 
     @classmethod
     def create(
@@ -61,6 +71,7 @@ class RunDescription:
         manifest: Manifest,
         experiment_id: str = "",
         given_run_id: str = "",
+        highlights: Highlights = NO_HIGHLIGHTS,
     ) -> RunDescription:
         """Describe a run that starts or resumes in `folder`; a resumed run keeps key and start.
 
@@ -73,12 +84,17 @@ class RunDescription:
             experiment=experiment,
             name=name,
             params=to_mlflow_params(params),
-            tags={f"headrace.{fact}": str(value) for fact, value in facts.items()}
-            | {"mlflow.source.name": sys.argv[0], "mlflow.source.type": "LOCAL"},
+            tags={f"headrace.{fact}": str(value) for fact, value in facts.items()},
             dataset=_describe_dataset(manifest),
             started=previous.started if previous else time.time(),
             experiment_id=experiment_id,
             given_run_id=given_run_id,
+            changed={
+                key: "" if default == "None" else default
+                for key, default in to_mlflow_params(highlights.changed).items()
+            },
+            splits={name: split.rows for name, split in manifest.splits.items()},
+            predict=highlights.predict,
         )
 
     @classmethod
@@ -102,20 +118,31 @@ class RunDescription:
         write_file(folder / "mlflow.json", json.dumps(asdict(self), indent=1, ensure_ascii=False))
 
 
+def source_tags(source: RunSource) -> dict[str, str]:
+    """Return MLflow's tags of a run's source, and one with its command."""
+    tags = {
+        "mlflow.source.type": "LOCAL",
+        "mlflow.source.name": source.program,
+        "mlflow.user": source.user,
+        COMMAND_TAG: source.command,
+    }
+    if source.repository:
+        tags |= {
+            "mlflow.source.git.commit": source.repository.commit,
+            "mlflow.source.git.branch": source.repository.branch,
+            "mlflow.source.git.repoURL": source.repository.url,
+            "mlflow.source.git.dirty": str(source.repository.dirty).lower(),
+        }
+    return {name: value[:MAX_TAG_CHARS] for name, value in tags.items() if value}
+
+
 def to_mlflow_params(params: Mapping[str, Any]) -> dict[str, str]:
     """Convert config values to text, lists and mappings to JSON.
 
-    Texts are truncated to MLflow's limit, and the password is removed from `track.uri`.
+    Passwords are removed, and texts are truncated to MLflow's limit.
     """
-    texts = {key: _to_text(value) for key, value in params.items()}
-    if "track.uri" in texts:
-        texts["track.uri"] = without_password(texts["track.uri"])
+    texts = {key: without_password(_to_text(value)) for key, value in params.items()}
     return {key: text[:MAX_PARAM_CHARS] for key, text in texts.items()}
-
-
-def without_password(text: str) -> str:
-    """Remove user names and passwords from a URI, or from all URIs in a text."""
-    return re.sub(r"(://)[^/\s]+@", r"\1", text)
 
 
 def _to_text(value: Any) -> str:

@@ -11,3 +11,6 @@ class TrackSettings(Section):
         kind="tracker",
         may_change=True,
     )
+    report: bool = setting(
+        True, "write report.html into the run folder, and the data behind it", may_change=True
+    )

@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline import components
 from pipeline.errors import TrainingError
+from pipeline.storage.redaction import without_password
 from pipeline.tracking import follower, reports
-from pipeline.tracking.base import EndStatus, TrackedRun, Tracker
+from pipeline.tracking.base import NO_HIGHLIGHTS, EndStatus, Highlights, TrackedRun, Tracker
 from pipeline.tracking.follower import Follower
-from pipeline.tracking.run_description import without_password
 from pipeline.tracking.settings import TrackSettings
 
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ class Tracking:
         params: Config values by dotted key.
         manifest: Manifest of the training dataset.
         facts: Properties of this start, such as world size and device.
+        highlights: What the overview of the run shows first.
     """
 
     def __init__(
@@ -59,9 +60,10 @@ class Tracking:
         params: Mapping[str, Any],
         manifest: Manifest,
         facts: Mapping[str, str | int | float],
+        highlights: Highlights = NO_HIGHLIGHTS,
     ) -> None:
         self.folder = folder
-        run = TrackedRun(folder, run_name, _without_passwords(params), facts, manifest)
+        run = TrackedRun(folder, run_name, _without_passwords(params), facts, manifest, highlights)
         chosen = chosen_trackers(settings)
         for reference, tracker in chosen.items():
             _check_packages(reference, tracker, settings)

@@ -40,13 +40,16 @@ class BestMetric:
         Among equal values the lower loss is better: BLEU is 0 until four words in a row are right.
         A value that is not a number, such as the correlation with a constant, is the worst.
         """
-        value, loss = evaluation.metrics[self.name], evaluation.metrics["loss"]
-        now = (self._score(value), -loss)
-        if state.best is None or now > (self._score(state.best), -state.best_loss):
-            state.best, state.best_loss = value, loss
-            state.best_step, state.stale = state.step, 0
-            return True
-        return False
+        if not self.is_better(state, evaluation):
+            return False
+        state.best, state.best_loss = evaluation.metrics[self.name], evaluation.metrics["loss"]
+        state.best_step, state.stale = state.step, 0
+        return True
+
+    def is_better(self, state: TrainingState, evaluation: Evaluation) -> bool:
+        """Return whether an evaluation is better than the best one so far."""
+        now = (self._score(evaluation.metrics[self.name]), -evaluation.metrics["loss"])
+        return state.best is None or now > (self._score(state.best), -state.best_loss)
 
     def _score(self, value: float) -> float:
         """Return a number that is higher for a better value."""

@@ -14,19 +14,20 @@ import torch
 from torch import nn
 
 from pipeline import kernels, tasks
-from pipeline.config import Config, component_sources, flatten
+from pipeline.config import Config, changed_settings, component_sources, flatten
 from pipeline.corpus.dataset.manifest import Manifest
 from pipeline.errors import DatasetError, InputError, TrainingError
 from pipeline.models.layers.recurrent import Layer
 from pipeline.optim.optimizer import Optimizer
 from pipeline.run.folder import RunFolder
-from pipeline.run.summary import Summary, describe, read_summary
+from pipeline.run.summary import Summary, describe, predict_command, read_summary
 from pipeline.runtime import precision
 from pipeline.runtime.device import memory_errors, use_deterministic_algorithms
 from pipeline.runtime.launcher import RankInfo
 from pipeline.runtime.process_group import World, connect, is_lost_peer
 from pipeline.stream.opening import open_mixed
 from pipeline.stream.plan import VERSION
+from pipeline.tracking.base import Highlights
 from pipeline.tracking.reporter import Reporter
 from pipeline.tracking.tracking import watch_commands
 from pipeline.train import pretrained
@@ -140,8 +141,9 @@ def run(
             rows, state, plan = trainer.total_rows, trainer.state, trainer.stream.plan
             name, params = config.run.name, flatten(config)
             reporter = Reporter(
-                config.track, name, params, manifest, folder, rows, state, facts, plan
-            )
+                config.track, name, params, manifest, folder, rows, state, facts, plan,
+                _highlights(config, folder),
+            )  # fmt: skip
             trainer.listener = stack.enter_context(reporter)
         try:
             reason, tested = trainer.train(), Test()
@@ -255,6 +257,11 @@ def _summarize(trainer: Trainer, tested: Test) -> Summary:
         seconds=state.seconds,
         tokens_per_s=state.tokens / state.seconds,
     )
+
+
+def _highlights(config: Config, folder: RunFolder) -> Highlights:
+    example = tasks.get(config.task.name).example(config.corpus)
+    return Highlights(changed_settings(config), predict_command(folder.path.absolute(), example))
 
 
 def _describe_run(config: Config, folder: RunFolder) -> str:

@@ -320,6 +320,8 @@ class Trainer:
             self._evaluation = (step, evaluation)
             if self.listener:
                 metrics = {f"val/{name}": value for name, value in evaluation.metrics.items()}
+                if self.best.is_better(self.state, evaluation):
+                    metrics[f"best/{self.best.name}"] = evaluation.metrics[self.best.name]
                 self.listener.log(step, metrics | ({"val/skipped_rows": lost} if lost else {}))
                 samples = partial(self._samples.samples, self.evaluated_model, self.precision)
                 self.listener.evaluated(step, evaluation, mistakes, samples)

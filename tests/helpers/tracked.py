@@ -17,6 +17,7 @@ import numpy as np
 from pipeline import config as config_file
 from pipeline.tasks.base.sample import ImageData, Sample, TextSpan
 from pipeline.tasks.base.task import Evaluation
+from pipeline.tracking.base import Highlights
 from pipeline.tracking.tracking import Tracking
 
 EVALUATION = Evaluation({"loss": 0.5}, [[30, 10], [5, 55]], ["negative", "positive"])
@@ -65,7 +66,9 @@ def start_trackers(folder, trackers, *overrides, **facts):
         splits={"train": train_split},
     )
     params = config_file.flatten(config)
-    return Tracking(config.track, folder, config.run.name, params, manifest, facts)
+    predict = f"echo 'A film.' | headrace predict --run {folder}"
+    highlights = Highlights(config_file.changed_settings(config), predict)
+    return Tracking(config.track, folder, config.run.name, params, manifest, facts, highlights)
 
 
 CHILD = """

@@ -32,6 +32,44 @@ def test_command_has_the_form_in_which_the_program_was_started(
     assert command("predict") == expected
 
 
+@pytest.mark.parametrize(
+    "argv, environment, line, program",
+    [
+        (
+            ["/clone/launch/train.py", "run.name=a b"], {},
+            "python launch/train.py 'run.name=a b'", "launch/train.py",
+        ),
+        (["/venv/bin/headrace", "train", "a=1"], {}, "headrace train a=1", "headrace train"),
+        (
+            ["/venv/lib/pipeline/cli/__main__.py", "train", "a=1"], {},
+            "python -m pipeline.cli train a=1", "headrace train",
+        ),
+        (
+            ["launch/train.py", "a=1"], {"TORCHELASTIC_RUN_ID": "none", "LOCAL_WORLD_SIZE": "4"},
+            "torchrun --nproc_per_node=4 launch/train.py a=1", "launch/train.py",
+        ),
+        (
+            ["/venv/lib/pipeline/cli/__main__.py", "train"],
+            {"TORCHELASTIC_RUN_ID": "7", "LOCAL_WORLD_SIZE": "2", "GROUP_WORLD_SIZE": "3"},
+            "torchrun --nnodes=3 --nproc_per_node=2 -m pipeline.cli train", "headrace train",
+        ),
+    ],
+)  # fmt: skip
+def test_command_line_is_the_one_that_started_the_run(
+    argv: list[str],
+    environment: dict[str, str],
+    line: str,
+    program: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("TORCHELASTIC_RUN_ID", "LOCAL_WORLD_SIZE", "GROUP_WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(sys, "argv", argv)
+    assert (launcher.command_line(), launcher.program_name()) == (line, program)
+
+
 def test_command_of_a_script_that_was_started_in_its_own_folder(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -8,16 +8,12 @@ import pytest
 
 pytest.importorskip("matplotlib")
 
-import torch
 from matplotlib.collections import LineCollection
 from matplotlib.patches import Rectangle
 
-from pipeline.tasks.base.sample import AttentionMap, ImageData
 from pipeline.tracking.plots import (
     MAX_LABELS,
-    MAX_TOKENS,
     _format_count,
-    attention,
     confusion_matrix,
     length_histogram,
     padding_share,
@@ -156,49 +152,6 @@ def test_plots_need_no_display():
     confusion_matrix([[1, 2], [3, 4]], ["a", "b"], "step 1").savefig(image, format="png")
     assert image.getvalue().startswith(b"\x89PNG")
     assert len(image.getvalue()) > 5000
-
-
-def random_attention(generated, source):
-    """An attention map over a source text, and its weights [generated, source]."""
-    generator = np.random.default_rng(0)
-    weights = torch.from_numpy(generator.dirichlet(np.ones(source), generated))
-    words = [f"w{i}" for i in range(generated)]
-    read = [f"r{i}" for i in range(source)]
-    return AttentionMap.of(words, weights, read=read), weights.numpy()
-
-
-def test_attention_has_source_tokens_as_columns_and_generated_tokens_as_rows():
-    attention_map, weights = random_attention(3, 5)
-    (axes,) = attention(attention_map).axes
-    np.testing.assert_allclose(image_values(axes.images[0]), weights, atol=5e-4)
-    assert [t.get_text() for t in axes.get_xticklabels()] == attention_map.read
-    assert [t.get_text() for t in axes.get_yticklabels()] == attention_map.written
-
-
-def test_attention_of_long_texts_is_truncated_and_dollar_signs_are_not_math():
-    attention_map, _ = random_attention(MAX_TOKENS + 9, MAX_TOKENS + 1)
-    attention_map.written[0] = "$a_"
-    attention_map.written[1] = "$b$"
-    figure = attention(attention_map)
-    figure.savefig(io.BytesIO())
-    assert image_values(figure.axes[0].images[0]).shape == (MAX_TOKENS, MAX_TOKENS)
-
-
-def test_attention_over_an_image_highlights_the_attended_regions():
-    pixels = np.full((8, 12, 1), 200, np.uint8)
-    weights = torch.zeros(3, 6)
-    weights[[0, 1, 2], [0, 5, 3]] = 1
-    figure = attention(
-        AttentionMap.of(["a", "b", "c"], weights, plane=(2, 3)), ImageData.of(pixels)
-    )
-    assert [axes.get_title() for axes in figure.axes] == ["a", "b", "c"]
-    for axes, region in zip(figure.axes, ((0, 0), (1, 2), (1, 0)), strict=True):
-        image, overlay = axes.images
-        assert image_values(image).shape == (8, 12)
-        opacity = image_values(overlay)[..., 3]  # [2, 3]
-        assert opacity[region] > 0.5
-        assert np.count_nonzero(opacity) == 1
-        assert image.get_extent() == overlay.get_extent()
 
 
 def test_a_scatter_plot_shows_each_finite_point_and_the_diagonal():

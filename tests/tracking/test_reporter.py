@@ -1,6 +1,7 @@
 """Tests of the reporter's console output."""
 
 import logging
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from pipeline.corpus.dataset.manifest import Manifest
 from pipeline.run.checkpoint import TrainingState
 from pipeline.run.folder import RunFolder
-from pipeline.tasks.base.task import Evaluation
+from pipeline.tasks.base.task import Evaluation, Mistake
 from pipeline.tracking.reporter import Reporter
 from pipeline.tracking.settings import TrackSettings
 
@@ -31,3 +32,35 @@ def test_quiet_runs_print_no_progress(
         reporter.evaluated(1, Evaluation({"accuracy": 0.5}), [], list)
     printed = capsys.readouterr().err
     assert ("loss 0.500" in printed, "validation: accuracy 0.5" in printed) == (prints, prints)
+
+
+@pytest.mark.parametrize("kind", [None, KeyboardInterrupt, ValueError])
+def test_the_report_is_written_however_a_run_ends(
+    kind: type[BaseException] | None, manifest: Manifest, tmp_path: Path
+) -> None:
+    settings = TrackSettings(trackers=[])
+    reporter = Reporter(
+        settings, "run", {}, manifest, RunFolder(tmp_path), 100, TrainingState(), {}
+    )
+    mistake = Mistake(2.0, [], {"true": "a", "predicted": "b"})
+    with suppress(KeyboardInterrupt, ValueError), reporter:
+        reporter.log(1, {"train/loss": 0.5})
+        reporter.evaluated(1, Evaluation({"accuracy": 0.5}), [mistake], list)
+        assert "Worst mistakes" in (tmp_path / "report.html").read_text()
+        (tmp_path / "report.html").unlink()
+        if kind:
+            raise kind
+    html = (tmp_path / "report.html").read_text()
+    assert "id='curves'" in html
+    assert "id='environment'" in html
+
+
+def test_without_report_and_trackers_nothing_is_computed(
+    manifest: Manifest, tmp_path: Path
+) -> None:
+    settings = TrackSettings(trackers=[], report=False)
+    with Reporter(
+        settings, "run", {}, manifest, RunFolder(tmp_path), 100, TrainingState(), {}
+    ) as reporter:
+        reporter.evaluated(1, Evaluation({"accuracy": 0.5}), [], lambda: pytest.fail("samples"))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["metrics.jsonl"]

@@ -16,10 +16,12 @@ pytest.importorskip("mlflow")
 
 from pipeline import config as config_file
 from pipeline.errors import RunError, TrainingError
+from pipeline.report import samples
+from pipeline.storage.redaction import without_password
 from pipeline.tasks.base.task import Evaluation
-from pipeline.tracking import html_report, mlflow_copy, plots, tracking
+from pipeline.tracking import mlflow_copy, plots, tracking
 from pipeline.tracking.replay import replay
-from pipeline.tracking.run_description import to_mlflow_params, without_password
+from pipeline.tracking.run_description import to_mlflow_params
 from pipeline.tracking.trackers import mlflow as mlflow_tracker
 from tests.helpers.tracked import (
     EVALUATION,
@@ -194,13 +196,13 @@ def test_samples_become_a_page_that_is_drawn_once(folder, store, monkeypatch):
     tracker = start(folder, store)
     tracker.log_evaluation(3, EVALUATION, [], {"samples": SHOWN, "mistakes": SHOWN, "none": []})
     tracker.close("KILLED")
-    monkeypatch.setattr(html_report, "render_page", None)
+    monkeypatch.setattr(samples, "render_page", None)
     start(folder, store).close("FINISHED")
     stored = Stored(store, folder)
     assert stored.artifacts() == ["confusion", "mistakes", "samples"]
     html = stored.artifact("samples/step-00000003.html").decode()
     assert "samples, step 3" in html
-    assert "<mark>a film<b>NP</b></mark>" in html
+    assert "<mark class='e0'>a film<b>NP</b></mark>" in html
     assert "data:image/png" in stored.artifact("mistakes/step-00000003.html").decode()
 
 

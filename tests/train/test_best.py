@@ -1,14 +1,19 @@
 """The choice of the best evaluation."""
 
+import json
 import math
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from pipeline import config
 from pipeline.run.checkpoint import TrainingState
 from pipeline.tasks.base.task import Evaluation
+from pipeline.train import session
 from pipeline.train.best import BestMetric
+from tests.helpers.corpora import CASES, small_run_overrides
 
 
 @pytest.mark.parametrize(
@@ -43,3 +48,23 @@ def test_the_evaluation_at_the_end_counts_only_if_it_is_the_best() -> None:
     assert (state.best_step, state.stale) == (1, 3)
     assert chooser.improve(state, Evaluation({"metric": 0.6, "loss": 1.0}))
     assert (state.best, state.best_step, state.stale) == (0.6, 2, 0)
+
+
+def test_the_metrics_of_a_run_have_each_best_value_once(tmp_path: Path) -> None:
+    case = CASES["classification"]
+    case.write(tmp_path / case.file, case.rows)
+    small = small_run_overrides(tmp_path, "classification")
+    overrides = [*small, "train.epochs=4", "train.max_steps=8", "train.evaluate_every=1",
+                 "train.lr=0.05", "train.precision=fp32", f"run.dir={tmp_path}/run"]  # fmt: skip
+    session.train(config.load(None, overrides))
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").open()]
+    evaluations = [line for line in lines if "val/accuracy" in line]
+    best: list[tuple[float, float]] = []
+    for line in evaluations:
+        now = (line["val/accuracy"], -line["val/loss"])
+        is_best = not best or now > best[-1]
+        assert line.get("best/accuracy") == (now[0] if is_best else None)
+        best += [now] * is_best
+    assert 1 < len(best) < len(evaluations)
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary["best"] == best[-1][0]

@@ -8,11 +8,13 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from pipeline.run.source import run_source
 from pipeline.settings import FilePath, setting
+from pipeline.storage.redaction import without_password
 from pipeline.tracking import mlflow_environment
 from pipeline.tracking.base import EndStatus, Point, TrackedRun, Tracker
 from pipeline.tracking.mlflow_copy import MlflowCopy
-from pipeline.tracking.run_description import RunDescription, without_password
+from pipeline.tracking.run_description import RunDescription, source_tags
 from pipeline.tracking.settings import TrackSettings
 
 SYSTEM_METRICS_SECONDS = 10
@@ -53,10 +55,11 @@ class Mlflow(Tracker):
         self._uri = chosen.uri
         self._description = RunDescription.create(
             run.folder, self._uri, chosen.experiment, run.name, run.params, run.facts,
-            run.manifest, chosen.experiment_id, chosen.given_run_id,
+            run.manifest, chosen.experiment_id, chosen.given_run_id, run.highlights,
         )  # fmt: skip
         self._description_lock = threading.Lock()
         self._description.write(run.folder)
+        self._has_source = False
         self._copy: Any = None
         self._system_monitor: Any = None
 
@@ -80,7 +83,8 @@ class Mlflow(Tracker):
         return f"deliver it later with: python -m pipeline.tracking.replay {self.run.folder}"
 
     def connect(self) -> Mapping[str, int]:
-        self._copy = MlflowCopy(self._description, self._uri)
+        self._add_source()
+        self._copy = MlflowCopy(self._description, self._uri, self.run.folder)
         self._copy.mark_running()
         with self._description_lock:
             self._description.run_id = self._copy.run_id
@@ -105,6 +109,19 @@ class Mlflow(Tracker):
         if self._system_monitor:
             self._system_monitor.finish()
         self._copy.mark_ended()
+
+    def log_results(self) -> None:
+        self._copy.log_results()
+
+    def _add_source(self) -> None:
+        """Add user, command and git commit to the description, before the first connection."""
+        if self._has_source:
+            return
+        tags = source_tags(run_source())
+        with self._description_lock:
+            self._description.tags |= tags
+            self._description.write(self.run.folder)
+        self._has_source = True
 
     def _start_system_monitor(self) -> None:
         """Start MLflow's system monitor, or restart it: it stops at its first failure."""

@@ -1,0 +1,28 @@
+"""The settings of a run that differ from their defaults."""
+
+from typing import Any
+
+from pipeline.config.defaults import dependent_defaults
+from pipeline.config.loading import flatten
+from pipeline.config.messages import keys
+from pipeline.config.schema import Config
+
+DERIVED = ("run.", "track.", "corpus.shards")
+"""Beginnings of keys that do not say what a run trains: names, places and trackers."""
+
+
+def changed_settings(config: Config) -> dict[str, Any]:
+    """Return the default of each key whose value differs from it, in the order of declaration.
+
+    The defaults of the task count as defaults. The default of a key that must be set is None.
+    """
+    defaults = {
+        key: None if field.is_required() else field.get_default(call_default_factory=True)
+        for key, field in keys(type(config))
+    }
+    defaults |= dependent_defaults(config.model_dump())
+    return {
+        key: defaults[key]
+        for key, value in flatten(config).items()
+        if value != defaults[key] and not key.startswith(DERIVED)
+    }
