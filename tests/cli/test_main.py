@@ -94,7 +94,13 @@ def folder(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A working directory in which the bundled config `imdb` was trained for one update."""
     folder = tmp_path_factory.mktemp("current")
     status, out, err = cli(
-        "train", "--config", "imdb", *small_run_overrides(corpus), "train.max_steps=1", cwd=folder
+        "train",
+        "--config",
+        "imdb",
+        *small_run_overrides(corpus),
+        "corpus.test=null",
+        "train.max_steps=1",
+        cwd=folder,
     )
     assert status == 0, err
     assert "run folder  runs/imdb" in out
