@@ -371,6 +371,6 @@ def test_the_table_of_a_column_and_a_missing_one(runs: Runs, tmp_path: Path) -> 
     assert error_lines(err) == [
         (
             "error: --by stars: task.name=language_modeling reads all rows as one text, which "
-            "has no values; leave it out"
+            "has no values; remove the option"
         )
     ]

@@ -25,7 +25,7 @@ SUFFIXES = (".gz", ".bz2", ".xz", ".zst")
 """Suffixes of compressed files. Compression is recognized without them, too."""
 TAR_SUFFIXES = {".tgz": ".tar", ".tbz2": ".tar", ".txz": ".tar"}
 ARCHIVES = {b"PK\3\4": "zip", b"7z\xbc\xaf\x27\x1c": "7z", b"Rar!\x1a\x07": "RAR"}
-MARKS = (
+BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"),
     (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"),
 )  # fmt: skip
@@ -118,7 +118,7 @@ def encoding_of(head: bytes, encoding: str, name: str) -> str:
     A byte order mark takes precedence over `encoding`. Raises InputError for a text that looks like
     UTF-16 but has neither, and for one without a mark in an encoding that needs it.
     """
-    for mark, marked in MARKS:
+    for mark, marked in BYTE_ORDER_MARKS:
         if head.startswith(mark):
             return marked
     if head.startswith(codecs.BOM_UTF8):

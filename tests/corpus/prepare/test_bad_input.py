@@ -156,7 +156,11 @@ CASES: dict[str, tuple[bytes, dict[str, Any], str | dict[str, int]]] = {
 
 # name: (file name, content, expected error message)
 FILES = {
-    "unknown kind": ("a.doc", GOOD, "a.doc: neither its name nor its first bytes show its format"),
+    "unknown kind": (
+        "a.doc",
+        GOOD,
+        "a.doc: the format is recognized neither by its name nor by its",
+    ),
     "not parquet": ("a.parquet", GOOD, "a.parquet: is not a valid Parquet file"),
     "not json": (
         "a.jsonl",
