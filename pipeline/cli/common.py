@@ -28,12 +28,12 @@ class Parser(argparse.ArgumentParser):
 
 
 def user_path(text: str) -> Path:
-    """Return the path of an argument; `--run=~/runs/a` is not expanded by a shell."""
+    """Return an argument as a path, with `~` expanded, which a shell does not do in `--run=~/a`."""
     return Path(os.path.expanduser(text))  # noqa: PTH111  Path refuses unknown users
 
 
 def input_files(text: str) -> str:
-    """Return the argument that names a file, or one file per column, with home folders expanded.
+    """Return an argument, which is a file or one file per column, with home folders expanded.
 
     >>> input_files("a.csv")
     'a.csv'
@@ -99,7 +99,9 @@ def make_run_parser(program: str, description: str | None, *, example_override: 
         help="folder of a checkpoint [the run's best]",
     )
     parser.add_argument(
-        "--trust-code", action="store_true", help="use code in the run's folder, from anywhere"
+        "--trust-code",
+        action="store_true",
+        help="use code in the run's folder, wherever it is from",
     )
     parser.add_argument(
         "overrides", nargs="*", metavar="key=value", help=f"such as {example_override}"
@@ -139,11 +141,12 @@ def _print_help_with_keys(parser: Parser, arguments: Sequence[str]) -> NoReturn:
 def run(main: Callable[[], None], *, distributed: bool = False) -> NoReturn:
     """Run a command and end the process with its exit status.
 
-    The lines of a HeadraceError are printed, and the status is 2. `distributed` is for a command
-    that torchrun can start on several ranks. Only the first rank of each node prints the lines,
-    unless the error may have occurred on another rank only, or another launcher started it (which
-    may be none: the variables may be left in the environment). The process then ends without the
-    interpreter's finalization, in which threads of a process group can abort a finished process.
+    The lines of a HeadraceError are printed, and the status is 2.
+
+    `distributed` is for a command that torchrun can start on several ranks. Only the first rank of
+    each node then prints the lines, unless the error may have occurred on another rank only, or
+    torchrun did not start the process (its variables may be left in the environment). The process
+    exits without the interpreter's finalization, in which threads of a process group can abort it.
     """
     protect_streams()
     status = exit_status(main, distributed=distributed)

@@ -2,11 +2,10 @@
 
     headrace evaluate --run runs/imdb --input reviews.csv [corpus.text=review ...]
 
-A file is read as in preparing: by the reader that its name or corpus.format chooses. The columns
-are those in the run's config unless an override names others. A row whose label the run does not
-know counts as wrong. The last line of the output is a JSON object with the number of examples, the
-metrics, and the numbers of unknown labels and skipped rows. `--by source` adds the metrics over the
-rows of each value of the column `source`.
+A file is read in the same way as by `prepare`. The columns are those in the run's config unless
+overrides set other columns. A row whose label is unknown to the run counts as wrong. The last line
+of the output is a JSON object with the number of examples, the metrics, and the numbers of unknown
+labels and skipped rows. `--by source` adds the metrics for each value of the column `source`.
 """
 
 import json
@@ -19,9 +18,9 @@ from pipeline.cli import common
 logger = logging.getLogger(__name__)
 
 MAX_VALUES = 50
-"""Values in a table; the most frequent ones."""
+"""Number of values in a table, the most frequent ones."""
 MAX_CHARACTERS = 30
-"""Characters of a value in a table."""
+"""Maximum number of characters of a value in a table."""
 
 
 def main(arguments: Sequence[str] | None = None, program: str = "headrace evaluate") -> None:
@@ -41,14 +40,14 @@ def main(arguments: Sequence[str] | None = None, program: str = "headrace evalua
         "--unknown-labels",
         choices=("wrong", "refuse"),
         default="wrong",
-        help="how to handle a label that the run does not know; wrong: its row counts as wrong; "
+        help="how to handle a label that is unknown to the run; wrong: its row counts as wrong; "
         "refuse: stop [wrong]",
     )
     parser.add_argument(
         "--by",
         default="",
         metavar="COLUMN",
-        help="also print a table of the metrics over the rows of each value of a column",
+        help="also print a table of the metrics for each value of a column",
     )
     args = common.parse(parser, arguments)
 
@@ -68,7 +67,7 @@ def main(arguments: Sequence[str] | None = None, program: str = "headrace evalua
 
 
 def _table(column: str, by_value: Mapping[str, Mapping[str, float]]) -> Iterator[str]:
-    """Yield the lines of a table of metrics by the values of a column."""
+    """Yield the lines of a table with the metrics for each value of a column."""
     rows = [
         [_shorten(value), *(_format(metric) for metric in metrics.values())]
         for value, metrics in list(by_value.items())[:MAX_VALUES]
@@ -92,7 +91,7 @@ def _shorten(text: str) -> str:
 
 
 def _json_value(value: object) -> object:
-    """Return a value as JSON has it: null for a number that is not defined."""
+    """Return a value for JSON: None for a metric that is not defined."""
     if isinstance(value, dict):
         return {name: _json_value(item) for name, item in value.items()}
     return None if isinstance(value, float) and math.isnan(value) else value

@@ -3,10 +3,10 @@
     headrace predict --run runs/imdb < texts.txt
     headrace predict --run runs/imdb --input reviews.csv [corpus.text=review ...]
 
-A file is read as in preparing: by the reader that its name or corpus.format chooses. Only the
-input columns are needed, which are those in the run's config unless an override names others. A
-text file (.txt, or a name that shows no format) and stdin have one text or image path per line. An
-input that cannot be used gives {"error": ...}.
+A file is read in the same way as by `prepare`. Only the input columns are needed; they are those in
+the run's config unless overrides set other columns. A text file (.txt, or a name without a known
+suffix) and stdin have one text or image path per line. For an input that cannot be used, the output
+is {"error": ...}.
 """
 
 import json
@@ -25,8 +25,8 @@ def main(arguments: Sequence[str] | None = None, program: str = "headrace predic
         metavar="FILE",
         help="a table of any format of corpus.input, such as CSV, TSV, JSONL, Parquet, CoNLL, "
         "fastText or a WebDataset tar; a text file with a text or image path per line; a glob of "
-        "files; a folder of images; parallel files, as source=FILE; or - for stdin, which is a "
-        "table if corpus.format is given too. May be repeated [stdin]",
+        "files; a folder of images; parallel files, as source=FILE; or - for stdin, which is read "
+        "as a table if corpus.format is given too. May be repeated [stdin]",
     )
     args = common.parse(parser, arguments)
 
@@ -50,5 +50,5 @@ def main(arguments: Sequence[str] | None = None, program: str = "headrace predic
 
 
 def _names_format(overrides: Sequence[str]) -> bool:
-    """Return whether the command line itself gives a format; the run's is that of its own files."""
+    """Return whether the command line sets `corpus.format`; the run's value is for its own data."""
     return any(override.startswith("corpus.format=") for override in overrides)

@@ -1,6 +1,6 @@
 """Make the dataset of a config: raw files -> examples -> tokens -> shards.
 
-Training does this itself if the dataset does not exist. If preparing is stopped, the same command
+Training does this itself if the dataset does not exist. If preparation is stopped, the same command
 resumes it.
 """
 

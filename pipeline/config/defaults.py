@@ -1,4 +1,4 @@
-"""Defaults that depend on other values: those of a task, names and folders of a run and of its
+"""Defaults that depend on other values: defaults of a task, name and folder of a run, folder of its
 shards."""
 
 import re
@@ -13,7 +13,7 @@ from pipeline.tasks.base.settings import TaskSettings
 
 SHARDS = "data/shards"
 MAX_NAME = 60
-"""Characters of a name that is made from the name of an input."""
+"""Maximum number of characters of a name that is made from the name of an input."""
 
 
 def fill_defaults(values: dict[str, Any], name: str) -> None:
@@ -55,8 +55,8 @@ def dependent_defaults(values: Mapping[str, Any]) -> dict[str, Any]:
 def with_shards(config: Config, name: str) -> Config:
     """Return the config with a value of `corpus.shards`: data/shards/NAME-DIGEST by default.
 
-    The digest is that of the settings that shape the shards, so that runs with equal settings
-    share them, whatever `run.name` is.
+    DIGEST is a hash of the settings that affect the shards, so runs with the same settings share
+    them, independent of `run.name`.
     """
     if config.corpus.shards:
         return config
@@ -67,7 +67,7 @@ def with_shards(config: Config, name: str) -> Config:
 
 
 def input_name(inputs: Any) -> str:
-    """Return a name for the value of `corpus.input`: that of its first file, without suffixes.
+    """Return a name for the value of `corpus.input`: its first file's name without suffixes.
 
     >>> input_name("mail/tickets-2024.csv.gz")
     'tickets-2024'
@@ -85,7 +85,7 @@ def input_name(inputs: Any) -> str:
 
 
 def file_name(text: str) -> str:
-    """Return a text as the name of a folder: letters, digits, `.`, `_` and `-`.
+    """Convert a text to the name of a folder, of letters, digits, `.`, `_` and `-`.
 
     >>> file_name("my reviews (2)")
     'my-reviews-2'

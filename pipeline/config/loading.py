@@ -31,11 +31,10 @@ def load(
 ) -> Config:
     """Read a config file, apply `key=value` overrides, and check the result.
 
-    `before` is the config without the overrides: keys of components that they replace are dropped.
-
-    `path` may also be the name of a bundled config, such as `chunking`. None loads the default
-    config or, if the overrides set `corpus.input`, only the defaults of the task.
-    Raises ConfigError with one line per mistake.
+    `path` may also be the name of a bundled config, such as `chunking`. If it is None, the default
+    config is read or, if the overrides set `corpus.input`, no file. `before` is the config without
+    the overrides: the keys of components that they replace are dropped. Raises ConfigError with one
+    line per mistake.
     """
     overrides = list(overrides)
     base = read_base(path, overrides)
@@ -62,7 +61,7 @@ def load(
         raise ConfigError(sorted(set(mistakes)))
     if base.is_empty:
         logger.info(
-            "corpus.input is given without --config: all other keys have the defaults of "
+            "corpus.input is set without --config: all other keys have the defaults of "
             "task.name=%s, not the values of %s",
             config.task.name, DEFAULT.name,
         )  # fmt: skip
@@ -72,7 +71,7 @@ def load(
 def help_text(
     path: Path | None = None, overrides: Iterable[str] = (), *, all_components: bool = False
 ) -> str:
-    """Return the table of the keys of a config for `--help`, its values apart.
+    """Return the table of the keys of a config for `--help`, without its values.
 
     The keys of a component are shown if the config chooses it, or with `all_components`.
     """
@@ -93,13 +92,13 @@ def load_run_config(
 ) -> Config:
     """Read a run's `config.yaml`; the run's own components are used from its folder.
 
-    Raises RunError if the file is missing or invalid, in one line if an earlier version wrote it: a
-    run's config has all keys, so that many of its names are old ones. Raises RunError too if the
-    run has code that is neither known on this machine nor trusted (`trust_code`, or
-    its digest in `trusted`).
+    Raises RunError if the file is missing or invalid. If an earlier version wrote it, the error has
+    one line, because many keys of such a file are old ones. Raises RunError, too, if the run has
+    code that is neither known on this machine nor trusted (`trust_code`, or its digest in
+    `trusted`).
     """
     if not path.exists():
-        raise RunError(f"{path.parent}: is not the folder of a run, it has no config.yaml")
+        raise RunError(f"{path.parent}: is not the folder of a run; it has no config.yaml")
     try:
         values = typed_sections(read(path), Config)
         references = component_references(values)
@@ -173,7 +172,7 @@ def _drop_unused(values: Mapping[str, Any], schema: type[Config]) -> Iterator[st
         for key in section.keys() - composed[name].model_fields.keys():
             chooser, names, default = _owner(composed, base, key)
             if not chooser:
-                continue  # no key at all, which is reported with the others
+                continue  # an unknown key, which is reported with the others
             value = section.pop(key)
             if value != default:
                 chosen = _chosen(values, composed, chooser)
@@ -186,8 +185,8 @@ def _owner(
 ) -> tuple[str, list[str], Any]:
     """Return the key that chooses the owners of a key, the owners' names and the key's default.
 
-    If the config does not have the choosing key either, it is the owners of that one that are
-    named. The choosing key is empty if no component has the key.
+    If the config does not have the choosing key either, the names are those of that key's owners.
+    The choosing key is empty if no component has the key.
     """
     for kind, (names, default) in components.owners(section, key).items():
         chooser = components.KINDS[kind].key

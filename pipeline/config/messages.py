@@ -88,7 +88,7 @@ def error_line(detail: dict[str, Any], schema: type[Config] = Config) -> str:
     value = detail["input"]
     setting = f"{key}={as_yaml(value)}"
     if detail["type"] == "model_type":
-        return f"{setting}: is not a section of keys; write it as {key}: {{key: value}}"
+        return f"{setting}: is not a section with keys; write it as {key}: {{key: value}}"
     if detail["type"] == "extra_forbidden":
         if key in RENAMED_KEYS:
             return f"{setting}: this key is now named {RENAMED_KEYS[key]}; rename it"
@@ -100,14 +100,14 @@ def error_line(detail: dict[str, Any], schema: type[Config] = Config) -> str:
     if detail["type"] == "int_parsing_size":
         line += "; set a smaller number"
     if detail["type"] == "string_type" and value is None:
-        line += "; null and ~ are no text in YAML: quote the value, or remove the key"
+        line += "; null and ~ are not text in YAML: quote the value, or remove the key"
     return line
 
 
 def error_lines(details: Sequence[Any], schema: type[Config] = Config) -> list[str]:
     """Return the error lines for pydantic's `ValidationError.errors()`, one for each value.
 
-    A value that fits none of several types has an entry for each of them.
+    If a key allows several types and the value has none of them, there is an entry for each type.
     """
     problems: dict[str, list[str]] = {}
     for detail in details:
@@ -120,7 +120,7 @@ def error_lines(details: Sequence[Any], schema: type[Config] = Config) -> list[s
 
 
 def _path(loc: Sequence[int | str], schema: type[Config]) -> Sequence[int | str]:
-    """Return the location of an error without the name of one of several types of the key."""
+    """Return the location of an error without the name of a type that pydantic adds for a union."""
     section = schema.model_fields.get(str(loc[0]))
     if len(loc) < 3 or section is None:
         return loc
@@ -139,9 +139,9 @@ def known_keys() -> list[str]:
 
 
 def suggestion(key: str, schema: type[Config] = Config) -> str:
-    """Return a hint at the closest key: of the same name in another section, or a similar one.
+    """Return a hint at a key of the same name in another section, or of a similar name.
 
-    Without such a key, the hint is `--help`.
+    If there is none, the hint is `--help`.
 
     >>> suggestion("model.hiden")
     '; did you mean model.hidden?'

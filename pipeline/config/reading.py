@@ -1,4 +1,4 @@
-"""Reads config files, and sets the values of overrides in them."""
+"""Reads config files and applies overrides to them."""
 
 import difflib
 from collections.abc import Iterable, Iterator, Sequence
@@ -10,9 +10,9 @@ from pipeline.config.messages import suggestion
 from pipeline.config.schema import Config
 from pipeline.config.yaml_tree import (
     DuplicateKeyError,
+    OverrideCollection,
     Scalar,
     Tree,
-    Written,
     plain,
     read_file,
     read_override,
@@ -24,8 +24,8 @@ BUNDLED = Path(__file__).parents[1] / "configs"
 DEFAULT = BUNDLED / "imdb.yaml"
 
 
-class Base(NamedTuple):
-    """The values that overrides change."""
+class BaseConfig(NamedTuple):
+    """A config before overrides are applied."""
 
     tree: dict[str, Tree]
     """Sections by name."""
@@ -35,23 +35,24 @@ class Base(NamedTuple):
     """Whether no file was read because the overrides set `corpus.input`."""
 
 
-def read_base(path: Path | None, overrides: Sequence[str]) -> Base:
+def read_base(path: Path | None, overrides: Sequence[str]) -> BaseConfig:
     """Read the config file at `path`, which may also be the name of a bundled config.
 
-    None is the default config; there are no values at all if the overrides set `corpus.input`,
-    because the default config is made for another input. Raises ConfigError.
+    If `path` is None, the default config is read. If the overrides also set `corpus.input`, no file
+    is read, because the default config is made for another input. Raises ConfigError.
     """
     if path is not None:
         path = _resolve(path)
-        return Base(read(path), path.stem, is_empty=False)
+        return BaseConfig(read(path), path.stem, is_empty=False)
     inputs = [o for o in overrides if o.startswith(("corpus.input=", "corpus.input."))]
     if not inputs:
-        return Base(read(DEFAULT), DEFAULT.stem, is_empty=False)
+        return BaseConfig(read(DEFAULT), DEFAULT.stem, is_empty=False)
     tree = _with_all_sections({})
     list(set_overrides(tree, inputs))  # mistakes are reported with those of all overrides
     corpus = tree["corpus"]
     assert isinstance(corpus, dict)
-    return Base(_with_all_sections({}), input_name(_plain_text(corpus.get("input"))), is_empty=True)
+    name = input_name(_plain_text(corpus.get("input")))
+    return BaseConfig(_with_all_sections({}), name, is_empty=True)
 
 
 def read(path: Path) -> dict[str, Tree]:
@@ -73,8 +74,8 @@ def read(path: Path) -> dict[str, Tree]:
         tree = {}
     if not isinstance(tree, dict):
         raise ConfigError(
-            f"--config {path}: is a {type(plain(tree)).__name__}; write sections of keys, such as "
-            f"'train: {{lr: 1e-3}}'"
+            f"--config {path}: is a {type(plain(tree)).__name__}; write sections with keys, such "
+            f"as 'train: {{lr: 1e-3}}'"
         )
     return _with_all_sections(tree)
 
@@ -102,16 +103,16 @@ def set_overrides(tree: dict[str, Tree], overrides: Iterable[str]) -> Iterator[s
         target = _descend(tree, parts[:-1])
         if target is None:
             outer = ".".join(parts[:-1])
-            yield f"{key}={text}: {outer} has a value, it is not a section; set {outer}"
+            yield f"{key}={text}: {outer} is a value, not a section; set {outer}"
         else:
             target[parts[-1]] = value
 
 
 def _descend(tree: dict[str, Tree], parts: Sequence[str]) -> dict[str, Tree] | None:
-    """Return the mapping at a dotted key, which is added if it is missing; None for a value."""
+    """Return the mapping at a dotted key, added if it is missing; None if there is a value."""
     for part in parts:
         child = tree.setdefault(part, {})
-        if isinstance(child, Written):
+        if isinstance(child, OverrideCollection):
             child = tree[part] = child.tree
         if not isinstance(child, dict):
             return None
@@ -120,7 +121,7 @@ def _descend(tree: dict[str, Tree], parts: Sequence[str]) -> dict[str, Tree] | N
 
 
 def _with_all_sections(tree: dict[str, Tree]) -> dict[str, Tree]:
-    """Add the sections that a config does not have, or whose value is null."""
+    """Add the sections that are missing or null in a config."""
     for name in Config.model_fields:
         section = tree.get(name)
         if section is None or (isinstance(section, Scalar) and section.value is None):
@@ -129,7 +130,7 @@ def _with_all_sections(tree: dict[str, Tree]) -> dict[str, Tree]:
 
 
 def _plain_text(tree: Tree | None) -> Any:
-    """Return the value of `corpus.input`, whose scalars are texts."""
+    """Return the value of `corpus.input` with all scalars as text."""
     return tree.text if isinstance(tree, Scalar) else tree and plain(tree)
 
 

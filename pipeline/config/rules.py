@@ -31,7 +31,7 @@ def _all_conflicts(config: Config) -> Iterator[Conflict]:
         for conflict in component.conflicts(config) or ()
     ]
     yield from own
-    if not own:  # the fields of a task may depend on what its conflicts are about
+    if not own:  # the fields of a task may depend on keys that its conflicts are about
         yield from column_conflicts(config)
     yield from batch_conflicts(config)
     yield from corpus_conflicts(config)
@@ -89,8 +89,8 @@ def corpus_conflicts(config: Config) -> Iterator[Conflict]:
     if getattr(corpus, "label_base", 0) and not (label_names and isinstance(label_names, list)):
         yield Conflict(
             "corpus.label_base",
-            "applies only to a list of corpus.label_names and would be ignored",
-            "remove it or list the names",
+            "applies only if corpus.label_names is a list, and would be ignored",
+            "remove it, or set corpus.label_names to a list",
         )
 
 
@@ -104,13 +104,13 @@ def column_conflicts(config: Config) -> Iterator[Conflict]:
             key = next(n for n in ("text", "label") if getattr(corpus, n, None) == columns)
             yield Conflict(
                 f"corpus.{key}",
-                f"task.name={config.task.name} reads one column here",
-                "name one, or for several labels per row set task.name=multilabel",
+                f"task.name={config.task.name} reads only one column",
+                "give one column, or for several labels per row set task.name=multilabel",
             )
 
 
 def stratify_conflicts(config: Config) -> Iterator[Conflict]:
-    """Yield the conflict of stratified splits with rows that do not have one label each."""
+    """Yield the conflict of stratified splits with a task without one label per row."""
     if config.corpus.stratify and not any(
         spec.kind_class.has_one_name for spec in tasks.fields(config.task.name, config.corpus)
     ):
@@ -122,7 +122,7 @@ def stratify_conflicts(config: Config) -> Iterator[Conflict]:
 
 
 def weight_conflicts(config: Config) -> Iterator[Conflict]:
-    """Yield the conflict of row weights with a task whose loss has no rows."""
+    """Yield the conflict of row weights with a task that reads all rows as one text."""
     if config.corpus.weight and tasks.get(config.task.name).stateful:
         yield Conflict(
             "corpus.weight",
@@ -158,7 +158,7 @@ def training_conflicts(config: Config) -> Iterator[Conflict]:
 
 
 def unprepared_conflicts(config: Config) -> Iterator[Conflict]:
-    """Yield conflicts with training on the input files without preparing them."""
+    """Yield conflicts with training on input files that are not prepared."""
     if not tasks.get(config.task.name).streams_unprepared:
         yield Conflict(
             "stream.unprepared_rows",

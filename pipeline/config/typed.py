@@ -1,7 +1,7 @@
-"""Values of a config by the types of its keys: a key that wants text gets it as written.
+"""Converts the values of a config to the types of its keys; text is kept as written.
 
-YAML reads `2024`, `1e3`, `2024-01-01`, `on` and `null` as other types, so that a text needs quotes
-there. A person who types `run.name=2024` means a text.
+YAML reads `2024`, `1e3`, `2024-01-01`, `on` and `null` as other types than text unless they are in
+quotes. A user who types `run.name=2024` means text.
 """
 
 import os
@@ -9,7 +9,7 @@ import types
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from pipeline.config.yaml_tree import Scalar, Tree, Written, plain
+from pipeline.config.yaml_tree import OverrideCollection, Scalar, Tree, plain
 from pipeline.errors import ConfigError
 from pipeline.settings import Section, expand_home, kind_of
 
@@ -19,8 +19,8 @@ COLLECTIONS = (list, tuple, set, frozenset, dict)
 def typed_sections(tree: Mapping[str, Tree], config: type[Section]) -> dict[str, Any]:
     """Return the values of a config whose class is `config`, for pydantic to validate.
 
-    Values of keys that the class does not have are those of YAML. Raises ConfigError with a line
-    for each override that is neither a list nor a text.
+    Values of unknown keys are read as in YAML. Raises ConfigError with a line for each override
+    that has brackets but is not a list or mapping in YAML.
     """
     mistakes: list[str] = []
     values = {}
@@ -43,9 +43,10 @@ def typed_sections(tree: Mapping[str, Tree], config: type[Section]) -> dict[str,
 def typed(tree: Tree, annotation: Any) -> Any:
     """Return the value of a tree for a key with this annotation.
 
-    A scalar is text, as written, where the annotation has `str` or texts as choices; beside them, a
-    number stays a number if the annotation has one. An empty scalar is an empty list or dict where
-    the annotation wants one. Raises ValueError if an override is in brackets but is not YAML.
+    If the annotation allows text (`str`, or string literals), a scalar is kept as written, except a
+    number or boolean whose type the annotation allows, too. An empty scalar becomes an
+    empty list or dict if the annotation needs one. Raises ValueError if an override is in brackets
+    but is not YAML.
     """
     return _typed(tree, tuple(_alternatives(annotation)))
 
@@ -56,7 +57,7 @@ def _typed_key(tree: Tree, section: Any, key: str) -> Any:
     if field is None:
         return plain(tree)
     value = typed(tree, field.annotation)
-    if kind_of(field):  # a component, which may be a class in a file
+    if kind_of(field):  # a component; it may be a class in a file, whose path is expanded
         return [_expanded(v) for v in value] if isinstance(value, list) else _expanded(value)
     return value
 
@@ -66,7 +67,7 @@ def _expanded(value: Any) -> Any:
 
 
 def _typed(tree: Tree, choices: tuple[Any, ...]) -> Any:
-    if isinstance(tree, Written):
+    if isinstance(tree, OverrideCollection):
         accepted = any(_is_a(t, type(tree.tree)) for t in choices)
         if _wants_text(choices) and not (accepted and tree.text.lstrip()[:1] in "[{"):
             return tree.text
@@ -106,7 +107,7 @@ def _typed_scalar(scalar: Scalar, choices: tuple[Any, ...]) -> Any:
 
 
 def _alternatives(annotation: Any) -> Iterator[Any]:
-    """Yield the types that an annotation allows, without those of `Annotated` and unions."""
+    """Yield the types that an annotation allows; `Annotated` and unions are resolved."""
     origin = get_origin(annotation)
     if origin is Annotated:
         yield from _alternatives(get_args(annotation)[0])
@@ -141,11 +142,11 @@ def _wants_text(choices: tuple[Any, ...]) -> bool:
 
 
 def _fits_beside_text(value: Any, choices: tuple[Any, ...]) -> bool:
-    """Return whether a value is a truth value or a number and the choices have its type."""
+    """Return whether a value is a boolean or a number of a type among the choices."""
     if isinstance(value, bool):
         return bool in choices
     return isinstance(value, (int, float)) and (int in choices or float in choices)
 
 
 def _text(tree: Tree) -> str:
-    return tree.text if isinstance(tree, (Scalar, Written)) else str(plain(tree))
+    return tree.text if isinstance(tree, (Scalar, OverrideCollection)) else str(plain(tree))

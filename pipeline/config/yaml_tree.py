@@ -14,32 +14,32 @@ from pipeline.errors import ConfigError
 MERGE = "tag:yaml.org,2002:merge"
 COLLECTIONS = ("tag:yaml.org,2002:map", "tag:yaml.org,2002:seq")
 MAX_VALUES = 1_000_000
-"""Values of a document; aliases of aliases make billions of a few lines."""
+"""Maximum number of values in a document; a few lines of nested aliases can make billions."""
 PRIVATE_USE = range(0xE000, 0xF900)
 """Characters without a meaning, one of which replaces `#` while an override is parsed."""
 
 
 @dataclass(frozen=True)
 class Scalar:
-    """A scalar: its text as written, without quotes, and its value by the rules of YAML."""
+    """A scalar: its text as written, without quotes, and its value in YAML."""
 
     text: str
     value: Any
     is_null: bool = False
     """Whether a config file has `null` or `~` here, which is not a text."""
     is_broken: bool = False
-    """Whether an override has brackets around something that is not YAML."""
+    """Whether an override is in brackets but is not valid YAML."""
 
 
 @dataclass(frozen=True)
-class Written:
+class OverrideCollection:
     """A list or a mapping in an override, with the text that it was parsed from."""
 
     text: str
     tree: "list[Tree] | dict[str, Tree]"
 
 
-Tree: TypeAlias = Scalar | Written | list["Tree"] | dict[str, "Tree"]
+Tree: TypeAlias = Scalar | OverrideCollection | list["Tree"] | dict[str, "Tree"]
 """A YAML document. Keys of mappings are texts as written."""
 
 
@@ -52,7 +52,7 @@ class DuplicateKeyError(Exception):
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML loader that reads `1e-3` as a number, like YAML 1.2; YAML 1.1 requires `1.0e-3`."""
+    """YAML loader that reads `1e-3` as a number, as YAML 1.2 does; YAML 1.1 requires `1.0e-3`."""
 
 
 _Loader.add_implicit_resolver(
@@ -71,7 +71,7 @@ class _Parsed(NamedTuple):
 
 
 def read_file(path: Path) -> Tree | None:
-    """Return the content of a YAML file, None if it has none.
+    """Return the content of a YAML file, or None if it is empty.
 
     Raises ConfigError if it is not YAML or has a key twice. Raises OSError and UnicodeDecodeError.
     """
@@ -81,7 +81,7 @@ def read_file(path: Path) -> Tree | None:
         raise
     except DuplicateKeyError as error:
         raise ConfigError(
-            f"{path}, line {error.second}: {error.key} is given again, after line {error.first}; "
+            f"{path}, line {error.second}: {error.key} is already set on line {error.first}; "
             f"merge the two, or remove one"
         ) from None
     except (yaml.YAMLError, ValueError) as error:
@@ -91,13 +91,13 @@ def read_file(path: Path) -> Tree | None:
         ) from None
     except RecursionError:
         raise ConfigError(
-            f"--config {path}: not YAML: is nested too deeply; write sections of keys"
+            f"--config {path}: not YAML: nested too deeply; write sections with keys"
         ) from None
     return parsed.tree if parsed else None
 
 
 def _problem(error: Exception) -> str:
-    """Return what is not YAML, in one line, with its place."""
+    """Return the problem of a YAML error in one line, with its line and column."""
     if isinstance(error, yaml.MarkedYAMLError) and error.problem and error.problem_mark:
         mark = error.problem_mark
         return f"line {mark.line + 1}, column {mark.column + 1}: {error.problem}"
@@ -107,8 +107,8 @@ def _problem(error: Exception) -> str:
 def read_override(text: str) -> Tree:
     """Return the value of an override.
 
-    A list, a mapping or a text in quotes is YAML, in which `#` begins no comment. All else is a
-    scalar whose text is `text`. Raises DuplicateKeyError.
+    A list, a mapping or a quoted text is parsed as YAML, in which `#` does not begin a comment. Any
+    other value is a scalar whose text is `text`. Raises DuplicateKeyError.
     """
     substitute = next(chr(code) for code in PRIVATE_USE if chr(code) not in text)
     try:
@@ -121,16 +121,16 @@ def read_override(text: str) -> Tree:
         return Scalar(text, None)
     tree = _with_comment_signs(parsed.tree, substitute)
     if not isinstance(tree, Scalar):
-        assert not isinstance(tree, Written)
-        return Written(text, tree)
+        assert not isinstance(tree, OverrideCollection)
+        return OverrideCollection(text, tree)
     if parsed.is_quoted and parsed.end == len(text):
         return tree
     return Scalar(text, text if isinstance(tree.value, str) else tree.value)
 
 
 def plain(tree: Tree) -> Any:
-    """Return a tree's values as YAML reads them; an empty scalar is an empty text."""
-    if isinstance(tree, Written):
+    """Return the values of a tree as in YAML; an empty scalar is an empty string."""
+    if isinstance(tree, OverrideCollection):
         return plain(tree.tree)
     if isinstance(tree, Scalar):
         return tree.value if tree.text else ""
@@ -148,7 +148,7 @@ def _parse(text: str) -> _Parsed | None:
         quoted = isinstance(node, ScalarNode) and node.style in ("'", '"')
         tree = _tree(loader, node, {}, "")
         if _size(tree, {}) > MAX_VALUES:
-            problem = f"aliases make it larger than {MAX_VALUES:,} values"
+            problem = f"its aliases expand to more than {MAX_VALUES:,} values"
             raise ConstructorError(None, None, problem, node.start_mark)
         return _Parsed(tree, quoted, node.end_mark.index)
     finally:
@@ -158,13 +158,13 @@ def _parse(text: str) -> _Parsed | None:
 def _tree(loader: _Loader, node: Node, done: dict[int, Tree | None], prefix: str) -> Tree:
     """Return the tree of a node, whose dotted key is `prefix`.
 
-    `done` has the trees of nodes by their ids; an alias names a node again.
+    `done` has the trees of earlier nodes by id, because an alias refers to an earlier node.
     """
     if isinstance(node, ScalarNode):
         return _scalar(loader, node)
     if id(node) in done:
         if (known := done[id(node)]) is None:
-            raise ConstructorError(None, None, "an alias names itself", node.start_mark)
+            raise ConstructorError(None, None, "an alias refers to itself", node.start_mark)
         return known
     done[id(node)] = None
     if node.tag not in COLLECTIONS:
@@ -185,8 +185,7 @@ def _tree(loader: _Loader, node: Node, done: dict[int, Tree | None], prefix: str
 
 
 def _size(tree: Tree, sizes: dict[int, int]) -> int:
-    """Return the number of values in a tree. `sizes` has those of trees that aliases repeat, by
-    their ids."""
+    """Return the number of values in a tree. `sizes` has the sizes of earlier trees by id."""
     if not isinstance(tree, (list, dict)):
         return 1
     if id(tree) not in sizes:
@@ -196,11 +195,11 @@ def _size(tree: Tree, sizes: dict[int, int]) -> int:
 
 
 def _check_keys(node: MappingNode, prefix: str) -> None:
-    """Raise DuplicateKeyError if a mapping has a key twice, ConstructorError if one is no text."""
+    """Raise DuplicateKeyError if a key occurs twice, ConstructorError if a key is not a scalar."""
     lines: dict[str, int] = {}
     for key, _ in node.value:
         if not isinstance(key, ScalarNode):
-            raise ConstructorError(None, None, "a key is not a text", key.start_mark)
+            raise ConstructorError(None, None, "a key is not text", key.start_mark)
         line = key.start_mark.line + 1
         if key.tag != MERGE and key.value in lines:
             raise DuplicateKeyError(prefix + key.value, lines[key.value], line)
@@ -216,7 +215,7 @@ def _scalar(loader: _Loader, node: ScalarNode) -> Scalar:
 
 
 def _with_comment_signs(tree: Tree, substitute: str) -> Tree:
-    """Return the tree of an override with `#` where its text had it, and without nulls."""
+    """Return the tree of an override with `#` in place of its substitute, and without nulls."""
     if isinstance(tree, Scalar):
         text = tree.text.replace(substitute, "#")
         value = tree.value.replace(substitute, "#") if isinstance(tree.value, str) else tree.value

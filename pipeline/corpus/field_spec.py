@@ -32,7 +32,7 @@ class FieldSpec:
     labels      a list of names, or a    their indices, from 1
                 map from names to 0 or 1
     number      a number                 the number
-    weight      a number from 0 up       the number
+    weight      a number of 0 or more    the number
     steps       an image                 `width` values per step (see `fields/images.py`)
     pixels      an image                 `width` values per row of pixels
     features    an array [S, F]          `width` = F values for each of S image regions
@@ -43,7 +43,7 @@ class FieldSpec:
 
     name: str
     column: str | tuple[str, ...]
-    """The raw column, or several whose values the kind combines."""
+    """The raw column, or several columns, whose values the kind combines."""
     kind: str
     width: int = 0
     vocabulary: str = "tokenizer"

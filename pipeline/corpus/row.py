@@ -6,7 +6,7 @@ from pipeline.corpus.skip_reason import SkipReason
 
 
 class Row(NamedTuple):
-    """A row of an input file. Bytes that are not text are kept as lone surrogates."""
+    """A row of an input file. Bytes that cannot be decoded are kept as lone surrogates."""
 
     number: int
     """From 1; a header line is not counted."""
@@ -15,9 +15,9 @@ class Row(NamedTuple):
     line: int = 0
     """Number of the row's first line in the file, from 1; 0 if the format has no lines."""
     skip: SkipReason | None = None
-    """Why the row cannot be read; None if it has more or fewer fields than columns."""
+    """Reason why the row cannot be read; None if it has more or fewer fields than columns."""
     detail: str = ""
-    """What exactly is wrong with a row that cannot be read."""
+    """Details on why the row cannot be read."""
     file: str = ""
     """Path of the row's own file in a folder of files."""
 
@@ -30,7 +30,7 @@ class Row(NamedTuple):
 
 
 class Unreadable(NamedTuple):
-    """What a reader yields in place of the values of a row that it cannot read."""
+    """Result of a reader for a row that it cannot read: the reason, with details."""
 
     reason: SkipReason
     detail: str = ""

@@ -35,20 +35,20 @@ class CorpusSettings(Section):
     )
     shards: FilePath = setting(
         "",
-        "folder of the prepared shards; empty: data/shards/NAME-DIGEST, where NAME is that of the "
-        "config or, without one, of the input, and DIGEST that of the settings that shape the "
-        "shards",
+        "folder of the prepared shards; empty: data/shards/NAME-DIGEST, where NAME is the name of "
+        "the config or, without one, of the input, and DIGEST is a hash of the settings that "
+        "affect the shards",
         may_change=True,
     )
     if_changed: Literal["refuse", "prepare", "keep"] = setting(
         "refuse",
-        "what to do if a local input file has changed since the shards were made; refuse: stop; "
-        "prepare: make the shards again; keep: use them, unchecked",
+        "how to handle a local input file that has changed since preparation; refuse: stop; "
+        "prepare: prepare the shards again; keep: use the old shards without a check",
         may_change=True,
     )
     format: str = setting(
         "",
-        "format of the input; empty: shown by the first bytes or the name of each file; conll, "
+        "format of the input; empty: recognized by the first bytes or name of each file; conll and "
         "conllu: columns of words; fasttext: texts with labels among their words; documents: a "
         "folder of text files, read as the columns text, label (the subfolder) and file; captions: "
         "one image and caption per line, either NAME#NUMBER, a tab and the caption, or CSV; "
@@ -81,7 +81,7 @@ class CorpusSettings(Section):
     )
     stratify: bool | None = setting(
         None,
-        "whether fractions of corpus.validation and corpus.test are those of each label; null: "
+        "whether corpus.validation and corpus.test hold out the same fraction of each label; null: "
         "true if each row has one label and corpus.group and corpus.time are empty",
     )
     group: str = setting(
@@ -97,7 +97,7 @@ class CorpusSettings(Section):
         "", "format of the dates in corpus.time, as for Python's strptime, such as %d.%m.%Y"
     )
     weight: str = setting(
-        "", "column with the weight of each row in the training loss, a number from 0 up"
+        "", "column with the weight of each row in the training loss, a number of 0 or more"
     )
     max_tokens: int = setting(400, "maximum number of tokens per row", ge=1, le=MAX_ROW_TOKENS)
     drop_duplicates: bool = setting(
@@ -112,7 +112,7 @@ class CorpusSettings(Section):
     )
     on_bad_row: Literal["skip", "stop"] = setting(
         "skip",
-        "what to do with an unusable row; skip: leave it out and count it; stop: raise an error",
+        "how to handle an unusable row; skip: skip and count it; stop: stop with an error",
         may_change=True,
     )
     rows_per_block: int = setting(
@@ -211,10 +211,10 @@ class TextSettings(TokenizerSettings):
 
     text: str | list[str] = setting(
         "text",
-        "text column; a.b is the key b of the object a; in a tar, a member's extension or else a "
-        "key of the .json member; a list of columns, such as [title, body], is joined",
+        "text column, or a list of columns to join, such as [title, body]; a.b is the key b of the "
+        "object a; in a tar, a member's extension or else a key of the .json member",
     )
-    join: str = setting("\n", "text between the columns of a list in corpus.text")
+    join: str = setting("\n", "separator of the texts if corpus.text is a list of columns")
     overflow: Literal["truncate", "split", "drop"] = setting(
         "truncate",
         "how to handle longer texts; split: several rows, which evaluation counts as one example",
@@ -225,7 +225,7 @@ class TextSettings(TokenizerSettings):
 
 
 class LabelColumn(CorpusSettings):
-    """Key of what is to be predicted: labels, tags or a number."""
+    """Key of the column to predict: labels, tags or a number."""
 
     label: str | list[str] = setting(
         "label",
@@ -243,7 +243,7 @@ class LabelSettings(LabelColumn):
         "Sports}; empty: the labels found in the input, sorted",
     )
     label_base: int = setting(
-        0, "number of the first of corpus.label_names; 1: labels are counted from 1", ge=0
+        0, "number of the first name in corpus.label_names; 1: labels are 1, 2, ...", ge=0
     )
 
     @field_validator("label_names", mode="before")

@@ -67,7 +67,7 @@ class WorkerPool:
         time.sleep(0.5)
         raise DatasetError(
             f"{stage}: a worker process died, possibly for lack of memory; lower corpus.workers or "
-            "corpus.chunk_mb; preparing again resumes from the work that is done"
+            "corpus.chunk_mb; the same command resumes preparation"
         )
 
     def _start(self) -> bool:

@@ -1,4 +1,4 @@
-"""What evaluations add up over documents: sums, texts, and predictions with their targets."""
+"""Accumulates the sums, texts, predictions and targets of an evaluation over documents."""
 
 from collections.abc import Sequence
 

@@ -18,8 +18,8 @@ ValuedDocuments = Iterable[tuple[Tensor, Batch, Sequence[str]]]
 def evaluate_by_value(
     task: Task, documents: ValuedDocuments, world: World, metrics: Sequence[Metric] = ()
 ) -> tuple[Evaluation, dict[str, Evaluation]]:
-    """Compute the metrics over all documents, and over those of each value, in the order of the
-    number of their documents. Raises TrainingError if there are no documents."""
+    """Compute the metrics over all documents, and over the documents of each value. The value with
+    the most documents is first. Raises TrainingError if there are no documents."""
     everything, by_value = Accumulator(task, metrics), dict[str, Accumulator]()
     for outputs, batch, values in documents:
         outputs, batch = outputs.to(HOST), batch.to(HOST)

@@ -1,4 +1,4 @@
-"""What an evaluation leaves out or counts as wrong: skipped rows and unknown labels."""
+"""Counts of skipped rows and unknown labels in an evaluation."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from pipeline.corpus.skip_reason import SKIP_DESCRIPTIONS, SkipReason
 
 MOST_FREQUENT = 5
-"""Unknown labels that a message names."""
+"""Number of unknown labels in a message, the most frequent ones."""
 MAX_NAME_CHARACTERS = 60
-"""Characters of an unknown label in a message."""
+"""Maximum number of characters of an unknown label in a message."""
 
 
 class SkipCounts(Counter[SkipReason]):
@@ -32,7 +32,7 @@ class SkipCounts(Counter[SkipReason]):
 
 
 class UnknownLabels:
-    """Labels and tags of evaluated rows that the run does not know."""
+    """Labels and tags of evaluated rows that are unknown to the run."""
 
     def __init__(self) -> None:
         self.names: Counter[str] = Counter()
@@ -47,7 +47,7 @@ class UnknownLabels:
             self._first = self._first or place
 
     def describe(self) -> str:
-        """Return a line that has the number of the labels and names the most frequent ones."""
+        """Return a line with the number of unknown labels and the most frequent ones."""
         frequent = ", ".join(
             f"{_shorten(name)!r} {number:,}"
             for name, number in self.names.most_common(MOST_FREQUENT)

@@ -66,7 +66,7 @@ class Predictor:
     def __init__(self, run: Path, config: Config, weights: Path | None = None) -> None:
         """Load a run from its folder.
 
-        `config` is the run's config with overrides; `weights` is another checkpoint than the best.
+        `config` is the run's config with overrides; `weights` is a checkpoint (default: the best).
         Raises RunError if the checkpoint is missing or damaged, or an override contradicts the
         weights.
         """
@@ -158,7 +158,7 @@ class Predictor:
         if by and self.task.stateful:
             raise TrainingError(
                 f"--by {by}: task.name={self.config.task.name} reads all rows as one text, which "
-                "has no values; leave it out"
+                "has no values; remove the option"
             )
         metrics = self.task.make_metrics(self.config.task)
         fields = self.task.fields(self.config.corpus)
@@ -358,7 +358,7 @@ def _examples(
 
 
 def _remember(rows: Iterable[Row], last: list[Row]) -> Iterator[Row]:
-    """Yield the rows; `last` is the list of the row that was yielded last."""
+    """Yield the rows, and store the last yielded row in the list `last`."""
     for row in rows:
         last[:] = [row]
         yield row
@@ -392,8 +392,8 @@ def _check_overrides(trained: Config, overridden: Config) -> None:
 
 
 def _error(reason: SkipReason, *, is_row: bool = False) -> dict[str, Any]:
-    """Return the prediction for an input that is no example; `is_row` is for a row that cannot be
-    read."""
+    """Return the prediction for an input that cannot be used. `is_row` is whether it is a row that
+    cannot be read."""
     if reason in (SkipReason.NO_TEXT, SkipReason.NO_WORDS, SkipReason.NO_TOKENS):
         return {"error": "the text is empty"}
     if reason is SkipReason.NO_FILE:

@@ -1,4 +1,4 @@
-"""The input of `evaluate` and `predict`, read by the reader and the columns of a run.
+"""The input of `evaluate` and `predict`, read with the reader and the columns of a run.
 
 An input is a file, a glob, a folder of images, parallel files as COLUMN=FILE,COLUMN=FILE, or a
 stream: standard input (`-`), a named pipe, or a file descriptor such as /dev/fd/63.
@@ -38,7 +38,7 @@ class RawInput(NamedTuple):
     file: str
     row: Row
     line: str | None = None
-    """The line, which `Task.parse` turns into values; None for a row, which has them by column."""
+    """The line, which `Task.parse` converts to values; None for a row, which has values already."""
 
 
 @dataclass(frozen=True)
@@ -182,7 +182,7 @@ class RunInput:
 
 
 def _rows_if_any(rows: Iterable[Row]) -> Iterator[Row]:
-    """Yield the rows of a file; log that there are none instead of an error."""
+    """Yield the rows of a file. If there are none, log a line instead of raising an error."""
     try:
         yield from rows
     except NoRowsError as error:
@@ -190,7 +190,7 @@ def _rows_if_any(rows: Iterable[Row]) -> Iterator[Row]:
 
 
 def is_stream(value: str) -> bool:
-    """Return whether a value of `--input` is standard input or can be read only once."""
+    """Return whether a value of `--input` is standard input or another stream."""
     if value in STDIN or value.startswith(DESCRIPTORS):
         return True
     path = Path(value)
@@ -218,7 +218,7 @@ def opened_stream(value: str) -> Iterator[IO[bytes]]:
 
 @contextmanager
 def spooled(value: str) -> Iterator[InputSource]:
-    """Copy a stream to a temporary file, as some readers move back and forth in a file."""
+    """Copy a stream to a temporary file, because some readers need random access."""
     with (
         opened_stream(value) as stream,
         tempfile.TemporaryDirectory(prefix="headrace-") as folder,

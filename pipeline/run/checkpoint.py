@@ -7,8 +7,8 @@ A checkpoint is a folder `step-00000200`:
   code/, code.json      copies of a user's components, if there are any (see `code.py`)
   MANIFEST.json         SHA-256 of all these files
 Nothing in it is executed when it is read. It appears by one rename. The newest one is the latest,
-and its counters name the best one. The links `latest` and `best` beside the checkpoints are for
-people: a file system may have none, and a copy may have folders in their place.
+and its counters have the step of the best one. The links `latest` and `best` are for convenience:
+they may be missing on some file systems, and be folders in a copy.
 """
 
 import json
@@ -35,7 +35,7 @@ FORMAT = 4
 LATEST, BEST = LINKS = ("latest", "best")
 DAMAGED = "damaged-"
 """Prefix of a checkpoint that is damaged and newer than the one that a run resumed from."""
-UNREADABLE = (OSError, ValueError, KeyError, TypeError)
+STATE_ERRORS = (OSError, ValueError, KeyError, TypeError)
 """Errors of a damaged `state.json`."""
 MODEL, TRAINING, STATE = FILES = ("model.safetensors", "training.safetensors", "state.json")
 
@@ -116,7 +116,7 @@ def latest_and_best(folder: Path) -> dict[str, Path]:
     """Return the newest checkpoint as `latest`, and the best one as `best` if there is one."""
     paths = list(_newest_first(folder))
     for path in paths:
-        with suppress(*UNREADABLE):  # an older one may be intact
+        with suppress(*STATE_ERRORS):  # an older one may be intact
             best = path_of(folder, _read_json(path)["training"]["best_step"])
             return {LATEST: path} | ({BEST: best} if best.is_dir() else {})
     return {LATEST: paths[0]} if paths else {}
@@ -170,7 +170,7 @@ def restore_copied(folder: Path) -> None:
         copy = folder / name
         if not copy.is_dir() or copy.is_symlink():
             continue
-        with suppress(*UNREADABLE):
+        with suppress(*STATE_ERRORS):
             step = path_of(folder, _read_json(copy)["training"]["step"])
             if not step.exists():
                 copy.rename(step)

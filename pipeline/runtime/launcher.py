@@ -20,7 +20,7 @@ LAUNCHER_VARIABLES = ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 NUMBERS = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_PORT")
 """Variables of torchrun that are integers."""
 NOTICE_SECONDS = 10.0
-"""Seconds of waiting for other processes before a line says so."""
+"""Seconds of waiting for other processes before a line is logged."""
 SEVERAL = "start several processes with torchrun"
 
 
@@ -51,10 +51,10 @@ def local_size() -> int:
 
 
 def check_environment() -> None:
-    """Raise ConfigError if a part of a launcher's variables is left in the environment.
+    """Raise ConfigError if only some of a launcher's variables are set in the environment.
 
-    This process would train alone as another rank, or wait for processes that no one starts. Logs
-    a line if the variables are those of a first rank and do not matter.
+    With these, this process would train alone with a wrong rank, or wait for processes that do not
+    exist. Logs a line if the variables can be ignored.
     """
     if mistakes := environment_mistakes():
         raise ConfigError(mistakes)
@@ -67,9 +67,10 @@ def check_environment() -> None:
 
 @contextmanager
 def notice_of_waiting(info: RankInfo, awaited: str) -> Iterator[None]:
-    """Log a line if the block, which waits for other processes, takes more than some seconds.
+    """Log a line if the block waits for other processes longer than `NOTICE_SECONDS`.
 
-    torchrun has started them; otherwise, the variables that announce them may be left over.
+    Nothing is logged under torchrun, which starts the processes. Otherwise, the variables may be
+    left over from another program.
     """
     line = "RANK=%d and WORLD_SIZE=%d: waiting for %s; unset both to train in one process"
     timer = threading.Timer(NOTICE_SECONDS, logger.warning, (line, info.rank, info.size, awaited))
@@ -83,7 +84,7 @@ def notice_of_waiting(info: RankInfo, awaited: str) -> Iterator[None]:
 
 
 def environment_mistakes() -> list[str]:
-    """Return a line for each variable of a launcher that does not fit the others."""
+    """Return a line for each variable of a launcher that contradicts the others."""
     env = os.environ
     wrong = [name for name in NUMBERS if env.get(name) and not env[name].strip().isdecimal()]
     if wrong:
@@ -157,7 +158,7 @@ def _shown_program(program: Path) -> str:
 def exit_with_launcher(poll_seconds: float = 0.5) -> None:
     """Start a thread that ends this process when torchrun dies, even by kill -9.
 
-    Otherwise the workers would keep writing to the run folder beside the restarted run. Checks
+    Otherwise the workers would keep writing to the run folder of the restarted run. Checks
     every `poll_seconds` seconds. Does nothing in a process that torchrun did not start.
     """
     if not is_torchrun():

@@ -1,4 +1,4 @@
-"""Standard streams of a command: no missing reader, terminal or encoding ends a run.
+"""Keeps a command running if a standard stream is closed or cannot encode a character.
 
 Imports no torch.
 """
@@ -10,16 +10,17 @@ import os
 import sys
 from typing import Any, TextIO, cast
 
-GONE = {errno.EPIPE, errno.EIO, errno.ENXIO, errno.EBADF}
-"""Errors of a stream whose reader or terminal has ended."""
+CLOSED = {errno.EPIPE, errno.EIO, errno.ENXIO, errno.EBADF}
+"""Errors of a stream whose reader or terminal is closed."""
 
 
 def protect_streams() -> None:
-    """Let the standard streams of this process survive what surrounds it.
+    """Make writing to the standard streams of this process safe.
 
-    - Log lines that cannot be written to stderr are dropped, as by `headrace train 2>&1 | head -1`.
-    - stdout writes a character that its encoding lacks as an escape, as stderr does anyway.
-    - A stream that the parent process has closed is /dev/null: a file would get its number.
+    - Log lines that cannot be written to stderr are dropped, as in `headrace train 2>&1 | head -1`.
+    - stdout escapes characters that its encoding lacks, as stderr does by default.
+    - A stream that the parent process has closed becomes /dev/null. Otherwise the next opened file
+      would get its file descriptor.
     """
     for number in range(3):
         try:
@@ -36,13 +37,13 @@ def protect_streams() -> None:
 
 
 def has_all_characters(stream: TextIO) -> bool:
-    """Return whether the encoding of a stream has all characters, as UTF-8."""
+    """Return whether the encoding of a stream has all characters, as UTF-8 does."""
     encoding = getattr(stream, "encoding", None)
     return encoding is None or codecs.lookup(encoding).name.startswith("utf")
 
 
 class ForgivingStream:
-    """A text stream that drops what cannot be written."""
+    """A text stream that drops text that cannot be written."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -64,8 +65,8 @@ class ForgivingStream:
         return getattr(self._stream, name)
 
     def _drop(self, error: OSError) -> None:
-        """Write to /dev/null from now on if there is no reader, also from C++."""
-        if error.errno in GONE:
+        """If the reader is gone, redirect the file descriptor to /dev/null, for C++ code, too."""
+        if error.errno in CLOSED:
             null = os.open(os.devnull, os.O_WRONLY)
             os.dup2(null, self._stream.fileno())
             os.close(null)

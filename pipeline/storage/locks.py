@@ -30,7 +30,7 @@ def file_lock(path: Path) -> BaseFileLock:
 
 
 def release_hint(lock: BaseFileLock) -> str:
-    """Return what to do about a lock whose process has ended without releasing it, if needed."""
+    """Return a hint on how to remove a lock that its process has not released; may be empty."""
     if not isinstance(lock, SoftFileLock):
         return ""
     return f" (if that process has ended, delete {lock.lock_file})"

@@ -1,4 +1,4 @@
-"""Where a run goes in MLflow: the section `track`, MLflow's own variables, and an earlier start."""
+"""Chooses the MLflow server, experiment and run: by `track`, variables and the earlier start."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ class Destination(NamedTuple):
 def choose(uri: str, experiment: str, folder: Path) -> Destination:
     """Return the destination of the run in a folder by `track.uri` and `track.experiment`.
 
-    A variable counts where its key has the default value and the run was not in MLflow before. A
-    line is logged for each other variable that says something else. Raises RunError if the folder's
+    A variable is used if its key has the default value and the run is not in MLflow yet. A line is
+    logged for each variable that is ignored and has another value. Raises RunError if the folder's
     `mlflow.json` is damaged.
     """
     saved = RunDescription.read(folder)
@@ -55,7 +55,7 @@ def choose(uri: str, experiment: str, folder: Path) -> Destination:
         name, by = given[EXPERIMENT], f"{EXPERIMENT} is {given[EXPERIMENT]}"
         number = "" if name else given[EXPERIMENT_ID]
         name = name if name or number else DEFAULT_EXPERIMENT
-    if not run_id:  # which is in an experiment: see `MlflowCopy`
+    if not run_id:  # an existing run is in an experiment already: see `MlflowCopy`
         for variable, used in ((EXPERIMENT, name), (EXPERIMENT_ID, number)):
             if given[variable] not in ("", used):
                 _log_ignored(variable, given[variable], by)
@@ -72,5 +72,5 @@ def _log_ignored(variable: str, value: str, reason: str) -> None:
 
 
 def _default_uri() -> str:
-    """Return the store that a plain `mlflow ui` in this folder opens; artifacts go to ./mlruns."""
+    """Return the default store of `mlflow ui` in this folder; its artifacts are in ./mlruns."""
     return f"sqlite:///{Path.cwd() / 'mlflow.db'}"

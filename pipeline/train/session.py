@@ -146,7 +146,7 @@ def run(
             )  # fmt: skip
             trainer.listener = stack.enter_context(reporter)
         try:
-            reason, tested = trainer.train(), Test()
+            reason, tested = trainer.train(), TestResult()
             if reason != "signal":
                 trainer.last_evaluation()
                 tested = _test(config, manifest, world, folder, trainer)
@@ -167,7 +167,7 @@ def run(
     return reason
 
 
-class Test(NamedTuple):
+class TestResult(NamedTuple):
     """Result of a checkpoint on the test split."""
 
     metrics: Mapping[str, float] = MappingProxyType({})
@@ -177,16 +177,16 @@ class Test(NamedTuple):
 
 def _test(
     config: Config, manifest: Manifest, world: World, folder: RunFolder, trainer: Trainer
-) -> Test:
+) -> TestResult:
     """Evaluate the best checkpoint on the test split, if there is one, unless an earlier start of
     this run has done it."""
     if "test" not in manifest.splits:
-        return Test()
+        return TestResult()
     path, earlier = None, None
     if world.first:
         path, summary = folder.best_checkpoint(), read_summary(folder)
         if summary and summary.test_step == trainer.state.best_step:
-            earlier = Test(summary.test, summary.intervals, summary.test_step)
+            earlier = TestResult(summary.test, summary.intervals, summary.test_step)
     path, earlier = world.from_first((path, earlier))
     if earlier:
         return earlier
@@ -195,7 +195,7 @@ def _test(
         trainer.state.best_step, f"{manifest.splits['test'].rows:,}",
     )  # fmt: skip
     found = trainer.test(open_split(config, manifest, world, "test"), path)
-    return Test(found.metrics, found.intervals, trainer.state.best_step)
+    return TestResult(found.metrics, found.intervals, trainer.state.best_step)
 
 
 def device_name(device: torch.device) -> str:
@@ -241,7 +241,7 @@ def _describe_kernels(model: nn.Module, world: World, chosen: precision.Precisio
     return f", {description}"
 
 
-def _summarize(trainer: Trainer, tested: Test) -> Summary:
+def _summarize(trainer: Trainer, tested: TestResult) -> Summary:
     state, evaluation = trainer.state, trainer.last_evaluation()
     return Summary(
         step=state.step,

@@ -115,7 +115,14 @@ def test_bundled_config_trains_in_the_working_directory(folder: Path) -> None:
 
 @pytest.mark.slow
 def test_quiet_and_verbose_set_the_number_of_lines_on_stderr(folder: Path, corpus: Path) -> None:
-    arguments = ["train", "--config", "imdb", *small_run_overrides(corpus), "train.max_steps=1"]
+    arguments = [
+        "train",
+        "--config",
+        "imdb",
+        *small_run_overrides(corpus),
+        "train.max_steps=1",
+        "corpus.test=null",
+    ]
     for option, lines in (("-q", 0), ("-v", 2)):
         status, out, err = cli(*arguments, option, cwd=folder)
         assert status == 0, err

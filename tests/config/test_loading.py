@@ -24,7 +24,7 @@ MISTAKES = {
     "type": ("model.layers=two", "model.layers=two: input should be a valid integer"),
     "choice": ("train.precision=fp8", "'auto', 'fp32', 'bf16' or 'fp16'"),
     "fraction": ("corpus.validation=1.5", "needs a fraction between 0 and 1, or a file"),
-    "value as section": ("train.lr.x=1", "train.lr.x=1: train.lr has a value, it is not a section"),
+    "value as section": ("train.lr.x=1", "train.lr.x=1: train.lr is a value, not a section"),
     "one of several types": (
         "task.class_weights=null",
         "task.class_weights='null': input should be 'none' or 'balanced', or a valid dictionary",
@@ -61,11 +61,11 @@ def test_all_mistakes_are_reported_at_once() -> None:
 @pytest.mark.parametrize(
     "text, expected",
     [
-        ("[1, 2]", "is a list; write sections of keys"),
+        ("[1, 2]", "is a list; write sections with keys"),
         ("train: {lr: [", "not YAML: line 1, column 14: "),
         ("train:\n\tlr: 1", "not YAML: line 2, column 1: found character"),
-        ("train: 3", "train=3: is not a section of keys; write it as train: {key: value}"),
-        ("corpus: 3", "corpus=3: is not a section of keys; write it as corpus: {key: value}"),
+        ("train: 3", "train=3: is not a section with keys; write it as train: {key: value}"),
+        ("corpus: 3", "corpus=3: is not a section with keys; write it as corpus: {key: value}"),
         ("", "corpus.input: missing"),
     ],
 )
@@ -91,7 +91,7 @@ def test_a_section_without_keys_is_the_only_mistake(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         config.load(path)
     assert caught.value.lines == [
-        "corpus=[a.csv]: is not a section of keys; write it as corpus: {key: value}"
+        "corpus=[a.csv]: is not a section with keys; write it as corpus: {key: value}"
     ]
 
 
@@ -220,7 +220,7 @@ def test_without_a_config_an_input_has_the_defaults_of_its_task(
     loaded = config.load(None, ["train.lr=0.5", "corpus.input=mail/tickets.csv.gz"])
     (record,) = caplog.records
     assert record.message == (
-        "corpus.input is given without --config: all other keys have the defaults of "
+        "corpus.input is set without --config: all other keys have the defaults of "
         "task.name=classification, not the values of imdb.yaml"
     )
     assert (loaded.run.name, loaded.run.dir) == ("tickets", "runs/tickets")

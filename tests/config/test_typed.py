@@ -144,7 +144,7 @@ def test_null_in_a_config_file_is_no_text(tmp_path: Path) -> None:
         config.load(path)
     (line,) = caught.value.lines
     assert line == (
-        "corpus.tokenizer=null: input should be a valid string; null and ~ are no text in YAML: "
+        "corpus.tokenizer=null: input should be a valid string; null and ~ are not text in YAML: "
         "quote the value, or remove the key"
     )
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from pipeline import config
-from pipeline.config.yaml_tree import Scalar, Written, plain, read_file, read_override
+from pipeline.config.yaml_tree import OverrideCollection, Scalar, plain, read_file, read_override
 from pipeline.errors import ConfigError
 
 
@@ -54,8 +54,7 @@ def test_a_key_given_twice_is_refused_with_both_lines(
         config.load(path)
     (line,) = caught.value.lines
     assert line == (
-        f"{path}, line {second}: {key} is given again, after line {first}; merge the two, or "
-        "remove one"
+        f"{path}, line {second}: {key} is already set on line {first}; merge the two, or remove one"
     )
 
 
@@ -95,7 +94,7 @@ def test_quotes_around_an_override_are_removed(text: str) -> None:
 
 def test_lists_in_overrides_have_texts_with_comment_signs() -> None:
     tree = read_override("[a #1, '#b', {#c: null}]")
-    assert tree == Written(
+    assert tree == OverrideCollection(
         "[a #1, '#b', {#c: null}]",
         [Scalar("a #1", "a #1"), Scalar("#b", "#b"), {"#c": Scalar("null", None)}],
     )
@@ -106,7 +105,7 @@ def test_aliases_of_aliases_are_refused_before_they_fill_the_memory(tmp_path: Pa
     with pytest.raises(ConfigError) as caught:
         read(tmp_path, "\n".join(lines))
     (line,) = caught.value.lines
-    assert "aliases make it larger than 1,000,000 values; correct it" in line
+    assert "its aliases expand to more than 1,000,000 values; correct it" in line
     tree = read(tmp_path, "\n".join(lines[:2]))
     assert isinstance(tree, dict)
     assert plain(tree)["a1"] == [["x"] * 9] * 9

@@ -194,7 +194,7 @@ def test_unknown_labels_can_be_refused(runs: Runs, labeled: Path) -> None:
     status, out, err = call("evaluate", *run, "--input", str(labeled), refuse)
     assert (status, out) == (2, "")
     (line,) = error_lines(err)
-    assert "label 'mixed' is none of" in line
+    assert "label 'mixed' is not in" in line
 
 
 def test_without_a_known_label_the_loss_is_null(runs: Runs, tmp_path: Path) -> None:
@@ -323,7 +323,7 @@ def test_a_task_that_cannot_count_unknown_labels_refuses_them(
 ) -> None:
     run = predictor(runs("classification"))
     monkeypatch.setattr(run.task, "counts_unknown_labels", False)
-    with pytest.raises(InputError, match="label 'mixed' is none of"):
+    with pytest.raises(InputError, match="label 'mixed' is not in"):
         run.evaluate(str(labeled))
 
 
@@ -371,6 +371,6 @@ def test_the_table_of_a_column_and_a_missing_one(runs: Runs, tmp_path: Path) -> 
     assert error_lines(err) == [
         (
             "error: --by stars: task.name=language_modeling reads all rows as one text, which "
-            "has no values; leave it out"
+            "has no values; remove the option"
         )
     ]

@@ -100,7 +100,7 @@ MISTAKES = {
     "column": (["--run", "{run}", "--input", "{tmp}/a.csv", "corpus.text=txt"], "'txt'"),
     "label": (
         ["--run", "{run}", "--input", "{tmp}/a.csv", "--unknown-labels=refuse"],
-        "label 'mixed' is none of",
+        "label 'mixed' is not in",
     ),
     "way": (["--run", "{run}", "--input", "{tmp}/a.csv", "--unknown-labels=no"], "'no'"),
     "typo": (["--run", "{run}", "--input", "{tmp}/a.csv", "corpus.txt=a"], "corpus.text?"),

@@ -109,7 +109,7 @@ def test_unknown_tag_is_one_error_line_that_names_its_row(trained: Path, tmp_pat
     assert (status, out) == (2, "")
     (line,) = err.splitlines()
     assert line.startswith(
-        f"error: {path}, line 3: label 'B-PAR' is none of corpus.label_names (B-LOC, "
+        f"error: {path}, line 3: label 'B-PAR' is not in corpus.label_names (B-LOC, "
     )
 
 

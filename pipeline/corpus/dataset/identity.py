@@ -1,4 +1,4 @@
-"""What distinguishes a dataset from others: the settings, fields and code that shape its shards."""
+"""Identity of a dataset: a digest of the settings, fields and code that affect its shards."""
 
 import json
 from collections.abc import Sequence
@@ -13,10 +13,10 @@ from pipeline.corpus.settings import CorpusSettings, TokenizerSettings
 
 
 def shards_digest(settings: CorpusSettings, fields: Sequence[FieldSpec]) -> str:
-    """Return 8 hexadecimal digits that depend on all that shapes the shards except the input files.
+    """Return a digest (8 hexadecimal digits) of all that affects the shards except the input.
 
-    A key with its default value does not count, so that a key which a later version adds moves no
-    dataset.
+    Keys with their default values are left out, so that new keys of later versions do not change
+    the digest.
     """
     defaults = {key: field.get_default() for key, field in type(settings).model_fields.items()}
     values = {key: v for key, v in relevant(settings).items() if v != defaults[key]}
@@ -31,9 +31,9 @@ def shards_digest(settings: CorpusSettings, fields: Sequence[FieldSpec]) -> str:
 
 
 def _tokenizer_digest(settings: CorpusSettings) -> str:
-    """Return the SHA-256 of the user's tokenizer; empty if there is none that can be read.
+    """Return the SHA-256 of the user's tokenizer; empty if there is none or it cannot be read.
 
-    An unreadable file is an error of preparing, which reads it in full.
+    Preparation raises an error for an unreadable file.
     """
     if not isinstance(settings, TokenizerSettings) or not settings.tokenizer:
         return ""

@@ -1,11 +1,11 @@
-"""Whether the input files of a dataset have changed since it was prepared from them.
+"""Detects whether the input files of a dataset have changed since its preparation.
 
-A file with the same size and version (of a file, its modification time) is unchanged. If only the
-version differs, the digest of the content decides. Only files on this machine are compared: nothing
-is requested from a server, and a dataset can be used where its input is not.
+A file with the same size and version (its modification time) is unchanged. If only the version
+differs, the digest of the content decides. Only files on this machine are compared: no server is
+contacted, and a dataset can be used without its input.
 
-Sizes and digests are in the manifest. The versions on this machine are in `SHARDS.inputs.json`,
-beside the dataset, whose files thus depend on the content of the input only.
+Sizes and digests are in the manifest. The versions on this machine are in `SHARDS.inputs.json` next
+to the dataset, so the files of the dataset depend only on the content of the input.
 """
 
 import json
@@ -34,7 +34,7 @@ from pipeline.storage.base import is_url
 logger = logging.getLogger(__name__)
 
 THREADS = 8
-"""Threads that read files to digest them."""
+"""Number of threads that compute digests of files."""
 
 
 class _Local(NamedTuple):
@@ -55,11 +55,11 @@ def input_facts(files: Iterable[InputFile]) -> tuple[InputFacts, ...]:
 
 
 def reason_to_prepare_again(manifest: Manifest, settings: CorpusSettings) -> str:
-    """Return which input file has changed if the dataset is to be prepared again, else nothing.
+    """Return a message on the changed input file if the dataset must be prepared again, else "".
 
-    The versions of files that have another one but the same content are recorded, so that they are
-    read once only. Raises DatasetError if a file has changed and
-    `settings.if_changed` is not `prepare`.
+    New versions of files with the same content are recorded, so that these files are read only
+    once. Raises DatasetError if a file has changed and `settings.if_changed` is `refuse`, or if the
+    dataset cannot be prepared again.
     """
     if settings.if_changed == "keep":
         return ""
@@ -69,7 +69,7 @@ def reason_to_prepare_again(manifest: Manifest, settings: CorpusSettings) -> str
     if not change:
         if touched := _touched(manifest, files):
             logger.debug(
-                "%s: %d input file(s) have another modification time than then; comparing their "
+                "%s: %d input file(s) have a new modification time; comparing their "
                 "contents", manifest.location, len(touched),
             )  # fmt: skip
             change = _changed_content(prepared, touched)
@@ -89,7 +89,7 @@ def reason_to_prepare_again(manifest: Manifest, settings: CorpusSettings) -> str
 
 
 def record_versions(manifest: Manifest, versions: Mapping[str, str]) -> None:
-    """Record the versions of input files whose content is that of the manifest.
+    """Record the versions of input files whose content is the same as in the manifest.
 
     Raises DatasetError if the disk fails.
     """
@@ -101,9 +101,10 @@ def record_versions(manifest: Manifest, versions: Mapping[str, str]) -> None:
 
 
 def has_current_versions(manifest: Manifest, settings: CorpusSettings) -> bool:
-    """Return whether `reason_to_prepare_again` has nothing to do, or cannot record what it finds.
+    """Return whether all versions are recorded, or cannot be recorded.
 
-    Other processes of a node wait for this while one compares contents or prepares again.
+    The other processes of a node wait for this while the first one compares contents or prepares
+    again.
     """
     if settings.if_changed == "keep" or is_url(manifest.location):
         return True
@@ -139,7 +140,7 @@ def _content_digest(path: Path, name: str) -> str:
 
 
 def _row_digest(path: Path, name: str) -> str:
-    """Return the digest of a file in a folder; empty for one that cannot be read, thus skipped."""
+    """Return the digest of a file in a folder; empty if it is unreadable, as its row is skipped."""
     try:
         return _content_digest(path, name)
     except InputError:
@@ -147,7 +148,7 @@ def _row_digest(path: Path, name: str) -> str:
 
 
 def _first_change(manifest: Manifest, files: dict[str, _Local]) -> str:
-    """Return the beginning of a message if a file is new or has another size, else nothing."""
+    """Return the start of a message if a file is new or has another size, else ""."""
     prepared = {entry.path: entry for entry in manifest.inputs}
     for name, file in files.items():
         if name not in prepared:
@@ -169,7 +170,7 @@ def _touched(manifest: Manifest, files: dict[str, _Local]) -> dict[str, _Local]:
 
 
 def _changed_content(prepared: dict[str, InputFacts], touched: dict[str, _Local]) -> str:
-    """Return the beginning of a message if a file has another content, else nothing."""
+    """Return the start of a message if a file has another content, else ""."""
     with ThreadPoolExecutor(THREADS) as pool:
         digests = pool.map(lambda n: _content_digest(touched[n].path, n), touched)
         for name, digest in zip(touched, digests, strict=True):
@@ -180,7 +181,7 @@ def _changed_content(prepared: dict[str, InputFacts], touched: dict[str, _Local]
 
 
 def _recorded_versions(manifest: Manifest) -> dict[str, Any]:
-    """Return the known versions by name, each with the digest of the content that has it."""
+    """Return the recorded versions of each file by name, with the digests of their contents."""
     if is_url(manifest.location):
         return {}
     try:
@@ -201,7 +202,7 @@ def _is_writable(manifest: Manifest) -> bool:
 def _local_files(manifest: Manifest, settings: CorpusSettings) -> dict[str, _Local]:
     """Return the input files on this machine by name. Missing and remote files are skipped.
 
-    A file with several names has the one that the manifest has.
+    If a file has several names, the name in the manifest is used.
     """
     prepared = {entry.path for entry in manifest.inputs}
     found: dict[str, _Local] = {}

@@ -174,7 +174,7 @@ def open_dataset(location: str | Path, *, whole: bool = True) -> Manifest:
     """Open and check a dataset and return its manifest.
 
     Checks the hashes of the tokenizers and, unless `whole` is false or the dataset is a URL, that
-    all shards are there with the right size. Index records and blocks have checksums, which are
+    all shards exist and have the right size. Index records and blocks have checksums, which are
     verified when they are read. Raises DatasetError if the dataset is missing or damaged.
     """
     manifest = read_manifest(location)
@@ -216,9 +216,9 @@ def relevant(settings: CorpusSettings) -> dict[str, Any]:
 def check_settings(manifest: Manifest, settings: CorpusSettings) -> None:
     """Raises DatasetError if the dataset was prepared with other settings or code.
 
-    There is one line per changed key. A key that the dataset does not have, because it was added
-    later, counts as its default. A key of other tasks is ignored: older datasets have the keys of
-    all tasks. So is a key that may change, which older datasets may have.
+    There is one line per changed key. A key that was added in a later version than the dataset's
+    counts as its default. Keys of other tasks and keys that may change are ignored: older datasets
+    may have them.
     """
     now, fields = relevant(settings), type(settings).model_fields
     defaults = {key: fields[key].get_default() for key in now}

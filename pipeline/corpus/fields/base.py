@@ -67,9 +67,9 @@ class FieldKind(Component, ABC):
     has_names: ClassVar[bool] = False
     """Whether the stored values are indices of names; `Settings` is then a `LabelSettings`."""
     is_number: ClassVar[bool] = False
-    """Whether each value is one number, of which preparing computes the statistics."""
+    """Whether each value is one number, whose mean and deviation are computed in preparation."""
     has_scheme: ClassVar[bool] = False
-    """Whether the values are tags, of which only the whole corpus shows what they mean (see
+    """Whether the values are tags, whose scheme is determined from the whole corpus (see
     `tag_schemes`)."""
     has_one_name: ClassVar[bool] = False
     """Whether each value is one label name, so that rows can be grouped by it."""
@@ -90,12 +90,12 @@ class FieldKind(Component, ABC):
     def arrow_type(field: FieldSpec, vocabulary: int) -> Any:
         """Return the Arrow type of a stored value, given the number of the field's tokens or names.
 
-        A list has an item per token of the row, or per item of the value. Other types are a number
-        per row. Items are numbers, or lists of a fixed number of numbers.
+        A list has one item per token of the row, or per item of the value. Other types are one
+        number per row. Items are numbers, or lists of numbers of a fixed length.
         """
 
     def combine(self, values: Mapping[str, Any]) -> Any:
-        """Return one raw value for the values of several columns."""
+        """Combine the values of several columns into one raw value."""
         raise NotImplementedError
 
     @abstractmethod
@@ -136,9 +136,9 @@ def vector_list(item: Any, width: int) -> Any:
 
 
 def as_text(value: Any) -> str:
-    """Return a raw value as a CSV file would store it, so that all formats agree; "" if missing.
+    """Return a raw value as text, the same for all file formats; "" if missing.
 
-    Blanks around it are removed.
+    Surrounding whitespace is removed.
     """
     return (value if isinstance(value, str) else _to_text(value)).strip()
 

@@ -23,7 +23,7 @@ class EncodedExample(NamedTuple):
 
 
 class ExampleEncoder:
-    """Encodes checked values; the same in preparing, unprepared streaming and inference."""
+    """Encodes checked values; the same in preparation, unprepared streaming and inference."""
 
     def __init__(
         self,
@@ -35,7 +35,7 @@ class ExampleEncoder:
     ) -> None:
         """`encoders` are keyed by vocabulary, `names` (of labels or tags) by field.
 
-        With `open_names`, unknown names are allowed and get the indices after the known ones.
+        With `open_names`, unknown names are allowed; their indices follow those of the known names.
         """
         self._kinds = checker.fields
         specs = [kind.field for kind in self._kinds]
@@ -65,7 +65,7 @@ class ExampleEncoder:
         }
 
     def unknown_names_of(self, values: Sequence[Any]) -> list[str]:
-        """Return the unknown names in an example's values, with repeats."""
+        """Return the unknown names in an example's values, including duplicates."""
         return [
             name
             for kind, index, value in zip(self._kinds, self._names, values, strict=True)

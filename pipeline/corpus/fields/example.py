@@ -31,7 +31,7 @@ class Example(NamedTuple):
     whole_identity: bytes
     """Bytes of all inputs and targets. Examples with equal bytes are duplicates."""
     unit: Unit | None = None
-    """The split unit, if a column shows it."""
+    """The split unit, if a column determines it."""
 
     def place(self, file: str) -> str:
         """Return where the row is, for messages."""
@@ -45,13 +45,13 @@ class RowChecker:
     fields: tuple[FieldKind, ...]
     filters: dict[str, str]
     units: SplitUnits | None = None
-    """How to find the unit of a row; None if no column shows it, or if it is not needed."""
+    """How to find the unit of a row; None if no column determines it, or if it is not needed."""
 
     @classmethod
     def of(
         cls, settings: CorpusSettings, fields: Sequence[FieldSpec], *, splits: bool = False
     ) -> "RowChecker":
-        """`splits` is whether the rows are to be divided into splits."""
+        """`splits` is whether the rows will be divided into splits."""
         units = SplitUnits(settings) if splits else None
         return cls(
             tuple(spec.kind_class(spec, settings) for spec in fields),
@@ -61,7 +61,7 @@ class RowChecker:
 
     @cached_property
     def further(self) -> tuple[FieldSpec, ...]:
-        """The targets, and the inputs from another column than the first field's."""
+        """The targets, and the inputs from columns other than the first field's."""
         first = self.fields[0].field.column
         return tuple(
             kind.field
@@ -78,7 +78,7 @@ class RowChecker:
 
     @staticmethod
     def _raw_value(kind: FieldKind, raw: dict[str, Any]) -> Any:
-        """Return the value of the field's column, or of its columns together."""
+        """Return the value of the field's column, or the combined value of its columns."""
         column = kind.field.column
         if isinstance(column, str):
             return raw[column]
@@ -102,7 +102,7 @@ class RowChecker:
         return unit if isinstance(unit, SkipReason) else example._replace(unit=unit)
 
     def check_values(self, row: Row, raw: Sequence[Any], file: str) -> Example | SkipReason:
-        """Return the example of a row, given the raw value of each field; otherwise as `check`."""
+        """Return the example of a row, given the raw value of each field, as `check` does."""
         values: list[Any] = []
         for kind, raw_value in zip(self.fields, raw, strict=True):
             try:
@@ -124,5 +124,5 @@ class RowChecker:
 
 
 def _is_equal(text: str, value: str) -> bool:
-    """Return whether a text is the value of a filter, or another spelling of it."""
+    """Return whether a text is the value of a filter or another spelling of it."""
     return text == value or label_key(text) == label_key(value)

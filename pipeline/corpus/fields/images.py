@@ -32,7 +32,7 @@ class StepSettings(ImageSettings):
 
 
 def _size(settings: ImageSettings) -> Sequence[int]:
-    """Return height and width; zeros if they are not set, which is a conflict of the settings."""
+    """Return height and width; zeros if they are not set, which is reported as a conflict."""
     return settings.image_size or (0, 0)
 
 

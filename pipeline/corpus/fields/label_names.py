@@ -1,7 +1,7 @@
 """Label names: map the labels and tags of the input to indices 0, 1, 2, ...
 
-A label may have several spellings, such as 1 and 1.0. They are kept as written until all of them
-are known: only then is a name chosen for each label.
+A label may have several spellings, such as 1 and 1.0. They are kept as written until the whole
+input has been read. Then a name is chosen for each label.
 """
 
 import logging
@@ -21,9 +21,9 @@ from pipeline.errors import InputError
 
 MAX_LABELS = 100_000
 MAX_LISTED = 10
-"""Names in a message."""
+"""Maximum number of names in a message."""
 MAX_DIGITS = 18
-"""Digits of a label that may be an index."""
+"""Maximum number of digits of a label that may be an index."""
 WHOLE_NUMBER = re.compile(r"(-?\d+)\.0*")
 BOOLEANS = ("true", "false")
 OTHER_SEPARATORS = ("|", ";", ",", "/", "+", "&", " ")
@@ -36,9 +36,9 @@ LabelTallies = Mapping[str, Tally]
 
 @lru_cache(1 << 16)
 def label_key(label: str) -> str:
-    """Return what the spellings of a label have in common.
+    """Return the key of a label, which is the same for all of its spellings.
 
-    It is the label in Unicode NFC; 1.0 and 1. are 1, and True is true.
+    The key is the label in Unicode NFC; the key of 1.0 and 1. is 1, and that of True is true.
 
     >>> label_key("2.00"), label_key("TRUE"), label_key("Fine")
     ('2', 'true', 'Fine')
@@ -72,12 +72,12 @@ class LabelTable:
 
 
 class NameIndex(dict[str, int]):
-    """Label -> index of its name. A label is looked up, in this order, as
+    """Label -> index of its name. A label is looked up as, in this order:
 
-    - a value that the map `corpus.label_names` names
+    - a key of the map `corpus.label_names`
     - a name
-    - another spelling of one of these (see `label_key`), unless two names have it in common
-    - the index of a name, counted from `corpus.label_base`, if no name is a number
+    - another spelling of one of these (see `label_key`), unless it fits two names
+    - the index of a name, starting at `corpus.label_base`, if no name is a number
     """
 
     def __init__(self, names: Sequence[str], settings: object = None) -> None:
@@ -112,11 +112,11 @@ class NameIndex(dict[str, int]):
         return index
 
     def _warn(self, label: str, name: str) -> None:
-        """Log, once, that numbers count names which no setting lists in this order."""
+        """Log, once, that numbers are read as indices of names whose order no setting gives."""
         self._are_given = True
         logger.warning(
-            "label %r is read as %r, the name with this number in %s; if that is wrong, name each "
-            "value in a map, such as corpus.label_names={%s: %s}",
+            "label %r is read as %r, the name with this index in %s; if that is wrong, give a name "
+            "for each value in a map, such as corpus.label_names={%s: %s}",
             label,
             name,
             shorten(self._names),
@@ -135,17 +135,17 @@ class NameIndex(dict[str, int]):
 
     def unknown(self, label: str, where: str, numbers: Sequence[int] = ()) -> str:
         """Return the error line for an unknown label. `numbers` are all labels that are numbers."""
-        line = f"{where}: label {label!r} is none of corpus.label_names ({shorten(self._names)})"
+        line = f"{where}: label {label!r} is not in corpus.label_names ({shorten(self._names)})"
         if not self._may_be_index:
             return f"{line}; add it there, or exclude its rows with corpus.filters"
         count, base = len(self._names), self._base
-        line += f" nor an index {base}..{base + count - 1}"
+        line += f" and is not an index {base}..{base + count - 1}"
         low, high = (min(numbers), max(numbers)) if numbers else (0, -1)
         if low not in (base, -1) and high - low == count - 1:
             return f"{line}; the labels are {low}..{high}: set corpus.label_base={low}"
         return (
-            f"{line}; add it there, name each value in a map (corpus.label_names={{VALUE: NAME}}), "
-            "or exclude its rows with corpus.filters"
+            f"{line}; add it there, set a map (corpus.label_names={{VALUE: NAME}}), or exclude its "
+            "rows with corpus.filters"
         )
 
 
@@ -166,7 +166,7 @@ def name_labels(
     if len(total) > MAX_LABELS:
         raise InputError(
             f"corpus.label={settings.label!r}: the input has {len(total):,} different labels, "
-            f"more than {MAX_LABELS:,}; name the right column"
+            f"more than {MAX_LABELS:,}; set corpus.label to the column with the labels"
         )
     ids: dict[str, int | None]
     once: dict[str, str] = {}
@@ -179,9 +179,9 @@ def name_labels(
         if len(spellings) > MAX_LABELS:
             raise InputError(
                 f"corpus.label={settings.label!r}: the input has {len(spellings):,} different "
-                f"labels, more than {MAX_LABELS:,}; name the right column"
+                f"labels, more than {MAX_LABELS:,}; set corpus.label to the column with the labels"
             )
-        # With several labels per row, a rare one does not rule out the row.
+        # With several labels per row, a row is not skipped because one of them is rare.
         if field.kind_class.has_one_name:
             single = [labels[0] for labels in spellings.values() if len(labels) == 1]
             once = {label: first[label] for label in single if total[label].count == 1}
@@ -203,13 +203,13 @@ def name_labels(
     if field.kind_class.by_word and not settings.label_names and all(map(is_number, names)):
         warnings.append(
             f"corpus.label={settings.label!r}: the tags are numbers, so entities are not scored; "
-            "name them in corpus.label_names"
+            "list their names in corpus.label_names"
         )
     return LabelTable(names, ids, once, counts, notes, warnings)
 
 
 def shorten(names: Sequence[str], limit: int = MAX_LISTED) -> str:
-    """Join the first names for a message, which says how many are left out."""
+    """Join the first names for a message, with the number of names that are left out."""
     rest = len(names) - limit
     return ", ".join(names[:limit]) + (f" and {rest:,} more" if rest > 0 else "")
 
@@ -228,7 +228,7 @@ def _given_ids(
 
 
 def _unique_keys(ids: Mapping[str, int]) -> dict[str, int]:
-    """Return the index by key, without keys that labels of different indices have in common."""
+    """Return the index by key, without keys that fit several indices."""
     keys: dict[str, set[int]] = {}
     for label, index in ids.items():
         keys.setdefault(label_key(label), set()).add(index)
@@ -236,13 +236,13 @@ def _unique_keys(ids: Mapping[str, int]) -> dict[str, int]:
 
 
 def is_number(label: str) -> bool:
-    """Return whether a label may be the number of a name."""
+    """Return whether a label may be the index of a name."""
     digits = label.removeprefix("-")
     return digits.isascii() and digits.isdigit() and len(digits) <= MAX_DIGITS
 
 
 def _name(key: str, spellings: Sequence[str]) -> str:
-    """Return the name of a label: as it is written, or its key if it has several spellings."""
+    """Return the name of a label: the label as written, or its key if it has several spellings."""
     composed = {normalize("NFC", label) for label in spellings}
     return composed.pop() if len(composed) == 1 else key
 
@@ -265,8 +265,8 @@ def _check_two_labels(
     labels = f"only the label {present[0]!r}" if present else "no label twice"
     hint = f" besides {len(once):,} that occur once each" if once else ""
     raise InputError(
-        f"corpus.label={settings.label!r}: the usable rows hold {labels}{hint}; there is nothing "
-        "to learn; name the right column, or add rows"
+        f"corpus.label={settings.label!r}: the usable rows have {labels}{hint}; there is nothing "
+        "to learn; set corpus.label to the column with the labels, or add rows"
     )
 
 
@@ -276,7 +276,7 @@ def _notes(
     total: Mapping[str, Tally],
     first: Mapping[str, str],
 ) -> Iterable[str]:
-    """Yield a line for labels that are written differently, and one for those not in NFC."""
+    """Yield a line for each label with several spellings, and one for labels not in NFC."""
     spellings: dict[int, list[str]] = {}
     changed = {label: place for label, place in first.items() if normalize("NFC", label) != label}
     for label, index in ids.items():
@@ -293,7 +293,7 @@ def _notes(
 
 
 def _undivided(separator: str, names: Sequence[str]) -> Iterable[str]:
-    """Yield a line if names look like several labels with another separator than the one given."""
+    """Yield a line if names look like several labels that are joined by another separator."""
     known = set(names)
     for other in OTHER_SEPARATORS:
         joined = [name for name in names if other in name]
@@ -304,7 +304,8 @@ def _undivided(separator: str, names: Sequence[str]) -> Iterable[str]:
         if composed and 2 * len(composed) > len(joined):
             yield (
                 f"corpus.label_separator={separator!r}: the label {composed[0]!r} consists of "
-                f"others; if {other!r} separates labels, set corpus.label_separator={other!r}"
+                f"other labels; if {other!r} separates labels, set "
+                f"corpus.label_separator={other!r}"
             )
             return
 

@@ -1,6 +1,6 @@
 """The one path from a raw file to encoded rows: read, check, encode.
 
-Preparing, training on unprepared shards and inference all use it, so they agree on every row.
+Preparation, training on unprepared shards and inference all use it, so they agree on every row.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -35,8 +35,8 @@ class RowPipeline:
         *,
         open_names: bool = False,
     ) -> None:
-        """`tokenizer_path` maps a vocabulary's name to its tokenizer file; `names` holds the known
-        labels or tags of each field. `open_names` allows others, as `ExampleEncoder` does."""
+        """`tokenizer_path` maps a vocabulary's name to its tokenizer file; `names` has the known
+        labels or tags of each field. `open_names` allows unknown ones, as in `ExampleEncoder`."""
         self.checker = RowChecker.of(settings, fields)
         limits: tuple[str, ...] = ()
         if isinstance(settings, TextSettings):
@@ -63,10 +63,10 @@ class RowPipeline:
         *,
         check_names: bool = True,
     ) -> Iterator[Example]:
-        """Yield the usable rows of a file, which error messages name `display_name`.
+        """Yield the usable rows of a file. Error messages have `display_name` as its name.
 
-        `check_names` raises InputError for a label or tag that is not one of the known names; tags
-        are converted to the scheme of these names.
+        `check_names` raises InputError for an unknown label or tag; tags are converted to the
+        scheme of the known names.
         """
         checked: Iterator[Checked] = ((row, self.checker.check(row, display_name)) for row in rows)
         if check_names:
@@ -85,7 +85,7 @@ class RowPipeline:
         return self._example_encoder.unknown_names
 
     def unknown_names_of(self, example: Example) -> list[str]:
-        """Return an example's unknown names, with repeats; for a pipeline with `open_names`."""
+        """Return an example's unknown names, including duplicates; needs `open_names`."""
         return self._example_encoder.unknown_names_of(example.values)
 
     def encode(self, examples: Sequence[Example]) -> list[EncodedExample]:

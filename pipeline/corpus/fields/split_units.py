@@ -1,7 +1,7 @@
 """Split units: rows of one unit are in the same split.
 
-The unit of a row is its value in `corpus.group`, or its time in `corpus.time`. Without these keys
-it is the row's first value, such as its text, whose hash the scan computes anyway.
+The unit of a row is its value in the column `corpus.group`, or its time in `corpus.time`. Without
+these keys it is the row's first value, such as its text, whose hash the scan computes anyway.
 """
 
 import math
@@ -23,7 +23,7 @@ LAST = (1 << 64) - 1
 
 
 class TimeKind(StrEnum):
-    """How the values of `corpus.time` are written; only values of one kind can be compared."""
+    """Format of the values of `corpus.time`; only values of one kind can be compared."""
 
     NUMBER = "numbers"
     DATE = "dates"
@@ -33,12 +33,12 @@ class Unit(NamedTuple):
     """The unit of a row."""
 
     number: int
-    """64 bits, equal for rows of the same unit. Units of times ascend from the latest."""
+    """64 bits, equal for rows of the same unit. For times, the latest has the lowest number."""
     kind: TimeKind | None = None
 
 
 class SplitUnits:
-    """Finds the unit of each row by a column."""
+    """Determines the unit of each row from a column."""
 
     def __init__(self, settings: CorpusSettings) -> None:
         self._is_time, self._format = bool(settings.time), settings.time_format
@@ -69,7 +69,7 @@ class SplitUnits:
 
 
 def describe_time(unit: int, kind: TimeKind) -> str:
-    """Return the time of a unit, for a person; dates are in UTC."""
+    """Return the time of a unit as text for messages; dates are in UTC."""
     ascending = LAST - unit
     if kind is TimeKind.NUMBER:
         bits = ascending ^ (SIGN if ascending & SIGN else LAST)
@@ -80,7 +80,7 @@ def describe_time(unit: int, kind: TimeKind) -> str:
 
 
 def split_conflicts(settings: CorpusSettings) -> Iterator[Conflict]:
-    """Yield conflicts between the keys that choose the rows of the splits."""
+    """Yield conflicts between the keys that determine the splits."""
     fractions, files = settings.held_out_fractions, settings.held_out_files
     for key in ("group", "time", "stratify"):
         if getattr(settings, key) and files:
@@ -117,14 +117,14 @@ def _parse_time(text: str, time_format: str) -> float | date:
 
 
 def _with_zone(value: date) -> datetime:
-    """Return a date or a time as a time with a zone; UTC if it has none."""
+    """Return a date or a time as a time with a time zone, by default UTC."""
     if not isinstance(value, datetime):
         value = datetime(value.year, value.month, value.day)
     return value if value.tzinfo else value.replace(tzinfo=UTC)
 
 
 def _ascending(number: float) -> int:
-    """Return 64 bits that have the order of the numbers."""
+    """Return a number as 64 bits whose order is the order of the numbers."""
     bits: int = struct.unpack("<Q", struct.pack("<d", number + 0.0))[0]  # -0.0 becomes 0.0
     return bits ^ (LAST if bits & SIGN else SIGN)
 

@@ -16,12 +16,12 @@ from pipeline.corpus.row import Row
 from pipeline.corpus.skip_reason import SkipReason
 
 MAX_ROWS, MAX_TAGS = 10_000, 1_000_000
-"""Limits of the first rows of a file, which show its tag scheme."""
+"""Numbers of rows and tags at the start of a file from which its tag scheme is determined."""
 
 logger = logging.getLogger(__name__)
 
 Checked = tuple[Row, Example | SkipReason]
-"""A row and its example, or why it is skipped."""
+"""A row, and its example or the reason to skip it."""
 
 
 class TagConverter:
@@ -39,7 +39,7 @@ class TagConverter:
     def convert(self, rows: Iterable[Checked], file: str) -> Iterator[Checked]:
         """Yield the rows of a file with converted tags; rows whose tags are not valid are skipped.
 
-        The first rows of the file show its scheme, so they are read ahead.
+        The first rows of the file are read ahead to determine its scheme.
         """
         if not self._names:
             yield from rows
@@ -72,9 +72,9 @@ class TagConverter:
 def convert(
     example: Example | SkipReason, readings: Mapping[int, TagReading]
 ) -> Example | SkipReason:
-    """Return an example with converted tags, or why it is skipped.
+    """Return an example with converted tags, or the reason to skip it.
 
-    `readings` has the reading of each field of tags, by the field's position.
+    `readings` has the reading of each tag field, by the field's position.
     """
     if isinstance(example, SkipReason):
         return example

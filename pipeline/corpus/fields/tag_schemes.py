@@ -1,21 +1,22 @@
 """Tag schemes: find the scheme of a corpus, and convert its tags to BIO or BIOES.
 
-A row alone does not show its scheme: `I-X O` is valid in IOB1 and an error in BIO. So the rows are
-counted in all schemes, and `decide` compares the counts of the whole corpus:
+The scheme cannot be determined from a single row: `I-X O` is valid in IOB1 and an error in BIO. So
+the valid rows are counted for all schemes, and `decide` compares the counts of the whole corpus:
 
-1. The tags mark entities if 90 % of those other than O have a prefix (B-X or a bare B). It is also
-   enough if some label has B- and another prefix, and a tenth of the rows with tags other than O
-   have a tag such as B-X. Other tags, such as parts of speech, are plain names: any row is valid.
-2. The scheme is the one in which most rows are valid; if several are equal, the first in SCHEMES.
-   For this, IOB1 allows B-X only after a tag of X. Once IOB1 is chosen, B-X may begin any entity,
-   because it cannot mean anything else.
-3. A file has a scheme of its own if at least 10 of its rows and more than half of its rows with
-   entities are not valid in the corpus's scheme, and more of them are in its own.
-4. Rows that are not valid are skipped: with a stray tag, which no prefix of the scheme explains, or
-   with tags in an order that the scheme does not allow.
+1. The tags mark entities if 90 % of the tags other than O have a prefix (B-X or a bare B). It is
+   also enough if some label has B- and another prefix, and a tenth of the rows with tags other than
+   O have a tag such as B-X. Other tags, such as parts of speech, are plain names: any row is valid.
+2. The scheme is the one with the most valid rows; of several, the first in SCHEMES. For this count,
+   IOB1 allows B-X only after a tag of X. Once IOB1 is chosen, B-X may begin any entity, because
+   that is its only possible meaning.
+3. A file has its own scheme if at least 10 of its rows and more than half of its rows with entities
+   are not valid in the scheme of the corpus, and more of them are valid in its own.
+4. Rows that are not valid are skipped: rows with a stray tag, whose prefix the scheme lacks, and
+   rows with tags in an order that the scheme does not allow.
 
-IOB1 becomes BIO (IOB2); BILOU, BMES and BMEWO become BIOES (IOBES). If `corpus.label_names` is
-given, its names decide whether tags mark entities and what they become.
+IOB1 is converted to BIO (IOB2); BILOU, BMES and BMEWO are converted to BIOES (IOBES). If
+`corpus.label_names` is set, these names decide whether tags mark entities, and which tags they are
+converted to.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -35,7 +36,7 @@ SCHEMES: dict[str, dict[str, str]] = {
     "bmes": {"B": "B", "M": "I", "E": "E", "S": "S"},
     "bmewo": {"B": "B", "M": "I", "E": "E", "W": "S"},
 }
-"""The prefixes of each scheme, each with that of the same meaning in BIOES."""
+"""The prefixes of each scheme, each with the prefix of the same meaning in BIOES."""
 BITS = {scheme: 1 << number for number, scheme in enumerate(SCHEMES)}
 """Bit of each scheme in the result of `TagCounts.add`."""
 TITLES = {
@@ -46,7 +47,7 @@ TO_BIO = {"B": "B", "I": "I", "E": "I", "S": "B"}
 MIN_PREFIXED = 0.9
 """Share of the tags other than O that must have a prefix, unless a label has several prefixes."""
 MIN_ENTITY_ROWS = 0.1
-"""Share of the rows with tags other than O that must have one such as B-X."""
+"""Share of the rows with tags other than O that must have a tag such as B-X."""
 MIN_ROWS_OF_OWN_SCHEME = 10
 """Rows of a file that must contradict the corpus's scheme before the file has its own."""
 
@@ -54,7 +55,7 @@ Row = list[str]
 
 
 class Flaw(NamedTuple):
-    """Why a row is not valid in a scheme."""
+    """Reason why a row is not valid in a scheme."""
 
     reason: SkipReason
     position: int
@@ -62,7 +63,7 @@ class Flaw(NamedTuple):
     text: str
 
     def place(self, lines: Sequence[int] | None) -> str:
-        """Return the flaw and where it is, given the line of each tag, if they have lines."""
+        """Return the flaw with its line, or its token if `lines` is None."""
         if lines:
             return f"{self.text}, line {lines[self.position]}"
         return f"{self.text}, token {self.position + 1}"
@@ -70,7 +71,7 @@ class Flaw(NamedTuple):
 
 @dataclass(frozen=True)
 class TagReading:
-    """How tags are read and what they become."""
+    """The scheme of some tags, and the scheme that they are converted to."""
 
     scheme: str = ""
     """A key of SCHEMES; empty if tags are plain names."""
@@ -78,7 +79,7 @@ class TagReading:
     """bio or bioes."""
 
     def read(self, tags: Row) -> Row | Flaw:
-        """Return the tags in the target scheme, or why they are not valid."""
+        """Return the tags in the target scheme, or the reason why they are not valid."""
         if not self.scheme:
             return tags
         found = _as_bioes(tags, self.scheme)
@@ -89,14 +90,14 @@ class TagReading:
         return found if self.target == "bioes" else [bio_name(tag) for tag in found]
 
     def describe(self) -> str:
-        """Return the scheme in words, such as "IOB1, converted to BIO"."""
+        """Return a description such as "IOB1, converted to BIO"."""
         converted = f", converted to {TITLES[self.target]}" if self.scheme != self.target else ""
         return TITLES[self.scheme] + converted if self.scheme else "none"
 
 
 @dataclass
 class TagCounts:
-    """Counts of the tags of some rows, in each scheme that they may have."""
+    """Counts of the tags and the valid rows of some rows, for each scheme."""
 
     rows: int = 0
     entity_rows: int = 0
@@ -106,13 +107,13 @@ class TagCounts:
     tags: dict[str, int] = field(default_factory=dict)
     """Each tag of the input with its number of tokens."""
     valid: dict[str, int] = field(default_factory=lambda: dict.fromkeys(SCHEMES, 0))
-    """Rows that are valid in each scheme; in the strict sense for IOB1."""
+    """Number of valid rows in each scheme; for IOB1, by the strict rule."""
     names: dict[str, dict[str, Tally]] = field(default_factory=lambda: {s: {} for s in SCHEMES})
     """For each scheme, the tags of its valid rows, converted to BIOES."""
     skips: dict[str, dict[SkipReason, Tally]] = field(
         default_factory=lambda: {s: {} for s in SCHEMES}
     )
-    """For each scheme, the rows that are not valid in it."""
+    """For each scheme, the rows that are not valid in it, by reason."""
 
     def add(self, tags: Row, place: str) -> int:
         """Count the row at a place, and return the bits of the schemes in which it is valid."""
@@ -141,7 +142,7 @@ class TagCounts:
         return bits
 
     def names_as(self, reading: TagReading) -> dict[str, Tally]:
-        """Return the tallies of the tags that a reading results in."""
+        """Return the tallies of the converted tags."""
         names = self.names[reading.scheme]
         if reading.target == "bioes":
             return names
@@ -152,7 +153,7 @@ class TagCounts:
 
 
 def decide(files: Sequence[TagCounts], label_names: Sequence[str] = ()) -> list[TagReading]:
-    """Return how to read the tags of each file of a corpus (see the top of this module)."""
+    """Return the reading of the tags of each file of a corpus (see the top of this module)."""
     names_scheme = scheme_of_names(label_names)
     is_plain = not names_scheme if label_names else not _marks_entities(files)
     if is_plain:
@@ -173,7 +174,7 @@ def decide(files: Sequence[TagCounts], label_names: Sequence[str] = ()) -> list[
 
 
 def scheme_of_names(names: Iterable[str]) -> str:
-    """Return the first scheme that has all prefixes of some tag names; empty if there is none."""
+    """Return the first scheme with all prefixes of some tag names; empty if there is none."""
     prefixes = {split_tag(name)[0] for name in names} - {"O"}
     if not prefixes:
         return ""
@@ -181,7 +182,7 @@ def scheme_of_names(names: Iterable[str]) -> str:
 
 
 def canonical_names(names: Sequence[str]) -> list[str]:
-    """Return tag names with the prefixes of BIO or BIOES, as converted tags have them."""
+    """Return tag names with the prefixes of BIO or BIOES."""
     scheme = scheme_of_names(names)
     if not scheme:
         return list(names)
@@ -209,7 +210,7 @@ def split_tag(tag: str) -> tuple[str, str]:
 
 
 def _as_bioes(tags: Row, scheme: str) -> Row | Flaw:
-    """Return valid tags of a scheme as BIOES tags, or the first flaw of tags that are not valid."""
+    """Return the tags of a scheme as BIOES tags, or the first flaw if they are not valid."""
     prefixes, has_ends = SCHEMES[scheme], scheme not in ("bio", "iob1")
     found: Row = []
     open_label: str | None = None  # of the entity that the next token may continue

@@ -1,6 +1,6 @@
-"""Lists and maps that a CSV cell or another text holds, as Python, NumPy or JSON print them.
+"""Parses lists and maps in strings, such as CSV fields, as Python, NumPy or JSON print them.
 
-Items are never evaluated together: Python would join the items of NumPy's ['a' 'b'] to 'ab'.
+Items are evaluated one by one: Python would join the items of NumPy's ['a' 'b'] to 'ab'.
 """
 
 import ast
@@ -28,9 +28,9 @@ BRACKETS = {"[": "]", "(": ")", "{": "}"}
 
 
 def items(value: Any, *, bare: bool = False) -> list[str] | SkipReason:
-    """Return the items of a list, of a list as text, or of a string of words.
+    """Return the items of a list, of a list as a string, or of a string of words.
 
-    The list is empty if the value is neither. `bare` is as in `parse_list`.
+    The result is empty for any other value. `bare` is as in `parse_list`.
     """
     if isinstance(value, list):
         if all(type(item) is str for item in value):
@@ -42,17 +42,17 @@ def items(value: Any, *, bare: bool = False) -> list[str] | SkipReason:
 
 
 def split_words(text: str) -> list[str]:
-    """Split a text at the white space of ASCII; other white space may be part of a word, but is
-    none on its own."""
+    """Split a text at ASCII whitespace. Other whitespace may be part of a word, but is not a word
+    by itself."""
     return [word for word in NOT_ASCII_SPACE.findall(text) if not word.isspace()]
 
 
 def parse_list(text: str, *, bare: bool = False) -> list[str] | SkipReason | None:
-    """Parse a text that is a flat list; a missing item becomes "".
+    """Parse a string with a flat list; missing items become "".
 
-    Returns None if the text is not a list, such as a sentence that begins with a bracket, and
-    BAD_LIST if it can only be a list but cannot be read. `bare` is for names: then, [B-X, O] and
-    {a,b} are lists too, and so are numbers without commas, such as [0 1 1].
+    Returns None if the string is not a list, such as a sentence that begins with a bracket, and
+    BAD_LIST if it looks like a list but cannot be parsed. `bare` allows names without quotes, such
+    as [B-X, O] and {a,b}, and numbers without commas, such as [0 1 1].
     """
     text = text.strip()
     if bare and text in EMPTY_SETS:
@@ -81,7 +81,7 @@ def parse_list(text: str, *, bare: bool = False) -> list[str] | SkipReason | Non
 
 
 def parse_map(text: str) -> dict[Any, Any] | None:
-    """Parse a text that is a JSON object or a Python dict; None if it is neither."""
+    """Parse a string with a JSON object or a Python dict; return None if it is neither."""
     text = text.strip()
     if not text.startswith("{") or not text.endswith("}"):
         return None
@@ -95,7 +95,7 @@ def parse_map(text: str) -> dict[Any, Any] | None:
 
 
 def _parse_json(text: str) -> Any:
-    """Return the value of a JSON text, or None if it is not JSON."""
+    """Parse a JSON string; return None if it is not JSON."""
     try:
         return json.loads(text, parse_constant=lambda name: None)
     except (ValueError, RecursionError):
@@ -109,7 +109,7 @@ def _flat(values: list[Any]) -> list[str] | SkipReason:
 
 
 def _items(inner: str) -> list[str] | SkipReason:
-    """Return the items of a text that matches one of the patterns of lists."""
+    """Return the items of a string that matches one of the patterns of lists."""
     found = []
     for item in ITEMS.findall(inner):
         if item[-1] in "'\"":

@@ -1,4 +1,4 @@
-"""Names in labeled data that a dataset lacks, which evaluation counts as wrong."""
+"""Unknown labels and tags in evaluated data, which count as wrong."""
 
 from collections.abc import Sequence
 
@@ -7,8 +7,8 @@ from pipeline.errors import InputError
 
 
 class OpenNameIndex(NameIndex):
-    """Name -> index. The n unknown names get the indices C, ..., C + n - 1 after the C known ones,
-    in the order in which they are checked."""
+    """Name -> index. The n unknown names have the indices C, ..., C + n - 1 after the C known
+    names, in the order in which they are checked."""
 
     def __init__(self, names: Sequence[str], settings: object = None) -> None:
         super().__init__(names, settings)

@@ -1,10 +1,10 @@
 """Deduplicate the examples and assign each to a split, by their hashes alone.
 
-Rows of the files of a split are in that split. Fractions of the other rows are held out:
-- by default by the hash of each row's first value, such as its text. The rows with the lowest
-  hashes are in validation, those with the highest in test. Whether a text is held out then depends
-  on nothing but the text, so a language model and a classifier hold out the same texts;
-- exactly, if the labels, groups or times of the rows matter (see `hold_out`).
+Rows from the files of a split are in that split. Fractions of the other rows are held out:
+- by default by the hash of each row's first value, such as its text: the rows with the lowest
+  hashes are in validation, and the rows with the highest hashes in test. A text is then held out
+  depending on the text only, so a language model and a classifier hold out the same texts;
+- exactly, if rows are stratified or have groups or times (see `hold_out`).
 
 Texts with the same 64-bit hash count as identical. Among 10^9 different texts, the probability that
 any two have the same hash is 3 %.
@@ -55,9 +55,9 @@ class SplitCounts:
     label_once: int = 0
     """Examples whose label no other example has."""
     in_validation: int = 0
-    """Examples to train on whose text is in validation too."""
+    """Examples of the training split whose text is also in validation."""
     in_test: int = 0
-    """Other examples whose text is in test too."""
+    """Other examples whose text is also in test."""
     duplicates: int = 0
     conflicting: int = 0
     """Duplicates with another label than the example that is kept."""
@@ -156,7 +156,7 @@ class _SplitAssignment:
         settings = self._context.settings
         self._check_time_kinds()
         strata = len(self._labels.names) if self._context.stratifies and self._labels else 1
-        # Of times, the latest are for test; else validation does not depend on corpus.test.
+        # The latest times are for test. Otherwise, validation must not depend on corpus.test.
         order = (TEST, VALIDATION) if settings.time else (VALIDATION, TEST)
         given = settings.held_out_fractions
         fractions = {split: given[split] for split in order if split in given}
@@ -189,7 +189,7 @@ class _SplitAssignment:
             found = " and ".join(f"{kind} (first {place})" for kind, place in places.items())
             raise InputError(
                 f"corpus.time={self._context.settings.time}: has {found}, which cannot be "
-                "compared; write all in one way, or set corpus.time_format"
+                "compared; use one format for all rows, or set corpus.time_format"
             )
         self._time_kind = next(iter(places), None)
 
@@ -202,7 +202,7 @@ class _SplitAssignment:
         splits = [TRAIN, *chosen]
         raise InputError(
             f"corpus.{key}={getattr(settings, key)}: has {total} different value(s) in the usable "
-            f"rows, too few for {' and '.join(splits)}; name another column, or remove it"
+            f"rows, too few for {' and '.join(splits)}; set another column, or remove it"
         )
 
     def _describe(self, chosen: Mapping[str, Choice], total: int) -> list[str]:
@@ -254,10 +254,10 @@ class _SplitAssignment:
         return np.concatenate(chunks_of_hashes), np.concatenate(chunks_of_indices)
 
     def _drop_leaks(self) -> None:
-        """Drop examples whose text is in test too, and those to train on whose text is in
-        validation too.
+        """Drop examples whose text is also in test, and training examples whose text is also in
+        validation.
 
-        In language modeling, a line may recur in the running text of another split.
+        In language modeling, a line may occur again in another split, as part of its text.
         """
         if any(field.append_end for field in self._context.fields):
             return

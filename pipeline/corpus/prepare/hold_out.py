@@ -1,8 +1,8 @@
 """Choose the units to hold out, so that the splits have the requested numbers of rows.
 
-A unit is a set of rows that stay together (see `pipeline.corpus.fields.split_units`). Units are
-taken in the order of their numbers, which are hashes, or times from the latest. The choice thus
-depends on the rows alone, not on their order or on how they are divided into files.
+A unit is a set of rows that must be in one split (see `pipeline.corpus.fields.split_units`). Units
+are taken in the order of their numbers, which are hashes, or times from the latest. The choice thus
+depends on the rows only, not on their order or on their files.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -16,7 +16,7 @@ Indices = NDArray[np.int64]
 
 
 class Units(NamedTuple):
-    """The units whose numbers are in one range, by ascending number."""
+    """The units whose numbers are in one range, in ascending order."""
 
     numbers: NDArray[np.uint64]
     rows: Indices
@@ -59,10 +59,10 @@ def hold_out(
 ) -> dict[str, Choice]:
     """Return the units of each split of `fractions`, chosen in the order of the splits.
 
-    A split gets the rounded fraction of all rows, divided among the strata by their shares (largest
-    remainders), or what whole units allow. With `in_order`, the units of a split have lower
-    numbers than all that are not chosen yet; otherwise a unit that does not fit is left out. A
-    split gets at least one unit if there are enough.
+    A split gets its fraction of all rows, rounded and divided among the strata by their shares
+    (largest remainders), or as many rows as whole units allow. With `in_order`, the units of a
+    split have lower numbers than all units that are not chosen yet; otherwise a unit that does not
+    fit is left out. A split gets at least one unit if there are enough.
     """
     sizes = np.zeros(strata, np.int64)
     for units in read():
@@ -103,8 +103,8 @@ def _quotas(sizes: Indices, available: Indices, wanted: int) -> Indices:
 
 
 def _fitting(rows: Indices, quota: int, *, in_order: bool) -> tuple[NDArray[np.bool_], bool]:
-    """Return which units are taken one after the other until their rows fill a quota, and whether
-    no later unit may be taken."""
+    """Return a mask of the units that are taken, one after the other, until their rows fill a
+    quota, and whether no later unit may be taken."""
     taken = np.zeros(len(rows), bool)
     candidates = np.arange(len(rows))
     while len(candidates) and quota > 0:

@@ -1,7 +1,7 @@
 """Prepare a dataset from raw files.
 
 The stages, and their work items in the worker pool:
-  scan              one per group of files   chunks, hashes, labels, texts to train the tokenizer on
+  scan              one per group of files   chunks, hashes, labels, texts to train the tokenizer
   dedup_and_split   this process         label names, the split of each example, duplicates
   tokenizer         this process         the tokenizer of each vocabulary
   encode            one per chunk        rows of tokens
@@ -54,7 +54,7 @@ from pipeline.storage.locks import file_lock, release_hint
 logger = logging.getLogger(__name__)
 
 MAX_OWN_GROUPS = 256
-"""Files of tagged words up to which each is a group of its own, as each may have its own scheme."""
+"""Maximum number of files of tagged words that are separate groups, each with its own scheme."""
 VERSION_THREADS = 16
 """Threads that request the sizes and versions of files; those of remote files take a while."""
 
@@ -116,10 +116,10 @@ def _is_dataset(folder: Path) -> bool:
 def _open_prepared(
     folder: Path, settings: CorpusSettings, fields: tuple[FieldSpec, ...]
 ) -> tuple[Manifest | None, str]:
-    """Open the dataset in a folder, None if there is none or it is to be prepared again.
+    """Open the dataset in a folder; None if there is none or it must be prepared again.
 
-    The text is the change of the input because of which it is. Raises DatasetError if the dataset
-    has other settings, fields or input.
+    If the input has changed, also return a message on the change. Raises DatasetError if the
+    dataset has other settings, fields or input.
     """
     if not _is_dataset(folder):
         return None, ""
@@ -169,7 +169,7 @@ def _lock(folder: Path) -> Iterator[None]:
 
 
 def input_files(settings: CorpusSettings) -> list[InputFile]:
-    """Return all input files, those that are held out last.
+    """Return all input files; files that are held out are last.
 
     Raises InputError if a file is missing or cannot be reached.
     """
@@ -211,7 +211,7 @@ def _open_work_folder(
     identity_path = work / "identity.json"
     with disk_errors(work):
         if identity_path.is_file() and identity_path.read_bytes() == identity:
-            logger.info("%s: resuming from the work that is done", work)
+            logger.info("%s: resuming the earlier preparation", work)
             _remove_stale(work, corpus, keys)
         elif work.exists():
             logger.info("%s: was started with other settings; starting again", work)
@@ -239,7 +239,7 @@ def _remove_stale(work: Path, corpus: str, keys: Iterable[str]) -> None:
 def _publish(context: PreparationContext, manifest: Manifest, folder: Path) -> Manifest:
     """Write the manifest, and rename the finished dataset to `folder`.
 
-    A dataset that is there is renamed first and then removed.
+    An existing dataset is renamed first and then removed.
     """
     with disk_errors(context.out):
         remove_temporary_files(context.out)

@@ -27,7 +27,7 @@ def count(
 ) -> dict[str, int]:
     """Return the number of rows read, and the numbers of rows left out, by reason.
 
-    All other rows are in the splits. `conflicting` rows are among the `duplicates`. `truncated` and
+    All other rows are in the splits. `duplicates` include the `conflicting` rows. `truncated` and
     `split` rows are not left out; the splits have the `segments` in place of the `split` rows.
     """
     skips = _merge_skips(scans, parts)
@@ -44,8 +44,8 @@ def check_skips(
 ) -> None:
     """Raises InputError if no row is usable, or if the skipped fraction is too large.
 
-    With `corpus.on_bad_row=stop`, any unusable row is an error, also one that was skipped by an
-    earlier run, whose work is used.
+    With `corpus.on_bad_row=stop`, any unusable row is an error, also a row that was skipped by an
+    earlier run whose results are reused.
     """
     skips = _merge_skips(scans, parts)
     if settings.on_bad_row == "stop":
@@ -63,7 +63,7 @@ def check_skips(
 
 
 def long_row_warnings(scans: Sequence[Scanned]) -> Iterator[str]:
-    """Yield a line for each file with rows of very many words."""
+    """Yield a line for each file that has rows with very many words."""
     for scanned in scans:
         if rows := scanned.long_rows:
             yield (

@@ -40,11 +40,11 @@ from pipeline.errors import InputError
 from pipeline.storage.atomic import atomic_file
 
 GROUP_FILES = 4096
-"""Files of a group at most."""
+"""Maximum number of files in a group."""
 MAX_PATH_CHARACTERS = 200
 """Characters of a path in an error."""
 MAX_ROW_WORDS = 5000
-"""Words of a row above which a warning asks whether lines between sentences are missing."""
+"""Number of words of a row above which a warning asks whether blank lines are missing."""
 MAX_FILTERED_VALUES = 5
 """Values of a filtered column in the error when no row is left."""
 FILE_REASONS = (SkipReason.NO_FILE, SkipReason.NO_IMAGE, SkipReason.NO_FEATURES)
@@ -78,7 +78,7 @@ def _key(files: Iterable[InputFile]) -> str:
 
 
 def scan(context: PreparationContext, group: FileGroup) -> Scanned:
-    """Read the files once from end to end. Raises InputError where one cannot be read."""
+    """Read all files once. Raises InputError if one cannot be read."""
     return load_or_compute(
         context.scan_path(group.key, "json"), Scanned, lambda: _Scan(context, group).run()
     )
@@ -116,7 +116,7 @@ class _Scan:
         self._context, self._group = context, group
         self._result = Scanned(group)
         self._name = ""
-        """Name of the file that is read."""
+        """Name of the current file."""
         # The tokenizers do not exist yet: only checking is used.
         self._checker = context.checker
         self._sampled: list[FieldSpec] = []
@@ -158,7 +158,9 @@ class _Scan:
             with open_corpus_file(
                 context.settings, path, self._checker.columns, file.name
             ) as reader:
-                materialized = path != file.path  # which has reported the file's bytes as progress
+                materialized = (
+                    path != file.path
+                )  # the file's bytes are already reported as progress
                 progress = 0 if materialized else file.bytes / reader.size
                 self._read(reader, path, outputs, progress)
         except NoRowsError as error:
@@ -203,7 +205,7 @@ class _Scan:
         return end
 
     def _end_chunk(self) -> None:
-        """Record the spans that are not in a chunk yet as one."""
+        """Record the spans that are not in a chunk yet as a chunk."""
         if self._spans:
             examples = self._result.examples - self._chunk_start
             self._result.chunks.append(
@@ -255,7 +257,7 @@ class _Scan:
                 examples = ", ".join(map(repr, list(tallies)[:3]))
                 raise InputError(
                     f"{example.place(self._name)}: column {kind.field.column!r} has more than "
-                    f"{MAX_LABELS:,} different labels ({examples}, ...); name the right column as "
+                    f"{MAX_LABELS:,} different labels ({examples}, ...); set the right column as "
                     "corpus.label"
                 )
             if kind.field == self._context.label:

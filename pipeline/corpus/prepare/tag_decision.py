@@ -1,4 +1,4 @@
-"""How the tags of a corpus are read: decided after scanning, and applied to its results."""
+"""Determines the tag schemes of a corpus after scanning, and applies them to its results."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -22,28 +22,28 @@ from pipeline.corpus.skip_reason import bad_row_error
 from pipeline.errors import InputError
 
 SIMILAR_TAG = re.compile(r"[BIESLUMW][-_:].+|.+[-_:][BIESLUMW]", re.IGNORECASE)
-"""A tag with a prefix or suffix that is not written as schemes write it."""
+"""A tag with a prefix or suffix in another form than in the schemes, such as b-X or X_B."""
 MAX_FILES = 5
-"""Files with a scheme of their own in the summary."""
+"""Maximum number of files with their own scheme in the summary."""
 
 
 def tag_fields(fields: Sequence[FieldKind]) -> dict[int, str]:
-    """Return the name of each field of tags, by its position."""
+    """Return the name of each tag field, by its position."""
     return {n: kind.field.name for n, kind in enumerate(fields) if kind.has_scheme}
 
 
 Readings = Mapping[int, TagReading]
-"""The reading of each field of tags, by the field's position."""
+"""The reading of each tag field, by the field's position."""
 
 
 def decide_tags(
     context: PreparationContext, scans: Sequence[Scanned]
 ) -> tuple[list[Scanned], list[Readings]]:
-    """Decide how to read the tags of all files.
+    """Determine the readings of the tags of all files.
 
-    Return the results of scanning with converted tags, in which rows that are not valid count as
-    skipped, and the readings for each of these results. Raises InputError for an invalid row
-    if `corpus.on_bad_row` is "stop".
+    Return the results of scanning with converted tags, in which invalid rows count as skipped, and
+    the readings for each result. Raises InputError for an invalid row if `corpus.on_bad_row` is
+    "stop".
     """
     label_names = getattr(context.settings, "names", [])
     results, readings = list(scans), [dict[int, TagReading]() for _ in scans]
@@ -60,7 +60,7 @@ def decide_tags(
 def invalid_examples(
     context: PreparationContext, scanned: Scanned, readings: Readings
 ) -> npt.NDArray[np.bool_] | None:
-    """Return which examples of a file are not valid; None if no tag can be invalid."""
+    """Return a mask of the invalid examples of a file; None if no tag can be invalid."""
     schemes = [reading.scheme for reading in readings.values()]
     if not any(schemes):
         return None
@@ -71,7 +71,7 @@ def invalid_examples(
 
 
 def with_canonical_names(settings: LabelSettings, kind: type[FieldKind]) -> LabelSettings:
-    """Return settings whose `label_names` are those that converted tags have."""
+    """Return settings whose `label_names` are the names of the converted tags."""
     if not kind.has_scheme:
         return settings
     return settings.model_copy(update={"label_names": canonical_names(settings.names)})
@@ -80,7 +80,7 @@ def with_canonical_names(settings: LabelSettings, kind: type[FieldKind]) -> Labe
 def describe(
     context: PreparationContext, scans: Sequence[Scanned], readings: Sequence[Readings]
 ) -> Iterator[str]:
-    """Yield lines of the summary: the scheme of each field of tags, and of files with another."""
+    """Yield lines of the summary: the scheme of each tag field, and files with another scheme."""
     for position, name in tag_fields(context.checker.fields).items():
         own = [reading[position] for reading in readings]
         common = max(own, key=own.count)
@@ -108,7 +108,7 @@ def _check(counts: TagCounts, reading: TagReading) -> None:
 
 
 def _apply(scanned: Scanned, name: str, counts: TagCounts, reading: TagReading) -> Scanned:
-    """Return the result of scanning a file whose tags are read in a scheme."""
+    """Return the result of scanning a file with its tags converted."""
     if not reading.scheme:
         return scanned
     labels = scanned.labels | {name: counts.names_as(reading)}

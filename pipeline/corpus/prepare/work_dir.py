@@ -56,7 +56,7 @@ class PreparationContext:
 
     @property
     def stratifies(self) -> bool:
-        """Whether the fractions to hold out are those of each label."""
+        """Whether the fractions are held out of each label separately."""
         settings = self.settings
         if settings.stratify is None:
             can = bool(settings.held_out_fractions) and not settings.held_out_files
@@ -75,23 +75,23 @@ class PreparationContext:
 
     @cached_property
     def splits_units(self) -> bool:
-        """Whether fractions are held out by units, which only the whole corpus shows; otherwise the
-        hash of an example shows its split."""
+        """Whether fractions are held out by units, which needs the whole corpus; otherwise the hash
+        of an example determines its split."""
         has_fractions = bool(self.settings.held_out_fractions)
         return has_fractions and (self.stratifies or self.checker.units is not None)
 
     @cached_property
     def hash_bounds(self) -> tuple[int, int]:
-        """The bounds (a, b) of hashes: examples below a are in validation, those from b up in
-        test, unless their file or unit shows the split."""
+        """The bounds (a, b) of hashes: examples with hashes below a are in validation, and with
+        hashes of b or more in test, unless their file or unit determines the split."""
         fractions = {} if self.splits_units else self.settings.held_out_fractions
         low, high = (int(fractions.get(split, 0) * 2**64) for split in (VALIDATION, TEST))
         return low, 2**64 - high
 
     @property
     def sample_bytes(self) -> int:
-        """Bytes of texts to sample: as `corpus.tokenizer_sample_mb` says, and those of the rows
-        that will be held out if units are, as these texts are left out of the sample later."""
+        """Bytes of texts to sample: `corpus.tokenizer_sample_mb`, and more if units are held out,
+        because the texts of these rows are removed from the sample later."""
         settings = self.settings
         if not isinstance(settings, TokenizerSettings):
             return 0
@@ -171,20 +171,19 @@ class FileGroup:
     """Input files that one work item scans: one file, or many small ones."""
 
     key: str
-    """Digest of the files' names, sizes and versions: a group that has not changed is not scanned
-    again."""
+    """Digest of the files' names, sizes and versions. An unchanged group is not scanned again."""
     files: tuple[InputFile, ...]
     """Files of one split, in the order of the input."""
 
     @property
     def name(self) -> str:
-        """The files in messages."""
+        """Name of the group in messages."""
         more = f" and {len(self.files) - 1:,} more" if len(self.files) > 1 else ""
         return self.files[0].name + more
 
     @property
     def split(self) -> str:
-        """The split that all rows are held out for, or an empty string."""
+        """The split to which all rows belong, or an empty string."""
         return self.files[0].split
 
     @property
@@ -230,7 +229,7 @@ class Scanned:
     labels: dict[str, dict[str, Tally]] = field(default_factory=dict)
     """For each field, its labels or tags and their tallies."""
     tags: dict[str, TagCounts] = field(default_factory=dict)
-    """For each field of tags, their counts in each scheme."""
+    """For each tag field, the counts of its tags in each scheme."""
     long_rows: Tally | None = None
     """Rows with more than `scan.MAX_ROW_WORDS` words, if there are any."""
     filtered: dict[str, list[str]] = field(default_factory=dict)
@@ -286,5 +285,5 @@ def load_or_compute(path: Path, result_type: type[Result], compute: Callable[[],
 
 @cache
 def _adapter(result_type: Hashable) -> TypeAdapter[Any]:
-    """Return the adapter of a type, which takes several milliseconds to build."""
+    """Return the adapter of a type; it is cached, because building it takes milliseconds."""
     return TypeAdapter(cast(Any, result_type))

@@ -17,7 +17,7 @@ BINARY_TYPES: Any = (
     (pa.types.is_large_string, pa.large_binary),
     (pa.types.is_string_view, pa.binary_view),
 )
-"""By the kind of a string, the type of its bytes."""
+"""The binary type for each kind of string type."""
 LIST_TYPES: Any = (
     (pa.types.is_list, pa.list_),
     (pa.types.is_fixed_size_list, pa.list_),
@@ -65,8 +65,8 @@ class ArrowColumns:
 
 
 def _shortest(values: list[Any], dtype: Any) -> list[Any]:
-    """Return numbers of 16 or 32 bits as the shortest decimals that round to them, as text formats
-    have them: 0.1, not 0.10000000149011612."""
+    """Return float16 or float32 numbers as the shortest decimals that round to them, as in text
+    formats: 0.1, not 0.10000000149011612."""
     if not (pa.types.is_float16(dtype) or pa.types.is_float32(dtype)):
         return values
     narrow = np.float16 if pa.types.is_float16(dtype) else np.float32
@@ -74,7 +74,7 @@ def _shortest(values: list[Any], dtype: Any) -> list[Any]:
 
 
 def _start(schema: pa.Schema, column: str) -> str:
-    """Return the schema's column at which a path begins; empty if it leads nowhere."""
+    """Return the schema's column at which a path begins; empty if there is no such path."""
     keys = column.split(".")
     starts = ((".".join(keys[:end]), keys[end:]) for end in range(1, len(keys)))
     return next(
@@ -88,7 +88,7 @@ def _start(schema: pa.Schema, column: str) -> str:
 
 
 def _leads(dtype: Any, keys: Sequence[str]) -> bool:
-    """Return whether a path leads to a value inside a type. Keys may contain dots."""
+    """Return whether a type has a nested value at a path. Keys may contain dots."""
     if not keys:
         return True
     if _is_list(dtype):
@@ -117,7 +117,7 @@ def _class_names(schema: pa.Schema) -> dict[str, list[str]]:
 
 
 def _feature_names(feature: Any) -> list[str]:
-    """Return the names of a feature of labels, or of lists of labels; else an empty list."""
+    """Return the names of a ClassLabel feature, or of a list of these; else an empty list."""
     while isinstance(feature, list) or (isinstance(feature, dict) and "feature" in feature):
         feature = feature[0] if isinstance(feature, list) else feature["feature"]
     if isinstance(feature, dict) and feature.get("_type") == "ClassLabel":
@@ -133,7 +133,7 @@ def _name(value: Any, names: Sequence[str]) -> Any:
 
 
 def binary_type(dtype: Any) -> Any:
-    """Return a type with bytes in place of strings, otherwise the same."""
+    """Return a type with binary types in place of string types."""
     for is_kind, replacement in BINARY_TYPES:
         if is_kind(dtype):
             return replacement()
@@ -161,7 +161,8 @@ def _binary_field(field: Any) -> Any:
 def _to_python(column: Any) -> list[Any]:
     """Convert an Arrow array to Python values; a map becomes a dict.
 
-    Strings are decoded here, as files do not guarantee UTF-8: other bytes become surrogates.
+    Strings are decoded here, because files may have bytes that are not UTF-8, which become lone
+    surrogates.
     """
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
@@ -181,7 +182,7 @@ def _to_python(column: Any) -> list[Any]:
         return [None if d is None else d.decode("utf-8", "surrogateescape") for d in encoded]
     try:
         return list(column.to_pylist())
-    except (OverflowError, ValueError):  # a time that Python does not have
+    except (OverflowError, ValueError):  # a time that Python cannot represent
         return list(column.cast(pa.string()).to_pylist())
 
 

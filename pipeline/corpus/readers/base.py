@@ -20,7 +20,7 @@ COLUMN_CHECK_RECORDS = 1000
 """Each column must appear in one of this many first records, if records may omit columns."""
 
 MAX_NAMES, MAX_NAME_CHARACTERS = 20, 60
-"""Columns of a file that an error lists, and characters of their names."""
+"""Maximum numbers of columns in an error, and of characters of a column's name."""
 
 Record = dict[str, Any]
 """The values of a row by column."""
@@ -28,7 +28,7 @@ Layout = Callable[[IO[bytes], str], Iterator[bytes]]
 
 
 class NoRowsError(InputError):
-    """A file without any row, which is left out if other files have rows."""
+    """A file without rows; it is left out if other files have rows."""
 
 
 class RawFile(NamedTuple):
@@ -42,9 +42,9 @@ class RawFile(NamedTuple):
     size: int
     """Bytes on disk."""
     is_plain: bool = True
-    """Whether the content is that of the file at `path`, byte by byte."""
+    """Whether the content is identical to the file at `path`."""
     has_lines: bool = True
-    """Whether the lines of the content are those of the file, so that errors may count them."""
+    """Whether the content has the same lines as the file, so that errors can have line numbers."""
 
 
 class Reader(Component, ABC):
@@ -59,11 +59,11 @@ class Reader(Component, ABC):
     suffixes: ClassVar[tuple[str, ...]] = ()
     """Ends of the names of such files, such as `.csv`, in lower case and without `.gz`."""
     magic: ClassVar[tuple[bytes, ...]] = ()
-    """First bytes that only such files have, which show the format whatever a file's name is."""
+    """First bytes by which files of this format are recognized, independent of their names."""
     seeks: ClassVar[bool] = False
-    """Whether the reader moves back and forth in a file: a compressed file is copied first."""
+    """Whether the reader needs random access to a file: a compressed file is copied first."""
     is_text: ClassVar[bool] = False
-    """Whether files are texts, which are decoded from `corpus.encoding`."""
+    """Whether files are text, which is decoded from `corpus.encoding`."""
     names: ClassVar[tuple[str, ...]] = ()
     """All columns of such a file; empty if a header or the records name them."""
     reads_folder: ClassVar[bool] = False
@@ -100,10 +100,10 @@ class Reader(Component, ABC):
 
     @classmethod
     def layout(cls, head: bytes) -> Layout | None:
-        """Return a function that brings the content of a file into the form that is read; None if
-        it has this form already.
+        """Return a function that converts the content of a file to the layout that is read; None if
+        the content has this layout already.
 
-        `head` are the first bytes of the content. The function takes a stream and the file's name
+        `head` has the first bytes of the content. The function takes a stream and the file's name
         in errors, and yields the content in chunks.
         """
         return None
@@ -112,7 +112,8 @@ class Reader(Component, ABC):
     def seek(self, start: int, stop: int, row: int) -> None:
         """Read from the mark `start`, whose row has the number `row`, to the mark `stop`.
 
-        If the format has lines, `next_line` is set to the number of the line after `start` before.
+        If the format has lines, `next_line` must be set to the number of the line after `start`
+        first.
         """
 
     @abstractmethod
@@ -191,12 +192,12 @@ def check_columns(
 
 
 def _quoted(name: str) -> str:
-    """Return a column's name for an error; a row that is read as the header has long ones."""
+    """Return a column's name for an error, shortened: a row read as the header has long names."""
     return repr(name if len(name) <= MAX_NAME_CHARACTERS else f"{name[:MAX_NAME_CHARACTERS]}...")
 
 
 def nested(record: Record, column: str) -> Any:
-    """Return a record's value of a column, or None.
+    """Return the value of a column in a record, or None.
 
     A name with dots, such as `body.text`, may also be a path through nested objects and lists,
     whose keys may contain dots, too.
@@ -207,7 +208,7 @@ def nested(record: Record, column: str) -> Any:
 
 
 def _follow(value: Any, keys: Sequence[str]) -> Any:
-    """Return the value at the end of a path; None if it leads nowhere."""
+    """Return the value at a path; None if there is none."""
     if not keys:
         return value
     if isinstance(value, list):
@@ -230,7 +231,7 @@ def has_nested(record: Record, column: str) -> bool:
 def require_columns(
     records: Iterable[tuple[Any, Iterable[str]]], columns: Sequence[str], name: str
 ) -> Iterator[Any]:
-    """Yield the records of (record, names of the columns that the file has for it) pairs.
+    """Yield the records of pairs (record, columns of the record), and check the columns.
 
     A record that is not a dict is a row that cannot be read. Raises InputError if one of `columns`
     is in none of the first `COLUMN_CHECK_RECORDS` records.

@@ -1,7 +1,7 @@
-"""The plain content of input files: decompressed and, for texts, in UTF-8.
+"""Decompresses input files and decodes text to UTF-8.
 
-The first bytes of a file show its compression, whatever its name is, and the byte order mark of a
-text shows UTF-16 and UTF-32.
+Compression is recognized by the first bytes of a file, independent of its name; UTF-16 and UTF-32
+are recognized by a byte order mark.
 """
 
 import bz2
@@ -17,25 +17,25 @@ from typing import IO, Any, cast
 from pipeline.errors import InputError
 
 HEAD_BYTES = 1 << 16
-"""Bytes of the content that formats are recognized by."""
+"""Number of bytes at the start of the content by which formats are recognized."""
 CHUNK_BYTES = 1 << 20
 READ_ERRORS = (OSError, EOFError, zlib.error, lzma.LZMAError)
 """Errors of reading a damaged or truncated file."""
 SUFFIXES = (".gz", ".bz2", ".xz", ".zst")
-"""Suffixes of compressed files; they are not needed to recognize one."""
+"""Suffixes of compressed files. Compression is recognized without them, too."""
 TAR_SUFFIXES = {".tgz": ".tar", ".tbz2": ".tar", ".txz": ".tar"}
 ARCHIVES = {b"PK\3\4": "zip", b"7z\xbc\xaf\x27\x1c": "7z", b"Rar!\x1a\x07": "RAR"}
-MARKS = (
+BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"),
     (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"),
 )  # fmt: skip
-"""Byte order marks with their encodings; that of UTF-32 begins with that of UTF-16."""
+"""Byte order marks with their encodings. UTF-32 is first, because its mark begins with UTF-16's."""
 UNDECODABLE = "\udcff"
 """Takes the place of bytes that cannot be decoded; in UTF-8, it is the invalid byte 0xFF."""
 
 
 class _Unowned(io.RawIOBase):
-    """A file that stays open when the stream that reads it is closed."""
+    """Wraps a file, which stays open when the stream that reads it is closed."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
@@ -50,7 +50,7 @@ class _Unowned(io.RawIOBase):
 
 
 def _open_zstd(file: IO[bytes]) -> IO[bytes]:
-    import pyarrow as pa  # opening a dataset imports this module but does not need pyarrow
+    import pyarrow as pa  # not needed to open a dataset, which imports this module
 
     stream: Any = pa.input_stream(_Unowned(file), compression="zstd")
     return io.BufferedReader(stream)
@@ -91,7 +91,9 @@ def decompressed(file: IO[bytes], name: str) -> IO[bytes]:
     file.seek(0)
     for magic, kind in ARCHIVES.items():
         if head.startswith(magic):
-            raise InputError(f"{name}: is a {kind} archive; extract its files and name them")
+            raise InputError(
+                f"{name}: is a {kind} archive; extract its files, and use them as input"
+            )
     opener = _opener(head)
     return cast(IO[bytes], opener(file)) if opener else file
 
@@ -111,12 +113,12 @@ def read_head(file: IO[bytes], name: str) -> bytes:
 
 
 def encoding_of(head: bytes, encoding: str, name: str) -> str:
-    """Return the encoding to decode a text from; empty for UTF-8, which is read as it is.
+    """Return the encoding of a text; empty for UTF-8, which needs no conversion.
 
     A byte order mark takes precedence over `encoding`. Raises InputError for a text that looks like
     UTF-16 but has neither, and for one without a mark in an encoding that needs it.
     """
-    for mark, marked in MARKS:
+    for mark, marked in BYTE_ORDER_MARKS:
         if head.startswith(mark):
             return marked
     if head.startswith(codecs.BOM_UTF8):
@@ -141,9 +143,9 @@ def encoding_of(head: bytes, encoding: str, name: str) -> str:
 
 
 def utf8_chunks(chunks: Iterable[bytes], encoding: str, name: str) -> Iterator[bytes]:
-    """Yield a text's chunks in UTF-8, each invalid sequence as one byte 0xFF.
+    """Convert the chunks of a text to UTF-8. An invalid sequence becomes one byte 0xFF.
 
-    Raises InputError if an encoding cannot continue after an invalid sequence.
+    Raises InputError if decoding cannot continue after an invalid sequence.
     """
     decoder = codecs.getincrementaldecoder(encoding)("headrace.mark")
     chunks = iter(chunks)
@@ -184,12 +186,12 @@ def damaged(name: str, error: BaseException) -> InputError:
 
 def _opener(head: bytes) -> Callable[[IO[bytes]], Any] | None:
     if head.startswith(b"BZh") and head[4:8] not in BZIP2_BLOCKS:
-        return None  # a text that begins so
+        return None  # a text that begins with the same bytes
     return next((opener for magic, opener in OPENERS.items() if head.startswith(magic)), None)
 
 
 def _mark_undecodable(error: UnicodeError) -> tuple[str | bytes, int]:
-    """Return the mark of an invalid sequence: as text in decoding, as a byte in encoding."""
+    """Return the replacement of an invalid sequence: a string in decoding, a byte in encoding."""
     if isinstance(error, UnicodeEncodeError):
         return b"\xff", error.end
     assert isinstance(error, UnicodeDecodeError)

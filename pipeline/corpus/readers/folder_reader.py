@@ -32,8 +32,8 @@ class FolderReader(Reader):
 
     @abstractmethod
     def record(self, path: str, data: bytes | None) -> Record | Unreadable:
-        """Return the row of a file, given its path and content (None if it cannot be read), or
-        what is wrong with it."""
+        """Return the row of a file, given its path and content (None if it cannot be read), or an
+        Unreadable."""
 
     def seek(self, start: int, stop: int, row: int) -> None:
         self._start, self._stop, self._row = start, stop, row

@@ -1,4 +1,4 @@
-"""Files of a folder that are rows: images, and documents, one per file."""
+"""Finds the files of a folder that are rows: images, or text documents."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -22,7 +22,7 @@ def has_files(folder: Path, suffixes: Sequence[str]) -> bool:
 
 def has_text_files(folder: Path) -> bool:
     """Return whether there is a text file anywhere below a folder, or only files without a suffix,
-    which are text files, too."""
+    which count as text files."""
     has_files = False
     for path in _walk(folder):
         if _has_suffix(path.name, TEXT_SUFFIXES):
@@ -50,8 +50,8 @@ def image_paths(folder: Path, name: str) -> list[str]:
     paths = _paths(folder, IMAGE_SUFFIXES)
     if outside := next((path for path in paths if "/" not in path), None):
         raise InputError(
-            f"{name}: the image {outside} is not in a subfolder, whose name would be its label; "
-            "move it into one"
+            f"{name}: the image {outside} is not in a subfolder, whose name is the label; move it "
+            "into one"
         )
     if not paths:
         raise InputError(
@@ -71,7 +71,7 @@ def text_paths(folder: Path, name: str) -> list[str]:
     paths = _paths(folder, TEXT_SUFFIXES) or _paths(folder, ("",))
     if not paths:
         raise InputError(
-            f"{name}: contains no text files; needs files named *.txt, or without a suffix"
+            f"{name}: contains no text files; add files named *.txt, or without a suffix"
         )
     return paths
 
@@ -94,7 +94,7 @@ def folder_version(name: str, folder: Path) -> FileVersion:
             entry = f"{path}\0{status.st_size}\0{status.st_mtime_ns}\0"
             version.update(os.fsencode(entry))
     if not paths:
-        raise InputError(f"{name}: contains no files; name another folder")
+        raise InputError(f"{name}: contains no files; use another folder")
     return FileVersion(size, version.hexdigest())
 
 

@@ -47,7 +47,7 @@ class InputFile:
     number: int
     name: str
     path: Path | None  # None for a remote file, whose name is its URL, and if there are sides
-    split: str  # the split that all of its rows are held out for, or an empty string
+    split: str  # the split to which all of its rows belong, or an empty string
     bytes: int
     version: str  # changes if the content changes
     sides: dict[str, "InputFile"] = field(default_factory=dict)  # parallel files by column
@@ -71,11 +71,11 @@ def resolve(inputs: Inputs, root: str | Path = ".") -> list[InputSource]:
 
 
 def locate(inputs: Inputs, root: str | Path) -> list[InputSource]:
-    """Return the sources that `inputs` name, in order and without duplicates.
+    """Return the sources for `inputs`, in order and without duplicates.
 
-    A folder is one source, except that of a saved Hugging Face dataset, whose files are sources. A
-    source's name is its path as given: relative to `root` unless it is absolute. The matches of a
-    glob are sorted by name. The name of a remote file is its URL, and it has no path. Raises
+    A folder is one source; each file of a saved Hugging Face dataset is a source. The name of a
+    source is its path as given: relative to `root` unless it is absolute. The matches of a glob are
+    sorted by name. The name of a remote file is its URL, and it has no path. Raises
     InputError if a pattern matches nothing.
     """
     if isinstance(inputs, Mapping):
@@ -91,10 +91,10 @@ def locate(inputs: Inputs, root: str | Path) -> list[InputSource]:
 
 
 def locate_splits(settings: CorpusSettings) -> dict[str, list[InputSource]]:
-    """Return the sources of `corpus.input` under an empty name, and those that are held out
-    completely by the name of their split, as `locate` does.
+    """Return the sources by split: held-out files by the split's name, `corpus.input` by "".
 
-    A source that is held out is not trained on. Raises InputError if two splits name the same one.
+    A source that is held out is not trained on. Raises InputError if two splits have the same
+    source.
     """
     held_out: dict[str, list[InputSource]] = {}
     split_of: dict[object, str] = {}
@@ -104,8 +104,8 @@ def locate_splits(settings: CorpusSettings) -> dict[str, list[InputSource]]:
             other = split_of.setdefault(source.identity, split)
             if other != split:
                 raise InputError(
-                    f"corpus.{split}: names {source.name}, which corpus.{other} names too; name "
-                    "other files"
+                    f"corpus.{split}: has {source.name}, which is also in corpus.{other}; remove "
+                    "it from one of them"
                 )
     sources = locate(settings.input, settings.root)
     return {"": [source for source in sources if source.identity not in split_of], **held_out}
@@ -141,7 +141,7 @@ def _parallel_sources(inputs: Mapping[str, Sequence[str]], root: Path) -> list[I
             if file.path is None:
                 raise InputError(f"{file.name}: parallel files must be local; download it first")
             if file.path.is_dir():
-                raise InputError(f"{file.name}: is a folder; name a file for each column")
+                raise InputError(f"{file.name}: is a folder; give a file for each column")
     counts = {column: len(files) for column, files in files_by_column.items()}
     if len(set(counts.values())) > 1:
         counts_text = ", ".join(f"{column} {count}" for column, count in counts.items())
@@ -202,8 +202,8 @@ def _matches(pattern: str, root: Path) -> Iterator[tuple[str, Path | None]]:
 
 
 def _source_files(name: str, path: Path) -> Iterator[tuple[str, Path]]:
-    """Yield a path, or the files of the Hugging Face dataset that is saved there."""
-    if not path.is_dir() or not saved_dataset.is_one(path):
+    """Yield a path, or all files if it is a saved Hugging Face dataset."""
+    if not path.is_dir() or not saved_dataset.is_saved_dataset(path):
         yield name, path
         return
     for file in saved_dataset.data_files(path, name):
@@ -211,7 +211,7 @@ def _source_files(name: str, path: Path) -> Iterator[tuple[str, Path]]:
 
 
 def _with_existing_folders(pattern: str, root: Path) -> str:
-    """Return a glob in which brackets in the names of folders that exist are taken literally."""
+    """Return a glob in which brackets in the names of existing folders are escaped."""
     parts = pattern.split("/")
     literal = [
         part.replace("[", "[[]") if (root / "/".join(parts[:number])).is_dir() else part
@@ -221,7 +221,7 @@ def _with_existing_folders(pattern: str, root: Path) -> str:
 
 
 def _is_text(name: str) -> bool:
-    """Return whether a name has only characters, no bytes that are not UTF-8."""
+    """Return whether a name is valid UTF-8."""
     try:
         name.encode()
     except UnicodeEncodeError:

@@ -1,4 +1,4 @@
-"""Lays out JSON documents as lines: arrays of objects, and objects that extend over lines."""
+"""Converts JSON documents to one object per line: arrays, and objects over several lines."""
 
 import json
 import re
@@ -10,22 +10,22 @@ from pipeline.errors import InputError
 
 MAX_VALUE_CHARACTERS = 1 << 28
 MAX_DAMAGED_CHARACTERS = 1 << 24
-"""Characters of a damaged value after which the next object is no longer searched for."""
+"""Number of characters of damaged text after which the search for the next object ends."""
 SEPARATORS = re.compile(r"[\s,\ufeff]*")
-"""Blanks, commas, and the byte order marks of files that were joined."""
+"""Whitespace, commas, and the byte order marks of files that were concatenated."""
 NEXT_OBJECT = re.compile(r"[\n}][\s,\ufeff]*(?=\{)")
 UNCLOSED = b"the array is not closed\n"
-"""A line that is not JSON, so that a truncated file has a row that is counted as such."""
+"""A line that is not JSON, so that the end of a truncated file counts as an invalid row."""
 LONGEST_TOKEN = 12
-"""Characters of the longest token that cannot be divided, such as an escaped surrogate pair."""
+"""Characters of the longest sequence that is only valid as a whole: an escaped surrogate pair."""
 DECODER = json.JSONDecoder(strict=False)
 
 
 def spans_lines(head: bytes) -> bool:
-    """Return whether a file is not JSON lines: it begins with an array or with an object that does
-    not end on its first line.
+    """Return whether a file begins with an array, or with an object that does not end on its first
+    line; such a file is not JSON Lines.
 
-    `head` are its first bytes. A first line that is damaged does not count as such an object.
+    `head` has its first bytes. A damaged first line does not count as such an object.
     """
     text = head.decode("utf-8", "replace").lstrip("\ufeff \t\r\n")
     if text.startswith("["):
@@ -51,8 +51,8 @@ def spans_lines(head: bytes) -> bool:
 def json_lines(stream: IO[bytes], name: str) -> Iterator[bytes]:
     """Yield the objects of a document, one per line.
 
-    The document is a sequence of objects, and of arrays of objects, with blanks or commas between
-    them. Text that cannot be parsed becomes a line of its own, up to the next object. Raises
+    The document is a sequence of objects and arrays of objects, separated by whitespace or commas.
+    Text that cannot be parsed, up to the next object, becomes one line. Raises
     InputError if a value is too large or the stream cannot be read.
     """
     document, is_array = _Document(stream, name), False
@@ -69,7 +69,7 @@ def json_lines(stream: IO[bytes], name: str) -> Iterator[bytes]:
 
 
 class _Document:
-    """The text of a stream, of which only the part to parse next is in memory."""
+    """The text of a stream; only the part to parse next is in memory."""
 
     def __init__(self, stream: IO[bytes], name: str) -> None:
         self._stream, self._name = stream, name
@@ -93,7 +93,7 @@ class _Document:
         return self._position == len(self._text) and self._ended
 
     def line(self) -> bytes:
-        """Consume the next value, or what cannot be parsed, and return it as a line."""
+        """Consume the next value, or text that cannot be parsed, and return it as a line."""
         while True:
             try:
                 value, end = DECODER.raw_decode(self._text, self._position)
@@ -101,7 +101,7 @@ class _Document:
                 if not (self._is_incomplete(error) and self._read()):
                     return self._damaged()
                 continue
-            except (ValueError, RecursionError):  # a number or a nesting that is too long
+            except (ValueError, RecursionError):  # a number is too long, or nesting too deep
                 return self._damaged()
             if end == len(self._text) and self._read():
                 continue  # a number may continue
@@ -113,7 +113,7 @@ class _Document:
             return line
 
     def _is_incomplete(self, error: json.JSONDecodeError) -> bool:
-        """Return whether a value may be valid with the text that follows."""
+        """Return whether a value may be valid if more text is read."""
         near_end = error.pos >= len(self._text) - LONGEST_TOKEN
         return near_end or error.msg.startswith("Unterminated string")
 
@@ -127,12 +127,12 @@ class _Document:
         return damaged.encode("utf-8", "surrogateescape") + b"\n"
 
     def _read(self) -> bool:
-        """Append as much text as there is already, or a chunk; return whether there is any."""
+        """Append at least a chunk, doubling the text in memory; return whether there was any."""
         size = max(CHUNK_BYTES, len(self._text) - self._position)
         if size > MAX_VALUE_CHARACTERS:
             raise InputError(
                 f"{self._name}: has a JSON value of more than {MAX_VALUE_CHARACTERS:,} characters; "
-                "give an array of objects, or one object per line"
+                "use an array of objects, or one object per line"
             )
         with read_errors(self._name):
             data = self._stream.read(size)
@@ -148,7 +148,7 @@ class _Document:
 
 
 def _incomplete(data: bytes) -> int:
-    """Return how many bytes at the end begin a UTF-8 character that is not complete."""
+    """Return the number of bytes of an incomplete UTF-8 character at the end."""
     for back in range(1, min(3, len(data)) + 1):
         byte = data[-back]
         if byte & 0xC0 == 0xC0:

@@ -8,12 +8,12 @@ from pipeline.corpus.readers.content import READ_ERRORS, damaged
 from pipeline.errors import InputError
 
 MAX_LINE_BYTES = 1 << 28
-MARK = b"\xef\xbb\xbf"
-"""The byte order mark, which begins a file, or a line where files were joined."""
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+"""The UTF-8 byte order mark, at the start of a file or, in concatenated files, of a line."""
 
 
-class _Marked(str):
-    """A line whose byte order mark is removed."""
+class _LineAfterMark(str):
+    """A line that had a byte order mark, which is removed."""
 
     __slots__ = ()
 
@@ -22,8 +22,7 @@ class LineReader:
     """Iterates over the decoded lines of a byte stream and tracks the position.
 
     A byte order mark at the start of a line is removed. Bytes that are not UTF-8 become lone
-    surrogates. Raises InputError if the stream is damaged or
-    has a line that is too long.
+    surrogates. Raises InputError if the stream is damaged or has a line that is too long.
     """
 
     def __init__(self, stream: IO[bytes], name: str) -> None:
@@ -55,7 +54,7 @@ class LineReader:
         self.line_number, self.record_line = line - 1, 0
 
     def unread(self, lines: list[str]) -> None:
-        """Return the lines that were read last, which are then read again."""
+        """Put back the lines that were read last, so that they are read again."""
         self._returned.extendleft(reversed(lines))
         self.line_number -= len(lines)
         self.offset -= sum(_size(line) for line in lines)
@@ -85,12 +84,14 @@ class LineReader:
             raise InputError(
                 f"{self.name}, line {self.line_number + 1}: is longer than {MAX_LINE_BYTES} bytes"
             )
-        if data.startswith(MARK):
-            return _Marked(data.removeprefix(MARK).decode("utf-8", "surrogateescape"))
+        if data.startswith(BYTE_ORDER_MARK):
+            return _LineAfterMark(
+                data.removeprefix(BYTE_ORDER_MARK).decode("utf-8", "surrogateescape")
+            )
         return data.decode("utf-8", "surrogateescape")
 
 
 def _size(line: str) -> int:
-    """Return the bytes of a line in the file."""
-    removed = len(MARK) if isinstance(line, _Marked) else 0
+    """Return the size in bytes of a line in the file."""
+    removed = len(BYTE_ORDER_MARK) if isinstance(line, _LineAfterMark) else 0
     return len(line.encode("utf-8", "surrogateescape")) + removed

@@ -32,9 +32,9 @@ ROW_GROUP_BYTES = 1 << 23
 def materialize(file: InputFile, settings: CorpusSettings, target: Callable[[str], Path]) -> Path:
     """Return a path from which the rows of an input file can be read from any mark.
 
-    This is the file itself if possible. A remote file is downloaded; a file that is compressed,
-    not in UTF-8 or not laid out by rows is brought into that form; and parallel files are converted
-    to Parquet, unless that is done already. `target` returns the path in the work folder for
+    This is the file itself if possible. A remote file is downloaded; a file that is compressed, not
+    in UTF-8 or not laid out by rows is converted; and parallel files are converted to Parquet.
+    Existing results are reused. `target` returns the path in the work folder for
     content of a given kind, such as "raw".
     """
     if table := _open_table(file, settings):

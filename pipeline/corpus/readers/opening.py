@@ -14,8 +14,8 @@ from pipeline.corpus.settings import CorpusSettings
 from pipeline.errors import InputError
 
 COPY, LAID_OUT = ".headrace-copy", ".headrace-lines"
-"""Suffixes of copies that are decompressed and in UTF-8; the lines of the second kind are not those
-of the original file."""
+"""Suffixes of copies that are decompressed and in UTF-8. The second kind has other lines than the
+original file."""
 
 
 class Found(NamedTuple):
@@ -26,15 +26,15 @@ class Found(NamedTuple):
     reader: type[Reader]
     is_compressed: bool = False
     encoding: str = ""
-    """The encoding to decode a text from; empty if it is read as it is."""
+    """The encoding of a text file; empty if no conversion is needed."""
     head: bytes = b""
     """First bytes of the decompressed content."""
     is_laid_out: bool = False
-    """Whether the file is a copy that is in the reader's form already."""
+    """Whether the file is a copy that already has the reader's layout."""
 
     @property
     def has_layout(self) -> bool:
-        """Whether the reader brings the content into another form first."""
+        """Whether the reader converts the content to another layout first."""
         return not self.is_laid_out and self.reader.layout(self.head) is not None
 
     @property
@@ -75,7 +75,7 @@ def open_corpus_file(
 
 
 def find_reader(file: IO[bytes], name: str, settings: CorpusSettings) -> Found:
-    """Return how to read an open file: `corpus.format`, or else its content or its name, shows it.
+    """Return how to read an open file, by `corpus.format` or else by its content or its name.
 
     Raises InputError if the file is empty or damaged, or if no reader recognizes it.
     """
@@ -101,16 +101,16 @@ def is_plain(path: Path, name: str, settings: CorpusSettings) -> bool:
 
 
 def is_laid_out(path: Path, name: str, settings: CorpusSettings) -> bool:
-    """Return whether the lines of a file are not its rows, so that a copy has other lines."""
+    """Return whether a copy of a file has other lines, because its lines are not its rows."""
     with _open(path, name) as file:
         return find_reader(file, name, settings).has_layout
 
 
 def plain_chunks(path: Path, name: str, settings: CorpusSettings) -> Iterator[tuple[bytes, int]]:
-    """Yield a file's content as its reader reads it, in chunks.
+    """Yield a file's content in the reader's layout, in chunks.
 
-    Each comes with the number of bytes of the file that were read for it. Raises InputError if the
-    file is damaged.
+    Each chunk comes with the number of bytes of the file that were read for it. Raises InputError
+    if the file is damaged.
     """
     with _open(path, name) as file:
         found, before = find_reader(file, name, settings), 0
@@ -120,7 +120,7 @@ def plain_chunks(path: Path, name: str, settings: CorpusSettings) -> Iterator[tu
 
 
 def recognized(path: Path, name: str, settings: CorpusSettings) -> str:
-    """Return the format of a file, as a value of `corpus.format`; empty if no reader knows it.
+    """Return the format of a file, as a value of `corpus.format`; empty if it is not recognized.
 
     Raises InputError if the file cannot be read.
     """
@@ -137,18 +137,18 @@ def reads_folder(file_format: str) -> bool:
 
 
 def recognized_by_name(name: str) -> str:
-    """Return the format that a file's name shows, as a value of `corpus.format`; empty if none."""
+    """Return the format by a file's name, as a value of `corpus.format`; empty if unknown."""
     plain = content.plain_name(name)
     return next((n for n, reader in _readers() if reader.recognizes(plain)), "")
 
 
 def reads_tables(name: str) -> bool:
-    """Return whether a file's name shows a format that can have several columns."""
+    """Return whether the format by a file's name can have several columns."""
     return recognized_by_name(name) not in ("", "text")
 
 
 def _find(plain: str, name: str, head: bytes, file_format: str) -> tuple[str, type[Reader]]:
-    """Return the reader of a file whose name without the suffix of a compression is `plain`."""
+    """Return the reader of a file; `plain` is its name without the suffix of a compression."""
     if file_format:
         reader = components.load("reader", file_format)
         if not reader.reads_folder:
@@ -165,15 +165,15 @@ def _find(plain: str, name: str, head: bytes, file_format: str) -> tuple[str, ty
     if not fitting:
         suffixes = sorted({suffix for _, reader in readers for suffix in reader.suffixes})
         raise UnknownFormatError(
-            f"{name}: neither its name nor its first bytes show its format; needs "
-            f"{', '.join(suffixes)} (each may be followed by {', '.join(content.SUFFIXES)}), or "
-            "set corpus.format, such as corpus.format=csv, tsv, conll or text"
+            f"{name}: the format is recognized neither by its name nor by its first bytes; rename "
+            f"it to {', '.join(suffixes)} (each may be followed by {', '.join(content.SUFFIXES)}), "
+            "or set corpus.format, such as corpus.format=csv, tsv, conll or text"
         )
     return fitting[0]
 
 
 def _find_folder_reader(path: Path, name: str, file_format: str, columns: Sequence[str]) -> Found:
-    """Return the reader of a folder, if possible one that has all columns."""
+    """Return the reader of a folder, preferably one with all columns."""
     if file_format:
         reader = components.load("reader", file_format)
         if reader.reads_folder:
@@ -243,7 +243,7 @@ def _content(file: IO[bytes], name: str, found: Found) -> Iterator[IO[bytes]]:
 
 
 def _chunks(file: IO[bytes], name: str, found: Found) -> Iterator[bytes]:
-    """Yield a file's content decompressed, in UTF-8 and laid out as the reader reads it."""
+    """Yield a file's content, decompressed, in UTF-8 and in the reader's layout."""
     chunks = content.read_chunks(content.decompressed(file, name), name)
     if found.encoding:
         chunks = content.utf8_chunks(chunks, found.encoding, name)

@@ -1,7 +1,7 @@
 """Rows of parallel files: each file has one column, and line n of all files is row n.
 
-A file has text, one value per line, or is an idx file; either may be compressed. Preparing converts
-parallel files to one Parquet file, which can be read from any of its row groups (see
+A file has text, one value per line, or is an idx file; either may be compressed. Preparation
+converts parallel files to one Parquet file, which can be read from any of its row groups (see
 `materialize.py`); evaluation reads them directly. Both hold only a few rows in memory.
 """
 
@@ -72,8 +72,8 @@ class ParallelFiles:
 
 
 class ColumnFile:
-    """The values of one column: those of an idx file, which is recognized by its first bytes, or
-    the lines of a text file in an encoding."""
+    """The values of one column: the items of an idx file, which is recognized by its first bytes,
+    or the lines of a text file in an encoding."""
 
     def __init__(self, raw: IO[bytes], name: str, encoding: str) -> None:
         self.name = name

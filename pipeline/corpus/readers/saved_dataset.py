@@ -1,4 +1,4 @@
-"""Hugging Face datasets that `save_to_disk` wrote: their Arrow files."""
+"""Finds the Arrow files of Hugging Face datasets that were saved with `save_to_disk`."""
 
 import json
 from pathlib import Path
@@ -9,8 +9,8 @@ from pipeline.errors import InputError
 STATE, SPLITS = "state.json", "dataset_dict.json"
 
 
-def is_one(folder: Path) -> bool:
-    """Return whether a folder is a saved dataset, or one of several splits."""
+def is_saved_dataset(folder: Path) -> bool:
+    """Return whether a folder is a saved dataset, with or without several splits."""
     return (folder / STATE).is_file() or (folder / SPLITS).is_file()
 
 
@@ -24,7 +24,7 @@ def data_files(folder: Path, name: str) -> list[str]:
         splits = _load(folder, SPLITS, name).get("splits")
         splits = [*map(str, splits)] if isinstance(splits, list) else []
         names = ", ".join(f"{name.rstrip('/')}/{split}" for split in splits)
-        raise InputError(f"{name}: has the splits {', '.join(splits)}; name one of {names}")
+        raise InputError(f"{name}: has the splits {', '.join(splits)}; use one of {names}")
     state = _load(folder, STATE, name)
     if state.get("_indices_data_files"):
         raise InputError(
@@ -36,11 +36,11 @@ def data_files(folder: Path, name: str) -> list[str]:
     except (KeyError, TypeError) as error:
         raise InputError(f"{name}: {STATE} is damaged: {error!r}; save the dataset again") from None
     if not files:
-        raise InputError(f"{name}: {STATE} names no data files; save the dataset again")
+        raise InputError(f"{name}: {STATE} lists no data files; save the dataset again")
     for file in files:
         if Path(file).name != file:
             raise InputError(
-                f"{name}: {STATE} names a file outside the folder, {file!r}; save the dataset again"
+                f"{name}: {STATE} lists a file outside the folder, {file!r}; save the dataset again"
             )
         if not (folder / file).is_file():
             raise InputError(f"{name}: {file} is missing; save the dataset again")

@@ -21,7 +21,7 @@ from pipeline.corpus.skip_reason import SkipReason
 from pipeline.errors import InputError
 
 Read = Record | SkipReason | Unreadable | None
-"""What `TextFormat.records` yields for a row."""
+"""The types that `TextFormat.records` yields for a row."""
 
 
 class TextFormat(Reader):
@@ -55,10 +55,10 @@ class TextFormat(Reader):
     def records(self, lines: LineReader) -> Iterator[Read]:
         """Yield a dict from column to value for each row.
 
-        A row that cannot be read is an `Unreadable`, a SkipReason, or None if it has more or fewer
-        fields than columns. It is skipped and counted. A line ends with its line break. The file is
-        divided between any two rows, so a row must be yielded before a line of the next one is read
-        (or see `lines.lookahead`), and must not depend on earlier rows.
+        For a row that cannot be read, yield an `Unreadable`, a SkipReason, or None if it has more
+        or fewer fields than columns; the row is skipped and counted. A line ends with its line
+        break. The file may be divided between any two rows, so a row must be yielded before a line
+        of the next one is read (or see `lines.lookahead`), and must not depend on earlier rows.
         """
 
     def seek(self, start: int, stop: int, row: int) -> None:

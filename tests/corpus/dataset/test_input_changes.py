@@ -155,7 +155,7 @@ def test_the_content_of_a_touched_file_is_compared_once(
     os.utime(source, (1, 1))
     assert not has_current_versions(manifest, settings)  # other processes wait
     assert not reason_to_prepare_again(manifest, settings)
-    assert "1 input file(s) have another modification time" in caplog.text
+    assert "1 input file(s) have a new modification time" in caplog.text
     caplog.clear()
     assert has_current_versions(manifest, settings)
     assert not reason_to_prepare_again(manifest, settings)

@@ -114,7 +114,7 @@ def test_numbers_of_names_that_no_setting_lists_are_reported(
     assert [index.find(label) for label in ("ham", "spam", "2")] == [0, 1, None]
     assert caplog.text == ""
     assert [index.find(label) for label in ("1", "0", "1.0")] == [1, 0, 1]
-    assert caplog.text.count("label '1' is read as 'spam', the name with this number in ham,") == 1
+    assert caplog.text.count("label '1' is read as 'spam', the name with this index in ham,") == 1
     assert caplog.text.count("is read as") == 1
     for names in (["ham", "spam"], {"0": "ham", "1": "spam"}):
         caplog.clear()
@@ -130,18 +130,20 @@ def test_labels_are_counted_from_the_base() -> None:
 
 def test_a_base_that_does_not_fit_is_refused_with_the_right_one() -> None:
     names = ["World", "Sports", "Business", "Science"]
-    line = r"a\.csv, row 4: label '4' is none of .* nor an index 0\.\.3; .* corpus\.label_base=1"
+    line = (
+        r"a\.csv, row 4: label '4' is not in .* and is not an index 0\.\.3; .* corpus\.label_base=1"
+    )
     with pytest.raises(InputError, match=line):
         table([1, 2, 3, 4], label_names=names)
     with pytest.raises(
         InputError, match=r"label '0' .* 1\.\.4; .*0\.\.3: set corpus\.label_base=0"
     ):
         table([1, 2, 3, 0], label_names=names, label_base=1)
-    with pytest.raises(InputError, match=r"label '9' .*; add it there, name each value in a map"):
+    with pytest.raises(InputError, match=r"label '9' .*; add it there, set a map"):
         table([1, 9], label_names=names)
     with pytest.raises(InputError, match=r"label 'x' .*; add it there"):
         table([1, "x"], label_names=names)
-    with pytest.raises(InputError, match=r"label '3' is none of corpus\.label_names \(a, b\); add"):
+    with pytest.raises(InputError, match=r"label '3' is not in corpus\.label_names \(a, b\); add"):
         table([1, 3], label_names={1: "a", 2: "b"})
 
 
@@ -159,7 +161,7 @@ def test_names_without_rows_are_warned_of() -> None:
 
 def test_numbers_of_tags_without_names_are_warned_of() -> None:
     (warning,) = table([0, 1, 2, 0], TAGS).warnings
-    assert "the tags are numbers, so entities are not scored; name them" in warning
+    assert "the tags are numbers, so entities are not scored; list their names" in warning
     assert table([0, 1, 2, 0], TAGS, label_names=["O", "B-X", "I-X"]).warnings == []
     assert table(["O", "1"], TAGS).warnings == table([0, 1, 0, 1]).warnings == []
 
@@ -185,7 +187,7 @@ def test_lookups_of_many_names_are_fast() -> None:
     assert [index[f"{number}.0"] for number in range(0, MAX_LABELS, 10)] == list(
         range(0, MAX_LABELS, 10)
     )
-    with pytest.raises(InputError, match=r"a label: label 'x' is none of .*n9 and 99,990 more"):
+    with pytest.raises(InputError, match=r"a label: label 'x' is not in .*n9 and 99,990 more"):
         index["x"]
 
 

@@ -25,7 +25,7 @@ def test_unknown_names_are_reported_with_file_and_row() -> None:
     settings = corpus_settings(input=["a.conll"], shards="shards")
     encoder = ExampleEncoder(RowChecker.of(settings, [TAGS]), {}, {"tags": ("O", "B-X")})
     encoder.check_names([["O", "B-X", "1"]], "a.conll:7")
-    with pytest.raises(InputError, match=r"a\.conll:8: label 'B-Y' is none of .*O, B-X"):
+    with pytest.raises(InputError, match=r"a\.conll:8: label 'B-Y' is not in .*O, B-X"):
         encoder.check_names([["O", "B-Y"]], "a.conll:8")
     assert NameIndex(["O", "B-X"])["1"] == 1
 

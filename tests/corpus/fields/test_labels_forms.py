@@ -161,7 +161,7 @@ def test_several_labels_are_refused_where_one_is_needed(value: Any, found: str) 
     with pytest.raises(InputError) as caught:
         check("label", value)
     assert str(caught.value) == (
-        f"column 'x' has {found}, but this task needs one per row; use task.name=multilabel"
+        f"column 'x' has {found}, but this task needs one per row; set task.name=multilabel"
     )
 
 

@@ -22,7 +22,7 @@ def test_an_index_in_place_of_a_name_is_known_as_for_a_closed_index() -> None:
     index.check("1", "a.csv, row 1")
     assert closed["1"] == index["1"] == 1
     assert not index.is_unknown("1")
-    with pytest.raises(InputError, match="'2' is none of"):
+    with pytest.raises(InputError, match="'2' is not in"):
         closed.check("2", "a.csv, row 1")
     index.check("2", "a.csv, row 1")
     assert index["2"] == 2

@@ -54,7 +54,7 @@ CASES: dict[str, tuple[bytes, dict[str, Any], str | dict[str, int]]] = {
     "filters": (
         GOOD + b"x,neutral\n",
         {"filters": {"label": "positive"}, **TWO_LABELS},
-        "hold only the label 'positive'",
+        "have only the label 'positive'",
     ),
     "cr": (
         GOOD.replace(b"\n", b"\r"),
@@ -96,12 +96,12 @@ CASES: dict[str, tuple[bytes, dict[str, Any], str | dict[str, int]]] = {
     "one class": (
         GOOD.replace(b"negative", b"positive"),
         {},
-        "corpus.label='label': the usable rows hold only the label 'positive'; there is nothing",
+        "corpus.label='label': the usable rows have only the label 'positive'; there is nothing",
     ),
     "every label once": (
         HEAD + b"".join(f"text {n},{n}\n".encode() for n in range(50)),
         {},
-        "hold no label twice besides 50 that occur once each",
+        "have no label twice besides 50 that occur once each",
     ),
     "too many labels": (
         HEAD + b"".join(f"text,{n % 100_001}\n".encode() for n in range(100_002)),
@@ -111,15 +111,15 @@ CASES: dict[str, tuple[bytes, dict[str, Any], str | dict[str, int]]] = {
     "unknown label": (
         GOOD + b"x,neutral\n",
         TWO_LABELS,
-        "a.csv, line 62: label 'neutral' is none of corpus.label_names (negative, positive) nor",
+        "a.csv, line 62: label 'neutral' is not in corpus.label_names (negative, positive) and",
     ),
     "index too large": (
         GOOD + b"x,2\n",
         TWO_LABELS,
-        "a.csv, line 62: label '2' is none of corpus.label_names",
+        "a.csv, line 62: label '2' is not in corpus.label_names",
     ),
-    "index out of range": (GOOD + b"x,2.0\n", TWO_LABELS, "a.csv, line 62: label '2.0' is none of"),
-    "fraction as label": (GOOD + b"x,1.5\n", TWO_LABELS, "a.csv, line 62: label '1.5' is none of"),
+    "index out of range": (GOOD + b"x,2.0\n", TWO_LABELS, "a.csv, line 62: label '2.0' is not in"),
+    "fraction as label": (GOOD + b"x,1.5\n", TWO_LABELS, "a.csv, line 62: label '1.5' is not in"),
     "too many unusable": (
         GOOD + b" ,positive\n" * 5 + b"x,\n",
         {},
@@ -156,7 +156,11 @@ CASES: dict[str, tuple[bytes, dict[str, Any], str | dict[str, int]]] = {
 
 # name: (file name, content, expected error message)
 FILES = {
-    "unknown kind": ("a.doc", GOOD, "a.doc: neither its name nor its first bytes show its format"),
+    "unknown kind": (
+        "a.doc",
+        GOOD,
+        "a.doc: the format is recognized neither by its name nor by its",
+    ),
     "not parquet": ("a.parquet", GOOD, "a.parquet: is not a valid Parquet file"),
     "not json": (
         "a.jsonl",

@@ -85,7 +85,7 @@ def test_a_preparation_that_is_killed_repeatedly_gets_done(tmp_path: Path, expec
             open_dataset(tmp_path / "shards")
     assert kills > 2
     assert content(tmp_path / "shards") == expected
-    assert "resuming from the work that is done" in output
+    assert "resuming the earlier preparation" in output
 
 
 @pytest.mark.parametrize(

@@ -48,9 +48,9 @@ def test_names_are_a_list_or_a_map(text: str, value: Any, names: list[str]) -> N
         (["corpus.label_base=-1"], "input should be greater than or equal to 0"),
         (
             ["corpus.label_base=1", "corpus.label_names={1: a, 2: b}"],
-            "applies only to a list of corpus.label_names and would be ignored; remove it",
+            "applies only if corpus.label_names is a list, and would be ignored; remove it",
         ),
-        (["corpus.label_base=1", "corpus.label_names=[]"], "applies only to a list of"),
+        (["corpus.label_base=1", "corpus.label_names=[]"], "applies only if corpus"),
     ],
 )
 def test_wrong_names_are_refused_in_one_line(overrides: list[str], line: str) -> None:

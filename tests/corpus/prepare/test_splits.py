@@ -191,16 +191,16 @@ def by_group(manifest: Manifest) -> set[int]:
          "first a.csv, line 2")),
         ({"author": lambda n: "ann"}, {"group": "author"},
          ("corpus.group=author: has 1 different value(s) in the usable rows, too few for train and "
-         "validation; name another column, or remove it")),
+         "validation; set another column, or remove it")),
         ({"when": lambda n: n % 2}, {"time": "when", "test": 0.2},
          ("corpus.time=when: has 2 different value(s) in the usable rows, too few for train and "
-         "test and validation; name another column, or remove it")),
+         "test and validation; set another column, or remove it")),
         ({"when": lambda n: "" if n else "x"}, {"time": "when"},
          ("50 with no number or date in the column corpus.time (for dates that are not written "
          "like 2024-05-31, set corpus.time_format), first a.csv, line 2")),
         ({"when": lambda n: n if n % 2 else "2024-05-31"}, {"time": "when"},
          ("corpus.time=when: has dates (first a.csv, line 2) and numbers (first a.csv, line 3), "
-         "which cannot be compared; write all in one way, or set corpus.time_format")),
+         "which cannot be compared; use one format for all rows, or set corpus.time_format")),
         ({}, {"group": "author"}, "a.csv: has no column 'author'"),
     ],
 )  # fmt: skip

@@ -179,7 +179,9 @@ def test_field_count_is_not_checked_between_marks(tmp_path: Path):
 
 def test_error_for_missing_or_duplicate_columns(tmp_path: Path):
     path = write_file(tmp_path / "a.conll", CONLL)
-    with pytest.raises(InputError, match=r"a\.conll: CoNLL files do not name .*corpus\.columns=\["):
+    with pytest.raises(
+        InputError, match=r"a\.conll: CoNLL files have no column names.*corpus\.columns=\["
+    ):
         list(read(path, ["words"]))
     message = r"no column 'tgas' \(did you mean 'tags'\?\); it has .* \(from corpus\.columns"
     with pytest.raises(InputError, match=message):

@@ -185,12 +185,12 @@ def test_wrong_number_of_fields_is_found_without_names(tmp_path: Path) -> None:
         ),
         (["0", "4"], [], r"no column '4'.*it has '0', '1', '2', '3' \(columns are numbered from 0"),
         (["0", "-5"], [], "no column '-5'"),
-        (["3", "-1"], [], r"columns '3' and '-1' are the same, number 3 of 4"),
+        (["3", "-1"], [], r"columns '3' and '-1' are the same, index 3 of 4"),
         (["w", "0"], ["w", "a", "b", "c"], r"columns 'w' and '0' are the same"),
         (
             ["w"],
             ["w", "t"],
-            r"lines have 2 fields.*line 1 has 4; name every column.* corpus\.text=0",
+            r"lines have 2 fields.*line 1 has 4; list every column.* corpus\.text=0",
         ),
     ],
 )

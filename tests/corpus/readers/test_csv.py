@@ -184,7 +184,7 @@ ERRORS = {
     ),
     "semicolons": (
         "text;label\na;x\n", "a.csv", {},
-        ("a.csv: has no column 'text'; it has 'text;label' (if its fields are separated otherwise, "
+        ("a.csv: has no column 'text'; it has 'text;label' (if its fields have another separator, "
          "set corpus.delimiter=';')"),
     ),
     "tabs": ("text\tlabel\na\tx\n", "a.csv", {}, "set corpus.delimiter='\\t')"),

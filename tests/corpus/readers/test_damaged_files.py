@@ -165,7 +165,7 @@ def test_a_damaged_header_is_refused_with_a_remedy(tmp_path):
         list(read(path, ["text"]))
     (line,) = raised.value.lines
     assert line.startswith(f"{path}, line 1: the header has a quote that is not closed")
-    assert line.endswith("; correct this line, as it names the columns")
+    assert line.endswith("; correct this line, which has the column names")
 
 
 DAMAGED_JSON = {

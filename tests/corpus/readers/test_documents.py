@@ -118,7 +118,7 @@ ERRORS: dict[str, tuple[dict[str, bytes], str, list[str], str]] = {
         r"is a folder .*; name its files, such as data/\*\.parquet\.gz$",
     ),
     "no files": ({}, "", ["text"], r"is a folder .*; name its files, such as data/\*\.csv$"),
-    "no text files": ({"a.md": b"x"}, "documents", ["text"], "contains no text files; needs files"),
+    "no text files": ({"a.md": b"x"}, "documents", ["text"], "contains no text files; add files"),
     "another column": ({"a.txt": b"x"}, "", ["body"], "has no column 'body'; it has 'text', 'lab"),
 }
 

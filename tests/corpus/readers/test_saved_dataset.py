@@ -48,7 +48,7 @@ def test_splits_are_named_by_their_folders(prepare_dataset: Any, tmp_path: Path)
     }
     with pytest.raises(
         InputError,
-        match=r"^saved: has the splits train, test; name one of saved/train, saved/test$",
+        match=r"^saved: has the splits train, test; use one of saved/train, saved/test$",
     ):
         locate(["saved"], tmp_path)
 
@@ -71,13 +71,13 @@ STATES: dict[str, tuple[Any, str]] = {
         },
         r"its rows are selected or reordered by an index; .* dataset\.flatten_indices\(\)$",
     ),
-    "no files": ({"_data_files": []}, "state.json names no data files; save the dataset again"),
+    "no files": ({"_data_files": []}, "state.json lists no data files; save the dataset again"),
     "damaged": ("{", "state.json cannot be read: Expecting .*; save the dataset again"),
     "a list": ([], "state.json is not a JSON object; save the dataset again"),
     "another layout": ({"_data_files": ["a"]}, "state.json is damaged: .*; save the dataset again"),
     "a path that leads out": (
         {"_data_files": [{"filename": "../../a.arrow"}]},
-        "state.json names a file outside the folder, '../../a.arrow'; save the dataset again",
+        "state.json lists a file outside the folder, '../../a.arrow'; save the dataset again",
     ),
     "a missing file": (
         {"_data_files": [{"filename": "data-00000-of-00001.arrow"}]},

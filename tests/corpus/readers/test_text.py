@@ -29,5 +29,7 @@ def test_json_objects_are_not_text_unless_the_format_is_given(tmp_path: Path) ->
 
 def test_error_for_another_column_names_formats_with_columns(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("ham\tSee you.\n")
-    with pytest.raises(InputError, match=r"no column 'label'; .*=conll, or of other .*=tsv or csv"):
+    with pytest.raises(
+        InputError, match=r"no column 'label'; .*=conll; if it has other .*=tsv or csv"
+    ):
         list(read(tmp_path / "a.txt", ["label"]))

@@ -317,7 +317,7 @@ def test_shards_without_a_usable_row_are_an_error(
 
 
 def test_error_names_an_unknown_label(open_streams: Open) -> None:
-    with pytest.raises(InputError, match=r"train-\d\.tar, row \d+: label 'positive' is none of"):
+    with pytest.raises(InputError, match=r"train-\d\.tar, row \d+: label 'positive' is not in"):
         read_all(open_streams, label_names=["negative", "neutral"])
 
 

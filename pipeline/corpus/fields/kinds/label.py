@@ -40,12 +40,12 @@ class LabelField(FieldKind):
         return pa.int32()
 
     def _only(self, labels: list[Any] | dict[Any, Any]) -> Any:
-        """Return the label of a list of one, None if it is empty. Raises InputError for others."""
+        """Return the only item of a list, None if it is empty. Raises InputError otherwise."""
         if isinstance(labels, dict) or len(labels) > 1:
             names = ", ".join(map(repr, map(as_text, labels)))
             found = "a map of labels" if isinstance(labels, dict) else f"{len(labels)} labels"
             raise InputError(
                 f"column {self.field.column!r} has {found} ({names}), but this task needs one per "
-                "row; use task.name=multilabel"
+                "row; set task.name=multilabel"
             )
         return labels[0] if labels else None

@@ -27,11 +27,11 @@ BINARY = {"1": True, "true": True, "0": False, "false": False}
 class LabelsField(FieldKind):
     """Label names, possibly none, in one of these forms:
 
-    - a list of names or numbers, also as text
-    - one string of names joined by `label_separator`
-    - a map from names to 0 or 1, also as text; several columns of 0 and 1 are such a map
-    - a vector of 0 and 1 with a position for each of `label_names`. It is only recognized where it
-      repeats a value, as a list of label numbers never does.
+    - a list of names or indices, or such a list as a string
+    - a string of names joined by `label_separator`
+    - a map from names to 0 or 1, or such a map as a string; several columns of 0 and 1 are a map
+    - a vector of 0 and 1 with one item for each of `label_names`. It is recognized only if a value
+      is repeated, because a list of label indices has no duplicates.
 
     Stored indices start at 1 because 0 pads shorter lists.
     """
@@ -46,7 +46,7 @@ class LabelsField(FieldKind):
     settings: Settings
 
     def combine(self, values: Mapping[str, Any]) -> Any:
-        """Return a map from label to 0 or 1, which `check` understands."""
+        """Return a map from label to 0 or 1, as `check` reads it."""
         return dict(values)
 
     def __init__(self, field: FieldSpec, settings: CorpusSettings) -> None:
@@ -84,7 +84,7 @@ class LabelsField(FieldKind):
         return token_list(vocabulary + 1)
 
     def _parse(self, text: str) -> Any:
-        """Return the list or map that a text holds, or a SkipReason."""
+        """Parse a list or map in a string; return a SkipReason if it cannot be parsed."""
         if text.lstrip()[:1] in ("[", "(", "{") or text.strip() in EMPTY_SETS:
             found = parse_map(text)
             parsed = parse_list(text, bare=True) if found is None else found
@@ -118,7 +118,7 @@ class LabelsField(FieldKind):
 
 
 def _names_of_map(values: Mapping[Any, Any]) -> list[str] | SkipReason:
-    """Return the names that a map gives the value 1 or true."""
+    """Return the names whose value in a map is 1 or true."""
     texts = {
         as_text(name): "?" if isinstance(value, (list, dict)) else as_text(value)
         for name, value in values.items()

@@ -23,10 +23,10 @@ from pipeline.corpus.token_column import TokenColumn
 
 
 class TagsField(FieldKind):
-    """A list of tags, one per word: a list, a list as text, or a string of tags separated by the
-    white space of ASCII. Tags of another scheme than BIO and BIOES are converted.
+    """A list of tags, one per word: a list, a list as a string, or a string of tags separated by
+    ASCII whitespace. Tags of schemes other than BIO and BIOES are converted.
 
-    A number is the name of a tag, or the number of one in `corpus.label_names`.
+    A number is the name of a tag, or the index of one in `corpus.label_names`.
     """
 
     Settings = LabelSettings
@@ -51,9 +51,10 @@ class TagsField(FieldKind):
         return TokenColumn(self._named(texts), getattr(tags, "lines", ()))
 
     def _named(self, tags: list[str]) -> list[str]:
-        """Return the tags as they are named in the end. Unknown tags are not changed.
+        """Return the names of tags. Unknown tags are not changed.
 
-        Numbers are replaced unless a tag of the row is a name: a "0" among names is a stray tag.
+        Numbers are replaced by names unless a tag of the row is a name already: a "0" among names
+        is a stray tag.
         """
         if not self._names:
             return tags if "".join(tags).isascii() else [normalize("NFC", tag) for tag in tags]

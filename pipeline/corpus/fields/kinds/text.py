@@ -28,7 +28,7 @@ class TextField(FieldKind):
     def combine(self, values: Mapping[str, Any]) -> Any:
         """Join the texts with `corpus.join`; columns without a text are left out.
 
-        A list or a map is returned, so that its row is skipped.
+        If a value is a list or a map, it is returned, so that the row is skipped.
         """
         for value in values.values():
             if isinstance(value, (list, tuple, dict)) and value:

@@ -12,7 +12,7 @@ from pipeline.corpus.skip_reason import SkipReason
 
 
 class WeightField(FieldKind):
-    """A finite number from 0 up, or a string of one."""
+    """A finite number of 0 or more, or a string with such a number."""
 
     is_input = False
 

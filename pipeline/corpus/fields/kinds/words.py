@@ -20,8 +20,7 @@ from pipeline.corpus.skip_reason import SkipReason
 
 
 class WordsField(FieldKind):
-    """A list of words, a list as text, or a string of words separated by the white space of
-    ASCII."""
+    """A list of words, a list as a string, or a string of words separated by ASCII whitespace."""
 
     Settings = TextSettings
     by_word = tokenized = True

@@ -1,4 +1,4 @@
-"""Arrow and Feather files, among them those of Hugging Face datasets."""
+"""Arrow and Feather files, including the files of Hugging Face datasets."""
 
 import os
 import subprocess
@@ -29,8 +29,8 @@ with pa.ipc.new_stream(sys.stdout.buffer, table.schema) as stream:
 class Arrow(Reader):
     """Reads one record batch after another. A mark is the index of a batch.
 
-    A file is in Arrow's IPC format, either of files (also Feather 2) or of streams, or in Feather
-    1. The rows of a damaged batch are skipped; a damaged stream cannot be read after it.
+    A file is in Arrow's IPC file format (also Feather 2), its IPC stream format, or Feather 1. A
+    damaged batch is skipped; in a stream, all batches after it are skipped, too.
     """
 
     suffixes = (".arrow", ".feather", ".ipc")
@@ -76,7 +76,7 @@ class Arrow(Reader):
 
 
 class _Batches:
-    """The record batches of a file, each of which can be read at once."""
+    """The record batches of a file, with random access."""
 
     def __init__(self, reader: Any) -> None:
         self._reader = reader
@@ -131,7 +131,7 @@ class _TableBatches(_Batches):
 
 
 class _Bounded:
-    """A file that is asked for no more bytes than are left; damaged files declare huge sizes."""
+    """Wraps a file; reads no more bytes than are left, because damaged files declare huge sizes."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
@@ -168,7 +168,7 @@ def _open(file: RawFile) -> _Batches:
 def _feather_1(file: RawFile) -> Any:
     """Return the table in a Feather 1 file. Raises ValueError if it is damaged.
 
-    A process of its own reads it, because damage can crash pyarrow.
+    It is read in a separate process, because a damaged file can crash pyarrow.
     """
     os.lseek(file.stream.fileno(), 0, os.SEEK_SET)
     command = [sys.executable, "-c", FEATHER_1_TO_ARROW]
@@ -180,7 +180,7 @@ def _feather_1(file: RawFile) -> Any:
 
 
 def _checked(batch: Any) -> Any:
-    """Return a batch. Raises ArrowInvalid if its buffers are damaged; texts may be invalid."""
+    """Return a batch. Raises ArrowInvalid if its buffers are damaged; strings may be invalid."""
     for column in batch.columns:
         column.view(binary_type(column.type)).validate(full=True)
     return batch

@@ -47,8 +47,8 @@ class Captions(TextFormat):
     def records(self, lines: LineReader) -> Iterator[Record | Unreadable]:
         """Yield a dict from column to value for each image, whose captions are a list.
 
-        An image ends where the next begins, so one line more has been read; `lines.lookahead` is
-        that line's size in bytes.
+        The first line of the next image ends an image, so it has already been read;
+        `lines.lookahead` is its size in bytes.
         """
         image, *others = self.columns
         caption = others[0] if others else ""  # prediction reads no captions

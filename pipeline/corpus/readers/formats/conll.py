@@ -17,7 +17,7 @@ from pipeline.corpus.token_column import TokenColumn
 from pipeline.errors import InputError
 from pipeline.settings import Conflict, Sections
 
-BLANKS = " \t\r\n"  # other white space may be a token
+BLANKS = " \t\r\n"  # other whitespace may be a token
 NOT_BLANK = re.compile(r"[^ \t]+")
 NEW_DOCUMENT = re.compile(r"[ \t]*-DOCSTART-|#(?:begin|end) document\b", re.IGNORECASE)
 """Start of a line between documents: in CoNLL-2003, and in CoNLL-2011 and 2012."""
@@ -28,14 +28,14 @@ CONLLU_FIELDS = 10
 NOT_A_WORD = re.compile(r"\d+[-.]\d+\t")
 """Start of a line of CoNLL-U that is a multiword token or an empty node."""
 HEAD_LINES = 2000
-"""First lines of a file, from which the number of fields is found."""
+"""Number of lines at the start of a file from which the number of fields is determined."""
 MIN_UNIFORM = 0.95
-"""Share of the lines with tabs that must have the same number of fields between blanks, so that
-blanks separate fields, too."""
+"""Share of the lines with tabs that must have the same number of fields after splitting at spaces,
+too; if it is reached, spaces also separate fields."""
 FIELD_CHECK_SENTENCES = 1000
 """One of this many first sentences must have the right number of fields on all lines."""
 MAX_WORDS = 5000
-"""Words of a sentence, unless `corpus.max_tokens` is larger."""
+"""Maximum number of words of a sentence, unless `corpus.max_tokens` is larger."""
 
 NAMED = ", one for each name in corpus.columns"
 
@@ -52,9 +52,9 @@ class Sentence(NamedTuple):
 
 
 class Sentences(TextFormat):
-    """A format of sentences, which are rows; a column is a list with a field of each token.
+    """Base class of formats whose rows are sentences. A column is a list of one field per token.
 
-    A column may also be named by its index: 0 is the first, and -1 the last.
+    A column may also be given by its index: 0 is the first, and -1 the last.
     """
 
     @classmethod
@@ -78,8 +78,8 @@ class Sentences(TextFormat):
                 self._index[column] = int(column) % self._width
         for index, (column, other) in _repeated(self._index).items():
             raise InputError(
-                f"{lines.name}: the columns {column!r} and {other!r} are the same, number {index} "
-                f"of {self._width}; name two columns"
+                f"{lines.name}: the columns {column!r} and {other!r} are the same, index {index} "
+                f"of {self._width} columns; set two different columns"
             )
         return [*names, *(column for column in self._index if column not in names)]
 
@@ -119,7 +119,7 @@ class Sentences(TextFormat):
             raise InputError(f"{lines.name}: {self.field_count_error(self._width, line, count)}")
 
     def column_values(self, index: int, sentence: Sentence) -> Any:
-        """Return the value of a column: a field of each token, or None if they are missing."""
+        """Return the value of a column: the fields of all tokens, or None if they are missing."""
         return TokenColumn([fields[index] for fields in sentence.fields], sentence.lines)
 
     @abstractmethod
@@ -128,13 +128,13 @@ class Sentences(TextFormat):
 
     @abstractmethod
     def fields(self, line: str, *, is_first: bool) -> list[str] | None:
-        """Return the fields of a line that is not blank; [] if it ends a sentence, None if it is
-        to be skipped. `is_first` is whether the sentence has no token yet."""
+        """Return the fields of a line that is not blank; [] if it ends a sentence, None if it must
+        be skipped. `is_first` is whether the sentence has no token yet."""
 
     @abstractmethod
     def field_count_error(self, width: int, line: int, count: int) -> str:
-        """Return the error of a file without a valid sentence, for a line that has `count` fields
-        instead of `width`."""
+        """Return the error for a file without a valid sentence, given a line that has `count`
+        fields instead of `width`."""
 
     def _sentences(self, lines: LineReader) -> Iterator[Sentence]:
         """Yield each sentence that has a token, as soon as the line that ends it is read."""
@@ -159,13 +159,15 @@ class Sentences(TextFormat):
 
 
 class Conll(Sentences):
-    """Fields separated by tabs or by blanks; `corpus.columns` names them.
+    """Fields separated by tabs or spaces; `corpus.columns` has the names of the columns.
 
-    A line whose fields between tabs are too many or too few is divided at tabs and blanks. Comments
-    are skipped: lines that begin with `# ` and have another number of fields than columns, or that
-    begin a sentence and have a last field that is no tag; and lines such as `#doc3` that have
-    another number of fields and begin a sentence. Lines that begin with -DOCSTART- end a sentence.
-    Of ten fields, the first may be that of CoNLL-U: multiword tokens and empty nodes are skipped.
+    If splitting a line at tabs gives the wrong number of fields, it is split at tabs and spaces.
+    Lines that begin with -DOCSTART- end a sentence. In files of ten fields, multiword tokens and
+    empty nodes of CoNLL-U are skipped. Comments are skipped, too:
+
+    - lines that begin with `# ` and have the wrong number of fields
+    - lines that begin with `# `, begin a sentence, and whose last field is not a tag
+    - lines such as `#doc3` that begin a sentence and have the wrong number of fields
     """
 
     suffixes = (".conll",)
@@ -182,15 +184,15 @@ class Conll(Sentences):
             for column in self.columns:
                 if not INDEX.fullmatch(column):
                     raise InputError(
-                        f"{lines.name}: CoNLL files do not name their columns, so there is no "
+                        f"{lines.name}: CoNLL files have no column names, so there is no "
                         f"column {column!r}; list all of them in order, such as "
-                        "corpus.columns=[words,tags], or give their numbers, such as corpus.text=0 "
+                        "corpus.columns=[words,tags], or give their indices, such as corpus.text=0 "
                         "corpus.label=-1"
                     )
             names = [str(number) for number in range(_field_count(tokens))]
             self.note = " (columns are numbered from 0, and from -1 backwards)"
         self._count, self._has_names = len(names), bool(self.settings.columns)
-        # Of the columns to read, the label is the one that a comment cannot have by chance.
+        # A comment is recognized by the label column: it cannot have a valid tag by chance.
         label = getattr(self.settings, "label", "")
         self._label = names.index(label) if label in names else -1
         if label not in names and INDEX.fullmatch(label) and -len(names) <= int(label) < len(names):
@@ -217,12 +219,12 @@ class Conll(Sentences):
     def field_count_error(self, width: int, line: int, count: int) -> str:
         return (
             f"has no sentence in which all lines have {width} fields{NAMED * self._has_names}; "
-            f"line {line} has {count}; name every column of the file, or remove corpus.columns and "
-            "give the numbers of the columns, such as corpus.text=0 corpus.label=-1"
+            f"line {line} has {count}; list every column of the file in corpus.columns, or remove "
+            "it and give the indices of the columns, such as corpus.text=0 corpus.label=-1"
         )
 
     def _split(self, line: str) -> list[str]:
-        """Return the fields of a line: those between tabs if their number is right."""
+        """Split a line at tabs or, if the number of fields is then wrong, at tabs and spaces."""
         if "\t" in line:
             fields = [field.strip(" ") for field in line.split("\t")]
             if len(fields) == self._count:
@@ -249,14 +251,14 @@ def _field_count(lines: Sequence[str]) -> int:
 
 
 def _most_frequent(lines: Sequence[str]) -> tuple[int, float]:
-    """Return the number of fields between blanks that most lines have, and their share."""
+    """Return the most frequent number of fields after splitting at spaces, and its share."""
     counts = Counter(len(NOT_BLANK.findall(line)) for line in lines)
     count, frequency = counts.most_common(1)[0]
     return count, frequency / len(lines)
 
 
 def _repeated(index: dict[str, int]) -> dict[int, tuple[str, str]]:
-    """Return the indices that two columns have, with the names of these columns."""
+    """Return each index that two columns have, with the names of these columns."""
     names: dict[int, list[str]] = {}
     for column, number in index.items():
         names.setdefault(number, []).append(column)

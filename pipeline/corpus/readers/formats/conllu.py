@@ -8,7 +8,7 @@ from pipeline.corpus.readers.lines import LineReader
 
 MISSING = "_"
 REQUIRED = ("upos", "head", "deprel")
-"""Columns in which no token of an annotated sentence has `_`."""
+"""Columns that never have `_` in an annotated sentence."""
 OPTIONAL = ("form", "xpos")
 """Columns that are missing if all tokens of a sentence have `_`, and there are several."""
 
@@ -16,8 +16,8 @@ OPTIONAL = ("form", "xpos")
 class Conllu(Sentences):
     """Sentences with ten fields per token, separated by tabs; fields may contain spaces.
 
-    Comments, multiword tokens and empty nodes are skipped. A sentence without a form, or without an
-    annotation that is read, has no value in this column.
+    Comments, multiword tokens and empty nodes are skipped. In a sentence without forms or
+    without an annotation, the value of this column is missing.
     """
 
     suffixes = (".conllu",)

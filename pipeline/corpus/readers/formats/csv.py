@@ -16,7 +16,7 @@ from pipeline.errors import InputError
 
 MAX_FIELD_CHARACTERS = 1 << 26  # the csv module takes four bytes for each
 LONG_RECORD_LINES = 20
-"""A record with more lines is not read if most of them look like records of their own."""
+"""A record with more lines is not read if most of its lines look like separate records."""
 SHARE_OF_RECORDS = 0.8
 BLANK_AND_QUOTE = ' "'
 UNDECODED = re.compile("[\udc80-\udcff]")
@@ -41,7 +41,7 @@ class Dialect(NamedTuple):
 
 
 class Csv(TextFormat):
-    """Comma-separated fields with a header, or with the columns that `corpus.columns` names.
+    """Comma-separated fields with a header, or with the column names in `corpus.columns`.
 
     A quoted field may extend over several lines. A record with unmatched quotes is skipped up to
     the end of its first line only, so that the rows after it are not lost.
@@ -68,14 +68,14 @@ class Csv(TextFormat):
 
 
 def _refuse_quotes(lines: LineReader, dialect: Dialect) -> None:
-    """Raise InputError if all fields of the first line are in quotes, which would be kept."""
+    """Raise InputError if all fields of the first line are in quotes, which would become text."""
     first = list(islice(lines, 1))
     lines.unread(first)
     fields = "".join(first).rstrip("\r\n").split(dialect.delimiter)
     if all(len(field) > 1 and field[0] == field[-1] == '"' for field in fields):
         raise InputError(
-            f"{lines.name}, line 1: all fields are in quotes, which TSV files do not have by "
-            "default; set corpus.quoting=true, or corpus.quoting=false to keep the quotes"
+            f"{lines.name}, line 1: all fields are in quotes, which are ordinary characters in TSV "
+            "files by default; set corpus.quoting=true, or corpus.quoting=false to keep the quotes"
         )
 
 
@@ -86,11 +86,12 @@ def csv_header(lines: LineReader, dialect: Dialect) -> list[str]:
             problem = SKIP_DESCRIPTIONS[fields.reason]
             raise InputError(
                 f"{lines.name}, line {lines.record_line}: the header has {problem}; correct this "
-                "line, as it names the columns"
+                "line, which has the column names"
             )
         return [field.strip() for field in fields]
     raise InputError(
-        f"{lines.name}: has no header; its first line must name the columns, or corpus.columns"
+        f"{lines.name}: has no header; add a first line with the column names, or set "
+        "corpus.columns"
     )
 
 
@@ -113,7 +114,7 @@ def csv_records(
 
 
 def _rows(lines: LineReader, dialect: Dialect, count: int) -> Iterator[Fields]:
-    """Yield the fields of each record that is not blank, of which there should be `count`."""
+    """Yield the fields of each record that is not blank; there should be `count` of them."""
     return _quoted(lines, dialect, count) if dialect.quoting else _unquoted(lines, dialect)
 
 
@@ -150,10 +151,10 @@ def _quoted(lines: LineReader, dialect: Dialect, count: int) -> Iterator[Fields]
 def _without_blanks(
     record: list[str], fields: list[str], dialect: Dialect, count: int
 ) -> list[str]:
-    """Return the fields of a record, without blanks before quoted fields, as in `a, "b, c"`.
+    """Return the fields of a record without spaces before quoted fields, as in `a, "b, c"`.
 
-    The csv module takes such quotes as part of the fields, and the comma between them as the end of
-    one.
+    The csv module reads such a quote as part of a field, and a comma after it as the end of the
+    field.
     """
     if not any(field[:1] == " " and field.lstrip(" ")[:1] == '"' for field in fields):
         return fields
@@ -167,16 +168,16 @@ def _without_blanks(
 
 
 def _recover(lines: LineReader, record: list[str], problem: Unreadable) -> Unreadable:
-    """Return to the line after the first one of a record that cannot be read."""
+    """Move back to the second line of a record that cannot be read; return `problem`."""
     lines.unread(record[1:])
     lines.record_line = lines.line_number
     return problem
 
 
 def _swallows_records(record: Sequence[str], dialect: Dialect, count: int) -> bool:
-    """Return whether most lines in a long record have the right number of fields on their own.
+    """Return whether most lines of a long record look like separate records of `count` fields.
 
-    A quote that is not closed makes such a record of all lines up to the next quote.
+    If a quote is not closed, all lines up to the next quote become such a record.
     """
     inner = record[1:-1]
     similar = sum(line.count(dialect.delimiter) == count - 1 for line in inner)
@@ -184,7 +185,7 @@ def _swallows_records(record: Sequence[str], dialect: Dialect, count: int) -> bo
 
 
 def _problem(error: str, lines: LineReader, record: Sequence[str], delimiter: str) -> Unreadable:
-    """Return why the csv module cannot read a record."""
+    """Return the reason why the csv module cannot read a record."""
     if "new-line" in error:
         return Unreadable(SkipReason.BAD_LINE_END)
     if "field larger" in error:
@@ -196,7 +197,7 @@ def _problem(error: str, lines: LineReader, record: Sequence[str], delimiter: st
 
 
 def _last_open_quote(record: Sequence[str], delimiter: str) -> str:
-    """Return the field that the last opening quote of a record begins, shortened."""
+    """Return the field that begins at the last opening quote of a record, shortened."""
     opening, state, text = 0, "start", "".join(record[:LONG_RECORD_LINES])
     for position, character in enumerate(text):
         if state == "quoted":
@@ -217,7 +218,7 @@ def _header_note(header: Sequence[str], dialect: Dialect) -> str:
     if len(header) == 1:
         for delimiter, name in OTHER_DELIMITERS.items():
             if delimiter != dialect.delimiter and delimiter in header[0]:
-                return f" (if its fields are separated otherwise, set corpus.delimiter={name})"
+                return f" (if its fields have another separator, set corpus.delimiter={name})"
     if not dialect.quoting and any(name.startswith('"') for name in header):
         return " (if its fields are quoted, set corpus.quoting=true)"
     return " (its first line is read as the header; if it has none, set corpus.columns)"

@@ -15,7 +15,7 @@ class Documents(FolderReader):
     """Reads a folder of text files, each of which is one document.
 
     Columns: `text`, the content of the file; `label`, the name of the subfolder that the file is
-    in, or None; `file`, the path of the file. A file that is damaged is a row that is skipped.
+    in, or None; `file`, the path of the file. A damaged file is a row that is skipped.
     """
 
     names = ("text", "label", "file")
@@ -33,7 +33,7 @@ class Documents(FolderReader):
         return {"text": text, "label": label or None, "file": path}
 
     def _text(self, path: str, data: bytes | None) -> str | Unreadable:
-        """Return the decoded text, or what is wrong with the file."""
+        """Return the decoded text, or an Unreadable if the file is damaged."""
         if data is None:
             limit = f"{folders.MAX_FILE_BYTES:,} bytes"
             return Unreadable(SkipReason.DAMAGED, f"cannot be read, or has more than {limit}")

@@ -10,7 +10,7 @@ from pipeline.corpus.settings import CorpusSettings
 from pipeline.settings import setting
 
 BLANKS = " \t\n\v\f\r\0"
-"""Characters that separate tokens, as in fastText; other white space belongs to a token."""
+"""Characters that separate tokens, as in fastText; other whitespace belongs to a token."""
 
 
 class FastText(TextFormat):

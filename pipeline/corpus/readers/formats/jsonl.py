@@ -16,8 +16,8 @@ JSON_DECODER = json.JSONDecoder(strict=False)  # accepts control characters; onl
 class JsonLines(TextFormat):
     """JSON objects, whose keys are the columns; `a.b` is the key b of the object a.
 
-    A file has an object per line, and blank lines are left out. An array of objects, or objects
-    that extend over several lines, are first brought into this form.
+    A file has one object per line; blank lines are ignored. An array of objects, and objects that
+    extend over several lines, are first converted to this layout.
     """
 
     suffixes = (".jsonl", ".ndjson", ".json", ".jsonlines")
@@ -37,7 +37,7 @@ class JsonLines(TextFormat):
 
 
 def parse_json_object(text: str) -> Record | Unreadable:
-    """Parse a JSON object; return what is wrong with a text that is not one."""
+    """Parse a JSON object; return an Unreadable if the text is not one."""
     try:
         values = JSON_DECODER.decode(text)
     except json.JSONDecodeError as error:

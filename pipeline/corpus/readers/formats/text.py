@@ -13,15 +13,15 @@ from pipeline.errors import InputError
 class Text(TextFormat):
     """One text per line; blank lines are left out.
 
-    A file that begins with a JSON object is refused unless `corpus.format` is `text`: the names of
-    its keys are hardly meant as text.
+    A file that begins with a JSON object is refused unless `corpus.format` is `text`, because its
+    lines are probably not meant as text.
     """
 
     suffixes = (".txt", ".text")
     names = ("text",)
     note = (
         " (a plain text file has no other column; if it has columns of words, set "
-        "corpus.format=conll, or of other fields, corpus.format=tsv or csv)"
+        "corpus.format=conll; if it has other fields, set corpus.format=tsv or csv)"
     )
 
     def header(self, lines: LineReader) -> Sequence[str]:

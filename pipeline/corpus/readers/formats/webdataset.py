@@ -26,9 +26,9 @@ BINARY_EXTENSIONS = ("png", "jpg", "jpeg", "npy")
 METADATA = re.compile(r"__[^/]*__/")  # a folder without samples, as webdataset defines it
 USTAR_OFFSET = 257
 MEMBERS_TO_CHECK = 1000
-"""First members of an archive that show how their names are to be split."""
+"""Number of members at the start of an archive from which the split of names is determined."""
 MAX_KEYS = 1 << 20
-"""Keys of samples that are kept to notice members that are not adjacent."""
+"""Maximum number of sample keys that are remembered to detect members that are not adjacent."""
 
 Split = Callable[[str], tuple[str, str]]
 """Splits a member's file name into the sample's key and the extension."""
@@ -41,8 +41,8 @@ class WebDataset(Reader):
     nested. The value is None for a member that is not a regular file, or whose name points outside
     the archive's root.
 
-    If no member has the extension of a column after the first dot of its name, but some have it
-    after a later dot, keys contain dots, such as `doc.1` in `doc.1.txt`.
+    A name is split at its first dot. If then no member has the extension of a column, but some have
+    it after a later dot, keys contain dots, such as `doc.1` in `doc.1.txt`.
     """
 
     suffixes = (".tar",)
@@ -82,7 +82,7 @@ class WebDataset(Reader):
             )
 
     def _choose_split(self) -> Split:
-        """Return how the names of the archive's members are split, as its first ones show."""
+        """Return the function that splits the names of members, determined from the first ones."""
         members = islice(self._archive.members(0, None), MEMBERS_TO_CHECK)
         names = [member.name.rpartition("/")[2] for member in members]
         wanted = {*self.columns, "json"}
