@@ -329,7 +329,11 @@ class Trainer:
                     metrics[f"best/{self.best.name}"] = evaluation.metrics[self.best.name]
                 self.listener.log(step, metrics | ({"val/skipped_rows": lost} if lost else {}))
                 samples = partial(self._samples.samples, self.evaluated_model, self.precision)
-                self.listener.evaluated(step, evaluation, mistakes, samples)
+                self.listener.evaluated(
+                    step, evaluation, mistakes, samples,
+                    best_metric=self.best.name,
+                    is_best=self.best.is_better(self.state, evaluation),
+                )  # fmt: skip
         return evaluation
 
     def test(self, split: Updates, path: Path) -> Evaluation:
