@@ -255,8 +255,8 @@ def warnings(facts: Facts) -> Iterator[str]:
         yield from _label_warnings(facts.labels)
     if facts.numbers and not facts.numbers[1]:
         yield (
-            f"all rows have the same number, {facts.numbers[0]:g}, so there is nothing to learn; "
-            "name another column in corpus.label"
+            f"corpus.label: all rows have the number {facts.numbers[0]:g}, so there is nothing to "
+            "learn; name another column"
         )
 
 
@@ -279,7 +279,7 @@ def _update_warnings(facts: Facts) -> Iterator[str]:
         )
         more = "" if ended_early else f", or lower {key}"
         yield (
-            f"{length}: {total:,} update(s) in all are few to learn from (fewer than "
+            f"{length}: {count(total, 'update')} in all are few to learn from (fewer than "
             f"{FEW_UPDATES}); raise {length.partition('=')[0]}{more}"
         )
     if schedule.warmup_updates > total:
