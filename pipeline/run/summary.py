@@ -34,7 +34,7 @@ class Summary:
     tokens_per_s: float
     baseline: Mapping[str, Any] | None = None
     """A metric of always guessing the same: `metric`, `value`, `guess`."""
-    confused: Sequence[Sequence[Any]] = ()
+    confused: Sequence[Sequence[Any]] = field(default_factory=list)
     """The most frequent confusions of the last evaluation: true label, predicted label, count."""
     test: Mapping[str, float] = field(default_factory=dict)
     """All metrics of the best checkpoint on the test split; empty if there is none."""

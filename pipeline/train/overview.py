@@ -125,12 +125,17 @@ def lines(facts: Facts) -> list[str]:
         screen += textwrap.wrap(
             text,
             WIDTH,
-            initial_indent=f"{title:<{INDENT}}",
-            subsequent_indent=" " * INDENT,
+            initial_indent=_title(title),
+            subsequent_indent=_title(""),
             break_long_words=False,
             break_on_hyphens=False,
         )
-    return screen
+    run = f"resuming from {facts.checkpoint}" if facts.checkpoint else facts.folder
+    return [*screen, _title("run") + run]
+
+
+def _title(text: str) -> str:
+    return f"{text:<{INDENT}}"
 
 
 def _entries(facts: Facts) -> Iterator[tuple[str, str]]:
@@ -148,7 +153,7 @@ def _entries(facts: Facts) -> Iterator[tuple[str, str]]:
     if facts.numbers:
         mean, deviation = facts.numbers
         yield "numbers", f"mean {mean:.4g}, standard deviation {deviation:.4g}"
-    size = f"{facts.parameters:,} parameters, {facts.megabytes:.1f} MB"
+    size = f"{facts.parameters:,} parameters, {_megabytes(facts.megabytes)}"
     yield "model", f"{facts.model}; {size}"
     yield "device", facts.device
     yield "updates", _updates(facts.schedule)
@@ -156,7 +161,8 @@ def _entries(facts: Facts) -> Iterator[tuple[str, str]]:
     yield "rate", facts.rate
     if facts.chosen:
         yield "defaults", f"{chosen_values(facts.chosen)}: chosen from {_size(facts)}"
-    yield "run", _run(facts)
+    if facts.checkpoint:
+        yield "left", _left(facts)
 
 
 def chosen_values(chosen: Mapping[str, Any]) -> str:
@@ -231,15 +237,14 @@ def count(number: int, noun: str) -> str:
     return f"{number:,} {noun}" + ("" if number == 1 else "s")
 
 
-def _run(facts: Facts) -> str:
-    if not facts.checkpoint:
-        return facts.folder
+def _left(facts: Facts) -> str:
     left = max(facts.schedule.total - facts.step, 0)
     about = "" if facts.schedule.exact else "about "
-    return (
-        f"resuming from {facts.checkpoint}: {facts.step:,} updates are done, {about}{left:,} are "
-        "left"
-    )
+    return f"{about}{count(left, 'update')}; {facts.step:,} are done"
+
+
+def _megabytes(megabytes: float) -> str:
+    return f"{megabytes:.1f} MB" if megabytes >= 0.1 else f"{1000 * megabytes:.1f} KB"
 
 
 def _short(text: str, length: int = 24) -> str:

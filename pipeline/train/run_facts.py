@@ -15,6 +15,8 @@ from pipeline.train.trainer import Trainer
 
 MAX_SAMPLED_BLOCKS = 2000
 """Blocks whose row lengths are read: a million rows with 512 rows per block."""
+IMAGE_UNITS = {"steps": "image steps", "pixels": "rows of pixels", "features": "image regions"}
+"""Units of a row's length by the kind of its first field, where they are not tokens."""
 LABEL_KINDS = ("label", "labels", "tags")
 
 
@@ -38,7 +40,7 @@ def collect(
     return Facts(
         rows=stream.rows_before(1),
         tokens=train.tokens if train else 0,
-        token_unit="steps of images" if "image_size" in settings else "tokens",
+        token_unit=IMAGE_UNITS.get(manifest.fields[0].kind, "tokens"),
         lengths=_lengths(trainer),
         truncated=manifest.report.get("truncated", 0) / max(_all_rows(manifest), 1),
         max_tokens=config.corpus.max_tokens,

@@ -98,8 +98,8 @@ def test_a_resumed_run_says_from_where_and_what_is_left() -> None:
         schedule=replace(FACTS.schedule, exact=False),
     )  # fmt: skip
     assert lines(facts)[-2:] == [
-        "run       resuming from runs/tickets/checkpoints/step-00000052: 52 updates are",
-        "          done, about 498 are left",
+        "left      about 498 updates; 52 are done",
+        "run       resuming from runs/tickets/checkpoints/step-00000052",
     ]
 
 
