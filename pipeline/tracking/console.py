@@ -32,7 +32,7 @@ class RunLength:
 
 
 class Progress(NamedTuple):
-    """Where a run stands after an update."""
+    """The part of a run that is done after an update."""
 
     step: int
     rows: int

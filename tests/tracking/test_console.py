@@ -3,12 +3,12 @@
 import io
 import os
 import re
+import shutil
 import sys
 import time
 
 import pytest
 
-from pipeline.tracking import console
 from pipeline.tracking.console import (
     ConsoleProgress,
     Progress,
@@ -91,7 +91,7 @@ def test_the_bar_of_a_terminal_is_at_most_80_columns(
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
     size = os.terminal_size((columns, 24))
-    monkeypatch.setattr(console.shutil, "get_terminal_size", lambda: size)
+    monkeypatch.setattr(shutil, "get_terminal_size", lambda: size)
     progress = ConsoleProgress(LENGTH, enabled=True)
     progress.update(1, 10, METRICS)
     progress.say("a line")

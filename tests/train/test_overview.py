@@ -1,6 +1,7 @@
 """The first screen of a run and its warnings, on exact text."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -123,7 +124,7 @@ def test_every_line_fits_80_columns() -> None:
     ],
 )
 def test_numbers_of_updates_and_evaluations(
-    changes: dict[str, int], total: int, evaluations: int, warmup_updates: int
+    changes: dict[str, Any], total: int, evaluations: int, warmup_updates: int
 ) -> None:
     schedule = replace(FACTS.schedule, **changes)
     found = schedule.total, schedule.evaluations, schedule.warmup_updates
