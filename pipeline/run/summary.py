@@ -87,7 +87,7 @@ def _confused_line(pairs: Sequence[Sequence[Any]]) -> str:
     """Return as many of the pairs as fit on one line."""
     line = "confused    "
     for number, (true, predicted, count) in enumerate(pairs):
-        text = f"{_short(true)} as {_short(predicted)} {count:,}{'' if number else ' times'}"
+        text = f"{_short(true)} as {_short(predicted)} ({count:,})"
         if number and len(line) + 2 + len(text) > WIDTH:
             break
         line += f", {text}" if number else text

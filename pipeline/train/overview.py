@@ -140,7 +140,9 @@ def _title(text: str) -> str:
 
 def _entries(facts: Facts) -> Iterator[tuple[str, str]]:
     if facts.splits:
-        yield "rows", ", ".join(_split(facts, name) for name in facts.splits)
+        per_epoch = "" if facts.rows == facts.splits["train"] else f"; {facts.rows:,} per epoch"
+        splits = ", ".join(_split(facts, name) for name in facts.splits)
+        yield "rows", splits + ("" if facts.segments else per_epoch)
     else:
         files = count(facts.shards, "unprepared file")
         yield "rows", f"{facts.rows:,} per epoch, from {files}; how many there are is unknown"

@@ -54,7 +54,7 @@ def test_lines_of_a_full_summary(tmp_path: Path) -> None:
         "validation  accuracy 0.8125 at step 200, best 0.8750 at step 150",
         "baseline    accuracy 0.3704 by always guessing 'shipping'",
         "test        accuracy 0.7900, 95 % interval 0.7012 to 0.8512; best checkpoint",
-        "confused    billing as shipping 12 times, technical as billing 5, a as b 1",
+        "confused    billing as shipping (12), technical as billing (5), a as b (1)",
         "speed       45,679 tokens/s without padding, 12 s of training, 1.50 epochs",
     ]
     folder = RunFolder(tmp_path)
@@ -81,7 +81,7 @@ def test_a_description_has_at_most_12_lines_of_80_columns(
     folder.report.write_text("")
     lines = describe(folder, watch=["mlflow ui"], example="'A fine film.'").splitlines()
     assert "report      runs/tickets/report.html" in lines
-    assert lines[3] == "confused    a label with a ve... as a label with a ve... 1,000 times"
+    assert lines[3] == "confused    a label with a ve... as a label with a ve... (1,000)"
     assert len(lines) <= 12
     assert max(map(len, lines)) <= 80
 

@@ -58,6 +58,13 @@ def test_language_modeling_has_segments_and_no_labels() -> None:
     assert not any(line.startswith(("labels", "lengths", "defaults")) for line in shown)
 
 
+def test_rows_of_an_epoch_that_repeats_or_mixes_datasets() -> None:
+    assert lines(replace(FACTS, rows=819))[:2] == [
+        "rows      train 273 (5,747 tokens), validation 27 (0.1 of the rows); 819 per",
+        "          epoch",
+    ]
+
+
 def test_regression_has_numbers() -> None:
     shown = lines(replace(FACTS, labels=None, numbers=(53.72, 31.11)))
     assert "numbers   mean 53.72, standard deviation 31.11" in shown
@@ -80,6 +87,7 @@ def test_truncated_rows_a_test_split_and_many_labels() -> None:
     facts = replace(
         FACTS,
         truncated=0.034,
+        rows=800,
         splits={"train": 800, "validation": 100, "test": 100},
         origins={"validation": "0.1 of the rows, by author", "test": "test.csv"},
         labels=Labels("corpus.label=topics", names, range(1, 91), kind="labels"),

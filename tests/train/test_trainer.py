@@ -115,7 +115,7 @@ def test_a_prolonged_run_has_the_best_checkpoint_of_an_uninterrupted_one(
     assert (folder.checkpoints / "step-00000004").is_dir(), "a prolonged run needs it"
     caplog.set_level("INFO", logger="pipeline.train.trainer")
     second = make(*keys, "train.max_steps=9")
-    (line,) = [record.message for record in caplog.records]
+    (line,) = [r.message for r in caplog.records if r.name == "pipeline.train.trainer"]
     assert line.startswith("step 5 was evaluated only because the run ended there; step 4 is the")
     steps = with_accuracy(second, ACCURACIES.__getitem__)
     assert second.train() == "max_steps"
