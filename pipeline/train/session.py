@@ -261,7 +261,7 @@ def _choose_precision(
 
 
 def _describe_kernels(model: nn.Module, world: World, chosen: precision.Precision) -> str:
-    """Return which loop runs the recurrent layers, as part of the first line of a run."""
+    """Return which loop runs the recurrent layers, as part of the first screen."""
     layer = next((module for module in model.modules() if isinstance(module, Layer)), None)
     if layer is None or not layer.native:
         return ""
