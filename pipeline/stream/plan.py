@@ -179,12 +179,6 @@ class Plan:
             return updates, True
         return round(updates * self.rows_before(1) / sum(window.rows for window in windows)), False
 
-    def sample_lengths(self, max_blocks: int) -> Ints:
-        """Return the lengths of the rows in blocks that are spread evenly over the first source."""
-        index = self.sources[0].index
-        blocks = np.linspace(0, index.blocks - 1, min(index.blocks, max_blocks)).astype(np.int64)
-        return np.concatenate([block.lengths for block in index.read(blocks)]).astype(np.int64)
-
     def share(self, window: Window, rank: int = 0, world: int = 1) -> Share:
         """Return the rows of a window that a rank owns. Only these rows are sorted."""
         first, stop = window.lanes.lanes_of_rank(rank, world)

@@ -80,7 +80,9 @@ def write_evaluation(
 
 def write_length_histogram(folder: Path, plan: Plan) -> None:
     """Report the row lengths of a split and the lengths that its batches are padded to."""
-    index, lengths = plan.sources[0].index, plan.sample_lengths(MAX_HISTOGRAM_BLOCKS)
+    index = plan.sources[0].index
+    blocks = np.linspace(0, index.blocks - 1, min(index.blocks, MAX_HISTOGRAM_BLOCKS))
+    lengths = np.concatenate([block.lengths for block in index.read(blocks.astype(np.int64))])
     rows = np.bincount(lengths, minlength=index.max_length + 1)
     report = {"rows": rows.tolist(), "edges": plan.edges.tolist(), "total": index.rows}
     _write(folder, "lengths", report)

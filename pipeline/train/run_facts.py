@@ -9,6 +9,7 @@ import numpy as np
 from pipeline.config import Config
 from pipeline.corpus.dataset.manifest import Manifest
 from pipeline.stream.bptt import BpttStream
+from pipeline.stream.index import sample_lengths
 from pipeline.tracking.console import RunLength
 from pipeline.train.overview import Facts, Labels, Lengths, Schedule, count
 from pipeline.train.trainer import Trainer
@@ -96,9 +97,10 @@ def _lengths(trainer: Trainer) -> Lengths | None:
     """Return the distribution of the training rows' lengths, None for a stream without a plan."""
     if not trainer.stream.plan:
         return None
-    lengths = trainer.stream.plan.sample_lengths(MAX_SAMPLED_BLOCKS)
+    plan = trainer.stream.plan
+    lengths = sample_lengths(plan.sources[0].index, MAX_SAMPLED_BLOCKS)
     median, percentile_95 = np.percentile(lengths, [50, 95], method="nearest")
-    return Lengths(int(median), int(percentile_95), trainer.stream.plan.longest)
+    return Lengths(int(median), int(percentile_95), plan.longest)
 
 
 def _segments(config: Config) -> str:
