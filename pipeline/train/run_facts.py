@@ -1,6 +1,6 @@
 """Collects the facts that the first screen of a run shows, on rank 0."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,7 @@ def collect(
 
     `device` describes the devices, `chosen` are the values that the size of the corpus chose.
     """
-    splits, settings = manifest.splits, manifest.settings
+    splits = manifest.splits
     train = splits.get("train")
     stream = trainer.stream
     parameters = list(trainer.model.parameters())
@@ -47,7 +47,7 @@ def collect(
         max_tokens=config.corpus.max_tokens,
         segments=_segments(config) if isinstance(stream, BpttStream) else "",
         splits={name: split.rows for name, split in splits.items()},
-        origins={name: _origin(settings, name) for name in splits if name != "train"},
+        origins={name: origin(manifest, name) for name in splits if name != "train"},
         shards=0 if splits else len(manifest.inputs),
         labels=_labels(config, manifest),
         numbers=next(((n.mean, n.std) for n in manifest.numbers.values()), None),
@@ -108,18 +108,27 @@ def _segments(config: Config) -> str:
     return f"{stream.batch_rows} lanes of text, {stream.bptt_length} tokens of each per update"
 
 
-def _origin(settings: Mapping[str, Any], split: str) -> str:
+def origin(manifest: Manifest, split: str) -> str:
     """Return how a held-out split was made, from the settings of its dataset."""
+    settings = manifest.settings
     value = settings.get(split)
     if isinstance(value, dict):
-        return ", ".join(str(files[0]) for files in value.values())
+        return ", ".join(_files(files) for files in value.values())
     if not isinstance(value, float):
-        return str(value or "")
+        return _files([value] if isinstance(value, str) else value or [])
     if group := settings.get("group"):
         return f"{value:.3g} of the rows, by {group}"
     if time := settings.get("time"):
         return f"{value:.3g} of the rows, the latest by {time}"
-    return f"{value:.3g} of the rows"
+    by_label = settings.get("stratify")
+    if by_label is None and "stratify" in settings:  # not in datasets of earlier versions
+        by_label = any(field.kind == "label" for field in manifest.fields)
+    return f"{value:.3g} of the rows" + (" of each label" if by_label else "")
+
+
+def _files(names: Sequence[str]) -> str:
+    more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+    return f"{names[0]}{more}" if names else ""
 
 
 def _labels(config: Config, manifest: Manifest) -> Labels | None:

@@ -44,7 +44,8 @@ FULL = replace(
     SUMMARY,
     baseline={"metric": "accuracy", "value": 0.3704, "guess": "'shipping'"},
     confused=[["billing", "shipping", 12], ["technical", "billing", 5], ["a", "b", 1]],
-    test={"accuracy": 0.79, "loss": 0.5},
+    test={"examples": 40, "accuracy": 0.79, "loss": 0.5},
+    test_step=150,
     intervals={"accuracy": [0.7012, 0.8512]},
 )
 
@@ -53,7 +54,7 @@ def test_lines_of_a_full_summary(tmp_path: Path) -> None:
     assert FULL.lines() == [
         "validation  accuracy 0.8125 at step 200, best 0.8750 at step 150",
         "baseline    accuracy 0.3704 by always guessing 'shipping'",
-        "test        accuracy 0.7900, 95 % interval 0.7012 to 0.8512; best checkpoint",
+        "test        accuracy 0.7900, 95 % interval 0.7012 to 0.8512, step 150, 40 rows",
         "confused    billing as shipping (12), technical as billing (5), a as b (1)",
         "speed       45,679 tokens/s without padding, 12 s of training, 1.50 epochs",
     ]
