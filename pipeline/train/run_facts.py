@@ -123,7 +123,7 @@ def origin(manifest: Manifest, split: str) -> str:
     by_label = settings.get("stratify")
     if by_label is None and "stratify" in settings:  # not in datasets of earlier versions
         by_label = any(field.kind == "label" for field in manifest.fields)
-    return f"{value:.3g} of the rows" + (" of each label" if by_label else "")
+    return f"{value:.3g} of {'each label' if by_label else 'the rows'}"
 
 
 def _files(names: Sequence[str]) -> str:
