@@ -16,6 +16,7 @@ from pipeline.config.loading import (
 )
 from pipeline.config.messages import as_yaml, keys, known_keys
 from pipeline.config.schema import Config, component_sources
+from pipeline.config.size_defaults import size_defaults, with_values
 
 __all__ = [
     "BUNDLED",
@@ -31,4 +32,6 @@ __all__ = [
     "known_keys",
     "load",
     "load_run_config",
+    "size_defaults",
+    "with_values",
 ]

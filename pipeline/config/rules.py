@@ -55,7 +55,8 @@ def batch_conflicts(config: Config) -> Iterator[Conflict]:
             f"share the rows of an update",
             "set a multiple",
         )
-    if not stream.batch_rows and budget < max_tokens:
+    is_chosen = "token_budget" not in stream.model_fields_set  # later, by `size_defaults`
+    if not stream.batch_rows and not is_chosen and budget < max_tokens:
         yield Conflict(
             "stream.token_budget",
             f"leaves {budget} tokens per batch with stream.accumulation_steps={batches}, fewer "

@@ -64,10 +64,22 @@ class TrainingState:
     best_step: int = 0
     stale: int = 0
     """Evaluations since the best one."""
+    before_end: dict[str, Any] | None = None
+    """`best`, `best_loss`, `best_step` and `stale` before the evaluation at the end of the run, if
+    only the end made it due and it is the best one; a prolonged run resumes with these."""
     since_log: list[float] = field(default_factory=list)
     """The task's sums over the updates since metrics were last logged."""
     precision: str = ""
     """Precision that the run computes in, such as bf16."""
+
+    @property
+    def kept_steps(self) -> set[int]:
+        """Steps whose checkpoints must not be removed."""
+        return {self.best_step, (self.before_end or {}).get("best_step", self.best_step)}
+
+
+ADDED_KEYS = {"before_end"}
+"""Keys that checkpoints of earlier versions do not have, and which have defaults."""
 
 
 @dataclass
@@ -88,7 +100,7 @@ class Checkpoint:
 
 
 def write(folder: Path, content: Checkpoint, keep: int) -> Path:
-    """Write the checkpoint of a step and remove all but the newest `keep` and the best.
+    """Write the checkpoint of a step and remove all but the newest `keep` and the best ones.
 
     Raises RunError if the disk fails; earlier checkpoints stay complete.
     """
@@ -98,7 +110,7 @@ def write(folder: Path, content: Checkpoint, keep: int) -> Path:
             _write_files(temporary, content)
         update_links(target)
         sync_path(folder)  # no link may name a removed checkpoint after a power cut
-        _prune(folder, keep, path_of(folder, content.state.best_step))
+        _prune(folder, keep, {path_of(folder, step) for step in content.state.kept_steps})
     except (OSError, SafetensorError) as error:
         raise RunError(
             f"{target}: the checkpoint cannot be written ({error}); earlier checkpoints are "
@@ -248,7 +260,7 @@ def read_state(path: Path, must_match: Mapping[str, Any]) -> tuple[TrainingState
                 f"run in another run.dir"
             )
     known = {f.name for f in fields(TrainingState)}
-    if saved["training"].keys() != known:
+    if not known - ADDED_KEYS <= saved["training"].keys() <= known:
         raise RunError(
             f"{path}: state.json has the keys {sorted(saved['training'])}, not {sorted(known)}; "
             f"resume with the version that wrote it"
@@ -315,8 +327,8 @@ def _newest_first(folder: Path) -> Iterator[Path]:
     return iter(sorted(folder.glob("step-*"), reverse=True))
 
 
-def _prune(folder: Path, keep: int, best: Path) -> None:
-    kept = {best, *islice(_newest_first(folder), keep)}
+def _prune(folder: Path, keep: int, best: set[Path]) -> None:
+    kept = {*best, *islice(_newest_first(folder), keep)}
     temporary = folder.glob(".step-*")  # of killed processes
     for path in [*_newest_first(folder), *temporary]:
         if path not in kept:

@@ -12,6 +12,9 @@ from pipeline.run.folder import RunFolder
 from pipeline.runtime.launcher import command
 from pipeline.storage.atomic import write_file
 
+WIDTH = 80
+"""Columns of a line, unless a path is longer."""
+
 
 @dataclass(frozen=True)
 class Summary:
@@ -29,6 +32,10 @@ class Summary:
     best_step: int
     seconds: float
     tokens_per_s: float
+    baseline: Mapping[str, Any] | None = None
+    """A metric of always guessing the same: `metric`, `value`, `guess`."""
+    confused: Sequence[Sequence[Any]] = field(default_factory=list)
+    """The most frequent confusions of the last evaluation: true label, predicted label, count."""
     test: Mapping[str, float] = field(default_factory=dict)
     """All metrics of the best checkpoint on the test split; empty if there is none."""
     intervals: Mapping[str, Sequence[float]] = field(default_factory=dict)
@@ -43,14 +50,26 @@ class Summary:
         """Return the summary as lines for a person."""
         best = f", best {self.best:.4f} at step {self.best_step}" if self.best is not None else ""
         value = self.validation[self.metric]
+        lines = [f"validation  {self.metric} {value:.4f} at step {self.step}{best}"]
+        if self.baseline:
+            lines.append(self._baseline_line(self.baseline))
+        lines += self._test_lines()
+        if self.confused:
+            lines.append(_confused_line(self.confused))
         return [
-            f"validation  {self.metric} {value:.4f} at step {self.step}{best}",
-            *self._test_lines(),
+            *lines,
             (
                 f"speed       {self.tokens_per_s:,.0f} tokens/s without padding, "
                 f"{self.seconds:.0f} s of training, {self.epochs:.2f} epochs"
             ),
         ]
+
+    def _baseline_line(self, baseline: Mapping[str, Any]) -> str:
+        name = baseline["metric"]
+        line = f"baseline    {name} {baseline['value']:.4f} by always guessing {baseline['guess']}"
+        if name != self.metric and name in self.validation:
+            line += f"; here {self.validation[name]:.4f}"
+        return line
 
     def _test_lines(self) -> list[str]:
         if not self.test:
@@ -62,6 +81,21 @@ class Summary:
         return [
             f"test        {self.metric} {value:.4f}{interval}, step {self.test_step}, {rows:,} rows"
         ]
+
+
+def _confused_line(pairs: Sequence[Sequence[Any]]) -> str:
+    """Return as many of the pairs as fit on one line."""
+    line = "confused    "
+    for number, (true, predicted, count) in enumerate(pairs):
+        text = f"{_short(true)} as {_short(predicted)} ({count:,})"
+        if number and len(line) + 2 + len(text) > WIDTH:
+            break
+        line += f", {text}" if number else text
+    return line
+
+
+def _short(name: str, length: int = 20) -> str:
+    return name if len(name) <= length else f"{name[: length - 3]}..."
 
 
 def read_summary(folder: RunFolder) -> Summary | None:
@@ -89,6 +123,8 @@ def describe(folder: RunFolder, *, watch: Sequence[str], example: str) -> str:
     summary = read_summary(folder)
     lines = summary.lines() if summary else []
     lines.append(f"run folder  {folder.path}")
+    if folder.report.exists():
+        lines.append(f"report      {folder.report}")
     lines += [f"watch       {shown}" for shown in watch]
     lines += [
         f"predict     {predict_command(folder.path, example)}",

@@ -1,7 +1,10 @@
-"""Allocator settings of a CPU process: freed memory is kept for the next update."""
+"""Memory of a process: its peak, and allocator settings that keep freed memory on a CPU."""
 
 import ctypes
+import resource
 import sys
+
+import torch
 
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4  # of glibc's malloc.h
 
@@ -21,3 +24,14 @@ def keep_freed_memory() -> bool:
         return False
     settings = {_MMAP_MAX: 0, _TRIM_THRESHOLD: 2**31 - 1, _TOP_PAD: 256 * 2**20}
     return all(mallopt(name, value) for name, value in settings.items())
+
+
+def peak_memory_mb() -> float:
+    """Return the peak resident memory of this process (Linux reports KiB, macOS bytes)."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
+
+
+def peak_gpu_memory_mb() -> float:
+    """Return the peak memory of the tensors on this process's GPU, 0 without one."""
+    return torch.cuda.max_memory_allocated() / 2**20 if torch.cuda.is_initialized() else 0.0

@@ -157,6 +157,9 @@ class BpttStream(ResumableStream):
         """Return the number of rows before an epoch; each segment of a lane counts as one."""
         return epoch * self.updates * self.settings.batch_rows * self._directions
 
+    def updates_per_epoch(self) -> tuple[int, bool]:
+        return self.updates, True
+
     def prefetched(self, position: Position) -> Generator[Update, None, None]:
         return prefetch(self.epoch(position), self.settings.prefetch)
 

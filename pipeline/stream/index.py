@@ -119,3 +119,9 @@ class Index:
 
     def _error(self, problem: str) -> DatasetError:
         return DatasetError(f"{self.place}: {problem}; copy it again, or prepare the dataset again")
+
+
+def sample_lengths(index: Index, max_blocks: int) -> NDArray[np.int64]:
+    """Return the lengths of the rows in at most `max_blocks` blocks, spread evenly over a split."""
+    numbers = np.linspace(0, index.blocks - 1, min(index.blocks, max_blocks)).astype(np.int64)
+    return np.concatenate([block.lengths for block in index.read(numbers)]).astype(np.int64)

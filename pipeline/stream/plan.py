@@ -167,6 +167,18 @@ class Plan:
         padded_lengths = self.edges[self._bin_sequence(window)]
         return replace(window, updates=self._updates(epoch, number, padded_lengths))
 
+    def count_updates(self, max_windows: int = 4) -> tuple[int, bool]:
+        """Return the number of updates of the first epoch, and whether all of them were counted.
+
+        Of an epoch of more windows, only the first ones are planned.
+        """
+        count = self.window_count(0)
+        windows = [self.window(0, number) for number in range(min(count, max_windows))]
+        updates = sum(len(window.updates) for window in windows)
+        if count <= max_windows:
+            return updates, True
+        return round(updates * self.rows_before(1) / sum(window.rows for window in windows)), False
+
     def share(self, window: Window, rank: int = 0, world: int = 1) -> Share:
         """Return the rows of a window that a rank owns. Only these rows are sorted."""
         first, stop = window.lanes.lanes_of_rank(rank, world)

@@ -55,6 +55,14 @@ class ResumableStream(ABC):
     def rows_before(self, epoch: int) -> int:
         """Return the number of rows in all epochs before this one, over all ranks."""
 
+    def updates_per_epoch(self) -> tuple[int, bool]:
+        """Return the number of updates of an epoch, and whether it is exact.
+
+        Epochs may differ by a few updates, as their batches do.
+        """
+        assert self.plan, "a stream without a plan counts its own updates"
+        return self.plan.count_updates()
+
     def remaining(self) -> Generator[Update, None, None]:
         """Yield the updates of the current epoch that are not consumed yet."""
         return self.prefetched(self.position)

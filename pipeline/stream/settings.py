@@ -12,7 +12,11 @@ Passes = Annotated[float, Field(gt=0, le=1000)]
 
 
 class StreamSettings(Section):
-    token_budget: int = setting(16384, "padded tokens per update, over all ranks", ge=1)
+    token_budget: int = setting(
+        16384,
+        "padded tokens per update, over all ranks; not set: fewer for a small corpus",
+        ge=1,
+    )
     batch_rows: int = setting(
         0,
         "rows per update, whatever their lengths, instead of token_budget; 0: use token_budget",

@@ -22,7 +22,7 @@ from pipeline.tasks.base.metric import LABEL
 from pipeline.tasks.base.sample import ImageData
 from pipeline.tasks.base.scores import top_scores
 from pipeline.tasks.base.settings import SmoothingSettings, Weight
-from pipeline.tasks.base.task import DatasetInfo, Evaluation, Mistake, Task
+from pipeline.tasks.base.task import Baseline, DatasetInfo, Evaluation, Mistake, Task
 
 MIN_PROBABILITY = torch.finfo(torch.float64).tiny
 """Lower bound of probabilities, so that their logarithm is finite."""
@@ -140,11 +140,14 @@ class Classification(Task):
             "accuracy": (true_positives.sum() / rows).item(),
             "macro_f1": f1.item(),
         }
+        largest = self.confusion.largest(counts.true)
+        share = (counts.true[largest] / rows).item()
         return Evaluation(
             metrics,
             counts.table.long().tolist(),
             self.confusion.labels,
             left_out=self.confusion.left_out,
+            baseline=Baseline("accuracy", share, repr(self.labels[largest])),
         )
 
     def predict(self, outputs: Tensor, given: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -19,7 +19,7 @@ from pipeline.stream.batch import Batch
 from pipeline.tasks.base.metric import LABELS
 from pipeline.tasks.base.scores import top_scores
 from pipeline.tasks.base.settings import TaskSettings
-from pipeline.tasks.base.task import DatasetInfo, Evaluation, Mistake, Task
+from pipeline.tasks.base.task import Baseline, DatasetInfo, Evaluation, Mistake, Task
 
 MIN_PROBABILITY = 1e-12
 """Lower bound of probabilities, so that their logarithm is finite."""
@@ -136,7 +136,14 @@ class MultiLabel(Task):
             "micro_f1": (2 * true_positives.sum() / labels.clamp_min(1)).item(),
             "macro_f1": f1.mean().item() if len(f1) else 0.0,
         }
-        return Evaluation(metrics)
+        return Evaluation(metrics, baseline=self._baseline(true, rows, unknown))
+
+    def _baseline(self, true: Tensor, rows: float, unknown: float) -> Baseline:
+        """Return micro F1 if the most frequent label is predicted for each row, and no other."""
+        largest = int(true.argmax())
+        labels = true.sum().item() + unknown + rows
+        value = 2 * true[largest].item() / labels
+        return Baseline("micro_f1", value, f"{self.labels[largest]!r} alone")
 
     def predict(self, outputs: Tensor, given: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         return [

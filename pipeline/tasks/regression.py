@@ -1,8 +1,10 @@
 """Regression: a number for each text."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -16,7 +18,7 @@ from pipeline.stream.batch import Batch
 from pipeline.tasks.base.metric import NUMBER
 from pipeline.tasks.base.row_task import RowTask
 from pipeline.tasks.base.settings import TaskSettings
-from pipeline.tasks.base.task import DatasetInfo
+from pipeline.tasks.base.task import Baseline, DatasetInfo, Evaluation, Mistake
 
 
 class Regression(RowTask):
@@ -70,6 +72,18 @@ class Regression(RowTask):
     def row_losses(self, outputs: Tensor, batch: Batch) -> Tensor:
         target = (batch.columns["number"] - self.mean) / self.scale
         return LOSSES[self.settings.loss](outputs[:, 0], target.to(outputs.dtype))
+
+    def evaluate(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, list[Mistake]]:
+        """Return the sums of `RowTask` and, last, that of the distances from the mean."""
+        sums, mistakes = super().evaluate(outputs, batch)
+        distances = (batch.columns["number"].double() - self.mean).abs() * batch.weights
+        return torch.cat([sums, distances.sum()[None].to(sums)]), mistakes
+
+    def summarize(self, sums: Tensor, texts: Sequence[tuple[str, ...]] = ()) -> Evaluation:
+        evaluation = super().summarize(sums[:-1], texts)
+        error = sums[-1].item() / evaluation.metrics["examples"]
+        baseline = Baseline("mean_absolute_error", error, f"the mean, {self.mean:.4g}")
+        return replace(evaluation, baseline=baseline)
 
     def scored(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         return self._numbers(outputs), batch.columns["number"]

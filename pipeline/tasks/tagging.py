@@ -22,7 +22,7 @@ from pipeline.tasks.base import entity_f1
 from pipeline.tasks.base.confusion import Confusion
 from pipeline.tasks.base.sample import Sample, TextSpan
 from pipeline.tasks.base.settings import TaskSettings
-from pipeline.tasks.base.task import DatasetInfo, Evaluation, Mistake, Task
+from pipeline.tasks.base.task import Baseline, DatasetInfo, Evaluation, Mistake, Task
 
 NO_TAG = 0
 """Padding in `outputs`, where tags are counted from 1."""
@@ -167,12 +167,15 @@ class Tagging(Task):
             entities = (entity_f1.Counts(*map(int, triple)) for triple in triples)
             scores = entity_f1.f1(dict(zip([*self.labels, UNKNOWN], entities, strict=True)))
             metrics |= {"precision": scores.precision, "recall": scores.recall, "f1": scores.f1}
+        largest = self.confusion.largest(counts.true)
+        share = counts.true[largest].item() / words
         return Evaluation(
             metrics,
             counts.table.long().tolist(),
             self.confusion.labels,
             left_out=self.confusion.left_out,
             confusion_unit="words",
+            baseline=Baseline("accuracy", share, repr(self.tags[largest])),
         )
 
     def samples(self, model: nn.Module, batch: Batch) -> list[Sample]:

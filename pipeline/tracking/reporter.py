@@ -1,6 +1,7 @@
 """Reports of a run by rank 0: to `metrics.jsonl`, `report.html`, the trackers and the console."""
 
 import logging
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from types import TracebackType
@@ -10,12 +11,14 @@ from pipeline.corpus.dataset.manifest import Manifest
 from pipeline.report.writer import ReportWriter
 from pipeline.run.checkpoint import TrainingState
 from pipeline.run.folder import RunFolder
+from pipeline.runtime.memory import peak_gpu_memory_mb, peak_memory_mb
 from pipeline.stream.plan import Plan
 from pipeline.tasks.base.sample import Sample
 from pipeline.tasks.base.task import Evaluation, Mistake
 from pipeline.tracking import environment, reports
 from pipeline.tracking.base import NO_HIGHLIGHTS, Highlights
-from pipeline.tracking.console import ConsoleProgress
+from pipeline.tracking.console import THROUGHPUT, ConsoleProgress, RunLength, evaluation_line
+from pipeline.tracking.expected_time import ExpectedTime
 from pipeline.tracking.jsonl_writer import JsonlWriter
 from pipeline.tracking.settings import TrackSettings
 from pipeline.tracking.tracking import Tracking
@@ -37,7 +40,7 @@ class Reporter:
         params: Config values by dotted key.
         manifest: Manifest of the training dataset.
         folder: Run folder.
-        total_rows: Rows that the run consumes over all epochs.
+        length: Rows, updates and epochs of the whole run.
         state: State that the run starts or resumes from.
         facts: Properties of this start, such as world size and device.
         plan: Plan of the training split, if there is one; a new run reports its row lengths.
@@ -51,15 +54,14 @@ class Reporter:
         params: Mapping[str, Any],
         manifest: Manifest,
         folder: RunFolder,
-        total_rows: int,
+        length: RunLength,
         state: TrainingState,
         facts: Mapping[str, Any],
         plan: Plan | None = None,
         highlights: Highlights = NO_HIGHLIGHTS,
     ) -> None:
-        self.progress = ConsoleProgress(
-            total_rows, state.rows, enabled=logger.isEnabledFor(logging.INFO)
-        )
+        self.progress = ConsoleProgress(length, enabled=logger.isEnabledFor(logging.INFO))
+        self._expected = ExpectedTime(length)
         self.metrics_file = JsonlWriter(folder.metrics, state.step)
         self.killed = False
         self._manifest, self._folder = manifest, folder.path
@@ -97,11 +99,15 @@ class Reporter:
             self.tracking.close("FAILED" if failed else "KILLED" if killed else "FINISHED")
 
     def update(self, step: int, rows: int, metrics: Mapping[str, float]) -> None:
+        gpu = peak_gpu_memory_mb()
+        megabytes, unit = (gpu, "GPU") if gpu else (peak_memory_mb(), "process")
+        if line := self._expected.update(step, time.perf_counter(), megabytes, unit):
+            self.progress.say(line)
         self.progress.update(step, rows, {**metrics, **self._throughput})
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         if "perf/tokens_per_s" in metrics:
-            self._throughput = {"tokens_per_s": metrics["perf/tokens_per_s"]}
+            self._throughput = {THROUGHPUT: metrics["perf/tokens_per_s"]}
         self.metrics_file.log(step, metrics)  # the trackers follow this file
 
     def evaluated(
@@ -110,9 +116,11 @@ class Reporter:
         evaluation: Evaluation,
         mistakes: list[Mistake],
         samples: Callable[[], list[Sample]],
+        *,
+        best_metric: str = "",
+        is_best: bool = False,
     ) -> None:
-        metrics = "  ".join(f"{k} {v:.4g}" for k, v in evaluation.metrics.items())
-        self.progress.say(f"step {step}  validation: {metrics}")
+        self.progress.say(evaluation_line(step, evaluation.metrics, best_metric, is_best=is_best))
         if self._writes_reports:
             rows = self._make_optional(
                 "table of mistakes", lambda: [self._table_row(mistake) for mistake in mistakes]

@@ -8,6 +8,9 @@ from pipeline.run.checkpoint import TrainingState
 from pipeline.tasks.base.metric import Metric
 from pipeline.tasks.base.task import Evaluation, Task
 
+BEST_VALUES = ("best", "best_loss", "best_step", "stale")
+"""Counters of `TrainingState` that evaluations change."""
+
 
 class BestMetric:
     """Compares evaluations by one metric: `train.best_metric`, or else the task's.
@@ -46,6 +49,17 @@ class BestMetric:
         state.best_step, state.stale = state.step, 0
         return True
 
+    def improve_at_end(self, state: TrainingState, evaluation: Evaluation) -> bool:
+        """Do as `improve` for an evaluation that only the end of the run made due.
+
+        The values before it are kept, so that a prolonged run can take them back.
+        """
+        before = {name: getattr(state, name) for name in BEST_VALUES}
+        if not self.improve(state, evaluation):
+            return False
+        state.before_end = before
+        return True
+
     def is_better(self, state: TrainingState, evaluation: Evaluation) -> bool:
         """Return whether an evaluation is better than the best one so far."""
         now = (self._score(evaluation.metrics[self.name]), -evaluation.metrics["loss"])
@@ -54,3 +68,22 @@ class BestMetric:
     def _score(self, value: float) -> float:
         """Return a number that is higher for a better value."""
         return -math.inf if math.isnan(value) else self._sign * value
+
+
+def forget_end(state: TrainingState) -> str:
+    """Take back the best evaluation of a run that is prolonged, if only its end made it due.
+
+    The run then continues exactly as one without that end: the same best checkpoint, and the same
+    count for `train.patience`. Return a line for the log, empty if there is nothing to take back.
+    """
+    if state.before_end is None:
+        return ""
+    end = state.best_step
+    for name, value in state.before_end.items():
+        setattr(state, name, value)
+    state.before_end = None
+    best = f"step {state.best_step} is the best again" if state.best_step else "none is the best"
+    return (
+        f"step {end} was evaluated only because the run ended there; {best}, as in a run without "
+        f"that end"
+    )

@@ -69,7 +69,7 @@ class Checkpointer:
         """
         state, _ = checkpoint.read_state(path, self._must_match)
         if not self.folder.owns(path):
-            state.best, state.best_step, state.stale = None, 0, 0
+            state.best, state.best_step, state.stale, state.before_end = None, 0, 0, None
         return state
 
     def restore(self, path: Path, run: Resumable) -> None:

@@ -89,15 +89,6 @@ def open_split(config: Config, manifest: Manifest, world: World, split: str) -> 
     return open_loader(manifest, stream, seed, **place)
 
 
-def describe_size(manifest: Manifest, stream: ResumableStream) -> str:
-    """Return the size of the training data, for a person."""
-    if not manifest.splits:
-        shards, rows = len(manifest.inputs), stream.rows_before(1)
-        return f"{shards:,} unprepared shards, {rows:,} rows per epoch"
-    train, validation = manifest.splits["train"], manifest.splits["validation"]
-    return f"{train.rows:,} rows of {train.tokens:,} tokens, {validation.rows:,} rows held out"
-
-
 def _describe_unprepared(config: Config, rank: RankInfo) -> Dataset:
     try:
         from pipeline.stream.unprepared.loader import unprepared_manifest
@@ -152,14 +143,20 @@ def _prepare(config: Config) -> None:
         pretrained.check_run(config)
         pretrained.check_tokenizer(config)
     try:
-        from pipeline.corpus.prepare.prepare import prepare
+        from pipeline.corpus.prepare.prepare import prepare_with_summary
+        from pipeline.corpus.prepare.report import contents
     except ModuleNotFoundError as error:
         raise InputError(
             f"corpus.shards={location}: must be prepared, which needs "
             f"{error.name}; pip install headrace[prepare], or copy the shards here"
         ) from None
     logger.info("preparing %s", location)
-    prepare(config.corpus, tasks.fields(config.task.name, config.corpus))
+    fields = tasks.fields(config.task.name, config.corpus)
+    manifest, summary = prepare_with_summary(config.corpus, fields)
+    shown_later = contents(manifest)
+    for line in summary:
+        if line not in shown_later:
+            logger.info(line)
 
 
 def _is_prepared(location: str) -> bool:

@@ -22,8 +22,14 @@ class Listener(Protocol):
         evaluation: Evaluation,
         mistakes: list[Mistake],
         samples: Callable[[], list[Sample]],
+        *,
+        best_metric: str = "",
+        is_best: bool = False,
     ) -> None:
-        """After each evaluation. `samples` runs the model, which takes time."""
+        """After each evaluation. `samples` runs the model, which takes time.
+
+        `best_metric` chooses the best checkpoint; `is_best` says whether this is the best so far.
+        """
 
     def saving(self) -> None:
         """Before a checkpoint is written: logged metrics must now survive a crash."""

@@ -1,13 +1,12 @@
 """Speed of training and share of padding, measured on one rank."""
 
-import resource
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
 
+from pipeline.runtime.memory import peak_gpu_memory_mb, peak_memory_mb
 from pipeline.stream.resumable import Update
 
 
@@ -57,10 +56,10 @@ class Meter:
             "perf/tokens_per_s": self._tokens / seconds,
             "perf/padding_fraction": 1 - self._tokens / max(self._padded, 1),
             "perf/data_wait_fraction": self._waited / seconds,
-            "perf/memory_mb": _peak_memory_mb(),
+            "perf/memory_mb": peak_memory_mb(),
         }
         if device.type == "cuda":
-            metrics["perf/gpu_memory_mb"] = torch.cuda.max_memory_allocated(device) / 2**20
+            metrics["perf/gpu_memory_mb"] = peak_gpu_memory_mb()
         self._reset(self.seconds)
         return metrics
 
@@ -68,9 +67,3 @@ class Meter:
         self._start, self._waited = start, 0.0
         self._tokens = self._padded = 0
         self._norm = 0.0
-
-
-def _peak_memory_mb() -> float:
-    """Return the peak resident memory of this process (Linux reports KiB, macOS bytes)."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10

@@ -6,15 +6,22 @@ import signal
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import asdict
 from pathlib import Path
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
 from pipeline import kernels, tasks
-from pipeline.config import Config, changed_settings, component_sources, flatten
+from pipeline.config import (
+    Config,
+    changed_settings,
+    component_sources,
+    flatten,
+    with_values,
+)
 from pipeline.corpus.dataset.manifest import Manifest
 from pipeline.errors import DatasetError, InputError, TrainingError
 from pipeline.models.layers.recurrent import Layer
@@ -27,12 +34,15 @@ from pipeline.runtime.launcher import RankInfo
 from pipeline.runtime.process_group import World, connect, is_lost_peer
 from pipeline.stream.opening import open_mixed
 from pipeline.stream.plan import VERSION
+from pipeline.tasks.base.confusion import confused_pairs
 from pipeline.tracking.base import Highlights
 from pipeline.tracking.reporter import Reporter
 from pipeline.tracking.tracking import watch_commands
-from pipeline.train import pretrained
+from pipeline.train import overview, pretrained
 from pipeline.train.checkpointer import Checkpointer, begin_run
-from pipeline.train.datasets import describe_size, open_or_prepare, open_split, open_streams
+from pipeline.train.chosen_values import choose
+from pipeline.train.datasets import open_or_prepare, open_split, open_streams
+from pipeline.train.run_facts import collect, run_length
 from pipeline.train.trainer import Trainer
 
 logger = logging.getLogger(__name__)
@@ -46,13 +56,18 @@ def train(config: Config) -> None:
     """
     rank = RankInfo.from_environment()
     manifest, tokenizers = open_or_prepare(config, rank)
-    folder, path = RunFolder(Path(config.run.dir)), None
+    folder, path, chosen = RunFolder(Path(config.run.dir)), None, {}
     with ExitStack() as stack:
         if rank.rank == 0:  # find mistakes before the other ranks wait for this one
             stack.enter_context(folder.lock())
-            path = begin_run(folder, config, manifest, tokenizers, _resume_setting(config))
+            resume = _resume_setting(config)
+            chosen = choose(config, manifest, folder, resume)
+            config = with_values(config, chosen)
+            path = begin_run(folder, config, manifest, tokenizers, resume)
         world = stack.enter_context(connect(rank))
-        trainer = build(config, manifest, world, folder, world.from_first(path))
+        path, chosen = world.from_first((path, chosen))
+        config = with_values(config, chosen)
+        trainer = build(config, manifest, world, folder, path)
         reason = trainer.end_reason()
         if reason and (summary := read_summary(folder)) and summary.step == trainer.state.step:
             stopped = trainer.callbacks.stop_reason if reason == "callbacks" else ""
@@ -63,6 +78,8 @@ def train(config: Config) -> None:
             )
             logger.info("%s is finished: %s", folder.path, end)
         else:
+            if world.first:
+                _announce(config, manifest, world, trainer, chosen, path)
             reason = run(config, manifest, world, folder, trainer)
         if reason == "signal":
             number = signal.Signals(trainer.stop_signal.number or signal.SIGTERM)
@@ -116,13 +133,27 @@ def build(
     never_trained = optimizer.rates.unfreeze_warning(optimizer.groups, config.train.epochs)
     if never_trained and world.first:
         logger.warning(never_trained)
-    logger.info(
-        "%d x %s, %s%s; %s parameters; %s; %s",
-        world.size, device_name(world.device), chosen.name,
-        _describe_kernels(trainer.model, world, chosen), f"{trainer.parameters:,}",
-        describe_size(manifest, stream), f"resuming from {path}" if path else f"run {folder.path}",
-    )  # fmt: skip
     return trainer
+
+
+def _announce(
+    config: Config,
+    manifest: Manifest,
+    world: World,
+    trainer: Trainer,
+    chosen: Mapping[str, Any],
+    path: Path | None,
+) -> None:
+    """Log the first screen and the warnings of a run; `path` is where it resumes from."""
+    device = (
+        f"{world.size} x {device_name(world.device)}, {trainer.precision.name}"
+        f"{_describe_kernels(trainer.model, world, trainer.precision)}"
+    )
+    facts = collect(config, manifest, trainer, device=device, chosen=chosen, checkpoint=path)
+    for line in overview.lines(facts):
+        logger.info(line)
+    for line in overview.warnings(facts):
+        logger.warning(line)
 
 
 def run(
@@ -138,10 +169,11 @@ def run(
                 "parameters": trainer.parameters,
                 "torch": torch.__version__,
             }
-            rows, state, plan = trainer.total_rows, trainer.state, trainer.stream.plan
+            state, plan = trainer.state, trainer.stream.plan
             name, params = config.run.name, flatten(config)
+            length = run_length(config, trainer)
             reporter = Reporter(
-                config.track, name, params, manifest, folder, rows, state, facts, plan,
+                config.track, name, params, manifest, folder, length, state, facts, plan,
                 _highlights(config, folder),
             )  # fmt: skip
             trainer.listener = stack.enter_context(reporter)
@@ -229,7 +261,7 @@ def _choose_precision(
 
 
 def _describe_kernels(model: nn.Module, world: World, chosen: precision.Precision) -> str:
-    """Return which loop runs the recurrent layers, as part of the first line of a run."""
+    """Return which loop runs the recurrent layers, as part of the first screen."""
     layer = next((module for module in model.modules() if isinstance(module, Layer)), None)
     if layer is None or not layer.native:
         return ""
@@ -256,6 +288,8 @@ def _summarize(trainer: Trainer, tested: TestResult) -> Summary:
         test_step=tested.step,
         seconds=state.seconds,
         tokens_per_s=state.tokens / state.seconds,
+        baseline=asdict(evaluation.baseline) if evaluation.baseline else None,
+        confused=confused_pairs(evaluation.confusion, evaluation.labels, evaluation.left_out),
     )
 
 

@@ -10,7 +10,12 @@ from pipeline.settings import setting
 
 class TrainSettings(OptimizerSettings, CheckpointSettings):
     seed: int = setting(0, "seed of initial weights, row order and dropout", ge=0, lt=2**63)
-    epochs: int = setting(1, "number of passes through the corpus", ge=1, may_change=True)
+    epochs: int = setting(
+        1,
+        "number of passes through the corpus; not set: more for a small corpus",
+        ge=1,
+        may_change=True,
+    )
     schedule_epochs: int = setting(
         0,
         "number of epochs that the learning-rate schedule spans, after which the rate keeps its "

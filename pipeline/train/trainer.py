@@ -1,5 +1,6 @@
 """The training loop: updates until the epochs or the steps are done, or a signal arrives."""
 
+import logging
 import math
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
@@ -29,7 +30,7 @@ from pipeline.stream.prefetch import prefetch
 from pipeline.stream.resumable import ResumableStream, Update, Updates
 from pipeline.tasks.base.metric import Metric
 from pipeline.tasks.base.task import Evaluation, Mistake, Task
-from pipeline.train.best import BestMetric
+from pipeline.train.best import BestMetric, forget_end
 from pipeline.train.callback_list import CallbackList, TrainerRun
 from pipeline.train.checkpointer import Checkpointer, load_weights
 from pipeline.train.listener import Listener
@@ -37,6 +38,8 @@ from pipeline.train.meter import Meter
 from pipeline.train.nonfinite import NonfiniteDetector
 from pipeline.train.settings import TrainSettings
 from pipeline.train.stop_signal import StopSignal
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -96,6 +99,8 @@ class Trainer:
     def restore(self, path: Path) -> None:
         """Resume from a checkpoint."""
         self.checkpointer.restore(path, self)
+        if not self.end_reason() and (line := forget_end(self.state)):
+            logger.info(line)
         self._meter = Meter(self.state.seconds)
 
     @property
@@ -324,7 +329,11 @@ class Trainer:
                     metrics[f"best/{self.best.name}"] = evaluation.metrics[self.best.name]
                 self.listener.log(step, metrics | ({"val/skipped_rows": lost} if lost else {}))
                 samples = partial(self._samples.samples, self.evaluated_model, self.precision)
-                self.listener.evaluated(step, evaluation, mistakes, samples)
+                self.listener.evaluated(
+                    step, evaluation, mistakes, samples,
+                    best_metric=self.best.name,
+                    is_best=self.best.is_better(self.state, evaluation),
+                )  # fmt: skip
         return evaluation
 
     def test(self, split: Updates, path: Path) -> Evaluation:
@@ -387,8 +396,8 @@ class Trainer:
         """Evaluate the last weights of a run that has ended for a reason, unless a signal did it.
 
         `max_steps` may end a run between two evaluations. Return whether the weights are the best.
-        If not, the evaluation does not count for `patience`: a run that resumes does the same as an
-        uninterrupted one.
+        The evaluation does not count for `patience`, and a prolonged run forgets it (`forget_end`):
+        it does the same as an uninterrupted one.
         """
         if reason in ("", "signal"):
             return False
@@ -396,7 +405,7 @@ class Trainer:
             return False
         if self.state.best_step == self.state.step:
             return False  # a resumed run
-        return self.best.improve(self.state, self.last_evaluation())
+        return self.best.improve_at_end(self.state, self.last_evaluation())
 
     def _take_averages(self) -> None:
         """Copy the averaged weights of an optimizer that has some to the model to evaluate."""

@@ -62,7 +62,7 @@ CONFLICTS: dict[str, tuple[str, list[str], str]] = {
     ),
     "token budget shared by batches": (
         "classification",
-        ["stream.accumulation_steps=128"],
+        ["stream.accumulation_steps=128", "stream.token_budget=16384"],
         "stream.token_budget=16384: leaves 128 tokens per batch",
     ),
     "truncation side of split texts": (

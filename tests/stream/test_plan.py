@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pipeline.errors import TrainingError
 from pipeline.stream import plan as plan_module
 from pipeline.stream.batching import BatchSpan
-from pipeline.stream.index import Block
+from pipeline.stream.index import Block, sample_lengths
 from pipeline.stream.plan import Plan, PlanSource, Position, Window
 from pipeline.stream.settings import StreamSettings
 
@@ -181,6 +181,30 @@ def test_the_first_batch_of_a_run_is_the_largest_of_its_window() -> None:
     window = make_plan(rows=2000).window(0, 0)
     sizes = [batch.padded_tokens for batch in batches(window)]
     assert sizes[0] == max(sizes)
+
+
+@pytest.mark.parametrize("options", [{}, {"repeat": 2.5}, {"batch_rows": 24}])
+def test_updates_of_an_epoch_are_counted_or_of_many_windows_estimated(
+    options: dict[str, Any],
+) -> None:
+    plan = make_plan(rows=3000, **options)
+    expected = sum(len(window.updates) for window in windows(plan))
+    assert plan.window_count(0) > 4
+    assert plan.count_updates(max_windows=1000) == (expected, True)
+    estimate, exact = plan.count_updates()
+    assert not exact
+    assert estimate == pytest.approx(expected, rel=0.05)
+
+
+@pytest.mark.parametrize("blocks, rows", [(1000, 500), (4, 4 * 16 - 12)])
+def test_lengths_are_sampled_from_blocks_over_the_whole_split(blocks: int, rows: int) -> None:
+    """The last block has 4 rows."""
+    plan = make_plan(rows=500, block=16)
+    lengths = sample_lengths(plan.sources[0].index, blocks)
+    assert len(lengths) == rows
+    everything = all_lengths(plan)
+    assert lengths[:16].tolist() == everything[:16].tolist()
+    assert lengths[-4:].tolist() == everything[-4:].tolist()
 
 
 def test_accumulated_batches_of_an_update_share_the_token_budget() -> None:

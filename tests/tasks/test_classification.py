@@ -66,6 +66,16 @@ def test_metrics_match_scikit_learn(case: Case) -> None:
     assert metrics["loss"] == pytest.approx(log_loss(label, probability, labels=range(4)), rel=1e-5)
 
 
+def test_the_baseline_always_guesses_the_largest_label_of_the_dataset(case: Case) -> None:
+    model, batch, _, label = case
+    counts, _ = make_task().evaluate(make_task().outputs(model, batch), batch)
+    baseline = make_task().summarize(counts).baseline
+    assert baseline is not None
+    expected = (label == 1).double().mean().item()  # label 1 has 20 rows in the dataset
+    assert (baseline.metric, baseline.guess) == ("accuracy", repr(LABELS[1]))
+    assert baseline.value == pytest.approx(expected)
+
+
 def test_a_true_label_with_probability_zero_has_a_finite_loss() -> None:
     outputs = torch.tensor([[1.0, 0.0, 0.0, 0.0]], dtype=torch.float64)
     columns = {"tokens": torch.ones(1, 1, dtype=torch.int64), "label": torch.tensor([1])}

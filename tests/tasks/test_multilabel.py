@@ -87,6 +87,18 @@ def test_metrics_match_scikit_learn(case) -> None:
     )
 
 
+def test_the_baseline_guesses_the_most_frequent_label_alone(case) -> None:
+    model, batch, _, true = case
+    counts, _ = make_task().evaluate(make_task().outputs(model, batch), batch)
+    baseline = make_task().summarize(counts).baseline
+    largest = int(true.sum(0).argmax())
+    guess = np.zeros_like(true)
+    guess[:, largest] = True
+    assert baseline is not None
+    assert (baseline.metric, baseline.guess) == ("micro_f1", f"{LABELS[largest]!r} alone")
+    assert baseline.value == pytest.approx(f1_score(true, guess, average="micro"))
+
+
 def test_unknown_labels_are_missed(case) -> None:
     """Every third row has one or two labels that the dataset lacks, of three different ones."""
     model, batch, logits, true = case

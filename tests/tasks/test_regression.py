@@ -82,6 +82,10 @@ def test_loss_is_that_of_scaled_numbers_without_padding(
     assert evaluation.metrics["mean_absolute_error"] == pytest.approx(error, rel=1e-5)
     pairs = zip(true.tolist(), (predicted * STD + MEAN).tolist(), strict=True)
     assert evaluation.scatter == [pytest.approx(pair, rel=1e-5) for pair in sorted(pairs)]
+    assert evaluation.baseline is not None
+    assert evaluation.baseline.metric == "mean_absolute_error"
+    assert evaluation.baseline.guess == f"the mean, {MEAN:.4g}"
+    assert evaluation.baseline.value == pytest.approx((true - MEAN).abs().mean().item(), rel=1e-5)
     assert len(mistakes) == REAL_ROWS
     assert mistakes[0].loss == max(mistake.loss for mistake in mistakes)
 

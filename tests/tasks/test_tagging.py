@@ -176,6 +176,11 @@ def test_the_confusion_matrix_counts_words(names: list[str]) -> None:
     evaluation = task.summarize(counts)
     assert evaluation.confusion == confusion.tolist()
     assert evaluation.labels == names
+    counts_by_tag = confusion.sum(1)
+    assert evaluation.baseline is not None
+    assert evaluation.baseline.guess == repr(names[counts_by_tag.argmax()])
+    assert evaluation.baseline.metric == "accuracy"
+    assert evaluation.baseline.value == pytest.approx(counts_by_tag.max() / confusion.sum())
 
 
 def take_rows(batch: Batch, part: slice) -> Batch:

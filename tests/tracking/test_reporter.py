@@ -10,8 +10,11 @@ from pipeline.corpus.dataset.manifest import Manifest
 from pipeline.run.checkpoint import TrainingState
 from pipeline.run.folder import RunFolder
 from pipeline.tasks.base.task import Evaluation, Mistake
+from pipeline.tracking.console import RunLength
 from pipeline.tracking.reporter import Reporter
 from pipeline.tracking.settings import TrackSettings
+
+LENGTH = RunLength(100, 10, 1)
 
 
 @pytest.mark.parametrize("level, prints", [(logging.WARNING, False), (logging.INFO, True)])
@@ -26,12 +29,17 @@ def test_quiet_runs_print_no_progress(
     caplog.set_level(level, logger="pipeline")
     settings = TrackSettings(enabled=False)
     with Reporter(
-        settings, "run", {}, manifest, RunFolder(tmp_path), 100, TrainingState(), {}
+        settings, "run", {}, manifest, RunFolder(tmp_path), LENGTH, TrainingState(), {}
     ) as reporter:
         reporter.update(1, 10, {"train/loss": 0.5})
-        reporter.evaluated(1, Evaluation({"accuracy": 0.5}), [], list)
+        reporter.evaluated(
+            1, Evaluation({"accuracy": 0.5}), [], list, best_metric="accuracy", is_best=True
+        )
     printed = capsys.readouterr().err
-    assert ("loss 0.500" in printed, "validation: accuracy 0.5" in printed) == (prints, prints)
+    assert ("loss 0.500" in printed, "validation: accuracy 0.5 (best so far)" in printed) == (
+        prints,
+        prints,
+    )
 
 
 @pytest.mark.parametrize("kind", [None, KeyboardInterrupt, ValueError])
@@ -40,7 +48,7 @@ def test_the_report_is_written_however_a_run_ends(
 ) -> None:
     settings = TrackSettings(trackers=[])
     reporter = Reporter(
-        settings, "run", {}, manifest, RunFolder(tmp_path), 100, TrainingState(), {}
+        settings, "run", {}, manifest, RunFolder(tmp_path), LENGTH, TrainingState(), {}
     )
     mistake = Mistake(2.0, [], {"true": "a", "predicted": "b"})
     with suppress(KeyboardInterrupt, ValueError), reporter:
@@ -60,7 +68,7 @@ def test_without_report_and_trackers_nothing_is_computed(
 ) -> None:
     settings = TrackSettings(trackers=[], report=False)
     with Reporter(
-        settings, "run", {}, manifest, RunFolder(tmp_path), 100, TrainingState(), {}
+        settings, "run", {}, manifest, RunFolder(tmp_path), LENGTH, TrainingState(), {}
     ) as reporter:
         reporter.evaluated(1, Evaluation({"accuracy": 0.5}), [], lambda: pytest.fail("samples"))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["metrics.jsonl"]

@@ -126,7 +126,7 @@ class Log:
         self.metrics.setdefault(step, {}).update(metrics)
 
     def __getattr__(self, name: str) -> Any:
-        return lambda *arguments: None
+        return lambda *arguments, **keywords: None
 
 
 def callback_list(*names: str) -> CallbackList:

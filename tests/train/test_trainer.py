@@ -21,8 +21,8 @@ from tests.helpers.processes import call, metrics
 def make(corpus: Path, manifest: Manifest, tmp_path: Path) -> Callable[..., Trainer]:
     """A function that returns a trainer, one that resumes if there is a checkpoint."""
 
-    def trainer(*overrides: str) -> Trainer:
-        folder = RunFolder(tmp_path / "run")
+    def trainer(*overrides: str, name: str = "run") -> Trainer:
+        folder = RunFolder(tmp_path / name)
         folder.path.mkdir(exist_ok=True)
         settings = config.load(
             None, [*small_run_overrides(corpus), f"run.dir={folder.path}", *overrides]
@@ -87,6 +87,43 @@ def test_a_run_that_resumes_at_its_end_evaluates_and_keeps_the_best(
     assert second.train() == "max_steps"
     assert steps == [5]
     assert RunFolder(tmp_path / "run").best_checkpoint().name == "step-00000005"
+
+
+ACCURACIES = {2: 0.2, 4: 0.4, 5: 0.9, 6: 0.5, 8: 0.6, 9: 0.3}
+
+
+@pytest.mark.parametrize("patience", [0, 1])
+def test_a_prolonged_run_has_the_best_checkpoint_of_an_uninterrupted_one(
+    make: Callable[..., Trainer],
+    tmp_path: Path,
+    patience: int,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The evaluation of step 5, the best of all, was due only because the first run ended there."""
+    keys = (
+        "train.evaluate_every=2", "train.checkpoint_every=1", "train.keep_checkpoints=1",
+        f"train.patience={patience}",
+    )  # fmt: skip
+    whole = make(*keys, "train.max_steps=9", name="whole")
+    with_accuracy(whole, ACCURACIES.__getitem__)
+    assert whole.train() == "max_steps"
+    first = make(*keys, "train.max_steps=5")
+    with_accuracy(first, ACCURACIES.__getitem__)
+    first.train()
+    folder = RunFolder(tmp_path / "run")
+    assert folder.best_checkpoint().name == "step-00000005"
+    assert (folder.checkpoints / "step-00000004").is_dir(), "a prolonged run needs it"
+    caplog.set_level("INFO", logger="pipeline.train.trainer")
+    second = make(*keys, "train.max_steps=9")
+    (line,) = [r.message for r in caplog.records if r.name == "pipeline.train.trainer"]
+    assert line.startswith("step 5 was evaluated only because the run ended there; step 4 is the")
+    steps = with_accuracy(second, ACCURACIES.__getitem__)
+    assert second.train() == "max_steps"
+    assert steps == [6, 8, 9]
+    found, expected = second.state, whole.state
+    assert (found.best, found.best_step, found.stale) == (0.6, 8, 0)
+    assert (expected.best, expected.best_step, expected.stale) == (0.6, 8, 0)
+    assert folder.best_checkpoint().name == "step-00000008"
 
 
 @pytest.mark.parametrize("keys, jumps", [((), True), (("train.schedule_epochs=1",), False)])

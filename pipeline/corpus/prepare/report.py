@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from pipeline.corpus.dataset.manifest import Manifest
+from pipeline.corpus.dataset.manifest import Manifest, Split
 from pipeline.corpus.fields.label_names import MAX_LISTED, LabelTable, shorten
 from pipeline.corpus.prepare.dedup_and_split import SplitCounts
 from pipeline.corpus.prepare.scan import MAX_ROW_WORDS
@@ -121,16 +121,9 @@ def summary(
         f"{raw_bytes / MB / seconds:.1f} MB/s"
     )
     for name, split in manifest.splits.items():
-        yield (
-            f"  {name}: {split.rows:,} rows, {split.tokens:,} tokens, longest row "
-            f"{split.max_length:,}, {len(split.shards)} shard(s) of "
-            f"{sum(shard.bytes for shard in split.shards) / MB:.1f} MB"
-        )
+        yield _split_line(name, split)
     for field, table in label_tables.items():
-        pairs = list(zip(table.names, table.counts, strict=True))
-        if len(pairs) > MAX_LISTED:
-            pairs.sort(key=lambda pair: -pair[1])
-        yield f"  {field}: {shorten([f'{name} {number:,}' for name, number in pairs])}"
+        yield _label_line(field, table.names, table.counts)
         for note in table.notes:
             yield f"  {field}: {note}"
         for label, place in list(table.once.items())[:5]:
@@ -142,15 +135,38 @@ def summary(
             yield f"    {number:,} with {SKIP_DESCRIPTIONS[reason]}, first {place}"
     if empty := [name for scanned in scans for name in scanned.empty_files]:
         yield f"  {len(empty):,} file(s) without rows left out, first {empty[0]}"
-    if "overflow" not in manifest.settings:
-        return
-    if manifest.settings["overflow"] == "truncate":
+    yield from _long_text_lines(manifest)
+
+
+def contents(manifest: Manifest) -> list[str]:
+    """Return the lines of `summary` on what the dataset holds, which training shows itself."""
+    splits = [_split_line(name, split) for name, split in manifest.splits.items()]
+    labels = [_label_line(f, names, manifest.counts[f]) for f, names in manifest.names.items()]
+    return [*splits, *labels, *_long_text_lines(manifest)]
+
+
+def _split_line(name: str, split: Split) -> str:
+    return (
+        f"  {name}: {split.rows:,} rows, {split.tokens:,} tokens, longest row "
+        f"{split.max_length:,}, {len(split.shards)} shard(s) of "
+        f"{sum(shard.bytes for shard in split.shards) / MB:.1f} MB"
+    )
+
+
+def _label_line(field: str, names: Sequence[str], counts: Sequence[int]) -> str:
+    pairs = list(zip(names, counts, strict=True))
+    if len(pairs) > MAX_LISTED:
+        pairs.sort(key=lambda pair: -pair[1])
+    return f"  {field}: {shorten([f'{name} {number:,}' for name, number in pairs])}"
+
+
+def _long_text_lines(manifest: Manifest) -> Iterator[str]:
+    counts, max_tokens = manifest.report, manifest.settings["max_tokens"]
+    if manifest.settings.get("overflow") == "truncate":
+        yield f"  truncated at {max_tokens} tokens: {counts['truncated']:,} rows"
+    elif manifest.settings.get("overflow") == "split":
         yield (
-            f"  truncated at {manifest.settings['max_tokens']} tokens: {counts['truncated']:,} rows"
-        )
-    elif manifest.settings["overflow"] == "split":
-        yield (
-            f"  split at {manifest.settings['max_tokens']} tokens: {counts['split']:,} texts into "
+            f"  split at {max_tokens} tokens: {counts['split']:,} texts into "
             f"{counts['segments']:,} rows"
         )
 

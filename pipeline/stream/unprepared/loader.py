@@ -151,6 +151,9 @@ class UnpreparedLoader(ResumableStream):
     def rows_before(self, epoch: int) -> int:
         return epoch * self.updates * self.update_rows
 
+    def updates_per_epoch(self) -> tuple[int, bool]:
+        return self.updates, True
+
     def merge_states(self, states: Sequence[dict[str, Any]]) -> dict[str, Any]:
         """Take the index of the first shard that some rank has not consumed completely."""
         window = min(state["position"]["window"] for state in states)

@@ -38,6 +38,7 @@ class Confusion:
         self.count = len(labels)
         self.labels, self.left_out = list(labels), 0
         self._groups = torch.arange(self.count)  # [C] row of the matrix
+        self._largest = max(range(self.count), key=counts.__getitem__) if counts else None
         if self.count > MAX_SHOWN:
             frequent = list(range(self.count))
             if counts:
@@ -76,3 +77,25 @@ class Confusion:
         count, side = self.count, len(self.labels)
         predicted, correct, true, unknown, table = sums.split([count, count, count, 1, side**2])
         return LabelCounts(true, predicted, correct, unknown[0], table.view(side, side))
+
+    def largest(self, true: Tensor) -> int:
+        """Return the most frequent label: of the dataset if known, else among true counts [C]."""
+        return self._largest if self._largest is not None else int(true.argmax())
+
+
+def confused_pairs(
+    table: Sequence[Sequence[int]], labels: Sequence[str], left_out: int = 0, most: int = 3
+) -> list[tuple[str, str, int]]:
+    """Return (true, predicted, count) of the most frequent confusions of a confusion matrix.
+
+    The last row and column are no label if some labels are `left_out`.
+    """
+    size = len(table) - bool(left_out)
+    pairs = [
+        (table[true][predicted], -true, -predicted)
+        for true in range(size)
+        for predicted in range(size)
+        if true != predicted and table[true][predicted]
+    ]
+    worst = sorted(pairs, reverse=True)[:most]
+    return [(labels[-true], labels[-predicted], int(number)) for number, true, predicted in worst]

@@ -27,6 +27,16 @@ from pipeline.tasks.base.settings import TaskSettings
 
 
 @dataclass(frozen=True)
+class Baseline:
+    """A metric of a model that always makes the same guess."""
+
+    metric: str
+    value: float
+    guess: str
+    """Such as 'billing'."""
+
+
+@dataclass(frozen=True)
 class CalibrationBin:
     """Predictions with a probability from `low` to `high`."""
 
@@ -76,6 +86,8 @@ class Evaluation:
     """Name of the metric in `by_length`."""
     scatter: list[tuple[float, float]] = field(default_factory=list)
     """True and predicted numbers of some rows. Empty if no numbers are predicted."""
+    baseline: Baseline | None = None
+    """What the metrics must exceed to be of use. None if there is no sensible guess."""
 
 
 MAX_MISTAKES = 50

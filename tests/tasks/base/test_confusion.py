@@ -9,7 +9,7 @@ import torch
 from sklearn.metrics import confusion_matrix, f1_score
 
 from pipeline.stream.batch import Batch
-from pipeline.tasks.base.confusion import MAX_SHOWN, Confusion
+from pipeline.tasks.base.confusion import MAX_SHOWN, Confusion, confused_pairs
 from pipeline.tasks.classification import Classification
 from pipeline.tasks.multilabel import MultiLabel
 from pipeline.tasks.tagging import Tagging
@@ -117,3 +117,20 @@ def test_tagging_counts_the_words_of_many_tags() -> None:
     assert np.array(evaluation.confusion).sum() == 4
     padding = Batch(columns, lengths, torch.zeros(2), torch.ones(2, dtype=torch.int64))
     assert task.evaluate(outputs, padding)[0].sum() == 0
+
+
+def test_the_most_frequent_confusions_come_first() -> None:
+    table = [[9, 2, 7], [0, 5, 3], [7, 0, 1]]
+    found = confused_pairs(table, ["a", "b", "c"])
+    assert found == [("a", "c", 7), ("c", "a", 7), ("b", "c", 3)]
+    assert confused_pairs(table, ["a", "b", "c"], most=1) == [("a", "c", 7)]
+    others = confused_pairs(table, ["a", "b", "9 others"], left_out=9)
+    assert others == [("a", "b", 2)], "the others are no label"
+    assert not confused_pairs([[3, 0], [0, 4]], ["a", "b"])
+    assert not confused_pairs([], [])
+
+
+def test_the_largest_label_is_that_of_the_dataset_if_known() -> None:
+    true = torch.tensor([5.0, 1.0])
+    assert Confusion(["a", "b"]).largest(true) == 0
+    assert Confusion(["a", "b"], [10, 20]).largest(true) == 1

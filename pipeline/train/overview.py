@@ -1,0 +1,320 @@
+"""The first screen of a run: about ten lines of 80 columns that say what it trains, and for how
+long; and warnings about runs that cannot learn much. Pure functions of facts."""
+
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+WIDTH = 80
+INDENT = 10
+"""Columns of the titles."""
+MAX_SPLIT_LABELS = 4
+"""Labels that are all listed; of more, the largest and the smallest are."""
+FEW_UPDATES = 200
+LARGE_SHARE = 0.95
+"""Share of one label above which a warning is printed."""
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """Tokens of the training split's rows."""
+
+    median: int
+    percentile_95: int
+    longest: int
+
+
+@dataclass(frozen=True)
+class Labels:
+    """The labels that the task predicts, with the number of rows of each, if known."""
+
+    key: str
+    """The key of the label column and its value, such as corpus.label=queue."""
+    names: Sequence[str]
+    counts: Sequence[int] = ()
+    kind: str = "label"
+    """Kind of the field: label (one a row), labels (any number a row) or tags (one a word)."""
+    weighted: bool = False
+    """Whether the loss has a weight for each label."""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The updates of a run."""
+
+    per_epoch: int
+    epochs: int
+    spanned_epochs: int
+    """Epochs that the schedule of the learning rate spans."""
+    max_steps: int = 0
+    exact: bool = True
+    """Whether `per_epoch` is counted, not estimated."""
+    warmup: float = 0.0
+    """Fraction of the schedule."""
+    evaluate_every: int = 0
+    checkpoint_every: int = 200
+
+    @property
+    def total(self) -> int:
+        """Updates of the whole run."""
+        updates = self.per_epoch * self.epochs
+        return min(updates, self.max_steps) if self.max_steps else updates
+
+    @property
+    def warmup_updates(self) -> int:
+        return round(self.warmup * self.per_epoch * self.spanned_epochs)
+
+    @property
+    def evaluations(self) -> int:
+        """Evaluations: each epoch's, those every `evaluate_every` updates and that at the end."""
+        every, total = self.evaluate_every, self.total
+        at_epochs = {epoch * self.per_epoch for epoch in range(1, total // self.per_epoch + 1)}
+        return len(at_epochs | set(range(every, total + 1, every) if every else ()) | {total})
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the first screen says."""
+
+    rows: int
+    """Rows of an epoch."""
+    tokens: int
+    """Tokens of the training split; 0 if unknown."""
+    token_unit: str
+    """Unit of `tokens`, in the plural."""
+    lengths: Lengths | None
+    truncated: float
+    """Share of the rows that were truncated."""
+    max_tokens: int
+    segments: str
+    """Lanes and segments of a language model; else empty."""
+    splits: Mapping[str, int]
+    """Rows of each split; empty if the input is not prepared."""
+    origins: Mapping[str, str]
+    """How each split but `train` was made."""
+    shards: int
+    """Number of unprepared files; 0 for a prepared dataset."""
+    labels: Labels | None
+    numbers: tuple[float, float] | None
+    """Mean and standard deviation of the numbers to predict."""
+    model: str
+    parameters: int
+    megabytes: float
+    device: str
+    """Number and name of the devices, precision and kernels."""
+    schedule: Schedule
+    rate: str
+    """Learning rate, schedule and optimizer."""
+    chosen: Mapping[str, Any]
+    """Keys that the user did not set, with the values chosen by the size of the corpus."""
+    folder: str
+    step: int = 0
+    """Step that the run resumes from."""
+    checkpoint: str = ""
+    """Checkpoint that the run resumes from; empty for a new run."""
+    budget: int = 0
+    """`stream.token_budget`; 0 if `stream.batch_rows` is in use."""
+    batch_rows: int = 0
+
+
+def lines(facts: Facts) -> list[str]:
+    """Return the first screen, at most 80 columns wide unless a path is longer."""
+    screen: list[str] = []
+    for title, text in _entries(facts):
+        screen += textwrap.wrap(
+            text,
+            WIDTH,
+            initial_indent=_title(title),
+            subsequent_indent=_title(""),
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+    run = f"resuming from {facts.checkpoint}" if facts.checkpoint else facts.folder
+    return [*screen, _title("run") + run]
+
+
+def _title(text: str) -> str:
+    return f"{text:<{INDENT}}"
+
+
+def _entries(facts: Facts) -> Iterator[tuple[str, str]]:
+    if facts.splits:
+        per_epoch = "" if facts.rows == facts.splits["train"] else f"; {facts.rows:,} per epoch"
+        splits = ", ".join(_split(facts, name) for name in facts.splits)
+        yield "rows", splits + ("" if facts.segments else per_epoch)
+    else:
+        files = count(facts.shards, "unprepared file")
+        yield "rows", f"{facts.rows:,} per epoch, from {files}; how many there are is unknown"
+    if facts.segments:
+        yield "segments", facts.segments
+    elif facts.lengths:
+        yield "lengths", _lengths(facts, facts.lengths)
+    if facts.labels:
+        yield "labels", _labels(facts.labels)
+    if facts.numbers:
+        mean, deviation = facts.numbers
+        yield "numbers", f"mean {mean:.4g}, standard deviation {deviation:.4g}"
+    size = f"{facts.parameters:,} parameters, {_megabytes(facts.megabytes)}"
+    yield "model", f"{facts.model}; {size}"
+    yield "device", facts.device
+    yield "updates", _updates(facts.schedule)
+    yield "saving", _saving(facts.schedule)
+    yield "rate", facts.rate
+    if facts.chosen:
+        yield "defaults", f"{chosen_values(facts.chosen)}: chosen from {_size(facts)}"
+    if facts.checkpoint:
+        yield "left", _left(facts)
+
+
+def chosen_values(chosen: Mapping[str, Any]) -> str:
+    """Format keys and values as overrides.
+
+    >>> chosen_values({"train.lr": 0.003, "train.epochs": 12})
+    'train.lr=0.003, train.epochs=12'
+    """
+    return ", ".join(
+        f"{key}={value:g}" if isinstance(value, float) else f"{key}={value}"
+        for key, value in chosen.items()
+    )
+
+
+def _size(facts: Facts) -> str:
+    return f"{facts.tokens:,} {facts.token_unit}"
+
+
+def _split(facts: Facts, name: str) -> str:
+    notes = [_size(facts)] if name == "train" else []
+    notes += [origin] if (origin := facts.origins.get(name)) else []
+    return f"{name} {facts.splits[name]:,}" + (f" ({'; '.join(notes)})" if notes else "")
+
+
+def _lengths(facts: Facts, found: Lengths) -> str:
+    text = (
+        f"{found.median:,} {facts.token_unit} (median), {found.percentile_95:,} (95 %), "
+        f"{found.longest:,} (longest)"
+    )
+    if facts.truncated:
+        text += f"; {facts.truncated:.1%} truncated at {facts.max_tokens:,}"
+    return text
+
+
+def _labels(labels: Labels) -> str:
+    total = len(labels.names)
+    if not labels.counts:
+        return f"{total:,}, the number of rows of each is unknown"
+    ordered = sorted(
+        zip(labels.names, labels.counts, strict=True), key=lambda pair: (-pair[1], pair[0])
+    )
+    shown = [f"{_short(name)} {count:,}" for name, count in ordered]
+    if total <= MAX_SPLIT_LABELS:
+        return f"{total}: {', '.join(shown)}"
+    return f"{total:,}: largest {', '.join(shown[:2])}; smallest {shown[-1]}"
+
+
+def _updates(schedule: Schedule) -> str:
+    about = "" if schedule.exact else "about "
+    limit = f", ended by train.max_steps={schedule.max_steps}" if schedule.max_steps else ""
+    return (
+        f"{about}{schedule.per_epoch:,} per epoch, {schedule.total:,} in all "
+        f"({count(schedule.epochs, 'epoch')}{limit}), the first {schedule.warmup_updates:,} are "
+        "warm-up"
+    )
+
+
+def _saving(schedule: Schedule) -> str:
+    about = "" if schedule.exact else "about "
+    return (
+        f"{about}{count(schedule.evaluations, 'evaluation')}, each with a checkpoint, and one "
+        f"every {count(schedule.checkpoint_every, 'update')}"
+    )
+
+
+def count(number: int, noun: str) -> str:
+    """Return a number and a noun.
+
+    >>> count(1, "epoch"), count(1200, "epoch")
+    ('1 epoch', '1,200 epochs')
+    """
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
+def _left(facts: Facts) -> str:
+    left = max(facts.schedule.total - facts.step, 0)
+    about = "" if facts.schedule.exact else "about "
+    return f"{about}{count(left, 'update')}; {facts.step:,} are done"
+
+
+def _megabytes(megabytes: float) -> str:
+    return f"{megabytes:.1f} MB" if megabytes >= 0.1 else f"{1000 * megabytes:.1f} KB"
+
+
+def _short(text: str, length: int = 24) -> str:
+    """Return a label's name on one line, cut off if it is long."""
+    text = " ".join(text.split())
+    return text if len(text) <= length else f"{text[: length - 3]}..."
+
+
+def warnings(facts: Facts) -> Iterator[str]:
+    """Yield a line for each property of a run that keeps it from learning, with the key to turn."""
+    yield from _update_warnings(facts)
+    if facts.labels:
+        yield from _label_warnings(facts.labels)
+    if facts.numbers and not facts.numbers[1]:
+        yield (
+            f"corpus.label: all rows have the number {facts.numbers[0]:g}, so there is nothing to "
+            "learn; name another column"
+        )
+
+
+def _update_warnings(facts: Facts) -> Iterator[str]:
+    schedule, total = facts.schedule, facts.schedule.total
+    batch = (
+        f"stream.token_budget={facts.budget}"
+        if facts.budget
+        else f"stream.batch_rows={facts.batch_rows}"
+    )
+    key = batch.partition("=")[0]
+    if schedule.per_epoch == 1:
+        yield f"{batch}: is larger than an epoch, which is therefore one update; lower {key}"
+    if total < FEW_UPDATES:
+        ended_early = schedule.max_steps and schedule.max_steps == total
+        length = (
+            f"train.max_steps={schedule.max_steps}"
+            if ended_early
+            else f"train.epochs={schedule.epochs}"
+        )
+        more = "" if ended_early else f", or lower {key}"
+        yield (
+            f"{length}: {count(total, 'update')} in all are few to learn from (fewer than "
+            f"{FEW_UPDATES}); raise {length.partition('=')[0]}{more}"
+        )
+    if schedule.warmup_updates > total:
+        yield (
+            f"train.warmup={schedule.warmup:g}: {schedule.warmup_updates:,} updates of warm-up are "
+            f"more than the {total:,} of the run, which never reaches train.lr; lower train.warmup"
+        )
+
+
+def _label_warnings(labels: Labels) -> Iterator[str]:
+    if labels.kind == "labels":
+        return  # a row may have none
+    counts = dict(zip(labels.names, labels.counts, strict=False))
+    present = [name for name in labels.names if counts.get(name, 1)]
+    unit = "words" if labels.kind == "tags" else "rows"
+    if len(present) == 1:
+        yield (
+            f"{labels.key}: all {unit} have the label {present[0]!r}, so there is nothing to "
+            f"learn; name another column, or add {unit} with other labels"
+        )
+    elif labels.kind == "label" and (total := sum(labels.counts)):
+        name = max(counts, key=counts.__getitem__)
+        share = counts[name] / total
+        if share > LARGE_SHARE:
+            remedy = "judge it by macro_f1 (train.best_metric=macro_f1)"
+            if not labels.weighted:
+                remedy += ", and set task.class_weights=balanced"
+            yield (
+                f"{labels.key}: {share:.1%} of the rows have the label {name!r}, so a model that "
+                f"always guesses it has that accuracy; {remedy}"
+            )
