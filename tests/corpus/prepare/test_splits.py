@@ -215,7 +215,7 @@ def test_flaws_of_a_column(
 
 def test_a_file_of_two_splits_is_an_error(in_folder: Prepare, tmp_path: Path) -> None:
     write(tmp_path / "held.csv", reviews(20, seed=3))
-    with pytest.raises(InputError, match=r"^corpus\.test: names held\.csv, which corpus\.valid"):
+    with pytest.raises(InputError, match=r"^corpus\.test: has held\.csv, which is also in "):
         in_folder(reviews(50), test="held.csv", validation="held.csv")
 
 

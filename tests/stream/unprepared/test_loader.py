@@ -231,6 +231,7 @@ def test_mistake_in_the_config_is_one_error_line(override: str) -> None:
     valid = [
         "stream.unprepared_rows=99", "stream.batch_rows=8", "corpus.tokenizer=a",
         "corpus.truncation_side=start", "corpus.label_names=[a, b]", "corpus.validation=a.tar",
+        "corpus.test=null",
     ]  # fmt: skip
     if not override:
         assert config.load(None, valid).stream.unprepared_rows == 99
