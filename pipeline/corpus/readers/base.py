@@ -122,6 +122,22 @@ class Reader(Component, ABC):
         Before each row is yielded, `mark` and `position` are set to those after the row.
         """
 
+    def list_columns(self) -> list[str]:
+        """Return the names of all columns of the file, as far as its first rows show them.
+
+        Called instead of `rows`, on a reader that was made without columns to read.
+        """
+        return [self.names] if isinstance(self.names, str) else list(self.names)
+
+    def mark_near(self, share: float) -> int | None:
+        """Return the mark of a row at about this share of the file, from 0 to 1; None if it can
+        only be found by reading all rows before it."""
+        return None
+
+    def count_rows(self) -> int | None:
+        """Return the number of rows; None if it can only be found by reading all of them."""
+        return None
+
     def place(self) -> str:
         """Return the place that was read last, for an error message."""
         return self.file.name

@@ -49,13 +49,19 @@ class UnknownFormatError(InputError):
 
 @contextmanager
 def open_corpus_file(
-    settings: CorpusSettings, path: Path, columns: Sequence[str], name: str = ""
+    settings: CorpusSettings,
+    path: Path,
+    columns: Sequence[str],
+    name: str = "",
+    *,
+    max_copy: int = 0,
 ) -> Iterator[Reader]:
     """Open a file or folder with its reader, at the first row.
 
     `columns` are the columns to read, and `name` is the file's name, which may show its format, if
-    `path` is a copy. Raises InputError if the file is missing, empty, damaged or of an unknown
-    format, or lacks a column.
+    `path` is a copy. Of a text that is not read as it is, only about the first `max_copy` bytes are
+    available, if that is not 0. Raises InputError if the file is missing, empty, damaged or of an
+    unknown format, or lacks a column.
     """
     name = name or str(path)
     if path.is_dir():
@@ -69,7 +75,7 @@ def open_corpus_file(
         found = found._replace(is_laid_out=path.suffix == LAID_OUT)
         has_lines = not found.has_layout and not found.is_laid_out
         size = path.stat().st_size
-        with _content(file, name, found) as stream:
+        with _content(file, name, found, max_copy) as stream:
             raw = RawFile(name, path, stream, size, found.is_plain, has_lines)
             yield _make(found, raw, columns, settings)
 
@@ -224,8 +230,9 @@ def _open(path: Path, name: str) -> Iterator[IO[bytes]]:
 
 
 @contextmanager
-def _content(file: IO[bytes], name: str, found: Found) -> Iterator[IO[bytes]]:
-    """Open the content that the reader reads, as a seekable file if the reader seeks."""
+def _content(file: IO[bytes], name: str, found: Found, max_copy: int = 0) -> Iterator[IO[bytes]]:
+    """Open the content that the reader reads, as a seekable file if the reader seeks. Of a text, at
+    most about `max_copy` bytes are copied, if that is not 0."""
     if found.is_plain:
         yield file
     elif found.is_compressed and found._replace(is_compressed=False).is_plain:
@@ -238,7 +245,7 @@ def _content(file: IO[bytes], name: str, found: Found) -> Iterator[IO[bytes]]:
             yield copy
     else:
         with tempfile.TemporaryFile() as copy:
-            _copy(_chunks(file, name, found), copy)
+            _copy(_chunks(file, name, found), copy, max_copy)
             yield copy
 
 
@@ -252,9 +259,11 @@ def _chunks(file: IO[bytes], name: str, found: Found) -> Iterator[bytes]:
     return chunks
 
 
-def _copy(chunks: Iterable[bytes], copy: IO[bytes]) -> None:
+def _copy(chunks: Iterable[bytes], copy: IO[bytes], max_bytes: int = 0) -> None:
     for chunk in chunks:
         copy.write(chunk)
+        if max_bytes and copy.tell() >= max_bytes:
+            break
     copy.seek(0)
 
 
