@@ -41,9 +41,9 @@ def config_text(inspection: Inspection, command: str = "") -> str:
     for name in sorted(inspection.keys, key=_position):
         lines += _entry(name, inspection.keys[name], key_help(name))
     if inspection.hints:
-        lines += ["", *_comment("Columns that the task does not read; remove a # to use one:", 2)]
+        lines += ["", "  # Not used yet. Remove the first # of a line to use it:"]
     for name, key in inspection.hints.items():
-        lines += _entry(name, key, key_help(name), is_hint=True)
+        lines.append(f"  # {name}: {as_yaml(key.value)}  # {key.why}")
     return "\n".join(lines) + "\n"
 
 
@@ -81,14 +81,13 @@ def _fields() -> dict[str, FieldInfo]:
     return fields
 
 
-def _entry(name: str, key: Key, help_text: str, *, is_hint: bool = False) -> Iterator[str]:
+def _entry(name: str, key: Key, help_text: str) -> Iterator[str]:
     """Yield the lines of a key: its comment and its value."""
     comment = help_text[:1].upper() + help_text[1:]
     if key.why:
         comment = f"{comment}: {key.why}" if comment else key.why
     yield from _comment(comment, 2)
-    value = as_yaml(key.value)
-    yield f"  {'# ' * is_hint}{name}: {value}"
+    yield f"  {name}: {as_yaml(key.value)}"
 
 
 def _comment(text: str, indent: int) -> list[str]:

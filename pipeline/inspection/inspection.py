@@ -14,6 +14,9 @@ from pipeline.inspection.keys import Key, Keys
 from pipeline.inspection.problems import Checked
 from pipeline.inspection.table import Table
 
+MAX_NAMED = 30
+"""Labels up to which all of them are listed to join some."""
+
 
 @dataclass
 class Inspection:
@@ -69,7 +72,8 @@ def inspect(
         lines = problems.find(table, proposal, checked)
         keys |= _measured_keys(checked, proposal)
     _require_columns(table, proposal)
-    return Inspection(files, table, proposal, keys, checked, lines, _hints(table, proposal, files))
+    hints = _hints(table, proposal, files) | (_label_hints(table, checked) if checked else {})
+    return Inspection(files, table, proposal, keys, checked, lines, hints)
 
 
 def _reading_keys(files: Files, given: Mapping[str, Any]) -> Keys:
@@ -168,15 +172,27 @@ def _hints(table: Table, proposal: Proposal, files: Files) -> dict[str, Key]:
     if files.held_out or not proposal.fields or proposal.task == "language_modeling":
         return hints
     for column in roles.groups(table, used)[:1]:
-        why = f"{column.distinct:,} different values: rows of one are then never in two splits"
+        why = f"rows of one of {column.distinct:,} are then in the same split"
         hints["group"] = Key(column.name, why)
     for column in roles.times(table, used)[:1]:
         hints["time"] = Key(column.name, "the latest rows are then held out")
         if column.time_format:
-            hints["time_format"] = Key(column.time_format, f"such as {column.example}")
+            hints["time_format"] = Key(
+                column.time_format, f"needed by corpus.time: {column.example}"
+            )
     for column in roles.weights(table, used)[:1]:
         hints["weight"] = Key(column.name, "weight of each row in the loss")
     return hints
+
+
+def _label_hints(table: Table, checked: Checked) -> dict[str, Key]:
+    """Return names that join labels which may be spellings of one, if all labels are known."""
+    spellings = dict(problems.similar_labels(checked.labels))
+    complete = all(s.is_exact and s.total == len(s.rows) for s in table.samples)
+    if not spellings or not complete or len(checked.labels) > MAX_NAMED:
+        return {}
+    names = {label: spellings.get(label, label) for label in sorted(checked.labels)}
+    return {"label_names": Key(names, "joins spellings of one label")}
 
 
 __all__ = ["Inspection", "Kind", "inspect"]

@@ -207,7 +207,7 @@ def _labels(checked: Checked, proposal: Proposal) -> Iterator[str]:
     for rare, common in spellings[:MAX_LINES]:
         yield (
             f"labels {rare!r} ({counts[rare]}) and {common!r} ({counts[common]:,}) may be one: "
-            "correct the file, or map both in corpus.label_names"
+            "correct the file, or join them by corpus.label_names"
         )
     known = {rare for rare, _ in spellings}
     once = [name for name, count in counts.items() if count == 1 and name not in known]

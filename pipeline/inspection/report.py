@@ -189,7 +189,7 @@ def width(text: str) -> int:
 
 
 def fit(text: str, columns: int) -> str:
-    """Return a text that takes exactly this number of columns: shortened, or with blanks after it."""
+    """Return a text of exactly this width: shortened, or with blanks after it."""
     if width(text) > columns:
         while text and width(text) > columns - 3:
             text = text[:-1]
