@@ -36,7 +36,7 @@ class Inspection:
     def used(self) -> list[Column]:
         """The columns that the proposed task reads."""
         names = problems.used_columns(self.proposal.fields)
-        return [self.table.columns[name] for name in names if name in self.table.columns]
+        return [column for name in names if (column := self.table.find(name))]
 
 
 def inspect(
@@ -188,8 +188,7 @@ def _hints(table: Table, proposal: Proposal, files: Files) -> dict[str, Key]:
 def _label_hints(table: Table, checked: Checked) -> dict[str, Key]:
     """Return names that join labels which may be spellings of one, if all labels are known."""
     spellings = dict(problems.similar_labels(checked.labels))
-    complete = all(s.is_exact and s.total == len(s.rows) for s in table.samples)
-    if not spellings or not complete or len(checked.labels) > MAX_NAMED:
+    if not spellings or not table.is_complete or len(checked.labels) > MAX_NAMED:
         return {}
     names = {label: spellings.get(label, label) for label in sorted(checked.labels)}
     return {"label_names": Key(names, "joins spellings of one label")}

@@ -151,10 +151,10 @@ def find(table: Table, proposal: Proposal, checked: Checked) -> list[str]:
     """Return a line for each problem, the gravest first."""
     return [
         *_skips(checked),
-        *_repeats(checked, proposal),
-        *_labels(checked, proposal),
+        *(_repeats(checked, proposal) if len(proposal.fields) > 1 else ()),
+        *_labels(checked, proposal, is_complete=table.is_complete),
         *_tags(checked),
-        *_lengths(checked),
+        *(_lengths(checked) if len(proposal.fields) > 1 else ()),
         *_columns(table, proposal),
         *_files(table),
     ]
@@ -189,7 +189,7 @@ def _repeats(checked: Checked, proposal: Proposal) -> Iterator[str]:
         yield f"only {checked.rows - checked.duplicates} rows: results will vary from run to run"
 
 
-def _labels(checked: Checked, proposal: Proposal) -> Iterator[str]:
+def _labels(checked: Checked, proposal: Proposal, *, is_complete: bool) -> Iterator[str]:
     counts = checked.labels
     if not counts or sum(counts.values()) < FEW_ROWS:
         return
@@ -209,6 +209,8 @@ def _labels(checked: Checked, proposal: Proposal) -> Iterator[str]:
             f"labels {rare!r} ({counts[rare]}) and {common!r} ({counts[common]:,}) may be one: "
             "correct the file, or join them by corpus.label_names"
         )
+    if not is_complete:
+        return  # other rows may have the labels that are rare here
     known = {rare for rare, _ in spellings}
     once = [name for name, count in counts.items() if count == 1 and name not in known]
     if once:
@@ -269,7 +271,8 @@ def _lengths(checked: Checked) -> Iterator[str]:
         yield (
             f"{longer / len(checked.tokens):.0%} of the texts have more than "
             f"corpus.max_tokens={DEFAULT_TOKENS} tokens and would be truncated; "
-            f"corpus.max_tokens={checked.max_tokens} covers {COVERED:.0%} of them"
+            f"corpus.max_tokens={checked.max_tokens} covers {COVERED:.0%} of them (more time and "
+            "memory), corpus.overflow=split all"
         )
 
 

@@ -53,12 +53,9 @@ def _files(inspection: Inspection) -> Iterator[str]:
 def describe_sample(sample: Sample) -> str:
     """Return the format and size of a source, and which rows were read."""
     size = _size(sample.bytes)
-    if sample.total is not None and sample.is_exact:
-        rows = _count(sample.total, "row")
-    elif sample.total is not None:
+    rows = _count(sample.total, "row")
+    if not sample.is_exact:
         rows = f"about {_rounded(sample.total):,} rows (estimated)"
-    else:
-        rows = "the number of rows is not known before all of it is read"
     text = f"{describe(sample.format)}, {size}, {rows}"
     if sample.total == len(sample.rows) and sample.is_exact:
         return text
@@ -116,7 +113,8 @@ def _shares(values: Sequence[str], available: int) -> list[str]:
 def _lengths(inspection: Inspection, *, is_ascii: bool) -> Iterator[str]:
     kinds = (Kind.TEXT, Kind.LIST, Kind.LABEL)
     shown = [c for c in inspection.used if c.kind in kinds and c.words and c.mean_words >= 1.5]
-    for column in shown[:2]:
+    aligned = inspection.proposal.task == "tagging"
+    for column in shown[: 1 if aligned else 2]:
         lengths = sorted(column.words)
         unit = "characters" if column.is_unspaced else "words"
         middle, high = lengths[(len(lengths) - 1) // 2], lengths[-(-19 * (len(lengths) - 1) // 20)]

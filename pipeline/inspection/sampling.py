@@ -11,6 +11,7 @@ from typing import Any
 from pipeline import components
 from pipeline.corpus.readers.base import Reader
 from pipeline.corpus.readers.download import FileVersion, fetch
+from pipeline.corpus.readers.formats.conll import Sentences
 from pipeline.corpus.readers.inputs import InputSource, file_version
 from pipeline.corpus.readers.opening import open_corpus_file
 from pipeline.corpus.readers.parallel_files import open_parallel_files
@@ -18,12 +19,12 @@ from pipeline.corpus.row import Row
 from pipeline.corpus.settings import CorpusSettings
 from pipeline.corpus.skip_reason import SkipReason
 
-START_ROWS, START_BYTES = 10_000, 6 << 20
+START_ROWS, START_BYTES = 10_000, 4 << 20
 """Rows and bytes that are read from the start of the first file."""
 PARTS, PART_ROWS, PART_BYTES = 8, 500, 1 << 18
 """Further parts of a file, spread evenly, and the rows and bytes of each."""
-FOLDER_ROWS = 400
-"""Files of a folder that are read from its start."""
+FOLDER_ROWS, SENTENCES = 400, 3000
+"""Files of a folder and sentences of a word format that are read from the start."""
 MAX_FILES = 8
 """Files of which rows are read; the first and others, spread evenly."""
 UNALIGNED_ROWS = 50
@@ -42,8 +43,8 @@ class Sample:
     rows: list[Row] = field(default_factory=list)
     first: int = 0
     """Number of the rows that were read from the start."""
-    total: int | None = None
-    """Rows of the source, if known exactly or as an estimate."""
+    total: int = 0
+    """Rows of the source, exactly or as an estimate."""
     is_exact: bool = True
     bytes: int = 0
 
@@ -94,8 +95,9 @@ def local_path(source: InputSource) -> Iterator[Path]:
 
 def _read(reader: Reader, sample: Sample, share: float) -> None:
     """Read the rows of a sample: from the start, and parts from the rest of the file."""
-    is_folder = type(reader).reads_folder
-    limit = max(int((FOLDER_ROWS if is_folder else START_ROWS) * share), PART_ROWS)
+    rows_to_read = SENTENCES if isinstance(reader, Sentences) else START_ROWS
+    rows_to_read = FOLDER_ROWS if type(reader).reads_folder else rows_to_read
+    limit = max(int(rows_to_read * share), PART_ROWS)
     complete, covered = True, 0
     rows = iter(reader)
     for row in rows:
@@ -110,8 +112,7 @@ def _read(reader: Reader, sample: Sample, share: float) -> None:
         sample.total = sample.first if known is None else known
     if complete:
         return
-    position = reader.position
-    first_bytes = position if not is_folder else 0
+    share_read = reader.file.share_read(reader.position)
     for number in range(1, PARTS + 1):
         mark = reader.mark_near(number / PARTS - 0.01)
         if mark is None:
@@ -119,9 +120,8 @@ def _read(reader: Reader, sample: Sample, share: float) -> None:
         if mark > covered:
             covered = mark
             sample.rows += _part(reader, mark, share)
-    if known is None and reader.file.is_plain and first_bytes:
-        sample.total = round(sample.first * reader.size / first_bytes)
-        sample.is_exact = False
+    if known is None:
+        sample.total, sample.is_exact = round(sample.first / max(share_read, 1e-9)), False
 
 
 def _part(reader: Reader, mark: int, share: float) -> list[Row]:
@@ -160,6 +160,7 @@ def _read_parallel(source: InputSource, keys: Mapping[str, Any], share: float) -
         for number, values in enumerate(islice(rows, limit), 1):
             sample.rows.append(Row(number, values, number))
         sample.first = len(sample.rows)
-        if next(rows, None) is None:
-            sample.total = sample.first
+        sample.is_exact = next(rows, None) is None
+        share_read = 1.0 if sample.is_exact else table.position / size
+        sample.total = round(sample.first / max(share_read, 1e-9))
     return sample

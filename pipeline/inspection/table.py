@@ -44,6 +44,11 @@ class Table:
         return max((len(column.values) for column in self.columns.values()), default=0)
 
     @property
+    def is_complete(self) -> bool:
+        """Whether all rows of all files were read."""
+        return all(s.is_exact and s.total == len(s.rows) for s in self.samples)
+
+    @property
     def formats(self) -> set[str]:
         """Formats of the files; an empty text for parallel files."""
         return {sample.format for sample in self.samples}
@@ -51,27 +56,25 @@ class Table:
     def of_kind(self, *kinds: Kind) -> list[Column]:
         return [column for column in self.columns.values() if column.kind in kinds]
 
+    def find(self, name: str) -> Column | None:
+        """Return a column by its name or, in a word format, by its number from the end."""
+        names = list(self.columns)
+        is_number = "conll" in self.formats and name[:1] == "-" and name[1:].isdigit()
+        if is_number and int(name) >= -len(names):
+            return self.columns.get(name) or self.columns[names[int(name)]]
+        return self.columns.get(name)
+
     def choose(self, text: Sequence[str], label: Sequence[str]) -> None:
         """Set the columns that the user chose. Raises ConfigError for one that is missing."""
         for option, names in (("--text", text), ("--label", label)):
             for name in names:
-                if name not in self.columns and not self._add(name):
+                if not (found := self.find(name)):
                     shown = ", ".join(list(self.columns)[:20])
                     raise ConfigError(
                         f"{option}={name}: there is no such column; name one of {shown}"
                     )
+                self.columns.setdefault(name, found)
         self.text, self.label = list(text), list(label)
-
-    def _add(self, name: str) -> bool:
-        """Add a column of word formats that is named by a negative number."""
-        names = list(self.columns)
-        if "conll" not in self.formats or not name.lstrip("-").isdigit():
-            return False
-        if not -len(names) <= int(name) < len(names):
-            return False
-        found = self.columns[names[int(name)]]
-        self.columns[name] = Column(name, found.kind, found.values, found.present)
-        return True
 
 
 def _flat(name: str, values: list[Any], depth: int) -> Iterator[tuple[str, list[Any]]]:

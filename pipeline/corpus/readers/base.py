@@ -45,6 +45,16 @@ class RawFile(NamedTuple):
     """Whether the content is that of the file at `path`, byte by byte."""
     has_lines: bool = True
     """Whether the lines of the content are those of the file, so that errors may count them."""
+    raw: IO[bytes] | None = None
+    """The file itself, which the content is made of; None for a folder."""
+    copied: int = 0
+    """Bytes of the content if it is a copy, which may have been made of a part of the file."""
+
+    def share_read(self, position: int) -> float:
+        """Return about which share of the file has been read, given the position in its content."""
+        if self.raw is None or self.is_plain:
+            return position / max(self.size, 1)
+        return self.raw.tell() / max(self.size, 1) * (position / self.copied if self.copied else 1)
 
 
 class Reader(Component, ABC):

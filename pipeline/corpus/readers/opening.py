@@ -75,8 +75,8 @@ def open_corpus_file(
         found = found._replace(is_laid_out=path.suffix == LAID_OUT)
         has_lines = not found.has_layout and not found.is_laid_out
         size = path.stat().st_size
-        with _content(file, name, found, max_copy) as stream:
-            raw = RawFile(name, path, stream, size, found.is_plain, has_lines)
+        with _content(file, name, found, max_copy) as (stream, copied):
+            raw = RawFile(name, path, stream, size, found.is_plain, has_lines, file, copied)
             yield _make(found, raw, columns, settings)
 
 
@@ -230,23 +230,26 @@ def _open(path: Path, name: str) -> Iterator[IO[bytes]]:
 
 
 @contextmanager
-def _content(file: IO[bytes], name: str, found: Found, max_copy: int = 0) -> Iterator[IO[bytes]]:
-    """Open the content that the reader reads, as a seekable file if the reader seeks. Of a text, at
-    most about `max_copy` bytes are copied, if that is not 0."""
+def _content(
+    file: IO[bytes], name: str, found: Found, max_copy: int = 0
+) -> Iterator[tuple[IO[bytes], int]]:
+    """Open the content that the reader reads, as a seekable file if the reader seeks.
+
+    Yields it and, if it is a copy, its size. Of a text, at most about `max_copy` bytes are copied,
+    if that is not 0.
+    """
     if found.is_plain:
-        yield file
+        yield file, 0
     elif found.is_compressed and found._replace(is_compressed=False).is_plain:
         stream = content.decompressed(file, name)
         if not found.reader.seeks:
-            yield stream
+            yield stream, 0
             return
         with tempfile.TemporaryFile() as copy:
-            _copy(content.read_chunks(stream, name), copy)
-            yield copy
+            yield copy, _copy(content.read_chunks(stream, name), copy)
     else:
         with tempfile.TemporaryFile() as copy:
-            _copy(_chunks(file, name, found), copy, max_copy)
-            yield copy
+            yield copy, _copy(_chunks(file, name, found), copy, max_copy)
 
 
 def _chunks(file: IO[bytes], name: str, found: Found) -> Iterator[bytes]:
@@ -259,12 +262,15 @@ def _chunks(file: IO[bytes], name: str, found: Found) -> Iterator[bytes]:
     return chunks
 
 
-def _copy(chunks: Iterable[bytes], copy: IO[bytes], max_bytes: int = 0) -> None:
+def _copy(chunks: Iterable[bytes], copy: IO[bytes], max_bytes: int = 0) -> int:
+    """Write chunks to a copy, up to about `max_bytes` if that is not 0, and return its size."""
     for chunk in chunks:
         copy.write(chunk)
         if max_bytes and copy.tell() >= max_bytes:
             break
+    size = copy.tell()
     copy.seek(0)
+    return size
 
 
 class ChunkStream(io.RawIOBase):
