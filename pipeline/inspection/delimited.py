@@ -55,14 +55,15 @@ def _layout(head: str, delimiter: str, quoting: bool | None) -> Layout:
     unquoted = _counted(plain, delimiter, quoting=False)
     if not quoting:
         return unquoted
-    return unquoted if unquoted.share > quoted.share and unquoted.width == quoted.width else quoted
+    return unquoted if unquoted.share >= max(0.95, 1.5 * quoted.share) else quoted
 
 
 def _counted(records: Sequence[list[str]], delimiter: str, *, quoting: bool) -> Layout:
     """Return a layout with the records that have the most frequent number of fields."""
-    if not records:
+    widths = Counter(len(record) for record in records if record)
+    if not widths:
         return Layout(delimiter, quoting, [], 0.0)
-    width, count = Counter(map(len, records)).most_common(1)[0]
+    width, count = widths.most_common(1)[0]
     good = [record for record in records if len(record) == width]
     return Layout(delimiter, quoting, good, count / len(records))
 
@@ -84,7 +85,8 @@ def _quoted(head: str, delimiter: str) -> list[list[str]]:
         except csv.Error:
             if rows.line_num >= head.count("\n"):
                 break  # the head ends inside a field
-            record = [""]
+            records.append([])
+            continue
         if record:
             records.append(record)
     return records

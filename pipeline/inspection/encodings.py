@@ -12,6 +12,8 @@ LIKELY = (
 """Encodings of texts that are not in UTF-8, as Windows, macOS and spreadsheets write them."""
 MIN_BYTES_TO_JUDGE = 40
 """With fewer bytes that are not ASCII, the statistics of languages show nothing."""
+MIN_GOOD = 20
+"""Good characters for each bad byte in a damaged text."""
 NOT_ASCII = re.compile(rb"[\x80-\xff]")
 WORD_WITH_OTHERS = re.compile(r"\w*[^\W\x00-\x7f]\w*")
 
@@ -37,12 +39,11 @@ def guess(sample: bytes) -> tuple[str, str]:
 
 
 def _is_utf8(sample: bytes) -> bool:
-    """Return whether a sample is UTF-8. Its last character may be cut off."""
-    decoder = codecs.getincrementaldecoder("utf-8")()
-    try:
-        decoder.decode(sample)
-    except UnicodeDecodeError as error:
-        # Single bad bytes in a text of many good characters are damage, not another encoding.
-        good = len(re.findall(rb"[\xc2-\xf4][\x80-\xbf]", sample))
-        return good > 20 * len(NOT_ASCII.findall(sample[error.start : error.start + 1]))
-    return True
+    """Return whether a sample is UTF-8. Its last character may be cut off.
+
+    A few bad bytes among many good characters are damage, not another encoding.
+    """
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    others = [character for character in decoder.decode(sample) if character > "\x7f"]
+    bad = others.count("\ufffd")
+    return len(others) - bad >= MIN_GOOD * bad
