@@ -3,6 +3,8 @@
 import argparse
 from typing import TYPE_CHECKING, Any
 
+from pydantic import ValidationError
+
 from pipeline.cli import common
 from pipeline.errors import ConfigError
 
@@ -49,7 +51,16 @@ def inspect_arguments(args: argparse.Namespace) -> "Inspection":
     files = [f for f in args.files if not (f.startswith(PREFIX) and "=" in f)]
     if not files:
         raise ConfigError("no file is given; name one, such as reviews.csv")
-    return inspect(files, task=args.task, text=args.text, label=args.label, given=given)
+    try:
+        return inspect(files, task=args.task, text=args.text, label=args.label, given=given)
+    except ValidationError as error:
+        raise ConfigError(_mistake(mistake) for mistake in error.errors()) from None
+
+
+def _mistake(mistake: Any) -> str:
+    """Return the error line for a key that has a wrong value."""
+    name = ".".join(map(str, mistake["loc"]))
+    return f"{PREFIX}{name}={mistake['input']}: {mistake['msg']}; correct it"
 
 
 def _reading_key(argument: str) -> tuple[str, Any]:

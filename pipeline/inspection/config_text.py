@@ -43,7 +43,7 @@ def config_text(inspection: Inspection, command: str = "") -> str:
     if inspection.hints:
         lines += ["", "  # Not used yet. Remove the first # of a line to use it:"]
     for name, key in inspection.hints.items():
-        lines.append(f"  # {name}: {as_yaml(key.value)}  # {key.why}")
+        lines += _hint(name, key)
     return "\n".join(lines) + "\n"
 
 
@@ -88,6 +88,16 @@ def _entry(name: str, key: Key, help_text: str) -> Iterator[str]:
         comment = f"{comment}: {key.why}" if comment else key.why
     yield from _comment(comment, 2)
     yield f"  {name}: {as_yaml(key.value)}"
+
+
+def _hint(name: str, key: Key) -> Iterator[str]:
+    """Yield the lines of a key that is not used; a mapping has a line for each entry."""
+    if not isinstance(key.value, dict):
+        yield f"  # {name}: {as_yaml(key.value)}  # {key.why}"
+        return
+    yield f"  # {name}:  # {key.why}"
+    for entry, value in key.value.items():
+        yield f"  #   {as_yaml({entry: value})[1:-1]}"
 
 
 def _comment(text: str, indent: int) -> list[str]:

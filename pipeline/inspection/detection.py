@@ -23,6 +23,8 @@ TABLES = {"csv": ",", "tsv": "\t"}
 """Formats of delimited fields with their separators."""
 CAPTION = re.compile(r"[^\t]+\.(?:png|jpe?g)(?:#\d+)?\t", re.IGNORECASE)
 FASTTEXT_LABEL = re.compile(r"(?:^|\s)__label__\S")
+MARKUP = ("%PDF", "<html", "<!doctype", "<?xml", "{\\rtf")
+"""How files of other programs begin that are no lines of text."""
 WORKBOOKS = (".xlsx", ".xls", ".ods")
 MAX_WIDTH = 20
 """Most fields of a line with a word."""
@@ -64,6 +66,11 @@ def detect(path: Path, name: str, given: Mapping[str, Any]) -> Keys:
         return {}
     encoding = str(given.get("encoding") or (keys["encoding"].value if keys else "utf-8"))
     text = _decoded(raw, encoding)
+    if not format_name and (start := next((s for s in MARKUP if _begins(text, s)), "")):
+        raise InputError(
+            f"{name}: begins with {start}, so its lines are no texts; extract its text, or set "
+            "corpus.format=text"
+        )
     if not format_name and not _is_text(text):
         raise InputError(
             f"{name}: nothing recognizes this file, and it is no text; convert it to CSV, JSON "
@@ -103,6 +110,10 @@ def _decoded(raw: bytes, encoding: str) -> str:
             encoding = marked
             break
     return raw.decode(encoding, "replace").removeprefix("\ufeff")
+
+
+def _begins(text: str, start: str) -> bool:
+    return text.lstrip()[: len(start)].lower() == start.lower()
 
 
 def _is_text(text: str) -> bool:

@@ -40,6 +40,17 @@ class Files:
         """All sources, those of `corpus.input` first."""
         return [*self.sources, *(s for sources in self.held_out.values() for s in sources)]
 
+    def drop(self, source: InputSource) -> None:
+        """Leave out an empty file, as preparing does. Raises InputError if no other is left."""
+        self.sources = [other for other in self.sources if other is not source]
+        self.held_out = {
+            split: [other for other in sources if other is not source]
+            for split, sources in self.held_out.items()
+        }
+        self.notes.append(f"{source.name} is empty and is left out")
+        if not self.sources:
+            raise InputError(f"{source.name}: is empty; name a file with rows")
+
     @property
     def is_parallel(self) -> bool:
         """Whether each file has one column."""

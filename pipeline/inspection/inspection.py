@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline import components
+from pipeline.corpus.readers.base import NoRowsError
 from pipeline.errors import ConfigError, InputError
 from pipeline.inspection import detection, problems, roles, sampling
 from pipeline.inspection.column import Column, Kind
@@ -66,10 +67,10 @@ def inspect(
     proposal = _proposal(table, task)
     keys |= proposal.keys
     checked, found = None, problems._files(table)
-    lines = list(found)
+    lines = [*files.notes, *found]
     if proposal.fields:
         checked = problems.check_rows(table, proposal, {n: k.value for n, k in keys.items()})
-        lines = problems.find(table, proposal, checked)
+        lines = [*files.notes, *problems.find(table, proposal, checked)]
         keys |= _measured_keys(checked, proposal)
     _require_columns(table, proposal)
     hints = _hints(table, proposal, files) | (_label_hints(table, checked) if checked else {})
@@ -83,16 +84,22 @@ def _reading_keys(files: Files, given: Mapping[str, Any]) -> Keys:
         return keys
     first: Keys | None = None
     for source in sampling.spread(files.all):
-        with sampling.local_path(source) as path:
-            found = detection.detect(path, source.name, given)
+        try:
+            with sampling.local_path(source) as path:
+                found = detection.detect(path, source.name, given)
+        except NoRowsError:
+            if len(files.all) == 1:
+                raise
+            files.drop(source)
+            continue
         first = found if first is None else first
         for name in dict.fromkeys([*first, *found]):
             pair = [k[name].value if name in k else None for k in (first, found)]
             if pair[0] != pair[1] and name != "columns":
+                shown = " and ".join("none" if v is None else repr(v) for v in pair)
                 raise InputError(
-                    f"{files.all[0].name} and {source.name}: are read with different keys: "
-                    f"corpus.{name}={pair[0]} and {pair[1]}; inspect them one by one, and convert "
-                    "one"
+                    f"{files.all[0].name} and {source.name}: need different values of "
+                    f"corpus.{name} ({shown}), so they cannot be read together; convert one"
                 )
     return keys | (first or {})
 

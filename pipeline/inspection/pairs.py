@@ -2,7 +2,7 @@
 
 import re
 
-from pipeline.inspection.column import Column, Kind
+from pipeline.inspection.column import FEW_ROWS, TEXT_WORDS, Column, Kind
 from pipeline.inspection.table import Table
 
 PREMISES = (
@@ -48,7 +48,7 @@ def _is_language(name: str) -> bool:
 
 
 def _is_text(column: Column) -> bool:
-    """Return whether a column may be texts; in a few rows, short ones look like labels."""
-    few = len(column.present) < 10
+    """Return whether a column may be texts: few or repeated ones look like labels."""
+    few = len(column.present) < FEW_ROWS or column.mean_words >= TEXT_WORDS
     return column.kind is Kind.TEXT or (column.kind in (Kind.LABEL, Kind.ID) and (
         few or column.distinct > 100))  # fmt: skip

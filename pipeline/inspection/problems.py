@@ -11,11 +11,13 @@ from pipeline.corpus.field_spec import FieldSpec
 from pipeline.corpus.fields.example import Example, RowChecker
 from pipeline.corpus.fields.label_names import label_key
 from pipeline.corpus.fields.tag_schemes import TITLES, TagCounts, decide
+from pipeline.corpus.readers.base import nested
 from pipeline.corpus.settings import CorpusSettings
 from pipeline.corpus.skip_reason import SKIP_DESCRIPTIONS, SkipReason, Tally, count_skip
 from pipeline.errors import InputError
 from pipeline.inspection.column import FEW_ROWS, Kind
 from pipeline.inspection.form import Proposal
+from pipeline.inspection.sampling import PART_ROWS, reader_settings
 from pipeline.inspection.table import Table
 
 MAJORITY = 0.8
@@ -43,6 +45,9 @@ class Checked:
     """Texts that come with different targets."""
     first_contradiction: str = ""
     labels: Counter[str] = field(default_factory=Counter)
+    """Rows with each label; of a large file, of those spread evenly over it."""
+    labeled: int = 0
+    """Rows whose labels are counted."""
     tags: list[TagCounts] = field(default_factory=list)
     tokens: list[int] = field(default_factory=list)
     """Estimated tokens of each row."""
@@ -71,7 +76,9 @@ def check_rows(table: Table, proposal: Proposal, keys: Mapping[str, Any]) -> Che
     targets: dict[bytes, bytes] = {}
     for sample in table.samples:
         counts = TagCounts()
+        has_parts = len(sample.rows) > sample.first
         for row in sample.rows:
+            is_even = not has_parts or row.number <= PART_ROWS
             checked.rows += 1
             place = row.place(sample.source.name) if row.number else f"{sample.source.name}, later"
             try:
@@ -83,10 +90,11 @@ def check_rows(table: Table, proposal: Proposal, keys: Mapping[str, Any]) -> Che
                 count_skip(checked.skips, example, place, row.detail)
                 continue
             _add(checked, example, place, seen, targets)
+            checked.labeled += is_even
             for number, kind in positions.items():
                 if kind.has_scheme:
                     counts.add(example.values[number], place)
-                elif kind.has_names:
+                elif kind.has_names and is_even:
                     checked.labels.update(label_key(n) for n in kind.names(example.values[number]))
                 if number == 0:
                     checked.tokens.append(_tokens(example.values[0], by_word=kind.by_word))
@@ -96,8 +104,6 @@ def check_rows(table: Table, proposal: Proposal, keys: Mapping[str, Any]) -> Che
 
 def check_settings(proposal: Proposal, keys: Mapping[str, Any]) -> Any:
     """Return the section `corpus` with the keys of the readers and of the fields of a proposal."""
-    from pipeline.inspection.sampling import reader_settings
-
     values = {"input": ["-"], **{n: v for n, v in keys.items() if n not in ("input", "root")}}
     values |= {name: key.value for name, key in proposal.keys.items()}
     reading = {n: v for n, v in values.items() if n in ("input", "format")}
@@ -112,8 +118,6 @@ def check_settings(proposal: Proposal, keys: Mapping[str, Any]) -> Any:
 
 def _selected(checker: RowChecker, values: Mapping[str, Any]) -> dict[str, Any]:
     """Return the values of the columns to check, also those inside objects."""
-    from pipeline.corpus.readers.base import nested
-
     record = dict(values)
     names = list(record)
     return {

@@ -2,6 +2,7 @@
 
 import textwrap
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
 from pipeline.corpus.fields.base import as_text
@@ -127,18 +128,18 @@ def _lengths(inspection: Inspection, *, is_ascii: bool) -> Iterator[str]:
 
 def _labels(inspection: Inspection, *, is_ascii: bool) -> Iterator[str]:
     checked = inspection.checked
-    counts = checked.labels if checked else None
-    if not counts and checked and checked.tags:
-        for tags in checked.tags:
-            for tag, count in tags.tags.items():
-                checked.labels[tag] += count
-        counts = checked.labels
+    if checked is None:
+        return
+    counts = Counter(checked.labels)
+    for tags in checked.tags:
+        counts.update(tags.tags)
     if not counts:
         return
     total, most = sum(counts.values()), max(counts.values())
     label = inspection.keys["label"].value
     name = label if isinstance(label, str) else "the columns of labels"
-    yield f"labels in {name}:"
+    part = "" if inspection.table.is_complete else f", in {checked.labeled:,} rows"
+    yield f"labels in {name}{part}:"
     ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     names = min(max(width(n) for n, _ in ordered[:MAX_LABELS]), 30)
     for name, count in ordered[:MAX_LABELS]:

@@ -65,6 +65,19 @@ def labels(table: Table) -> list[Column]:
     return sorted(found, key=lambda column: scores[column.name], reverse=True)
 
 
+def numbers(table: Table) -> list[Column]:
+    """Return the columns of numbers that may be predicted, the best first; the chosen one if there
+    is one."""
+    if table.label:
+        return [column for column in labels(table) if column.is_numeric]
+    found = [
+        column
+        for column in table.of_kind(Kind.NUMBER)
+        if not WEIGHT_NAMES.fullmatch(_last(column)) and not GROUP_NAMES.fullmatch(_last(column))
+    ]
+    return sorted(found, key=label_score, reverse=True)
+
+
 def is_sure(candidates: list[Column], table: Table) -> bool:
     """Return whether the first of the columns that may be the label is clearly the best."""
     if table.label or len(candidates) < 2:
@@ -121,6 +134,8 @@ def weights(table: Table, used: set[str]) -> list[Column]:
 
 def _check_label(table: Table, column: Column) -> None:
     rows, option = len(column.present), f"--label={column.name}"
+    if column.name in table.text:
+        raise ConfigError(f"{option}: is the column of --text, too; name another one")
     if not rows:
         raise ConfigError(f"{option}: this column has no values; name another one")
     better = [name for name in map(_name, labels(_without_choice(table))) if name != column.name]
@@ -129,7 +144,12 @@ def _check_label(table: Table, column: Column) -> None:
         raise ConfigError(
             f"{option}: its values are dates, which are no labels; name another column{hint}"
         )
-    is_label = column.is_numeric or column.kind in (Kind.LIST, Kind.MAP, Kind.CONSTANT)
+    if column.kind is Kind.CONSTANT:
+        raise ConfigError(
+            f"{option}: all its values are {column.example!r}, so there is nothing to learn; name "
+            f"another column{hint}"
+        )
+    is_label = column.is_numeric or column.kind in (Kind.LIST, Kind.MAP)
     if not is_label and rows >= FEW_ROWS and column.share_distinct > REPEATED:
         raise ConfigError(
             f"{option}: {column.distinct:,} of its {rows:,} values are different, so it is no "

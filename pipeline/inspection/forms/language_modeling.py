@@ -17,11 +17,12 @@ class LanguageModelingForm(Form):
         texts = roles.text_columns(table)
         if not texts or table.label:
             return None
-        has_label = any(roles.label_score(column) >= 1 for column in roles.labels(table))
+        labels = roles.labels(table)
+        has_label = any(roles.label_score(column) >= 1 for column in labels)
         return Proposal(
             cls.task,
             0.2 if has_label else 0.3,
-            f"{sentence(texts)}, and nothing that looks like a label",
+            sentence(texts) + (", and nothing that looks like a label" if not labels else ""),
             text_key(texts),
             (FieldSpec("tokens", columns_of(texts), "text"),),
             tuple(text_alternatives(table, texts)),

@@ -16,15 +16,20 @@ class RegressionForm(Form):
     @classmethod
     def propose(cls, table: Table) -> Proposal | None:
         texts, labels = roles.text_columns(table), roles.labels(table)
-        if not texts or not labels or not labels[0].is_numeric or len(table.label) > 1:
+        numbers = roles.numbers(table)
+        if not texts or not numbers or len(table.label) > 1:
             return None
-        number = labels[0]
+        number = numbers[0]
         low, high = min(number.numbers), max(number.numbers)
         few = roles.is_number_label(number)
-        others = [f"corpus.label={other.name}" for other in labels[1:4] if other.is_numeric]
+        others = [f"corpus.label={other.name}" for other in numbers[1:4]]
+        is_best = bool(labels) and labels[0] is number
+        if not is_best:
+            others.append("task.name=language_modeling to learn the texts alone")
+        fit = 0.72 if is_best else 0.2 if labels else 0.35
         return Proposal(
             cls.task,
-            0.5 if few else 0.72,
+            min(fit, 0.5) if few else fit,
             f"{sentence(texts)}, and numbers from {low:g} to {high:g} in {number.name}",
             text_key(texts) | {"label": Key(number.name, f"numbers from {low:g} to {high:g}")},
             (
@@ -32,5 +37,5 @@ class RegressionForm(Form):
                 FieldSpec("number", number.name, "number"),
             ),
             (*text_alternatives(table, texts), *others),
-            is_sure=roles.is_sure(labels, table),
+            is_sure=is_best and roles.is_sure(labels, table),
         )
