@@ -23,6 +23,9 @@ FEW_ROWS = 10
 """With fewer rows, values hardly show what a column is."""
 REPEATED = 0.5
 """Largest share of different values of a column of labels."""
+OFTEN_REPEATED, LONG_TEXT, FEW_TEXTS = 0.1, 12, 20
+"""Texts of several words are labels if at most this share of them is different, unless they have
+more words and more different values than these."""
 TEXT_WORDS = 3.0
 """Mean words of a value from which it is a text, if the values differ."""
 IMAGE_MAGIC = (b"\x89PNG", b"\xff\xd8\xff")
@@ -206,15 +209,13 @@ def _kind_of_texts(name: str, texts: Sequence[str]) -> tuple[Kind, str]:
         return Kind.ID, ""
     if rows < FEW_ROWS:
         return _kind_of_few(name, texts, words), ""
-    if words >= TEXT_WORDS and distinct > REPEATED * rows:
-        return Kind.TEXT, ""
-    if distinct <= REPEATED * rows:
-        # A long text that comes again and again is a text; a few long answers are labels.
-        is_text = words > 12 and distinct > 20
+    if words >= TEXT_WORDS:
+        # Texts may come again and again; a few long answers that do are labels.
+        is_text = distinct > OFTEN_REPEATED * rows or (words > LONG_TEXT and distinct > FEW_TEXTS)
         return Kind.TEXT if is_text else Kind.LABEL, ""
-    if _is_id_name(name) and words < TEXT_WORDS:
-        return Kind.ID, ""
-    return Kind.TEXT, ""
+    if distinct <= REPEATED * rows:
+        return Kind.LABEL, ""
+    return Kind.ID if _is_id_name(name) else Kind.TEXT, ""
 
 
 def _kind_of_few(name: str, texts: Sequence[str], words: float) -> Kind:

@@ -42,7 +42,7 @@ class Checked:
     skips: dict[SkipReason, Tally] = field(default_factory=dict)
     duplicates: int = 0
     contradicting: int = 0
-    """Texts that come with different targets."""
+    """Rows with the text of another row but another label."""
     first_contradiction: str = ""
     labels: Counter[str] = field(default_factory=Counter)
     """Rows with each label; of a large file, of those spread evenly over it."""
@@ -72,8 +72,7 @@ def check_rows(table: Table, proposal: Proposal, keys: Mapping[str, Any]) -> Che
     checked = Checked()
     checker = RowChecker.of(check_settings(proposal, keys), proposal.fields)
     positions = dict(enumerate(checker.fields))
-    seen: set[bytes] = set()
-    targets: dict[bytes, bytes] = {}
+    seen: dict[bytes, str] = {}
     for sample in table.samples:
         counts = TagCounts()
         has_parts = len(sample.rows) > sample.first
@@ -89,7 +88,12 @@ def check_rows(table: Table, proposal: Proposal, keys: Mapping[str, Any]) -> Che
             if isinstance(example, SkipReason):
                 count_skip(checked.skips, example, place, row.detail)
                 continue
-            _add(checked, example, place, seen, targets)
+            labels = [
+                value
+                for kind, value in zip(checker.fields, example.values, strict=True)
+                if kind.has_one_name
+            ]
+            _add(checked, example, place, seen, str(labels))
             checked.labeled += is_even
             for number, kind in positions.items():
                 if kind.has_scheme:
@@ -129,14 +133,14 @@ def _selected(checker: RowChecker, values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _add(
-    checked: Checked, example: Example, place: str, seen: set[bytes], targets: dict[bytes, bytes]
+    checked: Checked, example: Example, place: str, seen: dict[bytes, str], labels: str
 ) -> None:
-    if example.whole_identity in seen:
+    """Count an example that repeats another one. `seen` has the labels by identity."""
+    if example.whole_identity not in seen:
+        seen[example.whole_identity] = labels
+    elif seen[example.whole_identity] == labels:
         checked.duplicates += 1
-        return
-    seen.add(example.whole_identity)
-    known = targets.setdefault(example.identity, example.whole_identity)
-    if known != example.whole_identity:
+    else:
         checked.contradicting += 1
         checked.first_contradiction = checked.first_contradiction or place
 
@@ -184,10 +188,10 @@ def _repeats(checked: Checked, proposal: Proposal) -> Iterator[str]:
             f"{_rows(checked.duplicates)} repeat{'s' * (checked.duplicates == 1)} another one: "
             "only one of each is used (corpus.drop_duplicates)"
         )
-    if checked.contradicting and len(proposal.fields) > 1 and checked.labels:
+    if checked.contradicting:
         yield (
             f"{_rows(checked.contradicting)} with the text of another row but another label, first "
-            f"{checked.first_contradiction}: correct the labels"
+            f"{checked.first_contradiction}: correct the labels; only the first of each is used"
         )
     if checked.rows - checked.duplicates < 50 and checked.rows >= FEW_ROWS:
         yield f"only {checked.rows - checked.duplicates} rows: results will vary from run to run"
