@@ -14,7 +14,7 @@ def histogram(lengths: Sequence[int], *, is_ascii: bool = False) -> Iterator[str
 
     There are none if the lengths hardly differ.
     """
-    low, high = lengths[0], lengths[int(0.99 * (len(lengths) - 1))]
+    low, high = lengths[0], lengths[-(-99 * (len(lengths) - 1) // 100)]
     if high - low < FEW or len(lengths) < FEW:
         return
     step = max(math.ceil((high - low + 1) / BINS), 1)

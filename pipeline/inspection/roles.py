@@ -149,7 +149,7 @@ def _check_label(table: Table, column: Column) -> None:
             f"{option}: all its values are {column.example!r}, so there is nothing to learn; name "
             f"another column{hint}"
         )
-    is_label = column.is_numeric or column.kind in (Kind.LIST, Kind.MAP)
+    is_label = column.kind in (Kind.NUMBER, Kind.LIST, Kind.MAP)
     if not is_label and rows >= FEW_ROWS and column.share_distinct > REPEATED:
         raise ConfigError(
             f"{option}: {column.distinct:,} of its {rows:,} values are different, so it is no "
