@@ -28,6 +28,7 @@ def main(arguments: Sequence[str] | None = None, program: str = "headrace init")
     args = common.parse(parser, arguments)
 
     from pipeline.inspection.config_text import config_text
+    from pipeline.inspection.report import problem_lines
 
     given = sys.argv[2:] if arguments is None else list(arguments)
     inspection = inspect_arguments(args)
@@ -42,10 +43,7 @@ def main(arguments: Sequence[str] | None = None, program: str = "headrace init")
     )
     _write(path, text, force=args.force)
     print(f"{path}: {inspection.proposal.task}, {inspection.proposal.why}")
-    if inspection.problems:
-        print("worth a look, as `headrace inspect` prints too:")
-        print(*(f"  - {line}" for line in inspection.problems[:5]), sep="\n")
-    print("next:")
+    print(*problem_lines(inspection), "next:", sep="\n")
     print(f"  headrace train --config {shlex.quote(str(path))}")
     print(f"  torchrun --nproc_per_node=2 -m pipeline.cli train --config {shlex.quote(str(path))}")
 

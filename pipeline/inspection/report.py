@@ -33,7 +33,7 @@ def report(inspection: Inspection, *, is_ascii: bool = False) -> str:
         _rows(inspection),
         _lengths(inspection, is_ascii=is_ascii),
         _labels(inspection, is_ascii=is_ascii),
-        _problems(inspection),
+        problem_lines(inspection),
         _task(inspection),
     ]
     blocks = ["\n".join(lines) for part in parts if (lines := list(part))]
@@ -149,7 +149,8 @@ def _labels(inspection: Inspection, *, is_ascii: bool) -> Iterator[str]:
         yield f"  and {more:,} more"
 
 
-def _problems(inspection: Inspection) -> Iterator[str]:
+def problem_lines(inspection: Inspection) -> Iterator[str]:
+    """Yield the problems with a title; nothing if there are none."""
     if not inspection.problems:
         return
     yield "worth a look:"
