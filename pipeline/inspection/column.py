@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from enum import StrEnum
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 from pipeline.corpus.fields.base import as_text
@@ -268,8 +268,8 @@ def find_time_format(texts: Sequence[str]) -> str | None:
         return None
     if _share(sample, _is_iso) >= MOST:
         return ""
-    shares = {f: _share(texts, lambda t, f=f: _has_format(t, f)) for f in TIME_FORMATS
-              if _share(sample[:5], lambda t, f=f: _has_format(t, f)) > 0.5}  # fmt: skip
+    usual = [f for f in TIME_FORMATS if _share(sample[:5], partial(_has_format, f)) > 0.5]
+    shares = {f: _share(texts, partial(_has_format, f)) for f in usual}
     best = max(shares, key=lambda f: shares[f], default="")
     return best if shares.get(best, 0) >= MOST else None
 
@@ -284,7 +284,7 @@ def _is_iso(text: str) -> bool:
     return True
 
 
-def _has_format(text: str, time_format: str) -> bool:
+def _has_format(time_format: str, text: str) -> bool:
     try:
         datetime.strptime(text, time_format)
     except ValueError:

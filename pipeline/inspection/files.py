@@ -172,7 +172,7 @@ def _with_splits(by_split: Mapping[str, Sequence[str]], root: str) -> Files:
     if "validation" not in given:
         given["validation"] = given.pop("test")
     keys = _input_keys(_one_or_list(given["train"]), root)
-    held_out = {}
+    held_out: dict[str, list[InputSource]] = {}
     for split in ("validation", "test"):
         if split in given:
             keys[split] = Key(_one_or_list(given[split]), "shown by the file's name")

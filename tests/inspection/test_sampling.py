@@ -118,5 +118,5 @@ def test_parallel_files(tmp_path: Path) -> None:
 
 def test_many_files_are_spread() -> None:
     sources: Any = list(range(1000))
-    found = spread(sources)
+    found: list[Any] = list(spread(sources))
     assert (found[0], found[-1], len(found)) == (0, 999, sampling.MAX_FILES)

@@ -52,7 +52,3 @@ class ClassificationForm(Form):
             tuple(alternatives),
             is_sure=roles.is_sure(labels, table),
         )
-
-
-def _columns(texts: list[roles.Column]) -> str | tuple[str, ...]:
-    return texts[0].name if len(texts) == 1 else tuple(text.name for text in texts)
