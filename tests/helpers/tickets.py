@@ -22,7 +22,7 @@ TOPICS = {
         "my company needs a receipt with VAT",
     ],
     "product": [
-        "the zip broke after {n} days", "the color differs from the picture",
+        "the zip broke after {n} days", "the color differs from the photo",
         "one of the {n} cups was cracked", "does the jacket come in size {n}",
         "the lamp flickers", "it smells odd", "the manual is missing in the box",
         "the wood has a deep scratch",
@@ -39,7 +39,7 @@ ENDS = [
     ". This is the second time I write about it, and nobody has answered me so far.", "!",
     ".\nSent from my phone", ". Call me back, please.",
 ]  # fmt: skip
-NOTES = {41: "", 203: "", 77: 'He said "no refund", so I ask again.'}
+NOTES = {41: "", 203: "", 77: 'You wrote "no refund", so I ask again.'}
 LABELS = {17: "delivry", 60: "Billing", 61: "Billing", 120: "", 150: "other"}
 """Rows with another note or label than the others: missing, misspelled or rare."""
 HEADER = ["Ticket ID", "Received", "Customer", "Note", "Category", "Amount EUR", "Resolved",

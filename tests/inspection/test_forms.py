@@ -119,7 +119,7 @@ def test_numbers_name_the_other_reading() -> None:
     assert any("task.name=regression" in line for line in found.proposal.alternatives)
 
 
-def test_an_ambiguous_label_is_said() -> None:
+def test_an_ambiguous_label_is_reported() -> None:
     columns = {"x": text, "color": pick("red", "green"), "size": pick("small", "large", "huge")}
     found = inspect([write(columns)])
     assert not found.proposal.is_sure
