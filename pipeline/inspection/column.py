@@ -274,6 +274,15 @@ def find_time_format(texts: Sequence[str]) -> str | None:
     return best if shares.get(best, 0) >= MOST else None
 
 
+def other_time_format(column: Column) -> str:
+    """Return the format of a column's dates with day and month exchanged; empty if it is wrong."""
+    for first, second in (("%d/%m", "%m/%d"), ("%m/%d", "%d/%m")):
+        other = column.time_format.replace(first, second)
+        if first in column.time_format and _share(column.present, partial(_has_format, other)) == 1:
+            return other
+    return ""
+
+
 def _is_iso(text: str) -> bool:
     if text.isdigit():
         return False

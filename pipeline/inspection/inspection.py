@@ -8,7 +8,7 @@ from pipeline import components
 from pipeline.corpus.readers.base import NoRowsError
 from pipeline.errors import ConfigError, InputError
 from pipeline.inspection import detection, problems, roles, sampling
-from pipeline.inspection.column import Column, Kind
+from pipeline.inspection.column import Column, Kind, other_time_format
 from pipeline.inspection.files import Files, find
 from pipeline.inspection.form import Proposal
 from pipeline.inspection.keys import Key, Keys
@@ -184,9 +184,9 @@ def _hints(table: Table, proposal: Proposal, files: Files) -> dict[str, Key]:
     for column in roles.times(table, used)[:1]:
         hints["time"] = Key(column.name, "the latest rows are then held out")
         if column.time_format:
-            hints["time_format"] = Key(
-                column.time_format, f"needed by corpus.time: {column.example}"
-            )
+            other = other_time_format(column)
+            why = f"or {other}?: {column.example}" if other else f"needed for {column.example}"
+            hints["time_format"] = Key(column.time_format, why)
     for column in roles.weights(table, used)[:1]:
         hints["weight"] = Key(column.name, "weight of each row in the loss")
     return hints

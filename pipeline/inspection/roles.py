@@ -13,7 +13,9 @@ from pipeline.inspection.column import (
 )
 from pipeline.inspection.table import Table
 
-TITLE_NAMES = re.compile(r"title|subject|headline|heading|summary|betreff|titel", re.IGNORECASE)
+TITLE_NAMES = re.compile(
+    r"(?:.*[ _])?(?:title|subject|headline|heading|summary|betreff|titel)", re.IGNORECASE
+)
 GROUP_NAMES = re.compile(
     r".*(author|user|customer|client|speaker|patient|account|person|reviewer|writer|sender|kunde|"
     r"product|business|company|seller|movie|film|book|thread|conversation|session|document|doc).*",

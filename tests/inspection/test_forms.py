@@ -157,6 +157,20 @@ def test_a_wrong_choice_is_one_line(options: dict[str, Any], message: str) -> No
     assert len(error.value.lines) == 1
 
 
+def test_lists_of_equal_lengths_are_not_always_tags() -> None:
+    Path("a.jsonl").write_text("".join(
+        f'{{"question": "What is number {n} called?", "answers": ["a {n}"], "starts": [{n}]}}\n'
+        for n in range(ROWS)
+    ))  # fmt: skip
+    assert inspect(["a.jsonl"]).proposal.task == "language_modeling"
+
+
+def test_dates_with_day_and_month_in_doubt() -> None:
+    columns = {"x": text, "y": pick("a", "b"), "when": lambda n: f"{n % 12 + 1:02}/03/2024"}
+    hint = inspect([write(columns)]).hints["time_format"]
+    assert (hint.value, hint.why) == ("%d/%m/%Y", "or %m/%d/%Y?: 01/03/2024")
+
+
 def test_an_id_is_never_a_label() -> None:
     name = write({"x": text, "label": lambda n: n + 1})
     assert inspect([name]).proposal.task != "classification"

@@ -39,6 +39,11 @@ class ClassificationForm(Form):
             for other in labels[1:4]
             if other.distinct > 1
         ]
+        alternatives += [
+            f"task.name=regression corpus.label={other.name}"
+            for other in roles.numbers(table)[:2]
+            if not table.label and other.name not in {column.name for column in labels}
+        ]
         what = "whole numbers" if is_number else "labels"
         return Proposal(
             cls.task,

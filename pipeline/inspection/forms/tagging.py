@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from pipeline.corpus.field_spec import FieldSpec
 from pipeline.corpus.readers.formats.conll import SCHEME_TAG
-from pipeline.inspection.column import MOST, Column, Kind
+from pipeline.inspection.column import FEW_ROWS, MOST, Column, Kind
 from pipeline.inspection.form import Form, Proposal
 from pipeline.inspection.keys import Key
 from pipeline.inspection.table import Table
@@ -31,7 +31,7 @@ class TaggingForm(Form):
             return None
         candidates = [c for c in lists if c.name != words.name and _are_aligned(words, c)]
         tags = _chosen(table, table.label, candidates) or _tags(table, candidates)
-        if tags is None:
+        if tags is None or not (table.label or _are_tags(table, tags)):
             return None
         is_numbered = "conll" in table.formats and tags.name == list(table.columns)[-1]
         name = "-1" if is_numbered and tags.name.isdigit() and not table.label else tags.name
@@ -93,6 +93,13 @@ def _tags(table: Table, columns: list[Column]) -> Column | None:
     schemed = [c for c in named or columns if _share_of_scheme(c) >= MOST]
     usable = [c for c in schemed or named or columns if len(c.items) > 1]
     return min(usable, key=lambda column: len(column.items), default=None)
+
+
+def _are_tags(table: Table, column: Column) -> bool:
+    """Return whether the items of a column come again and again, in lists of several items."""
+    few = table.rows < FEW_ROWS or bool(table.formats & set(WORD_FORMATS))
+    total = sum(column.items.values())
+    return few or (2 * len(column.items) <= total and column.mean_words > 1)
 
 
 def _share_of_scheme(column: Column) -> float:
