@@ -101,11 +101,11 @@ def has_header(records: Sequence[Sequence[str]]) -> bool:
     if not records:
         return True
     first, rest = records[0], records[1:]
-    if len(set(first)) < len(first) or not any(field.strip() for field in first):
-        return False
     names = [field.strip() for field in first]
     if any(names) and all(KNOWN_NAMES.fullmatch(n) for n in names if n):
         return True
+    if len(set(first)) < len(first) or not any(names):
+        return False
     return sum(_vote(name, [row[n] for row in rest]) for n, name in enumerate(names)) >= 0
 
 
@@ -138,7 +138,7 @@ def name_columns(records: Sequence[Sequence[str]]) -> list[str]:
         (c for c in columns if c.kind is Kind.TEXT), key=lambda c: c.mean_words, default=None
     )
     labels = [c for c in columns if c.kind in (Kind.LABEL, Kind.NUMBER)]
-    label = next((c for c in labels if c.kind is Kind.LABEL), labels[0] if labels else None)
+    label = min(labels, key=lambda c: (c.kind is not Kind.LABEL, c.distinct), default=None)
     names = []
     for number, column in enumerate(columns, 1):
         if column is main:

@@ -17,6 +17,7 @@ FILES = {
     "a.html": (b"<!DOCTYPE html>\n<p>A text.</p>\n", "begins with <!doctype"),
     "digits": (b"\0\0\x08\1\0\0\0\2\0\1", "is an idx file, which has one column"),
     "numbers.csv": (b"a,b\n1.5,2.5\n3.5,4.5\n", r"no task fits its columns a \(number\)"),
+    "twice.csv": (b"text,text,label\na b c,d e f,x\n", r"has 2 columns 'text'; rename them"),
     "broken.json": (b'{"text": "a', "no row can be read"),
     "broken.parquet": (b"PAR1....", "is not a valid Parquet file"),
     "cut.csv.gz": (b"\x1f\x8b\x08\0\0\0\0\0\0\3abc", "is damaged or truncated"),

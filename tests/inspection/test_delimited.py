@@ -63,6 +63,11 @@ def test_no_header(records: list[list[str]]) -> None:
     assert not has_header(records)
 
 
+def test_the_column_of_fewest_labels_is_named_label() -> None:
+    records = [[f"user {n % 7}", f"This is query number {n}", "ab"[n % 2]] for n in range(40)]
+    assert name_columns(records) == ["label_1", "text", "label"]
+
+
 def test_columns_are_named_by_their_values() -> None:
     records = [["3", "Oil rises", "Prices rose again last week."],
                ["4", "A phone folds", "It has two screens and a hinge."]]  # fmt: skip
