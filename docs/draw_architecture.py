@@ -30,6 +30,7 @@ ROOMS = {
     "optim": "optimizer, schedule, EMA",
     "tasks": "fields, model, loss, metrics",
     "stream": "shards to batches",
+    "inspection": "what files hold, a config for them",
     "corpus": "raw files to shards",
     "models": "tensors to tensors",
     "kernels": "C++ and Triton time loops",

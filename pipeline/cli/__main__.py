@@ -8,6 +8,8 @@ from pipeline.cli import common
 from pipeline.errors import ConfigError
 
 COMMANDS = {
+    "inspect": "print what files hold, the task that fits and a config that reads them",
+    "init": "write that config",
     "prepare": "make the dataset of a config",
     "train": "train, or resume training, in one process (several: torchrun -m pipeline.cli train)",
     "evaluate": "evaluate a run on raw labeled data",

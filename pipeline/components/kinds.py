@@ -35,6 +35,7 @@ KINDS = {
         Kind("task", "task.name", "pipeline.tasks", "pipeline.tasks.base.task:Task"),
         Kind("metric", "task.metrics", "pipeline.tasks.metrics", "pipeline.tasks.base.metric:Metric"),
         Kind("reader", "corpus.format", "pipeline.corpus.readers.formats", "pipeline.corpus.readers.base:Reader"),
+        Kind("form", "", "pipeline.inspection.forms", "pipeline.inspection.form:Form"),
         Kind("field", "", "pipeline.corpus.fields.kinds", "pipeline.corpus.fields.base:FieldKind"),
         Kind("cell", "model.cell", "pipeline.models.cells", "pipeline.models.cell:Cell"),
         Kind("encoder", "model.encoder", "pipeline.models.encoders", "pipeline.models.encoder:Encoder"),

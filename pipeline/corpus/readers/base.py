@@ -45,6 +45,16 @@ class RawFile(NamedTuple):
     """Whether the content is identical to the file at `path`."""
     has_lines: bool = True
     """Whether the content has the same lines as the file, so that errors can have line numbers."""
+    raw: IO[bytes] | None = None
+    """The file itself, which the content is made of; None for a folder."""
+    copied: int = 0
+    """Bytes of the content if it is a copy, which may have been made of a part of the file."""
+
+    def share_read(self, position: int) -> float:
+        """Return about which share of the file has been read, given the position in its content."""
+        if self.raw is None or self.is_plain:
+            return position / max(self.size, 1)
+        return self.raw.tell() / max(self.size, 1) * (position / self.copied if self.copied else 1)
 
 
 class Reader(Component, ABC):
@@ -122,6 +132,22 @@ class Reader(Component, ABC):
 
         Before each row is yielded, `mark` and `position` are set to those after the row.
         """
+
+    def list_columns(self) -> list[str]:
+        """Return the names of all columns of the file, as far as its first rows show them.
+
+        Called instead of `rows`, on a reader that was made without columns to read.
+        """
+        return [self.names] if isinstance(self.names, str) else list(self.names)
+
+    def mark_near(self, share: float) -> int | None:
+        """Return the mark of a row at about this share of the file, from 0 to 1; None if it can
+        only be found by reading all rows before it."""
+        return None
+
+    def count_rows(self) -> int | None:
+        """Return the number of rows; None if it can only be found by reading all of them."""
+        return None
 
     def place(self) -> str:
         """Return the place that was read last, for an error message."""

@@ -49,13 +49,19 @@ class UnknownFormatError(InputError):
 
 @contextmanager
 def open_corpus_file(
-    settings: CorpusSettings, path: Path, columns: Sequence[str], name: str = ""
+    settings: CorpusSettings,
+    path: Path,
+    columns: Sequence[str],
+    name: str = "",
+    *,
+    max_copy: int = 0,
 ) -> Iterator[Reader]:
     """Open a file or folder with its reader, at the first row.
 
     `columns` are the columns to read, and `name` is the file's name, which may show its format, if
-    `path` is a copy. Raises InputError if the file is missing, empty, damaged or of an unknown
-    format, or lacks a column.
+    `path` is a copy. Of a text that is not read as it is, only about the first `max_copy` bytes are
+    available, if that is not 0. Raises InputError if the file is missing, empty, damaged or of an
+    unknown format, or lacks a column.
     """
     name = name or str(path)
     if path.is_dir():
@@ -69,8 +75,8 @@ def open_corpus_file(
         found = found._replace(is_laid_out=path.suffix == LAID_OUT)
         has_lines = not found.has_layout and not found.is_laid_out
         size = path.stat().st_size
-        with _content(file, name, found) as stream:
-            raw = RawFile(name, path, stream, size, found.is_plain, has_lines)
+        with _content(file, name, found, max_copy) as (stream, copied):
+            raw = RawFile(name, path, stream, size, found.is_plain, has_lines, file, copied)
             yield _make(found, raw, columns, settings)
 
 
@@ -224,22 +230,26 @@ def _open(path: Path, name: str) -> Iterator[IO[bytes]]:
 
 
 @contextmanager
-def _content(file: IO[bytes], name: str, found: Found) -> Iterator[IO[bytes]]:
-    """Open the content that the reader reads, as a seekable file if the reader seeks."""
+def _content(
+    file: IO[bytes], name: str, found: Found, max_copy: int = 0
+) -> Iterator[tuple[IO[bytes], int]]:
+    """Open the content that the reader reads, as a seekable file if the reader seeks.
+
+    Yields it and, if it is a copy, its size. Of a text, at most about `max_copy` bytes are copied,
+    if that is not 0.
+    """
     if found.is_plain:
-        yield file
+        yield file, 0
     elif found.is_compressed and found._replace(is_compressed=False).is_plain:
         stream = content.decompressed(file, name)
         if not found.reader.seeks:
-            yield stream
+            yield stream, 0
             return
         with tempfile.TemporaryFile() as copy:
-            _copy(content.read_chunks(stream, name), copy)
-            yield copy
+            yield copy, _copy(content.read_chunks(stream, name), copy)
     else:
         with tempfile.TemporaryFile() as copy:
-            _copy(_chunks(file, name, found), copy)
-            yield copy
+            yield copy, _copy(_chunks(file, name, found), copy, max_copy)
 
 
 def _chunks(file: IO[bytes], name: str, found: Found) -> Iterator[bytes]:
@@ -252,10 +262,15 @@ def _chunks(file: IO[bytes], name: str, found: Found) -> Iterator[bytes]:
     return chunks
 
 
-def _copy(chunks: Iterable[bytes], copy: IO[bytes]) -> None:
+def _copy(chunks: Iterable[bytes], copy: IO[bytes], max_bytes: int = 0) -> int:
+    """Write chunks to a copy, up to about `max_bytes` if that is not 0, and return its size."""
     for chunk in chunks:
         copy.write(chunk)
+        if max_bytes and copy.tell() >= max_bytes:
+            break
+    size = copy.tell()
     copy.seek(0)
+    return size
 
 
 class ChunkStream(io.RawIOBase):

@@ -2,8 +2,10 @@
 
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 
 from pipeline.corpus.readers.base import (
+    COLUMN_CHECK_RECORDS,
     NoRowsError,
     RawFile,
     Reader,
@@ -14,7 +16,7 @@ from pipeline.corpus.readers.base import (
     own_errors,
     require_columns,
 )
-from pipeline.corpus.readers.lines import LineReader
+from pipeline.corpus.readers.lines import MAX_LINE_BYTES, LineReader
 from pipeline.corpus.row import Row, Unreadable
 from pipeline.corpus.settings import CorpusSettings
 from pipeline.corpus.skip_reason import SkipReason
@@ -82,6 +84,22 @@ class TextFormat(Reader):
         self._update()
         if self._row == 1:
             raise NoRowsError(f"{self.file.name}: has no rows; remove it from the input")
+
+    def list_columns(self) -> list[str]:
+        if self.available:
+            return list(self.available)
+        first = islice(self._records(), COLUMN_CHECK_RECORDS)
+        return list(
+            dict.fromkeys(n for record in first if isinstance(record, dict) for n in record)
+        )
+
+    def mark_near(self, share: float) -> int | None:
+        if not self.file.is_plain:
+            return None
+        stream = self.file.stream
+        stream.seek(int(share * self.size))
+        stream.readline(MAX_LINE_BYTES)
+        return stream.tell()
 
     def place(self) -> str:
         line = self._lines.line_number

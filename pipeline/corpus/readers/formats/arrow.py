@@ -51,6 +51,13 @@ class Arrow(Reader):
         self._stop: int | None = None
         self.size = max(self.size, 1)
 
+    def list_columns(self) -> list[str]:
+        return list(self._batches.schema.names)
+
+    def mark_near(self, share: float) -> int | None:
+        count = self._batches.count
+        return None if count is None else int(share * count)
+
     def seek(self, start: int, stop: int, row: int) -> None:
         self._start, self._stop, self._row_number = start, stop, row
 
@@ -82,6 +89,11 @@ class _Batches:
         self._reader = reader
         self.schema: pa.Schema = reader.schema
 
+    @property
+    def count(self) -> int | None:
+        """The number of batches; None if only reading shows it."""
+        return int(self._reader.num_record_batches)
+
     def between(self, start: int, stop: int | None) -> Iterator[tuple[int, Any]]:
         """Yield the index and content of each batch with rows; a text describes a damaged one."""
         count = self._reader.num_record_batches
@@ -97,6 +109,10 @@ class _Batches:
 
 class _StreamedBatches(_Batches):
     """The record batches of a stream, which are read in order."""
+
+    @property
+    def count(self) -> int | None:
+        return None
 
     def between(self, start: int, stop: int | None) -> Iterator[tuple[int, Any]]:
         index = 0

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from pipeline import components
 from pipeline.corpus.readers.base import Record
-from pipeline.corpus.readers.lines import LineReader
+from pipeline.corpus.readers.lines import MAX_LINE_BYTES, LineReader
 from pipeline.corpus.readers.text_format import TextFormat
 from pipeline.corpus.row import Unreadable
 from pipeline.corpus.skip_reason import SkipReason
@@ -82,6 +82,14 @@ class Sentences(TextFormat):
                 f"of {self._width} columns; set two different columns"
             )
         return [*names, *(column for column in self._index if column not in names)]
+
+    def mark_near(self, share: float) -> int | None:
+        mark = super().mark_near(share)
+        if mark is not None:
+            while self.file.stream.readline(MAX_LINE_BYTES).strip():
+                pass
+            mark = self.file.stream.tell()
+        return mark
 
     def records(self, lines: LineReader) -> Iterator[Record | Unreadable]:
         """Yield a dict from column to the fields of all tokens for each sentence.

@@ -42,6 +42,15 @@ class Parquet(Reader):
         self._row_number, self._start, self._stop = 1, 0, metadata.num_row_groups
         self.size = sum(metadata.row_group(g).total_byte_size for g in range(self._stop))
 
+    def list_columns(self) -> list[str]:
+        return list(self._parquet.schema_arrow.names)
+
+    def mark_near(self, share: float) -> int | None:
+        return int(share * self._parquet.metadata.num_row_groups)
+
+    def count_rows(self) -> int | None:
+        return int(self._parquet.metadata.num_rows)
+
     def seek(self, start: int, stop: int, row: int) -> None:
         self._start, self._stop, self._row_number = start, stop, row
 

@@ -60,6 +60,15 @@ class WebDataset(Reader):
         self._stop: int | None = None
         self._split = self._choose_split()
 
+    def list_columns(self) -> list[str]:
+        found: dict[str, None] = {}
+        for sample in islice(self._samples(), MEMBERS_TO_CHECK):
+            found |= dict.fromkeys(sample)
+            if "json" in sample and isinstance(values := self._parsed(sample["json"]), dict):
+                found |= dict.fromkeys(values)
+        found.pop("json", None)
+        return list(found)
+
     def seek(self, start: int, stop: int, row: int) -> None:
         self._start, self._stop, self._row_number = start, stop, row
 
@@ -137,8 +146,7 @@ class WebDataset(Reader):
         """
         values: dict[str, Any] = {}
         if "json" in sample and any(column not in sample for column in self.columns):
-            text = self._text(sample["json"])
-            parsed = {} if text is None else parse_json_object(text)
+            parsed = self._parsed(sample["json"])
             if isinstance(parsed, Unreadable):
                 detail = f"the member {sample['json'].name!r}: {parsed.detail}"
                 return Unreadable(parsed.reason, detail), list(sample)
@@ -148,6 +156,11 @@ class WebDataset(Reader):
         own = {column: nested(values, column) for column in self.columns}
         own |= {c: self._value(c, sample[c]) for c in self.columns if c in sample}
         return own, names
+
+    def _parsed(self, member: Member) -> dict[str, Any] | Unreadable:
+        """Return the content of a .json member; an empty dict if it is no regular file."""
+        text = self._text(member)
+        return {} if text is None else parse_json_object(text)
 
     def _value(self, extension: str, member: Member) -> str | bytes | None:
         """Return a member's content as bytes or text, depending on its last extension."""
