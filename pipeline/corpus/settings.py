@@ -211,7 +211,7 @@ class TextSettings(TokenizerSettings):
 
     text: str | list[str] = setting(
         "text",
-        "text column, or a list of columns to join, such as [title, body]; a.b is the key b of the "
+        "text column; a list of columns, such as [title, body], is joined; a.b is the key b of the "
         "object a; in a tar, a member's extension or else a key of the .json member",
     )
     join: str = setting("\n", "separator of the texts if corpus.text is a list of columns")
