@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+NO_BREAK = "\N{NO-BREAK SPACE}"
+"""Space at which no line is wrapped, between a number and its unit."""
 WIDTH = 80
 INDENT = 10
 """Columns of the titles."""
@@ -122,7 +124,7 @@ def lines(facts: Facts) -> list[str]:
     """Return the first screen, at most 80 columns wide unless a path is longer."""
     screen: list[str] = []
     for title, text in _entries(facts):
-        screen += textwrap.wrap(
+        wrapped = textwrap.wrap(
             text,
             WIDTH,
             initial_indent=_title(title),
@@ -130,6 +132,7 @@ def lines(facts: Facts) -> list[str]:
             break_long_words=False,
             break_on_hyphens=False,
         )
+        screen += [line.replace(NO_BREAK, " ") for line in wrapped]
     run = f"resuming from {facts.checkpoint}" if facts.checkpoint else facts.folder
     return [*screen, _title("run") + run]
 
@@ -246,7 +249,11 @@ def _left(facts: Facts) -> str:
 
 
 def _megabytes(megabytes: float) -> str:
-    return f"{megabytes:.1f} MB" if megabytes >= 0.1 else f"{1000 * megabytes:.1f} KB"
+    return (
+        f"{megabytes:.1f}{NO_BREAK}MB"
+        if megabytes >= 0.1
+        else f"{1000 * megabytes:.1f}{NO_BREAK}KB"
+    )
 
 
 def _short(text: str, length: int = 24) -> str:

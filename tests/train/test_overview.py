@@ -215,3 +215,11 @@ def test_each_warning_is_one_line_with_the_key_to_turn(name: str) -> None:
 )
 def test_no_warning_about_other_distributions(labels: Labels) -> None:
     assert not list(warnings(replace(FACTS, labels=labels)))
+
+
+def test_a_number_and_its_unit_are_on_one_line() -> None:
+    for width in range(1, 60):
+        facts = replace(FACTS, model="x" * width)
+        screen = lines(facts)
+        assert any("2.9 MB" in line for line in screen), screen
+        assert not any(line.strip() == "MB" for line in screen)
