@@ -1,5 +1,6 @@
 """The settings of a run that differ from their defaults."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from pipeline.config.defaults import dependent_defaults
@@ -11,16 +12,17 @@ DERIVED = ("run.", "track.", "corpus.shards")
 """Beginnings of keys that do not say what a run trains: names, places and trackers."""
 
 
-def changed_settings(config: Config) -> dict[str, Any]:
+def changed_settings(config: Config, chosen: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Return the default of each key whose value differs from it, in the order of declaration.
 
-    The defaults of the task count as defaults. The default of a key that must be set is None.
+    The defaults of the task and the values that were `chosen` by the size of the corpus, by dotted
+    key, count as defaults. The default of a key that must be set is None.
     """
     defaults = {
         key: None if field.is_required() else field.get_default(call_default_factory=True)
         for key, field in keys(type(config))
     }
-    defaults |= dependent_defaults(config.model_dump())
+    defaults |= dependent_defaults(config.model_dump()) | dict(chosen or {})
     return {
         key: defaults[key]
         for key, value in flatten(config).items()

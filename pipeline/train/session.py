@@ -80,7 +80,7 @@ def train(config: Config) -> None:
         else:
             if world.first:
                 _announce(config, manifest, world, trainer, chosen, path)
-            reason = run(config, manifest, world, folder, trainer)
+            reason = run(config, manifest, world, folder, trainer, chosen)
         if reason == "signal":
             number = signal.Signals(trainer.stop_signal.number or signal.SIGTERM)
             logger.info(
@@ -157,9 +157,17 @@ def _announce(
 
 
 def run(
-    config: Config, manifest: Manifest, world: World, folder: RunFolder, trainer: Trainer
+    config: Config,
+    manifest: Manifest,
+    world: World,
+    folder: RunFolder,
+    trainer: Trainer,
+    chosen: Mapping[str, Any],
 ) -> str:
-    """Train to the end and write the summary; return why it ended, as `Trainer.train` does."""
+    """Train to the end and write the summary; return why it ended, as `Trainer.train` does.
+
+    `chosen` are the values that follow from the size of the corpus.
+    """
     with ExitStack() as stack:
         if world.first:
             facts = {
@@ -174,7 +182,7 @@ def run(
             length = run_length(config, trainer)
             reporter = Reporter(
                 config.track, name, params, manifest, folder, length, state, facts, plan,
-                _highlights(config, folder),
+                _highlights(config, folder, chosen),
             )  # fmt: skip
             trainer.listener = stack.enter_context(reporter)
         try:
@@ -293,9 +301,11 @@ def _summarize(trainer: Trainer, tested: TestResult) -> Summary:
     )
 
 
-def _highlights(config: Config, folder: RunFolder) -> Highlights:
+def _highlights(config: Config, folder: RunFolder, chosen: Mapping[str, Any]) -> Highlights:
     example = tasks.get(config.task.name).example(config.corpus)
-    return Highlights(changed_settings(config), predict_command(folder.path.absolute(), example))
+    return Highlights(
+        changed_settings(config, chosen), predict_command(folder.path.absolute(), example)
+    )
 
 
 def _describe_run(config: Config, folder: RunFolder) -> str:

@@ -47,3 +47,9 @@ def test_the_keys_are_in_the_order_of_the_params() -> None:
     changed = list(changed_settings(loaded))
     assert "train.epochs" in changed
     assert changed == [key for key in config.flatten(loaded) if key in changed]
+
+
+def test_values_chosen_by_the_size_of_the_corpus_do_not_differ() -> None:
+    chosen = {"train.lr": 3e-3, "train.epochs": 12}
+    loaded = config.load(None, ["corpus.input=a.csv", "train.lr=3e-3", "train.epochs=7"])
+    assert changed_settings(loaded, chosen) == {"corpus.input": None, "train.epochs": 12}
