@@ -108,7 +108,7 @@ def host_syncs(machine: Machine) -> dict[str, Any]:
     """No update of any task waits for the device (PyTorch's sync debug mode)."""
     for task in CASES:
         with small_trainer(machine, task, "model.dropout=0.1") as trainer:
-            updates = trainer._transferable(trainer.stream.remaining(), training=True)
+            updates = trainer._training_updates()
             trainer._update(next(updates))
             ready = [next(updates) for _ in range(2)]
             if machine.is_gpu:

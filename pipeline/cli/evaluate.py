@@ -14,6 +14,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 
 from pipeline.cli import common
+from pipeline.wording import shorten
 
 logger = logging.getLogger(__name__)
 
@@ -69,10 +70,10 @@ def main(arguments: Sequence[str] | None = None, program: str = "headrace evalua
 def _table(column: str, by_value: Mapping[str, Mapping[str, float]]) -> Iterator[str]:
     """Yield the lines of a table with the metrics for each value of a column."""
     rows = [
-        [_shorten(value), *(_format(metric) for metric in metrics.values())]
+        [_shown(value), *(_format(metric) for metric in metrics.values())]
         for value, metrics in list(by_value.items())[:MAX_VALUES]
     ]
-    table = [[_shorten(column), *next(iter(by_value.values()))], *rows]
+    table = [[_shown(column), *next(iter(by_value.values()))], *rows]
     widths = [max(map(len, cells)) for cells in zip(*table, strict=True)]
     for first, *others in table:
         aligned = (cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True))
@@ -85,9 +86,8 @@ def _format(value: float) -> str:
     return f"{value:,}" if isinstance(value, int) else f"{value:.4f}"
 
 
-def _shorten(text: str) -> str:
-    text = " ".join(text.split()) or "(empty)"
-    return text if len(text) <= MAX_CHARACTERS else f"{text[: MAX_CHARACTERS - 3]}..."
+def _shown(text: str) -> str:
+    return shorten(" ".join(text.split()) or "(empty)", MAX_CHARACTERS)
 
 
 def _json_value(value: object) -> object:

@@ -9,6 +9,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from pipeline import tasks
 from pipeline.config.schema import Config
 from pipeline.corpus.dataset.manifest import Manifest
 from pipeline.optim.settings import OptimizerSettings
@@ -43,7 +44,7 @@ def size_defaults(config: Config, manifest: Manifest) -> dict[str, Any]:
         budget = token_budget(tokens, config.corpus.max_tokens * stream.accumulation_steps)
     if not stream.batch_rows:
         updates = tokens / budget
-    elif "bptt_length" in stream.model_fields_set or config.task.name == "language_modeling":
+    elif tasks.get(config.task.name).stateful:
         updates = tokens / (stream.batch_rows * stream.bptt_length)
     else:
         updates = rows / stream.batch_rows

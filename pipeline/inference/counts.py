@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from pipeline.corpus.skip_reason import SKIP_DESCRIPTIONS, SkipReason
+from pipeline.wording import shorten
 
 MOST_FREQUENT = 5
 """Number of unknown labels in a message, the most frequent ones."""
@@ -49,7 +50,7 @@ class UnknownLabels:
     def describe(self) -> str:
         """Return a line with the number of unknown labels and the most frequent ones."""
         frequent = ", ".join(
-            f"{_shorten(name)!r} {number:,}"
+            f"{shorten(name, MAX_NAME_CHARACTERS)!r} {number:,}"
             for name, number in self.names.most_common(MOST_FREQUENT)
         )
         more = ", ..." if len(self.names) > MOST_FREQUENT else ""
@@ -58,7 +59,3 @@ class UnknownLabels:
             f"count as wrong: {frequent}{more}; first {self._first}; --unknown-labels=refuse stops "
             "instead"
         )
-
-
-def _shorten(name: str) -> str:
-    return name if len(name) <= MAX_NAME_CHARACTERS else f"{name[:MAX_NAME_CHARACTERS]}..."

@@ -9,7 +9,7 @@ from dataclasses import replace
 from functools import cached_property, partial
 from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -20,7 +20,6 @@ from pipeline.config import Config, load_run_config
 from pipeline.corpus.dataset.blocks import schema
 from pipeline.corpus.dataset.manifest import read_manifest
 from pipeline.corpus.field_spec import DOCUMENT, SEGMENT_COLUMNS, FieldSpec
-from pipeline.corpus.fields.base import as_text
 from pipeline.corpus.fields.encoding import EncodedExample
 from pipeline.corpus.fields.example import Example
 from pipeline.corpus.fields.row_pipeline import RowPipeline
@@ -31,6 +30,7 @@ from pipeline.evaluation.by_value import ValuedDocuments, evaluate_by_value
 from pipeline.evaluation.evaluate import evaluate
 from pipeline.evaluation.segment_merging import document_outputs
 from pipeline.inference.counts import SkipCounts, UnknownLabels
+from pipeline.inference.labeled_rows import labeled_rows
 from pipeline.inference.run_input import RawInput, RunInput
 from pipeline.models.encoder import reversed_directions
 from pipeline.models.settings import EncoderSettings
@@ -170,7 +170,7 @@ class Predictor:
         given = [files] if isinstance(files, str) else files
         columns = list(dict.fromkeys([*pipeline.checker.columns, *filter(None, [by])]))
         run_input = self._run_input(given, columns)
-        read = partial(_examples, run_input, pipeline, skips, by)
+        read = partial(labeled_rows, run_input, pipeline, skips, by)
 
         def chunks() -> Iterator[tuple[list[EncodedExample], list[str]]]:
             for chunk in batched(read(), self.chunk_rows):
@@ -330,38 +330,6 @@ def batched(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
         raise
     if chunk:
         yield chunk
-
-
-class _EvaluatedRow(NamedTuple):
-    """A usable row to evaluate."""
-
-    example: Example
-    place: str
-    value: str
-    """The value of the column of `--by`."""
-
-
-def _examples(
-    run_input: RunInput, pipeline: RowPipeline, skips: SkipCounts, by: str
-) -> Iterator[_EvaluatedRow]:
-    """Yield each usable row of all files. The other rows are counted in `skips`."""
-    for file, rows in run_input.rows_by_file():
-        last: list[Row] = []
-        counted = pipeline.examples(
-            _remember(rows, last),
-            file,
-            lambda reason, row, file=file: skips.add(reason, row.place(file)),  # type: ignore[misc]
-        )
-        for example in counted:
-            value = as_text((last[0].values or {})[by]) if by else ""
-            yield _EvaluatedRow(example, last[0].place(file), value)
-
-
-def _remember(rows: Iterable[Row], last: list[Row]) -> Iterator[Row]:
-    """Yield the rows, and store the last yielded row in the list `last`."""
-    for row in rows:
-        last[:] = [row]
-        yield row
 
 
 def _with_wide_indices(columns: pa.Schema, fields: Sequence[FieldSpec]) -> pa.Schema:

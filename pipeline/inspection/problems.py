@@ -19,6 +19,7 @@ from pipeline.inspection.column import FEW_ROWS, Kind
 from pipeline.inspection.form import Proposal
 from pipeline.inspection.sampling import PART_ROWS, reader_settings
 from pipeline.inspection.table import Table
+from pipeline.wording import quantity
 
 MAJORITY = 0.8
 """Share of the largest label from which a corpus is imbalanced."""
@@ -223,11 +224,11 @@ def _labels(checked: Checked, proposal: Proposal, *, is_complete: bool) -> Itera
     once = [name for name, count in counts.items() if count == 1 and name not in known]
     if once:
         shown = ", ".join(map(repr, once[:3])) + ", ..." * (len(once) > 3)
-        yield f"{_count(len(once), 'label')} in only one row, which is left out: {shown}"
+        yield f"{quantity(len(once), 'label')} in only one row, which is left out: {shown}"
     few = [n for n, c in counts.items() if 1 < c < FEW_PER_LABEL and n not in known]
     if few:
         shown = ", ".join(map(repr, few[:3])) + ", ..." * (len(few) > 3)
-        yield f"{_count(len(few), 'label')} in fewer than {FEW_PER_LABEL} rows: {shown}"
+        yield f"{quantity(len(few), 'label')} in fewer than {FEW_PER_LABEL} rows: {shown}"
 
 
 def similar_labels(counts: Mapping[str, int]) -> Iterator[tuple[str, str]]:
@@ -312,9 +313,5 @@ def _files(table: Table) -> Iterator[str]:
             return
 
 
-def _rows(count: int) -> str:
-    return _count(count, "row")
-
-
-def _count(count: int, noun: str) -> str:
-    return f"{count:,} {noun}{'s' * (count != 1)}"
+def _rows(number: int) -> str:
+    return quantity(number, "row")

@@ -12,6 +12,7 @@ from pipeline.inspection.detection import describe
 from pipeline.inspection.histogram import histogram
 from pipeline.inspection.inspection import Inspection
 from pipeline.inspection.sampling import Sample
+from pipeline.wording import quantity
 
 WIDTH = 80
 MAX_COLUMNS = 20
@@ -46,21 +47,21 @@ def _files(inspection: Inspection) -> Iterator[str]:
     for sample in samples[:MAX_FILES]:
         yield from _wrap(f"{sample.source.name}: {describe_sample(sample)}", "    ")
     if (more := len(samples) - MAX_FILES) > 0:
-        yield f"... and {_count(more, 'file')} more"
+        yield f"... and {quantity(more, 'file')} more"
     if (unread := len(files.all) - len(samples)) > 0:
-        yield f"{_count(unread, 'more file')}, of which nothing was read"
+        yield f"{quantity(unread, 'more file')}, of which nothing was read"
 
 
 def describe_sample(sample: Sample) -> str:
     """Return the format and size of a source, and which rows were read."""
     size = _size(sample.bytes)
-    rows = _count(sample.total, "row")
+    rows = quantity(sample.total, "row")
     if not sample.is_exact:
         rows = f"about {_rounded(sample.total):,} rows (estimated)"
     text = f"{describe(sample.format)}, {size}, {rows}"
     if sample.total == len(sample.rows) and sample.is_exact:
         return text
-    read = f"first {_count(sample.first, 'row')}"
+    read = f"first {quantity(sample.first, 'row')}"
     if more := len(sample.rows) - sample.first:
         read += f", and {more:,} from the rest of it"
     return f"{text}; read here: {read}"
@@ -79,7 +80,7 @@ def _columns(inspection: Inspection) -> Iterator[str]:
         start = f"{name}  {column.kind.value:8}  {missing:>7}  {column.distinct:>8,}  "
         yield (start + fit(one_line(column.example), WIDTH - width(start))).rstrip()
     if (more := len(columns) - MAX_COLUMNS) > 0:
-        yield f"... and {_count(more, 'column')} more"
+        yield f"... and {quantity(more, 'column')} more"
 
 
 def _rows(inspection: Inspection) -> Iterator[str]:
@@ -201,10 +202,6 @@ def _rounded(number: int) -> int:
     """Return an estimate with two digits."""
     digits = max(len(str(number)) - 2, 0)
     return int(round(number, -digits))
-
-
-def _count(count: int, noun: str) -> str:
-    return f"{count:,} {noun}{'s' * (count != 1)}"
 
 
 def _size(size: int) -> str:

@@ -59,12 +59,3 @@ def date(seconds: float) -> str:
     '2026-11-28 04:03 UTC'
     """
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M UTC")
-
-
-def shorten(text: str, max_chars: int) -> str:
-    """Return a text with at most `max_chars` characters.
-
-    >>> shorten("creative-work", 8)
-    'creativ…'
-    """
-    return text if len(text) <= max_chars else text[: max_chars - 1].rstrip() + "…"

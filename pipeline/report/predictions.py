@@ -10,10 +10,9 @@ from pipeline.report import samples, svg
 from pipeline.report.html import figure, hint, meter, scrolled, table
 from pipeline.report.numbers import number, tick
 from pipeline.report.run_data import RunData
+from pipeline.tasks.base.confusion import confused_pairs, most_confused
 from pipeline.tasks.base.sample import SAMPLES
 
-MAX_LABELS = 20
-"""Labels of a confusion matrix; of more, those with the most errors are shown."""
 MAX_PAIRS = 10
 """Most frequent confusions in the table."""
 MAX_ROWS = 12
@@ -30,7 +29,7 @@ def labels(run: RunData) -> str:
     if not len(names) or counts.shape != (len(names), len(names)):
         return ""
     unit = str(report.get("counted", "rows"))
-    shown = _most_confused(counts)
+    shown = most_confused(counts)
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     heads = [names[i] for i in shown]
     drawn = svg.heat_map(
@@ -46,7 +45,7 @@ def labels(run: RunData) -> str:
     if len(shown) < len(names):
         note += f"; the {len(shown)} labels of {len(names)} with the most errors"
     matrix = figure("Confusion matrix", scrolled(drawn), note)
-    confused = _confusions(counts, names, unit)
+    confused = _confusions(counts, names, unit, int(report.get("left_out") or 0))
     per_label = _label_table(counts, names, unit)
     if len(shown) <= 4:
         return f"<div class='columns'>{matrix}<div>{per_label}{confused}</div></div>"
@@ -143,28 +142,15 @@ def sample_rows(run: RunData) -> str:
     return samples.render_samples(SAMPLES.validate_python(dumped))
 
 
-def _most_confused(counts: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the labels to show, in order: all, or those with the most errors."""
-    if len(counts) <= MAX_LABELS:
-        return np.arange(len(counts))
-    errors = counts.sum(0) + counts.sum(1) - 2 * counts.diagonal()
-    return np.sort(np.argsort(-errors, kind="stable")[:MAX_LABELS])
-
-
-def _confusions(counts: NDArray[np.int64], names: Sequence[str], unit: str) -> str:
+def _confusions(counts: NDArray[np.int64], names: Sequence[str], unit: str, left_out: int) -> str:
     """Return a table of the most frequent pairs of a true and another predicted label."""
-    support = counts.sum(1)
-    pairs = [
-        (int(counts[i, j]), i, j)
-        for i, j in zip(*np.nonzero(counts), strict=True)
-        if i != j
-    ]  # fmt: skip
-    pairs.sort(key=lambda pair: (-pair[0], pair[1], pair[2]))
+    pairs = confused_pairs(counts.tolist(), names, left_out, MAX_PAIRS)
     if not pairs:
         return ""
+    support = dict(zip(names, counts.sum(1).tolist(), strict=True))
     rows = [
-        (names[i], names[j], f"{count:,}", meter(count / support[i]))
-        for count, i, j in pairs[:MAX_PAIRS]
+        (true, predicted, f"{count:,}", meter(count / support[true]))
+        for true, predicted, count in pairs
     ]
     heads = ("true", "predicted", unit, "of the true label")
     return f"<h3>Most frequent confusions</h3>{table(heads, rows, texts=2)}"

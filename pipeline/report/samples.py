@@ -12,9 +12,10 @@ from html import escape
 from typing import Any
 
 from pipeline.report import svg
-from pipeline.report.numbers import number, shorten
+from pipeline.report.numbers import number
 from pipeline.report.style import ENTITY_COLORS, STYLE
 from pipeline.tasks.base.sample import AttentionMap, ImageData, Sample, TextSpan
+from pipeline.wording import shorten
 
 MAX_TOKENS = 50
 """Source and generated tokens shown in an attention map."""

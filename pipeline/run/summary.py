@@ -11,9 +11,12 @@ from pipeline.errors import RunError
 from pipeline.run.folder import RunFolder
 from pipeline.runtime.launcher import command
 from pipeline.storage.atomic import write_file
+from pipeline.wording import shorten
 
 WIDTH = 80
 """Columns of a line, unless a path is longer."""
+MAX_NAME = 20
+"""Characters of a label."""
 
 
 @dataclass(frozen=True)
@@ -87,15 +90,11 @@ def _confused_line(pairs: Sequence[Sequence[Any]]) -> str:
     """Return as many of the pairs as fit on one line."""
     line = "confused    "
     for number, (true, predicted, count) in enumerate(pairs):
-        text = f"{_short(true)} as {_short(predicted)} ({count:,})"
+        text = f"{shorten(true, MAX_NAME)} as {shorten(predicted, MAX_NAME)} ({count:,})"
         if number and len(line) + 2 + len(text) > WIDTH:
             break
         line += f", {text}" if number else text
     return line
-
-
-def _short(name: str, length: int = 20) -> str:
-    return name if len(name) <= length else f"{name[: length - 3]}..."
 
 
 def read_summary(folder: RunFolder) -> Summary | None:

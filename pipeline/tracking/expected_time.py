@@ -2,6 +2,7 @@
 
 from statistics import median
 
+from pipeline.runtime.memory import peak_gpu_memory_mb, peak_memory_mb
 from pipeline.tracking.console import RunLength, duration
 
 MIN_UPDATES, MIN_SECONDS = 10, 3.0
@@ -22,11 +23,10 @@ class ExpectedTime:
         """Of each measured update."""
         self._printed = False
 
-    def update(self, step: int, now: float, megabytes: float, unit: str = "process") -> str:
+    def update(self, step: int, now: float) -> str:
         """Record an update that ended at `now`; return a line after the last one to measure.
 
-        `megabytes` is the peak memory of this process, or that of its GPU; `unit` says which. A
-        median is not affected by an evaluation between two updates.
+        A median is not affected by an evaluation between two updates.
         """
         if self._printed:
             return ""
@@ -37,6 +37,8 @@ class ExpectedTime:
             return ""
         self._printed = True
         left = max(self._length.updates - step, 0)
+        gpu = peak_gpu_memory_mb()
+        megabytes, unit = (gpu, "GPU") if gpu else (peak_memory_mb(), "process")
         return (
             f"time      about {duration(seconds * left)} for {left:,} updates, without "
             f"evaluations; {format_megabytes(megabytes)} per {unit}"

@@ -12,11 +12,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.tasks.base.confusion import most_confused
+from pipeline.wording import shorten
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-MAX_LABELS = 20
-"""Labels shown in a confusion matrix."""
+MAX_NAME = 22
+"""Characters of a label."""
 MAX_BARS = 100
 """Bars of a length histogram."""
 DPI = 120
@@ -34,7 +37,7 @@ def confusion_matrix(
 ) -> Figure:
     """Plot counts of (true, predicted) pairs, colored by their share of the matrix row.
 
-    With more than MAX_LABELS labels, the labels with the most errors (false positives plus false
+    With more than MAX_CONFUSED labels, the labels with the most errors (false positives plus false
     negatives) are shown; the shares still refer to all labels. Raises ValueError if the shape of
     `table` does not match `labels`.
 
@@ -55,13 +58,13 @@ def confusion_matrix(
         accuracy = float(counts.trace() / max(counts.sum(), 1))
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)  # [C, C]
     title = f"{title}: {accuracy:.1%} of {counts.sum():,} {counted} correct"
-    shown = _most_confused(counts)
+    shown = most_confused(counts)
     if len(shown) < len(labels):
         frequent = len(labels) - bool(left_out)
         total = f"the {frequent} most frequent of " * bool(left_out) + f"{frequent + left_out:,}"
         title += f"\n{len(shown)} most confused of {total} labels; shares over all labels"
         counts, shares = counts[np.ix_(shown, shown)], shares[np.ix_(shown, shown)]
-    names = [_shorten(labels[i]) for i in shown]
+    names = [shorten(labels[i], MAX_NAME) for i in shown]
 
     n = len(shown)
     side = n * (0.72 if n > 4 else 1.1)
@@ -172,18 +175,6 @@ def padding_share(rows: NDArray[np.int64], edges: Sequence[int]) -> float:
     lengths = np.arange(len(rows))
     padded = int(rows @ np.asarray(edges)[np.searchsorted(edges, lengths)])
     return 1 - int(rows @ lengths) / max(padded, 1)
-
-
-def _most_confused(counts: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the indices of the labels to show, ascending: all, or those with the most errors."""
-    if len(counts) <= MAX_LABELS:
-        return np.arange(len(counts))
-    errors = counts.sum(0) + counts.sum(1) - 2 * counts.diagonal()
-    return np.sort(np.argsort(-errors, kind="stable")[:MAX_LABELS])
-
-
-def _shorten(text: str, max_chars: int = 22) -> str:
-    return text if len(text) <= max_chars else text[: max_chars - 1].rstrip() + "…"
 
 
 def _format_count(count: int) -> str:

@@ -11,7 +11,6 @@ from pipeline.corpus.dataset.manifest import Manifest
 from pipeline.report.writer import ReportWriter
 from pipeline.run.checkpoint import TrainingState
 from pipeline.run.folder import RunFolder
-from pipeline.runtime.memory import peak_gpu_memory_mb, peak_memory_mb
 from pipeline.stream.plan import Plan
 from pipeline.tasks.base.sample import Sample
 from pipeline.tasks.base.task import Evaluation, Mistake
@@ -99,9 +98,7 @@ class Reporter:
             self.tracking.close("FAILED" if failed else "KILLED" if killed else "FINISHED")
 
     def update(self, step: int, rows: int, metrics: Mapping[str, float]) -> None:
-        gpu = peak_gpu_memory_mb()
-        megabytes, unit = (gpu, "GPU") if gpu else (peak_memory_mb(), "process")
-        if line := self._expected.update(step, time.perf_counter(), megabytes, unit):
+        if line := self._expected.update(step, time.perf_counter()):
             self.progress.say(line)
         self.progress.update(step, rows, {**metrics, **self._throughput})
 

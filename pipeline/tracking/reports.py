@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 import numpy as np
 
 from pipeline.storage.atomic import write_file
+from pipeline.stream.index import sample_lengths
 from pipeline.tasks.base.sample import SAMPLES, Sample
 from pipeline.tracking import plots
 
@@ -81,9 +82,7 @@ def write_evaluation(
 def write_length_histogram(folder: Path, plan: Plan) -> None:
     """Report the row lengths of a split and the lengths that its batches are padded to."""
     index = plan.sources[0].index
-    blocks = np.linspace(0, index.blocks - 1, min(index.blocks, MAX_HISTOGRAM_BLOCKS))
-    lengths = np.concatenate([block.lengths for block in index.read(blocks.astype(np.int64))])
-    rows = np.bincount(lengths, minlength=index.max_length + 1)
+    rows = np.bincount(sample_lengths(index, MAX_HISTOGRAM_BLOCKS), minlength=index.max_length + 1)
     report = {"rows": rows.tolist(), "edges": plan.edges.tolist(), "total": index.rows}
     _write(folder, "lengths", report)
 

@@ -139,9 +139,9 @@ def source_tags(source: RunSource) -> dict[str, str]:
 def to_mlflow_params(params: Mapping[str, Any]) -> dict[str, str]:
     """Convert config values to text, lists and mappings to JSON.
 
-    Passwords are removed, and texts are truncated to MLflow's limit.
+    Texts are truncated to MLflow's limit.
     """
-    texts = {key: without_password(_to_text(value)) for key, value in params.items()}
+    texts = {key: _to_text(value) for key, value in params.items()}
     return {key: text[:MAX_PARAM_CHARS] for key, text in texts.items()}
 
 

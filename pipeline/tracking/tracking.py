@@ -13,31 +13,28 @@ points and reports are never replaced, even if a resumed run repeats their steps
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline import components
 from pipeline.errors import TrainingError
-from pipeline.storage.redaction import without_password
-from pipeline.tracking import follower, reports
+from pipeline.storage.redaction import redacted
+from pipeline.tracking import follower
 from pipeline.tracking.base import NO_HIGHLIGHTS, EndStatus, Highlights, TrackedRun, Tracker
 from pipeline.tracking.follower import Follower
 from pipeline.tracking.settings import TrackSettings
 
 if TYPE_CHECKING:
     from pipeline.corpus.dataset.manifest import Manifest
-    from pipeline.stream.plan import Plan
-    from pipeline.tasks.base.sample import Sample
-    from pipeline.tasks.base.task import Evaluation
 
 
 class Tracking:
-    """Writes the reports of the run of this process, and starts its trackers.
+    """Starts the trackers of the run of this process.
 
     No method waits for a tracker, except `close` for a limited time. The trackers follow
-    `metrics.jsonl` on their own: metrics are not passed to this class.
+    `metrics.jsonl` and the reports on their own: nothing is passed to this class.
 
     Raises TrainingError if a required package is missing, and the errors of the trackers'
     constructors. Later failures are logged as warnings.
@@ -62,27 +59,12 @@ class Tracking:
         facts: Mapping[str, str | int | float],
         highlights: Highlights = NO_HIGHLIGHTS,
     ) -> None:
-        self.folder = folder
-        run = TrackedRun(folder, run_name, _without_passwords(params), facts, manifest, highlights)
+        run = TrackedRun(folder, run_name, redacted(params), facts, manifest, highlights)
         chosen = chosen_trackers(settings)
         for reference, tracker in chosen.items():
             _check_packages(reference, tracker, settings)
         trackers = [tracker(settings, run) for tracker in chosen.values()]
         self._followers = [Follower(tracker) for tracker in trackers]
-
-    def log_evaluation(
-        self,
-        step: int,
-        evaluation: Evaluation,
-        mistakes: Sequence[Mapping[str, Any]],
-        pages: Mapping[str, list[Sample]] | None = None,
-    ) -> None:
-        """Write the report of an evaluation; see `reports.write_evaluation`."""
-        reports.write_evaluation(self.folder, step, evaluation, mistakes, pages)
-
-    def log_length_histogram(self, plan: Plan) -> None:
-        """Write the report of the row lengths of a split."""
-        reports.write_length_histogram(self.folder, plan)
 
     def close(self, status: EndStatus, seconds: float = 30.0) -> None:
         """Record how the run ended, then wait at most `seconds` until everything is delivered."""
@@ -110,9 +92,3 @@ def _check_packages(reference: str, tracker: type[Tracker], settings: TrackSetti
             f"pip install {install}, or remove {reference} from track.trackers, or set "
             f"track.enabled=false"
         )
-
-
-def _without_passwords(params: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the params without the user name and password in `track.uri`."""
-    uri = {key: without_password(params[key]) for key in ("track.uri",) if key in params}
-    return {**params, **uri}

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pipeline.wording import quantity, shorten
+
 NO_BREAK = "\N{NO-BREAK SPACE}"
 """Space at which no line is wrapped, between a number and its unit."""
 WIDTH = 80
@@ -13,6 +15,8 @@ INDENT = 10
 """Columns of the titles."""
 MAX_SPLIT_LABELS = 4
 """Labels that are all listed; of more, the largest and the smallest are."""
+MAX_NAME = 24
+"""Characters of a label."""
 FEW_UPDATES = 200
 LARGE_SHARE = 0.95
 """Share of one label above which a warning is printed."""
@@ -147,7 +151,7 @@ def _entries(facts: Facts) -> Iterator[tuple[str, str]]:
         splits = ", ".join(_split(facts, name) for name in facts.splits)
         yield "rows", splits + ("" if facts.segments else per_epoch)
     else:
-        files = count(facts.shards, "unprepared file")
+        files = quantity(facts.shards, "unprepared file")
         yield "rows", f"{facts.rows:,} per epoch, from {files}; how many there are is unknown"
     if facts.segments:
         yield "segments", facts.segments
@@ -209,7 +213,7 @@ def _labels(labels: Labels) -> str:
     ordered = sorted(
         zip(labels.names, labels.counts, strict=True), key=lambda pair: (-pair[1], pair[0])
     )
-    shown = [f"{_short(name)} {count:,}" for name, count in ordered]
+    shown = [f"{shorten(' '.join(name.split()), MAX_NAME)} {number:,}" for name, number in ordered]
     if total <= MAX_SPLIT_LABELS:
         return f"{total}: {', '.join(shown)}"
     return f"{total:,}: largest {', '.join(shown[:2])}; smallest {shown[-1]}"
@@ -220,7 +224,7 @@ def _updates(schedule: Schedule) -> str:
     limit = f", ended by train.max_steps={schedule.max_steps}" if schedule.max_steps else ""
     return (
         f"{about}{schedule.per_epoch:,} per epoch, {schedule.total:,} in all "
-        f"({count(schedule.epochs, 'epoch')}{limit}), the first {schedule.warmup_updates:,} are "
+        f"({quantity(schedule.epochs, 'epoch')}{limit}), the first {schedule.warmup_updates:,} are "
         "warm-up"
     )
 
@@ -228,24 +232,15 @@ def _updates(schedule: Schedule) -> str:
 def _saving(schedule: Schedule) -> str:
     about = "" if schedule.exact else "about "
     return (
-        f"{about}{count(schedule.evaluations, 'evaluation')}, each with a checkpoint, and one "
-        f"every {count(schedule.checkpoint_every, 'update')}"
+        f"{about}{quantity(schedule.evaluations, 'evaluation')}, each with a checkpoint, and one "
+        f"every {quantity(schedule.checkpoint_every, 'update')}"
     )
-
-
-def count(number: int, noun: str) -> str:
-    """Return a number and a noun.
-
-    >>> count(1, "epoch"), count(1200, "epoch")
-    ('1 epoch', '1,200 epochs')
-    """
-    return f"{number:,} {noun}" + ("" if number == 1 else "s")
 
 
 def _left(facts: Facts) -> str:
     left = max(facts.schedule.total - facts.step, 0)
     about = "" if facts.schedule.exact else "about "
-    return f"{about}{count(left, 'update')}; {facts.step:,} are done"
+    return f"{about}{quantity(left, 'update')}; {facts.step:,} are done"
 
 
 def _megabytes(megabytes: float) -> str:
@@ -254,12 +249,6 @@ def _megabytes(megabytes: float) -> str:
         if megabytes >= 0.1
         else f"{1000 * megabytes:.1f}{NO_BREAK}KB"
     )
-
-
-def _short(text: str, length: int = 24) -> str:
-    """Return a label's name on one line, cut off if it is long."""
-    text = " ".join(text.split())
-    return text if len(text) <= length else f"{text[: length - 3]}..."
 
 
 def warnings(facts: Facts) -> Iterator[str]:
@@ -293,7 +282,7 @@ def _update_warnings(facts: Facts) -> Iterator[str]:
         )
         more = "" if ended_early else f", or lower {key}"
         yield (
-            f"{length}: {count(total, 'update')} in all are few to learn from (fewer than "
+            f"{length}: {quantity(total, 'update')} in all are few to learn from (fewer than "
             f"{FEW_UPDATES}); raise {length.partition('=')[0]}{more}"
         )
     if schedule.warmup_updates > total:

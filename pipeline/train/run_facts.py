@@ -8,11 +8,13 @@ import numpy as np
 
 from pipeline.config import Config
 from pipeline.corpus.dataset.manifest import Manifest
+from pipeline.corpus.fields.split_units import stratifies
 from pipeline.stream.bptt import BpttStream
 from pipeline.stream.index import sample_lengths
 from pipeline.tracking.console import RunLength
-from pipeline.train.overview import Facts, Labels, Lengths, Schedule, count
+from pipeline.train.overview import Facts, Labels, Lengths, Schedule
 from pipeline.train.trainer import Trainer
+from pipeline.wording import quantity
 
 MAX_SAMPLED_BLOCKS = 2000
 """Blocks whose row lengths are read: a million rows with 512 rows per block."""
@@ -120,9 +122,7 @@ def origin(manifest: Manifest, split: str) -> str:
         return f"{value:.3g} of the rows, by {group}"
     if time := settings.get("time"):
         return f"{value:.3g} of the rows, the latest by {time}"
-    by_label = settings.get("stratify")
-    if by_label is None and "stratify" in settings:  # not in datasets of earlier versions
-        by_label = any(field.kind == "label" for field in manifest.fields)
+    by_label = stratifies(settings, manifest.fields)
     return f"{value:.3g} of {'each label' if by_label else 'the rows'}"
 
 
@@ -156,7 +156,7 @@ def _model(config: Config) -> str:
 def _rate(config: Config, trainer: Trainer) -> str:
     """Return the peak learning rate, its schedule and, in a resumed run, the rate at this step."""
     train, state = config.train, trainer.state
-    span = count(train.schedule_epochs or train.epochs, "epoch")
+    span = quantity(train.schedule_epochs or train.epochs, "epoch")
     text = f"{train.lr:g}, {train.schedule} over {span}"
     if state.step:
         now = trainer.optimizer.rates.learning_rate(state.schedule_rows / trainer.schedule_rows)

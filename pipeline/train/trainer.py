@@ -2,10 +2,10 @@
 
 import logging
 import math
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
 from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -14,25 +14,21 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from pipeline.errors import TrainingError
-from pipeline.evaluation.evaluate import evaluate
 from pipeline.evaluation.sample_selection import SampleSelection
-from pipeline.evaluation.segment_merging import document_outputs
 from pipeline.models.dropout import draw_weight_masks
 from pipeline.optim.ema import update_average
 from pipeline.optim.optimizer import Optimizer
 from pipeline.run.checkpoint import TrainingState
-from pipeline.runtime.device import HostCopy, pinned, to_device
+from pipeline.runtime.device import HostCopy, to_device
 from pipeline.runtime.precision import Precision
 from pipeline.runtime.process_group import World
-from pipeline.stream.batch import Batch
-from pipeline.stream.plan import Position
-from pipeline.stream.prefetch import prefetch
 from pipeline.stream.resumable import ResumableStream, Update, Updates
 from pipeline.tasks.base.metric import Metric
-from pipeline.tasks.base.task import Evaluation, Mistake, Task
+from pipeline.tasks.base.task import Evaluation, Task
 from pipeline.train.best import BestMetric, forget_end
 from pipeline.train.callback_list import CallbackList, TrainerRun
 from pipeline.train.checkpointer import Checkpointer, load_weights
+from pipeline.train.evaluator import SplitEvaluator, check_skipped, transferable
 from pipeline.train.listener import Listener
 from pipeline.train.meter import Meter
 from pipeline.train.nonfinite import NonfiniteDetector
@@ -91,6 +87,8 @@ class Trainer:
         self.stop_signal = StopSignal()
         self._evaluation: tuple[int, Evaluation] | None = None
         self._samples = SampleSelection(task)
+        max_corrupt_ratio = stream.settings.max_corrupt_ratio
+        self._evaluator = SplitEvaluator(task, metrics, precision, world, max_corrupt_ratio)
         self._pending: Result | None = None
         self._stop = False
         self._meter = Meter()
@@ -139,7 +137,7 @@ class Trainer:
     def _train_epoch(self) -> None:
         """Do the remaining updates of the epoch, or of the run."""
         epoch = self.stream.position.epoch
-        with closing(self._transferable(self.stream.remaining(), training=True)) as updates:
+        with closing(self._training_updates()) as updates:
             for update in self._meter.waits(updates):
                 result = self._update(update)
                 self._settle()
@@ -152,24 +150,13 @@ class Trainer:
                     self._save_if_needed()  # now: closing the stream may take time
                     break
 
-    def _transferable(
-        self, updates: Generator[Update, None, None], *, training: bool
-    ) -> Generator[Update, None, None]:
-        """Prepare batches for the transfer to the device; for a GPU in a thread, one update ahead.
-
-        Batches to train on also get the columns that the task's loss needs.
-        """
-        device = self.world.device
-
-        def prepare() -> Generator[Update, None, None]:
-            with closing(updates):
-                for update in updates:
-                    batches = update.batches
-                    if training:
-                        batches = [self.task.prepare_batch(batch.weighted()) for batch in batches]
-                    yield replace(update, batches=pinned(batches, device))
-
-        return prefetch(prepare(), 1) if device.type == "cuda" else prepare()
+    def _training_updates(self) -> Generator[Update, None, None]:
+        """Return the rest of the epoch, with row weights and the columns that the loss needs."""
+        return transferable(
+            self.stream.remaining(),
+            self.world.device,
+            lambda batch: self.task.prepare_batch(batch.weighted()),
+        )
 
     def _update(self, update: Update) -> Result:
         """Do one optimizer step. Nothing here waits for the device."""
@@ -280,16 +267,7 @@ class Trainer:
         self.state.skipped += rows
         if rows:
             total = max(self.state.rows, self.stream.rows_before(1))
-            self._check_skipped(self.state.skipped, total)
-
-    def _check_skipped(self, rows: int, total: int) -> None:
-        limit = self.stream.settings.max_corrupt_ratio
-        if rows > limit * total:
-            raise TrainingError(
-                f"stream.max_corrupt_ratio={limit}: {rows:,} of {total:,} rows are in damaged "
-                f"blocks and were skipped; repair the shards that the warnings name, or raise "
-                f"stream.max_corrupt_ratio"
-            )
+            check_skipped(self.state.skipped, total, self.stream.settings.max_corrupt_ratio)
 
     def _at_boundaries(self, *, epoch_ends: bool) -> None:
         """Log, evaluate and save where they are due."""
@@ -320,19 +298,21 @@ class Trainer:
         self._take_averages()
         observe = self._samples.observe if self.listener else None
         with self._meter.pause():
-            evaluation, mistakes, lost = self._evaluate_split(self.validation, observe=observe)
+            evaluation, mistakes, lost = self._evaluator.evaluate(
+                self.evaluated_model, self.validation, observe=observe
+            )
             step = self.state.step
             self._evaluation = (step, evaluation)
             if self.listener:
                 metrics = {f"val/{name}": value for name, value in evaluation.metrics.items()}
-                if self.best.is_better(self.state, evaluation):
+                is_best = self.best.is_better(self.state, evaluation)
+                if is_best:
                     metrics[f"best/{self.best.name}"] = evaluation.metrics[self.best.name]
                 self.listener.log(step, metrics | ({"val/skipped_rows": lost} if lost else {}))
                 samples = partial(self._samples.samples, self.evaluated_model, self.precision)
                 self.listener.evaluated(
                     step, evaluation, mistakes, samples,
-                    best_metric=self.best.name,
-                    is_best=self.best.is_better(self.state, evaluation),
+                    best_metric=self.best.name, is_best=is_best,
                 )  # fmt: skip
         return evaluation
 
@@ -343,48 +323,11 @@ class Trainer:
         The weights of the checkpoint replace those that are evaluated, so training must be over.
         """
         load_weights(path, self.evaluated_model)
-        evaluation, _, _ = self._evaluate_split(split, intervals=True)
+        evaluation, _, _ = self._evaluator.evaluate(self.evaluated_model, split, intervals=True)
         if self.listener:
             metrics = {f"test/{name}": value for name, value in evaluation.metrics.items()}
             self.listener.log(self.state.step, metrics)
         return evaluation
-
-    def _evaluate_split(
-        self,
-        split: Updates,
-        *,
-        observe: Callable[[Iterable[Batch]], Iterator[Batch]] | None = None,
-        intervals: bool = False,
-    ) -> tuple[Evaluation, list[Mistake], int]:
-        """Return the evaluation of a split, the worst mistakes and the number of this rank's rows
-        that cannot be read. `observe` is given the batches and yields them."""
-        skipped = torch.zeros(1, dtype=torch.float64, device=self.world.device)
-
-        def batches(updates: Iterable[Update]) -> Iterator[Batch]:
-            for update in updates:
-                skipped.add_(update.skipped)
-                yield from update.batches
-
-        prefetched = split.prefetched(Position())
-        with closing(self._transferable(prefetched, training=False)) as updates:
-            inputs = observe(batches(updates)) if observe else batches(updates)
-            outputs = document_outputs(
-                self.task, self.evaluated_model, inputs, self.precision, self.world
-            )
-            evaluation, mistakes = evaluate(
-                self.task, outputs, self.world, self.metrics, intervals=intervals
-            )
-        self._check_evaluation(int(self.world.sum(skipped)), evaluation)
-        return evaluation, mistakes, int(skipped)
-
-    def _check_evaluation(self, skipped: int, evaluation: Evaluation) -> None:
-        """Raise TrainingError if too many rows, or all of them, could not be read."""
-        self._check_skipped(skipped, skipped + int(evaluation.metrics["examples"]))
-        if not evaluation.metrics["examples"]:
-            raise TrainingError(
-                f"none of the {skipped:,} rows of the split can be read, so the model cannot be "
-                f"evaluated; prepare the dataset again"
-            )
 
     def last_evaluation(self) -> Evaluation:
         """Return the evaluation of the current weights."""

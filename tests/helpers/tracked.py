@@ -26,7 +26,7 @@ SHOWN = [
     Sample({"true": [TextSpan("a film", "NP"), TextSpan("is")]}),
     Sample({"label": "3"}, ImageData.of(np.zeros((4, 4, 1)))),
 ]
-PLAN = SimpleNamespace(
+PLAN: Any = SimpleNamespace(
     sources=[
         SimpleNamespace(
             index=SimpleNamespace(

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from pipeline.report.html import Markup, key_table, meter, table
-from pipeline.report.numbers import date, duration, number, share, shorten, tick
+from pipeline.report.numbers import date, duration, number, share, tick
 
 
 @pytest.mark.parametrize(
@@ -27,10 +27,9 @@ def test_duration(value: float, text: str) -> None:
     assert duration(value) == text
 
 
-def test_date_share_and_shorten() -> None:
+def test_date_and_share() -> None:
     assert date(1795838600) == "2026-11-28 04:03 UTC"
     assert share(0.9167) == "91.7 %"
-    assert (shorten("label", 5), shorten("a label", 5)) == ("label", "a la…")
 
 
 def test_cells_are_escaped_unless_they_are_markup() -> None:

@@ -2,8 +2,18 @@
 
 import pytest
 
+from pipeline.tracking import expected_time
 from pipeline.tracking.console import RunLength
 from pipeline.tracking.expected_time import ExpectedTime
+
+
+@pytest.fixture(autouse=True)
+def memory(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
+    """The peak memory of the process and of its GPU, in MB."""
+    found = {"peak_memory_mb": 512.4, "peak_gpu_memory_mb": 0.0}
+    for name in found:
+        monkeypatch.setattr(expected_time, name, lambda name=name: found[name])
+    return found
 
 
 @pytest.mark.parametrize(
@@ -22,18 +32,19 @@ def test_it_is_printed_once_after_ten_updates_and_three_seconds(
     now, lines = 100.0, []
     for step in range(1, 60):
         now += 60 if step == 1 else 30 if step == 5 else seconds
-        lines.append(expectation.update(step, now, 512.4))
+        lines.append(expectation.update(step, now))
     assert [step for step, line in enumerate(lines, 1) if line] == [printed]
     assert lines[printed - 1] == (f"time      {expected}, without evaluations; 512 MB per process")
 
 
-def test_a_resumed_run_counts_the_updates_that_are_left() -> None:
+def test_a_resumed_run_counts_the_updates_that_are_left(memory: dict[str, float]) -> None:
+    memory["peak_gpu_memory_mb"] = 2048
     expected = ExpectedTime(RunLength(rows=1, updates=100, epochs=1))
-    lines = [expected.update(50 + step, float(step), 2048, "GPU") for step in range(1, 12)]
+    lines = [expected.update(50 + step, float(step)) for step in range(1, 12)]
     assert lines[-1] == ("time      about 0:39 for 39 updates, without evaluations; 2.0 GB per GPU")
 
 
 @pytest.mark.parametrize("updates", [1, 10])
 def test_a_run_of_few_updates_ends_without_the_line(updates: int) -> None:
     expected = ExpectedTime(RunLength(rows=1, updates=updates, epochs=1))
-    assert not any(expected.update(step, float(step), 1.0) for step in range(1, updates + 1))
+    assert not any(expected.update(step, float(step)) for step in range(1, updates + 1))

@@ -11,8 +11,8 @@ pytest.importorskip("matplotlib")
 from matplotlib.collections import LineCollection
 from matplotlib.patches import Rectangle
 
+from pipeline.tasks.base.confusion import MAX_CONFUSED
 from pipeline.tracking.plots import (
-    MAX_LABELS,
     _format_count,
     confusion_matrix,
     length_histogram,
@@ -92,7 +92,7 @@ def test_a_large_confusion_matrix_shows_the_most_confused_labels_and_says_so():
     table[pair] = 300
     figure = confusion_matrix(table.tolist(), [f"c{i}" for i in range(n)], "step 1")
     shown = tick_labels(figure)
-    assert len(shown) == MAX_LABELS
+    assert len(shown) == MAX_CONFUSED
     assert {"c7", "c41"} <= set(shown)
     assert "20 most confused of 50 labels" in figure.axes[0].get_title()
     assert cell_texts(figure)[shown.index("c7"), shown.index("c41")] == "300\n75.0%"

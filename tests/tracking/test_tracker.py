@@ -17,9 +17,9 @@ pytest.importorskip("mlflow")
 from pipeline import config as config_file
 from pipeline.errors import RunError, TrainingError
 from pipeline.report import samples
-from pipeline.storage.redaction import without_password
+from pipeline.storage.redaction import redacted, without_password
 from pipeline.tasks.base.task import Evaluation
-from pipeline.tracking import mlflow_copy, plots, tracking
+from pipeline.tracking import mlflow_copy, plots, reports, tracking
 from pipeline.tracking.replay import replay
 from pipeline.tracking.run_description import to_mlflow_params
 from pipeline.tracking.trackers import mlflow as mlflow_tracker
@@ -44,8 +44,8 @@ def test_metrics_params_tags_dataset_and_artifacts_of_a_run_are_copied(folder, s
     tracker = start(folder, store, "run.name=first", world_size=4, torch="2.13")
     log(folder, range(1, 6))
     log(folder, [6], **{"val/loss": None})
-    tracker.log_length_histogram(PLAN)
-    tracker.log_evaluation(6, EVALUATION, [{**MISTAKE, "loss": float("inf")}])
+    reports.write_length_histogram(folder, PLAN)
+    reports.write_evaluation(folder, 6, EVALUATION, [{**MISTAKE, "loss": float("inf")}])
     tracker.close("FINISHED")
 
     stored = Stored(store, folder)
@@ -78,7 +78,7 @@ def test_mlflow_can_load_the_tables_and_the_dataset(folder, store, monkeypatch):
     import mlflow
 
     tracker = start(folder, store)
-    tracker.log_evaluation(1, EVALUATION, [MISTAKE, MISTAKE])
+    reports.write_evaluation(folder, 1, EVALUATION, [MISTAKE, MISTAKE])
     tracker.close("FINISHED")
     run = Stored(store, folder).run
     source: Any = mlflow.data.get_source(run.inputs.dataset_inputs[0])
@@ -93,7 +93,7 @@ def test_mlflow_can_load_the_tables_and_the_dataset(folder, store, monkeypatch):
 def test_a_resumed_run_logs_no_point_twice(folder, store, monkeypatch, caplog):
     tracker = start(folder, store, "train.epochs=1", device="A")
     log(folder, range(1, 11))
-    tracker.log_evaluation(10, EVALUATION, [MISTAKE])
+    reports.write_evaluation(folder, 10, EVALUATION, [MISTAKE])
     tracker.close("KILLED")
     assert Stored(store, folder).run.info.status == "KILLED"
 
@@ -104,7 +104,7 @@ def test_a_resumed_run_logs_no_point_twice(folder, store, monkeypatch, caplog):
     tracker = start(folder, store, "train.epochs=2", device="B")
     log(folder, range(7, 13), **{"val/loss": 0.3})
     eventually(lambda: Stored(store, folder).run.info.status == "RUNNING")
-    tracker.log_evaluation(10, EVALUATION, [{**MISTAKE, "text": "repeated"}])
+    reports.write_evaluation(folder, 10, EVALUATION, [{**MISTAKE, "text": "repeated"}])
     tracker.close("FINISHED")
 
     stored = Stored(store, folder)
@@ -167,7 +167,7 @@ def test_the_tag_that_lists_tables_is_bounded(folder, store, monkeypatch):
     monkeypatch.setattr(mlflow_copy, "MAX_LISTED_TABLES", 2)
     tracker = start(folder, store)
     for step in range(1, 5):
-        tracker.log_evaluation(step, Evaluation({}), [MISTAKE])
+        reports.write_evaluation(folder, step, Evaluation({}), [MISTAKE])
     tracker.close("FINISHED")
     stored = Stored(store, folder)
     listed = [t["path"] for t in json.loads(stored.run.data.tags["mlflow.loggedArtifacts"])]
@@ -177,8 +177,9 @@ def test_the_tag_that_lists_tables_is_bounded(folder, store, monkeypatch):
 
 def test_a_plot_that_cannot_be_drawn_is_skipped_and_blocks_nothing_else(folder, store, caplog):
     tracker = start(folder, store)
-    tracker.log_evaluation(1, Evaluation({}, [[1]], ["a", "b"]), [MISTAKE], {"samples": SHOWN})
-    tracker.log_evaluation(2, EVALUATION, [])
+    report = Evaluation({}, [[1]], ["a", "b"])
+    reports.write_evaluation(folder, 1, report, [MISTAKE], {"samples": SHOWN})
+    reports.write_evaluation(folder, 2, EVALUATION, [])
     log(folder, range(1, 4))
     eventually(lambda: "table of shape" in caplog.text)
     log(folder, range(4, 6))
@@ -194,7 +195,8 @@ def test_a_plot_that_cannot_be_drawn_is_skipped_and_blocks_nothing_else(folder, 
 
 def test_samples_become_a_page_that_is_drawn_once(folder, store, monkeypatch):
     tracker = start(folder, store)
-    tracker.log_evaluation(3, EVALUATION, [], {"samples": SHOWN, "mistakes": SHOWN, "none": []})
+    pages = {"samples": SHOWN, "mistakes": SHOWN, "none": []}
+    reports.write_evaluation(folder, 3, EVALUATION, [], pages)
     tracker.close("KILLED")
     monkeypatch.setattr(samples, "render_page", None)
     start(folder, store).close("FINISHED")
@@ -223,7 +225,7 @@ def test_long_params_are_truncated_and_passwords_are_removed():
             "track.uri=http://u:secret@h/p",
         ],
     )
-    params = to_mlflow_params(config_file.flatten(config))
+    params = to_mlflow_params(redacted(config_file.flatten(config)))
     assert len(params["corpus.label_names"]) == 6000
     assert params["track.uri"] == "http://h/p"
     assert without_password("postgresql://u:p@h:1/d") == "postgresql://h:1/d"
@@ -237,7 +239,7 @@ def test_an_unreachable_server_does_not_block_training(folder, store, caplog):
     assert time.perf_counter() - start_time < 1  # including the time to read the config
     log(folder, range(1, 4))
     start_time = time.perf_counter()
-    tracker.log_evaluation(3, EVALUATION, [MISTAKE])
+    reports.write_evaluation(folder, 3, EVALUATION, [MISTAKE])
     assert time.perf_counter() - start_time < 0.05
     start_time = time.perf_counter()
     tracker.close("KILLED", seconds=0.5)
@@ -295,11 +297,11 @@ import sys
 import time
 from pathlib import Path
 sys.path.insert(0, {root!r})
-from pipeline.tracking import follower
+from pipeline.tracking import follower, reports
 from tests.helpers.tracked import EVALUATION, MISTAKE, log, start
 folder, follower.POLL_SECONDS = Path({folder!r}), 0.05
 tracker = start(folder, "", "track.system_metrics=true")
-tracker.log_evaluation(2, EVALUATION, [MISTAKE])
+reports.write_evaluation(folder, 2, EVALUATION, [MISTAKE])
 log(folder, range(1, 4))
 time.sleep(60)
 """
@@ -344,13 +346,13 @@ def test_a_server_that_was_down_receives_everything_in_the_end(folder, server, m
     server.start()
     tracker = start(folder, server.address, "track.system_metrics=true")
     log(folder, range(1, 6))
-    tracker.log_evaluation(5, EVALUATION, [MISTAKE])
+    reports.write_evaluation(folder, 5, EVALUATION, [MISTAKE])
     eventually(lambda: json_run_id(folder))
     eventually(lambda: len(Stored(server.address, folder).steps(cpu_metric)) > 1)
 
     server.kill()
     log(folder, range(6, 11))
-    tracker.log_evaluation(10, EVALUATION, [MISTAKE])
+    reports.write_evaluation(folder, 10, EVALUATION, [MISTAKE])
     eventually(lambda: "training continues" in caplog.text)
     log(folder, range(11, 14))
 

@@ -9,7 +9,7 @@ import pytest
 
 from pipeline import components, config
 from pipeline.errors import ConfigError, TrainingError
-from pipeline.tracking import tracking
+from pipeline.tracking import reports, tracking
 from pipeline.tracking.base import Tracker
 from pipeline.tracking.settings import TrackSettings
 from pipeline.tracking.tracking import watch_commands
@@ -81,7 +81,7 @@ def test_a_tracker_of_a_file_has_keys_and_receives_all_points_once(folder, mine)
     keys = f"track.trackers=[{path}:Table]", "track.table=points.csv"
     started = start_trackers(folder, [f"{path}:Table"], *keys)
     log(folder, range(1, 4))
-    started.log_evaluation(3, EVALUATION, [MISTAKE])
+    reports.write_evaluation(folder, 3, EVALUATION, [MISTAKE])
     started.close("KILLED")
     assert Counter(table.calls)["log_report"] == 1
     assert [name for name in table.calls if name in ("ended", "close")] == ["ended", "close"]
@@ -99,7 +99,7 @@ def test_an_outage_of_one_tracker_is_one_warning_and_the_others_get_everything(
     broken.fails = point
     started = start_trackers(folder, [f"{path}:Table", f"{path}:Broken"], "track.table=points.csv")
     log(folder, range(1, 4))
-    started.log_evaluation(3, EVALUATION, [MISTAKE])
+    reports.write_evaluation(folder, 3, EVALUATION, [MISTAKE])
     eventually(lambda: broken.calls.count("connect") > 2)
     eventually(lambda: "log_report" in table.calls)
     assert caplog.text.count("training continues") == 1

@@ -43,7 +43,7 @@ def test_an_update_does_not_wait_for_the_device(
     manifest = open_dataset(settings.corpus.shards)
     world = World(0, 1, torch.device("cpu"))
     trainer = build(settings, manifest, world, RunFolder(tmp_path), None)
-    updates = trainer._transferable(trainer.stream.remaining(), training=True)
+    updates = trainer._training_updates()
     trainer._update(next(updates))  # creates the optimizer's state
     update = next(updates)
     with monkeypatch.context() as patch, SyncRecorder(patch) as recorder:

@@ -10,6 +10,7 @@ import torch
 
 from pipeline import config
 from pipeline.corpus.dataset.manifest import Manifest
+from pipeline.corpus.field_spec import FieldSpec
 from pipeline.run.folder import RunFolder
 from pipeline.runtime.process_group import World
 from pipeline.train.run_facts import collect, origin, run_length
@@ -88,5 +89,7 @@ def test_the_rate_of_a_resumed_run_is_that_of_its_step(
     ],
 )
 def test_how_a_split_was_made(settings: dict[str, Any], expected: str) -> None:
-    manifest: Any = SimpleNamespace(settings=settings, fields=[SimpleNamespace(kind="label")])
+    manifest: Any = SimpleNamespace(
+        settings=settings, fields=[FieldSpec("label", "label", "label")]
+    )
     assert origin(manifest, "validation") == expected

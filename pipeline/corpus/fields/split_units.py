@@ -6,12 +6,13 @@ these keys it is the row's first value, such as its text, whose hash the scan co
 
 import math
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
+from pipeline.corpus.field_spec import FieldSpec
 from pipeline.corpus.fields.base import as_text, string_flaw
 from pipeline.corpus.settings import CorpusSettings
 from pipeline.corpus.skip_reason import SkipReason
@@ -68,6 +69,19 @@ class SplitUnits:
         return Unit(LAST - (microseconds + SIGN), TimeKind.DATE)
 
 
+def stratifies(settings: Mapping[str, Any], fields: Iterable[FieldSpec]) -> bool:
+    """Return whether fractions of the rows are held out of each label separately.
+
+    `settings` are the keys of the section `corpus`; datasets of earlier versions lack `stratify`.
+    """
+    if settings.get("group") or settings.get("time"):
+        return False
+    chosen = settings.get("stratify", False)
+    if chosen is None:
+        return any(field.kind_class.has_one_name for field in fields)
+    return bool(chosen)
+
+
 def describe_time(unit: int, kind: TimeKind) -> str:
     """Return the time of a unit as text for messages; dates are in UTC."""
     ascending = LAST - unit
@@ -82,13 +96,15 @@ def describe_time(unit: int, kind: TimeKind) -> str:
 def split_conflicts(settings: CorpusSettings) -> Iterator[Conflict]:
     """Yield conflicts between the keys that determine the splits."""
     fractions, files = settings.held_out_fractions, settings.held_out_files
-    for key in ("group", "time", "stratify"):
+    for key in ("group", "time"):
         if getattr(settings, key) and files:
             yield Conflict(
                 f"corpus.{key}",
                 f"divides rows by fractions, but corpus.{next(iter(files))} names files",
                 f"remove it, or set corpus.{' and corpus.'.join(files)} to a fraction",
             )
+    if settings.stratify and not fractions:
+        yield Conflict("corpus.stratify", "no fraction of the rows is held out", "remove it")
     chosen = [key for key in ("group", "time", "stratify") if getattr(settings, key)]
     if len(chosen) > 1:
         yield Conflict(

@@ -164,16 +164,23 @@ class _SplitAssignment:
         total = sum(len(units.numbers) for units in self._units())
         self._check_choice(chosen, total)
         for low, high in self._ranges:
-            units, indices = self._in_range(self._unit_kind, low, high)
+            units, indices = self._divisible(low, high)
             for split, choice in chosen.items():
                 held_out = np.isin(units, choice.all_numbers)
                 self._split_codes[indices[held_out]] = CODES[split]
         self._notes = self._describe(chosen, total)
 
+    def _divisible(self, low: int, high: int) -> tuple[Hashes, Indices]:
+        """Return the units in [low, high] of the examples outside the files of a split, and the
+        numbers of these examples; before fractions are held out of them."""
+        units, indices = self._in_range(self._unit_kind, low, high)
+        in_train = self._split_codes[indices] == IN_TRAIN
+        return units[in_train], indices[in_train]
+
     def _units(self) -> Iterator[Units]:
         """Yield the units of all ranges."""
         for low, high in self._ranges:
-            numbers, indices = self._in_range(self._unit_kind, low, high)
+            numbers, indices = self._divisible(low, high)
             unique, first, rows = np.unique(numbers, return_index=True, return_counts=True)
             strata = np.zeros(len(unique), np.int64)
             if self._context.stratifies:

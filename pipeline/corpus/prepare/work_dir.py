@@ -14,7 +14,7 @@ from pydantic import TypeAdapter
 
 from pipeline.corpus.field_spec import FieldSpec
 from pipeline.corpus.fields.example import RowChecker
-from pipeline.corpus.fields.split_units import TimeKind
+from pipeline.corpus.fields.split_units import TimeKind, stratifies
 from pipeline.corpus.fields.tag_schemes import TagCounts
 from pipeline.corpus.readers.inputs import InputFile
 from pipeline.corpus.settings import CorpusSettings, TextSettings, TokenizerSettings
@@ -57,11 +57,7 @@ class PreparationContext:
     @property
     def stratifies(self) -> bool:
         """Whether the fractions are held out of each label separately."""
-        settings = self.settings
-        if settings.stratify is None:
-            can = bool(settings.held_out_fractions) and not settings.held_out_files
-            return can and bool(self.label) and not (settings.group or settings.time)
-        return settings.stratify
+        return stratifies(vars(self.settings), self.fields)
 
     @property
     def has_further_fields(self) -> bool:

@@ -15,6 +15,7 @@ from pipeline.corpus.row import Row
 from pipeline.corpus.settings import CorpusSettings
 from pipeline.errors import HeadraceError, InputError
 from pipeline.settings import Conflict, Sections, unused
+from pipeline.wording import shorten
 
 COLUMN_CHECK_RECORDS = 1000
 """Each column must appear in one of this many first records, if records may omit columns."""
@@ -219,7 +220,7 @@ def check_columns(
 
 def _quoted(name: str) -> str:
     """Return a column's name for an error, shortened: a row read as the header has long names."""
-    return repr(name if len(name) <= MAX_NAME_CHARACTERS else f"{name[:MAX_NAME_CHARACTERS]}...")
+    return repr(shorten(name, MAX_NAME_CHARACTERS))
 
 
 def nested(record: Record, column: str) -> Any:

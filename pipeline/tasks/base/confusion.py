@@ -3,11 +3,15 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 MAX_SHOWN = 50
-"""Labels that a confusion matrix shows; the others are counted as one."""
+"""Labels that a confusion matrix counts; the others are counted as one."""
+MAX_CONFUSED = 20
+"""Labels of a confusion matrix that are drawn."""
 
 
 @dataclass(frozen=True)
@@ -99,3 +103,14 @@ def confused_pairs(
     ]
     worst = sorted(pairs, reverse=True)[:most]
     return [(labels[-true], labels[-predicted], int(number)) for number, true, predicted in worst]
+
+
+def most_confused(counts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the indices of the labels of a confusion matrix to show, ascending.
+
+    They are all, or the MAX_CONFUSED labels with the most false positives and false negatives.
+    """
+    if len(counts) <= MAX_CONFUSED:
+        return np.arange(len(counts))
+    errors = counts.sum(0) + counts.sum(1) - 2 * counts.diagonal()
+    return np.sort(np.argsort(-errors, kind="stable")[:MAX_CONFUSED])

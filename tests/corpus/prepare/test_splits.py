@@ -57,6 +57,20 @@ def test_labels_have_the_same_share_in_all_splits(in_folder: Prepare) -> None:
         assert all(abs(found[label] - fraction * n) < 1 for label, n in counts.items()), found
 
 
+@pytest.mark.parametrize("split", ["test", "validation"])
+def test_a_fraction_beside_a_file_has_the_share_of_each_label(
+    split: str, in_folder: Prepare, tmp_path: Path
+) -> None:
+    rows = rows_with(400, label=lambda n: "rare" if n % 8 == 0 else "common")
+    write(tmp_path / "held.csv", reviews(50, seed=4) + rows[:20])
+    other = "validation" if split == "test" else "test"
+    manifest = in_folder(rows, **{split: "held.csv", other: 0.1}, label_names=[])
+    assert manifest.splits[split].rows == 70 - sum(manifest.report[k] for k in ("label_once",))
+    found = Counter(manifest.names["label"][row["label"]] for row in row_dicts(manifest, other))
+    assert found == {"rare": 5, "common": 33}  # of 47 and 333 rows that are not in the file
+    assert not {*texts(manifest, "train")} & {*texts(manifest, split), *texts(manifest, other)}
+
+
 def test_without_stratify_the_hash_of_a_text_decides(in_folder: Prepare, tmp_path: Path) -> None:
     """More rows, or a test split, move no row from or to validation."""
     rows = reviews(900)

@@ -6,7 +6,7 @@ import pytest
 
 pytest.importorskip("tensorboard")
 
-from pipeline.tracking import plots
+from pipeline.tracking import plots, reports
 from tests.helpers.tracked import EVALUATION, PLAN, delivered_before_kill, log, start_trackers
 
 
@@ -31,8 +31,8 @@ def test_metrics_and_plots_are_written(folder):
     tracking = start_trackers(folder, ["tensorboard"])
     log(folder, range(1, 6))
     log(folder, [6], **{"val/loss": None})
-    tracking.log_length_histogram(PLAN)
-    tracking.log_evaluation(6, EVALUATION, [])
+    reports.write_length_histogram(folder, PLAN)
+    reports.write_evaluation(folder, 6, EVALUATION, [])
     tracking.close("FINISHED")
     events = stored(folder)
     assert [event.value for event in events.Scalars("train/loss")] == pytest.approx(
@@ -46,7 +46,7 @@ def test_metrics_and_plots_are_written(folder):
 def test_a_resumed_run_writes_no_point_and_no_plot_twice(folder, monkeypatch):
     tracking = start_trackers(folder, ["tensorboard"])
     log(folder, range(1, 11))
-    tracking.log_evaluation(10, EVALUATION, [])
+    reports.write_evaluation(folder, 10, EVALUATION, [])
     tracking.close("KILLED")
     file = folder / "metrics.jsonl"
     file.write_text("".join(file.read_text().splitlines(keepends=True)[:6]))
