@@ -1,4 +1,4 @@
-"""What files hold, the task that fits, and the config that reads them."""
+"""Inspection of files: their columns, the task that fits, and the config that reads them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -8,7 +8,7 @@ from pipeline import components
 from pipeline.corpus.readers.base import NoRowsError
 from pipeline.errors import ConfigError, InputError
 from pipeline.inspection import detection, problems, roles, sampling
-from pipeline.inspection.column import Column, Kind, other_time_format
+from pipeline.inspection.column import Column, other_time_format
 from pipeline.inspection.files import Files, find
 from pipeline.inspection.form import Proposal
 from pipeline.inspection.keys import Key, Keys
@@ -21,7 +21,7 @@ MAX_NAMED = 30
 
 @dataclass
 class Inspection:
-    """What is known about some files after a sample of their rows was read."""
+    """Result of inspecting files, from a sample of their rows."""
 
     files: Files
     table: Table
@@ -66,7 +66,7 @@ def inspect(
     table.choose(text, label)
     proposal = _proposal(table, task)
     keys |= proposal.keys
-    checked, found = None, problems._files(table)
+    checked, found = None, problems.different_columns(table)
     lines = [*files.notes, *found]
     if proposal.fields:
         checked = problems.check_rows(table, proposal, {n: k.value for n, k in keys.items()})
@@ -199,6 +199,3 @@ def _label_hints(table: Table, checked: Checked) -> dict[str, Key]:
         return {}
     names = {label: spellings.get(label, label) for label in sorted(checked.labels)}
     return {"label_names": Key(names, "joins spellings of one label")}
-
-
-__all__ = ["Inspection", "Kind", "inspect"]

@@ -165,7 +165,7 @@ def find(table: Table, proposal: Proposal, checked: Checked) -> list[str]:
         *_tags(checked),
         *(_lengths(checked) if len(proposal.fields) > 1 else ()),
         *_columns(table, proposal),
-        *_files(table),
+        *different_columns(table),
     ]
 
 
@@ -298,7 +298,8 @@ def used_columns(fields: Sequence[FieldSpec]) -> list[str]:
     return [column for spec in fields for column in spec.columns]
 
 
-def _files(table: Table) -> Iterator[str]:
+def different_columns(table: Table) -> Iterator[str]:
+    """Yield a line for the first file with other columns than the first file."""
     first = table.samples[0]
     for sample in table.samples[1:]:
         missing = [name for name in first.columns if name not in sample.columns]

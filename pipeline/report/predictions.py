@@ -1,4 +1,4 @@
-"""What a model gets right and wrong: the sections about one evaluation."""
+"""Sections about the predictions of one evaluation."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""What the files of a run folder say about the run, as plain data.
+"""The content of a run folder, as plain data.
 
 A file that is missing or damaged leaves its part empty: a report never fails for one.
 """

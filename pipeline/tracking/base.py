@@ -31,7 +31,7 @@ class Point(NamedTuple):
 
 @dataclass(frozen=True)
 class Highlights:
-    """What the overview of a run shows first."""
+    """Settings and a command that the overview of a run shows first."""
 
     changed: Mapping[str, Any] = field(default_factory=dict)
     """Defaults of the params that differ from them, by dotted key."""

@@ -6,12 +6,12 @@ from pipeline.runtime.memory import peak_gpu_memory_mb, peak_memory_mb
 from pipeline.tracking.console import RunLength, duration
 
 MIN_UPDATES, MIN_SECONDS = 10, 3.0
-"""Updates, and their time, that are measured at least. The first batches of each length are slower
+"""Minimum number of measured updates, and of their seconds. The first batches of each length are slower
 than later ones, which matters if updates take milliseconds."""
 
 
 class ExpectedTime:
-    """Measures the first updates of a process, and says once what the run will take.
+    """Estimates the time and the memory of a run from the first updates of a process, once.
 
     The first update is not measured: it also compiles kernels.
     """

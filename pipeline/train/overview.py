@@ -1,5 +1,5 @@
-"""The first screen of a run: about ten lines of 80 columns that say what it trains, and for how
-long; and warnings about runs that cannot learn much. Pure functions of facts."""
+"""The first screen of a run, about ten lines of 80 columns on its data, model and length, and
+warnings about runs that cannot learn much. All functions are pure."""
 
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
@@ -81,7 +81,7 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Facts:
-    """What the first screen says."""
+    """Facts that the first screen shows."""
 
     rows: int
     """Rows of an epoch."""
