@@ -6,8 +6,8 @@ from pipeline.runtime.memory import peak_gpu_memory_mb, peak_memory_mb
 from pipeline.tracking.console import RunLength, duration
 
 MIN_UPDATES, MIN_SECONDS = 10, 3.0
-"""Minimum number of measured updates, and of their seconds. The first batches of each length are slower
-than later ones, which matters if updates take milliseconds."""
+"""Minimum number of measured updates, and of their seconds. The first batches of each length are
+slower than later ones, which matters if updates take milliseconds."""
 
 
 class ExpectedTime:
