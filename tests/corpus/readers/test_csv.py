@@ -180,7 +180,7 @@ ERRORS = {
          "it has none, set corpus.columns)"),
     ),
     "long fields as the header": (
-        f"{'x' * 100},1\n", "a.csv", {}, f"it has '{'x' * 60}...', '1' (its first line is read",
+        f"{'x' * 100},1\n", "a.csv", {}, f"it has '{'x' * 57}...', '1' (its first line is read",
     ),
     "semicolons": (
         "text;label\na;x\n", "a.csv", {},
