@@ -72,8 +72,15 @@ class Entailment(Classification):
         return {"text_pair": self.data.decode("tokenizer", pair[pair != PAD].tolist())}
 
     def logits(self, model: nn.Module, batch: Batch) -> Tensor:
-        columns = batch.columns
-        pair = columns["pair"]
-        pair_lengths = (pair != PAD).sum(1).clamp(min=1)
-        logits: Tensor = model(columns["tokens"], batch.lengths, batch.keys, pair, pair_lengths)
+        logits: Tensor = model(*_model_inputs(batch))
         return logits.float()
+
+    def embed(self, model: nn.Module, batch: Batch) -> Tensor:
+        assert isinstance(model, PairClassifier)
+        return model.pool_pair(*_model_inputs(batch)).float()
+
+
+def _model_inputs(batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    pair = batch.columns["pair"]
+    pair_lengths = (pair != PAD).sum(1).clamp(min=1)
+    return batch.columns["tokens"], batch.lengths, batch.keys, pair, pair_lengths
