@@ -339,7 +339,7 @@ class Trainer:
         """Evaluate the last weights of a run that has ended for a reason, unless a signal did it.
 
         `max_steps` may end a run between two evaluations. Return whether the weights are the best.
-        The evaluation does not count for `patience`, and a prolonged run forgets it (`forget_end`):
+        The evaluation does not count for `patience`, and an extended run undoes it (`forget_end`):
         it does the same as an uninterrupted one.
         """
         if reason in ("", "signal"):
