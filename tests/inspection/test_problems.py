@@ -119,7 +119,7 @@ def test_files_of_different_columns() -> None:
     Path("a.csv").write_text("\n".join(["text,label", *rows()]))
     Path("b.csv").write_text("\n".join(["text,label,more", *(f"x{r},1" for r in rows())]))
     found = inspect(["a.csv", "b.csv"])
-    assert "b.csv has other columns than a.csv: it has 'more' too" in found.problems
+    assert "b.csv has different columns than a.csv: it also has 'more'" in found.problems
     Path("c.csv").write_text("\n".join(["text,klass", *rows()]))
     with pytest.raises(InputError, match=r"c.csv: has no column 'label', which the other files"):
         inspect(["a.csv", "c.csv"])
