@@ -46,8 +46,8 @@ def test_duplicates_and_contradictions() -> None:
     first, second = found.problems
     assert first == "2 rows repeat another one: only one of each is used (corpus.drop_duplicates)"
     assert second == (
-        "1 row with the text of another row but another label, first a.csv, line 64: correct the "
-        "labels; only the first of each is used"
+        "1 row with the same text as another row but a different label, first a.csv, line 64: "
+        "correct the labels; only the first row of each text is used"
     )
 
 
