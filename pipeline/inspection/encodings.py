@@ -21,7 +21,7 @@ NON_ASCII_WORD = re.compile(r"\w*[^\W\x00-\x7f]\w*")
 def guess(sample: bytes) -> tuple[str, str]:
     """Return the encoding of the first bytes of a text, and a word with which to check it.
 
-    Both are empty for UTF-8. The encoding is a guess: only a person who reads the language can tell
+    Both are empty for UTF-8. The encoding is a guess: only a person who reads the language sees
     whether the word is decoded correctly.
     """
     if any(sample.startswith(mark) for mark in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):

@@ -313,7 +313,7 @@ def _draw_line(axes: Axes, line: Line, i: int) -> str:
 
 
 def _line_names(lines: Sequence[Line]) -> str:
-    """Draw the legend at the top right, from right to left."""
+    """Draw the names of the lines at the top right, from right to left."""
     parts, x = [], float(WIDTH - RIGHT)
     for i, line in reversed(list(enumerate(lines))):
         dash = ' stroke-dasharray="5 3"' if line.dashed else ""

@@ -13,7 +13,7 @@ FILES = {
     "binary.dat": (bytes(range(256)) * 20, "its format is not recognized, and it is not text"),
     "book.xlsx": (b"PK\3\4", "is a spreadsheet; save it as CSV"),
     "a.zip": (b"PK\3\4....", "is a zip archive; extract its files"),
-    "a.pdf": (b"%PDF-1.4\n1 0 obj\n", "begins with %PDF, so its lines are no texts"),
+    "a.pdf": (b"%PDF-1.4\n1 0 obj\n", "begins with %PDF, so its lines are not plain text"),
     "a.html": (b"<!DOCTYPE html>\n<p>A text.</p>\n", "begins with <!doctype"),
     "digits": (b"\0\0\x08\1\0\0\0\2\0\1", "is an idx file, which has only one column"),
     "numbers.csv": (b"a,b\n1.5,2.5\n3.5,4.5\n", r"no task fits its columns a \(number\)"),

@@ -101,7 +101,7 @@ def test_long_texts() -> None:
     (line,) = found.problems
     assert line.startswith("60% of the texts have more than corpus.max_tokens=400 tokens")
     assert found.keys["max_tokens"].value == 1100  # 1.3 tokens for each of 781 words, rounded up
-    assert "corpus.max_tokens=1100 covers 95%" in line
+    assert "corpus.max_tokens=1100 would keep 95%" in line
 
 
 def test_tagging_schemes() -> None:
