@@ -70,7 +70,7 @@ class BestMetric:
         return -math.inf if math.isnan(value) else self._sign * value
 
 
-def forget_end(state: TrainingState) -> str:
+def undo_end(state: TrainingState) -> str:
     """Undo the best evaluation if it was due only because the run ended; the run is now extended.
 
     The run then continues exactly as if it had not ended there: with the same best checkpoint, and

@@ -12,7 +12,7 @@ from pipeline import config
 from pipeline.run.checkpoint import TrainingState
 from pipeline.tasks.base.task import Evaluation
 from pipeline.train import session
-from pipeline.train.best import BestMetric, forget_end
+from pipeline.train.best import BestMetric, undo_end
 from tests.helpers.corpora import CASES, small_run_overrides
 
 
@@ -76,11 +76,11 @@ def test_the_best_evaluation_at_the_end_is_undone_when_a_run_is_extended() -> No
     chooser.update(state, Evaluation({"metric": 0.5, "loss": 1.0}))
     state.step, state.stale = 2, 3
     assert not chooser.improve_at_end(state, Evaluation({"metric": 0.4, "loss": 1.0}))
-    assert forget_end(state) == ""
+    assert undo_end(state) == ""
     assert chooser.improve_at_end(state, Evaluation({"metric": 0.6, "loss": 0.7}))
     assert (state.best, state.best_loss, state.best_step, state.stale) == (0.6, 0.7, 2, 0)
     assert state.kept_steps == {1, 2}
-    assert forget_end(state) == (
+    assert undo_end(state) == (
         "step 2 was evaluated only because the run ended there; step 1 is the best again, as if "
         "the run had not ended"
     )
@@ -92,5 +92,5 @@ def test_the_only_evaluation_is_undone_too() -> None:
     task: Any = SimpleNamespace(best_metric="metric", lower_is_better=False, reported={})
     state = TrainingState(step=3)
     assert BestMetric(task, []).improve_at_end(state, Evaluation({"metric": 0.5, "loss": 1.0}))
-    assert "; none is the best, as if" in forget_end(state)
+    assert "; none is the best, as if" in undo_end(state)
     assert (state.best, state.best_step) == (None, 0)
