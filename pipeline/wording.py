@@ -1,8 +1,8 @@
-"""Short texts for messages: shortened names, and numbers with a noun."""
+"""Parts of messages: shortened texts, and numbers with a noun."""
 
 
 def shorten(text: str, length: int) -> str:
-    """Return a text with at most `length` characters, cut off if it has more.
+    """Return a text, shortened to at most `length` characters.
 
     >>> shorten("creative-work", 8)
     'creat...'
@@ -11,7 +11,7 @@ def shorten(text: str, length: int) -> str:
 
 
 def quantity(number: int, noun: str) -> str:
-    """Return a number and a noun.
+    """Return a number with a noun, in the plural unless the number is 1.
 
     >>> quantity(1, "epoch"), quantity(1200, "epoch")
     ('1 epoch', '1,200 epochs')

@@ -98,7 +98,7 @@ def load_run_config(
     `trusted`).
     """
     if not path.exists():
-        raise RunError(f"{path.parent}: is not the folder of a run; it has no config.yaml")
+        raise RunError(f"{path.parent}: is not a run folder; it has no config.yaml")
     try:
         values = typed_sections(read(path), Config)
         references = component_references(values)

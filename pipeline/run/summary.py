@@ -14,9 +14,9 @@ from pipeline.storage.atomic import write_file
 from pipeline.wording import shorten
 
 WIDTH = 80
-"""Columns of a line, unless a path is longer."""
+"""Maximum width of a line, in columns, unless a path is longer."""
 MAX_NAME = 20
-"""Characters of a label."""
+"""Maximum length of a label, in characters."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Summary:
     seconds: float
     tokens_per_s: float
     baseline: Mapping[str, Any] | None = None
-    """A metric of always guessing the same: `metric`, `value`, `guess`."""
+    """A metric of a constant guess: `metric`, `value`, `guess`."""
     confused: Sequence[Sequence[Any]] = field(default_factory=list)
     """The most frequent confusions of the last evaluation: true label, predicted label, count."""
     test: Mapping[str, float] = field(default_factory=dict)
@@ -50,7 +50,7 @@ class Summary:
         write_file(folder.summary, json.dumps(asdict(self), indent=1) + "\n")
 
     def lines(self) -> list[str]:
-        """Return the summary as lines for a person."""
+        """Return the lines to print."""
         best = f", best {self.best:.4f} at step {self.best_step}" if self.best is not None else ""
         value = self.validation[self.metric]
         lines = [f"validation  {self.metric} {value:.4f} at step {self.step}{best}"]
@@ -109,7 +109,7 @@ def read_summary(folder: RunFolder) -> Summary | None:
         return Summary(**values)
     except (ValueError, TypeError) as error:
         raise RunError(
-            f"{folder.summary}: cannot be read ({error}; was it written by another version?); "
+            f"{folder.summary}: cannot be read ({error}; another version may have written it); "
             f"delete it, and the same command writes it again"
         ) from None
 
@@ -117,7 +117,7 @@ def read_summary(folder: RunFolder) -> Summary | None:
 def describe(folder: RunFolder, *, watch: Sequence[str], example: str) -> str:
     """Return the summary of a run and the commands to type next.
 
-    `watch` are commands or addresses that show the run; `example` is an input to predict.
+    `watch` has commands or URLs that show the run; `example` is an input to predict.
     """
     summary = read_summary(folder)
     lines = summary.lines() if summary else []
@@ -133,5 +133,5 @@ def describe(folder: RunFolder, *, watch: Sequence[str], example: str) -> str:
 
 
 def predict_command(folder: Path, example: str) -> str:
-    """Return the command that predicts `example`, an argument of a shell's `echo`, with a run."""
+    """Return the shell command that predicts `example`, an argument of `echo`, with a run."""
     return f"echo {example} | {command('predict')} --run {shlex.quote(str(folder))}"

@@ -122,5 +122,5 @@ def test_parallel_files_with_columns() -> None:
     write("x.txt", "y.txt")
     assert values("image=x.txt,label=y.txt")["input"] == {"image": "x.txt", "label": "y.txt"}
     assert values("image=x.txt", "label=y.txt")["input"] == {"image": "x.txt", "label": "y.txt"}
-    with pytest.raises(InputError, match=r"y.txt: is not COLUMN=FILE"):
+    with pytest.raises(InputError, match=r"y.txt: does not have the form COLUMN=FILE"):
         find(["image=x.txt", "y.txt"])

@@ -46,8 +46,8 @@ def test_duplicates_and_contradictions() -> None:
     first, second = found.problems
     assert first == "2 rows repeat another one: only one of each is used (corpus.drop_duplicates)"
     assert second == (
-        "1 row with the text of another row but another label, first a.csv, line 64: correct the "
-        "labels; only the first of each is used"
+        "1 row with the same text as another row but a different label, first a.csv, line 64: "
+        "correct the labels; only the first row of each text is used"
     )
 
 
@@ -101,7 +101,7 @@ def test_long_texts() -> None:
     (line,) = found.problems
     assert line.startswith("60% of the texts have more than corpus.max_tokens=400 tokens")
     assert found.keys["max_tokens"].value == 1100  # 1.3 tokens for each of 781 words, rounded up
-    assert "corpus.max_tokens=1100 covers 95%" in line
+    assert "corpus.max_tokens=1100 would keep 95%" in line
 
 
 def test_tagging_schemes() -> None:
@@ -119,7 +119,7 @@ def test_files_of_different_columns() -> None:
     Path("a.csv").write_text("\n".join(["text,label", *rows()]))
     Path("b.csv").write_text("\n".join(["text,label,more", *(f"x{r},1" for r in rows())]))
     found = inspect(["a.csv", "b.csv"])
-    assert "b.csv has other columns than a.csv: it has 'more' too" in found.problems
+    assert "b.csv has different columns than a.csv: it also has 'more'" in found.problems
     Path("c.csv").write_text("\n".join(["text,klass", *rows()]))
     with pytest.raises(InputError, match=r"c.csv: has no column 'label', which the other files"):
         inspect(["a.csv", "c.csv"])

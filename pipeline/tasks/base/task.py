@@ -33,7 +33,7 @@ class Baseline:
     metric: str
     value: float
     guess: str
-    """Such as 'billing'."""
+    """The guess as text, such as 'billing'."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class Evaluation:
     scatter: list[tuple[float, float]] = field(default_factory=list)
     """True and predicted numbers of some rows. Empty if no numbers are predicted."""
     baseline: Baseline | None = None
-    """What the metrics must exceed to be of use. None if there is no sensible guess."""
+    """Metric of a constant guess, to compare with. None if there is no sensible guess."""
 
 
 MAX_MISTAKES = 50

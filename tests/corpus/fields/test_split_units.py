@@ -86,11 +86,11 @@ def test_times_are_described(value: Any, text: str, tmp_path: Path) -> None:
     "keys, line",
     [
         ({"group": "a", "validation": "b.csv"},
-         ("corpus.group: divides rows by fractions, but corpus.validation names files; remove it, "
-         "or set corpus.validation to a fraction")),
+         ("corpus.group: needs a fraction of rows to hold out, but corpus.validation names files; "
+         "remove it, or set corpus.validation to a fraction")),
         ({"time": "a", "test": "b.csv"},
-         ("corpus.time: divides rows by fractions, but corpus.test names files; remove it, or set "
-         "corpus.test to a fraction")),
+         ("corpus.time: needs a fraction of rows to hold out, but corpus.test names files; "
+         "remove it, or set corpus.test to a fraction")),
         ({"time": "a", "group": "b"},
          ("corpus.time: cannot be combined with corpus.group: both decide which rows are held out; "
          "remove one of them")),
