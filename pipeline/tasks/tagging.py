@@ -69,7 +69,7 @@ class Tagging(Task):
 
     @staticmethod
     def example(corpus: Any) -> str:
-        return "'EU rejects German call .'"
+        return "EU rejects German call ."
 
     @staticmethod
     def fields(corpus: Any) -> tuple[FieldSpec, ...]:
@@ -196,6 +196,9 @@ class Tagging(Task):
                 )
             )
         return samples
+
+    def line(self, batch: Batch, row: int, data: DatasetInfo) -> str:
+        return " ".join(_words(batch.columns["characters"][row, : batch.lengths[row]]))
 
     @staticmethod
     def parse(line: str) -> dict[str, Any]:
