@@ -213,10 +213,16 @@ def _labels(labels: Labels) -> str:
     ordered = sorted(
         zip(labels.names, labels.counts, strict=True), key=lambda pair: (-pair[1], pair[0])
     )
-    shown = [f"{shorten(' '.join(name.split()), MAX_NAME)} {number:,}" for name, number in ordered]
+    shown = [f"{_label_name(name)} {number:,}" for name, number in ordered]
     if total <= MAX_SPLIT_LABELS:
         return f"{total}: {', '.join(shown)}"
     return f"{total:,}: largest {', '.join(shown[:2])}; smallest {shown[-1]}"
+
+
+def _label_name(name: str) -> str:
+    """Return a label's name for a list with numbers, with quotes if it looks like a number."""
+    shown = shorten(" ".join(name.split()), MAX_NAME)
+    return f"'{shown}'" if shown[:1].isdigit() else shown
 
 
 def _updates(schedule: Schedule) -> str:

@@ -101,6 +101,11 @@ def test_truncated_rows_a_test_split_and_many_labels() -> None:
     assert shown[3] == "labels    90: largest topic 89 90, topic 88 89; smallest topic 0 1"
 
 
+def test_names_that_look_like_numbers_have_quotes() -> None:
+    facts = replace(FACTS, labels=Labels("corpus.label=stars", ["1", "5", "no"], [30, 50, 20]))
+    assert "labels    3: '5' 50, '1' 30, no 20" in lines(facts)
+
+
 def test_a_resumed_run_says_from_where_and_what_is_left() -> None:
     facts = replace(
         FACTS, step=52, checkpoint="runs/tickets/checkpoints/step-00000052",

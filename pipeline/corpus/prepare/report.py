@@ -14,8 +14,8 @@ from pipeline.corpus.skip_reason import (
     SkipReason,
     bad_row_error,
 )
-from pipeline.corpus.worker_pool import MB
 from pipeline.errors import InputError
+from pipeline.wording import size
 
 LONG_TEXT_COUNTS = ("truncated", "split", "segments")
 Skips = Mapping[SkipReason, tuple[int, str]]
@@ -116,10 +116,7 @@ def summary(
 ) -> Iterator[str]:
     """Yield the log lines that sum up a finished preparation."""
     raw_bytes = sum(chunk.bytes for scanned in scans for chunk in scanned.chunks)
-    yield (
-        f"ready: {raw_bytes / MB:.1f} MB of input in {seconds:.1f} s, "
-        f"{raw_bytes / MB / seconds:.1f} MB/s"
-    )
+    yield (f"ready: {size(raw_bytes)} of input in {seconds:.1f} s, {size(raw_bytes / seconds)}/s")
     for name, split in manifest.splits.items():
         yield _split_line(name, split)
     for field, table in label_tables.items():
@@ -149,7 +146,7 @@ def _split_line(name: str, split: Split) -> str:
     return (
         f"  {name}: {split.rows:,} rows, {split.tokens:,} tokens, longest row "
         f"{split.max_length:,}, {len(split.shards)} shard(s) of "
-        f"{sum(shard.bytes for shard in split.shards) / MB:.1f} MB"
+        f"{size(sum(shard.bytes for shard in split.shards))}"
     )
 
 
