@@ -5,7 +5,7 @@
 
 The files are made up (own_files.py). Each is written to a fresh folder, where the two commands run
 as a user types them. Prints the table of docs/two_commands.md; the seconds are CPU time, on
-which other programs have little influence. With --logs, the folder keeps what was typed and printed.
+which other programs have little influence. With --logs, what was typed and printed is kept.
 """
 
 import argparse
