@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -55,7 +56,8 @@ class Summary:
         value = self.validation[self.metric]
         lines = [f"validation  {self.metric} {value:.4f} at step {self.step}{best}"]
         if self.baseline:
-            lines.append(self._baseline_line(self.baseline))
+            text = self._baseline_line(self.baseline)
+            lines += textwrap.wrap(text, WIDTH, subsequent_indent=" " * 12)
         lines += self._test_lines()
         if self.confused:
             lines.append(_confused_line(self.confused))

@@ -253,7 +253,7 @@ def _megabytes(megabytes: float) -> str:
     return (
         f"{megabytes:.1f}{NO_BREAK}MB"
         if megabytes >= 0.1
-        else f"{1000 * megabytes:.1f}{NO_BREAK}KB"
+        else f"{1000 * megabytes:.1f}{NO_BREAK}kB"
     )
 
 
@@ -288,7 +288,7 @@ def _update_warnings(facts: Facts) -> Iterator[str]:
         )
         more = "" if ended_early else f", or lower {key}"
         yield (
-            f"{length}: {quantity(total, 'update')} in all are few to learn from (fewer than "
+            f"{length}: only {quantity(total, 'update')} to learn from (fewer than "
             f"{FEW_UPDATES}); raise {length.partition('=')[0]}{more}"
         )
     if schedule.warmup_updates > total:

@@ -148,17 +148,17 @@ SMALL = replace(FACTS, schedule=replace(FACTS.schedule, epochs=2, spanned_epochs
 WARNINGS = {
     "few updates": (
         SMALL,
-        ("train.epochs=2: 22 updates in all are few to learn from (fewer than 200); raise "
+        ("train.epochs=2: only 22 updates to learn from (fewer than 200); raise "
         "train.epochs, or lower stream.token_budget"),
     ),
     "few updates by max_steps": (
         replace(FACTS, schedule=replace(FACTS.schedule, max_steps=100)),
-        ("train.max_steps=100: 100 updates in all are few to learn from (fewer than 200); raise "
+        ("train.max_steps=100: only 100 updates to learn from (fewer than 200); raise "
         "train.max_steps"),
     ),
     "few updates of a language model": (
         replace(SMALL, budget=0, batch_rows=32),
-        ("train.epochs=2: 22 updates in all are few to learn from (fewer than 200); raise "
+        ("train.epochs=2: only 22 updates to learn from (fewer than 200); raise "
         "train.epochs, or lower stream.batch_rows"),
     ),
     "one update per epoch": (
