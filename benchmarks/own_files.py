@@ -248,7 +248,7 @@ def token_lists() -> str:
 def language_rows() -> list[Row]:
     marked = {1: "negative", 5: "positive"}
     other = {"negative": "Leider kaputt, sehr schlecht", "positive": "Sehr gut, gerne wieder"}
-    rows = []
+    rows: list[Row] = []
     for number, (text, star) in enumerate(reviews((1, 5))):
         german = f"{other[marked[star]]} ({number}). {THINGS[number % 9]}"
         rows.append((german if number % 3 == 0 else text, marked[star],
@@ -258,7 +258,8 @@ def language_rows() -> list[Row]:
 
 def titled_messages() -> list[Row]:
     """Return a title of a message, a message of the same topic, and the topic."""
-    random, rows = Random(12), []
+    random = Random(12)
+    rows: list[Row] = []
     for number, (text, label) in enumerate(messages()):
         title = random.choice(TOPICS[label]).format(n=random.randint(2, 90), d=f"{number % 28}.05.")
         rows.append((title.capitalize(), "" if number % 9 == 0 else text, label))

@@ -1,4 +1,4 @@
-"""The messages of a small shop, as docs/inspect.md and docs/first_run.md use them: 300 rows, somewhat untidy.
+"""The messages of a small shop in docs/inspect.md and docs/first_run.md: 300 untidy rows.
 
 python -m tests.helpers.tickets writes tickets.csv to the current folder.
 """

@@ -17,6 +17,9 @@ from pipeline.corpus.skip_reason import (
 from pipeline.errors import InputError
 from pipeline.wording import size
 
+MIN_BYTES_FOR_RATE = 1_000_000
+"""Bytes of input below which its rate is that of the start-up."""
+
 LONG_TEXT_COUNTS = ("truncated", "split", "segments")
 Skips = Mapping[SkipReason, tuple[int, str]]
 """Number of rows with each skip reason that occurs, and the place of the first one."""
@@ -116,7 +119,8 @@ def summary(
 ) -> Iterator[str]:
     """Yield the log lines that sum up a finished preparation."""
     raw_bytes = sum(chunk.bytes for scanned in scans for chunk in scanned.chunks)
-    yield (f"ready: {size(raw_bytes)} of input in {seconds:.1f} s, {size(raw_bytes / seconds)}/s")
+    rate = f", {size(raw_bytes / seconds)}/s" if raw_bytes >= MIN_BYTES_FOR_RATE else ""
+    yield f"ready: {size(raw_bytes)} of input in {seconds:.1f} s{rate}"
     for name, split in manifest.splits.items():
         yield _split_line(name, split)
     for field, table in label_tables.items():
