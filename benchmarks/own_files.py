@@ -40,7 +40,7 @@ NAMES = {
 }
 SENTENCES = [
     "{PER} works for {ORG} in {LOC} .", "{ORG} opened an office in {LOC} last year .",
-    "Yesterday {PER} met {PER} near {LOC} .", "Shares of {ORG} fell , {PER} said .",
+    "Yesterday {PER} met {PER} near {LOC} .", "Shares of {ORG} fell , {PER} reports .",
     "The train from {LOC} to {LOC} was late .", "{ORG} and {ORG} will merge , says {PER} .",
 ]  # fmt: skip
 CLASSES = {"PER": "NNP", "ORG": "NNP", "LOC": "NNP"}
@@ -124,7 +124,7 @@ def json_lines(rows: Iterable[Any]) -> str:
 
 
 def image(random: Random, kind: str) -> Image.Image:
-    """Return a noisy picture of a bright disc or a bright bar."""
+    """Return a noisy image of a bright disc or a bright bar."""
     noise = np.random.default_rng(random.randrange(2**32)).integers(0, 90, (32, 32, 3))
     y, x = np.mgrid[:32, :32]
     middle, size = random.randint(10, 21), random.randint(4, 8)

@@ -41,7 +41,8 @@ def shortened(lines: Sequence[str]) -> str:
         return ""
     fitting = [row for row in safe if _size(row) <= _limit(row)]
     if fitting:
-        return "\t".join(max(fitting, key=_size))
+        longest = max(fitting, key=_size)
+        return "\t".join(longest)
     row = min(safe, key=_size)
     return "\t".join(_cut(part, _limit(row) // len(row)) for part in row)
 
