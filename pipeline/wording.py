@@ -1,4 +1,4 @@
-"""Parts of messages: shortened texts, and numbers with a noun."""
+"""Short texts for messages: shortened names, numbers with a noun, sizes."""
 
 
 def shorten(text: str, length: int) -> str:
@@ -17,3 +17,15 @@ def quantity(number: int, noun: str) -> str:
     ('1 epoch', '1,200 epochs')
     """
     return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
+def size(count: float) -> str:
+    """Return a number of bytes with a unit.
+
+    >>> size(12), size(37_650), size(66e6)
+    ('12 bytes', '37.6 kB', '66.0 MB')
+    """
+    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= scale:
+            return f"{count / scale:.1f} {unit}"
+    return f"{count:.0f} bytes"

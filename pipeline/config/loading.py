@@ -61,8 +61,7 @@ def load(
         raise ConfigError(sorted(set(mistakes)))
     if base.is_empty:
         logger.info(
-            "corpus.input is set without --config: all other keys have the defaults of "
-            "task.name=%s, not the values of %s",
+            "no --config: other keys have the defaults of %s, not %s's",
             config.task.name, DEFAULT.name,
         )  # fmt: skip
     return with_shards(config, base.name)

@@ -34,7 +34,8 @@ def guess(sample: bytes) -> tuple[str, str]:
     encoding = "cp1252"
     if len(NOT_ASCII.findall(sample)) >= MIN_BYTES_TO_JUDGE:
         best = from_bytes(sample[: 1 << 16], cp_isolation=list(LIKELY)).best()
-        encoding = best.encoding if best else encoding
+        if best and sample.decode(best.encoding, "replace") != sample.decode(encoding, "replace"):
+            encoding = best.encoding  # of two that read the same, the common one
     found = NON_ASCII_WORD.search(sample.decode(encoding, "replace"))
     return encoding, found[0][:20] if found else ""
 

@@ -77,7 +77,7 @@ def find(arguments: Sequence[str]) -> Files:
         return Files(keys, locate(inputs, root))
     by_split = _splits(names) if len(names) > 1 else {}
     if "train" in by_split and len(by_split) > 1:
-        return _with_splits(by_split, root)
+        return _with_splits(_parallel_splits(by_split, root) or by_split, root)
     return Files(_input_keys(names[0] if len(names) == 1 else names, root), sources)
 
 
@@ -166,22 +166,47 @@ def _splits(names: Sequence[str]) -> dict[str, list[str]]:
     return found
 
 
-def _with_splits(by_split: Mapping[str, Sequence[str]], root: str) -> Files:
-    """Return files of which some are held out, according to their names."""
-    given = {split: list(names) for split, names in by_split.items()}
+def _with_splits(by_split: Mapping[str, Sequence[str] | Mapping[str, str]], root: str) -> Files:
+    """Return files of which some are held out, according to their names.
+
+    A split has a list of files, or parallel files by column.
+    """
+    given = dict(by_split)
     if "validation" not in given:
         given["validation"] = given.pop("test")
-    keys = _input_keys(_one_or_list(given["train"]), root)
+    keys = _input_keys(_as_value(given["train"]), root)
     held_out: dict[str, list[InputSource]] = {}
     for split in ("validation", "test"):
         if split in given:
-            keys[split] = Key(_one_or_list(given[split]), "recognized by the file name")
-            held_out[split] = locate(given[split], root)
-    return Files(keys, locate(given["train"], root), held_out)
+            keys[split] = Key(_as_value(given[split]), "recognized by the file name")
+            held_out[split] = _located(given[split], root)
+    return Files(keys, _located(given["train"], root), held_out)
 
 
-def _one_or_list(names: Sequence[str]) -> Any:
-    return names[0] if len(names) == 1 else list(names)
+def _located(files: Sequence[str] | Mapping[str, str], root: str) -> list[InputSource]:
+    if isinstance(files, Mapping):
+        return locate({column: [name] for column, name in files.items()}, root)
+    return locate(files, root)
+
+
+def _parallel_splits(
+    by_split: Mapping[str, Sequence[str]], root: str
+) -> dict[str, dict[str, str]] | None:
+    """Return the files of each split by column if each split has two parallel files."""
+    found: dict[str, dict[str, str]] = {}
+    for split, names in by_split.items():
+        columns = _parallel_columns([s for name in names for s in locate([name], root)])
+        if not columns:
+            return None
+        found[split] = {column: source.name for column, source in columns.items()}
+    return found
+
+
+def _as_value(files: Sequence[str] | Mapping[str, str]) -> Any:
+    """Return files as a key names them: one file, a list, or a file for each column."""
+    if isinstance(files, Mapping):
+        return dict(files)
+    return files[0] if len(files) == 1 else list(files)
 
 
 def _parallel_columns(sources: Sequence[InputSource]) -> dict[str, InputSource]:

@@ -12,7 +12,7 @@ from pipeline.inspection.detection import describe
 from pipeline.inspection.histogram import histogram
 from pipeline.inspection.inspection import Inspection
 from pipeline.inspection.sampling import Sample
-from pipeline.wording import quantity
+from pipeline.wording import quantity, size
 
 WIDTH = 80
 MAX_COLUMNS = 20
@@ -54,11 +54,11 @@ def _files(inspection: Inspection) -> Iterator[str]:
 
 def describe_sample(sample: Sample) -> str:
     """Return the format and size of a source, and which rows were read."""
-    size = _size(sample.bytes)
+    file_size = size(sample.bytes)
     rows = quantity(sample.total, "row")
     if not sample.is_exact:
         rows = f"about {_rounded(sample.total):,} rows (estimated)"
-    text = f"{describe(sample.format)}, {size}, {rows}"
+    text = f"{describe(sample.format)}, {file_size}, {rows}"
     if sample.total == len(sample.rows) and sample.is_exact:
         return text
     read = f"first {quantity(sample.first, 'row')}"
@@ -202,10 +202,3 @@ def _rounded(number: int) -> int:
     """Return an estimate with two digits."""
     digits = max(len(str(number)) - 2, 0)
     return int(round(number, -digits))
-
-
-def _size(size: int) -> str:
-    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if size >= scale:
-            return f"{size / scale:.1f} {unit}"
-    return f"{size} bytes"

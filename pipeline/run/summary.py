@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -55,7 +56,8 @@ class Summary:
         value = self.validation[self.metric]
         lines = [f"validation  {self.metric} {value:.4f} at step {self.step}{best}"]
         if self.baseline:
-            lines.append(self._baseline_line(self.baseline))
+            text = self._baseline_line(self.baseline)
+            lines += textwrap.wrap(text, WIDTH, subsequent_indent=" " * 12)
         lines += self._test_lines()
         if self.confused:
             lines.append(_confused_line(self.confused))
@@ -117,7 +119,7 @@ def read_summary(folder: RunFolder) -> Summary | None:
 def describe(folder: RunFolder, *, watch: Sequence[str], example: str) -> str:
     """Return the summary of a run and the commands to type next.
 
-    `watch` has commands or URLs that show the run; `example` is an input to predict.
+    `watch` has commands or URLs that show the run; `example` is a line to predict.
     """
     summary = read_summary(folder)
     lines = summary.lines() if summary else []
@@ -125,13 +127,19 @@ def describe(folder: RunFolder, *, watch: Sequence[str], example: str) -> str:
     if folder.report.exists():
         lines.append(f"report      {folder.report}")
     lines += [f"watch       {shown}" for shown in watch]
+    predict = predict_command(folder.path, example)
+    if len(predict) > WIDTH - 12:  # a shell reads on after the sign of a pipe
+        predict = predict.replace(f" | {command('predict')}", f" |\n{'':14}{command('predict')}")
     lines += [
-        f"predict     {predict_command(folder.path, example)}",
+        f"predict     {predict}",
         "resume      the same command resumes a stopped run; train.epochs=N prolongs it",
     ]
     return "\n".join(lines)
 
 
 def predict_command(folder: Path, example: str) -> str:
-    """Return the shell command that predicts `example`, an argument of `echo`, with a run."""
-    return f"echo {example} | {command('predict')} --run {shlex.quote(str(folder))}"
+    """Return the command that predicts a line with a run; tabs separate the texts of a pair."""
+    typed = f"echo {shlex.quote(example)}"
+    if "\t" in example:
+        typed = f"printf '%s\\t%s\\n' {shlex.join(example.split(chr(9), 1))}"
+    return f"{typed} | {command('predict')} --run {shlex.quote(str(folder))}"

@@ -14,6 +14,7 @@ from pipeline.models.pair_classifier import PairClassifier
 from pipeline.models.settings import Pretrained
 from pipeline.settings import Conflict, Sections, same_column, setting
 from pipeline.stream.batch import Batch
+from pipeline.tasks.base.task import DatasetInfo
 from pipeline.tasks.classification import Classification
 
 
@@ -48,7 +49,7 @@ class Entailment(Classification):
 
     @staticmethod
     def example(corpus: Any) -> str:
-        return "-e 'A man sleeps.\\tA person rests.'"
+        return "A man sleeps.\tA person rests."
 
     @staticmethod
     def fields(corpus: Any) -> tuple[FieldSpec, ...]:
@@ -66,6 +67,11 @@ class Entailment(Classification):
         """Parse two texts with a tab between them."""
         first, _, second = line.partition("\t")
         return {"tokens": first, "pair": second}
+
+    def line(self, batch: Batch, row: int, data: DatasetInfo) -> str:
+        """Return the two texts with a tab between them."""
+        text = data.decode("tokenizer", self._text_tokens(batch, row))
+        return f"{text}\t{self.details(batch, row)['text_pair']}"
 
     def details(self, batch: Batch, row: int) -> dict[str, Any]:
         pair = batch.columns["pair"][row]

@@ -308,6 +308,12 @@ class LanguageModeling(Task, Embeds, Scores, Generates):
         first = len(batch.weights) // len(self.is_reversed)
         return (batch.weights > 0) & (torch.arange(len(batch.weights)) < first)
 
+    def line(self, batch: Batch, row: int, data: DatasetInfo) -> str:
+        """Return the first words of a lane; the first word may be a part of one."""
+        tokens = batch.columns[TOKENS][row, : min(int(batch.lengths[row]), PROMPT_TOKENS)].tolist()
+        text = data.decode("tokenizer", tokens[::-1] if self._generates_backward else tokens)
+        return text if row == 0 else text.partition(" ")[2]
+
     def samples(self, model: nn.Module, batch: Batch) -> list[Sample]:
         """Return a text generated from nothing, and one from the first tokens of each row."""
         rows = zip(batch.columns[TOKENS].tolist(), batch.lengths.tolist(), strict=True)

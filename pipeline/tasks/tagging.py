@@ -71,7 +71,7 @@ class Tagging(Task, Embeds):
 
     @staticmethod
     def example(corpus: Any) -> str:
-        return "'EU rejects German call .'"
+        return "EU rejects German call ."
 
     @staticmethod
     def fields(corpus: Any) -> tuple[FieldSpec, ...]:
@@ -203,6 +203,9 @@ class Tagging(Task, Embeds):
                 )
             )
         return samples
+
+    def line(self, batch: Batch, row: int, data: DatasetInfo) -> str:
+        return " ".join(_words(batch.columns["characters"][row, : batch.lengths[row]]))
 
     @staticmethod
     def parse(line: str) -> dict[str, Any]:

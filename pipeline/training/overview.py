@@ -216,10 +216,16 @@ def _labels(labels: Labels) -> str:
     ordered = sorted(
         zip(labels.names, labels.counts, strict=True), key=lambda pair: (-pair[1], pair[0])
     )
-    shown = [f"{shorten(' '.join(name.split()), MAX_NAME)} {number:,}" for name, number in ordered]
+    shown = [f"{_label_name(name)} {number:,}" for name, number in ordered]
     if total <= MAX_LISTED_LABELS:
         return f"{total}: {', '.join(shown)}"
     return f"{total:,}: largest {', '.join(shown[:2])}; smallest {shown[-1]}"
+
+
+def _label_name(name: str) -> str:
+    """Return a label's name for a list with numbers, with quotes if it looks like a number."""
+    shown = shorten(" ".join(name.split()), MAX_NAME)
+    return f"'{shown}'" if shown[:1].isdigit() else shown
 
 
 def _updates(schedule: Schedule) -> str:
@@ -250,7 +256,7 @@ def _megabytes(megabytes: float) -> str:
     return (
         f"{megabytes:.1f}{NO_BREAK}MB"
         if megabytes >= 0.1
-        else f"{1000 * megabytes:.1f}{NO_BREAK}KB"
+        else f"{1000 * megabytes:.1f}{NO_BREAK}kB"
     )
 
 
@@ -285,8 +291,8 @@ def _update_warnings(facts: Facts) -> Iterator[str]:
         )
         more = "" if ended_early else f", or lower {key}"
         yield (
-            f"{length}: the run has only {quantity(total, 'update')}, and fewer than {FEW_UPDATES} "
-            f"are rarely enough; raise {length.partition('=')[0]}{more}"
+            f"{length}: only {quantity(total, 'update')} to learn from (fewer than "
+            f"{FEW_UPDATES}); raise {length.partition('=')[0]}{more}"
         )
     if schedule.warmup_updates > total:
         yield (

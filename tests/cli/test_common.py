@@ -64,5 +64,5 @@ def test_a_command_without_a_config_reports_which_defaults_it_uses(home: Path) -
     status, _, err = call("prepare", "corpus.input=mine.csv")
     assert status == 2
     notice, mistake = err.splitlines()
-    assert notice.startswith("corpus.input is set without --config: all other keys have the")
+    assert notice.startswith("no --config: other keys have the defaults of")
     assert mistake.startswith("error: data/mine.csv: no such file")

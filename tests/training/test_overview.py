@@ -100,6 +100,11 @@ def test_truncated_rows_a_test_split_and_many_labels() -> None:
     assert shown[3] == "labels    90: largest topic 89 90, topic 88 89; smallest topic 0 1"
 
 
+def test_names_that_look_like_numbers_have_quotes() -> None:
+    facts = replace(FACTS, labels=Labels("corpus.label=stars", ["1", "5", "no"], [30, 50, 20]))
+    assert "labels    3: '5' 50, '1' 30, no 20" in lines(facts)
+
+
 def test_a_resumed_run_says_from_where_and_what_is_left() -> None:
     facts = replace(
         FACTS, step=52, checkpoint="runs/tickets/checkpoints/step-00000052",
@@ -142,17 +147,17 @@ SMALL = replace(FACTS, schedule=replace(FACTS.schedule, epochs=2, spanned_epochs
 WARNINGS = {
     "few updates": (
         SMALL,
-        ("train.epochs=2: the run has only 22 updates, and fewer than 200 are rarely enough; raise "
+        ("train.epochs=2: only 22 updates to learn from (fewer than 200); raise "
         "train.epochs, or lower stream.token_budget"),
     ),
     "few updates by max_steps": (
         replace(FACTS, schedule=replace(FACTS.schedule, max_steps=100)),
-        ("train.max_steps=100: the run has only 100 updates, and fewer than 200 are rarely enough; "
-        "raise train.max_steps"),
+        ("train.max_steps=100: only 100 updates to learn from (fewer than 200); raise "
+        "train.max_steps"),
     ),
     "few updates of a language model": (
         replace(SMALL, budget=0, batch_rows=32),
-        ("train.epochs=2: the run has only 22 updates, and fewer than 200 are rarely enough; raise "
+        ("train.epochs=2: only 22 updates to learn from (fewer than 200); raise "
         "train.epochs, or lower stream.batch_rows"),
     ),
     "one update per epoch": (
