@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import closing
+from importlib.util import find_spec
 from typing import Any
 
 from pipeline.stream.plan import Position
@@ -14,11 +15,14 @@ MAX_PAIR_CHARACTERS = 40
 
 
 def example_line(task: Task, validation: Updates, data: DatasetInfo, corpus: Any) -> str:
-    """Return an input for `headrace predict`: a validation row, or the task's placeholder if a
-    line cannot hold a row.
+    """Return an input for `headrace predict`: a validation row.
 
-    Reads the first update only. `corpus` is the section of the config.
+    It is the task's placeholder if a line cannot hold a row, or if the tokenizers library, which
+    training does not need, is not installed. Reads the first update only. `corpus` is the section
+    of the config.
     """
+    if find_spec("tokenizers") is None:
+        return task.example(corpus)
     with closing(validation.prefetched(Position())) as updates:
         first = next(updates, None)
     lines = [
