@@ -127,7 +127,7 @@ def describe(folder: RunFolder, *, watch: Sequence[str], example: str) -> str:
     lines += [f"watch       {shown}" for shown in watch]
     lines += [
         f"predict     {predict_command(folder.path, example)}",
-        "resume      the same command resumes a stopped run; train.epochs=N prolongs it",
+        "resume      the same command resumes a stopped run; train.epochs=N extends it",
     ]
     return "\n".join(lines)
 
