@@ -179,10 +179,10 @@ def _hints(table: Table, proposal: Proposal, files: Files) -> dict[str, Key]:
     if files.held_out or not proposal.fields or proposal.task == "language_modeling":
         return hints
     for column in roles.groups(table, used)[:1]:
-        why = f"rows of one of {column.distinct:,} are then in the same split"
+        why = f"rows with the same value ({column.distinct:,} in total) stay in one split"
         hints["group"] = Key(column.name, why)
     for column in roles.times(table, used)[:1]:
-        hints["time"] = Key(column.name, "the latest rows are then held out")
+        hints["time"] = Key(column.name, "holds out the latest rows")
         if column.time_format:
             other = other_time_format(column)
             why = f"or {other}?: {column.example}" if other else f"needed for {column.example}"
@@ -198,4 +198,4 @@ def _label_hints(table: Table, checked: Checked) -> dict[str, Key]:
     if not spellings or not table.is_complete or len(checked.labels) > MAX_NAMED_LABELS:
         return {}
     names = {label: spellings.get(label, label) for label in sorted(checked.labels)}
-    return {"label_names": Key(names, "joins spellings of one label")}
+    return {"label_names": Key(names, "merges spellings of the same label")}

@@ -186,7 +186,7 @@ def _skips(checked: Checked) -> Iterator[str]:
 def _repeats(checked: Checked, proposal: Proposal) -> Iterator[str]:
     if checked.duplicates:
         yield (
-            f"{_rows(checked.duplicates)} repeat{'s' * (checked.duplicates == 1)} another one: "
+            f"{_rows(checked.duplicates)} repeat{'s' * (checked.duplicates == 1)} another row: "
             "only one of each is used (corpus.drop_duplicates)"
         )
     if checked.contradicting:
@@ -216,8 +216,8 @@ def _labels(checked: Checked, proposal: Proposal, *, is_complete: bool) -> Itera
     spellings = list(similar_labels(counts))
     for rare, common in spellings[:MAX_LINES]:
         yield (
-            f"labels {rare!r} ({counts[rare]}) and {common!r} ({counts[common]:,}) may be one: "
-            "correct the file, or join them by corpus.label_names"
+            f"labels {rare!r} ({counts[rare]}) and {common!r} ({counts[common]:,}) may be the "
+            "same: correct the file, or merge them with corpus.label_names"
         )
     if not is_complete:
         return  # other rows may have the labels that are rare here

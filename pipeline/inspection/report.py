@@ -86,7 +86,7 @@ def _columns(inspection: Inspection) -> Iterator[str]:
 def _rows(inspection: Inspection) -> Iterator[str]:
     """Yield the first rows, with the columns that the task reads, or with all columns."""
     used = inspection.used or list(inspection.table.columns.values())
-    yield f"first rows, as {', '.join(column.name for column in used)}:"
+    yield f"first rows ({' | '.join(column.name for column in used)}):"
     for number in range(min(FIRST_ROWS, inspection.table.rows)):
         values = [one_line(_shown(column, number)) for column in used]
         yield "  " + fit(" | ".join(_shares(values, WIDTH - 2)), WIDTH - 2).rstrip()

@@ -132,7 +132,7 @@ def describe(folder: RunFolder, *, watch: Sequence[str], example: str) -> str:
         predict = predict.replace(f" | {command('predict')}", f" |\n{'':14}{command('predict')}")
     lines += [
         f"predict     {predict}",
-        "resume      the same command resumes a stopped run; train.epochs=N prolongs it",
+        "resume      the same command resumes a stopped run; train.epochs=N extends it",
     ]
     return "\n".join(lines)
 

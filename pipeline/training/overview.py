@@ -172,7 +172,7 @@ def _entries(facts: Facts) -> Iterator[tuple[str, str]]:
     yield "saving", _saving(facts.schedule)
     yield "rate", facts.rate
     if facts.chosen:
-        yield "defaults", f"{chosen_values(facts.chosen)}: chosen from {_size(facts)}"
+        yield "defaults", f"{chosen_values(facts.chosen)}: chosen for {_size(facts)}"
     if facts.checkpoint:
         yield "left", _left(facts)
 
@@ -201,8 +201,8 @@ def _split(facts: Facts, name: str) -> str:
 
 def _lengths(facts: Facts, lengths: Lengths) -> str:
     text = (
-        f"{lengths.median:,} {facts.token_unit} (median), {lengths.percentile_95:,} (95 %), "
-        f"{lengths.longest:,} (longest)"
+        f"{lengths.median:,} {facts.token_unit} (median), "
+        f"{lengths.percentile_95:,} (95th percentile), {lengths.longest:,} (longest)"
     )
     if facts.truncated:
         text += f"; {facts.truncated:.1%} truncated at {facts.max_tokens:,}"
@@ -232,8 +232,8 @@ def _updates(schedule: Schedule) -> str:
     about = "" if schedule.exact else "about "
     limit = f", ended by train.max_steps={schedule.max_steps}" if schedule.max_steps else ""
     return (
-        f"{about}{schedule.per_epoch:,} per epoch, {schedule.total:,} in all "
-        f"({quantity(schedule.epochs, 'epoch')}{limit}), the first {schedule.warmup_updates:,} are "
+        f"{about}{schedule.per_epoch:,} per epoch, {schedule.total:,} in total "
+        f"({quantity(schedule.epochs, 'epoch')}{limit}), the first {schedule.warmup_updates:,} for "
         "warm-up"
     )
 
@@ -241,8 +241,8 @@ def _updates(schedule: Schedule) -> str:
 def _saving(schedule: Schedule) -> str:
     about = "" if schedule.exact else "about "
     return (
-        f"{about}{quantity(schedule.evaluations, 'evaluation')}, each with a checkpoint, and one "
-        f"every {quantity(schedule.checkpoint_every, 'update')}"
+        f"a checkpoint after each of {about}{quantity(schedule.evaluations, 'evaluation')} "
+        f"and every {quantity(schedule.checkpoint_every, 'update')}"
     )
 
 

@@ -44,7 +44,7 @@ def test_duplicates_and_contradictions() -> None:
     lines = rows()
     found = inspected([*lines, lines[0], lines[1], lines[3].replace("bad", "good")])
     first, second = found.problems
-    assert first == "2 rows repeat another one: only one of each is used (corpus.drop_duplicates)"
+    assert first == "2 rows repeat another row: only one of each is used (corpus.drop_duplicates)"
     assert second == (
         "1 row with the same text as another row but a different label, first a.csv, line 64: "
         "correct the labels; only the first row of each text is used"
@@ -70,7 +70,7 @@ def test_labels_in_few_rows() -> None:
 
 def test_spellings_of_a_label_are_joined_by_a_hint() -> None:
     found = inspected([*rows(), "A text of its own here,Good", "Another one of them,baad"])
-    end = "may be one: correct the file, or join them by corpus.label_names"
+    end = "may be the same: correct the file, or merge them with corpus.label_names"
     assert found.problems == [
         f"labels 'Good' (1) and 'good' (30) {end}",
         f"labels 'baad' (1) and 'bad' (30) {end}",

@@ -35,14 +35,14 @@ FACTS = Facts(
 def test_classification() -> None:
     assert lines(FACTS) == [
         "rows      train 273 (5,747 tokens), validation 27 (0.1 of the rows)",
-        "lengths   21 tokens (median), 33 (95 %), 35 (longest)",
+        "lengths   21 tokens (median), 33 (95th percentile), 35 (longest)",
         "labels    3: shipping 102, billing 100, technical 98",
         "model     classification, lstm 2 x 128 bidirectional; 713,731 parameters, 2.9 MB",
         "device    1 x CPU core, fp32, PyTorch layers",
-        "updates   11 per epoch, 550 in all (50 epochs), the first 28 are warm-up",
-        "saving    50 evaluations, each with a checkpoint, and one every 200 updates",
+        "updates   11 per epoch, 550 in total (50 epochs), the first 28 for warm-up",
+        "saving    a checkpoint after each of 50 evaluations and every 200 updates",
         "rate      0.003, cosine over 50 epochs; optimizer adamw",
-        "defaults  stream.token_budget=512, train.epochs=50, train.lr=0.003: chosen from",
+        "defaults  stream.token_budget=512, train.epochs=50, train.lr=0.003: chosen for",
         "          5,747 tokens",
         "run       runs/tickets",
     ]
@@ -96,8 +96,9 @@ def test_truncated_rows_a_test_split_and_many_labels() -> None:
         "rows      train 800 (5,747 tokens), validation 100 (0.1 of the rows, by author),"
     )
     assert shown[1] == "          test 100 (test.csv)"
-    assert shown[2].endswith("35 (longest); 3.4% truncated at 400")
-    assert shown[3] == "labels    90: largest topic 89 90, topic 88 89; smallest topic 0 1"
+    assert shown[2].endswith("35 (longest); 3.4% truncated")
+    assert shown[3] == "          at 400"
+    assert shown[4] == "labels    90: largest topic 89 90, topic 88 89; smallest topic 0 1"
 
 
 def test_names_that_look_like_numbers_have_quotes() -> None:

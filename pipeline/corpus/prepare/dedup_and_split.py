@@ -227,7 +227,7 @@ class _SplitAssignment:
             counts |= {split: choice.count for split, choice in chosen.items()}
             numbers = ", ".join(f"{count:,} in {split}" for split, count in counts.items())
             return [f"  {settings.group}: {total:,} groups, {numbers}"]
-        return [f"  held out {' and '.join(chosen)} with the same share of each label"]
+        return [f"  held out for {' and '.join(chosen)}: the same share of each label"]
 
     def _chunks(self, kind: str) -> Iterator[tuple[int, Hashes, LabelIds, str]]:
         """Yield (number of the first example, hashes, label ids, split of the file or an empty

@@ -238,7 +238,7 @@ def test_a_file_of_two_splits_is_an_error(in_folder: Prepare, tmp_path: Path) ->
     [
         ({"group": "author"}, "  author: 20 groups, 16 in train, 4 in validation"),
         ({"time": "when"}, "  validation: held out the latest rows, from when 160 on"),
-        ({}, "  held out validation with the same share of each label"),
+        ({}, "  held out for validation: the same share of each label"),
     ],
 )
 def test_the_summary_says_how_rows_were_held_out(
