@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from pipeline.corpus.field_spec import FieldSpec
 from pipeline.corpus.fields.base import as_text, string_flaw
+from pipeline.corpus.fields.label_names import label_key
 from pipeline.corpus.settings import CorpusSettings
 from pipeline.corpus.skip_reason import SkipReason
 from pipeline.settings import Conflict
@@ -53,7 +54,7 @@ class SplitUnits:
         text = as_text(value)
         if not text:
             return SkipReason.NO_GROUP
-        return string_flaw([text]) or Unit(_hash(text))
+        return string_flaw([text]) or Unit(_hash(label_key(text)))
 
     def _time(self, value: Any) -> Unit | SkipReason:
         try:
