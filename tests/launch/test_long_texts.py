@@ -10,7 +10,7 @@ import torch
 
 from pipeline.config import load_run_config
 from pipeline.corpus.dataset.manifest import open_dataset
-from pipeline.corpus.tokenization.tokenizer import TextEncoder
+from pipeline.corpus.tokenization.text_encoder import TextEncoder
 from pipeline.inference.predictor import Predictor
 from tests.helpers.corpora import small_run_overrides, write_reviews
 from tests.helpers.processes import call, run

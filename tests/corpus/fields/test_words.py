@@ -19,7 +19,8 @@ from pipeline.corpus.prepare.prepare import prepare
 from pipeline.corpus.row import Row
 from pipeline.corpus.skip_reason import SkipReason
 from pipeline.corpus.tokenization.special_tokens import UNK
-from pipeline.corpus.tokenization.tokenizer import TextEncoder, train
+from pipeline.corpus.tokenization.text_encoder import TextEncoder
+from pipeline.corpus.tokenization.tokenizer import train
 from pipeline.errors import DatasetError, InputError
 from tests.helpers.files import content, read, row_dicts, settings_in, values_of
 from tests.helpers.settings import corpus_settings

@@ -18,7 +18,7 @@ import pytest
 import webdataset
 
 from pipeline.corpus.dataset.index import checksums
-from pipeline.corpus.tokenization.tokenizer import TextEncoder
+from pipeline.corpus.tokenization.text_encoder import TextEncoder
 from pipeline.errors import InputError
 from tests.helpers.files import content, reviews, row_dicts, token_label_pairs, write
 

@@ -14,7 +14,8 @@ from tokenizers import Tokenizer
 from pipeline.corpus.prepare.sample import TextSample
 from pipeline.corpus.prepare.scan import digest
 from pipeline.corpus.tokenization.special_tokens import PAD, SPECIAL_TOKENS
-from pipeline.corpus.tokenization.tokenizer import TextEncoder, read_tokenizer, train
+from pipeline.corpus.tokenization.text_encoder import TextEncoder
+from pipeline.corpus.tokenization.tokenizer import read_tokenizer, train
 from pipeline.errors import DatasetError
 from tests.helpers.files import reviews, settings_in
 
