@@ -3,6 +3,7 @@
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -64,12 +65,13 @@ def encode(
     """Write the rows of a chunk, one file for each split.
 
     `names` are the label names of each field. `fallbacks` are the vocabularies that `tokenizers`
-    encodes, as the log says; the process that runs this function decides on the others. Raises InputError if the input file has changed.
+    encodes, as the log says; the process that runs this function decides on the others. Raises
+    InputError if the input file has changed.
     """
     return load_or_compute(
         context.part_path(task.number, "json"),
         Part,
-        lambda: _encode(context, names, fallbacks, task),
+        partial(_encode, context, names, fallbacks, task),
     )
 
 

@@ -42,7 +42,7 @@ class TextDecoder:
     def __init__(self, data: bytes) -> None:
         self._tokenizer = Tokenizer.from_buffer(data)
 
-    def decode(self, ids: Sequence[int]) -> str:
+    def decode(self, ids: Sequence[int] | TokenIds) -> str:
         """Return the text of token ids, in normalized form. Special tokens are skipped."""
         return self._tokenizer.decode(list(ids), skip_special_tokens=True)
 
@@ -187,7 +187,7 @@ class TextEncoder:
                 )
         return [self._stored(np.array(encoding.ids, np.uint32)) for encoding in encodings]
 
-    def decode(self, ids: Sequence[int]) -> str:
+    def decode(self, ids: Sequence[int] | TokenIds) -> str:
         """Return the text of token ids, in normalized form. Special tokens are skipped."""
         return self._tokenizer.decode(list(ids), skip_special_tokens=True)
 

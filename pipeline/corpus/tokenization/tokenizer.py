@@ -15,11 +15,6 @@ from pipeline.corpus.tokenization.special_tokens import BEGIN, END, PAD, SPECIAL
 from pipeline.corpus.tokenization.text_encoder import TextEncoder
 from pipeline.errors import InputError
 
-MARGIN_TOKENS = 128
-"""A long text is cut before tokenization. The cut can change the tokens next to it, so at least
-this many tokens between the cut and the tokens in use are discarded."""
-CHARACTERS_PER_TOKEN = 8
-"""First guess of the length of a long text's part that has enough tokens."""
 ROUND_TRIP_TEXTS = 10_000
 """Number of texts that a user's tokenizer is tested on."""
 EXCERPT_CHARACTERS = 40

@@ -125,7 +125,7 @@ def test_words_characters_and_tags_are_cut_at_the_same_positions(
         row_words = [bytes(word).rstrip(b"\0").decode() for word in characters]
         assert list(tag_ids) == list(positions)
         assert row_words == [words[i] for i in positions]
-        assert list(tokens) == text_encoder.encode_words([row_words])[0]
+        assert list(tokens) == text_encoder.encode_words([row_words])[0].tolist()
 
 
 def decoded_words(folder: Path, words: list[str], texts: list[str], **changes: Any) -> list[str]:
