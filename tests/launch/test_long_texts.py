@@ -93,7 +93,7 @@ def test_a_split_text_has_one_prediction(split: Path) -> None:
         for ids in encoded.rows:
             lengths, keys = torch.tensor([len(ids)]), torch.tensor([0])
             with torch.no_grad():
-                scores = predictor.model(torch.tensor([ids]), lengths, keys)
+                scores = predictor.model(torch.tensor([ids.tolist()]), lengths, keys)
             expected += len(ids) * scores[0].softmax(-1)
         if text:
             expected /= sum(map(len, encoded.rows))

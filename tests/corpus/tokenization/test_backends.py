@@ -207,7 +207,7 @@ class Wrong(FastokensBackend):
         ]
 
 
-@pytest.mark.parametrize("text", [ODD_TEXTS[2], "a film b", TEXTS[3]])
+@pytest.mark.parametrize("text", [ODD_TEXTS[2], "a film bfilmc", TEXTS[3]])
 @pytest.mark.parametrize("error", [None, ValueError("limit"), Panic("index out of bounds")])
 def test_other_ids_or_an_error_are_noticed(log, monkeypatch, text: str, error: Any):
     monkeypatch.setattr(backends, "FastokensBackend", lambda content: Wrong(content, text, error))
@@ -217,7 +217,7 @@ def test_other_ids_or_an_error_are_noticed(log, monkeypatch, text: str, error: A
     reference = TokenizersBackend(Tokenizer.from_str(JSON["added tokens"]))
     for batch in batches:
         assert ids(backend, batch) == ids(reference, batch)
-    is_found_early = text in ODD_TEXTS or text == "a film b"
+    is_found_early = text in ODD_TEXTS or text == "a film bfilmc"
     (line,) = log.messages
     reason = "fastokens fails: " if error else "fastokens gives other ids for the text "
     assert line.startswith(f"t.json: encoded by tokenizers, because {reason}")
