@@ -46,11 +46,12 @@ UNSUPPORTED = ("word",)
 
 def tokenizer_json(kind: str) -> str:
     """Return the content of a tokenizer.json of this kind."""
-    changes: dict[str, Any] = {
+    by_kind: dict[str, dict[str, Any]] = {
         "lowercase": {"lowercase": True, "replace": {"<br />": " ", "&amp;": "&"}},
         "byte": {"level": "byte"},
         "word": {"level": "word"},
-    }.get(kind, {"replace": {"<br />": " "}})
+    }
+    changes = by_kind.get(kind, {"replace": {"<br />": " "}})
     content = train(TEXTS, settings_in(Path(), **changes))
     if kind == "added tokens":
         tokenizer = Tokenizer.from_str(content)
@@ -72,7 +73,7 @@ JSON = {kind: tokenizer_json(kind) for kind in (*SUPPORTED, *UNSUPPORTED)}
 
 @pytest.fixture(autouse=True)
 def no_shared_tokenizers(monkeypatch):
-    """Each test chooses the library anew."""
+    """Each test chooses the library again."""
     monkeypatch.setattr(backends, "_shared", {})
 
 
