@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from pipeline.corpus.dataset.manifest import open_dataset
-from pipeline.corpus.tokenization.tokenizer import TextEncoder
+from pipeline.corpus.tokenization.text_encoder import TextEncoder
 from pipeline.inference.model import load
 from tests.helpers.corpora import small_run_overrides, write_reviews
 from tests.helpers.processes import call, run
@@ -92,7 +92,7 @@ def test_a_split_text_has_one_prediction(split: Path) -> None:
         for ids in encoded.rows:
             lengths, keys = torch.tensor([len(ids)]), torch.tensor([0])
             with torch.no_grad():
-                scores = predictor.module(torch.tensor([ids]), lengths, keys)
+                scores = predictor.module(torch.tensor([ids.tolist()]), lengths, keys)
             expected += len(ids) * scores[0].softmax(-1)
         if text:
             expected /= sum(map(len, encoded.rows))

@@ -15,7 +15,7 @@ from pipeline.corpus.skip_reason import SkipReason
 
 if TYPE_CHECKING:
     # Not imported at run time: training reads shards without the tokenizers library.
-    from pipeline.corpus.tokenization.tokenizer import TextEncoder
+    from pipeline.corpus.tokenization.text_encoder import TextEncoder
 
 Cell = int | float | NDArray[Any]
 """Encoded value of one field in one row: a number or an array."""

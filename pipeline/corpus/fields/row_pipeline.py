@@ -16,7 +16,7 @@ from pipeline.corpus.readers.opening import open_corpus_file
 from pipeline.corpus.row import Row
 from pipeline.corpus.settings import CorpusSettings, TextSettings
 from pipeline.corpus.skip_reason import SkipReason
-from pipeline.corpus.tokenization.tokenizer import TextEncoder
+from pipeline.corpus.tokenization.text_encoder import TextEncoder
 
 OnSkip = Callable[[SkipReason, Row], None]
 """Called with each row that the check skips, and the reason. A row that encoding skips is

@@ -55,7 +55,9 @@ class TargetField(FieldKind):
         max_tokens = self.settings.max_target_tokens or self.settings.max_tokens
         return [
             Cells(
-                [np.array([*ids, END]) for ids in text.rows], text.long, SkipReason.TARGET_TOO_LONG
+                [np.append(ids, np.uint32(END)) for ids in text.rows],
+                text.long,
+                SkipReason.TARGET_TOO_LONG,
             )
             for text in context.encoder.dropping(max_tokens).encode(values)
         ]

@@ -7,6 +7,7 @@ import numpy as np
 
 from pipeline.corpus.field_spec import FieldSpec
 from pipeline.corpus.fields.base import (
+    Cell,
     Cells,
     EncodingContext,
     FieldKind,
@@ -48,9 +49,10 @@ class TextField(FieldKind):
     def encode(self, values: Sequence[Any], context: EncodingContext) -> list[Cells]:
         cells = []
         for text in context.encoder.encode(values):
-            if self.field.append_end and text.rows:
-                text.rows[-1].append(END)
-            cells.append(Cells([np.array(ids) for ids in text.rows], text.long))
+            rows: list[Cell] = [*text.rows]
+            if self.field.append_end and rows:
+                rows[-1] = np.append(text.rows[-1], np.uint32(END))
+            cells.append(Cells(rows, text.long))
         return cells
 
     @staticmethod

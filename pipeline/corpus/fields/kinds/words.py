@@ -3,8 +3,6 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import numpy as np
-
 from pipeline.corpus.field_spec import FieldSpec
 from pipeline.corpus.fields.base import (
     Cells,
@@ -40,10 +38,7 @@ class WordsField(FieldKind):
         return ["\n".join(value)]
 
     def encode(self, values: Sequence[Any], context: EncodingContext) -> list[Cells]:
-        return [
-            limit_length(np.array(ids), self.settings)
-            for ids in context.encoder.encode_words(values)
-        ]
+        return [limit_length(ids, self.settings) for ids in context.encoder.encode_words(values)]
 
     @staticmethod
     def arrow_type(field: FieldSpec, vocabulary: int) -> Any:
