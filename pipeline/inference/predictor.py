@@ -12,14 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from torch import Tensor
 
 from pipeline import tasks
 from pipeline.config import Config, load_run_config
-from pipeline.corpus.dataset.blocks import schema
-from pipeline.corpus.dataset.manifest import read_manifest
-from pipeline.corpus.field_spec import DOCUMENT, SEGMENT_COLUMNS, FieldSpec
+from pipeline.corpus.column_type import ColumnType
+from pipeline.corpus.dataset.manifest import Manifest, read_manifest
+from pipeline.corpus.field_spec import DOCUMENT, SEGMENT_COLUMNS, FieldSpec, column_types
 from pipeline.corpus.fields.encoding import EncodedExample
 from pipeline.corpus.fields.example import Example
 from pipeline.corpus.fields.row_pipeline import RowPipeline
@@ -279,9 +278,6 @@ class Predictor:
             open_names=open_names,
         )
 
-    def _schema(self, fields: Sequence[FieldSpec]) -> pa.Schema:
-        return schema(fields, self.manifest.vocabularies, self.manifest.names)
-
     def _outputs_of_one_text(self, encoded: Iterable[EncodedExample]) -> Outputs:
         """Yield the outputs of a stateful task; the tokens of all rows are one text, in memory."""
         rows = [np.asarray(cells[0], np.int64) for result in encoded for cells in result.rows]
@@ -305,7 +301,7 @@ class Predictor:
         segment = np.concatenate([np.arange(count) for count in segments])
         positions = (document, segment, segments[document])
         rows: Columns = {
-            **columns_of(_with_wide_indices(self._schema(fields), fields), cells),
+            **columns_of(_types_in_memory(fields, self.manifest), cells),
             **dict(zip(SEGMENT_COLUMNS, positions, strict=True)),
         }
         batches = buckets(rows, self.config.stream.token_budget)
@@ -332,16 +328,16 @@ def batched(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
         yield chunk
 
 
-def _with_wide_indices(columns: pa.Schema, fields: Sequence[FieldSpec]) -> pa.Schema:
-    """Return the schema of encoded rows in memory.
+def _types_in_memory(fields: Sequence[FieldSpec], manifest: Manifest) -> dict[str, ColumnType]:
+    """Return the types of the columns of encoded rows.
 
     Lists of label indices are wider than in shards, because unknown labels have indices too.
     """
-    for position, field in enumerate(fields):
-        if field.kind_class.has_names and pa.types.is_list(columns.field(position).type):
-            wide: Any = pa.list_(pa.int64())
-            columns = columns.set(position, pa.field(field.name, wide))
-    return columns
+    types = column_types(fields, manifest.vocabularies, manifest.names)
+    for field in fields:
+        if field.kind_class.has_names and types[field.name].is_list:
+            types[field.name] = ColumnType("int64", is_list=True)
+    return types
 
 
 def _check_overrides(trained: Config, overridden: Config) -> None:

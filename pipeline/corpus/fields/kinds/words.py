@@ -5,14 +5,9 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.corpus.column_type import ColumnType, token_list
 from pipeline.corpus.field_spec import FieldSpec
-from pipeline.corpus.fields.base import (
-    Cells,
-    EncodingContext,
-    FieldKind,
-    string_flaw,
-    token_list,
-)
+from pipeline.corpus.fields.base import Cells, EncodingContext, FieldKind, string_flaw
 from pipeline.corpus.fields.text_lists import items
 from pipeline.corpus.fields.word_limit import limit_length
 from pipeline.corpus.settings import TextSettings
@@ -46,5 +41,5 @@ class WordsField(FieldKind):
         ]
 
     @staticmethod
-    def arrow_type(field: FieldSpec, vocabulary: int) -> Any:
+    def column_type(field: FieldSpec, vocabulary: int) -> ColumnType:
         return token_list(vocabulary)
