@@ -10,7 +10,7 @@ from pipeline.corpus.dataset.blocks import batch, numpy_dtype, schema, to_numpy
 from pipeline.corpus.field_spec import FieldSpec, column_types
 from pipeline.stream.rows import Ragged, columns_of
 
-KINDS = {
+KINDS: dict[str, tuple[Any, list[Any]]] = {
     "text": (pa.list_(pa.uint16()), [[5, 6], [7]]),
     "targets": (pa.list_(pa.uint16()), [[5, 3], [7, 3]]),
     "words": (pa.list_(pa.uint16()), [[5, 6], [7]]),
