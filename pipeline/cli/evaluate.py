@@ -52,14 +52,14 @@ def main(arguments: Sequence[str] | None = None, program: str = "headrace evalua
     )
     args = common.parse(parser, arguments)
 
-    from pipeline.config import load_run_config
-    from pipeline.inference.predictor import Predictor
+    from pipeline.inference.evaluator import evaluate_files
+    from pipeline.inference.trained import load_trained
 
-    path = args.run / "config.yaml"
-    config = load_run_config(path, args.overrides, trust_code=args.trust_code)
-    predictor = Predictor(args.run, config, args.checkpoint)
+    model = load_trained(
+        args.run, args.overrides, weights=args.checkpoint, trust_code=args.trust_code
+    )
     refuse = args.unknown_labels == "refuse"
-    metrics, skips = predictor.evaluate(args.input, refuse_unknown=refuse, by=args.by)
+    metrics, skips = evaluate_files(model, args.input, refuse_unknown=refuse, by=args.by)
     for line in skips.describe():
         logger.info(line)
     if args.by:

@@ -30,19 +30,20 @@ def main(arguments: Sequence[str] | None = None, program: str = "headrace predic
     )
     args = common.parse(parser, arguments)
 
-    from pipeline.config import load_run_config
     from pipeline.inference.predictor import Predictor
+    from pipeline.inference.trained import load_trained
     from pipeline.runtime.streams import has_all_characters
 
-    path = args.run / "config.yaml"
-    config = load_run_config(path, args.overrides, trust_code=args.trust_code)
-    predictor = Predictor(args.run, config, args.checkpoint)
+    model = load_trained(
+        args.run, args.overrides, weights=args.checkpoint, trust_code=args.trust_code
+    )
     given = args.input or ["-"]
     interactive = given == ["-"] and sys.stdin.isatty()
-    predictions = predictor.predict_files(
+    is_table = model.config.corpus.format not in ("", "text")
+    predictions = Predictor(model).predict_files(
         given,
-        stream_of_rows=_names_format(args.overrides) and config.corpus.format not in ("", "text"),
-        chunk_rows=1 if interactive else 0,
+        stream_of_rows=is_table and _names_format(args.overrides),
+        rows_per_chunk=1 if interactive else 0,
     )
     escapes = not has_all_characters(sys.stdout)
     for prediction in predictions:

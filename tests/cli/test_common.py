@@ -35,8 +35,14 @@ def test_home_folders_are_expanded_from_the_config_to_the_shards(home: Path) -> 
     "arguments, expected",
     [
         (["train", "--config=~/no.yaml"], "--config {home}/no.yaml: no such file"),
-        (["predict", "--run=~/no"], "{home}/no: is not the folder of a run"),
-        (["evaluate", "--run=~/no", "--input=~/a.csv"], "{home}/no: is not the folder of a run"),
+        (
+            ["predict", "--run=~/no"],
+            "{home}/no: is not the folder of a run",
+        ),
+        (
+            ["evaluate", "--run=~/no", "--input=~/a.csv"],
+            "{home}/no: is not the folder of a run",
+        ),
     ],
 )
 def test_home_folders_are_expanded_in_options(

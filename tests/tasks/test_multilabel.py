@@ -162,15 +162,15 @@ def test_a_run_learns_evaluates_and_predicts_labels(tmp_path: Path) -> None:
     )  # fmt: skip
     assert status == 0, err
     assert json.loads((tmp_path / "run" / "summary.json").read_text())["best"] > 0.98
-    from pipeline.config import load_run_config
-    from pipeline.inference.predictor import Predictor
+    from pipeline.inference.evaluator import evaluate_files
+    from pipeline.inference.model import load
 
     folder = tmp_path / "run"
-    predictor = Predictor(folder, load_run_config(folder / "config.yaml"))
+    predictor = load(folder)
     texts = ["the plot", "funny plot", "warny the funny"]
     predictions = predictor.predict(texts)
     assert [prediction["labels"] for prediction in predictions] == [[], ["fun"], ["fun", "war"]]
-    metrics, skips = predictor.evaluate(f"{tmp_path}/rows.jsonl")
+    metrics, skips = evaluate_files(predictor.trained, f"{tmp_path}/rows.jsonl")
     assert metrics["examples"] == 600
     assert metrics["micro_f1"] > 0.98
     assert not skips
