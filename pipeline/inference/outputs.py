@@ -1,7 +1,6 @@
 """The outputs of a trained model for encoded rows in memory."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from torch import Tensor
