@@ -125,10 +125,11 @@ def report_parts(run: Path) -> None:
     from pipeline.inference import trained
     from pipeline.inference.predictor import Predictor
     from pipeline.inference.run_input import RawInput
+    from pipeline.run import checkpoint
 
     done("imports")
     weights = {"wall": 0.0, "cpu": 0.0}
-    for owner, name in ((trained.checkpoint, "damage"), (trained, "load_weights")):
+    for owner, name in ((checkpoint, "damage"), (trained, "load_weights")):
         _add_time(weights, owner, name)
     model = trained.load_trained(run)
     done("weights")
