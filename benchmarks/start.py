@@ -3,7 +3,7 @@
     python benchmarks/start.py                  # trains a run of the size of configs/imdb.yaml
     python benchmarks/start.py --run runs/imdb
 
-Each process is started anew; the table has the medians. CPU time is the process's own, which other
+Each sample is a new process; the table has the medians. CPU time is the process's own, which other
 programs on the machine change little. The run that is trained here has made-up words, a vocabulary
 of 16,000 tokens and 2 updates: its weights say nothing, but they have the usual size. Prints the
 table of docs/inference.md.

@@ -86,7 +86,7 @@ def test_resuming_a_cleaned_run_is_one_error_line(
     (line,) = error.value.lines
     assert "has no training.safetensors, which `headrace clean` deletes, so training" in line
     elsewhere = [*overrides, f"run.dir={run}-2", f"train.resume={run}/checkpoints/best"]
-    with pytest.raises(RunError, match="has no training[.]safetensors, which"):
+    with pytest.raises(RunError, match=r"has no training\.safetensors, which"):
         session.train(config.load(None, elsewhere))
 
 
