@@ -8,7 +8,7 @@ from pipeline.cli import common
 from pipeline.errors import ConfigError
 
 COMMANDS = {
-    "inspect": "print what files hold, the task that fits and a config that reads them",
+    "inspect": "print the content of data files, a task that fits and a config",
     "init": "write that config",
     "prepare": "make the dataset of a config",
     "train": "train, or resume training, in one process (several: torchrun -m pipeline.cli train)",

@@ -72,8 +72,7 @@ def _load(base: BaseConfig, overrides: Sequence[str], before: Config | None = No
         raise ConfigError(sorted(set(mistakes)))
     if base.is_empty:
         logger.info(
-            "corpus.input is set without --config: all other keys have the defaults of "
-            "task.name=%s, not the values of %s",
+            "no --config: other keys have the defaults of %s, not %s's",
             config.task.name, DEFAULT.name,
         )  # fmt: skip
     return with_shards(config, base.name)
@@ -109,7 +108,7 @@ def load_run_config(
     `trusted`).
     """
     if not path.exists():
-        raise RunError(f"{path.parent}: is not the folder of a run; it has no config.yaml")
+        raise RunError(f"{path.parent}: is not a run folder; it has no config.yaml")
     try:
         base = BaseConfig(read(path), path.stem, is_empty=False)
         values = typed_sections(base.tree, Config)

@@ -11,19 +11,24 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from pipeline.config import Config, as_yaml
 from pipeline.corpus.readers.base import has_nested, nested
 from pipeline.corpus.row import Row
-from pipeline.errors import InputError
+from pipeline.errors import ConfigError, InputError
+from pipeline.inference.abilities import embed, generate, score, score_encoder
 from pipeline.inference.batching import batched
 from pipeline.inference.evaluator import evaluate_files
+from pipeline.inference.input_encoding import InputEncoder
 from pipeline.inference.predictor import Predictor
 from pipeline.inference.run_input import RawInput
 from pipeline.inference.sources import local_folder
 from pipeline.inference.trained import TrainedModel, load_trained
+from pipeline.tasks.base.abilities import Generation, GenerationOptions, Score
 
 Input = str | Mapping[str, Any]
 """A text, as in a line of `headrace predict`, or a row by column."""
@@ -45,6 +50,7 @@ class Model:
     def __init__(self, trained: TrainedModel) -> None:
         self.trained = trained
         self._predictor = Predictor(trained)
+        self._score_encoder: InputEncoder | None = None
 
     @property
     def module(self) -> nn.Module:
@@ -86,11 +92,8 @@ class Model:
         length, and their predictions do not depend on each other. Raises InputError for a row
         without a column that is needed, and TypeError for inputs of other types.
         """
-        if isinstance(inputs, str | Mapping):
-            raise TypeError(f"predict takes a list of inputs; write predict([{inputs!r:.40}])")
-        items = (self._raw_input(number, item) for number, item in enumerate(inputs, 1))
         predictions: list[Prediction] = []
-        for chunk in batched(items, self.trained.chunk_rows):
+        for chunk in self._chunks(inputs):
             predictions += self._predictor.predict(chunk)
         return predictions
 
@@ -110,6 +113,60 @@ class Model:
         metrics, skips = evaluate_files(self.trained, _names(files), by=by)
         return {**metrics, "skipped": skips.total()}
 
+    def embed(self, inputs: Iterable[Input]) -> NDArray[np.float32]:
+        """Return a vector of each input [N, P]: the pooled states that the output layer reads.
+
+        For `tagging`, `language_modeling` and `translation`, which pool no states, it is the mean
+        state of the words or tokens. Vectors depend on the input only. Raises InputError, with a
+        line for each input that cannot be used.
+        """
+        parts = [
+            embed(self.trained, self._predictor.encoder, chunk) for chunk in self._chunks(inputs)
+        ]
+        return np.concatenate(parts) if parts else np.empty((0, 0), np.float32)
+
+    def score(self, inputs: Iterable[Input]) -> list[Score]:
+        """Return the log-probability of each text.
+
+        With a language model, an input is a text, which follows the end of another one. With
+        `translation` and `captioning`, an input is a row with the source and the target, and the
+        log-probability is that of the target given the source. Raises InputError, with a line for
+        each input that cannot be used, such as a text of more than `corpus.max_tokens` tokens, and
+        ConfigError for other tasks.
+        """
+        if self._score_encoder is None:
+            self._score_encoder = score_encoder(self.trained)
+        encoder, scores = self._score_encoder, []
+        for chunk in self._chunks(inputs, encoder.columns):
+            scores += score(self.trained, encoder, chunk)
+        return scores
+
+    def generate(
+        self,
+        inputs: Iterable[Input],
+        *,
+        n: int = 1,
+        temperature: float | None = None,
+        seed: int | None = None,
+        max_new_tokens: int | None = None,
+        beam_size: int | None = None,
+    ) -> list[list[Generation]]:
+        """Return `n` generated texts for each input, as `predict` generates them by default.
+
+        A language model continues the input with samples at `temperature` (default:
+        `task.temperature`). For `translation` and `captioning`, beam search returns the best texts
+        that it finds, best first; with a `temperature`, they are samples. Samples depend on the
+        input and on `seed` only. Raises InputError, with a line for each input that cannot be used,
+        and ConfigError for an option that the task does not have.
+        """
+        if n < 1:
+            raise ConfigError(f"n={n}: must be at least 1")
+        options = GenerationOptions(n, temperature, seed, max_new_tokens, beam_size)
+        texts: list[list[Generation]] = []
+        for chunk in self._chunks(inputs):
+            texts += generate(self.trained, self._predictor.encoder, chunk, options)
+        return texts
+
     def to(self, device: str | torch.device) -> "Model":
         """Move the model to a device, such as "cuda", and return it."""
         self.trained = self.trained.to(torch.device(device))
@@ -123,21 +180,16 @@ class Model:
             f"{files.step:,}, {self.device}>"
         )
 
-    def _raw_input(self, number: int, item: Input) -> RawInput:
-        if isinstance(item, str):
-            return RawInput(PLACE, Row(number, None, number), item)
-        if not isinstance(item, Mapping):
-            raise TypeError(
-                f"{PLACE}, row {number}: is of type {type(item).__name__}; give a text, or a row "
-                "as a dict"
-            )
-        values = {str(name): value for name, value in item.items()}
-        if missing := [name for name in self.columns if not has_nested(values, name)]:
-            raise InputError(
-                f"{PLACE}, row {number}: has no column {missing[0]!r}; it has "
-                f"{', '.join(map(repr, values)) or 'none'}"
-            )
-        return RawInput(PLACE, Row(number, {name: nested(values, name) for name in self.columns}))
+    def _chunks(
+        self, inputs: Iterable[Input], columns: Sequence[str] = ()
+    ) -> Iterator[list[RawInput]]:
+        """Yield inputs in lists that are batched together. `columns` are those that a row must
+        have (default: those of predictions)."""
+        if isinstance(inputs, str | Mapping):
+            raise TypeError(f"is one input: {inputs!r:.40}; give a list of inputs")
+        needed = columns or self.columns
+        items = (_raw_input(number, item, needed) for number, item in enumerate(inputs, 1))
+        yield from batched(items, self.trained.chunk_rows)
 
 
 def load(
@@ -172,3 +224,21 @@ def load(
 
 def _names(files: str | Path | Sequence[str | Path]) -> list[str]:
     return [str(files)] if isinstance(files, str | Path) else [str(file) for file in files]
+
+
+def _raw_input(number: int, item: Input, columns: Sequence[str]) -> RawInput:
+    """Return an input from Python. Raises InputError for a row without one of the columns."""
+    if isinstance(item, str):
+        return RawInput(PLACE, Row(number, None, number), item)
+    if not isinstance(item, Mapping):
+        raise TypeError(
+            f"{PLACE}, row {number}: is of type {type(item).__name__}; give a text, or a row "
+            "as a dict"
+        )
+    values = {str(name): value for name, value in item.items()}
+    if missing := [name for name in columns if not has_nested(values, name)]:
+        raise InputError(
+            f"{PLACE}, row {number}: has no column {missing[0]!r}; it has "
+            f"{', '.join(map(repr, values)) or 'none'}"
+        )
+    return RawInput(PLACE, Row(number, {name: nested(values, name) for name in columns}))

@@ -1,9 +1,9 @@
 """The outputs of a trained model for encoded rows in memory."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
-from torch import Tensor
+from torch import Tensor, nn
 
 from pipeline.corpus.column_type import ColumnType
 from pipeline.corpus.dataset.manifest import Manifest
@@ -40,10 +40,31 @@ def row_pipeline(
     )
 
 
+Compute = Callable[[nn.Module, Batch], Tensor]
+"""Maps the module and a batch to values per row [B, F] or per token [B, T, F]."""
+
+
 def outputs(
-    model: TrainedModel, fields: Sequence[FieldSpec], encoded: Sequence[EncodedExample]
+    model: TrainedModel,
+    fields: Sequence[FieldSpec],
+    encoded: Sequence[EncodedExample],
+    compute: Compute | None = None,
 ) -> Outputs:
-    """Yield the task's outputs for examples; the `document` of a row is its example's index."""
+    """Yield the task's outputs for examples; the `document` of a row is its example's index.
+
+    `compute` yields other values, merged over the segments of a document in the same way.
+    """
+    made = batches(model, fields, encoded)
+    yield from document_outputs(
+        model.task, model.module, made, model.precision, model.world, compute
+    )
+
+
+def batches(
+    model: TrainedModel, fields: Sequence[FieldSpec], encoded: Sequence[EncodedExample]
+) -> Iterator[Batch]:
+    """Yield the rows of examples in batches of similar length; the `document` of a row is its
+    example's index."""
     cells = [row for result in encoded for row in result.rows]
     if not cells:
         return
@@ -55,8 +76,7 @@ def outputs(
         **columns_of(_types_in_memory(fields, model.manifest), cells),
         **dict(zip(SEGMENT_COLUMNS, positions, strict=True)),
     }
-    batches = buckets(rows, model.config.stream.token_budget)
-    yield from document_outputs(model.task, model.module, batches, model.precision, model.world)
+    yield from buckets(rows, model.config.stream.token_budget)
 
 
 def outputs_of_one_text(model: TrainedModel, encoded: Iterable[EncodedExample]) -> Outputs:
@@ -72,8 +92,8 @@ def outputs_of_one_text(model: TrainedModel, encoded: Iterable[EncodedExample]) 
     reverse = reversed_directions(model.config.model)
     source = InMemoryTokens("--input", np.concatenate(rows))
     stream = BpttStream(source, settings, 0, reverse=reverse)
-    batches = (batch for update in stream.epoch(Position()) for batch in update.batches)
-    yield from document_outputs(model.task, model.module, batches, model.precision, model.world)
+    made = (batch for update in stream.epoch(Position()) for batch in update.batches)
+    yield from document_outputs(model.task, model.module, made, model.precision, model.world)
 
 
 def _types_in_memory(fields: Sequence[FieldSpec], manifest: Manifest) -> dict[str, ColumnType]:

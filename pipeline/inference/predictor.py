@@ -1,17 +1,14 @@
 """Predictions of a trained model for texts and rows."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
-from pipeline.corpus.field_spec import DOCUMENT, FieldSpec
-from pipeline.corpus.fields.example import Example
-from pipeline.corpus.fields.row_pipeline import RowPipeline
-from pipeline.corpus.skip_reason import SKIP_DESCRIPTIONS, SkipReason
-from pipeline.errors import InputError
+from pipeline.corpus.field_spec import DOCUMENT
 from pipeline.inference.batching import batched
-from pipeline.inference.outputs import outputs, row_pipeline
+from pipeline.inference.input_encoding import InputEncoder
+from pipeline.inference.outputs import outputs
 from pipeline.inference.run_input import RawInput, RunInput
 from pipeline.inference.trained import TrainedModel
 from pipeline.runtime.device import memory_errors
@@ -23,41 +20,36 @@ class Predictor:
     def __init__(self, model: TrainedModel) -> None:
         self.model = model
 
+    @cached_property
+    def encoder(self) -> InputEncoder:
+        """The encoder of the fields that the model reads."""
+        task = self.model.task
+        fields = [
+            replace(field, append_end=False)
+            for field in task.fields(self.model.config.corpus)
+            if field.kind_class.is_input
+        ]
+        return InputEncoder(self.model, fields, task.prediction_overrides)
+
     @property
     def columns(self) -> list[str]:
         """Columns of a row that predictions need."""
-        return list(self._pipeline.checker.columns)
+        return self.encoder.columns
 
     @memory_errors()
     def predict(self, inputs: Sequence[RawInput]) -> list[dict[str, Any]]:
         """Return the task's prediction for each input, in order, or an `error` if it has none."""
+        encoded = self.encoder.encode(inputs)
         results: list[dict[str, Any]] = [{} for _ in inputs]
-        given: list[Mapping[str, Any]] = []
-        examples: list[Example] = []
-        numbers: list[int] = []  # the input of each example
-        for number, item in enumerate(inputs):
-            try:
-                example, values = self._check(item)
-            except InputError as error:
-                results[number] = {"error": str(error)}
-                continue
-            if isinstance(example, SkipReason):
-                is_row = item.line is None and item.row.values is None
-                results[number] = _error(example, is_row=is_row)
-                continue
-            examples.append(example)
-            given.append(values)
-            numbers.append(number)
-        encoded = self._pipeline.encode(examples)
-        for number, result in zip(numbers, encoded, strict=True):
-            if result.skip:
-                results[number] = _error(result.skip)
-        for found, batch in outputs(self.model, self._fields, encoded):
+        for number, error in encoded.errors.items():
+            results[number] = {"error": error}
+        for found, batch in outputs(self.model, self.encoder.fields, encoded.examples):
             real = batch.weights > 0
             rows = batch.columns[DOCUMENT][real].tolist()
-            predictions = self.model.task.predict(found[real], [given[row] for row in rows])
+            given = [encoded.given[row] for row in rows]
+            predictions = self.model.task.predict(found[real], given)
             for row, prediction in zip(rows, predictions, strict=True):
-                results[numbers[row]] = prediction
+                results[encoded.numbers[row]] = prediction
         return results
 
     def predict_files(
@@ -75,43 +67,3 @@ class Predictor:
         inputs = files.rows_and_lines(stream_of_rows=stream_of_rows)
         for chunk in batched(inputs, rows_per_chunk or model.chunk_rows):
             yield from self.predict(chunk)
-
-    @cached_property
-    def _fields(self) -> list[FieldSpec]:
-        """The fields that the model reads."""
-        fields = self.model.task.fields(self.model.config.corpus)
-        return [replace(f, append_end=False) for f in fields if f.kind_class.is_input]
-
-    @cached_property
-    def _pipeline(self) -> RowPipeline:
-        return row_pipeline(self.model, self._fields, self.model.task.prediction_overrides)
-
-    def _check(self, item: RawInput) -> tuple[Example | SkipReason, Mapping[str, Any]]:
-        """Return an input's example, or why there is none, and its values for `Task.predict`.
-
-        Raises InputError for a value that reveals a wrong setting.
-        """
-        checker = self._pipeline.checker
-        if item.line is not None:
-            parsed = self.model.task.parse(item.line)
-            raw = [parsed[field.name] for field in self._fields]
-            return checker.check_values(item.row, raw, item.file), parsed
-        example = checker.check(item.row, item.file)
-        if isinstance(example, SkipReason):
-            return example, {}
-        names = [field.name for field in self._fields]
-        return example, dict(zip(names, example.values, strict=True))
-
-
-def _error(reason: SkipReason, *, is_row: bool = False) -> dict[str, Any]:
-    """Return the prediction for an input that cannot be used. `is_row` is whether it is a row that
-    cannot be read."""
-    if reason in (SkipReason.NO_TEXT, SkipReason.NO_WORDS, SkipReason.NO_TOKENS):
-        return {"error": "the text is empty"}
-    if reason is SkipReason.NO_FILE:
-        return {"error": "no such file"}
-    if reason is SkipReason.NO_IMAGE:
-        return {"error": "no PNG or JPEG that can be read"}
-    if reason is SkipReason.NO_FEATURES:
-        return {"error": "no .npy of features that can be read"}
-    return {"error": f"the {'row' if is_row else 'text'} has {SKIP_DESCRIPTIONS[reason]}"}

@@ -98,8 +98,7 @@ def find_files(source: Path, weights: Path | None = None) -> ModelFiles:
     folder = RunFolder(source)
     if not folder.config.is_file():
         raise RunError(
-            f"{source}: is not the folder of a run or of an exported model; it has no "
-            f"{exported.CONFIG}"
+            f"{source}: is not a run folder or an exported model; it has no {exported.CONFIG}"
         )
     path = checkpoint.resolve(weights) if weights else folder.best_checkpoint()
     if reason := checkpoint.damage(path):

@@ -66,7 +66,7 @@ class TrainingState:
     """Evaluations since the best one."""
     before_end: dict[str, Any] | None = None
     """`best`, `best_loss`, `best_step` and `stale` before the evaluation at the end of the run, if
-    only the end made it due and it is the best one; a prolonged run resumes with these."""
+    it is the best one and was due only because the run ended; an extended run restores them."""
     since_log: list[float] = field(default_factory=list)
     """The task's sums over the updates since metrics were last logged."""
     precision: str = ""

@@ -17,6 +17,7 @@ from pipeline.models.classifier import Classifier
 from pipeline.models.settings import Pretrained
 from pipeline.settings import Conflict, Sections, same_column, setting
 from pipeline.stream.batch import Batch
+from pipeline.tasks.base.abilities import Embeds
 from pipeline.tasks.base.confusion import Confusion
 from pipeline.tasks.base.metric import LABEL
 from pipeline.tasks.base.sample import ImageData
@@ -28,7 +29,7 @@ MIN_PROBABILITY = torch.finfo(torch.float64).tiny
 """Lower bound of probabilities, so that their logarithm is finite."""
 
 
-class Classification(Task):
+class Classification(Task, Embeds):
     """A single label per document, evaluated by accuracy and macro-averaged F1.
 
     The training loss is cross entropy with class weights and label smoothing; the evaluation loss
@@ -97,6 +98,10 @@ class Classification(Task):
     def outputs(self, model: nn.Module, batch: Batch) -> Tensor:
         """Return the probability of each label [B, C]."""
         return self.logits(model, batch).double().softmax(-1)
+
+    def embed(self, model: nn.Module, batch: Batch) -> Tensor:
+        assert isinstance(model, Classifier)
+        return model.pool(batch.columns[self.input_field], batch.lengths, batch.keys).float()
 
     def evaluate(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, list[Mistake]]:
         """Return sums and the mistakes. The sums are those of `Confusion`, then the summed loss."""

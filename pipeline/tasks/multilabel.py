@@ -16,6 +16,7 @@ from pipeline.models.classifier import Classifier
 from pipeline.models.settings import Pretrained
 from pipeline.settings import Conflict, Sections, same_column
 from pipeline.stream.batch import Batch
+from pipeline.tasks.base.abilities import Embeds
 from pipeline.tasks.base.metric import LABELS
 from pipeline.tasks.base.scores import top_scores
 from pipeline.tasks.base.settings import TaskSettings
@@ -25,7 +26,7 @@ MIN_PROBABILITY = 1e-12
 """Lower bound of probabilities, so that their logarithm is finite."""
 
 
-class MultiLabel(Task):
+class MultiLabel(Task, Embeds):
     """Trained with the sum of the labels' binary cross entropies; evaluated by micro- and
     macro-averaged F1 and by `accuracy`, the share of rows with all labels correct (subset
     accuracy).
@@ -82,6 +83,10 @@ class MultiLabel(Task):
     def outputs(self, model: nn.Module, batch: Batch) -> Tensor:
         """Return the probability of each label [B, C]."""
         return self._logits(model, batch).double().sigmoid()
+
+    def embed(self, model: nn.Module, batch: Batch) -> Tensor:
+        assert isinstance(model, Classifier)
+        return model.pool(batch.columns["tokens"], batch.lengths, batch.keys).float()
 
     def evaluate(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, list[Mistake]]:
         """Return sums [3 * C + 5] and the mistakes.

@@ -15,7 +15,7 @@ BEST_VALUES = ("best", "best_loss", "best_step", "stale")
 class BestMetric:
     """Compares evaluations by one metric: `train.best_metric`, or else the task's.
 
-    Raises ConfigError if the name is not that of a metric that the run evaluates.
+    Raises ConfigError if the run does not evaluate a metric of this name.
     """
 
     def __init__(self, task: Task, metrics: Sequence[Metric], name: str = "") -> None:
@@ -50,9 +50,9 @@ class BestMetric:
         return True
 
     def improve_at_end(self, state: TrainingState, evaluation: Evaluation) -> bool:
-        """Do as `improve` for an evaluation that only the end of the run made due.
+        """Like `improve`, for an evaluation that was due only because the run ended.
 
-        The values before it are kept, so that a prolonged run can take them back.
+        The previous values are kept in `before_end`, so that an extended run can restore them.
         """
         before = {name: getattr(state, name) for name in BEST_VALUES}
         if not self.improve(state, evaluation):
@@ -70,11 +70,11 @@ class BestMetric:
         return -math.inf if math.isnan(value) else self._sign * value
 
 
-def forget_end(state: TrainingState) -> str:
-    """Take back the best evaluation of a run that is prolonged, if only its end made it due.
+def undo_end(state: TrainingState) -> str:
+    """Undo the best evaluation if it was due only because the run ended; the run is now extended.
 
-    The run then continues exactly as one without that end: the same best checkpoint, and the same
-    count for `train.patience`. Return a line for the log, empty if there is nothing to take back.
+    The run then continues exactly as if it had not ended there: with the same best checkpoint, and
+    the same count for `train.patience`. Return a line for the log, empty if nothing is undone.
     """
     if state.before_end is None:
         return ""
@@ -84,6 +84,6 @@ def forget_end(state: TrainingState) -> str:
     state.before_end = None
     best = f"step {state.best_step} is the best again" if state.best_step else "none is the best"
     return (
-        f"step {end} was evaluated only because the run ended there; {best}, as in a run without "
-        f"that end"
+        f"step {end} was evaluated only because the run ended there; {best}, as if the run had not "
+        f"ended"
     )

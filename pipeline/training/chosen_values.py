@@ -1,5 +1,7 @@
-"""Values of keys that the user did not set: chosen by the size of the corpus, or kept from the run
-that is resumed."""
+"""Values of keys that the user did not set.
+
+They follow from the size of the corpus, or are kept when a run resumes.
+"""
 
 from collections.abc import Collection
 from pathlib import Path
@@ -14,17 +16,17 @@ from pipeline.run.folder import RunFolder
 
 
 def choose(config: Config, manifest: Manifest, folder: RunFolder, resume: str) -> dict[str, Any]:
-    """Return the values by dotted key; `resume` is `train.resume`.
+    """Return the values of the keys that the user did not set, by dotted key.
 
-    A run that resumes keeps those of its `config.yaml`, even if the rule that chose them has
-    changed since.
+    A run that resumes keeps the values in its `config.yaml`, even if the rule in `size_defaults`
+    has changed since. `resume` is the value of `train.resume`.
     """
     values = size_defaults(config, manifest)
     return values | _stored(folder, resume, values.keys())
 
 
 def _stored(folder: RunFolder, resume: str, keys: Collection[str]) -> dict[str, Any]:
-    """Return the values of the run that `resume` continues; none if there is no such run."""
+    """Return the values from the config of the run that `resume` continues; empty without one."""
     if resume in ("auto", "never"):
         if not any(folder.checkpoints.glob("step-*")):
             return {}
@@ -35,5 +37,5 @@ def _stored(folder: RunFolder, resume: str, keys: Collection[str]) -> dict[str, 
         saved = yaml.safe_load(folder.config.read_text(encoding="utf-8"))
         pairs = {key: saved[key.partition(".")[0]][key.partition(".")[2]] for key in keys}
     except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
-        return {}  # the checks of a run that resumes report what is wrong with the file
+        return {}  # later checks of the resumed run report the error in the file
     return pairs

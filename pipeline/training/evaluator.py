@@ -41,15 +41,15 @@ class SplitEvaluator:
         observe: Callable[[Iterable[Batch]], Iterator[Batch]] | None = None,
         intervals: bool = False,
     ) -> tuple[Evaluation, list[Mistake], int]:
-        """Return the evaluation of a split, the worst mistakes and the number of this rank's rows
-        that cannot be read.
+        """Return the evaluation of a split, the worst mistakes, and the number of unreadable rows
+        on this rank.
 
         Raises TrainingError if too many rows, or all of them, cannot be read.
 
         Args:
             model: Model to evaluate.
             split: The split's batches.
-            observe: Is given the batches, and yields them.
+            observe: Receives the batches and yields them unchanged.
             intervals: Whether to compute confidence intervals.
         """
         skipped = torch.zeros(1, dtype=torch.float64, device=self.world.device)
@@ -94,7 +94,7 @@ def transferable(
     device: torch.device,
     prepare: Callable[[Batch], Batch] | None = None,
 ) -> Generator[Update, None, None]:
-    """Prepare batches for the transfer to the device; for a GPU in a thread, one update ahead."""
+    """Prepare batches for the transfer to the device; for a GPU, a thread runs one update ahead."""
 
     def prepared() -> Generator[Update, None, None]:
         with closing(updates):

@@ -1,5 +1,7 @@
-"""The first screen of a run, about ten lines of 80 columns on its data, model and length, and
-warnings about runs that cannot learn much. All functions are pure."""
+"""The first screen of a run: about ten lines on its data, model and length, 80 columns wide.
+
+Also warnings about a run that can hardly learn. All functions are pure.
+"""
 
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,19 +14,20 @@ NO_BREAK = "\N{NO-BREAK SPACE}"
 """Space at which no line is wrapped, between a number and its unit."""
 WIDTH = 80
 INDENT = 10
-"""Columns of the titles."""
-MAX_SPLIT_LABELS = 4
-"""Labels that are all listed; of more, the largest and the smallest are."""
+"""Width of the titles, in columns."""
+MAX_LISTED_LABELS = 4
+"""Up to this number, all labels are listed; otherwise only the two largest and the smallest."""
 MAX_NAME = 24
-"""Characters of a label."""
+"""Maximum length of a label, in characters."""
 FEW_UPDATES = 200
+"""Minimum number of updates of a run without a warning."""
 LARGE_SHARE = 0.95
-"""Share of one label above which a warning is printed."""
+"""Maximum share of rows with the same label without a warning."""
 
 
 @dataclass(frozen=True)
 class Lengths:
-    """Tokens of the training split's rows."""
+    """Lengths of the rows of the training split, in tokens."""
 
     median: int
     percentile_95: int
@@ -36,28 +39,28 @@ class Labels:
     """The labels that the task predicts, with the number of rows of each, if known."""
 
     key: str
-    """The key of the label column and its value, such as corpus.label=queue."""
+    """The key that names the label column, with its value, such as corpus.label=queue."""
     names: Sequence[str]
     counts: Sequence[int] = ()
     kind: str = "label"
-    """Kind of the field: label (one a row), labels (any number a row) or tags (one a word)."""
+    """Kind of field: label (one per row), labels (any number per row) or tags (one per word)."""
     weighted: bool = False
     """Whether the loss has a weight for each label."""
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """The updates of a run."""
+    """Number of updates of a run, and the intervals between evaluations and checkpoints."""
 
     per_epoch: int
     epochs: int
     spanned_epochs: int
-    """Epochs that the schedule of the learning rate spans."""
+    """Epochs that the learning-rate schedule spans."""
     max_steps: int = 0
     exact: bool = True
     """Whether `per_epoch` is counted, not estimated."""
     warmup: float = 0.0
-    """Fraction of the schedule."""
+    """Warm-up, as a fraction of the learning-rate schedule."""
     evaluate_every: int = 0
     checkpoint_every: int = 200
 
@@ -73,7 +76,7 @@ class Schedule:
 
     @property
     def evaluations(self) -> int:
-        """Evaluations: each epoch's, those every `evaluate_every` updates and that at the end."""
+        """Number of evaluations: after each epoch, every `evaluate_every` updates, at the end."""
         every, total = self.evaluate_every, self.total
         at_epochs = {epoch * self.per_epoch for epoch in range(1, total // self.per_epoch + 1)}
         return len(at_epochs | set(range(every, total + 1, every) if every else ()) | {total})
@@ -94,11 +97,11 @@ class Facts:
     """Share of the rows that were truncated."""
     max_tokens: int
     segments: str
-    """Lanes and segments of a language model; else empty."""
+    """Lanes and BPTT length of a language model; empty for other tasks."""
     splits: Mapping[str, int]
     """Rows of each split; empty if the input is not prepared."""
     origins: Mapping[str, str]
-    """How each split but `train` was made."""
+    """How each split except `train` was made."""
     shards: int
     """Number of unprepared files; 0 for a prepared dataset."""
     labels: Labels | None
@@ -108,12 +111,12 @@ class Facts:
     parameters: int
     megabytes: float
     device: str
-    """Number and name of the devices, precision and kernels."""
+    """Number and name of the devices, precision, and kernels of the recurrent layers."""
     schedule: Schedule
     rate: str
     """Learning rate, schedule and optimizer."""
     chosen: Mapping[str, Any]
-    """Keys that the user did not set, with the values chosen by the size of the corpus."""
+    """Keys that the user did not set, with the values that follow from the size of the corpus."""
     folder: str
     step: int = 0
     """Step that the run resumes from."""
@@ -152,7 +155,7 @@ def _entries(facts: Facts) -> Iterator[tuple[str, str]]:
         yield "rows", splits + ("" if facts.segments else per_epoch)
     else:
         files = quantity(facts.shards, "unprepared file")
-        yield "rows", f"{facts.rows:,} per epoch, from {files}; how many there are is unknown"
+        yield "rows", f"{facts.rows:,} per epoch, from {files}; the total number is unknown"
     if facts.segments:
         yield "segments", facts.segments
     elif facts.lengths:
@@ -169,7 +172,7 @@ def _entries(facts: Facts) -> Iterator[tuple[str, str]]:
     yield "saving", _saving(facts.schedule)
     yield "rate", facts.rate
     if facts.chosen:
-        yield "defaults", f"{chosen_values(facts.chosen)}: chosen from {_size(facts)}"
+        yield "defaults", f"{chosen_values(facts.chosen)}: chosen for {_size(facts)}"
     if facts.checkpoint:
         yield "left", _left(facts)
 
@@ -196,10 +199,10 @@ def _split(facts: Facts, name: str) -> str:
     return f"{name} {facts.splits[name]:,}" + (f" ({'; '.join(notes)})" if notes else "")
 
 
-def _lengths(facts: Facts, found: Lengths) -> str:
+def _lengths(facts: Facts, lengths: Lengths) -> str:
     text = (
-        f"{found.median:,} {facts.token_unit} (median), {found.percentile_95:,} (95 %), "
-        f"{found.longest:,} (longest)"
+        f"{lengths.median:,} {facts.token_unit} (median), "
+        f"{lengths.percentile_95:,} (95th percentile), {lengths.longest:,} (longest)"
     )
     if facts.truncated:
         text += f"; {facts.truncated:.1%} truncated at {facts.max_tokens:,}"
@@ -209,22 +212,28 @@ def _lengths(facts: Facts, found: Lengths) -> str:
 def _labels(labels: Labels) -> str:
     total = len(labels.names)
     if not labels.counts:
-        return f"{total:,}, the number of rows of each is unknown"
+        return f"{total:,}; the number of rows per label is unknown"
     ordered = sorted(
         zip(labels.names, labels.counts, strict=True), key=lambda pair: (-pair[1], pair[0])
     )
-    shown = [f"{shorten(' '.join(name.split()), MAX_NAME)} {number:,}" for name, number in ordered]
-    if total <= MAX_SPLIT_LABELS:
+    shown = [f"{_label_name(name)} {number:,}" for name, number in ordered]
+    if total <= MAX_LISTED_LABELS:
         return f"{total}: {', '.join(shown)}"
     return f"{total:,}: largest {', '.join(shown[:2])}; smallest {shown[-1]}"
+
+
+def _label_name(name: str) -> str:
+    """Return a label's name for a list with numbers, with quotes if it looks like a number."""
+    shown = shorten(" ".join(name.split()), MAX_NAME)
+    return f"'{shown}'" if shown[:1].isdigit() else shown
 
 
 def _updates(schedule: Schedule) -> str:
     about = "" if schedule.exact else "about "
     limit = f", ended by train.max_steps={schedule.max_steps}" if schedule.max_steps else ""
     return (
-        f"{about}{schedule.per_epoch:,} per epoch, {schedule.total:,} in all "
-        f"({quantity(schedule.epochs, 'epoch')}{limit}), the first {schedule.warmup_updates:,} are "
+        f"{about}{schedule.per_epoch:,} per epoch, {schedule.total:,} in total "
+        f"({quantity(schedule.epochs, 'epoch')}{limit}), the first {schedule.warmup_updates:,} for "
         "warm-up"
     )
 
@@ -232,8 +241,8 @@ def _updates(schedule: Schedule) -> str:
 def _saving(schedule: Schedule) -> str:
     about = "" if schedule.exact else "about "
     return (
-        f"{about}{quantity(schedule.evaluations, 'evaluation')}, each with a checkpoint, and one "
-        f"every {quantity(schedule.checkpoint_every, 'update')}"
+        f"a checkpoint after each of {about}{quantity(schedule.evaluations, 'evaluation')} "
+        f"and every {quantity(schedule.checkpoint_every, 'update')}"
     )
 
 
@@ -247,12 +256,12 @@ def _megabytes(megabytes: float) -> str:
     return (
         f"{megabytes:.1f}{NO_BREAK}MB"
         if megabytes >= 0.1
-        else f"{1000 * megabytes:.1f}{NO_BREAK}KB"
+        else f"{1000 * megabytes:.1f}{NO_BREAK}kB"
     )
 
 
 def warnings(facts: Facts) -> Iterator[str]:
-    """Yield a line for each property of a run that keeps it from learning, with the key to turn."""
+    """Yield a warning for each reason why the run can hardly learn, with the key to change."""
     yield from _update_warnings(facts)
     if facts.labels:
         yield from _label_warnings(facts.labels)
@@ -272,7 +281,7 @@ def _update_warnings(facts: Facts) -> Iterator[str]:
     )
     key = batch.partition("=")[0]
     if schedule.per_epoch == 1:
-        yield f"{batch}: is larger than an epoch, which is therefore one update; lower {key}"
+        yield f"{batch}: is larger than an epoch, so each epoch is only one update; lower {key}"
     if total < FEW_UPDATES:
         ended_early = schedule.max_steps and schedule.max_steps == total
         length = (
@@ -282,13 +291,13 @@ def _update_warnings(facts: Facts) -> Iterator[str]:
         )
         more = "" if ended_early else f", or lower {key}"
         yield (
-            f"{length}: {quantity(total, 'update')} in all are few to learn from (fewer than "
+            f"{length}: only {quantity(total, 'update')} to learn from (fewer than "
             f"{FEW_UPDATES}); raise {length.partition('=')[0]}{more}"
         )
     if schedule.warmup_updates > total:
         yield (
-            f"train.warmup={schedule.warmup:g}: {schedule.warmup_updates:,} updates of warm-up are "
-            f"more than the {total:,} of the run, which never reaches train.lr; lower train.warmup"
+            f"train.warmup={schedule.warmup:g}: the warm-up of {schedule.warmup_updates:,} updates "
+            f"is longer than the run of {total:,}, which never reaches train.lr; lower train.warmup"
         )
 
 
@@ -307,10 +316,10 @@ def _label_warnings(labels: Labels) -> Iterator[str]:
         name = max(counts, key=counts.__getitem__)
         share = counts[name] / total
         if share > LARGE_SHARE:
-            remedy = "judge it by macro_f1 (train.best_metric=macro_f1)"
+            advice = "compare checkpoints by macro_f1 (train.best_metric=macro_f1)"
             if not labels.weighted:
-                remedy += ", and set task.class_weights=balanced"
+                advice += ", and set task.class_weights=balanced"
             yield (
                 f"{labels.key}: {share:.1%} of the rows have the label {name!r}, so a model that "
-                f"always guesses it has that accuracy; {remedy}"
+                f"always predicts it has this accuracy; {advice}"
             )

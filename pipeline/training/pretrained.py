@@ -53,7 +53,7 @@ def check_run(config: Config) -> tuple[Config, Path]:
     folder = RunFolder(Path(_name(config)))
     if not folder.config.exists():
         raise RunError(
-            f"model.init_from={_name(config)}: is not the folder of a run, it has no "
+            f"model.init_from={_name(config)}: is not a run folder, it has no "
             f"config.yaml; train that run first, or name another"
         )
     with components.temporary_copies():

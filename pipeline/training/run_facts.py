@@ -17,9 +17,9 @@ from pipeline.training.trainer import Trainer
 from pipeline.wording import quantity
 
 MAX_SAMPLED_BLOCKS = 2000
-"""Blocks whose row lengths are read: a million rows with 512 rows per block."""
+"""Maximum number of blocks whose row lengths are read: a million rows at 512 rows per block."""
 IMAGE_UNITS = {"steps": "image steps", "pixels": "rows of pixels", "features": "image regions"}
-"""Units of a row's length by the kind of its first field, where they are not tokens."""
+"""Unit of a row's length, by the kind of its first field; all other kinds have tokens."""
 LABEL_KINDS = ("label", "labels", "tags")
 
 
@@ -34,7 +34,8 @@ def collect(
 ) -> Facts:
     """Return the facts of a run that is about to train.
 
-    `device` describes the devices, `chosen` are the values that the size of the corpus chose.
+    `device` is a text about the devices. `chosen` has the values that follow from the size of the
+    corpus.
     """
     splits = manifest.splits
     train = splits.get("train")
@@ -69,7 +70,7 @@ def collect(
 
 
 def schedule(config: Config, trainer: Trainer) -> Schedule:
-    """Return the updates of a run."""
+    """Return the number of updates of a run, and when it evaluates and saves."""
     train = config.train
     per_epoch, exact = trainer.stream.updates_per_epoch()
     return Schedule(
@@ -96,7 +97,7 @@ def _all_rows(manifest: Manifest) -> int:
 
 
 def _lengths(trainer: Trainer) -> Lengths | None:
-    """Return the distribution of the training rows' lengths, None for a stream without a plan."""
+    """Return statistics of the lengths of the training rows; None for a stream without a plan."""
     if not trainer.stream.plan:
         return None
     plan = trainer.stream.plan
@@ -111,7 +112,7 @@ def _segments(config: Config) -> str:
 
 
 def origin(manifest: Manifest, split: str) -> str:
-    """Return how a held-out split was made, from the settings of its dataset."""
+    """Describe how a held-out split was made, from the settings of the dataset."""
     settings = manifest.settings
     value = settings.get(split)
     if isinstance(value, dict):
@@ -119,9 +120,9 @@ def origin(manifest: Manifest, split: str) -> str:
     if not isinstance(value, float):
         return _files([value] if isinstance(value, str) else value or [])
     if group := settings.get("group"):
-        return f"{value:.3g} of the rows, by {group}"
+        return f"{value:.3g} of the rows, grouped by {group}"
     if time := settings.get("time"):
-        return f"{value:.3g} of the rows, the latest by {time}"
+        return f"the latest {value:.3g} of the rows by {time}"
     by_label = stratifies(settings, manifest.fields)
     return f"{value:.3g} of {'each label' if by_label else 'the rows'}"
 
@@ -145,7 +146,7 @@ def _labels(config: Config, manifest: Manifest) -> Labels | None:
 
 
 def _model(config: Config) -> str:
-    """Return the task, and the kind and the size of its layers."""
+    """Describe the task and the cell, number and size of the layers."""
     model: Any = config.model
     text = f"{config.task.name}, {model.cell} {model.layers} x {model.hidden}"
     text += " bidirectional" if getattr(model, "bidirectional", False) else ""
@@ -154,7 +155,7 @@ def _model(config: Config) -> str:
 
 
 def _rate(config: Config, trainer: Trainer) -> str:
-    """Return the peak learning rate, its schedule and, in a resumed run, the rate at this step."""
+    """Describe the peak learning rate, its schedule and, in a resumed run, the current rate."""
     train, state = config.train, trainer.state
     span = quantity(train.schedule_epochs or train.epochs, "epoch")
     text = f"{train.lr:g}, {train.schedule} over {span}"

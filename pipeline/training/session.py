@@ -42,6 +42,7 @@ from pipeline.training import overview, pretrained
 from pipeline.training.checkpointer import Checkpointer, begin_run
 from pipeline.training.chosen_values import choose
 from pipeline.training.datasets import open_or_prepare, open_split, open_streams
+from pipeline.training.example_line import example_line
 from pipeline.training.run_facts import collect, run_length
 from pipeline.training.trainer import Trainer
 
@@ -68,6 +69,9 @@ def train(config: Config) -> None:
         path, chosen = world.from_first((path, chosen))
         config = with_values(config, chosen)
         trainer = build(config, manifest, world, folder, path)
+        example = ""
+        if world.first:
+            example = example_line(trainer.task, trainer.validation, manifest, config.corpus)
         reason = trainer.end_reason()
         if reason and (summary := read_summary(folder)) and summary.step == trainer.state.step:
             stopped = trainer.callbacks.stop_reason if reason == "callbacks" else ""
@@ -80,7 +84,7 @@ def train(config: Config) -> None:
         else:
             if world.first:
                 _announce(config, manifest, world, trainer, chosen, path)
-            reason = run(config, manifest, world, folder, trainer, chosen)
+            reason = run(config, manifest, world, folder, trainer, chosen, example)
         if reason == "signal":
             number = signal.Signals(trainer.stop_signal.number or signal.SIGTERM)
             logger.info(
@@ -89,7 +93,7 @@ def train(config: Config) -> None:
             )  # fmt: skip
             sys.exit(128 + number)
         if world.first:
-            print(_describe_run(config, folder), flush=True)
+            print(_describe_run(config, folder, example), flush=True)
 
 
 def build(
@@ -163,10 +167,11 @@ def run(
     folder: RunFolder,
     trainer: Trainer,
     chosen: Mapping[str, Any],
+    example: str,
 ) -> str:
     """Train to the end and write the summary; return why it ended, as `Trainer.train` does.
 
-    `chosen` are the values that follow from the size of the corpus.
+    `chosen` are the values that follow from the size of the corpus; `example` is a line to predict.
     """
     with ExitStack() as stack:
         if world.first:
@@ -182,7 +187,10 @@ def run(
             length = run_length(config, trainer)
             reporter = Reporter(
                 config.track, name, params, manifest, folder, length, state, facts, plan,
-                _highlights(config, folder, chosen),
+                Highlights(
+                    changed_settings(config, chosen),
+                    predict_command(folder.path.absolute(), example),
+                ),
             )  # fmt: skip
             trainer.listener = stack.enter_context(reporter)
         try:
@@ -301,14 +309,6 @@ def _summarize(trainer: Trainer, tested: TestResult) -> Summary:
     )
 
 
-def _highlights(config: Config, folder: RunFolder, chosen: Mapping[str, Any]) -> Highlights:
-    example = tasks.get(config.task.name).example(config.corpus)
-    return Highlights(
-        changed_settings(config, chosen), predict_command(folder.path.absolute(), example)
-    )
-
-
-def _describe_run(config: Config, folder: RunFolder) -> str:
-    example = tasks.get(config.task.name).example(config.corpus)
+def _describe_run(config: Config, folder: RunFolder, example: str) -> str:
     watch = watch_commands(config.track, folder.path)
     return describe(folder, watch=watch, example=example)

@@ -12,7 +12,7 @@ class TrainSettings(OptimizerSettings, CheckpointSettings):
     seed: int = setting(0, "seed of initial weights, row order and dropout", ge=0, lt=2**63)
     epochs: int = setting(
         1,
-        "number of passes through the corpus; not set: more for a small corpus",
+        "number of passes through the corpus; if not set, more than 1 for a small corpus",
         ge=1,
         may_change=True,
     )

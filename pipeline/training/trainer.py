@@ -25,7 +25,7 @@ from pipeline.runtime.process_group import World
 from pipeline.stream.resumable import ResumableStream, Update, Updates
 from pipeline.tasks.base.metric import Metric
 from pipeline.tasks.base.task import Evaluation, Task
-from pipeline.training.best import BestMetric, forget_end
+from pipeline.training.best import BestMetric, undo_end
 from pipeline.training.callback_list import CallbackList, TrainerRun
 from pipeline.training.checkpointer import Checkpointer, load_weights
 from pipeline.training.evaluator import SplitEvaluator, check_skipped, transferable
@@ -97,7 +97,7 @@ class Trainer:
     def restore(self, path: Path) -> None:
         """Resume from a checkpoint."""
         self.checkpointer.restore(path, self)
-        if not self.end_reason() and (line := forget_end(self.state)):
+        if not self.end_reason() and (line := undo_end(self.state)):
             logger.info(line)
         self._meter = Meter(self.state.seconds)
 
@@ -339,7 +339,7 @@ class Trainer:
         """Evaluate the last weights of a run that has ended for a reason, unless a signal did it.
 
         `max_steps` may end a run between two evaluations. Return whether the weights are the best.
-        The evaluation does not count for `patience`, and a prolonged run forgets it (`forget_end`):
+        The evaluation does not count for `patience`, and an extended run undoes it (`undo_end`):
         it does the same as an uninterrupted one.
         """
         if reason in ("", "signal"):

@@ -114,7 +114,7 @@ def test_labels_have_the_metrics_of_the_confusion_matrix(run_folder: Path) -> No
 
 def test_calibration_states_its_error(run_folder: Path) -> None:
     text = section(render(run_folder)[0], "calibration")
-    assert "mean distance is 0.087" in text  # (10 * 0.05 + 30 * 0.10) / 40
+    assert "mean distance from the line is 0.087" in text  # (10 * 0.05 + 30 * 0.10) / 40
     assert "0.9 to 1.0 30 0.970 87.0 %" in text
 
 
@@ -127,14 +127,14 @@ def test_length_and_numbers(run_folder: Path) -> None:
 def test_the_dataset_has_splits_labels_and_reasons(run_folder: Path) -> None:
     text = section(render(run_folder)[0], "dataset")
     assert "train 800 9,600 31 validation 100 1,200 30" in text
-    assert "the text of another row 70 no text (empty, blank, or a list or map) 30" in text
+    assert "same text as another row 70 no text (empty, blank, or a list or map) 30" in text
     assert "good 600 66.7 % bad 300 33.3 %" in text
     assert "conflicting" not in text
 
 
 def test_changed_keys_come_first_and_passwords_are_removed(run_folder: Path) -> None:
     html, _ = render(run_folder)
-    first, _, rest = section(html, "config").partition("keys with their defaults")
+    first, _, rest = section(html, "config").partition("keys with default values")
     assert "train.lr 0.01" in first
     assert "train.native true" in rest
     assert "train.epochs 2" in rest
@@ -185,7 +185,7 @@ def test_data_that_a_section_cannot_show_leaves_out_the_section(
     with caplog.at_level(logging.WARNING):
         _, structure = render(run_folder)
     assert structure.ids == ["curves", "dataset", "config", "environment"]
-    assert "report.html: no section 'Calibration'" in caplog.text
+    assert "report.html: section 'Calibration' is left out" in caplog.text
 
 
 def test_many_labels_show_those_with_the_most_errors(run_folder: Path) -> None:
@@ -197,7 +197,7 @@ def test_many_labels_show_those_with_the_most_errors(run_folder: Path) -> None:
     (run_folder / "reports" / "step-00000020.json").write_text(json.dumps(report))
     html, _ = render(run_folder)
     text = section(html, "labels")
-    assert "the 20 labels of 30 with the most errors" in text
+    assert "only the 20 of 30 labels with the most errors" in text
     matrix = html[html.index("Confusion matrix") : html.index("<h3>Labels")]
     shown = set(re.findall(r">(label\d+)<", matrix))
     assert len(shown) == 20
@@ -212,7 +212,7 @@ def test_mistakes_of_images_show_the_images(run_folder: Path) -> None:
     report = {"step": 20, "mistakes": [{"label": "3", "loss": 1.0}], "pages": pages}
     (run_folder / "reports" / "step-00000020.json").write_text(json.dumps(report))
     html, _ = render(run_folder)
-    assert section(html, "mistakes").endswith("Images of the highest loss, worst first. label 3")
+    assert section(html, "mistakes").endswith("Images with the highest loss, worst first. label 3")
     assert html.count("data:image/png;base64,") == 1
     assert "<div class='samples images'>" in html
 

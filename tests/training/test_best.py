@@ -12,7 +12,7 @@ from pipeline import config
 from pipeline.run.checkpoint import TrainingState
 from pipeline.tasks.base.task import Evaluation
 from pipeline.training import session
-from pipeline.training.best import BestMetric, forget_end
+from pipeline.training.best import BestMetric, undo_end
 from tests.helpers.corpora import CASES, small_run_overrides
 
 
@@ -70,27 +70,27 @@ def test_the_metrics_of_a_run_have_each_best_value_once(tmp_path: Path) -> None:
     assert summary["best"] == best[-1][0]
 
 
-def test_the_best_evaluation_at_the_end_is_forgotten_when_a_run_is_prolonged() -> None:
+def test_the_best_evaluation_at_the_end_is_undone_when_a_run_is_extended() -> None:
     task: Any = SimpleNamespace(best_metric="metric", lower_is_better=False, reported={})
     chooser, state = BestMetric(task, []), TrainingState(step=1)
     chooser.update(state, Evaluation({"metric": 0.5, "loss": 1.0}))
     state.step, state.stale = 2, 3
     assert not chooser.improve_at_end(state, Evaluation({"metric": 0.4, "loss": 1.0}))
-    assert forget_end(state) == ""
+    assert undo_end(state) == ""
     assert chooser.improve_at_end(state, Evaluation({"metric": 0.6, "loss": 0.7}))
     assert (state.best, state.best_loss, state.best_step, state.stale) == (0.6, 0.7, 2, 0)
     assert state.kept_steps == {1, 2}
-    assert forget_end(state) == (
-        "step 2 was evaluated only because the run ended there; step 1 is the best again, as in a "
-        "run without that end"
+    assert undo_end(state) == (
+        "step 2 was evaluated only because the run ended there; step 1 is the best again, as if "
+        "the run had not ended"
     )
     assert (state.best, state.best_loss, state.best_step, state.stale) == (0.5, 1.0, 1, 3)
     assert (state.before_end, state.kept_steps) == (None, {1})
 
 
-def test_the_only_evaluation_is_forgotten_too() -> None:
+def test_the_only_evaluation_is_undone_too() -> None:
     task: Any = SimpleNamespace(best_metric="metric", lower_is_better=False, reported={})
     state = TrainingState(step=3)
     assert BestMetric(task, []).improve_at_end(state, Evaluation({"metric": 0.5, "loss": 1.0}))
-    assert "; none is the best, as in" in forget_end(state)
+    assert "; none is the best, as if" in undo_end(state)
     assert (state.best, state.best_step) == (None, 0)

@@ -98,7 +98,7 @@ def test_a_small_csv_learns_without_overrides_and_resumes_exactly(tmp_path: Path
     assert status == 0, err
     assert best_accuracy(whole) > 0.8
     assert "baseline    accuracy 0." in out
-    assert "defaults  stream.token_budget=512, train.epochs=50, train.lr=0.003: chosen from" in err
+    assert "defaults  stream.token_budget=512, train.epochs=50, train.lr=0.003: chosen for" in err
     saved = yaml.safe_load((whole / "config.yaml").read_text())
     assert (saved["stream"]["token_budget"], saved["train"]["epochs"]) == (512, 50)
     assert saved["train"]["lr"] == 0.003

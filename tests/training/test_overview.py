@@ -35,14 +35,14 @@ FACTS = Facts(
 def test_classification() -> None:
     assert lines(FACTS) == [
         "rows      train 273 (5,747 tokens), validation 27 (0.1 of the rows)",
-        "lengths   21 tokens (median), 33 (95 %), 35 (longest)",
+        "lengths   21 tokens (median), 33 (95th percentile), 35 (longest)",
         "labels    3: shipping 102, billing 100, technical 98",
         "model     classification, lstm 2 x 128 bidirectional; 713,731 parameters, 2.9 MB",
         "device    1 x CPU core, fp32, PyTorch layers",
-        "updates   11 per epoch, 550 in all (50 epochs), the first 28 are warm-up",
-        "saving    50 evaluations, each with a checkpoint, and one every 200 updates",
+        "updates   11 per epoch, 550 in total (50 epochs), the first 28 for warm-up",
+        "saving    a checkpoint after each of 50 evaluations and every 200 updates",
         "rate      0.003, cosine over 50 epochs; optimizer adamw",
-        "defaults  stream.token_budget=512, train.epochs=50, train.lr=0.003: chosen from",
+        "defaults  stream.token_budget=512, train.epochs=50, train.lr=0.003: chosen for",
         "          5,747 tokens",
         "run       runs/tickets",
     ]
@@ -75,11 +75,10 @@ def test_unprepared_rows_are_not_counted() -> None:
         FACTS, splits={}, origins={}, shards=3, rows=10_000, tokens=0, lengths=None, chosen={},
         labels=Labels("corpus.label=json", ["neg", "pos"]),
     )  # fmt: skip
-    assert lines(facts)[:2] == [
-        "rows      10,000 per epoch, from 3 unprepared files; how many there are is",
-        "          unknown",
+    assert lines(facts)[:1] == [
+        "rows      10,000 per epoch, from 3 unprepared files; the total number is unknown",
     ]
-    assert lines(facts)[2] == "labels    2, the number of rows of each is unknown"
+    assert lines(facts)[1] == "labels    2; the number of rows per label is unknown"
 
 
 def test_truncated_rows_a_test_split_and_many_labels() -> None:
@@ -97,8 +96,14 @@ def test_truncated_rows_a_test_split_and_many_labels() -> None:
         "rows      train 800 (5,747 tokens), validation 100 (0.1 of the rows, by author),"
     )
     assert shown[1] == "          test 100 (test.csv)"
-    assert shown[2].endswith("35 (longest); 3.4% truncated at 400")
-    assert shown[3] == "labels    90: largest topic 89 90, topic 88 89; smallest topic 0 1"
+    assert shown[2].endswith("35 (longest); 3.4% truncated")
+    assert shown[3] == "          at 400"
+    assert shown[4] == "labels    90: largest topic 89 90, topic 88 89; smallest topic 0 1"
+
+
+def test_names_that_look_like_numbers_have_quotes() -> None:
+    facts = replace(FACTS, labels=Labels("corpus.label=stars", ["1", "5", "no"], [30, 50, 20]))
+    assert "labels    3: '5' 50, '1' 30, no 20" in lines(facts)
 
 
 def test_a_resumed_run_says_from_where_and_what_is_left() -> None:
@@ -143,17 +148,17 @@ SMALL = replace(FACTS, schedule=replace(FACTS.schedule, epochs=2, spanned_epochs
 WARNINGS = {
     "few updates": (
         SMALL,
-        ("train.epochs=2: 22 updates in all are few to learn from (fewer than 200); raise "
+        ("train.epochs=2: only 22 updates to learn from (fewer than 200); raise "
         "train.epochs, or lower stream.token_budget"),
     ),
     "few updates by max_steps": (
         replace(FACTS, schedule=replace(FACTS.schedule, max_steps=100)),
-        ("train.max_steps=100: 100 updates in all are few to learn from (fewer than 200); raise "
+        ("train.max_steps=100: only 100 updates to learn from (fewer than 200); raise "
         "train.max_steps"),
     ),
     "few updates of a language model": (
         replace(SMALL, budget=0, batch_rows=32),
-        ("train.epochs=2: 22 updates in all are few to learn from (fewer than 200); raise "
+        ("train.epochs=2: only 22 updates to learn from (fewer than 200); raise "
         "train.epochs, or lower stream.batch_rows"),
     ),
     "one update per epoch": (
@@ -161,12 +166,12 @@ WARNINGS = {
             FACTS, budget=16384,
             schedule=replace(FACTS.schedule, per_epoch=1, epochs=300, spanned_epochs=300),
         ),
-        ("stream.token_budget=16384: is larger than an epoch, which is therefore one update; lower "
-        "stream.token_budget"),
+        ("stream.token_budget=16384: is larger than an epoch, so each epoch is only one update; "
+        "lower stream.token_budget"),
     ),
     "warm-up": (
         replace(FACTS, schedule=replace(FACTS.schedule, warmup=0.5, max_steps=250)),
-        ("train.warmup=0.5: 275 updates of warm-up are more than the 250 of the run, which never "
+        ("train.warmup=0.5: the warm-up of 275 updates is longer than the run of 250, which never "
         "reaches train.lr; lower train.warmup"),
     ),
     "one class": (
@@ -181,14 +186,14 @@ WARNINGS = {
     ),
     "a majority": (
         replace(FACTS, labels=Labels("corpus.label=queue", ["a", "b"], [289, 11])),
-        ("corpus.label=queue: 96.3% of the rows have the label 'a', so a model that always guesses "
-        "it has that accuracy; judge it by macro_f1 (train.best_metric=macro_f1), and set "
-        "task.class_weights=balanced"),
+        ("corpus.label=queue: 96.3% of the rows have the label 'a', so a model that always "
+        "predicts it has this accuracy; compare checkpoints by macro_f1 "
+        "(train.best_metric=macro_f1), and set task.class_weights=balanced"),
     ),
     "a majority, weighted": (
         replace(FACTS, labels=Labels("corpus.label=q", ["a", "b"], [289, 11], weighted=True)),
-        ("corpus.label=q: 96.3% of the rows have the label 'a', so a model that always guesses it "
-        "has that accuracy; judge it by macro_f1 (train.best_metric=macro_f1)"),
+        ("corpus.label=q: 96.3% of the rows have the label 'a', so a model that always predicts "
+        "it has this accuracy; compare checkpoints by macro_f1 (train.best_metric=macro_f1)"),
     ),
     "one number": (
         replace(FACTS, labels=None, numbers=(5.0, 0.0)),

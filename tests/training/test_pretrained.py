@@ -157,7 +157,7 @@ def test_classifier_and_language_model_hold_out_the_same_texts(
             r"model\.independent_directions=false: .* set model\.independent_directions=true",
         ),
         ("model.cell=gru", r"model\.cell=gru: .* set model\.cell=lstm"),
-        ("model.init_from=nowhere", r"model\.init_from=nowhere: is not the folder of a run"),
+        ("model.init_from=nowhere", r"model\.init_from=nowhere: is not a run folder"),
     ],
 )
 def test_layers_of_another_shape_are_reported_before_preparation(

@@ -189,7 +189,7 @@ def test_another_number_of_processes_resumes_with_the_same_updates(
 
 
 @pytest.mark.campaign
-def test_run_stopped_by_max_steps_and_prolonged_has_the_same_weights(
+def test_run_stopped_by_max_steps_and_extended_has_the_same_weights(
     overrides: Callable[[Path], list[str]], reference: Path, tmp_path: Path
 ) -> None:
     """The run stops at a step at which no checkpoint is due."""

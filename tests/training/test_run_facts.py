@@ -80,8 +80,11 @@ def test_the_rate_of_a_resumed_run_is_that_of_its_step(
         ({"validation": 0.1}, "0.1 of the rows"),  # of an earlier version
         ({"validation": 0.1, "stratify": None}, "0.1 of each label"),
         ({"validation": 0.1, "stratify": False}, "0.1 of the rows"),
-        ({"validation": 0.25, "stratify": None, "group": "author"}, "0.25 of the rows, by author"),
-        ({"validation": 0.1, "time": "date"}, "0.1 of the rows, the latest by date"),
+        (
+            {"validation": 0.25, "stratify": None, "group": "author"},
+            "0.25 of the rows, grouped by author",
+        ),
+        ({"validation": 0.1, "time": "date"}, "the latest 0.1 of the rows by date"),
         ({"validation": "dev.csv"}, "dev.csv"),
         ({"validation": ["a.csv", "b.csv", "c.csv"]}, "a.csv and 2 more"),
         ({"validation": {"source": ["val.de"], "target": ["val.en"]}}, "val.de, val.en"),

@@ -93,7 +93,7 @@ ACCURACIES = {2: 0.2, 4: 0.4, 5: 0.9, 6: 0.5, 8: 0.6, 9: 0.3}
 
 
 @pytest.mark.parametrize("patience", [0, 1])
-def test_a_prolonged_run_has_the_best_checkpoint_of_an_uninterrupted_one(
+def test_an_extended_run_has_the_best_checkpoint_of_an_uninterrupted_one(
     make: Callable[..., Trainer],
     tmp_path: Path,
     patience: int,
@@ -112,7 +112,7 @@ def test_a_prolonged_run_has_the_best_checkpoint_of_an_uninterrupted_one(
     first.train()
     folder = RunFolder(tmp_path / "run")
     assert folder.best_checkpoint().name == "step-00000005"
-    assert (folder.checkpoints / "step-00000004").is_dir(), "a prolonged run needs it"
+    assert (folder.checkpoints / "step-00000004").is_dir(), "an extended run needs it"
     caplog.set_level("INFO", logger="pipeline.training.trainer")
     second = make(*keys, "train.max_steps=9")
     (line,) = [r.message for r in caplog.records if r.name == "pipeline.training.trainer"]
@@ -127,7 +127,7 @@ def test_a_prolonged_run_has_the_best_checkpoint_of_an_uninterrupted_one(
 
 
 @pytest.mark.parametrize("keys, jumps", [((), True), (("train.schedule_epochs=1",), False)])
-def test_prolonging_a_run_keeps_its_schedule_if_asked(
+def test_extending_a_run_keeps_its_schedule_if_asked(
     keys: tuple[str, ...], jumps: bool, corpus: Path, tmp_path: Path
 ) -> None:
     """One epoch, then two: without the key, the learning rate rises again."""

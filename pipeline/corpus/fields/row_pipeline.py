@@ -34,10 +34,12 @@ class RowPipeline:
         names: Mapping[str, Sequence[str]],
         *,
         open_names: bool = False,
+        splits: bool = False,
     ) -> None:
         """`tokenizer_path` maps a vocabulary's name to its tokenizer file; `names` has the known
-        labels or tags of each field. `open_names` allows unknown ones, as in `ExampleEncoder`."""
-        self.checker = RowChecker.of(settings, fields)
+        labels or tags of each field. `open_names` allows unknown ones, as in `ExampleEncoder`.
+        `splits` skips rows without a split unit, as in `RowChecker`."""
+        self.checker = RowChecker.of(settings, fields, splits=splits)
         limits: tuple[str, ...] = ()
         if isinstance(settings, TextSettings):
             limits = settings.truncation_side, settings.overflow

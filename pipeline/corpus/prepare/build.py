@@ -51,9 +51,10 @@ from pipeline.corpus.tokenization.tokenizer import (
     read_tokenizer,
     train,
 )
-from pipeline.corpus.worker_pool import MB, WorkerPool
+from pipeline.corpus.worker_pool import WorkerPool
 from pipeline.errors import InputError
 from pipeline.storage.atomic import atomic_file, sha256_of
+from pipeline.wording import size
 
 logger = logging.getLogger(__name__)
 
@@ -148,9 +149,9 @@ def _make_tokenizer(
         check_round_trip(path, texts, settings)
     elif not path.exists():
         texts = _sampled_texts(context, vocabulary, scans)
-        size = sum(len(text.encode()) for text in texts)
+        total = sum(len(text.encode()) for text in texts)
         description = "tokenizer" if vocabulary == "tokenizer" else f"{vocabulary} tokenizer"
-        logger.info("training the %s on %.1f MB of text", description, size / MB)
+        logger.info("training the %s on %s of text", description, size(total))
         words = any(f.kind_class.by_word for f in context.fields if f.vocabulary == vocabulary)
         with atomic_file(path) as file:
             file.write(train(texts, settings, words=words).encode())

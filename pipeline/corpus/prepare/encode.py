@@ -69,7 +69,9 @@ def encode(context: PreparationContext, names: Names, task: ChunkTask) -> Part:
 
 
 def _encode(context: PreparationContext, names: Names, task: ChunkTask) -> Part:
-    pipeline = RowPipeline(context.settings, context.fields, context.tokenizer_path, names)
+    pipeline = RowPipeline(
+        context.settings, context.fields, context.tokenizer_path, names, splits=True
+    )
     sizes = {name: encoder.vocab_size for name, encoder in pipeline.text_encoders.items()}
     columns = schema(context.fields, sizes, names, segments=context.splits_texts)
     part = Part(task.number, {split: Totals() for split in context.splits})

@@ -33,7 +33,7 @@ class Baseline:
     metric: str
     value: float
     guess: str
-    """Such as 'billing'."""
+    """The guess as text, such as 'billing'."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class Evaluation:
     scatter: list[tuple[float, float]] = field(default_factory=list)
     """True and predicted numbers of some rows. Empty if no numbers are predicted."""
     baseline: Baseline | None = None
-    """What the metrics must exceed to be of use. None if there is no sensible guess."""
+    """Metric of a constant guess, to compare with. None if there is no sensible guess."""
 
 
 MAX_MISTAKES = 50
@@ -210,8 +210,18 @@ class Task(Component, ABC):
 
     @staticmethod
     def example(corpus: Any) -> str:
-        """Return an input for `headrace predict`, as an argument of a shell's `echo`."""
-        return "'A fine film.'"
+        """Return an input line for `headrace predict` if `line` returns none for any row."""
+        return "A fine film."
+
+    def line(self, batch: Batch, row: int, data: DatasetInfo) -> str:
+        """Return a row's input as a line that `parse` reads; empty if a line cannot hold it.
+
+        By default, the text of the field `tokens` if the task does not define its own `parse`.
+        """
+        tokens, is_own = batch.columns.get("tokens"), type(self).parse is not Task.parse
+        if tokens is None or is_own or "tokenizer" not in data.vocabularies:
+            return ""
+        return data.decode("tokenizer", tokens[row, : batch.lengths[row]].tolist())
 
     def make_metrics(self, settings: TaskSettings) -> list[Metric]:
         """Return the task's default metrics and those of `task.metrics`.
