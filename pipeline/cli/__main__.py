@@ -15,6 +15,7 @@ COMMANDS = {
     "evaluate": "evaluate a run on raw labeled data",
     "predict": "predict with a run, line by line",
     "report": "write report.html, a page about a run",
+    "clean": "delete the files of a run that only training needs",
 }
 
 

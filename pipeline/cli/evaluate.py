@@ -14,6 +14,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 
 from pipeline.cli import common
+from pipeline.runtime.garbage import paused_collection
 from pipeline.wording import shorten
 
 logger = logging.getLogger(__name__)
@@ -52,12 +53,13 @@ def main(arguments: Sequence[str] | None = None, program: str = "headrace evalua
     )
     args = common.parse(parser, arguments)
 
-    from pipeline.inference.evaluator import evaluate_files
-    from pipeline.inference.trained import load_trained
+    with paused_collection():
+        from pipeline.inference.evaluator import evaluate_files
+        from pipeline.inference.trained import load_trained
 
-    model = load_trained(
-        args.run, args.overrides, weights=args.checkpoint, trust_code=args.trust_code
-    )
+        model = load_trained(
+            args.run, args.overrides, weights=args.checkpoint, trust_code=args.trust_code
+        )
     refuse = args.unknown_labels == "refuse"
     metrics, skips = evaluate_files(model, args.input, refuse_unknown=refuse, by=args.by)
     for line in skips.describe():

@@ -14,6 +14,8 @@ import sys
 from collections.abc import Sequence
 
 from pipeline.cli import common
+from pipeline.runtime.garbage import paused_collection
+from pipeline.runtime.streams import has_all_characters
 
 
 def main(arguments: Sequence[str] | None = None, program: str = "headrace predict") -> None:
@@ -30,13 +32,13 @@ def main(arguments: Sequence[str] | None = None, program: str = "headrace predic
     )
     args = common.parse(parser, arguments)
 
-    from pipeline.inference.predictor import Predictor
-    from pipeline.inference.trained import load_trained
-    from pipeline.runtime.streams import has_all_characters
+    with paused_collection():
+        from pipeline.inference.predictor import Predictor
+        from pipeline.inference.trained import load_trained
 
-    model = load_trained(
-        args.run, args.overrides, weights=args.checkpoint, trust_code=args.trust_code
-    )
+        model = load_trained(
+            args.run, args.overrides, weights=args.checkpoint, trust_code=args.trust_code
+        )
     given = args.input or ["-"]
     interactive = given == ["-"] and sys.stdin.isatty()
     is_table = model.config.corpus.format not in ("", "text")

@@ -63,6 +63,11 @@ def built_in(kind: str) -> frozenset[str]:
 
 @cache
 def entry_points_of(kind: str) -> dict[str, EntryPoint]:
-    points = entry_points(group=ENTRY_POINTS)
     prefix = f"{kind}."
-    return {p.name.removeprefix(prefix): p for p in points if p.name.startswith(prefix)}
+    return {p.name.removeprefix(prefix): p for p in _entry_points() if p.name.startswith(prefix)}
+
+
+@cache
+def _entry_points() -> tuple[EntryPoint, ...]:
+    """Return the entry points of all kinds. Each search reads a file per installed package."""
+    return tuple(entry_points(group=ENTRY_POINTS))

@@ -1,14 +1,13 @@
 """The outputs of a trained model for encoded rows in memory."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from torch import Tensor, nn
 
-from pipeline.corpus.dataset.blocks import schema
-from pipeline.corpus.field_spec import SEGMENT_COLUMNS, FieldSpec
+from pipeline.corpus.column_type import ColumnType
+from pipeline.corpus.dataset.manifest import Manifest
+from pipeline.corpus.field_spec import SEGMENT_COLUMNS, FieldSpec, column_types
 from pipeline.corpus.fields.encoding import EncodedExample
 from pipeline.corpus.fields.row_pipeline import RowPipeline
 from pipeline.evaluation.segment_merging import document_outputs
@@ -16,9 +15,7 @@ from pipeline.inference.trained import TrainedModel
 from pipeline.models.encoder import reversed_directions
 from pipeline.models.settings import EncoderSettings
 from pipeline.stream.batch import Batch
-from pipeline.stream.bptt import BpttStream, InMemoryTokens
 from pipeline.stream.bucket import buckets
-from pipeline.stream.plan import Position
 from pipeline.stream.rows import Columns, columns_of
 
 Outputs = Iterator[tuple[Tensor, Batch]]
@@ -75,10 +72,8 @@ def batches(
     document = np.repeat(np.arange(len(encoded)), segments)
     segment = np.concatenate([np.arange(count) for count in segments])
     positions = (document, segment, segments[document])
-    manifest = model.manifest
-    columns = schema(fields, manifest.vocabularies, manifest.names)
     rows: Columns = {
-        **columns_of(_with_wide_indices(columns, fields), cells),
+        **columns_of(_types_in_memory(fields, model.manifest), cells),
         **dict(zip(SEGMENT_COLUMNS, positions, strict=True)),
     }
     yield from buckets(rows, model.config.stream.token_budget)
@@ -86,6 +81,9 @@ def batches(
 
 def outputs_of_one_text(model: TrainedModel, encoded: Iterable[EncodedExample]) -> Outputs:
     """Yield the outputs of a stateful task; the tokens of all rows are one text, in memory."""
+    from pipeline.stream.bptt import BpttStream, InMemoryTokens
+    from pipeline.stream.plan import Position
+
     rows = [np.asarray(cells[0], np.int64) for result in encoded for cells in result.rows]
     if not rows:
         return
@@ -98,13 +96,13 @@ def outputs_of_one_text(model: TrainedModel, encoded: Iterable[EncodedExample]) 
     yield from document_outputs(model.task, model.module, made, model.precision, model.world)
 
 
-def _with_wide_indices(columns: pa.Schema, fields: Sequence[FieldSpec]) -> pa.Schema:
-    """Return the schema of encoded rows in memory.
+def _types_in_memory(fields: Sequence[FieldSpec], manifest: Manifest) -> dict[str, ColumnType]:
+    """Return the types of the columns of encoded rows.
 
     Lists of label indices are wider than in shards, because unknown labels have indices too.
     """
-    for position, field in enumerate(fields):
-        if field.kind_class.has_names and pa.types.is_list(columns.field(position).type):
-            wide: Any = pa.list_(pa.int64())
-            columns = columns.set(position, pa.field(field.name, wide))
-    return columns
+    types = column_types(fields, manifest.vocabularies, manifest.names)
+    for field in fields:
+        if field.kind_class.has_names and types[field.name].is_list:
+            types[field.name] = ColumnType("int64", is_list=True)
+    return types

@@ -150,7 +150,7 @@ def load_trained(
 def _precision(name: str, device: torch.device, config: Config) -> precision.Precision:
     """Return the precision that the run was trained in, or fp32 if it is not supported here."""
     try:
-        return precision.choose(name, device, config.model)
+        return precision.choose(name, device, config.model, trains=False)
     except TrainingError:
         logger.info(
             "the run was trained in %s, which is not supported here; using fp32 instead", name

@@ -215,7 +215,8 @@ def newest(folder: Path) -> tuple[Path | None, list[str]]:
     """
     damaged: list[str] = []
     for path in _newest_first(folder):
-        reason = damage(path)
+        check_resumable(path)
+        reason = damage(path, resumes=True)
         if not reason:
             return path, damaged
         damaged.append(f"checkpoint {path} is damaged ({reason})")
@@ -226,10 +227,20 @@ def newest(folder: Path) -> tuple[Path | None, list[str]]:
     return None, []
 
 
-def damage(path: Path) -> str:
+def check_resumable(path: Path) -> None:
+    """Raise RunError if the file that only training needs was deleted from an intact checkpoint."""
+    if not (path / TRAINING).exists() and not damage(path):
+        raise RunError(
+            f"{path}: has no {TRAINING}, which `headrace clean` deletes, so training cannot resume "
+            "from it; set another run.dir, or restore the file from a backup"
+        )
+
+
+def damage(path: Path, *, resumes: bool = False) -> str:
     """Return what is wrong with a checkpoint's files, or an empty string.
 
-    Raises RunError if they are intact but have another format.
+    The file that only training needs is checked only if training `resumes`: it is large, and may
+    have been deleted. Raises RunError if the files are intact but have another format.
     """
     try:
         digests = json.loads((path / "MANIFEST.json").read_text())
@@ -238,6 +249,8 @@ def damage(path: Path) -> str:
         if not digests.keys() >= set(FILES):
             return f"MANIFEST.json does not list {', '.join(FILES)}"
         for name, digest in digests.items():
+            if name == TRAINING and not resumes:
+                continue
             if sha256_of(path / name) != digest:
                 return f"{name} does not have the checksum of the manifest"
     except (OSError, ValueError, AttributeError) as error:

@@ -7,8 +7,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from filelock import Timeout
-
 from pipeline.errors import RunError
 from pipeline.run import checkpoint
 from pipeline.storage.atomic import write_file
@@ -38,6 +36,8 @@ class RunFolder:
 
         Raises RunError if another process still holds it after `timeout` seconds.
         """
+        from filelock import Timeout
+
         owner = self.path / ".writer"
         try:
             self.path.mkdir(parents=True, exist_ok=True)

@@ -169,7 +169,8 @@ def _find_checkpoint(folder: RunFolder, resume: str) -> Path | None:
             f"with; remove the folder, or set another run.dir"
         )
     chosen = checkpoint.resolve(Path(resume))
-    if reason := checkpoint.damage(chosen):
+    checkpoint.check_resumable(chosen)
+    if reason := checkpoint.damage(chosen, resumes=True):
         raise RunError(f"train.resume={resume}: not a complete checkpoint: {reason}")
     if path is not None and path.resolve() != chosen:
         raise RunError(

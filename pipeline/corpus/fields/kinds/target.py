@@ -5,15 +5,9 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.corpus.column_type import ColumnType, token_list
 from pipeline.corpus.field_spec import FieldSpec
-from pipeline.corpus.fields.base import (
-    Cells,
-    EncodingContext,
-    FieldKind,
-    scalar_text,
-    string_flaw,
-    token_list,
-)
+from pipeline.corpus.fields.base import Cells, EncodingContext, FieldKind, scalar_text, string_flaw
 from pipeline.corpus.settings import TokenizerSettings
 from pipeline.corpus.skip_reason import SkipReason
 from pipeline.corpus.tokenization.special_tokens import END
@@ -63,5 +57,5 @@ class TargetField(FieldKind):
         ]
 
     @staticmethod
-    def arrow_type(field: FieldSpec, vocabulary: int) -> Any:
+    def column_type(field: FieldSpec, vocabulary: int) -> ColumnType:
         return token_list(vocabulary)

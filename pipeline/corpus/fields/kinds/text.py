@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.corpus.column_type import ColumnType, token_list
 from pipeline.corpus.field_spec import FieldSpec
 from pipeline.corpus.fields.base import (
     Cell,
@@ -13,7 +14,6 @@ from pipeline.corpus.fields.base import (
     FieldKind,
     scalar_text,
     string_flaw,
-    token_list,
 )
 from pipeline.corpus.settings import TextSettings
 from pipeline.corpus.skip_reason import SkipReason
@@ -56,5 +56,5 @@ class TextField(FieldKind):
         return cells
 
     @staticmethod
-    def arrow_type(field: FieldSpec, vocabulary: int) -> Any:
+    def column_type(field: FieldSpec, vocabulary: int) -> ColumnType:
         return token_list(vocabulary)

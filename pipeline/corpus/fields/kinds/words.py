@@ -3,14 +3,9 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from pipeline.corpus.column_type import ColumnType, token_list
 from pipeline.corpus.field_spec import FieldSpec
-from pipeline.corpus.fields.base import (
-    Cells,
-    EncodingContext,
-    FieldKind,
-    string_flaw,
-    token_list,
-)
+from pipeline.corpus.fields.base import Cells, EncodingContext, FieldKind, string_flaw
 from pipeline.corpus.fields.text_lists import items
 from pipeline.corpus.fields.word_limit import limit_length
 from pipeline.corpus.settings import TextSettings
@@ -41,5 +36,5 @@ class WordsField(FieldKind):
         return [limit_length(ids, self.settings) for ids in context.encoder.encode_words(values)]
 
     @staticmethod
-    def arrow_type(field: FieldSpec, vocabulary: int) -> Any:
+    def column_type(field: FieldSpec, vocabulary: int) -> ColumnType:
         return token_list(vocabulary)
