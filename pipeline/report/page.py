@@ -54,7 +54,7 @@ def write(folder: Path) -> Path:
 
 def render(run: RunData) -> str:
     """Return the page of a run."""
-    found = [(section, html) for section in SECTIONS if (html := _render(section, run))]
+    found = [(s, html) for s in SECTIONS if (html := _render(s.title, s.render, run))]
     name = escape(_name(run))
     links = "".join(f"<a href='#{s.anchor}'>{s.title}</a>" for s, _ in found)
     body = "\n".join(
@@ -65,22 +65,18 @@ def render(run: RunData) -> str:
         f"<!doctype html>\n<html lang='en'><head><meta charset='utf-8'><title>{name}</title>\n"
         f"<meta http-equiv='Content-Security-Policy' content=\"{POLICY}\">\n"
         f"<meta name='viewport' content='width=device-width, initial-scale=1'>\n"
-        f"<style>{STYLE}</style></head>\n<body><main>\n<header><h1>{name}</h1>\n{_header(run)}\n"
+        f"<style>{STYLE}</style></head>\n<body><main>\n<header><h1>{name}</h1>\n"
+        f"{_render('Header', _header, run)}\n"
         f"<nav>{links}</nav></header>\n{body}\n</main></body></html>\n"
     )
 
 
-def _render(section: Section, run: RunData) -> str:
-    """Return a section's content. If its data is damaged, only this section is left out."""
+def _render(title: str, content: Callable[[RunData], str], run: RunData) -> str:
+    """Return the content of a part of the page. Damaged data leaves out this part only."""
     try:
-        return section.render(run)
+        return content(run)
     except Exception as error:
-        logger.warning(
-            "report.html: section %r is left out: %s: %s",
-            section.title,
-            type(error).__name__,
-            error,
-        )
+        logger.warning("report.html: %r is left out: %s: %s", title, type(error).__name__, error)
         return ""
 
 

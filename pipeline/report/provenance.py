@@ -9,7 +9,7 @@ from pipeline.report import svg
 from pipeline.report.html import Markup, figure, key_table, meter, table
 from pipeline.report.numbers import format_date, format_tick
 from pipeline.report.run_data import RunData
-from pipeline.storage.redaction import without_password
+from pipeline.storage.redaction import redacted_settings
 
 MAX_LABELS = 20
 """Maximum number of labels in the table; a fold shows the others."""
@@ -60,12 +60,13 @@ def dataset(run: RunData) -> str:
 
 def config(run: RunData) -> str:
     """Return the keys that differ from their defaults, and the others in a fold."""
-    values = {
-        f"{section}.{key}": without_password(_plain(value))
+    settings = {
+        f"{section}.{key}": value
         for section, keys in run.config.items()
         if isinstance(keys, dict)
         for key, value in keys.items()
     }
+    values = {key: _plain(value) for key, value in redacted_settings(settings).items()}
     if not values:
         return ""
     changed = run.environment.get("changed_keys")

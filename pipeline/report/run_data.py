@@ -121,12 +121,14 @@ def _read_metrics(
 
 
 def _read_config(path: Path) -> Json:
+    """Return the sections of a config; a file of another program may have other values."""
     try:
         values = yaml.safe_load(_read_text(path))
     except yaml.YAMLError as error:
         logger.warning("%s: cannot be read, left out of the report: %s", path, error)
         return {}
-    return values if isinstance(values, dict) else {}
+    sections = values.items() if isinstance(values, dict) else ()
+    return {name: section for name, section in sections if isinstance(section, dict)}
 
 
 def _read_json(path: Path) -> Json:

@@ -177,6 +177,22 @@ def test_a_damaged_file_leaves_out_its_part(
     assert "left out of the report" in caplog.text
 
 
+@pytest.mark.parametrize(
+    "name, text, missing",
+    [
+        ("config.yaml", "corpus: 3\nrun: a\ntask: [b]\n", {"config"}),
+        ("summary.json", '{"baseline": 3, "test": {"accuracy": "x"}}', set()),
+    ],
+)
+def test_a_file_of_another_program_leaves_out_its_part(
+    run_folder: Path, name: str, text: str, missing: set[str]
+) -> None:
+    _, before = render(run_folder)
+    (run_folder / name).write_text(text)
+    _, structure = render(run_folder)
+    assert {*before.ids} - {*structure.ids} == missing
+
+
 def test_data_that_a_section_cannot_show_leaves_out_the_section(
     run_folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
