@@ -45,6 +45,9 @@ class Summary:
     """Bounds of the 95 % confidence intervals of the test metrics, by metric."""
     test_step: int = 0
     """Step of the checkpoint that was tested; 0 if none was."""
+    calibration: Mapping[str, Any] | None = None
+    """The content of `calibration.json` without the thresholds of single labels, and a `line` to
+    show; None if the task has no calibration."""
 
     def write(self, folder: RunFolder) -> None:
         write_file(folder.summary, json.dumps(asdict(self), indent=1) + "\n")
@@ -57,6 +60,8 @@ class Summary:
         if self.baseline:
             lines.append(self._baseline_line(self.baseline))
         lines += self._test_lines()
+        if self.calibration:
+            lines.append(self.calibration["line"])
         if self.confused:
             lines.append(_confused_line(self.confused))
         return [
