@@ -124,6 +124,11 @@ def read_record(folder: RunFolder) -> CalibrationRecord | None:
     )
 
 
+def method_of(task: Any) -> str:
+    """Return `calibrate` of the section `task`; "none" if it has no such key."""
+    return str(getattr(task, "calibrate", "none"))
+
+
 def is_of(record: CalibrationRecord, path: Path) -> bool:
     """Return whether a calibration was fitted for the weights of a checkpoint."""
     return record.weights == checkpoint.weights_digest(path)
@@ -136,7 +141,7 @@ def calibration_for(folder: RunFolder, path: Path, task: Any) -> Calibration:
     calibrated. A calibration of other weights or of another method is not used, and a line is
     logged. Raises RunError if `calibration.json` is damaged.
     """
-    method = getattr(task, "calibrate", "none")
+    method = method_of(task)
     record = read_record(folder) if method != "none" else None
     if record is None:
         return NO_CALIBRATION

@@ -9,21 +9,16 @@ from pipeline.errors import RunError
 from pipeline.evaluation.calibration.fit import fit, measure
 from pipeline.evaluation.calibration.scored_rows import FOLDS, RowCollector
 from pipeline.run import checkpoint
-from pipeline.run.calibration import CalibrationRecord, is_of, read_record
+from pipeline.run.calibration import CalibrationRecord, is_of, method_of, read_record
 from pipeline.run.folder import RunFolder
 from pipeline.training.trainer import Trainer
 
 logger = logging.getLogger(__name__)
 
 
-def method_of(config: Config) -> str:
-    """Return `task.calibrate`; "none" if the task has no such key."""
-    return str(getattr(config.task, "calibrate", "none"))
-
-
 def is_calibrated(config: Config, folder: RunFolder) -> bool:
     """Return whether the best checkpoint has the calibration that the config asks for."""
-    method = method_of(config)
+    method = method_of(config.task)
     return method == "none" or current_record(folder, folder.best_checkpoint(), method) is not None
 
 
@@ -48,7 +43,7 @@ def calibrate(
 
     Training must be over. Collective: every rank must call it.
     """
-    method, world = method_of(config), trainer.world
+    method, world = method_of(config.task), trainer.world
     if method == "none":
         return None, False
     path, record = None, None
