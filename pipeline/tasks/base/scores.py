@@ -15,7 +15,7 @@ def top_scores(
     """Return the `scores` of each row of probabilities [B, C]: the probability of each label by
     name, in the order of the labels.
 
-    With `top_k` only so many of the most probable labels are returned, the highest first, and
+    With `top_k`, only that number of the most probable labels is returned, the highest first, and
     `scores_left_out`, the number of the others; without it the same for more than MAX_SCORES
     labels.
     """
