@@ -61,7 +61,7 @@ def overrides_for(folder: Path, task: str) -> list[str]:
         "train.epochs=8", "train.evaluate_every=10", "train.lr=0.03", "model.dropout=0",
         "model.embedding_dropout=0", "train.ema_decay=0", "train.warmup=0",
         "train.keep_checkpoints=9", f"run.dir={folder}/run",
-        *(["task.label_smoothing=0.5"] if task == "classification" else []),
+        "task.label_smoothing=0.5" if task == "classification" else "task.calibrate=per_label",
     ]  # fmt: skip
 
 

@@ -32,7 +32,7 @@ class ThresholdSettings(TaskSettings):
     """Key of tasks with any number of labels per row."""
 
     calibrate: Literal["none", "shared", "per_label"] = setting(
-        "per_label",
+        "shared",
         "after training, fit the probability from which a label is predicted on the validation "
         "split, one for all labels or one per label; none: 0.5",
         may_change=True,
