@@ -44,6 +44,7 @@ def facts_of(model: TrainedModel) -> ExportedModel:
         name=files.folder.name,
         metrics=_metrics(RunFolder(files.folder), files.step),
         labels=list(model.task.labels),
+        calibration=model.task.calibration,
     )
 
 

@@ -13,12 +13,14 @@ from pipeline.config import Config, load_run_config
 from pipeline.corpus.dataset.manifest import Manifest, read_manifest
 from pipeline.errors import RunError, TrainingError
 from pipeline.run import checkpoint, exported
+from pipeline.run.calibration import calibration_for, method_of
 from pipeline.run.folder import RunFolder
 from pipeline.runtime import precision
 from pipeline.runtime.device import choose_device, memory_errors
 from pipeline.runtime.launcher import RankInfo
 from pipeline.runtime.process_group import World
 from pipeline.settings import changed_keys
+from pipeline.tasks.base.calibration import NO_CALIBRATION, Calibration
 from pipeline.tasks.base.task import Task
 from pipeline.training.checkpointer import load_weights
 
@@ -132,6 +134,7 @@ def load_trained(
     task = tasks.get(config.task.name)(config.task, config.model, manifest)
     module = task.build()
     load_weights(files.weights, module)
+    task.calibration = _calibration(files, config)
     chosen = device or choose_device(RankInfo())
     module.to(chosen).eval()
     reads_images = any(field.kind_class.is_image for field in manifest.fields)
@@ -145,6 +148,15 @@ def load_trained(
         reads_images,
         IMAGES_PER_CHUNK if reads_images else TEXTS_PER_CHUNK,
     )
+
+
+def _calibration(files: ModelFiles, config: Config) -> Calibration:
+    """Return the calibration of a run or of an exported model, unless the config has none."""
+    if not exported.is_exported(files.folder):
+        return calibration_for(RunFolder(files.folder), files.weights, config.task)
+    if method_of(config.task) == "none":
+        return NO_CALIBRATION
+    return exported.read(files.folder).calibration
 
 
 def _precision(name: str, device: torch.device, config: Config) -> precision.Precision:

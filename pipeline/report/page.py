@@ -76,7 +76,9 @@ def _render(title: str, content: Callable[[RunData], str], run: RunData) -> str:
     try:
         return content(run)
     except Exception as error:
-        logger.warning("report.html: %r is left out: %s: %s", title, type(error).__name__, error)
+        logger.warning(
+            "report.html: section %r is left out: %s: %s", title, type(error).__name__, error
+        )
         return ""
 
 

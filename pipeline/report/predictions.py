@@ -76,7 +76,10 @@ def calibration(run: RunData) -> str:
         f"line, the model is overconfident. The mean distance from the line is {error:.3f} "
         f"(expected calibration error)."
     )
-    return f"{explanation}<div class='columns'>{figure('', drawn)}{table(heads, rows)}</div>"
+    fitted = _fitted(run.summary.get("calibration") or {})
+    return (
+        f"{explanation}<div class='columns'>{figure('', drawn)}{table(heads, rows)}</div>{fitted}"
+    )
 
 
 def by_length(run: RunData) -> str:
@@ -178,6 +181,28 @@ def _label_table(counts: NDArray[np.int64], names: Sequence[str], unit: str) -> 
     if rest := rows[MAX_ROWS:]:
         shown += f"<details><summary>{len(rest)} more</summary>{table(heads, rest)}</details>"
     return f"<h3>Labels</h3>{shown}"
+
+
+def _fitted(calibration: Mapping[str, Any]) -> str:
+    """Return what `task.calibrate` fitted, and a table of its effect."""
+    if not calibration:
+        return ""
+    line = str(calibration["line"]).removeprefix("calibration ")
+    if calibration["reason"]:
+        return hint(f"After training, task.calibrate fitted {line}.")
+    rows = []
+    for split, before, after in (
+        (f"validation, {calibration['folds']}-fold", "before", "after"),
+        ("test", "test_before", "test_after"),
+    ):
+        for metric, value in calibration[before].items():
+            changed = calibration[after][metric]
+            rows.append(
+                (split, metric.replace("_", " "), format_number(value), format_number(changed))
+            )
+    heads = ("split", "metric", "as trained", "calibrated")
+    shown = f"After training, task.calibrate={calibration['method']} fitted {line.split(';')[0]}."
+    return f"<h3>Calibrated model</h3>{hint(shown)}{table(heads, rows, texts=2)}"
 
 
 def _ratio(part: int, whole: int) -> str:

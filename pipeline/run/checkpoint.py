@@ -286,6 +286,11 @@ def precision_of(path: Path) -> str:
     return str(_read_json(path)["training"]["precision"])
 
 
+def weights_digest(path: Path) -> str:
+    """Return the SHA-256 of a checkpoint's weights, as its manifest has it."""
+    return str(json.loads((path / "MANIFEST.json").read_text())[MODEL])
+
+
 def read_weights(path: Path) -> dict[str, Tensor]:
     """Return the weights to use, by parameter name. Raises RunError."""
     return _read_tensors(path / MODEL)

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from pydantic import TypeAdapter
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -26,6 +27,7 @@ from pipeline.errors import RunError
 from pipeline.storage.atomic import replaced, sha256_of
 from pipeline.storage.base import is_url
 from pipeline.storage.redaction import redacted
+from pipeline.tasks.base.calibration import NO_CALIBRATION, Calibration
 
 FORMAT = 1
 LIBRARY = "headrace"
@@ -36,6 +38,7 @@ LOCAL_KEYS = {"corpus": ("root", "image_root", "shards"), "model": ("init_from",
 """Keys of folders and files that prediction does not read, by section."""
 INPUT_KEYS = ("input", "validation", "test", "tokenizer")
 """Keys of the section `corpus` of which only the names of files are kept."""
+CALIBRATION = TypeAdapter(Calibration)
 READ_ERRORS = (OSError, ValueError, TypeError, KeyError, AttributeError)
 """Errors of a damaged `config.json`."""
 
@@ -59,6 +62,8 @@ class ExportedModel:
     """Metrics of the weights by split and name, such as `test/accuracy`."""
     labels: list[str] = field(default_factory=list)
     """Names of the labels, if labels are predicted."""
+    calibration: Calibration = NO_CALIBRATION
+    """How the task reads the outputs."""
 
     def to_text(self) -> str:
         """Return the content of config.json."""
@@ -156,6 +161,7 @@ def read(folder: Path) -> ExportedModel:
                 f"{values['version']} of Headrace, or export the run again"
             )
         names = ExportedModel.__dataclass_fields__
+        values["calibration"] = CALIBRATION.validate_python(values.get("calibration", {}))
         model = ExportedModel(**{name: values[name] for name in names if name in values})
     except READ_ERRORS as error:
         raise RunError(

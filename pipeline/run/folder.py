@@ -28,6 +28,7 @@ class RunFolder:
         self.dataset = path / "dataset"
         self.metrics = path / "metrics.jsonl"
         self.summary = path / "summary.json"
+        self.calibration = path / "calibration.json"
         self.report = path / "report.html"
 
     @contextmanager

@@ -46,6 +46,9 @@ class Summary:
     """Bounds of the 95 % confidence intervals of the test metrics, by metric."""
     test_step: int = 0
     """Step of the checkpoint that was tested; 0 if none was."""
+    calibration: Mapping[str, Any] | None = None
+    """The content of `calibration.json` without the thresholds of single labels, and a `line` to
+    show; None if the task has no calibration."""
 
     def write(self, folder: RunFolder) -> None:
         write_file(folder.summary, json.dumps(asdict(self), indent=1) + "\n")
@@ -59,6 +62,8 @@ class Summary:
             text = self._baseline_line(self.baseline)
             lines += textwrap.wrap(text, WIDTH, subsequent_indent=" " * 12)
         lines += self._test_lines()
+        if self.calibration:
+            lines.append(self.calibration["line"])
         if self.confused:
             lines.append(_confused_line(self.confused))
         return [

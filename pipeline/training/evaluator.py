@@ -3,12 +3,13 @@
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from pipeline.errors import TrainingError
-from pipeline.evaluation.evaluate import evaluate
+from pipeline.evaluation.evaluate import evaluate, on_host
 from pipeline.evaluation.segment_merging import document_outputs
 from pipeline.runtime.device import pinned
 from pipeline.runtime.precision import Precision
@@ -19,6 +20,13 @@ from pipeline.stream.prefetch import prefetch
 from pipeline.stream.resumable import Update, Updates
 from pipeline.tasks.base.metric import Metric
 from pipeline.tasks.base.task import Evaluation, Mistake, Task
+
+
+class DocumentSink(Protocol):
+    """An object that reads the documents of an evaluation."""
+
+    def add(self, outputs: Tensor, batch: Batch) -> None:
+        """Add the documents of a batch on the CPU, with the task's outputs."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +48,7 @@ class SplitEvaluator:
         *,
         observe: Callable[[Iterable[Batch]], Iterator[Batch]] | None = None,
         intervals: bool = False,
+        sinks: Sequence[DocumentSink] = (),
     ) -> tuple[Evaluation, list[Mistake], int]:
         """Return the evaluation of a split, the worst mistakes, and the number of unreadable rows
         on this rank.
@@ -51,6 +60,7 @@ class SplitEvaluator:
             split: The split's batches.
             observe: Receives the batches and yields them unchanged.
             intervals: Whether to compute confidence intervals.
+            sinks: Are given the documents, too.
         """
         skipped = torch.zeros(1, dtype=torch.float64, device=self.world.device)
 
@@ -63,6 +73,8 @@ class SplitEvaluator:
         with closing(updates):
             inputs = observe(batches(updates)) if observe else batches(updates)
             outputs = document_outputs(self.task, model, inputs, self.precision, self.world)
+            if sinks:
+                outputs = _observed(outputs, sinks)
             evaluation, mistakes = evaluate(
                 self.task, outputs, self.world, self.metrics, intervals=intervals
             )
@@ -77,6 +89,16 @@ class SplitEvaluator:
                 f"none of the {skipped:,} rows of the split can be read, so the model cannot be "
                 f"evaluated; prepare the dataset again"
             )
+
+
+def _observed(
+    documents: Iterator[tuple[Tensor, Batch]], sinks: Sequence[DocumentSink]
+) -> Iterator[tuple[Tensor, Batch]]:
+    """Yield documents on the CPU, and add them to the sinks."""
+    for outputs, batch in on_host(documents):
+        for sink in sinks:
+            sink.add(outputs, batch)
+        yield outputs, batch
 
 
 def check_skipped(rows: int, total: int, limit: float) -> None:

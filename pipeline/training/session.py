@@ -24,8 +24,10 @@ from pipeline.config import (
 )
 from pipeline.corpus.dataset.manifest import Manifest
 from pipeline.errors import DatasetError, InputError, TrainingError
+from pipeline.evaluation.calibration.scored_rows import RowCollector
 from pipeline.models.layers.recurrent import Layer
 from pipeline.optim.optimizer import Optimizer
+from pipeline.run.calibration import CalibrationRecord
 from pipeline.run.folder import RunFolder
 from pipeline.run.summary import Summary, describe, predict_command, read_summary
 from pipeline.runtime import precision
@@ -39,6 +41,7 @@ from pipeline.tracking.base import Highlights
 from pipeline.tracking.reporter import Reporter
 from pipeline.tracking.tracking import watch_commands
 from pipeline.training import overview, pretrained
+from pipeline.training.calibrating import calibrate, is_calibrated, with_test
 from pipeline.training.checkpointer import Checkpointer, begin_run
 from pipeline.training.chosen_values import choose
 from pipeline.training.datasets import open_or_prepare, open_split, open_streams
@@ -73,7 +76,7 @@ def train(config: Config) -> None:
         if world.first:
             example = example_line(trainer.task, trainer.validation, manifest, config.corpus)
         reason = trainer.end_reason()
-        if reason and (summary := read_summary(folder)) and summary.step == trainer.state.step:
+        if reason and _is_summarized(config, folder, trainer):
             stopped = trainer.callbacks.stop_reason if reason == "callbacks" else ""
             end = (
                 f"a callback ended it: {stopped}"
@@ -194,10 +197,10 @@ def run(
             )  # fmt: skip
             trainer.listener = stack.enter_context(reporter)
         try:
-            reason, tested = trainer.train(), TestResult()
+            reason, tested, calibration = trainer.train(), TestResult(), None
             if reason != "signal":
                 trainer.last_evaluation()
-                tested = _test(config, manifest, world, folder, trainer)
+                calibration, tested = _calibrate_and_test(config, manifest, folder, trainer)
         except (DatasetError, InputError) as error:
             error.local = True  # each rank reads other blocks or files
             raise
@@ -211,7 +214,7 @@ def run(
             if world.first:
                 reporter.killed = True
         elif world.first:
-            _summarize(trainer, tested).write(folder)
+            _summarize(trainer, tested, calibration).write(folder)
     return reason
 
 
@@ -223,17 +226,49 @@ class TestResult(NamedTuple):
     step: int = 0
 
 
+def _is_summarized(config: Config, folder: RunFolder, trainer: Trainer) -> bool:
+    """Return whether the run folder has the results of the last step."""
+    summary = read_summary(folder)
+    return (
+        summary is not None and summary.step == trainer.state.step and is_calibrated(config, folder)
+    )
+
+
+def _calibrate_and_test(
+    config: Config, manifest: Manifest, folder: RunFolder, trainer: Trainer
+) -> tuple[CalibrationRecord | None, TestResult]:
+    """Calibrate the best checkpoint and evaluate it on the test split, where the run has one."""
+    record, is_new = calibrate(config, folder, trainer)
+    collector = None
+    if record and is_new and not record.reason:
+        collector = RowCollector(trainer.task)
+    tested = _test(config, manifest, folder, trainer, collector)
+    if record and is_new:
+        if collector and tested.step:
+            record = with_test(record, collector, trainer)
+        if trainer.world.first:
+            record.write(folder)
+            if trainer.listener:
+                trainer.listener.log(trainer.state.step, record.metrics())
+    return record, tested
+
+
 def _test(
-    config: Config, manifest: Manifest, world: World, folder: RunFolder, trainer: Trainer
+    config: Config,
+    manifest: Manifest,
+    folder: RunFolder,
+    trainer: Trainer,
+    collector: RowCollector | None,
 ) -> TestResult:
     """Evaluate the best checkpoint on the test split, if there is one, unless an earlier start of
-    this run has done it."""
+    this run has done it and `collector` needs no rows."""
     if "test" not in manifest.splits:
         return TestResult()
+    world = trainer.world
     path, earlier = None, None
     if world.first:
         path, summary = folder.best_checkpoint(), read_summary(folder)
-        if summary and summary.test_step == trainer.state.best_step:
+        if summary and summary.test_step == trainer.state.best_step and not collector:
             earlier = TestResult(summary.test, summary.intervals, summary.test_step)
     path, earlier = world.from_first((path, earlier))
     if earlier:
@@ -242,7 +277,8 @@ def _test(
         "evaluating step %d, the best checkpoint, on the %s rows of the test split",
         trainer.state.best_step, f"{manifest.splits['test'].rows:,}",
     )  # fmt: skip
-    found = trainer.test(open_split(config, manifest, world, "test"), path)
+    sinks = [collector] if collector else []
+    found = trainer.test(open_split(config, manifest, world, "test"), path, sinks)
     return TestResult(found.metrics, found.intervals, trainer.state.best_step)
 
 
@@ -289,7 +325,9 @@ def _describe_kernels(model: nn.Module, world: World, chosen: precision.Precisio
     return f", {description}"
 
 
-def _summarize(trainer: Trainer, tested: TestResult) -> Summary:
+def _summarize(
+    trainer: Trainer, tested: TestResult, calibration: CalibrationRecord | None
+) -> Summary:
     state, evaluation = trainer.state, trainer.last_evaluation()
     return Summary(
         step=state.step,
@@ -302,6 +340,7 @@ def _summarize(trainer: Trainer, tested: TestResult) -> Summary:
         test=dict(tested.metrics),
         intervals=dict(tested.intervals),
         test_step=tested.step,
+        calibration=calibration.summary() if calibration else None,
         seconds=state.seconds,
         tokens_per_s=state.tokens / state.seconds,
         baseline=asdict(evaluation.baseline) if evaluation.baseline else None,

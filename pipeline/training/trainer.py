@@ -28,7 +28,7 @@ from pipeline.tasks.base.task import Evaluation, Task
 from pipeline.training.best import BestMetric, undo_end
 from pipeline.training.callback_list import CallbackList, TrainerRun
 from pipeline.training.checkpointer import Checkpointer, load_weights
-from pipeline.training.evaluator import SplitEvaluator, check_skipped, transferable
+from pipeline.training.evaluator import DocumentSink, SplitEvaluator, check_skipped, transferable
 from pipeline.training.listener import Listener
 from pipeline.training.meter import Meter
 from pipeline.training.nonfinite import NonfiniteDetector
@@ -316,17 +316,31 @@ class Trainer:
                 )  # fmt: skip
         return evaluation
 
-    def test(self, split: Updates, path: Path) -> Evaluation:
-        """Evaluate a checkpoint on the test split, with confidence intervals, and log the metrics
-        under `test/`.
+    def test(self, split: Updates, path: Path, sinks: Sequence[DocumentSink] = ()) -> Evaluation:
+        """Evaluate a checkpoint on the test split as `evaluate_checkpoint` does, with confidence
+        intervals, and log the metrics under `test/`."""
+        evaluation = self.evaluate_checkpoint(path, split, sinks, intervals=True)
+        if self.listener:
+            metrics = {f"test/{name}": value for name, value in evaluation.metrics.items()}
+            self.listener.log(self.state.step, metrics)
+        return evaluation
+
+    def evaluate_checkpoint(
+        self,
+        path: Path,
+        split: Updates,
+        sinks: Sequence[DocumentSink] = (),
+        *,
+        intervals: bool = False,
+    ) -> Evaluation:
+        """Evaluate a checkpoint on a split. `sinks` are given the documents, too.
 
         The weights of the checkpoint replace those that are evaluated, so training must be over.
         """
         load_weights(path, self.evaluated_model)
-        evaluation, _, _ = self._evaluator.evaluate(self.evaluated_model, split, intervals=True)
-        if self.listener:
-            metrics = {f"test/{name}": value for name, value in evaluation.metrics.items()}
-            self.listener.log(self.state.step, metrics)
+        evaluation, _, _ = self._evaluator.evaluate(
+            self.evaluated_model, split, intervals=intervals, sinks=sinks
+        )
         return evaluation
 
     def last_evaluation(self) -> Evaluation:

@@ -3,6 +3,7 @@
 import json
 import logging
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 from pipeline.report import page, run_data
+from pipeline.run.calibration import CalibrationRecord
 from pipeline.tasks.base.sample import SAMPLES, ImageData, Sample
 from tests.report.conftest import BAD, metric_lines
 
@@ -116,6 +118,28 @@ def test_calibration_states_its_error(run_folder: Path) -> None:
     text = section(render(run_folder)[0], "calibration")
     assert "mean distance from the line is 0.087" in text  # (10 * 0.05 + 30 * 0.10) / 40
     assert "0.9 to 1.0 30 0.970 87.0 %" in text
+
+
+def test_calibration_shows_what_was_fitted(run_folder: Path) -> None:
+    path = run_folder / "summary.json"
+    metrics = {"loss": 0.5, "calibration_error": 0.25}
+    record = CalibrationRecord(
+        step=20, weights="ab", method="temperature", rows=100, folds=5, temperature=1.5,
+        before=metrics, after={"loss": 0.375, "calibration_error": 0.125},
+    )  # fmt: skip
+    tested = replace(record, test_rows=50, test_before=metrics, test_after=metrics)
+    summary = json.loads(path.read_text())
+    for found, rows in ((record, 2), (tested, 4)):
+        path.write_text(json.dumps({**summary, "calibration": found.summary()}))
+        text = section(render(run_folder)[0], "calibration")
+        assert "task.calibrate=temperature fitted temperature 1.50." in text
+        assert "validation, 5-fold calibration error 0.25 0.125" in text
+        assert text.count(" loss ") + text.count(" calibration error 0.") == rows
+        assert ("test loss 0.5 0.5" in text) == (rows == 4)
+    none = replace(record, reason="30 rows, 100 are needed")
+    path.write_text(json.dumps({**summary, "calibration": none.summary()}))
+    text = section(render(run_folder)[0], "calibration")
+    assert text.endswith("task.calibrate fitted none: 30 rows, 100 are needed.")
 
 
 def test_length_and_numbers(run_folder: Path) -> None:

@@ -21,6 +21,7 @@ from pipeline.components import Component
 from pipeline.corpus.field_spec import FieldSpec
 from pipeline.errors import ConfigError
 from pipeline.stream.batch import Batch
+from pipeline.tasks.base.calibration import NO_CALIBRATION, Calibration
 from pipeline.tasks.base.metric import Metric
 from pipeline.tasks.base.sample import ImageData, Sample
 from pipeline.tasks.base.settings import TaskSettings
@@ -175,6 +176,12 @@ class Task(Component, ABC):
     """The section `task`."""
     labels: Sequence[str] = ()
     """Names of the labels, if labels are predicted."""
+    has_scores: ClassVar[bool] = False
+    """Whether a prediction has the `scores` of the labels, whose number `top_k` sets."""
+    top_k: int = 0
+    """Maximum number of labels in `scores`, the most probable ones; 0: see `top_scores`."""
+    calibration: Calibration = NO_CALIBRATION
+    """How `evaluate`, `scored` and `predict` read outputs; training leaves it at its default."""
     per_row_fields: tuple[str, ...] = ()
     """Fields that hold a list per row, such as its labels, and not an item per token."""
     stateful = False
