@@ -215,12 +215,13 @@ def newest(folder: Path) -> tuple[Path | None, list[str]]:
     """
     damaged: list[str] = []
     for path in _newest_first(folder):
-        check_resumable(path)
         reason = damage(path, resumes=True)
         if not reason:
             return path, damaged
         damaged.append(f"checkpoint {path} is damaged ({reason})")
     if damaged:
+        for path in _newest_first(folder):
+            check_resumable(path)
         raise RunError(
             [*damaged, f"{folder}: no checkpoint verifies; remove them, or use another run.dir"]
         )
