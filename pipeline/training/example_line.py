@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from contextlib import closing
-from importlib.util import find_spec
 from typing import Any
 
 from pipeline.stream.plan import Position
@@ -21,7 +20,9 @@ def example_line(task: Task, validation: Updates, data: DatasetInfo, corpus: Any
     training does not need, is not installed. Reads the first update only. `corpus` is the section
     of the config.
     """
-    if find_spec("tokenizers") is None:
+    try:
+        import tokenizers  # noqa: F401
+    except ModuleNotFoundError:
         return task.example(corpus)
     with closing(validation.prefetched(Position())) as updates:
         first = next(updates, None)

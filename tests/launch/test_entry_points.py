@@ -95,7 +95,7 @@ def test_evaluate_counts_duplicates_and_agrees_with_predict(
 
 
 MISTAKES = {
-    "no run": (["--run", "{tmp}/none", "--input", "{tmp}/a.csv"], "not the folder of a run"),
+    "no run": (["--run", "{tmp}/none", "--input", "{tmp}/a.csv"], "is not a run folder"),
     "no file": (["--run", "{run}", "--input", "{tmp}/none.csv"], "none.csv: no such file"),
     "column": (["--run", "{run}", "--input", "{tmp}/a.csv", "corpus.text=txt"], "'txt'"),
     "label": (
