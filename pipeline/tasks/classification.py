@@ -20,7 +20,7 @@ from pipeline.stream.batch import Batch
 from pipeline.tasks.base.confusion import Confusion
 from pipeline.tasks.base.metric import LABEL
 from pipeline.tasks.base.sample import ImageData
-from pipeline.tasks.base.scores import top_scores
+from pipeline.tasks.base.scores import score_types, top_scores
 from pipeline.tasks.base.settings import SmoothingSettings, Weight
 from pipeline.tasks.base.task import Baseline, DatasetInfo, Evaluation, Mistake, Task
 
@@ -163,6 +163,9 @@ class Classification(Task):
                 best.tolist(), probabilities.tolist(), top_scores(self.labels, outputs), strict=True
             )
         ]
+
+    def prediction_types(self) -> dict[str, Any]:
+        return {"label": str, "probability": float, **score_types(self.labels)}
 
     def _label_name(self, index: int) -> str:
         size = len(self.labels)

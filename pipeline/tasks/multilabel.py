@@ -17,7 +17,7 @@ from pipeline.models.settings import Pretrained
 from pipeline.settings import Conflict, Sections, same_column
 from pipeline.stream.batch import Batch
 from pipeline.tasks.base.metric import LABELS
-from pipeline.tasks.base.scores import top_scores
+from pipeline.tasks.base.scores import score_types, top_scores
 from pipeline.tasks.base.settings import TaskSettings
 from pipeline.tasks.base.task import Baseline, DatasetInfo, Evaluation, Mistake, Task
 
@@ -155,6 +155,9 @@ class MultiLabel(Task):
                 (outputs >= 0.5).tolist(), top_scores(self.labels, outputs), strict=True
             )
         ]
+
+    def prediction_types(self) -> dict[str, Any]:
+        return {"labels": [str], **score_types(self.labels)}
 
     def _logits(self, model: nn.Module, batch: Batch) -> Tensor:
         """Return [B, C]."""

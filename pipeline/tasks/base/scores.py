@@ -9,6 +9,13 @@ MAX_SCORES = 50
 """Labels in a prediction, the most probable ones if there are more."""
 
 
+def score_types(labels: Sequence[str]) -> dict[str, Any]:
+    """Return the types of the values that `top_scores` returns, as `Task.prediction_types` does."""
+    if len(labels) <= MAX_SCORES:
+        return {"scores": dict.fromkeys(labels, float)}
+    return {"scores": dict[str, float], "scores_left_out": int}
+
+
 def top_scores(labels: Sequence[str], probabilities: Tensor) -> list[dict[str, Any]]:
     """Return the `scores` of each row of probabilities [B, C]: the probability of each label by
     name, in the order of the labels.
