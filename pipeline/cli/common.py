@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from pipeline.errors import ConfigError, HeadraceError
-from pipeline.runtime.launcher import RankInfo, is_torchrun
+from pipeline.runtime.launcher import RankInfo, exit_with_launcher, is_torchrun
 from pipeline.runtime.streams import protect_streams
 
 ERROR_DELAY = 15
@@ -124,6 +124,14 @@ def parse(
 
     configure_logging(parsed.verbosity, rank)
     return parsed
+
+
+def started_rank() -> int | None:
+    """Return the rank of this process, and end the process when its launcher ends; None for a
+    process without other ranks."""
+    ranks = RankInfo.from_environment()
+    exit_with_launcher()  # before torch is loaded
+    return ranks.rank if ranks.size > 1 else None
 
 
 def _print_help_with_keys(parser: Parser, arguments: Sequence[str]) -> NoReturn:

@@ -1,6 +1,6 @@
 """The outputs of a trained model for encoded rows in memory."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,7 @@ from pipeline.stream.rows import Columns, columns_of
 
 Outputs = Iterator[tuple[Tensor, Batch]]
 """A task's outputs for each batch, with the batch."""
+OnBatch = Callable[[Batch], None]
 
 
 def row_pipeline(
@@ -44,9 +45,15 @@ def row_pipeline(
 
 
 def outputs(
-    model: TrainedModel, fields: Sequence[FieldSpec], encoded: Sequence[EncodedExample]
+    model: TrainedModel,
+    fields: Sequence[FieldSpec],
+    encoded: Sequence[EncodedExample],
+    on_batch: OnBatch | None = None,
 ) -> Outputs:
-    """Yield the task's outputs for examples; the `document` of a row is its example's index."""
+    """Yield the task's outputs for examples; the `document` of a row is its example's index.
+
+    `on_batch` is called with each batch before the model reads it.
+    """
     cells = [row for result in encoded for row in result.rows]
     if not cells:
         return
@@ -61,6 +68,8 @@ def outputs(
         **dict(zip(SEGMENT_COLUMNS, positions, strict=True)),
     }
     batches = buckets(rows, model.config.stream.token_budget)
+    if on_batch:
+        batches = _observed(batches, on_batch)
     yield from document_outputs(model.task, model.module, batches, model.precision, model.world)
 
 
@@ -76,6 +85,12 @@ def outputs_of_one_text(model: TrainedModel, encoded: Iterable[EncodedExample]) 
     stream = BpttStream(source, settings, 0, reverse=reverse)
     batches = (batch for update in stream.epoch(Position()) for batch in update.batches)
     yield from document_outputs(model.task, model.module, batches, model.precision, model.world)
+
+
+def _observed(batches: Iterable[Batch], on_batch: OnBatch) -> Iterator[Batch]:
+    for batch in batches:
+        on_batch(batch)
+        yield batch
 
 
 def _with_wide_indices(columns: pa.Schema, fields: Sequence[FieldSpec]) -> pa.Schema:

@@ -11,7 +11,7 @@ from pipeline.corpus.fields.row_pipeline import RowPipeline
 from pipeline.corpus.skip_reason import SKIP_DESCRIPTIONS, SkipReason
 from pipeline.errors import InputError
 from pipeline.inference.batching import batched
-from pipeline.inference.outputs import outputs, row_pipeline
+from pipeline.inference.outputs import OnBatch, outputs, row_pipeline
 from pipeline.inference.run_input import RawInput, RunInput
 from pipeline.inference.trained import TrainedModel
 from pipeline.runtime.device import memory_errors
@@ -20,8 +20,9 @@ from pipeline.runtime.device import memory_errors
 class Predictor:
     """Predicts with a trained model. It reads the tokenizers once, at the first prediction."""
 
-    def __init__(self, model: TrainedModel) -> None:
-        self.model = model
+    def __init__(self, model: TrainedModel, on_batch: OnBatch | None = None) -> None:
+        """`on_batch` is called with each batch before the model reads it."""
+        self.model, self._on_batch = model, on_batch
 
     @property
     def columns(self) -> list[str]:
@@ -52,7 +53,7 @@ class Predictor:
         for number, result in zip(numbers, encoded, strict=True):
             if result.skip:
                 results[number] = _error(result.skip)
-        for found, batch in outputs(self.model, self._fields, encoded):
+        for found, batch in outputs(self.model, self._fields, encoded, self._on_batch):
             real = batch.weights > 0
             rows = batch.columns[DOCUMENT][real].tolist()
             predictions = self.model.task.predict(found[real], [given[row] for row in rows])
