@@ -74,6 +74,7 @@ class InputRows:
         self._rows: Iterator[Row] = iter(())
 
     def __enter__(self) -> "InputRows":
+        self._open_next()
         self.skip(self._start.row_in_file)
         return self
 
