@@ -90,7 +90,12 @@ def make_run_parser(program: str, description: str | None, *, example_override: 
     """
     parser = make_parser(program, description)
     parser.add_argument(
-        "--run", type=user_path, required=True, metavar="RUN_DIR", help="folder of the run"
+        *("--run", "--run-dir"),
+        type=user_path,
+        required=True,
+        metavar="RUN_DIR",
+        help="folder of the run (--run-dir with torchrun in Python 3.11, which takes --run for an "
+        "option of its own)",
     )
     parser.add_argument(
         "--checkpoint",

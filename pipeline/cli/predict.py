@@ -6,7 +6,7 @@
 With --output, the predictions are written as Parquet or JSON lines, in parts. Run the same command
 again to resume after an interruption. Several processes share the work with torchrun:
 
-    torchrun --nproc_per_node=4 -m pipeline.cli predict --run runs/imdb \\
+    torchrun --nproc_per_node=4 -m pipeline.cli predict --run-dir runs/imdb \\
         --input 's3://bucket/*.parquet' --output labels --keep id
 
 A file is read in the same way as by `prepare`. Only the input columns are needed; they are those in

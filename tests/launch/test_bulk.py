@@ -47,7 +47,7 @@ def test_a_killed_prediction_resumes_with_another_number_of_processes(
 ) -> None:
     write(tmp_path / "a.parquet", reviews(4000, 1))
     write(tmp_path / "b.jsonl", reviews(2500, 2))
-    options = ["--run", str(run), "--keep", "source", "--rows-per-part", "50"]
+    options = ["--run-dir", str(run), "--keep", "source", "--rows-per-part", "50"]
     options += ["--input", f"{tmp_path}/a.parquet", "--input", f"{tmp_path}/b.jsonl"]
     status, out, err = call("predict", *options, "--output", str(tmp_path / "whole"))
     assert (status, out) == (0, ""), err
@@ -74,7 +74,7 @@ def test_a_killed_prediction_resumes_with_another_number_of_processes(
 @pytest.mark.distributed
 def test_an_error_of_two_processes_is_one_line(run: Path, tmp_path: Path) -> None:
     path = write(tmp_path / "a.jsonl", reviews(50))
-    options = ["--run", str(run), "--keep", "name", "--input", str(path)]
+    options = ["--run-dir", str(run), "--keep", "name", "--input", str(path)]
     command = torchrun(SCRIPT, *options, "--output", str(tmp_path / "out"), nproc=2)
     status, _, err = finish(start(command))
     assert status != 0
@@ -89,7 +89,7 @@ def test_mistakes_are_one_line(run: Path, tmp_path: Path) -> None:
     here = ["--run", str(run), "--input", str(path)]
     output = ["--output", str(tmp_path / "out")]
     cases = {
-        "the following arguments are required: --run": output,
+        "the following arguments are required: --run/--run-dir": output,
         "--keep=source: applies only with --output": [*here, "--keep", "source"],
         "--rows-per-part=0: is not at least 1": [*here, *output, "--rows-per-part", "0"],
         "invalid choice: 'csv'": [*here, *output, "--output-format", "csv"],

@@ -75,7 +75,9 @@ class Job:
         one."""
         values: dict[str, Any] = json.loads(text)
         inputs = tuple(InputVersion(**item) for item in values.pop("inputs"))
-        lists = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
+        lists: dict[str, Any] = {
+            name: tuple(v) if isinstance(v, list) else v for name, v in values.items()
+        }
         return cls(inputs=inputs, **lists)
 
     def check(self, other: "Job", location: str) -> None:

@@ -14,6 +14,7 @@ import pytest
 from pipeline.errors import ConfigError, DatasetError, HeadraceError, InputError, RunError
 from pipeline.inference.bulk import worker
 from pipeline.inference.bulk.worker import BulkOptions, predict_to
+from pipeline.inference.predictor import Predictor
 from pipeline.inference.trained import TrainedModel, load_trained
 from pipeline.runtime.launcher import RankInfo
 from pipeline.storage.output import LocalOutput
@@ -67,7 +68,7 @@ def table(folder: Path) -> list[dict[str, Any]]:
 
 def expected_predictions(model: TrainedModel, given: list[str]) -> list[dict[str, Any]]:
     """Return the predictions as `predict` prints them, with the ids."""
-    predictor = worker.Predictor(model)
+    predictor = Predictor(model)
     return [{"id": n, **prediction} for n, prediction in enumerate(predictor.predict_files(given))]
 
 
@@ -231,21 +232,21 @@ def test_a_process_makes_parts_that_another_one_has_not_begun(
 @pytest.mark.parametrize("task", ["multilabel", "regression", "entailment", "tagging"])
 def test_json_lines_are_those_of_the_command(runs: Runs, tmp_path: Path, task: str) -> None:
     model = load_trained(runs(task))
-    values = [
+    values: list[dict[str, Any]] = [
         {"text": "the red film", "claim": "red", "word": ["Peter", "saw"], "id": [1]},
         {"text": "", "claim": "x", "word": [], "id": None},
     ]
     given = [str(write_jsonl(tmp_path / "a.jsonl", values))]
     predict_to(model, given, options(tmp_path / "out", output_format="jsonl"))
     lines = (tmp_path / "out/part-000000.jsonl").read_text().splitlines()
-    expected = list(worker.Predictor(model).predict_files(given))
+    expected = list(Predictor(model).predict_files(given))
     kept = [{"id": row["id"]} for row in values]
     assert [json.loads(line) for line in lines] == [
         k | e for k, e in zip(kept, expected, strict=True)
     ]
 
 
-TASKS = {
+TASKS: dict[str, dict[str, Any]] = {
     "multilabel": {"text": "a fine film"},
     "regression": {"text": "fine lovely film"},
     "entailment": {"text": "the red film", "claim": "red"},
@@ -265,7 +266,7 @@ def test_the_schema_is_the_same_in_each_part(runs: Runs, tmp_path: Path, task: s
     first, second = (pq.read_table(tmp_path / f"out/part-00000{n}.parquet") for n in (0, 1))
     assert first.schema == second.schema
     assert first.column_names == [*model.task.prediction_types(), "error"]
-    (expected, _, error, _) = worker.Predictor(model).predict_files(given)
+    (expected, _, error, _) = Predictor(model).predict_files(given)
     assert first.to_pylist()[0] == {**expected, "error": None}
     assert second.to_pylist()[0]["error"] == error["error"]
     assert all(second[name].null_count == 2 for name in model.task.prediction_types())
@@ -281,7 +282,7 @@ def test_a_task_without_declared_types_has_a_column_of_json(
         predict_to(model, given, options(tmp_path / "a", keep=()))
     monkeypatch.setattr(type(model.task), "prediction_types", lambda self: {})
     predict_to(model, given, options(tmp_path / "b", keep=()))
-    (expected, error) = worker.Predictor(model).predict_files(given)
+    (expected, error) = Predictor(model).predict_files(given)
     first, second = table(tmp_path / "b")
     assert (json.loads(first["prediction"]), first["error"]) == (expected, None)
     assert second == {"prediction": None, **error}

@@ -56,7 +56,8 @@ def test_files_at_a_url_become_parts_at_a_url(runs: Runs, bucket: str, tmp_path:
         json.loads(found.read(["_manifest.json"])[0]),
         json.loads((tmp_path / "out/_manifest.json").read_text()),
     ]
-    assert [m.pop("job")["inputs"][0]["bytes"] for m in manifests][0] > 0
+    jobs = [manifest.pop("job") for manifest in manifests]
+    assert [job["inputs"][0]["bytes"] for job in jobs] == [Path(local[0]).stat().st_size] * 2
     assert manifests[0] == manifests[1]
     filesystem.rm("reviews/out/part-000002.parquet")
     predict_to(model, given, options)
@@ -68,10 +69,8 @@ def test_files_at_a_url_become_parts_at_a_url(runs: Runs, bucket: str, tmp_path:
 
 
 @pytest.mark.slow
-def test_an_output_that_cannot_be_written_is_one_line(
-    runs: Runs, tmp_path: Path, bucket: str
-) -> None:
+def test_a_missing_bucket_is_one_line(runs: Runs, tmp_path: Path, bucket: str) -> None:
     model = load_trained(runs("classification"))
     given = [str(write(tmp_path / "a.parquet", reviews(5)))]
-    with pytest.raises(DatasetError, match="--output s3://missing/out: cannot be written: "):
+    with pytest.raises(DatasetError, match="--output s3://missing/out: cannot be listed: "):
         predict_to(model, given, BulkOptions("s3://missing/out"))
