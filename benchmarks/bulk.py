@@ -85,7 +85,7 @@ def main() -> None:
 
 def train(folder: Path) -> Path:
     """Train the default classifier for a few updates and return the run's folder."""
-    command = [sys.executable, ROOT / "launch/train.py", "corpus.vocab_size=16000"]
+    command = [sys.executable, str(ROOT / "launch/train.py"), "corpus.vocab_size=16000"]
     settings = ["train.max_steps=20", f"corpus.shards={folder}/shards", "track.enabled=false"]
     subprocess.run([*command, *settings, f"run.dir={folder}/run"], check=True, env=environment())
     return folder / "run"
@@ -93,7 +93,7 @@ def train(folder: Path) -> Path:
 
 def write_reviews(path: Path, rows: int, words: int = 0) -> Path:
     """Write reviews with an id as Parquet; `words` is the number of words to keep, 0 for all."""
-    schema = pa.schema({"id": pa.int64(), "text": pa.string()})
+    schema = pa.schema([("id", pa.int64()), ("text", pa.string())])
     texts = islice(cycle([row["text"] for row in reviews()]), rows)
     with pq.ParquetWriter(path, schema) as writer:
         for start in range(0, rows, ROW_GROUP_ROWS):

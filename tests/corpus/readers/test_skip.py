@@ -74,7 +74,7 @@ def test_arrow_types_of_columns(tmp_path: Path) -> None:
         assert reader.arrow_types() == {
             "text": pa.string(),
             "n": pa.int64(),
-            "tag": pa.struct({"x": pa.int64()}),
+            "tag": pa.struct([("x", pa.int64())]),
             "tag.x": pa.string(),
         }
     with open_reader(write(tmp_path / "a.csv", reviews(1)), ["text"]) as reader:

@@ -63,9 +63,9 @@ def test_lines_of_json_are_valid() -> None:
 
 
 def test_types_of_predictions() -> None:
-    declared = {"a": [[str]], "b": {"c": float, "d": int}, "e": dict[str, float]}
+    declared: dict[str, Any] = {"a": [[str]], "b": {"c": float, "d": int}, "e": dict[str, float]}
     assert {name: arrow_type(t) for name, t in declared.items()} == {
         "a": pa.list_(pa.list_(pa.string())),
-        "b": pa.struct({"c": pa.float64(), "d": pa.int64()}),
+        "b": pa.struct([("c", pa.float64()), ("d", pa.int64())]),
         "e": pa.map_(pa.string(), pa.float64()),
     }
