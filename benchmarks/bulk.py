@@ -9,8 +9,8 @@ trained for 20 updates. One core is used per process.
   forward    the model reads ready batches of all rows: the limit
   whole      `headrace predict --output`, without the start of the process: reading, encoding,
              forward passes and writing; the table shows its rate as a share of the limit
-  processes  whole commands with 1 and 2 processes; the speedup is that of the CPU time of the
-             slowest process, and that of the wall time
+  processes  whole commands with 1 and 2 processes, without their start; the speedup is that of
+             the CPU time of the slowest process, and that of the wall time
   memory     peak resident memory of commands with few and many rows, which have the first
              --memory-words words of each review
 
@@ -186,19 +186,31 @@ def commands(run: Path, path: Path, output: Path, size: int) -> tuple[float, lis
 
 
 def processes(run: Path, path: Path, folder: Path, rounds: int) -> dict[str, Any]:
-    """Return CPU and wall seconds of commands with one and two processes, and the speedups."""
+    """Return CPU and wall seconds of commands with one and two processes, and the speedups.
+
+    The times are without those of the same command on the finished output, which loads the model.
+    """
     found: dict[int, list[tuple[float, float]]] = {1: [], 2: []}
+    starts: list[tuple[float, float]] = []
     for number in range(rounds):
         for size, times in found.items():
-            wall, usages = commands(run, path, folder / f"{size}-{number}", size)
-            times.append((max(u.ru_utime + u.ru_stime for u in usages), wall))
+            whole = slowest(*commands(run, path, folder / f"{size}-{number}", size))
+            start = slowest(*commands(run, path, folder / f"{size}-{number}", size))
+            times.append((whole[0] - start[0], whole[1] - start[1]))
+            starts.append(start)
     pairs = list(zip(found[1], found[2], strict=True))
     return {
+        "start": starts,
         "one": found[1],
         "two": found[2],
         "speedup_cpu": statistics.median(one[0] / two[0] for one, two in pairs),
         "speedup_wall": statistics.median(one[1] / two[1] for one, two in pairs),
     }
+
+
+def slowest(wall: float, usages: list[Any]) -> tuple[float, float]:
+    """Return the CPU seconds of the process with most of them, and the wall seconds."""
+    return max(usage.ru_utime + usage.ru_stime for usage in usages), wall
 
 
 def memory(run: Path, folder: Path, rows: int, words: int) -> float:

@@ -128,7 +128,7 @@ def test_files_do_not_depend_on_the_number_of_processes(
 
 
 class KilledError(BaseException):
-    """Stands for SIGKILL: no handler of the package catches it."""
+    """Represents SIGKILL: no handler of the package catches it."""
 
 
 @pytest.fixture
