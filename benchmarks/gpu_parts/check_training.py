@@ -23,7 +23,7 @@ from pipeline.run.folder import RunFolder
 from pipeline.run.summary import read_summary
 from pipeline.runtime.device import memory_errors
 from pipeline.runtime.precision import Precision
-from pipeline.train.session import train
+from pipeline.training.session import train
 from tests.helpers.corpora import CASES
 
 LOSS_TOLERANCE = {"fp32": 1e-3, "bf16": 0.05, "fp16": 0.15}

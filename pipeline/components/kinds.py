@@ -44,7 +44,7 @@ KINDS = {
         Kind("head", "model.head", "pipeline.models.heads", "pipeline.models.head:Head"),
         Kind("optimizer", "train.optimizer", "pipeline.optim.optimizers", "pipeline.optim.base:Algorithm"),
         Kind("schedule", "train.schedule", "pipeline.optim.schedules", "pipeline.optim.base:Schedule"),
-        Kind("callback", "train.callbacks", "pipeline.train.callbacks", "pipeline.train.callback:Callback"),
+        Kind("callback", "train.callbacks", "pipeline.training.callbacks", "pipeline.training.callback:Callback"),
         Kind("tracker", "track.trackers", "pipeline.tracking.trackers", "pipeline.tracking.base:Tracker"),
     )
 }  # fmt: skip

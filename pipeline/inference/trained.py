@@ -20,7 +20,7 @@ from pipeline.runtime.launcher import RankInfo
 from pipeline.runtime.process_group import World
 from pipeline.settings import changed_keys
 from pipeline.tasks.base.task import Task
-from pipeline.train.checkpointer import load_weights
+from pipeline.training.checkpointer import load_weights
 
 logger = logging.getLogger(__name__)
 

@@ -18,7 +18,7 @@ from pipeline.errors import InputError
 from pipeline.inference.evaluator import evaluate_files
 from pipeline.inference.model import Model, load
 from pipeline.models.tagger import Tagger
-from pipeline.train import session
+from pipeline.training import session
 from tests.helpers.corpora import PLAIN, small_run_overrides, write_sentences
 from tests.helpers.files import read
 from tests.helpers.processes import call, losses

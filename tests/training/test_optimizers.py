@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pipeline import config
-from pipeline.train.session import train
+from pipeline.training.session import train
 from tests.helpers.corpora import small_run_overrides
 from tests.helpers.processes import weights
 

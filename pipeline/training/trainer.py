@@ -25,15 +25,15 @@ from pipeline.runtime.process_group import World
 from pipeline.stream.resumable import ResumableStream, Update, Updates
 from pipeline.tasks.base.metric import Metric
 from pipeline.tasks.base.task import Evaluation, Task
-from pipeline.train.best import BestMetric, forget_end
-from pipeline.train.callback_list import CallbackList, TrainerRun
-from pipeline.train.checkpointer import Checkpointer, load_weights
-from pipeline.train.evaluator import SplitEvaluator, check_skipped, transferable
-from pipeline.train.listener import Listener
-from pipeline.train.meter import Meter
-from pipeline.train.nonfinite import NonfiniteDetector
-from pipeline.train.settings import TrainSettings
-from pipeline.train.stop_signal import StopSignal
+from pipeline.training.best import BestMetric, forget_end
+from pipeline.training.callback_list import CallbackList, TrainerRun
+from pipeline.training.checkpointer import Checkpointer, load_weights
+from pipeline.training.evaluator import SplitEvaluator, check_skipped, transferable
+from pipeline.training.listener import Listener
+from pipeline.training.meter import Meter
+from pipeline.training.nonfinite import NonfiniteDetector
+from pipeline.training.settings import TrainSettings
+from pipeline.training.stop_signal import StopSignal
 
 logger = logging.getLogger(__name__)
 

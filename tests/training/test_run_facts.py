@@ -13,9 +13,9 @@ from pipeline.corpus.dataset.manifest import Manifest
 from pipeline.corpus.field_spec import FieldSpec
 from pipeline.run.folder import RunFolder
 from pipeline.runtime.process_group import World
-from pipeline.train.run_facts import collect, origin, run_length
-from pipeline.train.session import build
-from pipeline.train.trainer import Trainer
+from pipeline.training.run_facts import collect, origin, run_length
+from pipeline.training.session import build
+from pipeline.training.trainer import Trainer
 from tests.helpers.corpora import small_run_overrides
 
 

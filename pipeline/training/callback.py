@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from pipeline.components import Component
 from pipeline.optim.optimizer import Optimizer
 from pipeline.tasks.base.task import Evaluation
-from pipeline.train.settings import TrainSettings
+from pipeline.training.settings import TrainSettings
 
 
 class Run(Protocol):

@@ -20,8 +20,8 @@ from pipeline.run.folder import RunFolder
 from pipeline.runtime.process_group import World
 from pipeline.settings import changed_keys
 from pipeline.stream.resumable import ResumableStream
-from pipeline.train.callback_list import CallbackList
-from pipeline.train.settings import TrainSettings
+from pipeline.training.callback_list import CallbackList
+from pipeline.training.settings import TrainSettings
 
 logger = logging.getLogger(__name__)
 

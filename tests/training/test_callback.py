@@ -15,9 +15,9 @@ from pipeline.errors import RunError, TrainingError
 from pipeline.run.folder import RunFolder
 from pipeline.runtime.process_group import World
 from pipeline.settings import changed_keys
-from pipeline.train.callback_list import CallbackList
-from pipeline.train.session import build
-from pipeline.train.trainer import Trainer
+from pipeline.training.callback_list import CallbackList
+from pipeline.training.session import build
+from pipeline.training.trainer import Trainer
 from tests.helpers.corpora import small_run_overrides
 from tests.helpers.processes import (
     error_lines,
@@ -30,8 +30,8 @@ from tests.helpers.processes import (
 FILE = """
 import torch
 from pipeline.settings import setting
-from pipeline.train.callback import Callback
-from pipeline.train.settings import TrainSettings
+from pipeline.training.callback import Callback
+from pipeline.training.settings import TrainSettings
 
 calls = []
 

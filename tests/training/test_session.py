@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from pipeline import config, tasks
-from pipeline.train import session
+from pipeline.training import session
 from tests.helpers.corpora import CASES, small_run_overrides
 
 

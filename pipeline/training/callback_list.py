@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 from pipeline import components
 from pipeline.errors import RunError, TrainingError
 from pipeline.runtime.process_group import World
-from pipeline.train.callback import Callback, Run
-from pipeline.train.settings import TrainSettings
+from pipeline.training.callback import Callback, Run
+from pipeline.training.settings import TrainSettings
 
 if TYPE_CHECKING:
-    from pipeline.train.trainer import Trainer
+    from pipeline.training.trainer import Trainer
 
 
 class CallbackList:

@@ -10,7 +10,7 @@ import yaml
 
 from pipeline import config
 from pipeline.run.folder import RunFolder
-from pipeline.train.chosen_values import choose
+from pipeline.training.chosen_values import choose
 from tests.helpers.processes import call, metrics, weights
 
 MANIFEST: Any = SimpleNamespace(splits={"train": SimpleNamespace(tokens=5_747, rows=273)})

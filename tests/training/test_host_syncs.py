@@ -15,7 +15,7 @@ from pipeline import config
 from pipeline.corpus.dataset.manifest import open_dataset
 from pipeline.run.folder import RunFolder
 from pipeline.runtime.process_group import World
-from pipeline.train.session import build
+from pipeline.training.session import build
 from tests.helpers.corpora import CASES, small_run_overrides
 from tests.helpers.syncs import SyncRecorder
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from pipeline.models.classifier import Classifier
-from pipeline.train.nonfinite import NonfiniteDetector
+from pipeline.training.nonfinite import NonfiniteDetector
 from tests.helpers.settings import model_settings
 
 

@@ -5,7 +5,7 @@ from collections import defaultdict
 import torch
 from torch import Tensor
 
-from pipeline.train.callback import Callback, Run
+from pipeline.training.callback import Callback, Run
 
 
 class GradientNorms(Callback):

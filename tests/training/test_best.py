@@ -11,8 +11,8 @@ import pytest
 from pipeline import config
 from pipeline.run.checkpoint import TrainingState
 from pipeline.tasks.base.task import Evaluation
-from pipeline.train import session
-from pipeline.train.best import BestMetric, forget_end
+from pipeline.training import session
+from pipeline.training.best import BestMetric, forget_end
 from tests.helpers.corpora import CASES, small_run_overrides
 
 

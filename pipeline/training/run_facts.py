@@ -12,8 +12,8 @@ from pipeline.corpus.fields.split_units import stratifies
 from pipeline.stream.bptt import BpttStream
 from pipeline.stream.index import sample_lengths
 from pipeline.tracking.console import RunLength
-from pipeline.train.overview import Facts, Labels, Lengths, Schedule
-from pipeline.train.trainer import Trainer
+from pipeline.training.overview import Facts, Labels, Lengths, Schedule
+from pipeline.training.trainer import Trainer
 from pipeline.wording import quantity
 
 MAX_SAMPLED_BLOCKS = 2000

@@ -16,7 +16,7 @@ from pipeline.corpus.prepare.prepare import prepare
 from pipeline.corpus.settings import TokenizerSettings
 from pipeline.errors import RunError
 from pipeline.optim.learning_rates import LearningRates
-from pipeline.train import pretrained
+from pipeline.training import pretrained
 from tests.helpers.corpora import SMALL, small_run_overrides
 from tests.helpers.files import row_dicts
 from tests.helpers.processes import call, weights

@@ -11,8 +11,8 @@ from pipeline.corpus.dataset.manifest import Manifest
 from pipeline.run.folder import RunFolder
 from pipeline.runtime.process_group import World
 from pipeline.tasks.base.task import Evaluation
-from pipeline.train.session import build
-from pipeline.train.trainer import Trainer
+from pipeline.training.session import build
+from pipeline.training.trainer import Trainer
 from tests.helpers.corpora import small_run_overrides
 from tests.helpers.processes import call, metrics
 
@@ -113,9 +113,9 @@ def test_a_prolonged_run_has_the_best_checkpoint_of_an_uninterrupted_one(
     folder = RunFolder(tmp_path / "run")
     assert folder.best_checkpoint().name == "step-00000005"
     assert (folder.checkpoints / "step-00000004").is_dir(), "a prolonged run needs it"
-    caplog.set_level("INFO", logger="pipeline.train.trainer")
+    caplog.set_level("INFO", logger="pipeline.training.trainer")
     second = make(*keys, "train.max_steps=9")
-    (line,) = [r.message for r in caplog.records if r.name == "pipeline.train.trainer"]
+    (line,) = [r.message for r in caplog.records if r.name == "pipeline.training.trainer"]
     assert line.startswith("step 5 was evaluated only because the run ended there; step 4 is the")
     steps = with_accuracy(second, ACCURACIES.__getitem__)
     assert second.train() == "max_steps"

@@ -38,12 +38,12 @@ from pipeline.tasks.base.confusion import confused_pairs
 from pipeline.tracking.base import Highlights
 from pipeline.tracking.reporter import Reporter
 from pipeline.tracking.tracking import watch_commands
-from pipeline.train import overview, pretrained
-from pipeline.train.checkpointer import Checkpointer, begin_run
-from pipeline.train.chosen_values import choose
-from pipeline.train.datasets import open_or_prepare, open_split, open_streams
-from pipeline.train.run_facts import collect, run_length
-from pipeline.train.trainer import Trainer
+from pipeline.training import overview, pretrained
+from pipeline.training.checkpointer import Checkpointer, begin_run
+from pipeline.training.chosen_values import choose
+from pipeline.training.datasets import open_or_prepare, open_split, open_streams
+from pipeline.training.run_facts import collect, run_length
+from pipeline.training.trainer import Trainer
 
 logger = logging.getLogger(__name__)
 

@@ -26,7 +26,7 @@ from pipeline.storage.base import is_url
 from pipeline.stream.bptt import open_bptt
 from pipeline.stream.opening import open_loader
 from pipeline.stream.resumable import ResumableStream, Updates
-from pipeline.train import pretrained
+from pipeline.training import pretrained
 
 logger = logging.getLogger(__name__)
 

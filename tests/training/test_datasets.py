@@ -13,7 +13,7 @@ from pipeline import config
 from pipeline.corpus.dataset.manifest import open_dataset
 from pipeline.errors import DatasetError
 from pipeline.runtime.launcher import RankInfo
-from pipeline.train.datasets import Dataset, open_or_prepare
+from pipeline.training.datasets import Dataset, open_or_prepare
 from tests.helpers.corpora import CASES, small_run_overrides
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.train.overview import Facts, Labels, Lengths, Schedule, lines, warnings
+from pipeline.training.overview import Facts, Labels, Lengths, Schedule, lines, warnings
 
 FACTS = Facts(
     rows=273,

@@ -22,9 +22,9 @@ from pipeline.run.folder import RunFolder
 from pipeline.runtime.process_group import World
 from pipeline.stream.plan import Position
 from pipeline.stream.resumable import ResumableStream
-from pipeline.train.callback_list import CallbackList
-from pipeline.train.checkpointer import Checkpointer, begin_run, load_weights
-from pipeline.train.settings import train_settings
+from pipeline.training.callback_list import CallbackList
+from pipeline.training.checkpointer import Checkpointer, begin_run, load_weights
+from pipeline.training.settings import train_settings
 from tests.helpers.corpora import small_run_overrides
 
 CPU = torch.device("cpu")

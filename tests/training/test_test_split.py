@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from pipeline import config
-from pipeline.train import session
-from pipeline.train.trainer import Trainer
+from pipeline.training import session
+from pipeline.training.trainer import Trainer
 from tests.helpers.corpora import CASES, small_run_overrides
 from tests.helpers.files import reviews, write
 from tests.helpers.processes import call, run
