@@ -93,7 +93,8 @@ def train(folder: Path) -> Path:
 
 def write_reviews(path: Path, rows: int, words: int = 0) -> Path:
     """Write reviews with an id as Parquet; `words` is the number of words to keep, 0 for all."""
-    schema = pa.schema([("id", pa.int64()), ("text", pa.string())])
+    columns: Any = [("id", pa.int64()), ("text", pa.string())]
+    schema = pa.schema(columns)
     texts = islice(cycle([row["text"] for row in reviews()]), rows)
     with pq.ParquetWriter(path, schema) as writer:
         for start in range(0, rows, ROW_GROUP_ROWS):

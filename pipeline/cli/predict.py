@@ -61,6 +61,7 @@ def main(arguments: Sequence[str] | None = None, program: str = "headrace predic
     escapes = not has_all_characters(sys.stdout)
     for prediction in predictions:
         print(json.dumps(prediction, ensure_ascii=escapes), flush=interactive)
+    sys.stdout.flush()  # a closed pipe is then reported as in the loop
 
 
 def _names_format(overrides: Sequence[str]) -> bool:

@@ -56,7 +56,7 @@ class Job:
     ) -> "Job":
         """Return the job that predicts from the sources. Raises InputError if one is missing."""
         return cls(
-            tuple(_input_version(source) for source in sources),
+            input_versions(sources),
             sha256_of(model.files.weights / "model.safetensors"),
             sha256_of(model.files.config),
             tuple(redacted(list(overrides))),
@@ -104,6 +104,11 @@ class Job:
         files; the number of files if there is none."""
         pairs = enumerate(zip(self.inputs, other.inputs, strict=True))
         return next((i for i, (own, old) in pairs if own != old), len(self.inputs))
+
+
+def input_versions(sources: Sequence[InputSource]) -> tuple[InputVersion, ...]:
+    """Return the current versions of files. Raises InputError if one is missing."""
+    return tuple(_input_version(source) for source in sources)
 
 
 def _input_version(source: InputSource) -> InputVersion:

@@ -20,7 +20,7 @@ from pipeline.inference.bulk.columns import (
     prediction_columns,
 )
 from pipeline.inference.bulk.input_parts import START, InputPart, InputParts, Place
-from pipeline.inference.bulk.job import Job
+from pipeline.inference.bulk.job import Job, input_versions
 from pipeline.inference.bulk.manifest import check_parts, make_manifest
 from pipeline.inference.bulk.parts import PARQUET, PartFiles, PartRecord, encode
 from pipeline.inference.bulk.progress import Progress, duration
@@ -31,7 +31,7 @@ from pipeline.runtime.launcher import RankInfo
 from pipeline.storage.output import open_output
 from pipeline.stream.batch import Batch
 
-POLL_SECONDS = 0.2
+POLL_SECONDS = 1.0
 PATIENCE_SECONDS = 30.0
 """Minimum time to wait for parts that other processes have begun. It is longer if a part took
 longer."""
@@ -117,7 +117,7 @@ class BulkPrediction:
         self._predictor = Predictor(model, self._on_batch)
         columns = self._predictor.columns
         run_input = RunInput(model.config.corpus, given, columns, model.reads_images)
-        sources = run_input.sources()
+        self._sources = sources = run_input.sources()
         self._columns = list(dict.fromkeys([*columns, *options.keep]))
         rows_per_part = options.rows_per_part or model.chunk_rows
         self._job = Job.of(
@@ -284,6 +284,11 @@ class BulkPrediction:
 
     def _finish(self, parts: int, rows: int) -> None:
         """Check all parts and write the manifest."""
+        if input_versions(self._sources) != self._job.inputs:
+            raise InputError(
+                f"--output {self._files.location}: the input has changed meanwhile; the same "
+                "command compares the rows of the parts with it"
+            )
         records = self._files.records(range(parts))
         check_parts(self._files, records, rows)
         manifest = make_manifest(self._job, records)

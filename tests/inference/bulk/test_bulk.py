@@ -331,6 +331,22 @@ def test_a_changed_file_is_refused_unless_its_rows_are_the_same(
     assert contents(folder) == before
 
 
+def test_a_file_that_changes_meanwhile_is_reported(
+    model: TrainedModel, inputs: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, make = tmp_path / "out", worker.BulkPrediction._make_part
+
+    def changing(self: worker.BulkPrediction, part: Any) -> None:
+        make(self, part)
+        if part.number == 5:
+            Path(inputs[0]).write_text("")
+
+    monkeypatch.setattr(worker.BulkPrediction, "_make_part", changing)
+    with pytest.raises(InputError, match="the input has changed meanwhile"):
+        predict_to(model, inputs, options(folder))
+    assert not (folder / "_manifest.json").exists()
+
+
 def test_rows_before_damage_are_kept_and_a_repaired_file_resumes(
     model: TrainedModel, inputs: list[str], tmp_path: Path
 ) -> None:

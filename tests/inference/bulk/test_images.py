@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -36,7 +37,7 @@ def test_a_table_of_images(
 def test_image_files_are_kept_by_their_names(
     runs: Runs, corpora: Callable[[str], Path], tmp_path: Path
 ) -> None:
-    images = pq.read_table(corpora("images") / "images.parquet")["image"].to_pylist()[:3]
+    images: list[Any] = pq.read_table(corpora("images") / "images.parquet")["image"].to_pylist()[:3]
     for number, data in enumerate(images):
         (tmp_path / f"{number}.png").write_bytes(data)
     (tmp_path / "1.png").write_bytes(b"no image")
