@@ -128,11 +128,13 @@ class OutputColumns:
             return pa.array(values, dtype)
         except (pa.ArrowException, TypeError, ValueError, OverflowError):
             item = next(i for i, v in zip(items, values, strict=True) if not _fits(v, dtype))
-            raise InputError(
+            error = InputError(
                 f"{item.row.place(item.file)}: {name}={(item.row.values or {})[name]!r:.60}: is "
                 f"not of the type {dtype}, which this column has in the first rows; correct it, "
                 "or use --output-format jsonl"
-            ) from None
+            )
+            error.local = True  # only one process converts the row
+            raise error from None
 
 
 def _fits(value: Any, dtype: Any) -> bool:

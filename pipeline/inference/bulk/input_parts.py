@@ -134,6 +134,7 @@ class InputParts:
     Attributes:
         rows: Number of rows before the current place.
         ended: Whether the last row has been read; `rows` is then the number of all rows.
+        damaged: Whether the row after these cannot be read.
     """
 
     def __init__(
@@ -149,7 +150,7 @@ class InputParts:
         self._sizes, self._rows_per_part, self._keep = sizes, rows_per_part, keep
         self._current: InputRows | None = None
         self._stack = ExitStack()
-        self.rows, self.ended = 0, False
+        self.rows, self.ended, self.damaged = 0, False, False
 
     def __enter__(self) -> "InputParts":
         return self
@@ -201,6 +202,9 @@ class InputParts:
                         yield part
                     if rows.ended:
                         return
+        except InputError:
+            self.damaged = True
+            raise
         finally:
             self.rows = self._current.place.row
 

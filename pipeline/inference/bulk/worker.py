@@ -1,9 +1,9 @@
 """Bulk prediction: each process makes some of the parts of an output, without communication.
 
-Part p belongs to rank p % N. A process that has made its own parts makes some of those that others
-have not begun, so it does not matter if processes differ in speed. Two processes may then make the
-same part, with the same content. The first rank ends when all parts are there, and writes the
-manifest; if another process has died, it makes that one's parts too.
+A process that has made its own parts makes some of those that others have not begun, so it does not
+matter if processes differ in speed. Two processes may then make the same part, with the same
+content. The first rank ends when all parts are there, and writes the manifest; if another process
+has died, it makes that one's parts too.
 """
 
 import hashlib
@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from pipeline.errors import InputError, RunError
+from pipeline.inference.bulk.assignment import ListedParts, OwnParts, spare_parts
 from pipeline.inference.bulk.columns import (
     OutputColumns,
     check_keep,
@@ -52,31 +53,6 @@ class BulkOptions:
     """Columns of the input to copy to the output."""
     rows_per_part: int = 0
     """0: the number of rows that the model sorts by length together."""
-
-
-@dataclass
-class OwnParts:
-    """The parts of a rank that are not done."""
-
-    rank: int
-    size: int
-    done: set[int]
-
-    def next_from(self, part: int) -> int | None:
-        part += (self.rank - part) % self.size
-        while part in self.done:
-            part += self.size
-        return part
-
-
-@dataclass
-class ListedParts:
-    """Some parts, by their numbers."""
-
-    numbers: Sequence[int]
-
-    def next_from(self, part: int) -> int | None:
-        return next((number for number in self.numbers if number >= part), None)
 
 
 def predict_to(
@@ -136,7 +112,7 @@ class BulkPrediction:
         self._tokens = self._padded_tokens = 0
         self._part_rows = self._batch_rows = 0
         self._part_start = (0, 0.0)
-        self._longest_part = self._predicting = 0.0
+        self._longest_part = 0.0
 
     def run(self) -> None:
         """Make this process's share of the parts. The first rank writes the manifest."""
@@ -168,15 +144,16 @@ class BulkPrediction:
     def _make_all(self, done: set[int]) -> None:
         try:
             own = OwnParts(self._ranks.rank, self._ranks.size, done)
-            self._make(self._input.parts(own, self._place_before(own.next_from(0) or 0, done)))
+            self._make(self._input.parts(own, self._place_before(own.next_from(0), done)))
         except InputError:
-            self._help(self._input.rows // self._job.rows_per_part, until_complete=True)
+            if self._input.damaged:
+                self._help(self._input.rows // self._job.rows_per_part, until_complete=True)
             raise
         rows = self._input.rows
         parts = -(-rows // self._job.rows_per_part)
         self._help(parts, until_complete=self._ranks.rank == 0)
         if self._ranks.rank == 0:
-            self._finish(parts, rows)
+            self._finish(parts, rows, done)
 
     def _place_before(self, part: int, done: set[int]) -> Place:
         """Return the end of the last part before this one that is done."""
@@ -199,9 +176,7 @@ class BulkPrediction:
             share = self._input.share * part.start.row / part.stop.row
             self._part_start = part.start.row, share
         self._progress.begin(*self._part_start)
-        started = time.monotonic()
         predictions = self._predictor.predict(part.items)
-        self._predicting += time.monotonic() - started
         data = encode(self._output, self._options.output_format, part, predictions)
         record = PartRecord(
             name=self._files.name(part.number),
@@ -231,23 +206,17 @@ class BulkPrediction:
         self._batch_rows += rows
 
     def _help(self, parts: int, *, until_complete: bool) -> None:
-        """Make parts that other processes have not begun; wait for the others if `until_complete`.
-
-        Of those that belong to another process, the first may be in work, and that process comes to
-        the last ones last.
-        """
+        """Make spare parts of other processes; wait for the others if `until_complete`."""
         waiting_since, missing_before = time.monotonic(), parts + 1
-        size = self._ranks.size
         while missing := sorted(set(range(parts)) - (done := self._files.done())):
             if len(missing) < missing_before:
                 waiting_since, missing_before = time.monotonic(), len(missing)
-            by_owner = [[p for p in missing if p % size == r] for r in range(size)]
-            spare = [p for own in by_owner for p in own[1 + len(own) // 2 :]]
+            spare = spare_parts(missing, self._ranks.size)
             if time.monotonic() - waiting_since > max(PATIENCE_SECONDS, 3 * self._longest_part):
                 spare = missing
             if spare:
-                start = self._place_before(min(spare), done)
-                self._make(self._input.parts(ListedParts(sorted(spare)), start))
+                start = self._place_before(spare[0], done)
+                self._make(self._input.parts(ListedParts(spare), start))
             elif until_complete:
                 time.sleep(POLL_SECONDS)
             else:
@@ -262,11 +231,7 @@ class BulkPrediction:
         if changed == len(self._job.inputs) or not done:
             return
         records = dict(zip(sorted(done), self._files.records(sorted(done)), strict=True))
-        numbers = [
-            number
-            for number, record in records.items()
-            if record.stop.file >= changed and record.stop != record.start
-        ]
+        numbers = [number for number, record in records.items() if record.stop.file >= changed]
         if not numbers:
             return
         name = self._job.inputs[changed].name
@@ -282,8 +247,8 @@ class BulkPrediction:
                 f"{records[missing[0]].name} was made from it; name another folder"
             )
 
-    def _finish(self, parts: int, rows: int) -> None:
-        """Check all parts and write the manifest."""
+    def _finish(self, parts: int, rows: int, done: set[int]) -> None:
+        """Check all parts and write the manifest; `done` are those of earlier calls."""
         if input_versions(self._sources) != self._job.inputs:
             raise InputError(
                 f"--output {self._files.location}: the input has changed meanwhile; the same "
@@ -295,9 +260,9 @@ class BulkPrediction:
         self._files.write_manifest(manifest)
         self._files.output.remove_temporary(self._started)
         seconds = time.time() - self._started
+        made = rows - sum(records[part].rows for part in done if part < parts)
         logger.info(
-            "%s: %s rows in %s parts, %s with errors; padding %.1f %%; %s, %.0f %% of it in the "
-            "predictor",
+            "%s: %s rows in %s parts, %s with errors; padding %.1f %%; %s, %s rows/s",
             self._files.location, f"{rows:,}", f"{parts:,}", f"{manifest['errors']:,}",
-            100 * manifest["padding"], duration(seconds), 100 * self._predicting / seconds,
+            100 * manifest["padding"], duration(seconds), f"{made / max(seconds, 1e-3):,.0f}",
         )  # fmt: skip

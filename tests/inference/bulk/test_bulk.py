@@ -410,6 +410,19 @@ def test_a_prediction_reads_only_the_row_groups_of_its_parts(
     assert read[12:16] == [2, 3, 8, 9]  # the first 12 show the columns
 
 
+def test_a_kept_value_of_another_type_ends_the_job(model: TrainedModel, tmp_path: Path) -> None:
+    """Without waiting for the part that cannot be made; the parts before it are kept."""
+    values = [{"text": "music", "id": n} for n in range(1030)]
+    path = write_jsonl(tmp_path / "a.jsonl", [*values, {"text": "music", "id": "A17"}])
+    with pytest.raises(InputError, match="line 1031: id='A17': is not of the type int64"):
+        predict_to(model, [str(path)], options(tmp_path / "out", rows_per_part=500))
+    assert len(list((tmp_path / "out").glob("part-*"))) == 2
+    changed = options(tmp_path / "lines", rows_per_part=500, output_format="jsonl")
+    predict_to(model, [str(path)], changed)
+    last = (tmp_path / "lines/part-000002.jsonl").read_text().splitlines()[-1]
+    assert json.loads(last)["id"] == "A17"
+
+
 def test_a_damaged_part_is_reported(model: TrainedModel, inputs: list[str], tmp_path: Path) -> None:
     folder = tmp_path / "out"
     predict_to(model, inputs, options(folder))
