@@ -19,10 +19,14 @@ COMMANDS = {
 }
 
 
+SEVERAL = ("predict", "train")
+"""Commands that torchrun can start in several processes."""
+
+
 def main() -> None:
     """Run the command that the first argument names."""
     name, *arguments = sys.argv[1:] or [""]
-    common.run(lambda: _dispatch(name, arguments), distributed=name == "train")
+    common.run(lambda: _dispatch(name, arguments), distributed=name in SEVERAL)
 
 
 def _dispatch(name: str, arguments: list[str]) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from pipeline.errors import ConfigError, HeadraceError
-from pipeline.runtime.launcher import RankInfo, is_torchrun
+from pipeline.runtime.launcher import RankInfo, exit_with_launcher, is_torchrun
 from pipeline.runtime.streams import protect_streams
 
 ERROR_DELAY = 15
@@ -90,7 +90,12 @@ def make_run_parser(program: str, description: str | None, *, example_override: 
     """
     parser = make_parser(program, description)
     parser.add_argument(
-        "--run", type=user_path, required=True, metavar="RUN_DIR", help="folder of the run"
+        *("--run", "--run-dir"),
+        type=user_path,
+        required=True,
+        metavar="RUN_DIR",
+        help="folder of the run (--run-dir with torchrun in Python 3.11, which takes --run for an "
+        "option of its own)",
     )
     parser.add_argument(
         "--checkpoint",
@@ -124,6 +129,14 @@ def parse(
 
     configure_logging(parsed.verbosity, rank)
     return parsed
+
+
+def started_rank() -> int | None:
+    """Return the rank of this process, and end the process when its launcher ends; None for a
+    process without other ranks."""
+    ranks = RankInfo.from_environment()
+    exit_with_launcher()  # before torch is loaded
+    return ranks.rank if ranks.size > 1 else None
 
 
 def _print_help_with_keys(parser: Parser, arguments: Sequence[str]) -> NoReturn:

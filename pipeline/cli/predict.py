@@ -3,6 +3,12 @@
     headrace predict --run runs/imdb < texts.txt
     headrace predict --run runs/imdb --input reviews.csv [corpus.text=review ...]
 
+With --output, the predictions are written as Parquet or JSON lines, in parts. Run the same command
+again to resume after an interruption. Several processes share the work with torchrun:
+
+    torchrun --nproc_per_node=4 -m pipeline.cli predict --run-dir runs/imdb \\
+        --input 's3://bucket/*.parquet' --output labels --keep id
+
 A file is read in the same way as by `prepare`. Only the input columns are needed; they are those in
 the run's config unless overrides set other columns. A text file (.txt, or a name without a known
 suffix) and stdin have one text or image path per line. For an input that cannot be used, the output
@@ -15,7 +21,7 @@ import sys
 from collections.abc import Sequence
 
 from pipeline.cli import common
-from pipeline.errors import ConfigError
+from pipeline.cli.bulk import add_output_options, check_no_output_options, predict_to_output
 from pipeline.runtime.garbage import paused_collection
 from pipeline.runtime.streams import has_all_characters
 
@@ -30,7 +36,8 @@ def main(arguments: Sequence[str] | None = None, program: str = "headrace predic
         help="a table of any format of corpus.input, such as CSV, TSV, JSONL, Parquet, CoNLL, "
         "fastText or a WebDataset tar; a text file with a text or image path per line; a glob of "
         "files; a folder of images; parallel files, as source=FILE; or - for stdin, which is read "
-        "as a table if corpus.format is given too. May be repeated [stdin]",
+        "as a table if corpus.format is given too; or an s3://, gs://, az://, hf:// or http(s):// "
+        "URL. May be repeated [stdin]",
     )
     parser.add_argument(
         "--top-k",
@@ -40,22 +47,22 @@ def main(arguments: Sequence[str] | None = None, program: str = "headrace predic
         help="number of labels in `scores`, the most probable ones, in descending order [all; the "
         "50 most probable if there are more]",
     )
-    args = common.parse(parser, arguments)
+    add_output_options(parser)
+    args = common.parse(parser, arguments, common.started_rank())
+    given = args.input or ["-"]
+    if args.output:
+        predict_to_output(args, given)
+        return
+    check_no_output_options(args)
 
     with paused_collection():
-        from pipeline.inference.predictor import Predictor
+        from pipeline.inference.predictor import Predictor, use_top_k
         from pipeline.inference.trained import load_trained
 
         model = load_trained(
             args.run, args.overrides, weights=args.checkpoint, trust_code=args.trust_code
         )
-    if args.top_k and not model.task.has_scores:
-        raise ConfigError(
-            f"--top-k={args.top_k}: predictions of task.name={model.config.task.name} have no "
-            f"scores of labels; remove the option"
-        )
-    model.task.top_k = args.top_k
-    given = args.input or ["-"]
+    use_top_k(model, args.top_k)
     interactive = given == ["-"] and sys.stdin.isatty()
     is_table = model.config.corpus.format not in ("", "text")
     predictions = Predictor(model).predict_files(
@@ -66,6 +73,7 @@ def main(arguments: Sequence[str] | None = None, program: str = "headrace predic
     escapes = not has_all_characters(sys.stdout)
     for prediction in predictions:
         print(json.dumps(prediction, ensure_ascii=escapes), flush=interactive)
+    sys.stdout.flush()  # a closed pipe is then reported as in the loop
 
 
 def _positive(text: str) -> int:

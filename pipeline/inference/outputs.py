@@ -20,6 +20,9 @@ from pipeline.stream.rows import Columns, columns_of
 
 Outputs = Iterator[tuple[Tensor, Batch]]
 """A task's outputs for each batch, with the batch."""
+OnBatch = Callable[[Batch], None]
+Compute = Callable[[nn.Module, Batch], Tensor]
+"""Maps the module and a batch to values per row [B, F] or per token [B, T, F]."""
 
 
 def row_pipeline(
@@ -40,21 +43,21 @@ def row_pipeline(
     )
 
 
-Compute = Callable[[nn.Module, Batch], Tensor]
-"""Maps the module and a batch to values per row [B, F] or per token [B, T, F]."""
-
-
 def outputs(
     model: TrainedModel,
     fields: Sequence[FieldSpec],
     encoded: Sequence[EncodedExample],
     compute: Compute | None = None,
+    on_batch: OnBatch | None = None,
 ) -> Outputs:
     """Yield the task's outputs for examples; the `document` of a row is its example's index.
 
     `compute` yields other values, merged over the segments of a document in the same way.
+    `on_batch` is called with each batch before the model reads it.
     """
     made = batches(model, fields, encoded)
+    if on_batch:
+        made = _observed(made, on_batch)
     yield from document_outputs(
         model.task, model.module, made, model.precision, model.world, compute
     )
@@ -94,6 +97,12 @@ def outputs_of_one_text(model: TrainedModel, encoded: Iterable[EncodedExample]) 
     stream = BpttStream(source, settings, 0, reverse=reverse)
     made = (batch for update in stream.epoch(Position()) for batch in update.batches)
     yield from document_outputs(model.task, model.module, made, model.precision, model.world)
+
+
+def _observed(batches: Iterable[Batch], on_batch: OnBatch) -> Iterator[Batch]:
+    for batch in batches:
+        on_batch(batch)
+        yield batch
 
 
 def _types_in_memory(fields: Sequence[FieldSpec], manifest: Manifest) -> dict[str, ColumnType]:

@@ -6,19 +6,34 @@ from functools import cached_property
 from typing import Any
 
 from pipeline.corpus.field_spec import DOCUMENT
+from pipeline.errors import ConfigError
 from pipeline.inference.batching import batched
 from pipeline.inference.input_encoding import InputEncoder
-from pipeline.inference.outputs import outputs
+from pipeline.inference.outputs import OnBatch, outputs
 from pipeline.inference.run_input import RawInput, RunInput
 from pipeline.inference.trained import TrainedModel
 from pipeline.runtime.device import memory_errors
 
 
+def use_top_k(model: TrainedModel, top_k: int) -> None:
+    """Predict only the `top_k` most probable labels' scores; 0: the default number.
+
+    Raises ConfigError if the predictions of the task have no scores of labels.
+    """
+    if top_k and not model.task.has_scores:
+        raise ConfigError(
+            f"--top-k={top_k}: predictions of task.name={model.config.task.name} have no scores of "
+            "labels; remove the option"
+        )
+    model.task.top_k = top_k
+
+
 class Predictor:
     """Predicts with a trained model. It reads the tokenizers once, at the first prediction."""
 
-    def __init__(self, model: TrainedModel) -> None:
-        self.model = model
+    def __init__(self, model: TrainedModel, on_batch: OnBatch | None = None) -> None:
+        """`on_batch` is called with each batch before the model reads it."""
+        self.model, self._on_batch = model, on_batch
 
     @cached_property
     def encoder(self) -> InputEncoder:
@@ -43,7 +58,8 @@ class Predictor:
         results: list[dict[str, Any]] = [{} for _ in inputs]
         for number, error in encoded.errors.items():
             results[number] = {"error": error}
-        for found, batch in outputs(self.model, self.encoder.fields, encoded.examples):
+        fields = self.encoder.fields
+        for found, batch in outputs(self.model, fields, encoded.examples, on_batch=self._on_batch):
             real = batch.weights > 0
             rows = batch.columns[DOCUMENT][real].tolist()
             given = [encoded.given[row] for row in rows]

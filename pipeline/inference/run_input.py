@@ -1,7 +1,8 @@
 """The input of `evaluate` and `predict`, read with the reader and the columns of a run.
 
-An input is a file, a glob, a folder of images, parallel files as COLUMN=FILE,COLUMN=FILE, or a
-stream: standard input (`-`), a named pipe, or a file descriptor such as /dev/fd/63.
+An input is a file, a glob, a URL, a folder of images, parallel files as COLUMN=FILE,COLUMN=FILE, or
+a stream: standard input (`-`), a named pipe, or a file descriptor such as /dev/fd/63. A remote file
+is copied to a temporary file first.
 """
 
 import logging
@@ -9,14 +10,15 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, NamedTuple
 
-from pipeline.corpus.readers.base import NoRowsError
+from pipeline.corpus.readers.base import NoRowsError, Reader, check_columns
+from pipeline.corpus.readers.download import fetch
 from pipeline.corpus.readers.folders import IMAGE_SUFFIXES
-from pipeline.corpus.readers.inputs import InputSource, input_patterns, resolve
+from pipeline.corpus.readers.inputs import InputSource, file_version, input_patterns, locate
 from pipeline.corpus.readers.lines import LineReader
 from pipeline.corpus.readers.opening import reads_folder, recognized, recognized_by_name
 from pipeline.corpus.row import Row
@@ -27,6 +29,8 @@ from pipeline.inference.lines import FORMAT, LINE
 STDIN = ("-", "/dev/stdin", "/dev/fd/0", "/proc/self/fd/0")
 DESCRIPTORS = ("/dev/fd/", "/proc/self/fd/")
 IMAGE_FILES = (*IMAGE_SUFFIXES, ".npy")
+FILE, PATH = "file", ".path"
+"""The columns of an image file: its name, and the path of a local copy."""
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +42,23 @@ class RawInput(NamedTuple):
     row: Row
     line: str | None = None
     """The line, which `Task.parse` converts to values; None for a row, which has values already."""
+
+
+@dataclass(frozen=True)
+class OpenedFile:
+    """An opened file of rows or lines."""
+
+    name: str
+    rows: Iterable[Row]
+    line_column: str = ""
+    """The column that has the line of a row; empty if the rows are those of a table."""
+    reader: Reader | None = None
+    """The reader of the rows; None for parallel files and images."""
+
+    def raw_input(self, row: Row) -> RawInput:
+        """Return a row as an input to predict from."""
+        is_line = self.line_column and row.values is not None
+        return RawInput(self.name, row, (row.values or {})[self.line_column] if is_line else None)
 
 
 @dataclass(frozen=True)
@@ -73,7 +94,8 @@ class RunInput:
                 sources = self._sources(value, tables=True)
                 for source in sources:
                     is_one = len(sources) == len(self.given) == 1
-                    yield from self._rows(source, self.corpus.format, is_one=is_one)
+                    with local_copy(source) as local:
+                        yield from self._rows(local, self.corpus.format, is_one=is_one)
 
     def rows_and_lines(self, *, stream_of_rows: bool = False) -> Iterator[RawInput]:
         """Yield the rows of tables, and the lines of files without a format and of streams.
@@ -88,7 +110,49 @@ class RunInput:
                 sources = self._sources(value, tables=False)
                 for source in sources:
                     is_one = len(sources) == len(self.given) == 1
-                    yield from self._from_file(source, is_one=is_one)
+                    with self.opened(source, is_one=is_one) as file:
+                        yield from map(file.raw_input, file.rows)
+
+    def sources(self) -> list[InputSource]:
+        """Return all files of the input. Raises InputError if a file is missing."""
+        return [s for value in self.given for s in self._sources(value, tables=False)]
+
+    @contextmanager
+    def opened(
+        self, source: InputSource, further_columns: Sequence[str] = (), *, is_one: bool = True
+    ) -> Iterator[OpenedFile]:
+        """Open a file, to read the run's columns and further ones.
+
+        A file without rows is left out, with a line in the log, unless it `is_one`, the only input.
+        Raises InputError if the file cannot be read or lacks one of the columns.
+        """
+        with ExitStack() as stack:
+            local = stack.enter_context(local_copy(source))
+            is_table = self._is_table(local)
+            if not is_table and self._is_image(source):
+                check_columns(further_columns, [FILE], source.name)
+                yield OpenedFile(source.name, [_image_row(local)], PATH)
+                return
+            if not is_table and local.path and not local.path.stat().st_size:
+                yield OpenedFile(source.name, [])
+                return
+            file_format = self.corpus.format if is_table else FORMAT
+            own_columns = self.columns if is_table else [LINE]
+            settings = self.corpus.model_copy(update={"format": file_format})
+            columns = list(dict.fromkeys([*own_columns, *further_columns]))
+            rows: Iterable[Row] = ()
+            # Imported here because lines of standard input need no reader.
+            from pipeline.corpus.readers.materialize import open_rows
+
+            try:
+                rows = stack.enter_context(open_rows(settings, local, columns))
+            except NoRowsError as error:
+                if is_one:
+                    raise
+                logger.warning("%s", error)
+            reader = rows if isinstance(rows, Reader) else None
+            shown = rows if is_one else _rows_if_any(rows)
+            yield OpenedFile(source.name, shown, "" if is_table else LINE, reader)
 
     def _from_stream(self, value: str, *, is_table: bool) -> Iterator[RawInput]:
         if is_table:
@@ -100,22 +164,10 @@ class RunInput:
             for number, line in enumerate(LineReader(stream, name), 1):
                 yield RawInput(name, Row(number, None, number), line.rstrip("\r\n"))
 
-    def _from_file(self, source: InputSource, *, is_one: bool) -> Iterator[RawInput]:
-        if self._is_table(source):
-            yield from _inputs(self._rows(source, self.corpus.format, is_one=is_one))
-        elif self.images and source.name.lower().endswith(IMAGE_FILES):
-            yield RawInput(source.name, Row(1, None), str(source.path))
-        elif source.path and source.path.stat().st_size:
-            for name, rows in self._rows(source, FORMAT, (LINE,)):
-                for row in rows:
-                    line = None if row.values is None else row.values[LINE]
-                    yield RawInput(name, row, line)
-
     def _rows(
         self,
         source: InputSource,
         file_format: str,
-        columns: Sequence[str] = (),
         *,
         is_one: bool = True,
     ) -> Iterator[tuple[str, Iterable[Row]]]:
@@ -125,7 +177,7 @@ class RunInput:
 
         settings = self.corpus.model_copy(update={"format": file_format})
         try:
-            with open_rows(settings, source, columns or self.columns) as rows:
+            with open_rows(settings, source, self.columns) as rows:
                 yield source.name, rows if is_one else _rows_if_any(rows)
         except NoRowsError as error:
             if is_one:
@@ -141,21 +193,24 @@ class RunInput:
         pairs = [part.partition("=") for part in value.split(",")]
         by_column = {column: [file] for column, _, file in pairs if file}
         if len(by_column) == len(pairs) and by_column.keys() >= set(self.columns):
-            return resolve(by_column)
+            return locate(by_column, ".")
         is_known = self.corpus.format or recognized_by_name(value) or Path(value).is_dir()
         if tables and isinstance(self.corpus.input, dict) and not is_known:
             raise self._parallel_error(value, "is not a file of rows")
-        return resolve([value])
+        return locate([value], ".")
 
     def _is_table(self, source: InputSource) -> bool:
         """Return whether a reader makes rows of a source; otherwise it is plain text."""
         if source.path is None or source.path.is_dir():
             return True
-        if self.images and source.name.lower().endswith(IMAGE_FILES):
+        if self._is_image(source):
             return False
         if not source.path.stat().st_size:
             return (self.corpus.format or recognized_by_name(source.name)) not in ("", "text")
         return recognized(source.path, source.name, self.corpus) not in ("", "text")
+
+    def _is_image(self, source: InputSource) -> bool:
+        return self.images and source.name.lower().endswith(IMAGE_FILES)
 
     def _stream_format(self, value: str) -> str:
         """Return the format of a stream of rows: that of the files the run was trained on.
@@ -180,6 +235,39 @@ class RunInput:
             f"--input {value}: {problem}, and the columns of this run are in parallel files; give "
             f"{form}"
         )
+
+
+@contextmanager
+def local_copy(source: InputSource) -> Iterator[InputSource]:
+    """Yield the source itself or, for a remote file, a temporary copy with its name.
+
+    Raises InputError if the file cannot be read.
+    """
+    if source.path or source.sides:
+        yield source
+        return
+    version = file_version(source.name, None)
+    with tempfile.TemporaryDirectory(prefix="headrace-") as folder:
+        path = Path(folder) / "copy"
+        chunks = fetch(source.name, version)
+        with path.open("wb") as copy:
+            for chunk in chunks:
+                try:
+                    copy.write(chunk)
+                except OSError as error:
+                    raise _no_copy_error(source.name, folder, error) from None
+        yield InputSource(source.name, path)
+
+
+def _image_row(source: InputSource) -> Row:
+    return Row(1, {FILE: source.name, PATH: str(source.path)})
+
+
+def _no_copy_error(name: str, folder: str, error: OSError) -> InputError:
+    return InputError(
+        f"--input {name}: cannot be copied to {folder}: {error.strerror or error}; set TMPDIR to a "
+        "folder with enough space"
+    )
 
 
 def _rows_if_any(rows: Iterable[Row]) -> Iterator[Row]:
@@ -229,10 +317,7 @@ def spooled(value: str) -> Iterator[InputSource]:
             with path.open("wb") as copy:
                 shutil.copyfileobj(stream, copy)
         except OSError as error:
-            raise InputError(
-                f"--input {value}: cannot be copied to {folder}: {error.strerror or error}; set "
-                "TMPDIR to a folder with enough space"
-            ) from None
+            raise _no_copy_error(value, folder, error) from None
         yield InputSource(stream_name(value), path)
 
 

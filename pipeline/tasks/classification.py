@@ -22,7 +22,7 @@ from pipeline.tasks.base.calibration import with_temperature
 from pipeline.tasks.base.confusion import Confusion
 from pipeline.tasks.base.metric import LABEL
 from pipeline.tasks.base.sample import ImageData
-from pipeline.tasks.base.scores import top_scores
+from pipeline.tasks.base.scores import score_types, top_scores
 from pipeline.tasks.base.settings import SmoothingSettings, TemperatureSettings, Weight
 from pipeline.tasks.base.task import Baseline, DatasetInfo, Evaluation, Mistake, Task
 
@@ -181,6 +181,10 @@ class Classification(Task, Embeds):
     def _calibrated(self, outputs: Tensor) -> Tensor:
         """Return probabilities [B, C] to read; the most probable label is that of `outputs`."""
         return with_temperature(outputs, self.calibration.temperature)
+
+    def prediction_types(self) -> dict[str, Any]:
+        scores = score_types(self.labels, self.top_k)
+        return {"label": str, "probability": float, **scores}
 
     def _label_name(self, index: int) -> str:
         size = len(self.labels)

@@ -341,6 +341,9 @@ class LanguageModeling(Task, Embeds, Scores, Generates):
             return [{"beginning": self._data.decode("tokenizer", row[::-1])} for row in generated]
         return [{"continuation": self._data.decode("tokenizer", row)} for row in generated]
 
+    def prediction_types(self) -> dict[str, Any]:
+        return {"beginning" if self._generates_backward else "continuation": str}
+
     @property
     def _generates_backward(self) -> bool:
         """Whether generated tokens precede the prompt, last one first."""

@@ -19,7 +19,7 @@ from pipeline.stream.batch import Batch
 from pipeline.tasks.base.abilities import Embeds
 from pipeline.tasks.base.calibration import centered
 from pipeline.tasks.base.metric import LABELS
-from pipeline.tasks.base.scores import top_scores
+from pipeline.tasks.base.scores import score_types, top_scores
 from pipeline.tasks.base.settings import ThresholdSettings
 from pipeline.tasks.base.task import Baseline, DatasetInfo, Evaluation, Mistake, Task
 
@@ -174,6 +174,9 @@ class MultiLabel(Task, Embeds):
     def _thresholds(self, outputs: Tensor) -> Tensor:
         """Return each label's threshold [C]."""
         return self.calibration.thresholds(self.labels).to(outputs.device)
+
+    def prediction_types(self) -> dict[str, Any]:
+        return {"labels": [str], **score_types(self.labels, self.top_k)}
 
     def _logits(self, model: nn.Module, batch: Batch) -> Tensor:
         """Return [B, C]."""

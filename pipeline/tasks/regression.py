@@ -100,6 +100,9 @@ class Regression(RowTask, Embeds):
     def predict(self, outputs: Tensor, given: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         return [{"number": float(f"{x:.7g}")} for x in self._numbers(outputs).tolist()]
 
+    def prediction_types(self) -> dict[str, Any]:
+        return {"number": float}
+
     def _numbers(self, outputs: Tensor) -> Tensor:
         """Convert outputs [B, 1] to numbers [B] in the unit of the input."""
         return outputs[:, 0] * self.scale + self.mean

@@ -234,6 +234,11 @@ class Tagging(Task, Embeds):
                 predictions.append({"tags": [list(pair) for pair in zip(words, tags, strict=True)]})
         return predictions
 
+    def prediction_types(self) -> dict[str, Any]:
+        if not self.scheme:
+            return {"tags": [[str]]}
+        return {"spans": [{"label": str, "text": str, "start": int, "stop": int}]}
+
     def _tag_names(self, tags: Sequence[int]) -> list[str]:
         """Return the names of tags. With entities, O replaces an unknown tag that marks none."""
         size = len(self.tags)

@@ -73,6 +73,22 @@ def test_chunks_of_several_files_keep_the_order(runs: Runs, tmp_path: Path) -> N
         assert [r["probability"] for r in results] == pytest.approx(expected, abs=1e-5)
 
 
+def test_files_at_a_url_are_read(runs: Runs, tmp_path: Path) -> None:
+    import fsspec
+
+    run = predictor(runs("classification"))
+    path = write_jsonl(tmp_path / "a.jsonl", [{"text": "music", "label": "positive"}])
+    (tmp_path / "b.txt").write_text("the film\n")
+    filesystem, name = fsspec.filesystem("memory"), tmp_path.name
+    for file in (path, tmp_path / "b.txt"):
+        filesystem.put_file(str(file), f"/{name}/{file.name}")
+    urls = [f"memory://{name}/a.js*", f"memory://{name}/b.txt"]
+    assert predict(run, *urls) == run.predict(["music", "the film"])
+    assert evaluate_files(run.trained, urls[:1]) == evaluate_files(run.trained, [str(path)])
+    with pytest.raises(InputError, match=r"memory://no/c\.csv: cannot be read: FileNotFoundError"):
+        predict(run, "memory://no/c.csv")
+
+
 def test_pairs_come_from_two_columns(runs: Runs, tmp_path: Path) -> None:
     run = predictor(runs("entailment"))
     expected = run.predict(["the red film\tred", "the plot\tblue"])

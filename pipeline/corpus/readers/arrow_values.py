@@ -50,6 +50,16 @@ class ArrowColumns:
         """The schema's columns that have to be read."""
         self._nested = bool(paths)
         self._class_names = _class_names(schema)
+        self.types = {c: self._type(schema, c) for c in columns}
+        """The Arrow type of each column's values; text for the path of a nested value."""
+
+    def _type(self, schema: pa.Schema, column: str) -> Any:
+        if column not in schema.names or self._class_names.get(column):
+            return pa.string()
+        dtype: Any = schema.field(column).type
+        if isinstance(dtype, pa.BaseExtensionType):
+            dtype = dtype.storage_type
+        return dtype.value_type if pa.types.is_dictionary(dtype) else dtype
 
     def records(self, batch: pa.RecordBatch) -> Iterator[Record]:
         """Yield the batch's rows."""

@@ -150,6 +150,17 @@ class Reader(Component, ABC):
         """Return the number of rows; None if it can only be found by reading all of them."""
         return None
 
+    def skip(self, rows: int) -> int:
+        """Skip up to this many rows without reading their values; return the number skipped.
+
+        May be called before `rows` and between two of its rows. By default, nothing is skipped.
+        """
+        return 0
+
+    def arrow_types(self) -> dict[str, Any] | None:
+        """Return the Arrow type of each column to read; None if the file does not have types."""
+        return None
+
     def place(self) -> str:
         """Return the place that was read last, for an error message."""
         return self.file.name

@@ -44,14 +44,24 @@ class FolderReader(Reader):
     def seek(self, start: int, stop: int, row: int) -> None:
         self._start, self._stop, self._row = start, stop, row
 
+    def skip(self, rows: int) -> int:
+        skipped = min(rows, self._stop - self._start)
+        self._start += skipped
+        self._row += skipped
+        self.mark = self._start
+        return skipped
+
     def rows(self) -> Iterator[Row]:
-        for number, path in enumerate(self._paths[self._start : self._stop]):
+        while self._start < self._stop:
+            path, number = self._paths[self._start], self._row
+            self._start += 1
+            self._row += 1
             data = read_file(self.file.path / path)
             record = self.record(path, data)
-            self.mark = self._start + number + 1
+            self.mark = self._start
             self.position += len(data or b"")
             if isinstance(record, Unreadable):
-                yield Row(self._row + number, None, 0, *record, file=path)
+                yield Row(number, None, 0, *record, file=path)
                 continue
             values = {column: record[column] for column in self.columns}
-            yield Row(self._row + number, values, file=path)
+            yield Row(number, values, file=path)

@@ -9,6 +9,14 @@ MAX_SCORES = 50
 """Labels in a prediction without `top_k`, the most probable ones if there are more."""
 
 
+def score_types(labels: Sequence[str], top_k: int = 0) -> dict[str, Any]:
+    """Return the types of the values that `top_scores` returns, as `Task.prediction_types` does."""
+    if not top_k and len(labels) <= MAX_SCORES:
+        return {"scores": dict.fromkeys(labels, float)}
+    left_out = {"scores_left_out": int} if (top_k or MAX_SCORES) < len(labels) else {}
+    return {"scores": dict[str, float], **left_out}
+
+
 def top_scores(
     labels: Sequence[str], probabilities: Tensor, top_k: int = 0
 ) -> list[dict[str, Any]]:

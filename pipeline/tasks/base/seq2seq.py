@@ -343,6 +343,10 @@ class Seq2SeqTask(Task, Embeds, Scores, Generates):
                 predictions.append({"error": "the model gives no text a finite score"})
         return predictions
 
+    def prediction_types(self) -> dict[str, Any]:
+        own = {self.output_name: str, "score": float}
+        return own | ({"best": [own]} if self.settings.n_best > 1 else {})
+
     def samples(self, model: nn.Module, batch: Batch) -> list[Sample]:
         """Return each row's best text with the attention weights of its tokens."""
         assert isinstance(model, EncoderDecoder)

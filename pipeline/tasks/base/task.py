@@ -208,6 +208,8 @@ class Task(Component, ABC):
         redefined = {"outputs", "evaluate", "scored"} & cls.__dict__.keys()
         if redefined and "counts_unknown_labels" not in cls.__dict__:
             cls.counts_unknown_labels = False
+        if "predict" in cls.__dict__ and "prediction_types" not in cls.__dict__:
+            cls.prediction_types = Task.prediction_types  # type: ignore[method-assign]
         if cls.predicts and cls.scored is Task.scored:
             raise TypeError(f"{cls.__name__} sets predicts without a method scored(outputs, batch)")
 
@@ -360,3 +362,13 @@ class Task(Component, ABC):
         `given` are the documents' input values by field: as `parse` returned them for a line, or
         as the field's kind checked them for a row of a table.
         """
+
+    def prediction_types(self) -> Mapping[str, Any]:
+        """Return the type of each value that `predict` may return, by its name.
+
+        A type is str, int or float; [type] for a list; a dict from name to type for an object with
+        these keys; or `dict[str, float]` for an object with any keys. By default, nothing is known,
+        and files of predictions have one column of JSON texts. A subclass that redefines `predict`
+        defines this method again.
+        """
+        return {}

@@ -54,6 +54,9 @@ class Arrow(Reader):
     def list_columns(self) -> list[str]:
         return list(self._batches.schema.names)
 
+    def arrow_types(self) -> dict[str, Any] | None:
+        return self._columns.types
+
     def mark_near(self, share: float) -> int | None:
         count = self._batches.count
         return None if count is None else int(share * count)

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator
 
-from pipeline.corpus.readers.base import Layout, Record
+from pipeline.corpus.readers.base import COLUMN_CHECK_RECORDS, Layout, Record
 from pipeline.corpus.readers.json_layout import json_lines, spans_lines
 from pipeline.corpus.readers.lines import LineReader
 from pipeline.corpus.readers.text_format import TextFormat
@@ -29,6 +29,17 @@ class JsonLines(TextFormat):
     @classmethod
     def layout(cls, head: bytes) -> Layout | None:
         return json_lines if spans_lines(head) else None
+
+    def skip(self, rows: int) -> int:
+        """Skip rows unless they are among the first, in which each column must appear."""
+        if self._row < COLUMN_CHECK_RECORDS:
+            return 0
+        skipped = 0
+        while skipped < rows and (line := next(self._lines, None)) is not None:
+            skipped += not line.isspace()
+        self._row += skipped
+        self._update()
+        return skipped
 
     def records(self, lines: LineReader) -> Iterator[Record | Unreadable]:
         for line in lines:

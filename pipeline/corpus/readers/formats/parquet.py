@@ -39,7 +39,7 @@ class Parquet(Reader):
         metadata = self._parquet.metadata
         if metadata.num_rows == 0:
             raise NoRowsError(f"{file.name}: has no rows; remove it from the input")
-        self._row_number, self._start, self._stop = 1, 0, metadata.num_row_groups
+        self._row_number, self._next, self._stop = 1, 0, metadata.num_row_groups
         self.size = sum(metadata.row_group(g).total_byte_size for g in range(self._stop))
 
     def list_columns(self) -> list[str]:
@@ -52,10 +52,30 @@ class Parquet(Reader):
         return int(self._parquet.metadata.num_rows)
 
     def seek(self, start: int, stop: int, row: int) -> None:
-        self._start, self._stop, self._row_number = start, stop, row
+        self._next, self._stop, self._row_number = start, stop, row
+
+    def arrow_types(self) -> dict[str, Any] | None:
+        return self._columns.types
+
+    def skip(self, rows: int) -> int:
+        if self.mark != self._next:
+            return 0  # inside a row group
+        skipped = 0
+        while self._next < self._stop:
+            metadata = self._parquet.metadata.row_group(self._next)
+            if skipped + metadata.num_rows > rows:
+                break
+            skipped += metadata.num_rows
+            self._next += 1
+            self.mark = self._next
+            self.position += metadata.total_byte_size
+        self._row_number += skipped
+        return skipped
 
     def rows(self) -> Iterator[Row]:
-        for group in range(self._start, self._stop):
+        while self._next < self._stop:
+            group = self._next
+            self._next += 1
             metadata = self._parquet.metadata.row_group(group)
             last = self._row_number + metadata.num_rows - 1
             for record in self._row_group(group, metadata.num_rows):
