@@ -102,8 +102,8 @@ def test_each_key_and_each_choice_is_covered() -> None:
             used = [field.default, *(model.get(key) for _, model in VARIANTS)]
             assert all(choice in used for choice in choices), key
     for key, kind in SETS_OF_VALUES.items():
-        used = {model.get(key) for _, model in VARIANTS} | {ModelKeys.model_fields[key].default}
-        assert set(components.names(kind)) <= used
+        chosen = {model.get(key) for _, model in VARIANTS} | {ModelKeys.model_fields[key].default}
+        assert set(components.names(kind)) <= chosen
 
 
 @pytest.mark.parametrize(
