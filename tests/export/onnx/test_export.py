@@ -60,7 +60,8 @@ def assert_equal(found: Any, expected: Any) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("task", TASKS)
 def test_the_folder_predicts_as_the_run(task: str, runs: Runs, tmp_path: Path) -> None:
-    overrides = ["corpus.overflow=split"] if task == "classification" else []
+    split = ["corpus.overflow=split", "corpus.truncation_side=start"]
+    overrides = split if task == "classification" else []
     if task == "translation":
         overrides = ["task.n_best=2", "task.max_length_ratio=0.6"]
     run = predictor(runs(task), *overrides)
