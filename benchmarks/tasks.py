@@ -47,10 +47,11 @@ from pipeline.config import Config  # noqa: E402
 from pipeline.corpus.dataset.manifest import Manifest, open_dataset  # noqa: E402
 from pipeline.run import checkpoint  # noqa: E402
 from pipeline.stream.batch import Batch, collate  # noqa: E402
+from pipeline.stream.block_rows import concatenate_blocks  # noqa: E402
 from pipeline.stream.bptt import open_bptt  # noqa: E402
 from pipeline.stream.plan import Position  # noqa: E402
 from pipeline.stream.reader import Reader  # noqa: E402
-from pipeline.stream.rows import Ragged, Rows, concatenate_blocks  # noqa: E402
+from pipeline.stream.rows import Ragged, Rows  # noqa: E402
 
 SAMPLE_BLOCKS = 8
 """Evenly spaced blocks of a dataset from which target tokens per input token are estimated."""

@@ -17,14 +17,13 @@ from benchmarks.gpu_parts.small_runs import (
     weights,
 )
 from benchmarks.gpu_parts.steps import Machine
-from pipeline.config import load_run_config
 from pipeline.errors import TrainingError
-from pipeline.inference.predictor import Predictor
+from pipeline.inference.model import load
 from pipeline.run.folder import RunFolder
 from pipeline.run.summary import read_summary
 from pipeline.runtime.device import memory_errors
 from pipeline.runtime.precision import Precision
-from pipeline.train.session import train
+from pipeline.training.session import train
 from tests.helpers.corpora import CASES
 
 LOSS_TOLERANCE = {"fp32": 1e-3, "bf16": 0.05, "fp16": 0.15}
@@ -90,8 +89,7 @@ def _train_task(task: str, precision: str, folder: Path) -> dict[str, Any]:
     assert evaluated <= LOSS_TOLERANCE[precision] * on_cpu_metrics["loss"], (
         summary.validation, on_cpu_metrics
     )  # fmt: skip
-    run_config = load_run_config(folder / "whole" / "config.yaml")
-    predictor = Predictor(folder / "whole", run_config)
+    predictor = load(folder / "whole")
     if task not in ("images", "captioning"):
         predictions = predictor.predict(["the film was superb", "music"])
         assert all("error" not in prediction for prediction in predictions), predictions

@@ -15,8 +15,8 @@ from pipeline.config import Config
 from pipeline.corpus.prepare.prepare import prepare
 from pipeline.run.folder import RunFolder
 from pipeline.runtime.process_group import World
-from pipeline.train.session import build
-from pipeline.train.trainer import Trainer
+from pipeline.training.session import build
+from pipeline.training.trainer import Trainer
 from tests.helpers.corpora import CASES, small_run_overrides
 
 UPDATES = 12

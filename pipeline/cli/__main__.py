@@ -8,7 +8,7 @@ from pipeline.cli import common
 from pipeline.errors import ConfigError
 
 COMMANDS = {
-    "inspect": "print what files hold, the task that fits and a config that reads them",
+    "inspect": "print the content of data files, a task that fits and a config",
     "init": "write that config",
     "prepare": "make the dataset of a config",
     "train": "train, or resume training, in one process (several: torchrun -m pipeline.cli train)",
@@ -16,6 +16,7 @@ COMMANDS = {
     "predict": "predict with a run, line by line",
     "export": "write a run's model in a format for other programs, such as ONNX",
     "report": "write report.html, a page about a run",
+    "clean": "delete the files of a run that only training needs",
 }
 
 

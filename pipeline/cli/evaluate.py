@@ -14,14 +14,15 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 
 from pipeline.cli import common
+from pipeline.runtime.garbage import paused_collection
 from pipeline.wording import shorten
 
 logger = logging.getLogger(__name__)
 
 MAX_VALUES = 50
-"""Number of values in a table, the most frequent ones."""
+"""Maximum number of rows in a table; the most frequent values are shown."""
 MAX_CHARACTERS = 30
-"""Maximum number of characters of a value in a table."""
+"""Maximum length of a value in a table, in characters."""
 
 
 def main(arguments: Sequence[str] | None = None, program: str = "headrace evaluate") -> None:
@@ -34,8 +35,8 @@ def main(arguments: Sequence[str] | None = None, program: str = "headrace evalua
         metavar="FILE",
         help="a file of any format of corpus.input, such as CSV, TSV, JSONL, Parquet, CoNLL, "
         "fastText or a WebDataset tar; a glob of such files; a folder of images; parallel files, "
-        "as image=FILE,label=FILE; or - for stdin, in the format of the run's own input unless "
-        "corpus.format names another. May be repeated",
+        "as image=FILE,label=FILE; or - for stdin, in the format that the run was prepared from "
+        "unless corpus.format sets another. May be repeated",
     )
     parser.add_argument(
         "--unknown-labels",
@@ -52,14 +53,15 @@ def main(arguments: Sequence[str] | None = None, program: str = "headrace evalua
     )
     args = common.parse(parser, arguments)
 
-    from pipeline.config import load_run_config
-    from pipeline.inference.predictor import Predictor
+    with paused_collection():
+        from pipeline.inference.evaluator import evaluate_files
+        from pipeline.inference.trained import load_trained
 
-    path = args.run / "config.yaml"
-    config = load_run_config(path, args.overrides, trust_code=args.trust_code)
-    predictor = Predictor(args.run, config, args.checkpoint)
+        model = load_trained(
+            args.run, args.overrides, weights=args.checkpoint, trust_code=args.trust_code
+        )
     refuse = args.unknown_labels == "refuse"
-    metrics, skips = predictor.evaluate(args.input, refuse_unknown=refuse, by=args.by)
+    metrics, skips = evaluate_files(model, args.input, refuse_unknown=refuse, by=args.by)
     for line in skips.describe():
         logger.info(line)
     if args.by:
@@ -91,7 +93,7 @@ def _shown(text: str) -> str:
 
 
 def _json_value(value: object) -> object:
-    """Return a value for JSON: None for a metric that is not defined."""
+    """Return a value that JSON can represent; an undefined metric becomes None."""
     if isinstance(value, dict):
         return {name: _json_value(item) for name, item in value.items()}
     return None if isinstance(value, float) and math.isnan(value) else value

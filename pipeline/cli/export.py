@@ -15,7 +15,7 @@ from pipeline.cli import common
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from pipeline.inference.predictor import Predictor
+    from pipeline.inference.trained import TrainedModel
 
 
 def main(arguments: Sequence[str] | None = None, program: str = "headrace export") -> None:
@@ -27,21 +27,21 @@ def main(arguments: Sequence[str] | None = None, program: str = "headrace export
     )  # fmt: skip
     args = common.parse(parser, arguments)
 
-    from pipeline.config import load_run_config
-    from pipeline.inference.predictor import Predictor
+    from pipeline.inference.trained import load_trained
 
-    path = args.run / "config.yaml"
-    config = load_run_config(path, args.overrides, trust_code=args.trust_code)
-    FORMATS[args.format](Predictor(args.run, config, args.checkpoint), args.output)
+    model = load_trained(
+        args.run, args.overrides, weights=args.checkpoint, trust_code=args.trust_code
+    )
+    FORMATS[args.format](model, args.output)
     print(args.output)
 
 
-def _onnx(run: "Predictor", output: "Path") -> None:
+def _onnx(model: "TrainedModel", output: "Path") -> None:
     from pipeline.export.onnx.export import export_onnx
 
-    store = run.manifest.store
-    tokenizers = {name: store.read_file(f"{name}.json") for name in run.manifest.vocabularies}
-    export_onnx(run.task, run.model, run.config, run.manifest, tokenizers, output)
+    manifest = model.manifest
+    tokenizers = {n: manifest.store.read_file(f"{n}.json") for n in manifest.vocabularies}
+    export_onnx(model.task, model.module, model.config, manifest, tokenizers, output)
 
 
 FORMATS = {"onnx": _onnx}

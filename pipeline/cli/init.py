@@ -1,11 +1,11 @@
-"""Write a config for files: the task that fits, the columns, and a comment for each key.
+"""Write a config for data files: a task that fits, the columns, and a comment for each key.
 
     headrace init tickets.csv -o tickets.yaml
     headrace init a.en a.de -o en-de.yaml
     headrace init tickets.csv --text note --label category
 
-Paths start from the current folder, or else from data/. `headrace inspect` shows what the config is
-based on.
+A path is relative to the current folder or, if it does not exist there, to data/. `headrace
+inspect` shows the statistics behind the config.
 """
 
 import shlex
@@ -22,7 +22,7 @@ def main(arguments: Sequence[str] | None = None, program: str = "headrace init")
     parser = make_inspection_parser(program, __doc__)
     parser.add_argument(
         "-o", "--output", metavar="FILE",
-        help="YAML file to write; -: standard output [the name of the first file, with .yaml]",
+        help="YAML file to write; -: standard output [named after the first file]",
     )  # fmt: skip
     parser.add_argument("--force", action="store_true", help="replace the file if it exists")
     args = common.parse(parser, arguments)
@@ -30,9 +30,9 @@ def main(arguments: Sequence[str] | None = None, program: str = "headrace init")
     from pipeline.inspection.config_text import config_text
     from pipeline.inspection.report import problem_lines
 
-    given = sys.argv[2:] if arguments is None else list(arguments)
+    words = sys.argv[2:] if arguments is None else list(arguments)
     inspection = inspect_arguments(args)
-    text = config_text(inspection, shlex.join(["headrace", "init", *given]))
+    text = config_text(inspection, shlex.join(["headrace", "init", *words]))
     if args.output == "-":
         print(text, end="")
         return

@@ -1,12 +1,12 @@
-"""Print what files hold, the task that fits, and the config that reads them.
+"""Print the content of data files, a task that fits them, and a config that reads them.
 
     headrace inspect tickets.csv
     headrace inspect a.en a.de
     headrace inspect tickets.csv --text note --label category
 
-Nothing is trained or written. Of large files, a sample of the rows is read. Paths start from the
-current folder, or else from data/. Keys such as corpus.delimiter=';' say how files are read if that
-is not detected.
+Nothing is trained or written. Of a large file, only a sample of the rows is read. A path is
+relative to the current folder or, if it does not exist there, to data/. If the format is not
+detected correctly, set keys such as corpus.delimiter=';'.
 """
 
 import sys

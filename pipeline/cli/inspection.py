@@ -1,4 +1,4 @@
-"""Shared by the commands that inspect files: their options."""
+"""Options that `headrace inspect` and `headrace init` share."""
 
 import argparse
 from typing import TYPE_CHECKING, Any
@@ -11,31 +11,31 @@ from pipeline.errors import ConfigError
 if TYPE_CHECKING:
     from pipeline.inspection.inspection import Inspection
 
-READING = ("format", "delimiter", "quoting", "encoding", "columns", "label_prefix")
-"""Keys of the section `corpus` that say how files are read."""
+READING_KEYS = ("format", "delimiter", "quoting", "encoding", "columns", "label_prefix")
+"""Keys of the section `corpus` that set how files are read."""
 PREFIX = "corpus."
 
 
 def make_inspection_parser(program: str, description: str | None) -> common.Parser:
-    """Return a parser for files and the choices that a user may make about them."""
+    """Return a parser for data files, and for the user's choice of columns and task."""
     parser = common.make_parser(program, description)
     parser.add_argument(
         "files",
         nargs="+",
         metavar="FILE",
-        help="a file of any format of corpus.input, a pattern, a folder or a URL; parallel files "
-        "as source=FILE,target=FILE; or a key that says how files are read, such as "
+        help="a file in any format of corpus.input, a glob, a folder or a URL; parallel files, as "
+        "source=FILE,target=FILE; or a key that sets how files are read, such as "
         "corpus.delimiter=';'",
     )
     parser.add_argument(
         "--text", metavar="COLUMN", action="append", default=[],
-        help="column of the texts; may be repeated [found by its values]",
+        help="text column; may be repeated [detected by its values]",
     )  # fmt: skip
     parser.add_argument(
         "--label", metavar="COLUMN", action="append", default=[],
-        help="column of the labels or numbers to predict; may be repeated [found by its values]",
+        help="column of labels or numbers to predict; may be repeated [detected by its values]",
     )  # fmt: skip
-    parser.add_argument("--task", default="", help="task.name [the task that fits best]")
+    parser.add_argument("--task", default="", help="value of task.name [the task that fits best]")
     return parser
 
 
@@ -54,21 +54,21 @@ def inspect_arguments(args: argparse.Namespace) -> "Inspection":
     try:
         return inspect(files, task=args.task, text=args.text, label=args.label, given=given)
     except ValidationError as error:
-        raise ConfigError(_mistake(mistake) for mistake in error.errors()) from None
+        raise ConfigError(map(_error_line, error.errors())) from None
 
 
-def _mistake(mistake: Any) -> str:
-    """Return the error line for a key that has a wrong value."""
-    name = ".".join(map(str, mistake["loc"]))
-    return f"{PREFIX}{name}={mistake['input']}: {mistake['msg']}; correct it"
+def _error_line(error: Any) -> str:
+    """Return the error line for a key with an invalid value."""
+    name = ".".join(map(str, error["loc"]))
+    return f"{PREFIX}{name}={error['input']}: {error['msg']}; correct it"
 
 
 def _reading_key(argument: str) -> tuple[str, Any]:
-    """Return the name and value of a key that says how files are read."""
+    """Return the name and value of a key that sets how files are read."""
     from pipeline.config.yaml_tree import plain, read_override
 
     name, _, text = argument.removeprefix(PREFIX).partition("=")
-    if name not in READING:
-        keys = ", ".join(PREFIX + key for key in READING)
-        raise ConfigError(f"{argument}: only keys that say how files are read are used: {keys}")
+    if name not in READING_KEYS:
+        keys = ", ".join(PREFIX + key for key in READING_KEYS)
+        raise ConfigError(f"{argument}: does not set how files are read; the keys here are {keys}")
     return name, text if name in ("delimiter", "format", "encoding") else plain(read_override(text))

@@ -2,9 +2,10 @@
 
     headrace report --run runs/imdb
 
-Training writes the page too, after evaluations and at its end. This command writes it again from
-the files of the run folder, such as for a run of an earlier version. The page is one file, loads
-nothing from the network and can be sent to others. It holds texts of the dataset.
+Training also writes the page, after evaluations and when it ends. This command writes it again from
+the files in the run folder, for example after an upgrade of Headrace. The page is a single file
+that loads nothing from the network, so it can be sent to others. It contains texts from the
+dataset.
 """
 
 from collections.abc import Sequence
@@ -24,12 +25,12 @@ def main(arguments: Sequence[str] | None = None, program: str = "headrace report
     from pipeline.run.folder import RunFolder
 
     if not RunFolder(args.run).config.is_file():
-        raise RunError(f"--run={args.run}: is not the folder of a run; give one with a config.yaml")
+        raise RunError(f"--run={args.run}: is not a run folder; give one that has a config.yaml")
     try:
         path = page.write(args.run)
     except OSError as error:
         raise RunError(
-            f"--run={args.run}: report.html cannot be written there ({error.strerror}); free space "
+            f"--run={args.run}: report.html cannot be written ({error.strerror}); free disk space, "
             f"or make the folder writable"
         ) from None
     print(path)

@@ -21,7 +21,7 @@ def main(arguments: Sequence[str] | None = None, program: str = "headrace train"
     from pipeline import config
 
     exit_with_launcher()  # before torch is loaded
-    from pipeline.train.session import train
+    from pipeline.training.session import train
 
     settings = config.load(args.config, args.overrides)
     check_environment()

@@ -1,6 +1,6 @@
 """Base class of components."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
 from pipeline.settings import Conflict, Section, Sections
@@ -14,6 +14,8 @@ class Component:
     uses: ClassVar[tuple[type[Any], ...]] = ()
     """Other classes with `Settings` whose keys a config has too if it chooses this component, such
     as the model of a task."""
+    replaced_methods: ClassVar[Mapping[str, str]] = {}
+    """What replaces a method of an earlier version, by the method's name."""
 
     @classmethod
     def conflicts(cls, config: Sections) -> Iterator[Conflict]:

@@ -22,6 +22,9 @@ def check_class(kind: str, found: type[Any], base: type[Any]) -> None:
         )
     _check_settings(found)
     _check_uses(found)
+    for name, replacement in base.replaced_methods.items():
+        if hasattr(found, name):
+            raise ConfigError(f"{found.__name__} defines {name}; write {replacement}, instead")
     missing = [
         *(_signature(found, name) for name in getattr(found, "__abstractmethods__", ())),
         *_missing_attributes(found),

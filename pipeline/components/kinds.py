@@ -44,7 +44,7 @@ KINDS = {
         Kind("head", "model.head", "pipeline.models.heads", "pipeline.models.head:Head"),
         Kind("optimizer", "train.optimizer", "pipeline.optim.optimizers", "pipeline.optim.base:Algorithm"),
         Kind("schedule", "train.schedule", "pipeline.optim.schedules", "pipeline.optim.base:Schedule"),
-        Kind("callback", "train.callbacks", "pipeline.train.callbacks", "pipeline.train.callback:Callback"),
+        Kind("callback", "train.callbacks", "pipeline.training.callbacks", "pipeline.training.callback:Callback"),
         Kind("tracker", "track.trackers", "pipeline.tracking.trackers", "pipeline.tracking.base:Tracker"),
     )
 }  # fmt: skip
@@ -63,6 +63,11 @@ def built_in(kind: str) -> frozenset[str]:
 
 @cache
 def entry_points_of(kind: str) -> dict[str, EntryPoint]:
-    points = entry_points(group=ENTRY_POINTS)
     prefix = f"{kind}."
-    return {p.name.removeprefix(prefix): p for p in points if p.name.startswith(prefix)}
+    return {p.name.removeprefix(prefix): p for p in _entry_points() if p.name.startswith(prefix)}
+
+
+@cache
+def _entry_points() -> tuple[EntryPoint, ...]:
+    """Return the entry points of all kinds. Each search reads a file per installed package."""
+    return tuple(entry_points(group=ENTRY_POINTS))

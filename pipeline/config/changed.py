@@ -8,15 +8,15 @@ from pipeline.config.loading import flatten
 from pipeline.config.messages import keys
 from pipeline.config.schema import Config
 
-DERIVED = ("run.", "track.", "corpus.shards")
-"""Beginnings of keys that do not say what a run trains: names, places and trackers."""
+NOT_COMPARED = ("run.", "track.", "corpus.shards")
+"""Prefixes of keys that do not affect training: names, paths and trackers."""
 
 
 def changed_settings(config: Config, chosen: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Return the default of each key whose value differs from it, in the order of declaration.
+    """Return the default of each key that has another value, in the order of declaration.
 
-    The defaults of the task and the values that were `chosen` by the size of the corpus, by dotted
-    key, count as defaults. The default of a key that must be set is None.
+    The defaults of the task count as defaults. So do the values in `chosen`, by dotted key, which
+    follow from the size of the corpus. The default of a required key is None.
     """
     defaults = {
         key: None if field.is_required() else field.get_default(call_default_factory=True)
@@ -26,5 +26,5 @@ def changed_settings(config: Config, chosen: Mapping[str, Any] | None = None) ->
     return {
         key: defaults[key]
         for key, value in flatten(config).items()
-        if value != defaults[key] and not key.startswith(DERIVED)
+        if value != defaults[key] and not key.startswith(NOT_COMPARED)
     }

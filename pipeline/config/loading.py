@@ -1,7 +1,7 @@
 """Loading, checking and dumping of configs."""
 
 import logging
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import reduce
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,14 @@ from pydantic import ValidationError
 from pipeline import components
 from pipeline.config.defaults import fill_defaults, with_shards
 from pipeline.config.messages import as_yaml, error_lines, key_table, keys
-from pipeline.config.reading import BUNDLED, DEFAULT, read, read_base, set_overrides
+from pipeline.config.reading import (
+    BUNDLED,
+    DEFAULT,
+    BaseConfig,
+    read,
+    read_base,
+    set_overrides,
+)
 from pipeline.config.renamed import RENAMED_KEYS, RENAMED_VALUES
 from pipeline.config.rules import conflicts
 from pipeline.config.schema import Config, component_references, compose, section_classes
@@ -37,7 +44,11 @@ def load(
     line per mistake.
     """
     overrides = list(overrides)
-    base = read_base(path, overrides)
+    return _load(read_base(path, overrides), overrides, before)
+
+
+def _load(base: BaseConfig, overrides: Sequence[str], before: Config | None = None) -> Config:
+    """Apply overrides to a config, in place, and check the result, as `load` does."""
     mistakes = list(set_overrides(base.tree, overrides))
     own = typed_sections(base.tree, Config)
     if old_values := list(_old_values(own)):
@@ -61,8 +72,7 @@ def load(
         raise ConfigError(sorted(set(mistakes)))
     if base.is_empty:
         logger.info(
-            "corpus.input is set without --config: all other keys have the defaults of "
-            "task.name=%s, not the values of %s",
+            "no --config: other keys have the defaults of %s, not %s's",
             config.task.name, DEFAULT.name,
         )  # fmt: skip
     return with_shards(config, base.name)
@@ -98,9 +108,10 @@ def load_run_config(
     `trusted`).
     """
     if not path.exists():
-        raise RunError(f"{path.parent}: is not the folder of a run; it has no config.yaml")
+        raise RunError(f"{path.parent}: is not a run folder; it has no config.yaml")
     try:
-        values = typed_sections(read(path), Config)
+        base = BaseConfig(read(path), path.stem, is_empty=False)
+        values = typed_sections(base.tree, Config)
         references = component_references(values)
         code.use(path.parent, references, trust=trust_code, trusted=trusted)
         old_keys = _old_keys(values)
@@ -109,7 +120,7 @@ def load_run_config(
                 f"{path}: was written by an earlier version: {len(old_keys)} of its keys have "
                 f"other names now, such as {old_keys[0]}; use the version that wrote the run"
             )
-        config = load(path)
+        config = _load(base, ())
     except ConfigError as error:
         lines = [f"{path}: {line} (was it written by another version?)" for line in error.lines]
         raise RunError(lines) from None

@@ -15,7 +15,7 @@ from pipeline.settings import Section
 from pipeline.stream.settings import StreamSettings
 from pipeline.tasks.base.settings import TaskSettings
 from pipeline.tracking.settings import TrackSettings
-from pipeline.train.settings import TrainSettings
+from pipeline.training.settings import TrainSettings
 
 
 class Config(Section):

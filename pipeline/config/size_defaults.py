@@ -1,8 +1,8 @@
 """Defaults that follow from the size of the training split: token budget, epochs, learning rate.
 
-A small corpus is trained with small updates, for several epochs and at a higher rate, a large one
-as the declared defaults say. The values are a function of the settings and of the dataset's
-manifest, never of the number of processes. `docs/models.md` has the measurements.
+A small corpus gets a smaller token budget, more epochs and a higher learning rate; a large corpus
+gets the declared defaults. The values depend on the settings and the dataset's manifest, never on
+the number of processes. `docs/models.md` has the measurements.
 """
 
 import math
@@ -16,9 +16,9 @@ from pipeline.optim.settings import OptimizerSettings
 from pipeline.stream.settings import StreamSettings
 
 UPDATES_PER_EPOCH = 50
-"""Updates per epoch that the token budget allows, if it is not below its minimum."""
+"""Updates per epoch that a small token budget ensures, unless it is already `MIN_BUDGET`."""
 UPDATES = 600
-"""Updates in all that the epochs allow, if they are not above their maximum."""
+"""Updates of a run that the number of epochs ensures, unless it is already `MAX_EPOCHS`."""
 MIN_BUDGET = 512
 MAX_EPOCHS = 50
 SHORT_LR = 3e-3
@@ -59,9 +59,10 @@ def size_defaults(config: Config, manifest: Manifest) -> dict[str, Any]:
 
 
 def token_budget(tokens: float, smallest: int) -> int:
-    """Return the largest power of two that makes enough updates of an epoch's tokens.
+    """Return the largest power of two with which an epoch has `UPDATES_PER_EPOCH` updates.
 
-    It is at least `MIN_BUDGET` and `smallest`, which the longest row needs.
+    It is at most the declared default, and at least `MIN_BUDGET` and `smallest`, the budget that
+    the longest row needs.
 
     >>> token_budget(5_747, 400), token_budget(200_000, 400), token_budget(10_000_000, 400)
     (512, 2048, 16384)
@@ -81,13 +82,13 @@ def epochs(updates_per_epoch: float) -> int:
 
 
 def learning_rate(updates_per_epoch: float) -> float:
-    """Return the declared default if one epoch has enough updates, else the rate of short runs."""
+    """Return the declared default if one epoch has `UPDATES` updates, otherwise `SHORT_LR`."""
     default = float(OptimizerSettings.model_fields["lr"].default)
     return default if updates_per_epoch >= UPDATES else SHORT_LR
 
 
 def with_values(config: Config, values: Mapping[str, Any]) -> Config:
-    """Return a config with other values, by dotted key of a section."""
+    """Return a copy of the config with `values`, by dotted key."""
     for key, value in values.items():
         section, _, name = key.partition(".")
         changed = getattr(config, section).model_copy(update={name: value})

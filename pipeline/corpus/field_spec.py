@@ -1,10 +1,14 @@
 """Field specifications: the columns that a task needs from the corpus, and how each is encoded."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from pipeline import components
+from pipeline.corpus.column_type import ColumnType
+
+NO_NAMES: Mapping[str, Sequence[str]] = MappingProxyType({})
 
 SEGMENT_COLUMNS = DOCUMENT, SEGMENT, SEGMENTS = ("document", "segment", "segments")
 """Integer columns stored beside a task's fields when long texts are split into several rows: the
@@ -69,10 +73,25 @@ class FieldSpec:
         """The class of the kind, a subclass of `pipeline.corpus.fields.base.FieldKind`."""
         return components.load("field", self.kind)
 
-    def arrow_type(self, vocabulary: int) -> Any:
-        """Return the Arrow type of the field's stored values, given the number of its tokens or
-        names."""
-        return self.kind_class.arrow_type(self, vocabulary)
+    def column_type(self, vocabulary: int) -> ColumnType:
+        """Return the type of the field's stored values, given the number of its tokens or names."""
+        stored: ColumnType = self.kind_class.column_type(self, vocabulary)
+        return stored
+
+
+def column_types(
+    fields: Sequence[FieldSpec],
+    vocabularies: Mapping[str, int],
+    names: Mapping[str, Sequence[str]] = NO_NAMES,
+) -> dict[str, ColumnType]:
+    """Return the types of the columns by field name, given the size of each vocabulary and each
+    field's names."""
+    types: dict[str, ColumnType] = {}
+    for field in fields:
+        has_names = field.kind_class.has_names
+        size = len(names.get(field.name, ())) if has_names else vocabularies.get(field.vocabulary)
+        types[field.name] = field.column_type(size or 0)
+    return types
 
 
 def vocabularies(fields: tuple[FieldSpec, ...]) -> list[str]:

@@ -16,7 +16,7 @@ HOST = torch.device("cpu")
 
 
 class Accumulator:
-    """The documents of an evaluation on this rank, without their texts and outputs."""
+    """Accumulates the results of this rank's documents, without keeping their model outputs."""
 
     def __init__(self, task: Task, metrics: Sequence[Metric] = ()) -> None:
         self._task, self._metrics = task, metrics
@@ -57,5 +57,5 @@ class Accumulator:
 
 
 def _worst(mistakes: list[Mistake]) -> list[Mistake]:
-    """The mistakes with the highest loss; ties are broken by their tokens, not by rank."""
+    """Return the mistakes with the highest loss; ties are broken by their tokens, not by rank."""
     return sorted(mistakes, key=lambda m: (-m.loss, m.tokens))[:MAX_MISTAKES]

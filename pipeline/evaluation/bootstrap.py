@@ -1,8 +1,8 @@
 """Confidence intervals of metrics by the bootstrap over documents.
 
-In each resample a document counts n times, where n follows the Poisson distribution of mean 1. This
-is the usual bootstrap without fixing the number of documents (Chamandy et al. 2012, "Estimating
-Uncertainty for Massive Data Streams"). Each document draws its own counts, by its key, so the
+In each resample, a document counts n times, where n has a Poisson distribution with mean 1. Unlike
+in the usual bootstrap, the number of documents in a resample is not fixed (Chamandy et al. 2012,
+"Estimating Uncertainty for Massive Data Streams"). A document's key seeds its counts, so the
 intervals do not depend on the batches or on the number of ranks.
 
 Shapes: D documents, K resamples, S sums of the task.
@@ -25,7 +25,7 @@ from pipeline.tasks.base.task import Task
 
 RESAMPLES = 1000
 TEXT_RESAMPLES = 100
-"""Resamples of metrics of texts, such as BLEU, which take long to compute."""
+"""Number of resamples for metrics of generated texts, such as BLEU, which are slow to compute."""
 LEVEL = 0.95
 Intervals = dict[str, tuple[float, float]]
 Counts = NDArray[np.int64]
@@ -66,7 +66,8 @@ class Bootstrap:
     def intervals(self, world: World) -> Intervals:
         """Return the bounds of each metric's interval, at the confidence `LEVEL`.
 
-        A metric that is not finite in most resamples has none. Collective: every rank must call it.
+        A metric that is not finite in most resamples has no interval. Collective: every rank must
+        call it.
         """
         parts = world.gather((self._sums, self._documents, self._texts, self._scored))
         if not world.first:
@@ -107,7 +108,7 @@ class Bootstrap:
 
 
 def _counts(key: int) -> Counts:
-    """Return how often a document counts in each resample [K]."""
+    """Return how many times a document counts in each resample [K]."""
     generator = np.random.Generator(np.random.Philox(key=key % 2**64))
     return generator.poisson(1, RESAMPLES).astype(np.int64)
 

@@ -1,8 +1,8 @@
-"""How a model's confidence and its errors depend on the documents: data for reports.
+"""Calibration, and a metric by document length, for reports.
 
-Calibration compares the probability of each prediction with the share of predictions that are
-correct, in bins of equal width (Guo et al. 2017, "On Calibration of Modern Neural Networks"). The
-other part is the mean of a metric over the documents of similar length.
+Calibration compares the probability of predictions with their accuracy, in bins of equal width (Guo
+et al. 2017, "On Calibration of Modern Neural Networks"). The metric by length is a mean over the
+documents of similar length.
 
 Shapes: B rows of a batch, C labels, N predictions.
 """
@@ -19,11 +19,11 @@ CALIBRATION_BINS = 10
 LENGTH_BINS = 17
 """Bins of 1, 2 to 3, 4 to 7, ... tokens; the last one has all longer documents."""
 METRICS = {LABEL: "accuracy", LABELS: "accuracy", NUMBER: "absolute error"}
-"""The metric by length, by what a task predicts."""
+"""Metric that is reported by length, for each value of `Task.predicts`."""
 
 
 class Diagnostics:
-    """Adds up the documents of an evaluation in bins."""
+    """Collects the documents of an evaluation in bins of probability and of length."""
 
     def __init__(self, task: Task) -> None:
         self._task = task

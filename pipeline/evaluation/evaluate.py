@@ -31,9 +31,9 @@ def evaluate(
 
     Args:
         task: Task that scores the outputs.
-        documents: Those of this rank.
+        documents: The documents of this rank.
         world: Process group.
-        metrics: Metrics besides those that the task summarizes.
+        metrics: Metrics in addition to those of `Task.summarize`.
         intervals: Whether to compute confidence intervals by bootstrap.
     """
     accumulator, diagnostics = Accumulator(task, metrics), Diagnostics(task)

@@ -9,7 +9,7 @@ per token; S segments, N tokens of all segments, D documents.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -37,9 +37,16 @@ Values = NDArray[Any]
 
 @torch.no_grad()
 def document_outputs(
-    task: Task, model: nn.Module, batches: Iterable[Batch], precision: Precision, world: World
+    task: Task,
+    model: nn.Module,
+    batches: Iterable[Batch],
+    precision: Precision,
+    world: World,
+    compute: Callable[[nn.Module, Batch], Tensor] | None = None,
 ) -> Iterator[tuple[Tensor, Batch]]:
     """Yield the task's outputs, [B, F] or [B, T, F], with the batch of the rows they belong to.
+
+    `compute` replaces `Task.outputs`.
 
     Each row is a whole document, or has weight 0. Documents of one row come with their own batch;
     documents of several segments follow at the end.
@@ -56,7 +63,7 @@ def document_outputs(
             is_segment = _is_segment(batch)
             documents = replace(batch, weights=batch.weights * ~is_segment).to(world.device)
             with precision.autocast():
-                outputs = task.outputs(model, documents)
+                outputs = (compute or task.outputs)(model, documents)
             buffer.add(batch, outputs, is_segment)
             yield outputs, documents
         for batch in buffer.merge(world):

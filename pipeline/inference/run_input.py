@@ -18,7 +18,6 @@ from pipeline.corpus.readers.base import NoRowsError
 from pipeline.corpus.readers.folders import IMAGE_SUFFIXES
 from pipeline.corpus.readers.inputs import InputSource, input_patterns, resolve
 from pipeline.corpus.readers.lines import LineReader
-from pipeline.corpus.readers.materialize import open_rows
 from pipeline.corpus.readers.opening import reads_folder, recognized, recognized_by_name
 from pipeline.corpus.row import Row
 from pipeline.corpus.settings import CorpusSettings
@@ -122,6 +121,8 @@ class RunInput:
     ) -> Iterator[tuple[str, Iterable[Row]]]:
         """Yield the name and the rows of a file. One without rows is left out unless it `is_one`,
         the only input."""
+        from pipeline.corpus.readers.materialize import open_rows  # imports pyarrow
+
         settings = self.corpus.model_copy(update={"format": file_format})
         try:
             with open_rows(settings, source, columns or self.columns) as rows:

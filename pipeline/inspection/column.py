@@ -1,4 +1,4 @@
-"""A column of a table: the type of its values, decided by the values, and their statistics."""
+"""A column of a table: the type of its values, detected from the values, and their statistics."""
 
 import math
 import re
@@ -16,18 +16,18 @@ from pipeline.corpus.fields.text_lists import parse_list, parse_map
 from pipeline.corpus.readers.folders import IMAGE_SUFFIXES
 
 MOST = 0.95
-"""Share of the values that decide the type of a column."""
+"""Minimum share of the values that must have a type, so that it is the type of the column."""
 UNIQUE = 0.95
-"""Share of different values from which a column may be an id."""
+"""Minimum share of distinct values in a column of ids."""
 FEW_ROWS = 10
-"""With fewer rows, values hardly show what a column is."""
+"""With fewer rows, the values are too few to show the type of a column."""
 REPEATED = 0.5
-"""Largest share of different values of a column of labels."""
+"""Maximum share of distinct values in a label column."""
 OFTEN_REPEATED, LONG_TEXT, FEW_TEXTS = 0.1, 12, 20
-"""Texts of several words are labels if at most this share of them is different, unless they have
-more words and more different values than these."""
+"""Values of several words are labels if at most the share OFTEN_REPEATED of them is distinct,
+unless they have more than LONG_TEXT words and more than FEW_TEXTS distinct values."""
 TEXT_WORDS = 3.0
-"""Mean words of a value from which it is a text, if the values differ."""
+"""Minimum mean number of words per value in a text column."""
 IMAGE_MAGIC = (b"\x89PNG", b"\xff\xd8\xff")
 BINARY = ("0", "1", "true", "false")
 TIME_FORMATS = (
@@ -71,12 +71,12 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True)
 class Column:
-    """The values of a column in the rows that were read."""
+    """The values of a column in the sampled rows."""
 
     name: str
     kind: Kind
     values: list[Any] = field(repr=False)
-    """All values, also missing ones."""
+    """All values, including missing ones."""
     present: list[Any] = field(repr=False)
     """The values that are not missing: texts, lists of texts, maps or images."""
     time_format: str = ""
@@ -108,13 +108,13 @@ class Column:
 
     @cached_property
     def items(self) -> Counter[str]:
-        """Number of the items of lists."""
+        """Number of occurrences of each list item."""
         lists = self.present if self.kind is Kind.LIST else []
         return Counter(item for value in lists for item in value)
 
     @cached_property
     def words(self) -> list[int]:
-        """Words of each value; for a script without blanks, characters."""
+        """Number of words of each value; characters if the script has no spaces between words."""
         if self.kind is Kind.LIST:
             return [len(value) for value in self.present]
         if self.kind in (Kind.MAP, Kind.IMAGE, Kind.BYTES):
@@ -123,7 +123,7 @@ class Column:
 
     @cached_property
     def is_unspaced(self) -> bool:
-        """Whether words are not separated by blanks, as in Chinese."""
+        """Whether the script has no spaces between words, as in Chinese."""
         return self.kind is Kind.TEXT and _is_unspaced(self.present)
 
     @cached_property
@@ -136,7 +136,7 @@ class Column:
 
     @cached_property
     def is_numeric(self) -> bool:
-        """Whether the values are numbers, also those of a constant or an id."""
+        """Whether the values are numbers, even if the column is a constant or an id."""
         scalars = (Kind.NUMBER, Kind.ID, Kind.CONSTANT, Kind.LABEL)
         return self.kind in scalars and _share(self.present, is_number) >= MOST
 
@@ -153,7 +153,7 @@ class Column:
 
     @property
     def example(self) -> str:
-        """A value, in one line; of lists, the items with blanks between them."""
+        """One value as text; the items of a list are separated by spaces."""
         if self.kind is Kind.IMAGE:
             first = self.present[0] if self.present else ""
             return first if isinstance(first, str) else "(image)"
@@ -210,7 +210,7 @@ def _kind_of_texts(name: str, texts: Sequence[str]) -> tuple[Kind, str]:
     if rows < FEW_ROWS:
         return _kind_of_few(name, texts, words), ""
     if words >= TEXT_WORDS:
-        # Texts may come again and again; a few long answers that do are labels.
+        # Texts may repeat, too; only a few distinct values that repeat often are labels.
         is_text = distinct > OFTEN_REPEATED * rows or (words > LONG_TEXT and distinct > FEW_TEXTS)
         return Kind.TEXT if is_text else Kind.LABEL, ""
     if distinct <= REPEATED * rows:
@@ -219,7 +219,7 @@ def _kind_of_texts(name: str, texts: Sequence[str]) -> tuple[Kind, str]:
 
 
 def _kind_of_few(name: str, texts: Sequence[str], words: float) -> Kind:
-    """Return the type of a few texts, of which the name says more than they do."""
+    """Return the type of a column with few rows, mainly from its name."""
     name = name.rpartition(".")[2]
     if LABEL_NAMES.fullmatch(name) and words < TEXT_WORDS:
         return Kind.LABEL
@@ -254,14 +254,14 @@ def is_number(text: str) -> bool:
 
 
 def is_date(text: str) -> bool:
-    """Return whether a text is a date in one of the usual formats."""
+    """Return whether a text is a date in ISO 8601 or one of TIME_FORMATS."""
     return find_time_format([text]) is not None
 
 
 def find_time_format(texts: Sequence[str]) -> str | None:
-    """Return the format of dates, empty for ISO 8601; None if most texts are no dates.
+    """Return the format of dates, empty for ISO 8601; None if the texts are not dates.
 
-    Of formats that fit equally many texts, such as day or month first, the first one is chosen.
+    If several formats fit equally many texts, such as day or month first, the first one is chosen.
     """
     sample = texts[:200]
     if _share(sample, lambda text: len(text) <= 40 and any(map(str.isdigit, text))) < MOST:
@@ -275,7 +275,7 @@ def find_time_format(texts: Sequence[str]) -> str | None:
 
 
 def other_time_format(column: Column) -> str:
-    """Return the format of a column's dates with day and month exchanged; empty if it is wrong."""
+    """Return a column's date format with day and month swapped; empty if it does not fit."""
     for first, second in (("%d/%m", "%m/%d"), ("%m/%d", "%d/%m")):
         other = column.time_format.replace(first, second)
         if first in column.time_format and _share(column.present, partial(_has_format, other)) == 1:
@@ -339,7 +339,7 @@ def _items(value: Any) -> list[str]:
 
 
 def _is_unspaced(texts: Sequence[str]) -> bool:
-    """Return whether texts are in a script without blanks between words."""
+    """Return whether texts are in a script without spaces between words."""
     joined = "".join(texts[:200])
     letters = sum(1 for character in joined if character > "\u2e80")
     return letters > 0.3 * max(len(joined), 1)

@@ -29,7 +29,7 @@ TASK_HELP = "kind of task (docs/tasks.md)"
 def config_text(inspection: Inspection, command: str = "") -> str:
     """Return the YAML of a config that reads the files of an inspection.
 
-    The same files give the same text. `command` is named in the first line.
+    The same files give the same text. The first line has the `command` if it is given.
     """
     proposal, lines = inspection.proposal, list[str]()
     if command:

@@ -1,4 +1,4 @@
-"""Finds how the fields of a text are separated, and whether its first line is a header."""
+"""Detects the delimiter and quoting of a table, and whether its first line is a header."""
 
 import csv
 import io
@@ -23,14 +23,14 @@ KNOWN_NAMES = re.compile(
 
 
 class Layout(NamedTuple):
-    """How a text is divided into fields."""
+    """Delimiter and quoting of a table, and its first records."""
 
     delimiter: str
     quoting: bool
     records: list[list[str]]
-    """The first records that have the usual number of fields."""
+    """The first records, without those that do not have the most frequent number of fields."""
     share: float
-    """Share of the records with the usual number of fields."""
+    """Share of the records that have the most frequent number of fields."""
 
     @property
     def width(self) -> int:
@@ -38,8 +38,10 @@ class Layout(NamedTuple):
 
 
 def find_layout(head: str, preferred: str, *, quoting: bool | None = None) -> Layout:
-    """Return how the lines of a text are best divided: the delimiter with which most records have
-    the same number of fields, at least two. `preferred` is chosen if no other is better."""
+    """Return the layout with which most records have the same number of fields, at least two.
+
+    The delimiter `preferred` is chosen unless another one is better.
+    """
     found = [_layout(head, delimiter, quoting) for delimiter in (preferred, *DELIMITERS)]
     usable = [each for each in found if each.width > 1 and each.share >= MIN_CONSISTENT]
     return max(usable, key=lambda each: each.share, default=found[0])
@@ -74,7 +76,7 @@ def _is_quoted(fields: Sequence[str]) -> bool:
 
 
 def _quoted(head: str, delimiter: str) -> list[list[str]]:
-    """Return the first records of a text whose fields may be quoted; a bad one is empty."""
+    """Return the first records of a text with quoted fields; a malformed record is empty."""
     rows = csv.reader(io.StringIO(head, newline=""), delimiter=delimiter, strict=True)
     records: list[list[str]] = []
     while len(records) < MAX_RECORDS:
@@ -95,8 +97,8 @@ def _quoted(head: str, delimiter: str) -> list[list[str]]:
 def has_header(records: Sequence[Sequence[str]]) -> bool:
     """Return whether the first record names the columns.
 
-    Each column votes: its first value is written unlike the others (no number among numbers, short
-    above long texts), or like them.
+    Each column votes: for a header if its first value looks different from the others (text above
+    numbers, a short text above long texts), against a header if it looks similar.
     """
     if not records:
         return True

@@ -1,4 +1,4 @@
-"""Finds the keys of the section `corpus` that say how a file is read: format, delimiter, ..."""
+"""Detects the keys of the section `corpus` that set how a file is read, such as the delimiter."""
 
 import re
 from collections.abc import Mapping
@@ -20,27 +20,27 @@ from pipeline.inspection.sampling import reader_settings
 
 SAMPLE_BYTES = 1 << 20
 TABLES = {"csv": ",", "tsv": "\t"}
-"""Formats of delimited fields with their separators."""
+"""Formats with delimiters, and the default delimiter of each."""
 CAPTION = re.compile(r"[^\t]+\.(?:png|jpe?g)(?:#\d+)?\t", re.IGNORECASE)
 FASTTEXT_LABEL = re.compile(r"(?:^|\s)__label__\S")
 MARKUP = ("%PDF", "<html", "<!doctype", "<?xml", "{\\rtf")
-"""How files of other programs begin that are no lines of text."""
+"""Beginnings of documents whose lines are not plain text."""
 WORKBOOKS = (".xlsx", ".xls", ".ods")
 MAX_WIDTH = 20
-"""Most fields of a line with a word."""
+"""Maximum number of fields in a line of a CoNLL file."""
 MAX_CONTROL = 0.01
-"""Largest share of control characters of a text."""
+"""Maximum share of control characters in a text."""
 
 
 def detect(path: Path, name: str, given: Mapping[str, Any]) -> Keys:
-    """Return the keys with which a file is read, besides the given ones.
+    """Return the keys that are needed to read a file, in addition to the given ones.
 
-    Raises InputError if nothing recognizes the file, or if it is empty or damaged.
+    Raises InputError if the format is not recognized, or if the file is empty or damaged.
     """
     if path.is_dir():
         return {}
     if content.plain_name(name).lower().endswith(WORKBOOKS):
-        raise InputError(f"{name}: is a workbook of a spreadsheet; save it as CSV")
+        raise InputError(f"{name}: is a spreadsheet; save it as CSV")
     settings = reader_settings(given)
     with _opened(path, name) as file:
         raw = content.read_head(file, name)
@@ -50,8 +50,8 @@ def detect(path: Path, name: str, given: Mapping[str, Any]) -> Keys:
         except UnknownFormatError:
             if raw.startswith(ZEROS):
                 raise InputError(
-                    f"{name}: is an idx file, which has one column; name the file of the other "
-                    "column, too, such as image=images.idx,label=labels.idx"
+                    f"{name}: is an idx file, which has only one column; name the files of both "
+                    "columns, such as image=images.idx,label=labels.idx"
                 ) from None
             found = None
         except InputError:
@@ -68,12 +68,12 @@ def detect(path: Path, name: str, given: Mapping[str, Any]) -> Keys:
     text = _decoded(raw, encoding)
     if not format_name and (start := next((s for s in MARKUP if _begins(text, s)), "")):
         raise InputError(
-            f"{name}: begins with {start}, so its lines are no texts; extract its text, or set "
-            "corpus.format=text"
+            f"{name}: begins with {start}, so its lines are not plain text; extract its text, or "
+            "set corpus.format=text"
         )
     if not format_name and not _is_text(text):
         raise InputError(
-            f"{name}: nothing recognizes this file, and it is no text; convert it to CSV, JSON "
+            f"{name}: its format is not recognized, and it is not text; convert it to CSV, JSON "
             "lines or Parquet, or write a reader (docs/extending.md)"
         )
     whole = text if len(raw) < content.HEAD_BYTES else text[: text.rfind("\n") + 1]
@@ -92,7 +92,7 @@ def _opened(path: Path, name: str) -> Any:
 
 
 def _encoding(path: Path, name: str, raw: bytes) -> Keys:
-    """Return the key of the encoding of a file that is not in UTF-8."""
+    """Return the key `encoding` for a file that is not in UTF-8; otherwise nothing."""
     sample = raw
     with path.open("rb") as file:
         if not content.is_compressed(raw[:8]):
@@ -123,7 +123,7 @@ def _is_text(text: str) -> bool:
 
 
 def _format_keys(format_name: str, name: str, text: str, given: Mapping[str, Any]) -> Keys:
-    """Return the keys of the format of a text, given the format that its name shows."""
+    """Return the keys for the format of a text; `format_name` is the format that its name shows."""
     if given.get("format") in TABLES or (format_name in TABLES and "format" not in given):
         if format_name == "tsv" and "format" not in given and _is_conll(text):
             return {
@@ -153,9 +153,9 @@ def _format_keys(format_name: str, name: str, text: str, given: Mapping[str, Any
 
 
 def _is_table(layout: Layout, format_name: str) -> bool:
-    """Return whether a text without the suffix of a table is one.
+    """Return whether a text is a table, although its file name does not say so.
 
-    Sentences have commas, too, so a file named .txt needs tabs, or records that all agree.
+    Sentences also contain commas and semicolons, so with these a table must have a header.
     """
     if layout.width < 2 or layout.share < 0.98 or len(layout.records) < 2:
         return False
@@ -165,7 +165,7 @@ def _is_table(layout: Layout, format_name: str) -> bool:
 
 
 def _table_keys(preferred: str, text: str, given: Mapping[str, Any]) -> Keys:
-    """Return the keys of delimited fields that differ from the defaults."""
+    """Return the keys of a table that differ from the defaults of its format."""
     keys: Keys = {}
     default = preferred != "\t"
     if given.get("delimiter"):
@@ -184,7 +184,7 @@ def _table_keys(preferred: str, text: str, given: Mapping[str, Any]) -> Keys:
     if layout.records and not has_header(layout.records) and "columns" not in given:
         names = name_columns(layout.records)
         keys["columns"] = Key(
-            names, "the first line is no header; rename these columns as you like"
+            names, "the first line is not a header; rename these columns as you like"
         )
     return keys
 
@@ -210,7 +210,7 @@ def _is_conll(text: str) -> bool:
 
 
 def describe(format_name: str) -> str:
-    """Return the name of a format for a person."""
+    """Return the name of a format to print."""
     if not format_name:
         return "parallel files"
     title = {

@@ -1,4 +1,4 @@
-"""Finds the encoding of a text."""
+"""Guesses the encoding of a text."""
 
 import codecs
 import re
@@ -9,19 +9,20 @@ LIKELY = (
     "cp1252", "cp1250", "cp1251", "cp1253", "cp1254", "koi8_r", "gb18030", "big5", "shift_jis",
     "euc_jp", "euc_kr", "mac_roman",
 )  # fmt: skip
-"""Encodings of texts that are not in UTF-8, as Windows, macOS and spreadsheets write them."""
+"""Frequent encodings other than UTF-8, such as those of Windows, macOS and spreadsheets."""
 MIN_BYTES_TO_JUDGE = 40
-"""With fewer bytes that are not ASCII, the statistics of languages show nothing."""
+"""With fewer non-ASCII bytes, letter statistics do not show the encoding; cp1252 is guessed."""
 MIN_GOOD = 20
-"""Good characters for each bad byte in a damaged text."""
+"""Minimum number of valid non-ASCII characters per invalid byte in a damaged UTF-8 text."""
 NOT_ASCII = re.compile(rb"[\x80-\xff]")
-WORD_WITH_OTHERS = re.compile(r"\w*[^\W\x00-\x7f]\w*")
+NON_ASCII_WORD = re.compile(r"\w*[^\W\x00-\x7f]\w*")
 
 
 def guess(sample: bytes) -> tuple[str, str]:
-    """Return the encoding of the first bytes of a text and a word that shows it; empty for UTF-8.
+    """Return the encoding of the first bytes of a text, and a word with which to check it.
 
-    The encoding is a guess: only a reader of the language sees whether it is right.
+    Both are empty for UTF-8. The encoding is a guess: only a person who reads the language sees
+    whether the word is decoded correctly.
     """
     if any(sample.startswith(mark) for mark in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return "", ""
@@ -33,8 +34,9 @@ def guess(sample: bytes) -> tuple[str, str]:
     encoding = "cp1252"
     if len(NOT_ASCII.findall(sample)) >= MIN_BYTES_TO_JUDGE:
         best = from_bytes(sample[: 1 << 16], cp_isolation=list(LIKELY)).best()
-        encoding = best.encoding if best else encoding
-    found = WORD_WITH_OTHERS.search(sample.decode(encoding, "replace"))
+        if best and sample.decode(best.encoding, "replace") != sample.decode(encoding, "replace"):
+            encoding = best.encoding  # of two that read the same, the common one
+    found = NON_ASCII_WORD.search(sample.decode(encoding, "replace"))
     return encoding, found[0][:20] if found else ""
 
 

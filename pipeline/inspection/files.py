@@ -20,14 +20,14 @@ SPLIT_WORDS = {
     "validation": "validation", "valid": "validation", "val": "validation", "dev": "validation",
     "eval": "validation", "test": "test", "testing": "test",
 }  # fmt: skip
-"""Words in file names that show the split of a file."""
+"""Words in file names, with the split that they indicate."""
 COLUMN_NAMES = {"source": ("source", "src"), "target": ("target", "tgt", "trg")}
 LANGUAGE = re.compile(r"[a-z]{2,3}(?:[-_][A-Za-z]{2,4})?")
 
 
 @dataclass
 class Files:
-    """The sources of rows, and the keys that name them."""
+    """The input sources, and the config keys that name them."""
 
     keys: Keys
     sources: list[InputSource]
@@ -41,7 +41,7 @@ class Files:
         return [*self.sources, *(s for sources in self.held_out.values() for s in sources)]
 
     def drop(self, source: InputSource) -> None:
-        """Leave out an empty file, as preparing does. Raises InputError if no other is left."""
+        """Leave out an empty file, as preparation does. Raises InputError if none is left."""
         self.sources = [other for other in self.sources if other is not source]
         self.held_out = {
             split: [other for other in sources if other is not source]
@@ -77,7 +77,7 @@ def find(arguments: Sequence[str]) -> Files:
         return Files(keys, locate(inputs, root))
     by_split = _splits(names) if len(names) > 1 else {}
     if "train" in by_split and len(by_split) > 1:
-        return _with_splits(by_split, root)
+        return _with_splits(_parallel_splits(by_split, root) or by_split, root)
     return Files(_input_keys(names[0] if len(names) == 1 else names, root), sources)
 
 
@@ -92,8 +92,8 @@ def _with_columns(paths: Sequence[str]) -> Files:
         column, sign, file = part.partition("=")
         if not sign or not column or not file:
             raise InputError(
-                f"{part}: is not COLUMN=FILE, as the other files are given; name the column of "
-                "each parallel file, such as source=a.en,target=a.de"
+                f"{part}: does not have the form COLUMN=FILE of the other arguments; name the "
+                "column of each parallel file, such as source=a.en,target=a.de"
             )
         inputs[column] = expand_home(file)
     names, root = _names_and_root(list(inputs.values()))
@@ -103,7 +103,7 @@ def _with_columns(paths: Sequence[str]) -> Files:
 
 
 def _names_and_root(paths: Sequence[str]) -> tuple[list[str], str]:
-    """Return the paths as `corpus.input` names them, and `corpus.root`."""
+    """Return the paths relative to `corpus.root`, as in `corpus.input`, and `corpus.root`."""
     in_root = [_below_root(path) for path in paths]
     if all(name is not None for name in in_root):
         return [str(name) for name in in_root], ROOT
@@ -146,7 +146,7 @@ def _input_keys(value: Any, root: str) -> Keys:
 
 
 def _splits_of_dataset(name: str, root: str) -> Iterator[str]:
-    """Yield a name, or those of the splits of a saved Hugging Face dataset."""
+    """Yield a name; for a saved Hugging Face dataset with splits, the names of its splits."""
     folder = Path(root, name)
     if is_remote(name) or not (folder / saved_dataset.SPLITS).is_file():
         yield name
@@ -155,7 +155,7 @@ def _splits_of_dataset(name: str, root: str) -> Iterator[str]:
 
 
 def _splits(names: Sequence[str]) -> dict[str, list[str]]:
-    """Return the names by the split that they show; empty if one shows none or two."""
+    """Return the names by the split that they indicate; empty unless each indicates one split."""
     found: dict[str, list[str]] = {}
     for name in names:
         words = re.split(r"[^a-z]+", name.rstrip("/").rpartition("/")[2].lower())
@@ -166,26 +166,51 @@ def _splits(names: Sequence[str]) -> dict[str, list[str]]:
     return found
 
 
-def _with_splits(by_split: Mapping[str, Sequence[str]], root: str) -> Files:
-    """Return files of which some are held out, as their names show."""
-    given = {split: list(names) for split, names in by_split.items()}
+def _with_splits(by_split: Mapping[str, Sequence[str] | Mapping[str, str]], root: str) -> Files:
+    """Return files of which some are held out, according to their names.
+
+    A split has a list of files, or parallel files by column.
+    """
+    given = dict(by_split)
     if "validation" not in given:
         given["validation"] = given.pop("test")
-    keys = _input_keys(_one_or_list(given["train"]), root)
+    keys = _input_keys(_as_value(given["train"]), root)
     held_out: dict[str, list[InputSource]] = {}
     for split in ("validation", "test"):
         if split in given:
-            keys[split] = Key(_one_or_list(given[split]), "shown by the file's name")
-            held_out[split] = locate(given[split], root)
-    return Files(keys, locate(given["train"], root), held_out)
+            keys[split] = Key(_as_value(given[split]), "recognized by the file name")
+            held_out[split] = _located(given[split], root)
+    return Files(keys, _located(given["train"], root), held_out)
 
 
-def _one_or_list(names: Sequence[str]) -> Any:
-    return names[0] if len(names) == 1 else list(names)
+def _located(files: Sequence[str] | Mapping[str, str], root: str) -> list[InputSource]:
+    if isinstance(files, Mapping):
+        return locate({column: [name] for column, name in files.items()}, root)
+    return locate(files, root)
+
+
+def _parallel_splits(
+    by_split: Mapping[str, Sequence[str]], root: str
+) -> dict[str, dict[str, str]] | None:
+    """Return the files of each split by column if each split has two parallel files."""
+    found: dict[str, dict[str, str]] = {}
+    for split, names in by_split.items():
+        columns = _parallel_columns([s for name in names for s in locate([name], root)])
+        if not columns:
+            return None
+        found[split] = {column: source.name for column, source in columns.items()}
+    return found
+
+
+def _as_value(files: Sequence[str] | Mapping[str, str]) -> Any:
+    """Return files as a key names them: one file, a list, or a file for each column."""
+    if isinstance(files, Mapping):
+        return dict(files)
+    return files[0] if len(files) == 1 else list(files)
 
 
 def _parallel_columns(sources: Sequence[InputSource]) -> dict[str, InputSource]:
-    """Return two files of the same number of lines by column; empty if they are not parallel."""
+    """Return two parallel files, with equally many lines, by column; empty if they are not."""
     if len(sources) != 2 or any(s.path is None or not s.path.is_file() for s in sources):
         return {}
     first, second = sources

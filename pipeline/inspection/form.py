@@ -12,18 +12,19 @@ from pipeline.inspection.table import Table
 
 @dataclass(frozen=True)
 class Proposal:
-    """A task that fits a table, and the keys of the section `corpus` that say how."""
+    """A task that fits a table, and the keys of the section `corpus` to read the table with."""
 
     task: str
     """Value of `task.name`."""
     fit: float
-    """How well the task fits, from 0 to 1; the best one is proposed."""
+    """How well the task fits, from 0 to 1; the best proposal is used."""
     why: str
+    """Why the task fits, as part of a sentence."""
     keys: Keys
     fields: tuple[FieldSpec, ...] = ()
-    """Fields that are checked in each row, as preparing does; empty if rows are not checked."""
+    """Fields to check in each row, as preparation does; empty if rows are not checked."""
     alternatives: tuple[str, ...] = ()
-    """What else the columns may mean, and the keys to set then; one line each."""
+    """Other readings of the columns: one line each, with the keys to set."""
     is_sure: bool = True
     """Whether no other choice of columns is nearly as good."""
 
@@ -31,8 +32,8 @@ class Proposal:
 class Form(Component, ABC):
     """Decides whether a table has the form that a task needs.
 
-    A form imports no torch, so that files can be inspected at once, and is thus not part of its
-    task. An installed package can add one with an entry point named `form.NAME`.
+    A form must not import torch, which would make inspection slow to start; it is therefore not
+    part of its task. An installed package can add a form with an entry point named `form.NAME`.
     """
 
     task: ClassVar[str]

@@ -12,7 +12,7 @@ FEW = 2
 def histogram(lengths: Sequence[int], *, is_ascii: bool = False) -> Iterator[str]:
     """Yield the lines of a histogram of sorted lengths; the longest hundredth is in the last bin.
 
-    There are none if the lengths hardly differ.
+    Nothing is yielded if the lengths hardly differ.
     """
     low, high = lengths[0], lengths[-(-99 * (len(lengths) - 1) // 100)]
     if high - low < FEW or len(lengths) < FEW:

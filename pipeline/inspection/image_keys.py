@@ -10,8 +10,8 @@ from pipeline.inspection.column import Column
 from pipeline.inspection.keys import Key, Keys
 from pipeline.inspection.table import Table
 
-MEASURED = 20
-"""Images of which the size is read."""
+MAX_OPENED = 20
+"""Maximum number of images to open for their size and colors."""
 
 
 def image_keys(table: Table, image: Column, *, largest: int) -> Keys:
@@ -23,27 +23,27 @@ def image_keys(table: Table, image: Column, *, largest: int) -> Keys:
     if root is None:
         example = image.example
         raise InputError(
-            f"{table.samples[0].source.name}: names images that are missing, such as {example}; "
-            "put them below the folder of the file"
+            f"{table.samples[0].source.name}: names images that do not exist, such as {example}; "
+            "put them into the folder of this file"
         )
     if root:
         keys["image_root"] = Key(root, "paths of images start there")
     folder = Path(table.root, root)
-    sizes = Counter(size for v in image.present[:MEASURED] if (size := _size(v, folder)))
+    sizes = Counter(size for v in image.present[:MAX_OPENED] if (size := _size(v, folder)))
     if sizes:
         (height, width), count = sizes.most_common(1)[0]
         scale = min(1.0, largest / max(height, width))
         fitted = [max(round(height * scale), 1), max(round(width * scale), 1)]
         measured = f"{count} of {sizes.total()} images have {height} x {width} pixels"
         keys["image_size"] = Key(fitted, measured)
-    if _has_colors(image.present[:MEASURED], folder):
+    if _has_colors(image.present[:MAX_OPENED], folder):
         keys["channels"] = Key(3, "the images have colors")
     return keys
 
 
 def _image_root(table: Table, image: Column) -> str | None:
-    """Return the value of `corpus.image_root` with which images exist; None if there is none."""
-    paths = [value for value in image.present[:MEASURED] if isinstance(value, str)]
+    """Return the value of `corpus.image_root` with which the images exist; None if none does."""
+    paths = [value for value in image.present[:MAX_OPENED] if isinstance(value, str)]
     if not paths:
         return ""
     parents = [str(Path(sample.source.name).parent) for sample in table.samples]
@@ -54,7 +54,7 @@ def _image_root(table: Table, image: Column) -> str | None:
 
 
 def _open(value: Any, folder: Path) -> Any:
-    """Return an image, None if it cannot be read or has its size in it."""
+    """Return an image; None if it cannot be read or is an image of an idx file."""
     from PIL import Image, UnidentifiedImageError
 
     if isinstance(value, dict):

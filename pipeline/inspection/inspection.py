@@ -15,8 +15,8 @@ from pipeline.inspection.keys import Key, Keys
 from pipeline.inspection.problems import Checked
 from pipeline.inspection.table import Table
 
-MAX_NAMED = 30
-"""Labels up to which all of them are listed to join some."""
+MAX_NAMED_LABELS = 30
+"""Maximum number of labels with which `corpus.label_names` is proposed."""
 
 
 @dataclass
@@ -31,7 +31,7 @@ class Inspection:
     checked: Checked | None
     problems: list[str]
     hints: dict[str, Key] = field(default_factory=dict)
-    """Keys that suit the data but are left to the user."""
+    """Optional keys that suit the data; the user decides whether to set them."""
 
     @property
     def used(self) -> list[Column]:
@@ -50,8 +50,8 @@ def inspect(
 ) -> Inspection:
     """Inspect the files that the arguments of a command name.
 
-    `task`, `text` and `label` are what the user chose, and `given` are keys of the section `corpus`
-    that say how files are read. Raises InputError or ConfigError in one line for a user's mistake.
+    `task`, `text` and `label` are the user's choices. `given` has keys of the section `corpus` that
+    set how files are read. Raises InputError or ConfigError, each with one line, for user errors.
     """
     given = dict(given or {})
     files = find(arguments)
@@ -78,7 +78,7 @@ def inspect(
 
 
 def _reading_keys(files: Files, given: Mapping[str, Any]) -> Keys:
-    """Return the keys that say how all files are read. Raises InputError if they differ."""
+    """Return the keys that set how the files are read. Raises InputError if the files differ."""
     keys: Keys = {name: Key(value, "given") for name, value in given.items()}
     if files.is_parallel:
         return keys
@@ -114,11 +114,11 @@ def _unreadable(samples: Sequence[sampling.Sample]) -> str:
 
 
 def _proposal(table: Table, task: str) -> Proposal:
-    """Return the proposal of the form that fits best, or of the chosen task."""
+    """Return the best proposal of all forms, or of the forms of the chosen task."""
     forms = [components.load("form", name) for name in components.names("form")]
     if task and task not in (tasks := [form.task for form in forms]):
         raise ConfigError(f"--task={task}: no such task; use {', '.join(sorted(tasks))}")
-    roles.labels(table)  # raises an error for a chosen column that is no label
+    roles.labels(table)  # raises an error if the chosen column cannot be a label
     found = [form.propose(table) for form in forms if task in ("", form.task)]
     proposals = [proposal for proposal in found if proposal is not None]
     if not proposals:
@@ -135,8 +135,8 @@ def _no_fit(table: Table, task: str) -> str:
             "with --text and --label, or choose another task"
         )
     return (
-        f"{name}: no task fits its columns {columns}; name the column of texts with --text, and "
-        "that of labels with --label"
+        f"{name}: no task fits its columns {columns}; name the text column with --text, and the "
+        "label column with --label"
     )
 
 
@@ -150,12 +150,12 @@ def _require_columns(table: Table, proposal: Proposal) -> None:
                 raise InputError(
                     f"{sample.source.name}: has no column {column!r}, which the other files have; "
                     f"it has {', '.join(map(repr, sample.columns[:10]))}; rename its columns, or "
-                    "leave it out"
+                    "leave out the file"
                 )
 
 
 def _measured_keys(checked: Checked, proposal: Proposal) -> Keys:
-    """Return the keys that follow from the rows: lengths, and rows that cannot be used."""
+    """Return the keys that depend on the lengths of the rows and on the share of invalid rows."""
     keys: Keys = {}
     longer = sum(tokens > problems.DEFAULT_TOKENS for tokens in checked.tokens)
     if (
@@ -173,16 +173,16 @@ def _measured_keys(checked: Checked, proposal: Proposal) -> Keys:
 
 
 def _hints(table: Table, proposal: Proposal, files: Files) -> dict[str, Key]:
-    """Return keys that suit the columns that the task does not read."""
+    """Return optional keys for the columns that the task does not read."""
     used = set(problems.used_columns(proposal.fields))
     hints: dict[str, Key] = {}
     if files.held_out or not proposal.fields or proposal.task == "language_modeling":
         return hints
     for column in roles.groups(table, used)[:1]:
-        why = f"rows of one of {column.distinct:,} are then in the same split"
+        why = f"rows with the same value ({column.distinct:,} in total) stay in one split"
         hints["group"] = Key(column.name, why)
     for column in roles.times(table, used)[:1]:
-        hints["time"] = Key(column.name, "the latest rows are then held out")
+        hints["time"] = Key(column.name, "holds out the latest rows")
         if column.time_format:
             other = other_time_format(column)
             why = f"or {other}?: {column.example}" if other else f"needed for {column.example}"
@@ -193,9 +193,9 @@ def _hints(table: Table, proposal: Proposal, files: Files) -> dict[str, Key]:
 
 
 def _label_hints(table: Table, checked: Checked) -> dict[str, Key]:
-    """Return names that join labels which may be spellings of one, if all labels are known."""
+    """Return `label_names` that merges spellings of the same label, if all labels are known."""
     spellings = dict(problems.similar_labels(checked.labels))
-    if not spellings or not table.is_complete or len(checked.labels) > MAX_NAMED:
+    if not spellings or not table.is_complete or len(checked.labels) > MAX_NAMED_LABELS:
         return {}
     names = {label: spellings.get(label, label) for label in sorted(checked.labels)}
-    return {"label_names": Key(names, "joins spellings of one label")}
+    return {"label_names": Key(names, "merges spellings of the same label")}

@@ -13,4 +13,4 @@ class Key:
 
 
 Keys = dict[str, Key]
-"""By the name of the key in the section `corpus`."""
+"""Keys of the section `corpus`, by name."""

@@ -1,4 +1,4 @@
-"""Pairs of columns of texts that belong together, by their names."""
+"""Finds pairs of text columns that belong together, by their names."""
 
 import re
 
@@ -24,7 +24,7 @@ LANGUAGE_NAMES = re.compile(r"english|german|french|spanish|italian|dutch|russia
 
 
 def find_pair(table: Table, names: tuple[tuple[str, str], ...]) -> tuple[Column, Column] | None:
-    """Return two columns of texts whose names, without the objects that they are in, are a pair."""
+    """Return two text columns whose names are one of the pairs; names of objects are ignored."""
     columns = {name.rpartition(".")[2].lower(): c for name, c in table.columns.items()}
     for first, second in names:
         pair = columns.get(first.lower()), columns.get(second.lower())
@@ -34,7 +34,7 @@ def find_pair(table: Table, names: tuple[tuple[str, str], ...]) -> tuple[Column,
 
 
 def find_languages(table: Table) -> tuple[Column, Column] | None:
-    """Return two columns of texts that are named by languages."""
+    """Return two text columns that are named after languages."""
     found = [
         column
         for name, column in table.columns.items()
@@ -48,7 +48,7 @@ def _is_language(name: str) -> bool:
 
 
 def _is_text(column: Column) -> bool:
-    """Return whether a column may be texts: few or repeated ones look like labels."""
+    """Return whether a column may hold texts; a few texts, or repeated ones, look like labels."""
     few = len(column.present) < FEW_ROWS or column.mean_words >= TEXT_WORDS
     return column.kind is Kind.TEXT or (column.kind in (Kind.LABEL, Kind.ID) and (
         few or column.distinct > 100))  # fmt: skip

@@ -1,4 +1,4 @@
-"""Likely problems of a corpus, one line each with what to do."""
+"""Likely problems of a corpus: one line each, with the action to take."""
 
 import difflib
 import math
@@ -22,12 +22,12 @@ from pipeline.inspection.table import Table
 from pipeline.wording import quantity
 
 MAJORITY = 0.8
-"""Share of the largest label from which a corpus is imbalanced."""
+"""Maximum share of the most frequent label in a balanced corpus."""
 SIMILAR = 0.84
-"""Similarity from which two labels may be spellings of one."""
+"""Minimum similarity of two spellings of the same label."""
 FEW_PER_LABEL = 5
 MAX_LINES = 3
-"""Lines about problems of the same kind."""
+"""Maximum number of lines about similar labels."""
 BYTES_PER_TOKEN = 4.0
 WORDS_TO_TOKENS = 1.3
 COVERED = 0.95
@@ -37,7 +37,7 @@ DEFAULT_SKIPPED = float(CorpusSettings.model_fields["max_skipped_ratio"].default
 
 @dataclass
 class Checked:
-    """The rows of a sample after the check that preparing makes."""
+    """Result of checking the rows of a sample as preparation does."""
 
     rows: int = 0
     skips: dict[SkipReason, Tally] = field(default_factory=dict)
@@ -46,7 +46,7 @@ class Checked:
     """Rows with the text of another row but another label."""
     first_contradiction: str = ""
     labels: Counter[str] = field(default_factory=Counter)
-    """Rows with each label; of a large file, of those spread evenly over it."""
+    """Number of rows with each label; of a large file, only in rows spread evenly over it."""
     labeled: int = 0
     """Rows whose labels are counted."""
     tags: list[TagCounts] = field(default_factory=list)
@@ -60,7 +60,7 @@ class Checked:
 
     @property
     def max_tokens(self) -> int:
-        """Tokens of the texts that are longer than all but a few, rounded up."""
+        """Length that the share COVERED of the rows does not exceed, rounded up."""
         if not self.tokens:
             return 0
         value = sorted(self.tokens)[min(int(COVERED * len(self.tokens)), len(self.tokens) - 1)]
@@ -69,7 +69,7 @@ class Checked:
 
 
 def check_rows(table: Table, proposal: Proposal, keys: Mapping[str, Any]) -> Checked:
-    """Check the rows of a sample as preparing does."""
+    """Check the rows of a sample as preparation does."""
     checked = Checked()
     checker = RowChecker.of(check_settings(proposal, keys), proposal.fields)
     positions = dict(enumerate(checker.fields))
@@ -78,14 +78,14 @@ def check_rows(table: Table, proposal: Proposal, keys: Mapping[str, Any]) -> Che
         counts = TagCounts()
         has_parts = len(sample.rows) > sample.first
         for row in sample.rows:
-            is_even = not has_parts or row.number <= PART_ROWS
+            is_spread = not has_parts or row.number <= PART_ROWS
             checked.rows += 1
             place = row.place(sample.source.name) if row.number else f"{sample.source.name}, later"
             try:
                 values = None if row.values is None else _selected(checker, row.values)
                 example = checker.check(row._replace(values=values), sample.source.name)
             except InputError:
-                continue  # a value that does not fit the task, which `propose` has judged
+                continue  # a value that does not fit the task; the form has already judged this
             if isinstance(example, SkipReason):
                 count_skip(checked.skips, example, place, row.detail)
                 continue
@@ -95,11 +95,11 @@ def check_rows(table: Table, proposal: Proposal, keys: Mapping[str, Any]) -> Che
                 if kind.has_one_name
             ]
             _add(checked, example, place, seen, str(labels))
-            checked.labeled += is_even
+            checked.labeled += is_spread
             for number, kind in positions.items():
                 if kind.has_scheme:
                     counts.add(example.values[number], place)
-                elif kind.has_names and is_even:
+                elif kind.has_names and is_spread:
                     checked.labels.update(label_key(n) for n in kind.names(example.values[number]))
                 if number == 0:
                     checked.tokens.append(_tokens(example.values[0], by_word=kind.by_word))
@@ -108,7 +108,7 @@ def check_rows(table: Table, proposal: Proposal, keys: Mapping[str, Any]) -> Che
 
 
 def check_settings(proposal: Proposal, keys: Mapping[str, Any]) -> Any:
-    """Return the section `corpus` with the keys of the readers and of the fields of a proposal."""
+    """Return the section `corpus` with the keys of the reader and of the proposal's fields."""
     values = {"input": ["-"], **{n: v for n, v in keys.items() if n not in ("input", "root")}}
     values |= {name: key.value for name, key in proposal.keys.items()}
     reading = {n: v for n, v in values.items() if n in ("input", "format")}
@@ -122,7 +122,7 @@ def check_settings(proposal: Proposal, keys: Mapping[str, Any]) -> Any:
 
 
 def _selected(checker: RowChecker, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the values of the columns to check, also those inside objects."""
+    """Return the values of the columns to check, including keys inside objects."""
     record = dict(values)
     names = list(record)
     return {
@@ -136,7 +136,7 @@ def _selected(checker: RowChecker, values: Mapping[str, Any]) -> dict[str, Any]:
 def _add(
     checked: Checked, example: Example, place: str, seen: dict[bytes, str], labels: str
 ) -> None:
-    """Count an example that repeats another one. `seen` has the labels by identity."""
+    """Count the example if it repeats another one. `seen` has the labels by example identity."""
     if example.whole_identity not in seen:
         seen[example.whole_identity] = labels
     elif seen[example.whole_identity] == labels:
@@ -147,7 +147,7 @@ def _add(
 
 
 def _tokens(value: Any, *, by_word: bool) -> int:
-    """Estimate the tokens of a text: those of a subword tokenizer that was trained on it."""
+    """Estimate the number of tokens that a subword tokenizer trained on the corpus would give."""
     if by_word:
         return len(value)
     words = len(value.split())
@@ -157,7 +157,7 @@ def _tokens(value: Any, *, by_word: bool) -> int:
 
 
 def find(table: Table, proposal: Proposal, checked: Checked) -> list[str]:
-    """Return a line for each problem, the gravest first."""
+    """Return a line for each problem, the most serious first."""
     return [
         *_skips(checked),
         *(_repeats(checked, proposal) if len(proposal.fields) > 1 else ()),
@@ -179,20 +179,21 @@ def _skips(checked: Checked) -> Iterator[str]:
     if checked.skipped > DEFAULT_SKIPPED:
         yield (
             f"{checked.skipped:.0%} of the rows would be left out, more than "
-            f"corpus.max_skipped_ratio={DEFAULT_SKIPPED}: fix them, or raise it"
+            f"corpus.max_skipped_ratio={DEFAULT_SKIPPED}: correct the rows, or raise this key"
         )
 
 
 def _repeats(checked: Checked, proposal: Proposal) -> Iterator[str]:
     if checked.duplicates:
         yield (
-            f"{_rows(checked.duplicates)} repeat{'s' * (checked.duplicates == 1)} another one: "
+            f"{_rows(checked.duplicates)} repeat{'s' * (checked.duplicates == 1)} another row: "
             "only one of each is used (corpus.drop_duplicates)"
         )
     if checked.contradicting:
         yield (
-            f"{_rows(checked.contradicting)} with the text of another row but another label, first "
-            f"{checked.first_contradiction}: correct the labels; only the first of each is used"
+            f"{_rows(checked.contradicting)} with the same text as another row but a different "
+            f"label, first {checked.first_contradiction}: correct the labels; only the first row "
+            "of each text is used"
         )
     if checked.rows - checked.duplicates < 50 and checked.rows >= FEW_ROWS:
         yield f"only {checked.rows - checked.duplicates} rows: results will vary from run to run"
@@ -215,8 +216,8 @@ def _labels(checked: Checked, proposal: Proposal, *, is_complete: bool) -> Itera
     spellings = list(similar_labels(counts))
     for rare, common in spellings[:MAX_LINES]:
         yield (
-            f"labels {rare!r} ({counts[rare]}) and {common!r} ({counts[common]:,}) may be one: "
-            "correct the file, or join them by corpus.label_names"
+            f"labels {rare!r} ({counts[rare]}) and {common!r} ({counts[common]:,}) may be the "
+            "same: correct the file, or merge them with corpus.label_names"
         )
     if not is_complete:
         return  # other rows may have the labels that are rare here
@@ -232,7 +233,7 @@ def _labels(checked: Checked, proposal: Proposal, *, is_complete: bool) -> Itera
 
 
 def similar_labels(counts: Mapping[str, int]) -> Iterator[tuple[str, str]]:
-    """Yield (rare label, frequent label) for labels that may be spellings of one."""
+    """Yield (rare label, frequent label) for pairs that may be spellings of the same label."""
     by_key: defaultdict[str, list[str]] = defaultdict(list)
     for name in counts:
         by_key["".join(filter(str.isalnum, name.casefold())) or name].append(name)
@@ -280,8 +281,8 @@ def _lengths(checked: Checked) -> Iterator[str]:
         yield (
             f"{longer / len(checked.tokens):.0%} of the texts have more than "
             f"corpus.max_tokens={DEFAULT_TOKENS} tokens and would be truncated; "
-            f"corpus.max_tokens={checked.max_tokens} covers {COVERED:.0%} of them (more time and "
-            "memory), corpus.overflow=split all"
+            f"corpus.max_tokens={checked.max_tokens} would keep {COVERED:.0%} of them whole but "
+            "take more time and memory; corpus.overflow=split would keep all tokens"
         )
 
 
@@ -299,17 +300,18 @@ def used_columns(fields: Sequence[FieldSpec]) -> list[str]:
 
 
 def different_columns(table: Table) -> Iterator[str]:
-    """Yield a line for the first file with other columns than the first file."""
+    """Yield a line about the first file whose columns differ from those of `samples[0]`."""
     first = table.samples[0]
     for sample in table.samples[1:]:
         missing = [name for name in first.columns if name not in sample.columns]
         more = [name for name in sample.columns if name not in first.columns]
         if missing or more:
             parts = [f"lacks {', '.join(map(repr, missing[:3]))}"] * bool(missing)
-            parts += [f"has {', '.join(map(repr, more[:3]))} too"] * bool(more)
+            parts += [f"also has {', '.join(map(repr, more[:3]))}"] * bool(more)
             difference = " and ".join(parts)
             yield (
-                f"{sample.source.name} has other columns than {first.source.name}: it {difference}"
+                f"{sample.source.name} has different columns than {first.source.name}: it "
+                f"{difference}"
             )
             return
 

@@ -12,7 +12,7 @@ from pipeline.inspection.detection import describe
 from pipeline.inspection.histogram import histogram
 from pipeline.inspection.inspection import Inspection
 from pipeline.inspection.sampling import Sample
-from pipeline.wording import quantity
+from pipeline.wording import quantity, size
 
 WIDTH = 80
 MAX_COLUMNS = 20
@@ -24,7 +24,7 @@ EXAMPLE = 200
 
 
 def report(inspection: Inspection, *, is_ascii: bool = False) -> str:
-    """Return what an inspection found, in lines of at most 80 columns.
+    """Return the findings of an inspection, in lines of at most 80 columns.
 
     `is_ascii` draws with ASCII characters only.
     """
@@ -42,23 +42,23 @@ def report(inspection: Inspection, *, is_ascii: bool = False) -> str:
 
 
 def _files(inspection: Inspection) -> Iterator[str]:
-    """Yield what the files are, and how much of them was read."""
+    """Yield the format and size of each file, and which rows were read."""
     files, samples = inspection.files, inspection.table.samples
     for sample in samples[:MAX_FILES]:
         yield from _wrap(f"{sample.source.name}: {describe_sample(sample)}", "    ")
     if (more := len(samples) - MAX_FILES) > 0:
         yield f"... and {quantity(more, 'file')} more"
     if (unread := len(files.all) - len(samples)) > 0:
-        yield f"{quantity(unread, 'more file')}, of which nothing was read"
+        yield f"{quantity(unread, 'more file')} not read"
 
 
 def describe_sample(sample: Sample) -> str:
     """Return the format and size of a source, and which rows were read."""
-    size = _size(sample.bytes)
+    file_size = size(sample.bytes)
     rows = quantity(sample.total, "row")
     if not sample.is_exact:
         rows = f"about {_rounded(sample.total):,} rows (estimated)"
-    text = f"{describe(sample.format)}, {size}, {rows}"
+    text = f"{describe(sample.format)}, {file_size}, {rows}"
     if sample.total == len(sample.rows) and sample.is_exact:
         return text
     read = f"first {quantity(sample.first, 'row')}"
@@ -84,9 +84,9 @@ def _columns(inspection: Inspection) -> Iterator[str]:
 
 
 def _rows(inspection: Inspection) -> Iterator[str]:
-    """Yield the first rows in the columns of the task, or in all of them."""
+    """Yield the first rows, with the columns that the task reads, or with all columns."""
     used = inspection.used or list(inspection.table.columns.values())
-    yield f"first rows, as {', '.join(column.name for column in used)}:"
+    yield f"first rows ({' | '.join(column.name for column in used)}):"
     for number in range(min(FIRST_ROWS, inspection.table.rows)):
         values = [one_line(_shown(column, number)) for column in used]
         yield "  " + fit(" | ".join(_shares(values, WIDTH - 2)), WIDTH - 2).rstrip()
@@ -102,7 +102,7 @@ def _shown(column: Column, number: int) -> str:
 
 
 def _shares(values: Sequence[str], available: int) -> list[str]:
-    """Return values shortened so that they fit beside each other: the long ones share the rest."""
+    """Shorten values so that they fit on one line; long values share the space that is left."""
     left, result = available - 3 * (len(values) - 1), dict[int, str]()
     order = sorted(range(len(values)), key=lambda n: width(values[n]))
     for position, number in enumerate(order):
@@ -151,7 +151,7 @@ def _labels(inspection: Inspection, *, is_ascii: bool) -> Iterator[str]:
 
 
 def problem_lines(inspection: Inspection) -> Iterator[str]:
-    """Yield the problems with a title; nothing if there are none."""
+    """Yield the problems with a title; nothing without problems."""
     if not inspection.problems:
         return
     yield "worth a look:"
@@ -174,7 +174,7 @@ def _wrap(text: str, indent: str) -> Iterable[str]:
 
 
 def one_line(text: str) -> str:
-    """Return a text without line breaks and characters that a terminal obeys."""
+    """Return a text without line breaks and control characters."""
     shortened = " ".join(text[: 4 * EXAMPLE].split())
     return "".join(
         c if unicodedata.category(c)[0] != "C" else "\ufffd" for c in shortened
@@ -182,7 +182,7 @@ def one_line(text: str) -> str:
 
 
 def width(text: str) -> int:
-    """Return the columns that a text takes in a terminal."""
+    """Return the width of a text in a terminal, in columns."""
     return sum(
         0 if unicodedata.combining(c) else 1 + (unicodedata.east_asian_width(c) in "WF")
         for c in text
@@ -190,7 +190,7 @@ def width(text: str) -> int:
 
 
 def fit(text: str, columns: int) -> str:
-    """Return a text of exactly this width: shortened, or with blanks after it."""
+    """Return a text of exactly this width, shortened or padded with spaces."""
     if width(text) > columns:
         while text and width(text) > columns - 3:
             text = text[:-1]
@@ -202,10 +202,3 @@ def _rounded(number: int) -> int:
     """Return an estimate with two digits."""
     digits = max(len(str(number)) - 2, 0)
     return int(round(number, -digits))
-
-
-def _size(size: int) -> str:
-    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if size >= scale:
-            return f"{size / scale:.1f} {unit}"
-    return f"{size} bytes"

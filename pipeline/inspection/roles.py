@@ -1,4 +1,4 @@
-"""Which columns may be the text, the label, the group, the time or the weight of a row."""
+"""Finds the columns that may be the text, label, group, time or weight of a row."""
 
 import re
 
@@ -23,10 +23,10 @@ GROUP_NAMES = re.compile(
 )
 WEIGHT_NAMES = re.compile(r"(?:.*[_ ])?weights?", re.IGNORECASE)
 MAX_NUMBER_LABELS = 20
-"""Different whole numbers up to which a column of them may be labels."""
+"""Maximum number of distinct values in a column of whole numbers that may be labels."""
 MIN_LABEL_SCORE = 0.3
 CLOSE_SCORES = 0.4
-"""Difference of scores up to which two columns are nearly as good."""
+"""Maximum difference between the scores of two columns that are nearly as good."""
 MANY_LABELS = 100
 
 
@@ -104,13 +104,13 @@ def label_score(column: Column) -> float:
 
 
 def is_number_label(column: Column) -> bool:
-    """Return whether numbers may be labels: few different whole ones."""
+    """Return whether numbers may be labels: whole numbers with few distinct values."""
     few = len(column.present) < FEW_ROWS or column.share_distinct <= REPEATED
     return column.is_numeric and column.is_whole and few and column.distinct <= MAX_NUMBER_LABELS
 
 
 def groups(table: Table, used: set[str]) -> list[Column]:
-    """Return the columns by which rows belong together, such as authors."""
+    """Return the columns that may group rows, such as an author column."""
     return [
         column
         for column in table.of_kind(Kind.LABEL, Kind.NUMBER, Kind.TEXT, Kind.ID)
@@ -137,15 +137,13 @@ def weights(table: Table, used: set[str]) -> list[Column]:
 def _check_label(table: Table, column: Column) -> None:
     rows, option = len(column.present), f"--label={column.name}"
     if column.name in table.text:
-        raise ConfigError(f"{option}: is the column of --text, too; name another one")
+        raise ConfigError(f"{option}: --text names this column, too; name another column")
     if not rows:
-        raise ConfigError(f"{option}: this column has no values; name another one")
+        raise ConfigError(f"{option}: this column has no values; name another column")
     better = [name for name in map(_name, labels(_without_choice(table))) if name != column.name]
     hint = f", such as {better[0]}" if better else ""
     if column.kind is Kind.DATE:
-        raise ConfigError(
-            f"{option}: its values are dates, which are no labels; name another column{hint}"
-        )
+        raise ConfigError(f"{option}: its values are dates, not labels; name another column{hint}")
     if column.kind is Kind.CONSTANT:
         raise ConfigError(
             f"{option}: all its values are {column.example!r}, so there is nothing to learn; name "
@@ -154,8 +152,8 @@ def _check_label(table: Table, column: Column) -> None:
     is_label = column.kind in (Kind.NUMBER, Kind.LIST, Kind.MAP)
     if not is_label and rows >= FEW_ROWS and column.share_distinct > REPEATED:
         raise ConfigError(
-            f"{option}: {column.distinct:,} of its {rows:,} values are different, so it is no "
-            f"label but a text or an id; name another column{hint}"
+            f"{option}: {column.distinct:,} of its {rows:,} values are different, so it is a text "
+            f"or an id, not a label; name another column{hint}"
         )
 
 
@@ -173,5 +171,5 @@ def _text_score(column: Column) -> float:
 
 
 def _last(column: Column) -> str:
-    """Return the name of a column without the objects that it is in."""
+    """Return the last part of a column name such as `a.b`."""
     return column.name.rpartition(".")[2]

@@ -1,4 +1,4 @@
-"""Reads a bounded sample of the rows of files, with the readers that preparing uses."""
+"""Reads a bounded sample of the rows of files, with the same readers as preparation."""
 
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,15 +20,16 @@ from pipeline.corpus.settings import CorpusSettings
 from pipeline.corpus.skip_reason import SkipReason
 
 START_ROWS, START_BYTES = 10_000, 4 << 20
-"""Rows and bytes that are read from the start of the first file."""
+"""Maximum number of rows and bytes to read from the start; several files share them."""
 PARTS, PART_ROWS, PART_BYTES = 8, 500, 1 << 18
-"""Further parts of a file, spread evenly, and the rows and bytes of each."""
+"""Number of further parts of a file, spread evenly, and the maximum rows and bytes of each."""
 FOLDER_ROWS, SENTENCES = 400, 3000
-"""Files of a folder and sentences of a word format that are read from the start."""
+"""Maximum number of files of a folder, and of CoNLL sentences, to read from the start."""
 MAX_FILES = 8
-"""Files of which rows are read; the first and others, spread evenly."""
+"""Maximum number of files to read: the first, the last and some in between."""
 UNALIGNED_ROWS = 50
-"""First rows of a part, up to the last bad one of which the part may begin inside a row."""
+"""Number of rows at the start of a part that may be malformed because it begins inside a row; the
+last malformed one of them, and all rows before it, are left out."""
 MAX_COPY = START_BYTES + (2 << 20)
 
 
@@ -38,7 +39,7 @@ class Sample:
 
     source: InputSource
     format: str
-    """Value of `corpus.format` that names its reader; empty for parallel files."""
+    """The value of `corpus.format` for this source; empty for parallel files."""
     columns: list[str]
     rows: list[Row] = field(default_factory=list)
     first: int = 0
@@ -50,7 +51,7 @@ class Sample:
 
 
 def spread(sources: Sequence[InputSource]) -> list[InputSource]:
-    """Return the sources of which rows are read: the first, the last and some between."""
+    """Return the sources to read: at most MAX_FILES, spread evenly."""
     if len(sources) <= MAX_FILES:
         return list(sources)
     step = (len(sources) - 1) / (MAX_FILES - 1)
@@ -58,8 +59,11 @@ def spread(sources: Sequence[InputSource]) -> list[InputSource]:
 
 
 def read(source: InputSource, keys: Mapping[str, Any], share: float = 1.0) -> Sample:
-    """Read a sample of a source. `keys` are those of the section `corpus` that say how it is read,
-    and `share` is the source's part of what may be read."""
+    """Read a sample of a source.
+
+    `keys` has the keys of the section `corpus` that set how it is read. `share` is the fraction of
+    the maximum number of rows and bytes that this source may use.
+    """
     if source.sides:
         return _read_parallel(source, keys, share)
     settings = reader_settings(keys)
@@ -125,7 +129,7 @@ def _read(reader: Reader, sample: Sample, share: float) -> None:
 
 
 def _part(reader: Reader, mark: int, share: float) -> list[Row]:
-    """Read some rows from a mark. A text may be entered inside a row, which is left out."""
+    """Read some rows from a mark. In a text, a mark may be inside a row, which is left out."""
     reader.next_line = 1
     reader.seek(mark, 1 << 62 if type(reader).is_text else mark + _span(reader), 0)
     start = reader.position if type(reader).is_text else 0
@@ -141,7 +145,7 @@ def _part(reader: Reader, mark: int, share: float) -> list[Row]:
 
 
 def _span(reader: Reader) -> int:
-    """Return how many marks a part has at most: a row group, or files of a folder."""
+    """Return the maximum number of marks in a part: one row group, or several files of a folder."""
     return max(FOLDER_ROWS // PARTS, 1) if type(reader).reads_folder else 1
 
 

@@ -1,4 +1,4 @@
-"""The columns of the rows that were read, and the columns that the user chose."""
+"""The columns of the sampled rows, and the columns that the user chose."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ from pipeline.inspection.sampling import Sample
 
 MAX_DEPTH = 4
 MAX_KEYS = 30
-"""Keys of objects that become columns; with more, the keys are data."""
+"""Maximum number of keys of objects that become columns; objects with more keys are values."""
 
 
 @dataclass
@@ -40,7 +40,7 @@ class Table:
 
     @property
     def rows(self) -> int:
-        """Rows that were read."""
+        """Number of rows that were read."""
         return max((len(column.values) for column in self.columns.values()), default=0)
 
     @property
@@ -57,7 +57,7 @@ class Table:
         return [column for column in self.columns.values() if column.kind in kinds]
 
     def find(self, name: str) -> Column | None:
-        """Return a column by its name or, in a word format, by its number from the end."""
+        """Return a column by its name or, in CoNLL files, by its negative index."""
         names = list(self.columns)
         is_number = "conll" in self.formats and name[:1] == "-" and name[1:].isdigit()
         if is_number and int(name) >= -len(names):
@@ -70,15 +70,13 @@ class Table:
             for name in names:
                 if not (found := self.find(name)):
                     shown = ", ".join(list(self.columns)[:20])
-                    raise ConfigError(
-                        f"{option}={name}: there is no such column; name one of {shown}"
-                    )
+                    raise ConfigError(f"{option}={name}: no such column; name one of {shown}")
                 self.columns.setdefault(name, found)
         self.text, self.label = list(text), list(label)
 
 
 def _flat(name: str, values: list[Any], depth: int) -> Iterator[tuple[str, list[Any]]]:
-    """Yield the columns that a column of objects has, as `a.b`; another column as it is."""
+    """Yield the columns inside a column of objects, named as `a.b`; any other column unchanged."""
     present = [value for value in values if value is not None]
     objects = [value for value in present if isinstance(value, dict)]
     keys = list(dict.fromkeys(str(key) for value in objects for key in value))

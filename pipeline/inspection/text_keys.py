@@ -9,7 +9,7 @@ from pipeline.inspection.table import Table
 
 
 def columns_of(texts: Sequence[Column]) -> str | tuple[str, ...]:
-    """Return the names of columns as a field has them: one, or several."""
+    """Return the names of columns in the form that `FieldSpec` takes."""
     return texts[0].name if len(texts) == 1 else tuple(text.name for text in texts)
 
 
@@ -26,8 +26,8 @@ def label_key(label: Column) -> Keys:
     return {"label": Key(label.name, f"{label.distinct} different values: {shown}")}
 
 
-def sentence(texts: Sequence[Column]) -> str:
-    """Return where the texts are, for a reason."""
+def describe_texts(texts: Sequence[Column]) -> str:
+    """Return a phrase that names the text columns, for `Proposal.why`."""
     return f"texts in {' and '.join(text.name for text in texts)}"
 
 

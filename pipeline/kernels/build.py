@@ -12,8 +12,10 @@ import shlex
 import shutil
 import subprocess
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
+from itertools import islice
 from pathlib import Path
 
 import torch
@@ -25,6 +27,12 @@ SOURCE_DIR = Path(__file__).parent
 FLAGS = ("-std=c++17", "-O3", "-march=native", "-fPIC", "-shared")
 DTYPES = (torch.float64, torch.float32, torch.bfloat16)
 """Data types in the order of their numbers in scan.cpp."""
+CPU_FACTS = Path("/proc/cpuinfo")
+"""Facts about each CPU core, in lines of `key : value`."""
+MAX_FACTS = 40
+"""Lines of CPU_FACTS that are read; the first core has fewer."""
+CPU_KEYS = ("vendor_id", "cpu family", "model", "flags", "Features", "CPU ")
+"""First words of the keys that determine the instructions: of x86, and of ARM."""
 COMPILER_TIMEOUT = 120
 """Seconds after which the compiler is stopped and compilation counts as failed."""
 
@@ -67,6 +75,8 @@ def library() -> Library:
         return Library(None, f"{missing}; install g++ for faster layers")
     try:
         path = _cache_dir() / f"scan-{_cache_key(compiler)}.so"
+        with suppress(OSError):  # missing or damaged
+            return Library(ctypes.CDLL(str(path)))
         with file_lock(path.with_suffix(".lock")).acquire(timeout=2 * COMPILER_TIMEOUT):
             if path.exists():
                 try:
@@ -94,12 +104,29 @@ def _summarize(error: Exception) -> str:
 
 
 def _cache_key(compiler: list[str]) -> str:
-    """Hash the flags, the sources, and the compiler with this machine's instruction set."""
+    """Hash the flags, the sources, the compiler and this machine's instruction set."""
     digest = hashlib.sha256(" ".join(FLAGS).encode())
     for source in sorted(SOURCE_DIR.glob("*.[ch]*")):
         digest.update(source.read_bytes())
-    digest.update(_run(*compiler, *FLAGS, "-x", "c++", "-dM", "-E", os.devnull).encode())
+    digest.update(_instruction_set(compiler).encode())
     return digest.hexdigest()[:20]
+
+
+def _instruction_set(compiler: list[str]) -> str:
+    """Return the compiler and the instructions of this CPU.
+
+    The compiler is not started where Linux lists the instructions: each process would wait for it.
+    """
+    try:
+        with CPU_FACTS.open() as file:
+            facts = [line for line in islice(file, MAX_FACTS) if line.startswith(CPU_KEYS)]
+    except OSError:
+        facts = []
+    if not facts:
+        return _run(*compiler, *FLAGS, "-x", "c++", "-dM", "-E", os.devnull)
+    program = Path(shutil.which(compiler[0]) or compiler[0]).resolve()
+    status = program.stat()
+    return f"{compiler} {program} {status.st_size} {status.st_mtime_ns} {facts}"
 
 
 def _cache_dir() -> Path:

@@ -139,6 +139,17 @@ class LanguageModel(nn.Module):
             for layer in layers
         ]
 
+    def text_losses(self, tokens: Tensor, targets: Tensor, lengths: Tensor) -> Tensor:
+        """Return the negative log-likelihoods [T, B] of targets, read in the first direction from a
+        state of zeros.
+
+        tokens and targets [B, T], where target 0 means none; lengths [B].
+        """
+        states, _ = self.stacks[0](self.embedding(tokens.t()), lengths, torch.zeros_like(lengths))
+        targets = targets.t()
+        losses = self._losses(self.project(states).flatten(0, 1), targets.flatten())
+        return losses.view_as(targets) * (targets > 0)
+
     @property
     def stacks(self) -> list[Encoder]:
         """The encoder of each direction."""

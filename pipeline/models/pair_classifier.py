@@ -33,8 +33,19 @@ class PairClassifier(Classifier):
 
         tokens [B, T] and pair [B, T'] of the two texts; their lengths [B]; dropout keys [B].
         """
+        return self.outputs(self.pool_pair(tokens, lengths, keys, pair, pair_lengths))
+
+    def pool_pair(
+        self,
+        tokens: Tensor,
+        lengths: Tensor,
+        keys: Tensor,
+        pair: Tensor | None,
+        pair_lengths: Tensor | None,
+    ) -> Tensor:
+        """Return u, v, |u - v| and u * v of each pair [B, 4 * P]; arguments as for `forward`."""
         assert pair is not None, "one text"
         assert pair_lengths is not None, "one text"
         u = self.pool(tokens, lengths, keys)
         v = self.pool(pair, pair_lengths, keys + SECOND_KEY_OFFSET)
-        return self.outputs(torch.cat([u, v, (u - v).abs(), u * v], -1))
+        return torch.cat([u, v, (u - v).abs(), u * v], -1)

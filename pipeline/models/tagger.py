@@ -70,13 +70,17 @@ class Tagger(nn.Module):
 
         words [B, T]; characters [B, T, F]; lengths [B] in 1..T; dropout keys [B].
         """
+        states = self.states(words, characters, lengths, keys)
+        with torch.autocast(states.device.type, enabled=False):  # scores and loss in full precision
+            return self.scores(states.to(self.scores.weight.dtype))
+
+    def states(self, words: Tensor, characters: Tensor, lengths: Tensor, keys: Tensor) -> Tensor:
+        """Return the state of each word [T, B, D*H]; arguments as for `emissions`."""
         x = self.token_dropout(self.embedding(words.t()), keys)  # [T, B, E]
         if self.characters:
             x = torch.cat([x, self.characters(characters.transpose(0, 1))], -1)
         states, _ = self.stack(self.input_dropout(x, keys), lengths, keys)  # [T, B, D*H]
-        states = self.output_dropout(states, keys)
-        with torch.autocast(x.device.type, enabled=False):  # scores and loss in full precision
-            return self.scores(states.to(self.scores.weight.dtype))
+        return self.output_dropout(states, keys)
 
 
 class CharacterEncoder(nn.Module):

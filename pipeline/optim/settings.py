@@ -44,7 +44,7 @@ class OptimizerSettings(Section):
         "entries have pattern, lr_factor, weight_decay, freeze",
     )
 
-    lr: float = setting(1e-3, "peak learning rate; not set: 3e-3 for a small corpus", gt=0)
+    lr: float = setting(1e-3, "peak learning rate; if not set, 3e-3 for a small corpus", gt=0)
     warmup: float = setting(
         0.05,
         "fraction of training, in rows, over which the learning rate rises linearly",

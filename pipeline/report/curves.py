@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from pipeline.report import svg
 from pipeline.report.html import figure
-from pipeline.report.numbers import number
+from pipeline.report.numbers import format_number
 from pipeline.report.run_data import RunData
 
 NAMES = {"optim/lr": "learning rate", "perf/tokens_per_s": "tokens per second"}
@@ -34,7 +34,7 @@ def _charts(run: RunData) -> Iterator[str]:
             title = name
         best = run.best if name == run.best_metric else None
         drawn = svg.line_chart(lines, title=f"{title} by step", best=best, last_step=last)
-        note = f"best {number(best[1])} at step {best[0]:,.0f}" if best else ""
+        note = f"best {format_number(best[1])} at step {best[0]:,.0f}" if best else ""
         yield figure(title, drawn, note)
     for name, title in NAMES.items():
         if points := run.metrics.get(name):

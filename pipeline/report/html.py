@@ -4,11 +4,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
-from pipeline.report.numbers import share
+from pipeline.report.numbers import format_share
 
 
 class Markup(str):
-    """HTML that is complete and escaped."""
+    """HTML that is already escaped."""
 
     __slots__ = ()
 
@@ -43,7 +43,7 @@ def key_table(values: Mapping[str, Any]) -> str:
 
 
 def figure(caption: str, content: str, note: str = "") -> str:
-    """Return a figure with its caption, empty without content."""
+    """Return a figure with a caption; an empty string if there is no content."""
     if not content:
         return ""
     dim = f" <span class='dim'>{escape(note)}</span>" if note else ""
@@ -64,12 +64,12 @@ def meter(value: float) -> Markup:
     """Return a share as a small bar and a percentage."""
     return Markup(
         f"<span class='meter'><i style='width:{100 * value:.0f}%'></i></span>"
-        f"<span class='share'>{share(value)}</span>"
+        f"<span class='share'>{format_share(value)}</span>"
     )
 
 
 def _direction(value: Any) -> str:
-    """Let the browser find the direction of a text's writing."""
+    """Return the attribute that lets the browser detect the writing direction of a text."""
     return " dir='auto'" if isinstance(value, str) and not isinstance(value, Markup) else ""
 
 

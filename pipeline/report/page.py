@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pipeline.report import curves, predictions, provenance, run_data
-from pipeline.report.numbers import date, duration, number
+from pipeline.report.numbers import format_date, format_duration, format_number
 from pipeline.report.run_data import RunData
 from pipeline.report.style import STYLE
 from pipeline.run.folder import RunFolder
@@ -54,7 +54,7 @@ def write(folder: Path) -> Path:
 
 def render(run: RunData) -> str:
     """Return the page of a run."""
-    found = [(section, html) for section in SECTIONS if (html := _render(section, run))]
+    found = [(s, html) for s in SECTIONS if (html := _render(s.title, s.render, run))]
     name = escape(_name(run))
     links = "".join(f"<a href='#{s.anchor}'>{s.title}</a>" for s, _ in found)
     body = "\n".join(
@@ -65,18 +65,19 @@ def render(run: RunData) -> str:
         f"<!doctype html>\n<html lang='en'><head><meta charset='utf-8'><title>{name}</title>\n"
         f"<meta http-equiv='Content-Security-Policy' content=\"{POLICY}\">\n"
         f"<meta name='viewport' content='width=device-width, initial-scale=1'>\n"
-        f"<style>{STYLE}</style></head>\n<body><main>\n<header><h1>{name}</h1>\n{_header(run)}\n"
+        f"<style>{STYLE}</style></head>\n<body><main>\n<header><h1>{name}</h1>\n"
+        f"{_render('Header', _header, run)}\n"
         f"<nav>{links}</nav></header>\n{body}\n</main></body></html>\n"
     )
 
 
-def _render(section: Section, run: RunData) -> str:
-    """Return a section's content. Damaged data leaves out this section only."""
+def _render(title: str, content: Callable[[RunData], str], run: RunData) -> str:
+    """Return the content of a part of the page. Damaged data leaves out this part only."""
     try:
-        return section.render(run)
+        return content(run)
     except Exception as error:
         logger.warning(
-            "report.html: no section %r: %s: %s", section.title, type(error).__name__, error
+            "report.html: section %r is left out: %s: %s", title, type(error).__name__, error
         )
         return ""
 
@@ -91,7 +92,7 @@ def _header(run: RunData) -> str:
     dataset = Path(str((run.config.get("corpus") or {}).get("shards") or "")).name
     facts = [str(fact).replace("_", " ") for fact in (task,) if fact]
     facts += [dataset] if dataset else []
-    facts += [date(run.times[1])] if run.times[1] else []
+    facts += [format_date(run.times[1])] if run.times[1] else []
     tiles = "".join(
         f"<div><dt>{escape(title)}</dt><dd><div class='value'>{escape(value)}</div>"
         f"<div class='note'>{escape(note)}</div></dd></div>"
@@ -106,26 +107,26 @@ def _tiles(run: RunData) -> Iterator[tuple[str, str, str]]:
     metric, summary = run.best_metric, run.summary
     if run.best:
         step, value = run.best
-        yield f"best validation {metric}", number(value), f"step {step:,.0f}"
+        yield f"best validation {metric}", format_number(value), f"step {step:,.0f}"
     test = (summary.get("test") or {}).get(metric)
     if test is not None:
         bounds = (summary.get("intervals") or {}).get(metric)
         note = f"95 % interval {bounds[0]:.4g} to {bounds[1]:.4g}" if bounds else ""
-        yield f"test {metric}", number(test), note
+        yield f"test {metric}", format_number(test), note
     if baseline := summary.get("baseline"):
         guess = f"always guessing {baseline['guess']}"
-        yield f"baseline {baseline['metric']}", number(baseline["value"]), guess
+        yield f"baseline {baseline['metric']}", format_number(baseline["value"]), guess
     if run.last_step:
         epochs = run.metrics.get("progress/epoch")
         note = f"{epochs[-1][1]:.2f} epochs" if epochs else ""
         yield "updates", f"{run.last_step:,.0f}", note
     if summary.get("seconds"):
         speed = f"{summary['tokens_per_s']:,.0f} tokens/s"
-        yield "training time", duration(summary["seconds"]), speed
+        yield "training time", format_duration(summary["seconds"]), speed
 
 
 def _step_note(section: Section, run: RunData) -> str:
-    """Return the step of the evaluation that a section is about."""
+    """Return the step of the evaluation that a section shows."""
     step = run.evaluation.get("step")
     if step is None or section.render.__module__ != predictions.__name__:
         return ""

@@ -8,17 +8,17 @@ from numpy.typing import NDArray
 
 from pipeline.report import samples, svg
 from pipeline.report.html import figure, hint, meter, scrolled, table
-from pipeline.report.numbers import number, tick
+from pipeline.report.numbers import format_number, format_tick
 from pipeline.report.run_data import RunData
 from pipeline.tasks.base.confusion import confused_pairs, most_confused
 from pipeline.tasks.base.sample import SAMPLES
 
 MAX_PAIRS = 10
-"""Most frequent confusions in the table."""
+"""Maximum number of confusions in the table; the most frequent ones are shown."""
 MAX_ROWS = 12
-"""Rows of the table of labels that are shown at once."""
+"""Maximum number of labels in the table; a fold shows the others."""
 MAX_MISTAKES = 20
-"""Worst mistakes that are shown at once."""
+"""Maximum number of mistakes on the page; a fold shows the others."""
 
 
 def labels(run: RunData) -> str:
@@ -37,13 +37,13 @@ def labels(run: RunData) -> str:
         heads,
         shares[np.ix_(shown, shown)].tolist(),
         [[_short_count(count) for count in row] for row in counts[np.ix_(shown, shown)].tolist()],
-        title=f"confusion matrix in {unit}, true labels as rows and predicted ones as columns",
+        title=f"confusion matrix in {unit}, true labels as rows and predicted labels as columns",
         cell=64 if len(shown) <= 4 else 44 if len(shown) <= 10 else 34,
         diagonal=True,
     )
-    note = f"{unit}; true labels on the left, predicted ones on top"
+    note = f"number of {unit}; true labels on the left, predicted labels on top"
     if len(shown) < len(names):
-        note += f"; the {len(shown)} labels of {len(names)} with the most errors"
+        note += f"; only the {len(shown)} of {len(names)} labels with the most errors"
     matrix = figure("Confusion matrix", scrolled(drawn), note)
     confused = _confusions(counts, names, unit, int(report.get("left_out") or 0))
     per_label = _label_table(counts, names, unit)
@@ -53,7 +53,7 @@ def labels(run: RunData) -> str:
 
 
 def calibration(run: RunData) -> str:
-    """Return how often predictions are correct, by their probability."""
+    """Return a reliability diagram: the accuracy of predictions by their probability."""
     bins = run.evaluation.get("calibration") or []
     if not bins:
         return ""
@@ -69,26 +69,29 @@ def calibration(run: RunData) -> str:
         )
         for part in bins
     ]
-    heads = ("probability", "predictions", "mean probability", "correct")
+    heads = ("probability", "predictions", "mean probability", "accuracy")
     drawn = svg.reliability(points, title="accuracy of predictions by their probability")
     explanation = hint(
-        f"A prediction of probability 0.8 should be correct in 80 % of all cases (dashed line); "
-        f"below the line the model is too sure. The mean distance is {error:.3f} (expected "
-        f"calibration error)."
+        f"Of the predictions with probability 0.8, 80 % should be correct (dashed line); below the "
+        f"line, the model is overconfident. The mean distance from the line is {error:.3f} "
+        f"(expected calibration error)."
     )
-    return f"{explanation}<div class='columns'>{figure('', drawn)}{table(heads, rows)}</div>"
+    fitted = _fitted(run.summary.get("calibration") or {})
+    return (
+        f"{explanation}<div class='columns'>{figure('', drawn)}{table(heads, rows)}</div>{fitted}"
+    )
 
 
 def by_length(run: RunData) -> str:
-    """Return a metric by the length of the documents."""
+    """Return a metric by document length."""
     report = run.evaluation
     bins = report.get("by_length") or []
     if len(bins) < 2:
         return ""
     metric = str(report.get("length_metric") or "loss")
     names = [
-        tick(part["low"]) if part["low"] == part["high"] else
-        f"{tick(part['low'])}-{tick(part['high'])}"
+        format_tick(part["low"]) if part["low"] == part["high"] else
+        f"{format_tick(part['low'])}-{format_tick(part['high'])}"
         for part in bins
     ]  # fmt: skip
     drawn = svg.bar_chart(
@@ -100,7 +103,7 @@ def by_length(run: RunData) -> str:
         notes=[f"{part['count']:,} rows" for part in bins],
     )
     rows = [
-        (f"{part['low']:,} to {part['high']:,}", f"{part['count']:,}", number(part["value"]))
+        (f"{part['low']:,} to {part['high']:,}", f"{part['count']:,}", format_number(part["value"]))
         for part in bins
     ]
     content = table(("tokens", "rows", metric), rows)
@@ -108,12 +111,14 @@ def by_length(run: RunData) -> str:
 
 
 def regression(run: RunData) -> str:
-    """Return predicted against true numbers."""
+    """Return a scatter plot of predicted against true numbers."""
     points = [(float(x), float(y)) for x, y in run.evaluation.get("scatter") or []]
     if not points:
         return ""
     drawn = svg.scatter(points, title=f"predicted and true numbers of {len(points):,} rows")
-    explanation = hint(f"{len(points):,} rows. On the dashed line, prediction and truth are equal.")
+    explanation = hint(
+        f"{len(points):,} rows. On the dashed line, the predicted number equals the true number."
+    )
     return f"{explanation}<div class='charts'>{figure('', drawn)}</div>"
 
 
@@ -124,14 +129,14 @@ def mistakes(run: RunData) -> str:
         return ""
     if images := (run.evaluation.get("pages") or {}).get("mistakes"):
         shown = SAMPLES.validate_python(images[:MAX_MISTAKES])
-        return hint("Images of the highest loss, worst first.") + samples.render_samples(shown)
+        return hint("Images with the highest loss, worst first.") + samples.render_samples(shown)
     first, rest = rows[:MAX_MISTAKES], rows[MAX_MISTAKES:]
     more = ""
     if rest:
         more = (
             f"<details><summary>{len(rest)} more</summary>{samples.render_mistakes(rest)}</details>"
         )
-    return hint("Rows of the highest loss, worst first.") + samples.render_mistakes(first) + more
+    return hint("Rows with the highest loss, worst first.") + samples.render_mistakes(first) + more
 
 
 def sample_rows(run: RunData) -> str:
@@ -143,7 +148,7 @@ def sample_rows(run: RunData) -> str:
 
 
 def _confusions(counts: NDArray[np.int64], names: Sequence[str], unit: str, left_out: int) -> str:
-    """Return a table of the most frequent pairs of a true and another predicted label."""
+    """Return a table of the most frequent confusions of two labels."""
     pairs = confused_pairs(counts.tolist(), names, left_out, MAX_PAIRS)
     if not pairs:
         return ""
@@ -152,7 +157,7 @@ def _confusions(counts: NDArray[np.int64], names: Sequence[str], unit: str, left
         (true, predicted, f"{count:,}", meter(count / support[true]))
         for true, predicted, count in pairs
     ]
-    heads = ("true", "predicted", unit, "of the true label")
+    heads = ("true", "predicted", unit, "share of true label")
     return f"<h3>Most frequent confusions</h3>{table(heads, rows, texts=2)}"
 
 
@@ -178,9 +183,33 @@ def _label_table(counts: NDArray[np.int64], names: Sequence[str], unit: str) -> 
     return f"<h3>Labels</h3>{shown}"
 
 
+def _fitted(calibration: Mapping[str, Any]) -> str:
+    """Return what `task.calibrate` fitted, and a table of its effect."""
+    if not calibration:
+        return ""
+    line = str(calibration["line"]).removeprefix("calibration ")
+    if calibration["reason"]:
+        return hint(f"After training, task.calibrate fitted {line}.")
+    rows = []
+    for split, before, after in (
+        (f"validation, {calibration['folds']}-fold", "before", "after"),
+        ("test", "test_before", "test_after"),
+    ):
+        for metric, value in calibration[before].items():
+            changed = calibration[after][metric]
+            rows.append(
+                (split, metric.replace("_", " "), format_number(value), format_number(changed))
+            )
+    heads = ("split", "metric", "as trained", "calibrated")
+    shown = f"After training, task.calibrate={calibration['method']} fitted {line.split(';')[0]}."
+    return f"<h3>Calibrated model</h3>{hint(shown)}{table(heads, rows, texts=2)}"
+
+
 def _ratio(part: int, whole: int) -> str:
     return f"{part / whole:.3f}" if whole else "-"
 
 
 def _short_count(count: int) -> str:
-    return f"{count:,}" if 0 < count < 10_000 else tick(float(f"{count:.3g}")) if count else ""
+    return (
+        f"{count:,}" if 0 < count < 10_000 else format_tick(float(f"{count:.3g}")) if count else ""
+    )

@@ -1,4 +1,4 @@
-"""Where a run comes from: its dataset, its config and its environment."""
+"""Sections about the dataset, the config and the environment of a run."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -7,24 +7,24 @@ from typing import Any
 from pipeline.corpus.skip_reason import SKIP_DESCRIPTIONS
 from pipeline.report import svg
 from pipeline.report.html import Markup, figure, key_table, meter, table
-from pipeline.report.numbers import date, tick
+from pipeline.report.numbers import format_date, format_tick
 from pipeline.report.run_data import RunData
-from pipeline.storage.redaction import without_password
+from pipeline.storage.redaction import redacted_settings
 
 MAX_LABELS = 20
-"""Labels whose rows are shown at once."""
+"""Maximum number of labels in the table; a fold shows the others."""
 MAX_BARS = 40
-"""Bars of the histogram of lengths."""
+"""Maximum number of bars of the histogram of row lengths."""
 NOT_LEFT_OUT = {"rows", "conflicting", "truncated", "split", "segments"}
-"""Counts of the dataset's report that are not rows left out."""
-DROPPED = {
-    "filtered": "no match of corpus.filters",
+"""Counts in the dataset's report that do not count rows left out."""
+DROP_DESCRIPTIONS = {
+    "filtered": "excluded by corpus.filters",
     "label_once": "a label that no other row has",
-    "in_validation": "the text of a validation row",
-    "in_test": "the text of a test row",
-    "duplicates": "the text of another row",
+    "in_validation": "same text as a validation row",
+    "in_test": "same text as a test row",
+    "duplicates": "same text as another row",
 }
-"""Why usable rows are left out; the other reasons are those of `SkipReason`."""
+"""Descriptions of the reasons why valid rows are left out; `SKIP_DESCRIPTIONS` has the others."""
 ENVIRONMENT = {
     "command": "command",
     "git_commit": "git commit",
@@ -59,19 +59,20 @@ def dataset(run: RunData) -> str:
 
 
 def config(run: RunData) -> str:
-    """Return the keys that differ from their defaults, and all others folded."""
-    values = {
-        f"{section}.{key}": without_password(_plain(value))
+    """Return the keys that differ from their defaults, and the others in a fold."""
+    settings = {
+        f"{section}.{key}": value
         for section, keys in run.config.items()
         if isinstance(keys, dict)
         for key, value in keys.items()
     }
+    values = {key: _plain(value) for key, value in redacted_settings(settings).items()}
     if not values:
         return ""
     changed = run.environment.get("changed_keys")
     first = {key: values[key] for key in values if key in (changed or ())}
     rest = {key: value for key, value in values.items() if key not in first}
-    folded = "all keys" if changed is None else f"{len(rest)} keys with their defaults"
+    folded = "all keys" if changed is None else f"{len(rest)} keys with default values"
     return (
         f"{key_table(first) if first else ''}"
         f"<details><summary>{folded}</summary>{key_table(rest)}</details>"
@@ -87,7 +88,7 @@ def environment(run: RunData) -> str:
         if known.get(key)
     }
     if run.times[0]:
-        values["first update"], values["last update"] = map(date, run.times)
+        values["first update"], values["last update"] = map(format_date, run.times)
     values["run folder"] = run.folder
     return key_table(values) if len(values) > 1 else ""
 
@@ -95,13 +96,13 @@ def environment(run: RunData) -> str:
 def _left_out(run: RunData) -> str:
     counts = run.manifest.get("report") or {}
     rows = [
-        (str(DROPPED.get(reason) or SKIP_DESCRIPTIONS.get(reason, reason)), f"{number:,}")
+        (str(DROP_DESCRIPTIONS.get(reason) or SKIP_DESCRIPTIONS.get(reason, reason)), f"{number:,}")
         for reason, number in counts.items()
         if number and reason not in NOT_LEFT_OUT
     ]
     total = counts.get("rows", 0)
     if not rows:
-        return f"<p class='hint'>No row of {total:,} is left out.</p>" if total else ""
+        return f"<p class='hint'>All {total:,} rows are used.</p>" if total else ""
     content = table((f"rows left out, of {total:,}", "rows"), rows)
     return f"<h3>Rows left out</h3>{content}"
 
@@ -122,7 +123,7 @@ def _label_counts(field: str, names: Sequence[str], counts: Sequence[int]) -> st
 
 
 def _length_histogram(run: RunData) -> str:
-    """Return the rows of the training split by their length in tokens."""
+    """Return a histogram of the row lengths of the training split."""
     rows = run.lengths.get("rows") or []
     if not any(rows):
         return ""
@@ -135,13 +136,13 @@ def _length_histogram(run: RunData) -> str:
         title="rows of the training split by length",
         x_label="tokens",
         y_label="rows",
-        x_ticks=[(start / size, tick(start)) for start in svg.ticks(0, len(rows))],
+        x_ticks=[(start / size, format_tick(start)) for start in svg.ticks(0, len(rows))],
     )
-    return f"<div class='columns'>{figure('Length of the rows', drawn, 'training split')}</div>"
+    return f"<div class='columns'>{figure('Row lengths', drawn, 'training split')}</div>"
 
 
 def _plain(value: Any) -> str:
-    """Return a config value as YAML has it on one line."""
+    """Return a config value as YAML on one line."""
     if value is None or isinstance(value, (bool, list, Mapping)):
         return json.dumps(value, ensure_ascii=False)
     return str(value) if value != "" else "''"

@@ -1,6 +1,6 @@
 """The content of a run folder, as plain data.
 
-A file that is missing or damaged leaves its part empty: a report never fails for one.
+The data of a missing or damaged file is empty, so that the rest can still be reported.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from pipeline.run.folder import RunFolder
 logger = logging.getLogger(__name__)
 
 BEST = "best/"
-"""Beginning of the name of the metric with the best evaluation so far."""
+"""Prefix of the metric that has the best value so far."""
 ENVIRONMENT = "environment.json"
-"""The file of `pipeline.tracking.environment`."""
+"""Name of the file that `pipeline.tracking.environment` writes."""
 
 Json = dict[str, Any]
 
@@ -36,18 +36,19 @@ class RunData:
     config: Json
     """Config values by section."""
     manifest: Json
-    """dataset.json."""
+    """Content of dataset.json."""
     summary: Json
-    """summary.json; empty until the run has ended."""
+    """Content of summary.json; empty until the run has ended."""
     environment: Json
+    """Content of environment.json."""
     metrics: Mapping[str, list[tuple[float, float]]]
     """Points (step, value) of each metric, by step. Values that are not finite are left out."""
     times: tuple[float, float] = (0.0, 0.0)
-    """Unix time of the first and of the last line of metrics."""
+    """Unix times of the first and the last line of metrics.jsonl."""
     lengths: Json = field(default_factory=dict)
-    """The report of the row lengths of the training split: `rows` by length."""
+    """Content of reports/lengths.json: `rows` has the number of training rows of each length."""
     evaluations: Mapping[int, Path] = field(default_factory=dict)
-    """The report of each evaluation, by step."""
+    """The file with the report of each evaluation, by step."""
 
     @property
     def best_metric(self) -> str:
@@ -120,12 +121,14 @@ def _read_metrics(
 
 
 def _read_config(path: Path) -> Json:
+    """Return the sections of a config; a file of another program may have other values."""
     try:
         values = yaml.safe_load(_read_text(path))
     except yaml.YAMLError as error:
         logger.warning("%s: cannot be read, left out of the report: %s", path, error)
         return {}
-    return values if isinstance(values, dict) else {}
+    sections = values.items() if isinstance(values, dict) else ()
+    return {name: section for name, section in sections if isinstance(section, dict)}
 
 
 def _read_json(path: Path) -> Json:

@@ -1,4 +1,4 @@
-"""Samples and mistakes as HTML: the one renderer of `report.html` and of the trackers' pages.
+"""HTML of samples and mistakes, for `report.html` and for the pages of the trackers.
 
 Images are embedded as PNG and attention maps as SVG, so a fragment needs no other file. All text
 that comes from a corpus is escaped.
@@ -12,23 +12,23 @@ from html import escape
 from typing import Any
 
 from pipeline.report import svg
-from pipeline.report.numbers import number
+from pipeline.report.numbers import format_number
 from pipeline.report.style import ENTITY_COLORS, STYLE
 from pipeline.tasks.base.sample import AttentionMap, ImageData, Sample, TextSpan
 from pipeline.wording import shorten
 
 MAX_TOKENS = 50
-"""Source and generated tokens shown in an attention map."""
+"""Maximum number of source tokens, and of generated tokens, in an attention map."""
 MAX_OVERLAYS = 16
 """Generated tokens shown as overlays on copies of an image."""
 FOLD_CHARACTERS = 500
-"""Of a longer text only the beginning is shown until the reader opens it."""
+"""Length above which a text is folded: only its beginning is shown until the reader opens it."""
 FACT_CHARACTERS = 40
-"""Longest value of a mistake that is shown in its first line."""
+"""Maximum length of a value in the first line of a mistake."""
 
 
 def render_page(title: str, samples: Sequence[Sample]) -> str:
-    """Return a page of samples that is complete in itself."""
+    """Return a self-contained page of samples."""
     return (
         f"<!doctype html>\n<html lang='en'><head><meta charset='utf-8'><title>{escape(title)}"
         f"</title>\n<meta name='viewport' content='width=device-width, initial-scale=1'>"
@@ -50,15 +50,15 @@ def render_samples(samples: Sequence[Sample]) -> str:
     key = ""
     if colors:
         key = (
-            "<p class='hint'>A dashed frame and ✗ mark an entity that the other line does not "
-            "have.</p>"
+            "<p class='hint'>A dashed frame and ✗ mark an entity that is missing in the other "
+            "line.</p>"
         )
     only_images = all(sample.picture and not sample.attention for sample in samples)
     return f"{key}<div class='samples{' images' * only_images}'>\n{articles}\n</div>"
 
 
 def render_mistakes(mistakes: Sequence[Mapping[str, Any]]) -> str:
-    """Return one article per mistake: its short values in a line, then its texts."""
+    """Return one article per mistake: first a line with its short values, then its texts."""
     return f"<div class='samples'>\n{''.join(map(_render_mistake, mistakes))}\n</div>"
 
 
@@ -78,7 +78,7 @@ def render_text(text: str) -> str:
 def _render_mistake(row: Mapping[str, Any]) -> str:
     facts, texts = [], []
     for name, value in row.items():
-        text = number(value) if isinstance(value, (int, float)) else str(value)
+        text = format_number(value) if isinstance(value, (int, float)) else str(value)
         if name == "text" or len(text) > FACT_CHARACTERS:
             texts.append((name, text))
         else:
@@ -109,7 +109,7 @@ def _render_texts(
 
 
 def _entity_colors(samples: Sequence[Sample]) -> dict[str, int]:
-    """Return the number of a color for each label of a span."""
+    """Return a color number for each span label."""
     labels = {
         span.label
         for sample in samples
@@ -156,7 +156,7 @@ def _png_uri(image: ImageData) -> str:
 
 
 def _render_attention(attention: AttentionMap, image: ImageData | None, *, is_open: bool) -> str:
-    """Return where a decoder attended when it generated each token, folded unless `is_open`.
+    """Return the attention of a decoder for each generated token, folded unless `is_open`.
 
     Over a text: a heat map with one column per source token and one row per generated token, at
     most MAX_TOKENS of each. Over an image: a copy of it for each of the first MAX_OVERLAYS

@@ -11,22 +11,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-from pipeline.report.numbers import number, tick
+from pipeline.report.numbers import format_number, format_tick
 from pipeline.wording import shorten
 
 WIDTH, HEIGHT = 320, 190
 LEFT, RIGHT, TOP, BOTTOM = 44, 12, 14, 34
 LOG_RATIO = 10
-"""Ratio of the largest to the smallest value of a line chart above which its scale is a log."""
+"""A line chart has a log scale if the largest value is more than this many times the smallest."""
 MAX_POINTS = 200
-"""Points of a line; of more, neighbors are averaged."""
+"""Maximum number of points of a line; if there are more, neighbors are averaged."""
 
 Point = tuple[float, float]
 
 
 @dataclass(frozen=True)
 class Line:
-    """A series of a line chart."""
+    """A line of a line chart."""
 
     name: str
     points: Sequence[Point]
@@ -43,9 +43,10 @@ def line_chart(
 ) -> str:
     """Draw lines over the steps of a run, at least up to `last_step`. `best` is a point to mark.
 
-    With `may_be_log`, values of very different size have a logarithmic scale, except shares.
+    With `may_be_log`, the scale is logarithmic if all values are positive, some exceed 1, and they
+    differ by more than a factor of LOG_RATIO.
     """
-    drawn = [Line(line.name, _thin(line.points), line.dashed) for line in lines if line.points]
+    drawn = [Line(x.name, _downsample(x.points), x.dashed) for x in lines if x.points]
     points = [point for line in drawn for point in line.points]
     if not points:
         return ""
@@ -54,7 +55,7 @@ def line_chart(
     log = may_be_log and low > 0 and high > 1 and high / low > LOG_RATIO
     steps_range = _range([*(x for x, _ in points), last_step], zero=True)
     axes = Axes(steps_range, _range(values, log=log), log=log)
-    steps = [(step, tick(step)) for step in ticks(*axes.x_range) if step == int(step)]
+    steps = [(step, format_tick(step)) for step in ticks(*axes.x_range) if step == int(step)]
     parts = [axes.draw("step", "log scale" if log else "", x_ticks=steps)]
     for i, line in enumerate(drawn):
         parts.append(_draw_line(axes, line, i))
@@ -78,8 +79,8 @@ def bar_chart(
 ) -> str:
     """Draw one upright bar per label.
 
-    `notes` are shown when the pointer is over a bar. `x_ticks` replace the labels below the bars:
-    a number of bars, and a text.
+    `notes` are shown when the pointer is over a bar. `x_ticks` replaces the labels below the bars;
+    each tick has a position, in bars from the left, and a text.
     """
     if not values:
         return ""
@@ -95,15 +96,15 @@ def bar_chart(
         parts.append(
             f'<rect class="bar" x="{left:.1f}" y="{axes.y(value):.1f}" '
             f'width="{right - left:.1f}" height="{axes.y(0) - axes.y(value):.1f}">'
-            f"<title>{escape(f'{label} {x_label}: {number(value)}{note}')}</title></rect>"
+            f"<title>{escape(f'{label} {x_label}: {format_number(value)}{note}')}</title></rect>"
         )
     return _svg(parts, title)
 
 
 def reliability(points: Sequence[tuple[float, float, int]], *, title: str) -> str:
-    """Draw accuracy against confidence. Points are (confidence, accuracy, rows).
+    """Draw accuracy against mean probability. Points are (probability, accuracy, predictions).
 
-    A dot's area grows with its rows. On the dashed line confidence and accuracy are equal.
+    The area of a dot grows with its predictions. On the dashed line, accuracy equals probability.
     """
     if not points:
         return ""
@@ -112,7 +113,7 @@ def reliability(points: Sequence[tuple[float, float, int]], *, title: str) -> st
     most = max(count for *_, count in points)
     path = " ".join(f"{axes.x(c):.1f},{axes.y(a):.1f}" for c, a, _ in points)
     parts = [
-        axes.draw("confidence", "accuracy"),
+        axes.draw("mean probability", "accuracy"),
         _diagonal(axes, low, 1),
         f'<polyline class="line c0" points="{path}"/>',
     ]
@@ -120,8 +121,8 @@ def reliability(points: Sequence[tuple[float, float, int]], *, title: str) -> st
         radius = 2 + 5 * math.sqrt(count / most)
         parts.append(
             f'<circle class="dot c0" cx="{axes.x(confidence):.1f}" cy="{axes.y(accuracy):.1f}" '
-            f'r="{radius:.1f}"><title>confidence {confidence:.3f}, accuracy {accuracy:.3f}, '
-            f"{count:,} rows</title></circle>"
+            f'r="{radius:.1f}"><title>mean probability {confidence:.3f}, accuracy '
+            f"{accuracy:.3f}, {count:,} predictions</title></circle>"
         )
     return _svg(parts, title)
 
@@ -155,8 +156,8 @@ def heat_map(
 ) -> str:
     """Draw a table of shares in [0, 1] as colored cells, with `texts` in them.
 
-    The size does not depend on that of the page: put it into a box that scrolls. `diagonal`
-    outlines the cells of equal row and column.
+    The size is fixed, so put the map into a box that scrolls. `diagonal` outlines the cells whose
+    row and column are equal.
     """
     names = [shorten(name, 18) for name in rows]
     heads = [shorten(name, 18) for name in columns]
@@ -197,7 +198,7 @@ def heat_map(
 
 
 class Axes:
-    """A plot area: the scales of both axes, and their ticks."""
+    """The plot area of a chart: the scales of both axes, and their ticks."""
 
     def __init__(self, x: Point, y: Point, *, top: float = TOP, log: bool = False) -> None:
         self.x_range, self._y, self._top, self._log = x, y, top, log
@@ -222,10 +223,11 @@ class Axes:
             y = self.y(value)
             parts.append(
                 f'<line class="grid" x1="{LEFT}" y1="{y:.1f}" x2="{WIDTH - RIGHT}" y2="{y:.1f}"/>'
-                f'<text x="{LEFT - 6}" y="{y + 3.5:.1f}" text-anchor="end">{tick(value)}</text>'
+                f'<text x="{LEFT - 6}" y="{y + 3.5:.1f}" text-anchor="end">'
+                f"{format_tick(value)}</text>"
             )
         if x_ticks is None:
-            x_ticks = [(value, tick(value)) for value in ticks(*self.x_range)]
+            x_ticks = [(value, format_tick(value)) for value in ticks(*self.x_range)]
         for value, text in x_ticks:
             x = self.x(value)
             parts.append(
@@ -256,7 +258,7 @@ def ticks(low: float, high: float, count: int = 4) -> list[float]:
 
 
 def log_ticks(low: float, high: float) -> list[float]:
-    """Return up to six numbers of one digit in a range.
+    """Return up to six numbers with one significant digit in a range.
 
     >>> log_ticks(40, 3000)
     [50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0]
@@ -270,7 +272,7 @@ def log_ticks(low: float, high: float) -> list[float]:
 
 
 def _range(values: Sequence[float], *, zero: bool = False, log: bool = False) -> Point:
-    """Return the range of an axis: of the values, never empty, from 0 if `zero`."""
+    """Return the range of an axis: not empty, around the values, and from 0 if `zero`."""
     low, high = (0.0 if zero else min(values)), max(values)
     if log:
         return low / 1.1, high * 1.1
@@ -280,7 +282,7 @@ def _range(values: Sequence[float], *, zero: bool = False, log: bool = False) ->
     return (low, high) if zero else (low - 0.04 * (high - low), high + 0.04 * (high - low))
 
 
-def _thin(points: Sequence[Point]) -> list[Point]:
+def _downsample(points: Sequence[Point]) -> list[Point]:
     """Average neighbors until at most MAX_POINTS points are left."""
     size = math.ceil(len(points) / MAX_POINTS)
     groups = [points[i : i + size] for i in range(0, len(points), size or 1)]
@@ -288,7 +290,7 @@ def _thin(points: Sequence[Point]) -> list[Point]:
 
 
 def _diagonal(axes: Axes, low: float, high: float) -> str:
-    """Draw the line on which both numbers are equal."""
+    """Draw the line on which x and y are equal."""
     return (
         f'<line class="ideal" x1="{axes.x(low):.1f}" y1="{axes.y(low):.1f}" '
         f'x2="{axes.x(high):.1f}" y2="{axes.y(high):.1f}"/>'
@@ -311,7 +313,7 @@ def _draw_line(axes: Axes, line: Line, i: int) -> str:
 
 
 def _line_names(lines: Sequence[Line]) -> str:
-    """Draw the names of lines at the top right, from the right."""
+    """Draw the names of the lines at the top right, from right to left."""
     parts, x = [], float(WIDTH - RIGHT)
     for i, line in reversed(list(enumerate(lines))):
         dash = ' stroke-dasharray="5 3"' if line.dashed else ""

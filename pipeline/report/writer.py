@@ -30,10 +30,10 @@ class ReportWriter:
         start = time.monotonic()
         try:
             page.write(self._folder)
-        except Exception as error:  # a full disk, or data that no section expects
+        except Exception as error:  # such as a full disk or damaged data
             if not self._failed:
                 logger.warning(
-                    "report.html is not written: %s: %s; training continues",
+                    "report.html cannot be written: %s: %s; training continues",
                     type(error).__name__, error,
                 )  # fmt: skip
             self._failed = True

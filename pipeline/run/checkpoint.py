@@ -66,7 +66,7 @@ class TrainingState:
     """Evaluations since the best one."""
     before_end: dict[str, Any] | None = None
     """`best`, `best_loss`, `best_step` and `stale` before the evaluation at the end of the run, if
-    only the end made it due and it is the best one; a prolonged run resumes with these."""
+    it is the best one and was due only because the run ended; an extended run restores them."""
     since_log: list[float] = field(default_factory=list)
     """The task's sums over the updates since metrics were last logged."""
     precision: str = ""
@@ -215,21 +215,33 @@ def newest(folder: Path) -> tuple[Path | None, list[str]]:
     """
     damaged: list[str] = []
     for path in _newest_first(folder):
-        reason = damage(path)
+        reason = damage(path, resumes=True)
         if not reason:
             return path, damaged
         damaged.append(f"checkpoint {path} is damaged ({reason})")
     if damaged:
+        for path in _newest_first(folder):
+            check_resumable(path)
         raise RunError(
             [*damaged, f"{folder}: no checkpoint verifies; remove them, or use another run.dir"]
         )
     return None, []
 
 
-def damage(path: Path) -> str:
+def check_resumable(path: Path) -> None:
+    """Raise RunError if the file that only training needs was deleted from an intact checkpoint."""
+    if not (path / TRAINING).exists() and not damage(path):
+        raise RunError(
+            f"{path}: has no {TRAINING}, which `headrace clean` deletes, so training cannot resume "
+            "from it; set another run.dir, or restore the file from a backup"
+        )
+
+
+def damage(path: Path, *, resumes: bool = False) -> str:
     """Return what is wrong with a checkpoint's files, or an empty string.
 
-    Raises RunError if they are intact but have another format.
+    The file that only training needs is checked only if training `resumes`: it is large, and may
+    have been deleted. Raises RunError if the files are intact but have another format.
     """
     try:
         digests = json.loads((path / "MANIFEST.json").read_text())
@@ -238,6 +250,8 @@ def damage(path: Path) -> str:
         if not digests.keys() >= set(FILES):
             return f"MANIFEST.json does not list {', '.join(FILES)}"
         for name, digest in digests.items():
+            if name == TRAINING and not resumes:
+                continue
             if sha256_of(path / name) != digest:
                 return f"{name} does not have the checksum of the manifest"
     except (OSError, ValueError, AttributeError) as error:
@@ -271,6 +285,11 @@ def read_state(path: Path, must_match: Mapping[str, Any]) -> tuple[TrainingState
 def precision_of(path: Path) -> str:
     """Return the precision in which a checkpoint's run computes."""
     return str(_read_json(path)["training"]["precision"])
+
+
+def weights_digest(path: Path) -> str:
+    """Return the SHA-256 of a checkpoint's weights, as its manifest has it."""
+    return str(json.loads((path / "MANIFEST.json").read_text())[MODEL])
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:

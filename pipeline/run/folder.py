@@ -7,8 +7,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from filelock import Timeout
-
 from pipeline.errors import RunError
 from pipeline.run import checkpoint
 from pipeline.storage.atomic import write_file
@@ -30,6 +28,7 @@ class RunFolder:
         self.dataset = path / "dataset"
         self.metrics = path / "metrics.jsonl"
         self.summary = path / "summary.json"
+        self.calibration = path / "calibration.json"
         self.report = path / "report.html"
 
     @contextmanager
@@ -38,6 +37,8 @@ class RunFolder:
 
         Raises RunError if another process still holds it after `timeout` seconds.
         """
+        from filelock import Timeout
+
         owner = self.path / ".writer"
         try:
             self.path.mkdir(parents=True, exist_ok=True)

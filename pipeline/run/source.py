@@ -1,4 +1,4 @@
-"""Who started a run, with which command and which code."""
+"""The source of a run: user, command and git commit."""
 
 import getpass
 import os
@@ -11,7 +11,7 @@ from pipeline.runtime.launcher import command_line, program_name
 from pipeline.storage.redaction import without_password
 
 GIT_TIMEOUT = 5.0
-"""Seconds that a call of git may take, such as on a slow network file system."""
+"""Seconds that a call of git may take; a network file system may be slow."""
 PACKAGE = Path(__file__).parents[1]
 
 
@@ -37,7 +37,7 @@ class RunSource:
     command: str
     """Command line, without passwords."""
     user: str
-    """Empty if the user of the process has no name."""
+    """Name of the user; empty if it is unknown."""
     repository: Repository | None
     """The repository around the code or, without one, around the current folder."""
 
@@ -45,16 +45,16 @@ class RunSource:
 def run_source() -> RunSource:
     """Return the source of this process's run.
 
-    It runs git, and may wait for a directory of users: do not call it while training waits.
+    It runs git and may wait for a user directory (LDAP), so do not call it while training waits.
     """
     command = without_password(command_line())
     return RunSource(program_name(), command, _user(), find_repository(_code_folders()))
 
 
 def find_repository(folders: Sequence[Path]) -> Repository | None:
-    """Return the state of the first repository with a commit that is around one of the folders.
+    """Return the state of the first repository with a commit that contains one of the folders.
 
-    None without a repository, without git, or if git takes too long.
+    Return None without such a repository, without git, or if git takes too long.
     """
     for folder in folders:
         found = _git(folder, "rev-parse", "HEAD", "--abbrev-ref", "HEAD").split()
@@ -76,7 +76,7 @@ def _code_folders() -> list[Path]:
 
 
 def _git(folder: Path, *arguments: str) -> str:
-    """Return the output of git; empty if it fails. It takes no lock of the repository."""
+    """Return the output of git; empty if it fails. The repository is not locked."""
     try:
         done = subprocess.run(
             ["git", "-C", str(folder), *arguments],

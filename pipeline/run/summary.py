@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -14,9 +15,9 @@ from pipeline.storage.atomic import write_file
 from pipeline.wording import shorten
 
 WIDTH = 80
-"""Columns of a line, unless a path is longer."""
+"""Maximum width of a line, in columns, unless a path is longer."""
 MAX_NAME = 20
-"""Characters of a label."""
+"""Maximum length of a label, in characters."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Summary:
     seconds: float
     tokens_per_s: float
     baseline: Mapping[str, Any] | None = None
-    """A metric of always guessing the same: `metric`, `value`, `guess`."""
+    """A metric of a constant guess: `metric`, `value`, `guess`."""
     confused: Sequence[Sequence[Any]] = field(default_factory=list)
     """The most frequent confusions of the last evaluation: true label, predicted label, count."""
     test: Mapping[str, float] = field(default_factory=dict)
@@ -45,18 +46,24 @@ class Summary:
     """Bounds of the 95 % confidence intervals of the test metrics, by metric."""
     test_step: int = 0
     """Step of the checkpoint that was tested; 0 if none was."""
+    calibration: Mapping[str, Any] | None = None
+    """The content of `calibration.json` without the thresholds of single labels, and a `line` to
+    show; None if the task has no calibration."""
 
     def write(self, folder: RunFolder) -> None:
         write_file(folder.summary, json.dumps(asdict(self), indent=1) + "\n")
 
     def lines(self) -> list[str]:
-        """Return the summary as lines for a person."""
+        """Return the lines to print."""
         best = f", best {self.best:.4f} at step {self.best_step}" if self.best is not None else ""
         value = self.validation[self.metric]
         lines = [f"validation  {self.metric} {value:.4f} at step {self.step}{best}"]
         if self.baseline:
-            lines.append(self._baseline_line(self.baseline))
+            text = self._baseline_line(self.baseline)
+            lines += textwrap.wrap(text, WIDTH, subsequent_indent=" " * 12)
         lines += self._test_lines()
+        if self.calibration:
+            lines.append(self.calibration["line"])
         if self.confused:
             lines.append(_confused_line(self.confused))
         return [
@@ -109,7 +116,7 @@ def read_summary(folder: RunFolder) -> Summary | None:
         return Summary(**values)
     except (ValueError, TypeError) as error:
         raise RunError(
-            f"{folder.summary}: cannot be read ({error}; was it written by another version?); "
+            f"{folder.summary}: cannot be read ({error}; another version may have written it); "
             f"delete it, and the same command writes it again"
         ) from None
 
@@ -117,7 +124,7 @@ def read_summary(folder: RunFolder) -> Summary | None:
 def describe(folder: RunFolder, *, watch: Sequence[str], example: str) -> str:
     """Return the summary of a run and the commands to type next.
 
-    `watch` are commands or addresses that show the run; `example` is an input to predict.
+    `watch` has commands or URLs that show the run; `example` is a line to predict.
     """
     summary = read_summary(folder)
     lines = summary.lines() if summary else []
@@ -125,13 +132,19 @@ def describe(folder: RunFolder, *, watch: Sequence[str], example: str) -> str:
     if folder.report.exists():
         lines.append(f"report      {folder.report}")
     lines += [f"watch       {shown}" for shown in watch]
+    predict = predict_command(folder.path, example)
+    if len(predict) > WIDTH - 12:  # a shell reads on after the sign of a pipe
+        predict = predict.replace(f" | {command('predict')}", f" |\n{'':14}{command('predict')}")
     lines += [
-        f"predict     {predict_command(folder.path, example)}",
-        "resume      the same command resumes a stopped run; train.epochs=N prolongs it",
+        f"predict     {predict}",
+        "resume      the same command resumes a stopped run; train.epochs=N extends it",
     ]
     return "\n".join(lines)
 
 
 def predict_command(folder: Path, example: str) -> str:
-    """Return the command that predicts `example`, an argument of a shell's `echo`, with a run."""
-    return f"echo {example} | {command('predict')} --run {shlex.quote(str(folder))}"
+    """Return the command that predicts a line with a run; tabs separate the texts of a pair."""
+    typed = f"echo {shlex.quote(example)}"
+    if "\t" in example:
+        typed = f"printf '%s\\t%s\\n' {shlex.join(example.split(chr(9), 1))}"
+    return f"{typed} | {command('predict')} --run {shlex.quote(str(folder))}"

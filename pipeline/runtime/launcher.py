@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.errors import ConfigError
+from pipeline.storage.redaction import without_secret
 
 logger = logging.getLogger(__name__)
 
@@ -128,7 +129,8 @@ def command(name: str) -> str:
 
 
 def command_line() -> str:
-    """Return the command that started this run, with torchrun and its numbers if it did."""
+    """Return the command that started this run, with torchrun and its numbers if it did, and
+    without passwords and tokens."""
     program = Path(sys.argv[0])
     is_module = program.name == "__main__.py"  # sys.argv then has no name of the package
     shown = ["-m", "pipeline.cli"] if is_module else [_shown_program(program)]
@@ -138,7 +140,7 @@ def command_line() -> str:
         shown = ["torchrun", *several, f"--nproc_per_node={local_size()}", *shown]
     elif is_module or program.suffix == ".py":
         shown = ["python", *shown]
-    return shlex.join([*shown, *sys.argv[1:]])
+    return shlex.join([*shown, *map(without_secret, sys.argv[1:])])
 
 
 def program_name() -> str:

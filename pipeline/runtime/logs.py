@@ -3,8 +3,6 @@
 import logging
 import sys
 
-from tqdm import tqdm
-
 ROOT = "pipeline"
 """Logger of the whole package."""
 
@@ -19,7 +17,11 @@ class ConsoleHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            tqdm.write(self.format(record), file=sys.stderr)
+            text = self.format(record)
+            if "tqdm" in sys.modules:  # otherwise there is no bar, and no need to import it
+                sys.modules["tqdm"].tqdm.write(text, file=sys.stderr)
+            else:
+                print(text, file=sys.stderr)
             sys.stderr.flush()
         except Exception:
             self.handleError(record)

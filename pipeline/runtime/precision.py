@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from pipeline.errors import TrainingError
 from pipeline.models.encoder import encoder
@@ -35,8 +35,12 @@ class Precision:
         return torch.amp.GradScaler(self.device.type, enabled=self.name == "fp16")
 
 
-def choose(requested: str, device: torch.device, model: ModelSettings) -> Precision:
+def choose(
+    requested: str, device: torch.device, model: ModelSettings, *, trains: bool = True
+) -> Precision:
     """Return the requested precision if a recurrent step runs in it.
+
+    With `trains=False`, only the forward pass must run, and "auto" is not allowed.
 
     "auto" chooses by a GPU's capability, because the time of one step there says little about a
     whole model. On a CPU it times a step and returns the faster of bf16 and fp32. Raises
@@ -45,7 +49,7 @@ def choose(requested: str, device: torch.device, model: ModelSettings) -> Precis
     if requested == "fp32":
         return Precision("fp32", device)
     if requested != "auto":
-        _require(Precision(requested, device), model)
+        _require(Precision(requested, device), model, trains=trains)
         return Precision(requested, device)
     candidate = _best_of_gpu(device) if device.type == "cuda" else "bf16"
     try:
@@ -73,7 +77,7 @@ def _best_of_gpu(device: torch.device) -> str:
     return "fp16" if capability >= (7, 0) else "fp32"  # 7.0 is the first with tensor cores
 
 
-def _require(precision: Precision, model: ModelSettings) -> None:
+def _require(precision: Precision, model: ModelSettings, *, trains: bool) -> None:
     """Raise TrainingError if a step of the model's cell fails in a precision."""
     name, device = precision.name, precision.device
     reason, others = "", "auto or fp32"
@@ -85,8 +89,10 @@ def _require(precision: Precision, model: ModelSettings) -> None:
             reason = f"requires compute capability 8.0, this GPU has {major}.{minor}"
             others = "auto, fp16 or fp32"
     try:
-        if not reason:
+        if not reason and trains:
             _step_seconds(precision, model)
+        elif not reason:
+            _forward(precision, *_one_layer(precision, model, tokens=2, rows=1))
     except torch.OutOfMemoryError:
         raise
     except Exception as error:
@@ -102,6 +108,21 @@ def _first_line(error: Exception) -> str:
 
 def _step_seconds(precision: Precision, model: ModelSettings) -> float:
     """Return the seconds that a forward and backward pass of one layer takes, the best of three."""
+    stack, x = _one_layer(precision, model, tokens=64, rows=16)
+    best = float("inf")
+    for _ in range(3):
+        start = time.perf_counter()
+        _forward(precision, stack, x).float().sum().backward()
+        if precision.device.type == "cuda":
+            torch.cuda.synchronize(precision.device)
+        best = min(best, time.perf_counter() - start)
+    return best
+
+
+def _one_layer(
+    precision: Precision, model: ModelSettings, *, tokens: int, rows: int
+) -> tuple[nn.Module, Tensor]:
+    """Return a layer with the model's cell and its input [tokens, rows, H]."""
     with torch.random.fork_rng([precision.device] if precision.device.type == "cuda" else []):
         one_layer = model.model_copy(update={"layers": 1})
         stack: nn.Module
@@ -110,15 +131,11 @@ def _step_seconds(precision: Precision, model: ModelSettings) -> float:
         else:
             stack = Layer(model.hidden, one_layer, bidirectional=True)
         stack = stack.to(precision.device)
-        x = torch.randn(64, 16, model.hidden).to(precision.device)
-    lengths = torch.full((16,), 64, device=precision.device)
-    best = float("inf")
-    for _ in range(3):
-        start = time.perf_counter()
-        with precision.autocast():
-            y, _ = stack(x, lengths, lengths)
-        y.float().sum().backward()
-        if precision.device.type == "cuda":
-            torch.cuda.synchronize(precision.device)
-        best = min(best, time.perf_counter() - start)
-    return best
+        return stack, torch.randn(tokens, rows, model.hidden).to(precision.device)
+
+
+def _forward(precision: Precision, stack: nn.Module, x: Tensor) -> Tensor:
+    lengths = torch.full((x.shape[1],), len(x), device=precision.device)
+    with precision.autocast():
+        y: Tensor = stack(x, lengths, lengths)[0]
+    return y

@@ -10,8 +10,10 @@ import logging
 import tempfile
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from filelock import BaseFileLock, FileLock, SoftFileLock
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
 
 logger = logging.getLogger(__name__)
 
@@ -19,18 +21,22 @@ SOFT = ".held"
 """Suffix of a lock that is a file: a file without it may be left by a process that had flock."""
 
 
-def file_lock(path: Path) -> BaseFileLock:
+def file_lock(path: Path) -> "BaseFileLock":
     """Return a lock at `path`, to be acquired. Its folder must exist.
 
     Acquiring it raises OSError, or filelock.Timeout.
     """
+    from filelock import FileLock, SoftFileLock  # not needed for prediction
+
     if _has_flock(path.parent.absolute()):
         return FileLock(path)
     return SoftFileLock(path.with_name(path.name + SOFT))
 
 
-def release_hint(lock: BaseFileLock) -> str:
+def release_hint(lock: "BaseFileLock") -> str:
     """Return a hint on how to remove a lock that its process has not released; may be empty."""
+    from filelock import SoftFileLock
+
     if not isinstance(lock, SoftFileLock):
         return ""
     return f" (if that process has ended, delete {lock.lock_file})"

@@ -7,12 +7,13 @@ from itertools import islice
 import numpy as np
 
 from pipeline.stream.batch import collate
+from pipeline.stream.block_rows import concatenate_blocks
 from pipeline.stream.hashing import draw, key
 from pipeline.stream.plan import Plan, Position, Window
 from pipeline.stream.prefetch import prefetch
 from pipeline.stream.reader import Reader
 from pipeline.stream.resumable import ResumableStream, Update
-from pipeline.stream.rows import Rows, concatenate_blocks
+from pipeline.stream.rows import Rows
 
 
 class Loader(ResumableStream):

@@ -14,7 +14,7 @@ Passes = Annotated[float, Field(gt=0, le=1000)]
 class StreamSettings(Section):
     token_budget: int = setting(
         16384,
-        "padded tokens per update, over all ranks; not set: fewer for a small corpus",
+        "padded tokens per update, over all ranks; if not set, fewer for a small corpus",
         ge=1,
     )
     batch_rows: int = setting(

@@ -16,7 +16,7 @@ from pipeline.models.captioner import Captioner, PixelEncoder, RegionEncoder
 from pipeline.models.decoding.decoder import Decoder
 from pipeline.settings import Conflict, Sections, is_default, same_column, setting
 from pipeline.stream.batch import Batch
-from pipeline.tasks.base.image_rules import image_conflicts
+from pipeline.tasks.base.image_rules import image_conflicts, image_path
 from pipeline.tasks.base.sample import ImageData
 from pipeline.tasks.base.seq2seq import Seq2SeqTask, reference_streams
 
@@ -62,7 +62,7 @@ class Captioning(Seq2SeqTask):
 
     @staticmethod
     def example(corpus: Any) -> str:
-        return "features.npy" if corpus.features else "image.png"
+        return image_path(corpus, ".npy" if corpus.features else ".png")
 
     @staticmethod
     def fields(corpus: Any) -> tuple[FieldSpec, ...]:

@@ -17,23 +17,27 @@ from pipeline.models.classifier import Classifier
 from pipeline.models.settings import Pretrained
 from pipeline.settings import Conflict, Sections, same_column, setting
 from pipeline.stream.batch import Batch
+from pipeline.tasks.base.abilities import Embeds
+from pipeline.tasks.base.calibration import with_temperature
 from pipeline.tasks.base.confusion import Confusion
 from pipeline.tasks.base.metric import LABEL
 from pipeline.tasks.base.sample import ImageData
 from pipeline.tasks.base.scores import top_scores
-from pipeline.tasks.base.settings import SmoothingSettings, Weight
+from pipeline.tasks.base.settings import SmoothingSettings, TemperatureSettings, Weight
 from pipeline.tasks.base.task import Baseline, DatasetInfo, Evaluation, Mistake, Task
 
 MIN_PROBABILITY = torch.finfo(torch.float64).tiny
 """Lower bound of probabilities, so that their logarithm is finite."""
 
 
-class Classification(Task):
+class Classification(Task, Embeds):
     """A single label per document, evaluated by accuracy and macro-averaged F1.
 
     The training loss is cross entropy with class weights and label smoothing; the evaluation loss
     has neither. If a document was split into several rows, its probabilities are the mean of the
     rows' probabilities, weighted by each row's number of tokens.
+
+    `task.calibrate` fits a temperature, which changes the probabilities and not the label.
 
     Labels that the dataset lacks are together one more label of an evaluation, which is never
     predicted: their rows are wrong, and its F1 of 0 is part of macro F1. They have no loss.
@@ -41,7 +45,7 @@ class Classification(Task):
     Shapes: B rows of a batch, C labels.
     """
 
-    class Settings(SmoothingSettings):
+    class Settings(TemperatureSettings, SmoothingSettings):
         class_weights: Literal["none", "balanced"] | dict[str, Weight] = setting(
             "none",
             "loss weight per label; balanced: inverse to the label's frequency, so that all labels "
@@ -56,6 +60,7 @@ class Classification(Task):
     best_metric = "accuracy"
     reported = MappingProxyType({"loss": False, "accuracy": True, "macro_f1": True})
     predicts = LABEL
+    has_scores = True
     input_field = "tokens"
     """The batch column that the model reads; a subclass reads images."""
 
@@ -98,9 +103,14 @@ class Classification(Task):
         """Return the probability of each label [B, C]."""
         return self.logits(model, batch).double().softmax(-1)
 
+    def embed(self, model: nn.Module, batch: Batch) -> Tensor:
+        assert isinstance(model, Classifier)
+        return model.pool(batch.columns[self.input_field], batch.lengths, batch.keys).float()
+
     def evaluate(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, list[Mistake]]:
         """Return sums and the mistakes. The sums are those of `Confusion`, then the summed loss."""
         label, predicted = batch.columns["label"], outputs.argmax(-1)
+        outputs = self._calibrated(outputs)
         size = len(self.labels)
         true_scores = outputs.gather(-1, label.clamp(max=size - 1)[:, None])[:, 0]  # [B]
         losses = -true_scores.clamp_min(MIN_PROBABILITY).log() * batch.weights * (label < size)
@@ -123,7 +133,7 @@ class Classification(Task):
         return torch.cat([confusion, losses.sum()[None]]), mistakes
 
     def scored(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-        return outputs, batch.columns["label"]
+        return self._calibrated(outputs), batch.columns["label"]
 
     def summarize(self, sums: Tensor, texts: Sequence[tuple[str, ...]] = ()) -> Evaluation:
         counts = self.confusion.unpack(sums[:-1])
@@ -152,6 +162,7 @@ class Classification(Task):
 
     def predict(self, outputs: Tensor, given: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         best = outputs.argmax(-1)
+        outputs = self._calibrated(outputs)
         probabilities = outputs.gather(-1, best[:, None])[:, 0]
         return [
             {
@@ -160,9 +171,16 @@ class Classification(Task):
                 **scores,
             }
             for k, probability, scores in zip(
-                best.tolist(), probabilities.tolist(), top_scores(self.labels, outputs), strict=True
+                best.tolist(),
+                probabilities.tolist(),
+                top_scores(self.labels, outputs, self.top_k),
+                strict=True,
             )
         ]
+
+    def _calibrated(self, outputs: Tensor) -> Tensor:
+        """Return probabilities [B, C] to read; the most probable label is that of `outputs`."""
+        return with_temperature(outputs, self.calibration.temperature)
 
     def _label_name(self, index: int) -> str:
         size = len(self.labels)

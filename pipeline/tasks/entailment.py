@@ -14,6 +14,7 @@ from pipeline.models.pair_classifier import PairClassifier
 from pipeline.models.settings import Pretrained
 from pipeline.settings import Conflict, Sections, same_column, setting
 from pipeline.stream.batch import Batch
+from pipeline.tasks.base.task import DatasetInfo
 from pipeline.tasks.classification import Classification
 
 
@@ -48,7 +49,7 @@ class Entailment(Classification):
 
     @staticmethod
     def example(corpus: Any) -> str:
-        return "-e 'A man sleeps.\\tA person rests.'"
+        return "A man sleeps.\tA person rests."
 
     @staticmethod
     def fields(corpus: Any) -> tuple[FieldSpec, ...]:
@@ -67,13 +68,25 @@ class Entailment(Classification):
         first, _, second = line.partition("\t")
         return {"tokens": first, "pair": second}
 
+    def line(self, batch: Batch, row: int, data: DatasetInfo) -> str:
+        """Return the two texts with a tab between them."""
+        text = data.decode("tokenizer", self._text_tokens(batch, row))
+        return f"{text}\t{self.details(batch, row)['text_pair']}"
+
     def details(self, batch: Batch, row: int) -> dict[str, Any]:
         pair = batch.columns["pair"][row]
         return {"text_pair": self.data.decode("tokenizer", pair[pair != PAD].tolist())}
 
     def logits(self, model: nn.Module, batch: Batch) -> Tensor:
-        columns = batch.columns
-        pair = columns["pair"]
-        pair_lengths = (pair != PAD).sum(1).clamp(min=1)
-        logits: Tensor = model(columns["tokens"], batch.lengths, batch.keys, pair, pair_lengths)
+        logits: Tensor = model(*_model_inputs(batch))
         return logits.float()
+
+    def embed(self, model: nn.Module, batch: Batch) -> Tensor:
+        assert isinstance(model, PairClassifier)
+        return model.pool_pair(*_model_inputs(batch)).float()
+
+
+def _model_inputs(batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    pair = batch.columns["pair"]
+    pair_lengths = (pair != PAD).sum(1).clamp(min=1)
+    return batch.columns["tokens"], batch.lengths, batch.keys, pair, pair_lengths

@@ -15,7 +15,7 @@ from pipeline.models.classifier import Classifier
 from pipeline.models.layers.images import ImageSteps
 from pipeline.settings import Conflict, Sections, is_default, same_column, unused
 from pipeline.stream.batch import Batch
-from pipeline.tasks.base.image_rules import image_conflicts
+from pipeline.tasks.base.image_rules import image_conflicts, image_path
 from pipeline.tasks.base.sample import ImageData
 from pipeline.tasks.base.task import DatasetInfo
 from pipeline.tasks.classification import Classification
@@ -51,7 +51,7 @@ class Images(Classification):
 
     @staticmethod
     def example(corpus: Any) -> str:
-        return "image.png"
+        return image_path(corpus)
 
     @staticmethod
     def fields(corpus: Any) -> tuple[FieldSpec, ...]:

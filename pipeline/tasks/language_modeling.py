@@ -13,14 +13,25 @@ from pipeline.corpus.field_spec import FieldSpec
 from pipeline.corpus.fields.kinds.text import TextField
 from pipeline.corpus.settings import MAX_ROW_TOKENS
 from pipeline.corpus.tokenization.special_tokens import END
+from pipeline.errors import ConfigError
+from pipeline.models.decoding.sampling import gumbel_noise
 from pipeline.models.dropout import hash_texts, keyed_uniform, site_of
 from pipeline.models.encoder import encoder_class, reversed_directions
 from pipeline.models.language_model import LanguageModel
+from pipeline.models.layers.masks import mean_over_steps
 from pipeline.models.layers.recurrent import LayerState
 from pipeline.models.settings import Pretrained
 from pipeline.settings import Conflict, Sections, setting
 from pipeline.stream.batch import Batch
 from pipeline.stream.bptt import SEGMENT_INDEX, TARGETS, TOKENS
+from pipeline.tasks.base.abilities import (
+    SEED_STEP,
+    Embeds,
+    Generates,
+    Generation,
+    GenerationOptions,
+    Scores,
+)
 from pipeline.tasks.base.sample import Sample
 from pipeline.tasks.base.settings import TaskSettings
 from pipeline.tasks.base.task import DatasetInfo, Evaluation, Mistake, Task
@@ -35,7 +46,7 @@ NO_TOKEN = -1
 """Padding of generated tokens in `outputs`."""
 
 
-class LanguageModeling(Task):
+class LanguageModeling(Task, Embeds, Scores, Generates):
     """Trained with the negative log-likelihood of each token given those before it.
 
     Each update starts from the recurrent state at the end of the last one, and gradients stop at
@@ -205,9 +216,60 @@ class LanguageModeling(Task):
         """
         assert isinstance(model, LanguageModel)
         if TARGETS not in batch.columns:
-            return self._generate(model, batch)
+            return self._generate(model, batch)[0][..., None].double()
         losses, _ = self._predict(model, batch)
         return losses.t()[..., None].double()
+
+    def embed(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Return the mean of the top states of each row in each direction [B, P]."""
+        assert isinstance(model, LanguageModel)
+        directions = [
+            _reversed_rows(batch.columns["tokens"], batch.lengths) if is_reversed
+            else batch.columns["tokens"]
+            for is_reversed in self.is_reversed
+        ]  # fmt: skip
+        lengths = batch.lengths.repeat(len(directions))
+        states, _ = model.states(torch.cat(directions), lengths, torch.zeros_like(lengths))
+        return torch.cat(mean_over_steps(states, lengths).chunk(len(directions)), -1)
+
+    def log_probabilities(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Return the log-probability of each row's text after the end of another one [B, 2]; a
+        backward model reads from the end of the text."""
+        assert isinstance(model, LanguageModel)
+        tokens, lengths = batch.columns["tokens"], batch.lengths
+        if self._generates_backward:
+            tokens = _reversed_rows(tokens, lengths)
+        end = torch.full_like(tokens[:, :1], END)
+        targets = torch.cat([tokens, torch.zeros_like(end)], 1)
+        targets[torch.arange(len(lengths)), lengths] = END
+        losses = model.text_losses(torch.cat([end, tokens], 1), targets, lengths + 1)
+        return torch.stack([-losses.double().sum(0), lengths.double() + 1], 1)
+
+    def generate(
+        self, model: nn.Module, batch: Batch, options: GenerationOptions
+    ) -> list[list[Generation]]:
+        assert isinstance(model, LanguageModel)
+        if options.beam_size is not None:
+            raise ConfigError(
+                f"beam_size={options.beam_size}: a language model samples texts; leave it out"
+            )
+        keys = ("temperature", "seed", "max_new_tokens")
+        given = {k: value for k in keys if (value := getattr(options, k)) is not None}
+        settings = self.settings.model_copy(update=given)
+        if options.n > 1 and not settings.temperature:
+            raise ConfigError(
+                f"n={options.n}: at temperature 0 all texts are equal; set a higher temperature"
+            )
+        texts: list[list[Generation]] = [[] for _ in batch.lengths]
+        for number in range(options.n):
+            seed = settings.seed + number * SEED_STEP
+            tokens, scores = self._generate(
+                model, batch, settings.model_copy(update={"seed": seed})
+            )
+            predictions = self.predict(tokens[..., None], [])
+            for row, prediction, score in zip(texts, predictions, scores.tolist(), strict=True):
+                row.append(Generation(next(iter(prediction.values())), score))
+        return texts
 
     def evaluate(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, list[Mistake]]:
         """Return sums [4 + 2 D] and no mistakes.
@@ -245,6 +307,12 @@ class LanguageModeling(Task):
         """Return a mask [B] of the rows in the direction that generates text."""
         first = len(batch.weights) // len(self.is_reversed)
         return (batch.weights > 0) & (torch.arange(len(batch.weights)) < first)
+
+    def line(self, batch: Batch, row: int, data: DatasetInfo) -> str:
+        """Return the first words of a lane; the first word may be a part of one."""
+        tokens = batch.columns[TOKENS][row, : min(int(batch.lengths[row]), PROMPT_TOKENS)].tolist()
+        text = data.decode("tokenizer", tokens[::-1] if self._generates_backward else tokens)
+        return text if row == 0 else text.partition(" ")[2]
 
     def samples(self, model: nn.Module, batch: Batch) -> list[Sample]:
         """Return a text generated from nothing, and one from the first tokens of each row."""
@@ -318,24 +386,30 @@ class LanguageModeling(Task):
         ]
         return [LayerState(h, c) for h, c in zip(kept[::2], kept[1::2], strict=True)]
 
-    def _generate(self, model: LanguageModel, batch: Batch) -> Tensor:
-        """Sample up to `task.max_new_tokens` tokens [B, G, 1] per text at `task.temperature`.
+    def _generate(
+        self, model: LanguageModel, batch: Batch, settings: Settings | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Sample up to `task.max_new_tokens` tokens [B, G] per text at `task.temperature`.
 
         At temperature 0 the most likely token is taken. A text's tokens depend only on the text and
-        on `task.seed`.
+        on `task.seed`. Also returns the log-probability of each generated text [B]. `settings`
+        replace those of the task.
         """
-        keys = hash_texts(batch.columns["tokens"], batch.lengths) + self.settings.seed
+        s = settings or self.settings
+        keys = hash_texts(batch.columns["tokens"], batch.lengths) + s.seed
         top, states = self._read_prompts(model, batch)
         ended = torch.zeros_like(batch.lengths, dtype=torch.bool)
         generated: list[Tensor] = []
-        for _ in range(self.settings.max_new_tokens):
-            scores = model.log_probs(top).float()  # [B, V]
+        totals = torch.zeros(len(keys), dtype=torch.float64, device=keys.device)
+        for _ in range(s.max_new_tokens):
+            log_probs = model.log_probs(top).float()  # [B, V]
+            scores = log_probs.clone()
             scores[:, :END] = -math.inf  # only text and </s>
-            if self.settings.temperature:  # Gumbel-max sampling from the softmax
-                uniform = keyed_uniform(keys, len(generated), scores.shape[1])
-                gumbel = -(-uniform.clamp(1e-9, 1 - 1e-7).log()).log()
-                scores = scores + self.settings.temperature * gumbel
+            if s.temperature:  # Gumbel-max sampling from the softmax
+                scores += s.temperature * gumbel_noise(keys, len(generated), scores.shape[1])
             token = scores.argmax(-1)
+            chosen = log_probs.gather(1, token[:, None])[:, 0]
+            totals += chosen.double().masked_fill(ended, 0.0)
             ended = ended | (token == END)
             generated.append(token.masked_fill(ended, NO_TOKEN))
             if bool(ended.all()):
@@ -344,7 +418,7 @@ class LanguageModeling(Task):
             x = model.embedding(token[None])  # [1, B, E]
             outputs, states = model.stacks[0](x, ones, batch.keys, states)
             top = outputs[0]
-        return torch.stack(generated, 1)[..., None].double()
+        return torch.stack(generated, 1), totals
 
     def _read_prompts(self, model: LanguageModel, batch: Batch) -> tuple[Tensor, list[LayerState]]:
         """Return the top layer's output [B, H] and all layers' states at the end of each text.
@@ -368,6 +442,12 @@ class LanguageModeling(Task):
                 state.h[:, rows] = final_state.h.float()
                 state.c[:, rows] = final_state.c.float()
         return top, states
+
+
+def _reversed_rows(tokens: Tensor, lengths: Tensor) -> Tensor:
+    """Return tokens [B, T] with each row read from its end, for lengths [B]."""
+    t = torch.arange(tokens.shape[1], device=tokens.device)
+    return tokens.gather(1, torch.where(t < lengths[:, None], lengths[:, None] - 1 - t, t))
 
 
 def _loss_and_perplexity(nll: float, tokens: float) -> dict[str, float]:

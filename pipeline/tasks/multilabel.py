@@ -16,21 +16,24 @@ from pipeline.models.classifier import Classifier
 from pipeline.models.settings import Pretrained
 from pipeline.settings import Conflict, Sections, same_column
 from pipeline.stream.batch import Batch
+from pipeline.tasks.base.abilities import Embeds
+from pipeline.tasks.base.calibration import centered
 from pipeline.tasks.base.metric import LABELS
 from pipeline.tasks.base.scores import top_scores
-from pipeline.tasks.base.settings import TaskSettings
+from pipeline.tasks.base.settings import ThresholdSettings
 from pipeline.tasks.base.task import Baseline, DatasetInfo, Evaluation, Mistake, Task
 
 MIN_PROBABILITY = 1e-12
 """Lower bound of probabilities, so that their logarithm is finite."""
 
 
-class MultiLabel(Task):
+class MultiLabel(Task, Embeds):
     """Trained with the sum of the labels' binary cross entropies; evaluated by micro- and
     macro-averaged F1 and by `accuracy`, the share of rows with all labels correct (subset
     accuracy).
 
-    A label is predicted if its probability is at least 0.5. The probabilities of a document that
+    A label is predicted if its probability is at least 0.5, or the threshold that
+    `task.calibrate` fits. The probabilities of a document that
     was split into several rows are the rows' mean, weighted by their tokens.
 
     A label that the dataset lacks is one that the model misses, a false negative: its row is wrong.
@@ -39,18 +42,20 @@ class MultiLabel(Task):
     Shapes: B rows of a batch, C labels, L the largest number of labels of a row.
     """
 
+    Settings = ThresholdSettings
     uses = (Classifier, Pretrained, TextField, LabelsField)
     sum_names = ("loss", "rows", "correct")
     best_metric = "micro_f1"
     reported = MappingProxyType({"loss": False, "accuracy": True, "macro_f1": True})
     predicts = LABELS
+    has_scores = True
     per_row_fields = ("labels",)
     counts_unknown_labels = True
 
     def __init__(
-        self, settings: TaskSettings, model: Classifier.Settings, data: DatasetInfo
+        self, settings: ThresholdSettings, model: Classifier.Settings, data: DatasetInfo
     ) -> None:
-        self.model = model
+        self.settings, self.model = settings, model
         self.vocabulary, self.labels = data.vocabularies["tokenizer"], data.names["labels"]
 
     @classmethod
@@ -83,6 +88,10 @@ class MultiLabel(Task):
         """Return the probability of each label [B, C]."""
         return self._logits(model, batch).double().sigmoid()
 
+    def embed(self, model: nn.Module, batch: Batch) -> Tensor:
+        assert isinstance(model, Classifier)
+        return model.pool(batch.columns["tokens"], batch.lengths, batch.keys).float()
+
     def evaluate(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, list[Mistake]]:
         """Return sums [3 * C + 5] and the mistakes.
 
@@ -91,7 +100,7 @@ class MultiLabel(Task):
         loss, the numbers of rows with all labels correct, of rows, and of rows without an unknown
         label, and the number of unknown labels.
         """
-        true, predicted = self._multi_hot(batch).double(), (outputs >= 0.5).double()  # [B, C]
+        true, predicted = self._multi_hot(batch).double(), self._predicted(outputs).double()
         weights, unknown = batch.weights.double(), self._unknown(batch)  # [B], [B]
         probability = torch.where(true > 0, outputs, 1 - outputs).clamp_min(MIN_PROBABILITY)
         known_weights = weights * (unknown == 0)
@@ -118,7 +127,7 @@ class MultiLabel(Task):
         true, unknown = self._multi_hot(batch), self._unknown(batch) > 0
         if unknown.any():
             true = torch.cat([true, unknown[:, None].to(true)], 1)
-        return outputs, true
+        return centered(outputs, self._thresholds(outputs)), true
 
     def summarize(self, sums: Tensor, texts: Sequence[tuple[str, ...]] = ()) -> Evaluation:
         true, predicted, true_positives = sums[:-5].view(3, -1)  # [C] each
@@ -152,9 +161,19 @@ class MultiLabel(Task):
                 **scores,
             }
             for row, scores in zip(
-                (outputs >= 0.5).tolist(), top_scores(self.labels, outputs), strict=True
+                self._predicted(outputs).tolist(),
+                top_scores(self.labels, outputs, self.top_k),
+                strict=True,
             )
         ]
+
+    def _predicted(self, outputs: Tensor) -> Tensor:
+        """Return [B, C] bool: whether the label is predicted."""
+        return outputs >= self._thresholds(outputs)
+
+    def _thresholds(self, outputs: Tensor) -> Tensor:
+        """Return each label's threshold [C]."""
+        return self.calibration.thresholds(self.labels).to(outputs.device)
 
     def _logits(self, model: nn.Module, batch: Batch) -> Tensor:
         """Return [B, C]."""

@@ -15,13 +15,14 @@ from pipeline.models.classifier import Classifier
 from pipeline.models.settings import Pretrained
 from pipeline.settings import Conflict, Sections, same_column, setting
 from pipeline.stream.batch import Batch
+from pipeline.tasks.base.abilities import Embeds
 from pipeline.tasks.base.metric import NUMBER
 from pipeline.tasks.base.row_task import RowTask
 from pipeline.tasks.base.settings import TaskSettings
 from pipeline.tasks.base.task import Baseline, DatasetInfo, Evaluation, Mistake
 
 
-class Regression(RowTask):
+class Regression(RowTask, Embeds):
     """A number per document, evaluated by the mean absolute error and by the correlations of
     Pearson and Spearman.
 
@@ -68,6 +69,10 @@ class Regression(RowTask):
     def forward(self, model: nn.Module, batch: Batch) -> Tensor:
         output: Tensor = model(batch.columns["tokens"], batch.lengths, batch.keys)
         return output.float()
+
+    def embed(self, model: nn.Module, batch: Batch) -> Tensor:
+        assert isinstance(model, Classifier)
+        return model.pool(batch.columns["tokens"], batch.lengths, batch.keys).float()
 
     def row_losses(self, outputs: Tensor, batch: Batch) -> Tensor:
         target = (batch.columns["number"] - self.mean) / self.scale

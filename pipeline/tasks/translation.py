@@ -126,6 +126,9 @@ class Translation(Seq2SeqTask):
         }
         return metrics, {name: str(scorer.get_signature()) for name, scorer in scorers.items()}
 
+    def line(self, batch: Batch, row: int, data: DatasetInfo) -> str:
+        return str(self.input_details(batch, row)["source"])
+
     @staticmethod
     def parse(line: str) -> dict[str, Any]:
         return {"source": line}

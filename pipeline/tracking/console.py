@@ -13,15 +13,15 @@ LINE_INTERVAL_SECONDS = 5.0
 """Seconds between progress lines when stderr is not a terminal."""
 MAX_WIDTH = 80
 MIN_BAR, MAX_BAR = 8, 20
-"""Cells of the bar, which is left out if fewer fit."""
+"""Minimum and maximum width of the bar, in cells. A narrower bar is left out."""
 THROUGHPUT = "tokens_per_s"
 FIRST_METRIC = 3
-"""Position of the metrics in the parts of a progress line, after epoch, step and percent."""
+"""Index of the first metric in the parts of a progress line, after epoch, step and percent."""
 
 
 @dataclass(frozen=True)
 class RunLength:
-    """How long a run is."""
+    """Length of a run."""
 
     rows: int
     """Rows that the run consumes over all epochs."""
@@ -32,13 +32,13 @@ class RunLength:
 
 
 class Progress(NamedTuple):
-    """The part of a run that is done after an update."""
+    """Progress of a run after an update."""
 
     step: int
     rows: int
     metrics: Mapping[str, float]
     seconds_left: float | None
-    """None as long as it is unknown."""
+    """None while unknown."""
 
 
 class ConsoleProgress:
@@ -82,7 +82,7 @@ class ConsoleProgress:
         self._bar.close()
 
     def _seconds_left(self, step: int, now: float) -> float | None:
-        """Return the expected time that is left, evaluations included; None at first."""
+        """Return the expected remaining time, including evaluations; None at first."""
         if self._after_first is None:
             self._after_first = now, step
         first_time, first_step = self._after_first
@@ -128,8 +128,8 @@ def parts(length: RunLength, progress: Progress) -> list[str]:
 def evaluation_line(
     step: int, metrics: Mapping[str, float], best_metric: str, *, is_best: bool
 ) -> str:
-    """Return the line of an evaluation: the metric that chooses the best checkpoint, the loss, and
-    what else fits in 80 columns."""
+    """Return the line about an evaluation: the metric that chooses the best checkpoint, the loss,
+    and as many other metrics as fit in 80 columns."""
     order = dict.fromkeys([best_metric, "loss", *metrics])
     texts = [f"{name} {metrics[name]:.4g}" for name in order if name in metrics]
     if is_best and best_metric in metrics:
@@ -143,7 +143,7 @@ def evaluation_line(
 
 
 def _share(length: RunLength, progress: Progress) -> float:
-    """Return the share of the run that is done; `train.max_steps` may end it before its rows."""
+    """Return the completed share of the run; `train.max_steps` may end it before all rows."""
     rows, steps = progress.rows / max(length.rows, 1), progress.step / max(length.updates, 1)
     return min(max(rows, steps), 1.0)
 

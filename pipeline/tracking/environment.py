@@ -20,12 +20,12 @@ TIMEOUT = 10.0
 
 
 def write_in_thread(folder: Path, facts: Mapping[str, Any], changed: Mapping[str, Any]) -> Thread:
-    """Write the file from a thread, because git and a directory of users may take seconds.
+    """Write the file from a thread, because git or a user directory (LDAP) may take seconds.
 
     Args:
         folder: Run folder.
         facts: Properties of this start, such as world size and device.
-        changed: Defaults of the config values that differ from them, by dotted key.
+        changed: The default of each config key that has another value, by dotted key.
     """
     arguments = (folder, dict(facts), sorted(changed))
     thread = Thread(target=_write, args=arguments, name="environment", daemon=True)
@@ -47,4 +47,4 @@ def _write(folder: Path, facts: Mapping[str, Any], changed_keys: list[str]) -> N
         }
         write_file(folder / ENVIRONMENT, json.dumps(values, indent=1) + "\n", sync=False)
     except Exception as error:  # a full disk; training must continue
-        logger.warning("%s is not written: %s", ENVIRONMENT, error)
+        logger.warning("%s cannot be written: %s; training continues", ENVIRONMENT, error)

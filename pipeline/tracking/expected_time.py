@@ -6,7 +6,7 @@ from pipeline.runtime.memory import peak_gpu_memory_mb, peak_memory_mb
 from pipeline.tracking.console import RunLength, duration
 
 MIN_UPDATES, MIN_SECONDS = 10, 3.0
-"""Minimum number of measured updates, and of their seconds. The first batches of each length are
+"""Minimum number and total duration of the measured updates. The first batches of each length are
 slower than later ones, which matters if updates take milliseconds."""
 
 
@@ -20,11 +20,11 @@ class ExpectedTime:
         self._length = length
         self._last: float | None = None
         self._seconds: list[float] = []
-        """Of each measured update."""
+        """Duration of each measured update."""
         self._printed = False
 
     def update(self, step: int, now: float) -> str:
-        """Record an update that ended at `now`; return a line after the last one to measure.
+        """Record an update that ended at `now`; return the line after the last measured update.
 
         A median is not affected by an evaluation between two updates.
         """

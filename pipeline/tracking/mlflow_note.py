@@ -13,7 +13,7 @@ logger = logging.getLogger(__name__)
 
 NOTE_TAG = "mlflow.note.content"
 DIGEST_TAG = "headrace.note"
-"""Tag with the digest of the last note that was written here."""
+"""Tag with the digest of the last note that `Note` wrote."""
 
 
 class Note:
@@ -24,7 +24,7 @@ class Note:
         self._written = ""
 
     def write(self, text: str) -> None:
-        """Replace the note, if it is not this text already."""
+        """Replace the note if its text differs."""
         from mlflow.entities import RunTag
 
         if text == self._written:

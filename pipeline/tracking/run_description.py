@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 MAX_PARAM_CHARS = 6000
 """MLflow's limit on the length of a param's value."""
 MAX_TAG_CHARS = 5000
-"""Characters of a tag; newer versions of MLflow allow 8,000."""
+"""Maximum length of a tag's value; newer versions of MLflow allow 8,000 characters."""
 COMMAND_TAG = "headrace.command"
 
 
@@ -53,9 +53,9 @@ class RunDescription:
     given_run_id: str = ""
     """MLFLOW_RUN_ID: an existing MLflow run that receives the run."""
     changed: dict[str, str] = field(default_factory=dict)
-    """Defaults of the params that differ from them."""
+    """The default of each param that has another value."""
     splits: dict[str, int] = field(default_factory=dict)
-    """Rows by split of the dataset."""
+    """Number of rows of each split."""
     predict: str = ""
     """Command that predicts with the run."""
 
@@ -119,7 +119,7 @@ class RunDescription:
 
 
 def source_tags(source: RunSource) -> dict[str, str]:
-    """Return MLflow's tags of a run's source, and one with its command."""
+    """Return MLflow's tags for the source of a run, and a tag with its command."""
     tags = {
         "mlflow.source.type": "LOCAL",
         "mlflow.source.name": source.program,

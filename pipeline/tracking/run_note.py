@@ -14,25 +14,26 @@ if TYPE_CHECKING:
     from pipeline.tracking.run_description import RunDescription
 
 MAX_VALUE = 80
-"""Characters of a value in the table of settings."""
+"""Maximum length of a value in the table of settings, in characters."""
 MAX_COMMAND = 1000
+"""Maximum length of a command, in characters."""
 CODE_WIDTH = 76
-"""Columns of a command: a wider one pushes other parts of MLflow's page out of sight."""
+"""Width of a command, in columns; a wider one pushes other parts of MLflow's page out of sight."""
 _TOKEN = re.compile(r"""(?:[^\s'"]|'[^']*'|"[^"]*"|['"])+""")
-"""A word of a shell's command line."""
+"""A word of a shell command."""
 
 
 class Best(NamedTuple):
     """The best evaluation so far."""
 
     metric: str
-    """Such as accuracy."""
+    """Name of the metric, such as accuracy."""
     value: float
     step: int
 
 
 def read_summary(folder: Path) -> dict[str, Any]:
-    """Return the content of a run's `summary.json`; empty if there is none, or a damaged one."""
+    """Return the content of a run's `summary.json`; empty if it is missing or damaged."""
     try:
         summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -41,9 +42,9 @@ def read_summary(folder: Path) -> dict[str, Any]:
 
 
 def best_of(summary: Mapping[str, Any], delivered: Best | None) -> Best | None:
-    """Return the later one of the best evaluation in a summary and the best one delivered.
+    """Return the best evaluation in a summary or the delivered one, whichever is later.
 
-    A run that was prolonged has a summary of its earlier end.
+    The summary of an extended run is still that of its earlier end.
     """
     if summary.get("best") is None:
         return delivered
@@ -52,13 +53,13 @@ def best_of(summary: Mapping[str, Any], delivered: Best | None) -> Best | None:
 
 
 def write_note(description: RunDescription, best: Best | None, summary: Mapping[str, Any]) -> str:
-    """Return the note of a run; `summary` is the content of `summary.json`, or empty."""
+    """Return the text of a run's note; `summary` is the content of `summary.json`, or empty."""
     results = [_result_line(best, summary), _baseline_line(summary), _test_line(summary)]
     parts = [
         "\n".join(f"- {line}" for line in [*results, _data_line(description)] if line),
         _command("Predict", description.predict),
     ]
-    resume = "Start, and resume a stopped run; `train.epochs=N` prolongs it"
+    resume = "Start the run, or resume it if it was stopped; add `train.epochs=N` to extend it"
     end = _command(resume, description.tags.get(COMMAND_TAG, ""))
     used = sum(len(part) + 2 for part in [*parts, end])
     parts += [_settings_table(description, MAX_TAG_CHARS - used), end]
@@ -89,11 +90,11 @@ def _test_line(summary: Mapping[str, Any]) -> str:
     line = f"**Test {metric}: {test[metric]:.4f}**"
     if bounds := (summary.get("intervals") or {}).get(metric):
         line += f", 95 % interval {bounds[0]:.4f} to {bounds[1]:.4f}"
-    return f"{line}, checkpoint of step {summary['test_step']:,}"
+    return f"{line}, checkpoint at step {summary['test_step']:,}"
 
 
 def _data_line(description: RunDescription) -> str:
-    """Return the dataset and its rows by split; unprepared rows are not counted."""
+    """Return the name of the dataset and the rows of each split, unknown without preparation."""
     splits = ", ".join(f"{name} {rows:,}" for name, rows in description.splits.items())
     rows = f": {splits} rows" if splits else ""
     return f"Dataset {_inline(description.dataset['name'])}{rows}"
@@ -108,7 +109,7 @@ def _command(title: str, command: str) -> str:
 
 
 def _wrap(command: str) -> str:
-    """Return a command on lines of CODE_WIDTH, unless a word is longer, as a shell reads it."""
+    """Wrap a command at CODE_WIDTH columns, unless a word is longer, so that a shell accepts it."""
     lines = [""]
     for word in _TOKEN.findall(command):
         if lines[-1] and len(lines[-1]) + len(word) + 3 > CODE_WIDTH:
@@ -125,7 +126,7 @@ def _settings_table(description: RunDescription, room: int) -> str:
     table = "| Setting | Value | Default |\n|---|---|---|"
     for number, (key, default) in enumerate(changed.items()):
         row = f"\n| {key} | {_cell(description.params.get(key, ''))} | {_cell(default)} |"
-        rest = f"\n\nand {len(changed) - number} more, which Parameters lists first"
+        rest = f"\n\nand {len(changed) - number} more settings, listed first under Parameters"
         if len(table) + len(row) + len(rest) > room:
             return table + rest
         table += row
@@ -137,6 +138,6 @@ def _cell(text: str) -> str:
 
 
 def _inline(text: str) -> str:
-    """Return a text as code on one line, which a cell of a table can hold."""
+    """Return a text as inline code on one line, which fits into a table cell."""
     plain = " ".join(text.split()).replace("`", "'").replace("|", "\\|")
     return f"`{plain}`" if plain else ""

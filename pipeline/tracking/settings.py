@@ -12,5 +12,5 @@ class TrackSettings(Section):
         may_change=True,
     )
     report: bool = setting(
-        True, "write report.html into the run folder, and the data behind it", may_change=True
+        True, "write report.html and its data files into the run folder", may_change=True
     )

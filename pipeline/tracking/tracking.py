@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline import components
 from pipeline.errors import TrainingError
-from pipeline.storage.redaction import redacted
+from pipeline.storage.redaction import redacted_settings
 from pipeline.tracking import follower
 from pipeline.tracking.base import NO_HIGHLIGHTS, EndStatus, Highlights, TrackedRun, Tracker
 from pipeline.tracking.follower import Follower
@@ -59,7 +59,7 @@ class Tracking:
         facts: Mapping[str, str | int | float],
         highlights: Highlights = NO_HIGHLIGHTS,
     ) -> None:
-        run = TrackedRun(folder, run_name, redacted(params), facts, manifest, highlights)
+        run = TrackedRun(folder, run_name, redacted_settings(params), facts, manifest, highlights)
         chosen = chosen_trackers(settings)
         for reference, tracker in chosen.items():
             _check_packages(reference, tracker, settings)

@@ -35,8 +35,8 @@ def test_home_folders_are_expanded_from_the_config_to_the_shards(home: Path) -> 
     "arguments, expected",
     [
         (["train", "--config=~/no.yaml"], "--config {home}/no.yaml: no such file"),
-        (["predict", "--run=~/no"], "{home}/no: is not the folder of a run"),
-        (["evaluate", "--run=~/no", "--input=~/a.csv"], "{home}/no: is not the folder of a run"),
+        (["predict", "--run=~/no"], "{home}/no: is not a run folder"),
+        (["evaluate", "--run=~/no", "--input=~/a.csv"], "{home}/no: is not a run folder"),
     ],
 )
 def test_home_folders_are_expanded_in_options(
@@ -64,5 +64,5 @@ def test_a_command_without_a_config_reports_which_defaults_it_uses(home: Path) -
     status, _, err = call("prepare", "corpus.input=mine.csv")
     assert status == 2
     notice, mistake = err.splitlines()
-    assert notice.startswith("corpus.input is set without --config: all other keys have the")
+    assert notice.startswith("no --config: other keys have the defaults of")
     assert mistake.startswith("error: data/mine.csv: no such file")

@@ -78,8 +78,8 @@ def test_choices_and_keys() -> None:
     [
         (["missing.csv"], "missing.csv: no such file"),
         (["tickets.csv", "--label=id"], "--label=id: 60 of its 60 values are different"),
-        (["tickets.csv", "--label=foo"], "--label=foo: there is no such column"),
-        (["tickets.csv", "corpus.lr=3"], "corpus.lr=3: only keys that say how files are read"),
+        (["tickets.csv", "--label=foo"], "--label=foo: no such column"),
+        (["tickets.csv", "corpus.lr=3"], "corpus.lr=3: does not set how files are read"),
         (["tickets.csv", "corpus.columns=[x"], "corpus.columns=[x: "),
         (["tickets.csv", "corpus.encoding=foo"], "corpus.encoding=foo: is not an encoding"),
         (["corpus.format=csv"], "no file is given"),

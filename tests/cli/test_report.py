@@ -24,5 +24,5 @@ def test_a_folder_that_is_no_run_is_one_line(
     folder = tmp_path / name
     assert common.exit_status(lambda: report.main(["--run", str(folder)])) == 2
     assert capsys.readouterr().err == (
-        f"error: --run={folder}: is not the folder of a run; give one with a config.yaml\n"
+        f"error: --run={folder}: is not a run folder; give one that has a config.yaml\n"
     )

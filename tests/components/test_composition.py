@@ -10,7 +10,7 @@ from pipeline.models.cells.lstm import Lstm
 from pipeline.optim.optimizers.adamw import AdamW
 from pipeline.optim.schedules.cosine import Cosine
 from pipeline.settings import Section
-from pipeline.train.settings import TrainSettings, train_settings
+from pipeline.training.settings import TrainSettings, train_settings
 
 TEMPLATE = """
 from pipeline.optim.base import Algorithm, Schedule

@@ -129,7 +129,7 @@ def test_every_built_in_component_is_found_by_its_module() -> None:
 def entry_point(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Iterator[None]:
     point = EntryPoint(request.param, "pipeline.models.cells.gru:Gru", kinds.ENTRY_POINTS)
     monkeypatch.setattr(kinds, "entry_points", lambda group: [point])
-    caches = (kinds.entry_points_of, loading._load_named)
+    caches = (kinds._entry_points, kinds.entry_points_of, loading._load_named)
     for cache in caches:
         cache.cache_clear()
     yield

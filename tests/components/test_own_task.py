@@ -16,9 +16,9 @@ from tests.helpers.processes import REPOSITORY, call, run
 FILE = '''
 from typing import Any
 
-import pyarrow as pa
 from torch import nn
 
+from pipeline.corpus.column_type import ColumnType
 from pipeline.corpus.field_spec import FieldSpec
 from pipeline.corpus.fields.base import Cells, FieldKind
 from pipeline.corpus.fields.kinds.text import TextField
@@ -43,8 +43,8 @@ class Shouting(FieldKind):
         return [Cells([int(self.settings.mark in value)]) for value in values]
 
     @staticmethod
-    def arrow_type(field, vocabulary):
-        return pa.int32()
+    def column_type(field, vocabulary):
+        return ColumnType("int32")
 
 
 class Shouts(RowTask):
@@ -145,6 +145,10 @@ def test_keys_of_the_task_and_of_its_kinds_are_in_their_sections(overrides: list
 
 
 MISTAKES = {
+    "a method of an earlier version": (
+        FILE.replace("def column_type", "def arrow_type"),
+        "Shouting defines arrow_type; write column_type, which returns a ColumnType, instead",
+    ),
     "uses": (
         FILE.replace("(Classifier, TextField, Shouting)", "(Classifier, Shouting)"),
         "Shouts.fields reads corpus.text, which no class of Shouts.uses declares; add the field",

@@ -18,7 +18,7 @@ from pipeline.corpus.dataset.manifest import open_dataset
 from pipeline.models.encoder import encoder
 from pipeline.models.layers.recurrent import Layer
 from pipeline.models.settings import ModelSettings
-from pipeline.train.settings import train_settings
+from pipeline.training.settings import train_settings
 from tests.helpers.campaign import cases
 from tests.helpers.corpora import CASES, small_run_overrides
 from tests.helpers.files import read, row_dicts

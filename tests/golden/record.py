@@ -19,8 +19,8 @@ from pipeline.corpus.dataset.manifest import open_dataset
 from pipeline.corpus.prepare.prepare import prepare
 from pipeline.runtime.process_group import World
 from pipeline.stream.plan import Position
-from pipeline.train.datasets import open_streams
-from pipeline.train.session import train
+from pipeline.training.datasets import open_streams
+from pipeline.training.session import train
 from tests.helpers.corpora import CASES, small_run_overrides
 
 VALUES = Path(__file__).with_name("values.json")

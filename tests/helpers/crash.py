@@ -35,7 +35,7 @@ def die() -> NoReturn:
 def patch_training() -> None:
     """Replace the function at POINT by one that kills the process at STEP."""
     from pipeline.run import checkpoint
-    from pipeline.train import trainer
+    from pipeline.training import trainer
 
     original_update, rename = trainer.Trainer._update, Path.rename
     write, update_links = checkpoint.write, checkpoint.update_links

@@ -20,6 +20,7 @@ from pipeline.corpus.field_spec import FieldSpec
 from pipeline.corpus.readers.base import Reader
 from pipeline.corpus.readers.opening import open_corpus_file
 from pipeline.corpus.row import Row
+from pipeline.corpus.tokenization.text_encoder import EncodedText
 from tests.helpers.settings import corpus_settings
 
 FIELDS = (FieldSpec("tokens", "text", "text"), FieldSpec("label", "label", "label"))
@@ -45,6 +46,11 @@ def reviews(count: int, seed: int = 0) -> Rows:
         }
         for number in range(count)
     ]
+
+
+def as_lists(encoded: Iterable[EncodedText]) -> list[tuple[list[list[int]], bool]]:
+    """Return encoded texts as (token ids of each row, long), which can be compared."""
+    return [([ids.tolist() for ids in text.rows], text.long) for text in encoded]
 
 
 def write(path: Path, rows: Rows, row_group: int = 100) -> Path:

@@ -1,4 +1,4 @@
-"""The messages of a small shop, as docs/first_run.md uses them: 300 rows, somewhat untidy.
+"""The messages of a small shop in docs/inspect.md and docs/first_run.md: 300 untidy rows.
 
 python -m tests.helpers.tickets writes tickets.csv to the current folder.
 """
@@ -55,16 +55,16 @@ def write_tickets(path: Path) -> None:
         for number in range(300):
             label = random.choices(list(TOPICS), [5, 3, 3, 2])[0]
             day += timedelta(days=random.choice([0, 1, 1, 2]))
-            note = _note(random, label, (day - timedelta(days=3)).strftime("%d.%m."))
+            text = note(random, label, (day - timedelta(days=3)).strftime("%d.%m."))
             amount = f"{random.uniform(5, 250):.2f}" if random.random() < 0.8 else ""
             writer.writerow([
                 f"T-{10234 + number}", day.strftime("%d.%m.%Y"), f"C{random.randint(1, 90):03}",
-                NOTES.get(number, note), LABELS.get(number, label), amount,
+                NOTES.get(number, text), LABELS.get(number, label), amount,
                 random.choice(["yes", "yes", "no"]), "Hamburg",
             ])  # fmt: skip
 
 
-def _note(random: Random, label: str, day: str) -> str:
+def note(random: Random, label: str, day: str) -> str:
     """Return a message about a topic and sometimes about another one, too."""
     parts = [random.choice(TOPICS[label])]
     if random.random() < 0.35:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from pipeline import config
-from pipeline.train import session
+from pipeline.training import session
 from tests.helpers.corpora import small_run_overrides
 
 

@@ -3,26 +3,30 @@
 import csv
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pipeline.config import load_run_config
 from pipeline.corpus.skip_reason import SkipReason
 from pipeline.errors import InputError
-from pipeline.inference.predictor import Predictor, batched
+from pipeline.inference.batching import batched
+from pipeline.inference.evaluator import evaluate_files
+from pipeline.inference.model import Model
+from pipeline.inference.predictor import Predictor
+from pipeline.inference.trained import load_trained
 from tests.helpers.files import write
 from tests.helpers.processes import call, error_lines
 
 Runs = Callable[[str], Path]
 
 
-def predictor(folder: Path, *overrides: str) -> Predictor:
-    return Predictor(folder, load_run_config(folder / "config.yaml", overrides))
+def predictor(folder: Path, *overrides: str) -> Model:
+    return Model(load_trained(folder, overrides))
 
 
-def predict(run: Predictor, *given: str | Path) -> list[dict[str, Any]]:
+def predict(run: Model, *given: str | Path) -> list[dict[str, Any]]:
     return list(run.predict_files([str(value) for value in given]))
 
 
@@ -65,7 +69,7 @@ def test_chunks_of_several_files_keep_the_order(runs: Runs, tmp_path: Path) -> N
     expected = [result["probability"] for result in run.predict(texts)]
     given = [f"{tmp_path}/*.jsonl"]
     for chunk_rows in (1, 7, 25):
-        results = list(run.predict_files(given, chunk_rows=chunk_rows))
+        results = list(Predictor(run.trained).predict_files(given, rows_per_chunk=chunk_rows))
         assert [r["probability"] for r in results] == pytest.approx(expected, abs=1e-5)
 
 
@@ -180,7 +184,7 @@ def test_unknown_labels_are_counted_as_wrong(runs: Runs, labeled: Path) -> None:
 def test_one_line_names_the_unknown_labels(
     runs: Runs, labeled: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    predictor(runs("classification")).evaluate(str(labeled))
+    evaluate_files(predictor(runs("classification")).trained, str(labeled))
     (message,) = [r.getMessage() for r in caplog.records if "unknown" in r.getMessage()]
     assert message.startswith(
         "3 label(s) in 3 row(s) are unknown to this run and count as wrong: 'mixed' 2, 'odd' 1; "
@@ -216,7 +220,7 @@ def test_own_metrics_see_one_more_label(runs: Runs, labeled: Path, tmp_path: Pat
         "        return predictions.gather(1, targets.long()[:, None]).mean().item()\n"
     )
     run = predictor(runs("classification"), f"task.metrics=[f1_score, {tmp_path}/own.py:TrueScore]")
-    metrics, _ = run.evaluate(str(labeled))
+    metrics, _ = evaluate_files(run.trained, str(labeled))
     scores = run.predict(["the film was superb", "a dull plot"])
     total = scores[0]["scores"]["positive"] + scores[1]["scores"]["negative"]
     assert metrics["TrueScore"] == pytest.approx(total / 5, abs=1e-5)
@@ -231,7 +235,7 @@ def test_an_unknown_tag_is_wrong_and_its_sentence_is_evaluated(runs: Runs, tmp_p
     path = tmp_path / "new.conll"
     path.write_text("".join(lines) + "\nthe O\n")
     run = predictor(runs("tagging"))
-    metrics, skips = run.evaluate(str(path))
+    metrics, skips = evaluate_files(run.trained, str(path))
     assert (metrics["examples"], metrics["unknown_labels"], skips) == (2, 2, {})
     guesses = run.predict([" ".join(words), "the"])
     inside = {
@@ -240,14 +244,14 @@ def test_an_unknown_tag_is_wrong_and_its_sentence_is_evaluated(runs: Runs, tmp_p
     right = len(set(range(2, 30)) - inside) + (not guesses[1]["spans"])
     assert metrics["accuracy"] == pytest.approx(right / 31)
     with pytest.raises(InputError, match="B-MISC"):
-        run.evaluate(str(path), refuse_unknown=True)
+        evaluate_files(run.trained, str(path), refuse_unknown=True)
 
 
 def test_several_files_are_evaluated_together(runs: Runs, labeled: Path, tmp_path: Path) -> None:
     run = predictor(runs("classification"))
     write_jsonl(tmp_path / "newer.jsonl", [{"text": "fine", "label": "positive"}, {"text": ""}])
-    _, skips = run.evaluate(f"{tmp_path}/new*.jsonl")
-    metrics, same = run.evaluate([str(labeled), f"{tmp_path}/newer.jsonl"])
+    _, skips = evaluate_files(run.trained, f"{tmp_path}/new*.jsonl")
+    metrics, same = evaluate_files(run.trained, [str(labeled), f"{tmp_path}/newer.jsonl"])
     assert metrics["examples"] == 6
     assert skips == same == {SkipReason.NO_TEXT: 2, SkipReason.NO_LABEL: 1}
     assert skips.first[SkipReason.NO_TEXT].startswith(f"{labeled}, ")
@@ -309,7 +313,7 @@ def test_unknown_ones_of_several_labels_are_missed(runs: Runs, tmp_path: Path) -
     rows = [{"text": "a fine film", "label": ["praise", *names]}, {"text": "rain", "label": []}]
     path = write_jsonl(tmp_path / "a.jsonl", rows)
     run = predictor(runs("multilabel"))
-    metrics, _ = run.evaluate(str(path))
+    metrics, _ = evaluate_files(run.trained, str(path))
     assert (metrics["examples"], metrics["unknown_labels"]) == (2, 70_000)
     first, second = (set(guess["labels"]) for guess in run.predict(["a fine film", "rain"]))
     correct = len(first & {"praise"})
@@ -322,9 +326,9 @@ def test_a_task_that_cannot_count_unknown_labels_refuses_them(
     runs: Runs, labeled: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = predictor(runs("classification"))
-    monkeypatch.setattr(run.task, "counts_unknown_labels", False)
+    monkeypatch.setattr(run.trained.task, "counts_unknown_labels", False)
     with pytest.raises(InputError, match="label 'mixed' is not in"):
-        run.evaluate(str(labeled))
+        evaluate_files(run.trained, str(labeled))
 
 
 def test_metrics_by_the_values_of_a_column(runs: Runs, tmp_path: Path) -> None:
@@ -339,14 +343,16 @@ def test_metrics_by_the_values_of_a_column(runs: Runs, tmp_path: Path) -> None:
         for n, text in enumerate(texts * 8)
     ]
     run = predictor(runs("classification"))
-    run.chunk_rows = 7
-    metrics, _ = run.evaluate(str(write_jsonl(tmp_path / "a.jsonl", rows)), by="from")
+    run.trained = replace(run.trained, chunk_rows=7)
+    metrics, _ = evaluate_files(
+        run.trained, str(write_jsonl(tmp_path / "a.jsonl", rows)), by="from"
+    )
     by_value = metrics.pop("by")
     assert list(by_value) == ["web", ""]
-    assert metrics == pytest.approx(run.evaluate(str(tmp_path / "a.jsonl"))[0])
+    assert metrics == pytest.approx(evaluate_files(run.trained, str(tmp_path / "a.jsonl"))[0])
     for value, found in by_value.items():
         own = [row for row in rows if (row["from"] or "") == value]
-        alone, _ = run.evaluate(str(write_jsonl(tmp_path / f"{value}-.jsonl", own)))
+        alone, _ = evaluate_files(run.trained, str(write_jsonl(tmp_path / f"{value}-.jsonl", own)))
         assert found == pytest.approx({name: alone[name] for name in found}), value
         assert found["examples"] == len(own)
 

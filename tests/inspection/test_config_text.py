@@ -51,7 +51,7 @@ def test_text() -> None:
         "  label: label\n"
         "\n"
         "  # Not used yet. Remove the first # of a line to use it:\n"
-        "  # group: author  # rows of one of 20 are then in the same split\n"
+        "  # group: author  # rows with the same value (20 in total) stay in one split\n"
     )
 
 

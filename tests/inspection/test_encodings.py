@@ -36,6 +36,11 @@ def test_longer_texts_show_their_encoding(text: str, encoding: str) -> None:
     assert word in text
 
 
+def test_of_encodings_that_read_the_same_the_common_one_is_taken() -> None:
+    text = "Café, Größe: der Händler antwortet schnell. " * 40
+    assert guess(text.encode("cp1250")) == ("cp1252", "Café")
+
+
 @pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
 def test_utf16_without_a_mark(encoding: str) -> None:
     assert guess("a plain text".encode(encoding)) == (encoding, "")

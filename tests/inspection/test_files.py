@@ -106,6 +106,22 @@ def test_parallel_files(names: tuple[str, ...], expected: dict[str, str]) -> Non
     assert values(*names)["input"] == expected
 
 
+def test_parallel_files_of_splits() -> None:
+    write("train.en", "train.de", "val.en", "val.de")
+    assert values("train.en", "train.de", "val.en", "val.de") == {
+        "input": {"source": "train.en", "target": "train.de"},
+        "validation": {"source": "val.en", "target": "val.de"},
+        "root": ".",
+    }
+
+
+def test_splits_are_not_parallel_if_one_of_them_is_not() -> None:
+    write("train.en", "train.de", "val.en")
+    found = values("train.en", "train.de", "val.en")
+    assert found["input"] == ["train.en", "train.de"]
+    assert found["validation"] == "val.en"
+
+
 def test_compressed_parallel_files() -> None:
     for name in ("a.en.gz", "a.de.gz"):
         Path(name).write_bytes(gzip.compress(b"a\nb"))
@@ -122,5 +138,5 @@ def test_parallel_files_with_columns() -> None:
     write("x.txt", "y.txt")
     assert values("image=x.txt,label=y.txt")["input"] == {"image": "x.txt", "label": "y.txt"}
     assert values("image=x.txt", "label=y.txt")["input"] == {"image": "x.txt", "label": "y.txt"}
-    with pytest.raises(InputError, match=r"y.txt: is not COLUMN=FILE"):
+    with pytest.raises(InputError, match=r"y.txt: does not have the form COLUMN=FILE"):
         find(["image=x.txt", "y.txt"])

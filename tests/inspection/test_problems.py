@@ -44,10 +44,10 @@ def test_duplicates_and_contradictions() -> None:
     lines = rows()
     found = inspected([*lines, lines[0], lines[1], lines[3].replace("bad", "good")])
     first, second = found.problems
-    assert first == "2 rows repeat another one: only one of each is used (corpus.drop_duplicates)"
+    assert first == "2 rows repeat another row: only one of each is used (corpus.drop_duplicates)"
     assert second == (
-        "1 row with the text of another row but another label, first a.csv, line 64: correct the "
-        "labels; only the first of each is used"
+        "1 row with the same text as another row but a different label, first a.csv, line 64: "
+        "correct the labels; only the first row of each text is used"
     )
 
 
@@ -70,7 +70,7 @@ def test_labels_in_few_rows() -> None:
 
 def test_spellings_of_a_label_are_joined_by_a_hint() -> None:
     found = inspected([*rows(), "A text of its own here,Good", "Another one of them,baad"])
-    end = "may be one: correct the file, or join them by corpus.label_names"
+    end = "may be the same: correct the file, or merge them with corpus.label_names"
     assert found.problems == [
         f"labels 'Good' (1) and 'good' (30) {end}",
         f"labels 'baad' (1) and 'bad' (30) {end}",
@@ -101,7 +101,7 @@ def test_long_texts() -> None:
     (line,) = found.problems
     assert line.startswith("60% of the texts have more than corpus.max_tokens=400 tokens")
     assert found.keys["max_tokens"].value == 1100  # 1.3 tokens for each of 781 words, rounded up
-    assert "corpus.max_tokens=1100 covers 95%" in line
+    assert "corpus.max_tokens=1100 would keep 95%" in line
 
 
 def test_tagging_schemes() -> None:
@@ -119,7 +119,7 @@ def test_files_of_different_columns() -> None:
     Path("a.csv").write_text("\n".join(["text,label", *rows()]))
     Path("b.csv").write_text("\n".join(["text,label,more", *(f"x{r},1" for r in rows())]))
     found = inspect(["a.csv", "b.csv"])
-    assert "b.csv has other columns than a.csv: it has 'more' too" in found.problems
+    assert "b.csv has different columns than a.csv: it also has 'more'" in found.problems
     Path("c.csv").write_text("\n".join(["text,klass", *rows()]))
     with pytest.raises(InputError, match=r"c.csv: has no column 'label', which the other files"):
         inspect(["a.csv", "c.csv"])

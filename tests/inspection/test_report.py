@@ -16,7 +16,7 @@ column  type      missing  distinct  example
 text    text            -        20  This is text number 0
 label   label           -         2  a
 
-first rows, as text, label:
+first rows (text | label):
   This is text number 0 | a
   This is text number 1 of them | b
   This is text number 2 of them of them | a

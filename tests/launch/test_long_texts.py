@@ -8,10 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipeline.config import load_run_config
 from pipeline.corpus.dataset.manifest import open_dataset
-from pipeline.corpus.tokenization.tokenizer import TextEncoder
-from pipeline.inference.predictor import Predictor
+from pipeline.corpus.tokenization.text_encoder import TextEncoder
+from pipeline.inference.model import load
 from tests.helpers.corpora import small_run_overrides, write_reviews
 from tests.helpers.processes import call, run
 
@@ -80,7 +79,7 @@ def validation(folder: Path) -> dict[str, float]:
 
 def test_a_split_text_has_one_prediction(split: Path) -> None:
     """It is the mean of the segments' probabilities, weighted by their numbers of tokens."""
-    predictor = Predictor(split, load_run_config(split / "config.yaml"))
+    predictor = load(split)
     corpus = predictor.config.corpus
     encoder = TextEncoder(split / "dataset/tokenizer.json", corpus.max_tokens, overflow="split")
     found = predictor.predict(TEXTS)
@@ -93,7 +92,7 @@ def test_a_split_text_has_one_prediction(split: Path) -> None:
         for ids in encoded.rows:
             lengths, keys = torch.tensor([len(ids)]), torch.tensor([0])
             with torch.no_grad():
-                scores = predictor.model(torch.tensor([ids]), lengths, keys)
+                scores = predictor.module(torch.tensor([ids.tolist()]), lengths, keys)
             expected += len(ids) * scores[0].softmax(-1)
         if text:
             expected /= sum(map(len, encoded.rows))

@@ -13,12 +13,12 @@ from seqeval.metrics import f1_score
 from tokenizers import Tokenizer
 
 from pipeline import config
-from pipeline.config import load_run_config
 from pipeline.corpus.skip_reason import SkipReason
 from pipeline.errors import InputError
-from pipeline.inference.predictor import Predictor
+from pipeline.inference.evaluator import evaluate_files
+from pipeline.inference.model import Model, load
 from pipeline.models.tagger import Tagger
-from pipeline.train import session
+from pipeline.training import session
 from tests.helpers.corpora import PLAIN, small_run_overrides, write_sentences
 from tests.helpers.files import read
 from tests.helpers.processes import call, losses
@@ -46,8 +46,8 @@ def train(settings: list[str], *overrides: str) -> None:
     session.train(config.load(None, [*settings, *overrides]))
 
 
-def predictor(folder: Path) -> Predictor:
-    return Predictor(folder, load_run_config(folder / "config.yaml"))
+def predictor(folder: Path) -> Model:
+    return load(folder)
 
 
 @pytest.fixture
@@ -126,7 +126,7 @@ def test_error_if_no_sentence_is_usable(
     path = tmp_path / "new.conll"
     path.write_text(content)
     with pytest.raises(InputError, match=message):
-        predictor(trained).evaluate(str(path))
+        evaluate_files(predictor(trained).trained, str(path))
 
 
 def test_sentences_with_invalid_bio_tags_are_skipped_and_counted(
@@ -134,7 +134,7 @@ def test_sentences_with_invalid_bio_tags_are_skipped_and_counted(
 ) -> None:
     path = tmp_path / "new.conll"
     path.write_text("the O\n\nin O\nBodalu B-PER\n\nBodalu I-PER\n")
-    metrics, skips = predictor(trained).evaluate(str(path))
+    metrics, skips = evaluate_files(predictor(trained).trained, str(path))
     assert (metrics["examples"], skips) == (2, {SkipReason.NOT_BIO: 1})
 
 
@@ -154,7 +154,7 @@ def test_evaluation_converts_tags_of_another_scheme(trained: Path, tmp_path: Pat
     for scheme, rows in schemes.items():
         path = tmp_path / f"{scheme}.conll"
         path.write_text("\n".join("".join(f"Bodalu {t}\n" for t in row) for row in rows))
-        found[scheme] = run.evaluate(str(path))
+        found[scheme] = evaluate_files(run.trained, str(path))
     assert found["bio"][0]["examples"] == 3
     assert found["iob1"] == found["bio"] == found["bilou"]
 
@@ -171,10 +171,10 @@ def test_all_words_are_tagged_by_a_model_trained_on_truncated_sentences(
     ]
     train(settings, *changes, "train.max_steps=1", f"run.dir={tmp_path}/run")
     run = predictor(tmp_path / "run")
-    assert run.manifest.names["tags"][0] == "B-LOC"
-    assert isinstance(run.model, Tagger)
+    assert run.trained.manifest.names["tags"][0] == "B-LOC"
+    assert isinstance(run.module, Tagger)
     with torch.no_grad():  # tag each word as an entity, B-LOC
-        run.model.get_parameter("scores.bias")[0] += 99
+        run.module.get_parameter("scores.bias")[0] += 99
     words = [f"word{number}" for number in range(50)]
     (found,) = run.predict([" ".join(words)])
     assert [span["text"] for span in found["spans"]] == words

@@ -12,7 +12,7 @@ from pipeline.optim import ema
 from pipeline.optim.groups import parameter_groups
 from pipeline.optim.learning_rates import LearningRates
 from pipeline.optim.optimizer import clipped_step
-from pipeline.train.settings import train_settings
+from pipeline.training.settings import train_settings
 from tests.helpers.settings import model_settings
 
 

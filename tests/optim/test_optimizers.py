@@ -12,7 +12,7 @@ from pipeline.errors import ConfigError, TrainingError
 from pipeline.optim.groups import parameter_groups
 from pipeline.optim.optimizer import Optimizer
 from pipeline.optim.optimizers.asgd import ASGD
-from pipeline.train.settings import train_settings
+from pipeline.training.settings import train_settings
 
 RATES = {"adafactor": 0.5, "adamw": 0.05, "asgd": 0.1, "muon": 0.05, "sgd": 0.05}
 SCALER = torch.amp.GradScaler("cpu", enabled=False)

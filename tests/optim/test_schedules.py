@@ -6,7 +6,7 @@ from torch import nn
 
 from pipeline import components
 from pipeline.optim.learning_rates import LearningRates
-from pipeline.train.settings import train_settings
+from pipeline.training.settings import train_settings
 
 EXPECTED = {
     "constant": ({}, [0.5, 1, 1, 1, 1]),

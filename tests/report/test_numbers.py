@@ -5,7 +5,13 @@ import math
 import pytest
 
 from pipeline.report.html import Markup, key_table, meter, table
-from pipeline.report.numbers import date, duration, number, share, tick
+from pipeline.report.numbers import (
+    format_date,
+    format_duration,
+    format_number,
+    format_share,
+    format_tick,
+)
 
 
 @pytest.mark.parametrize(
@@ -14,22 +20,22 @@ from pipeline.report.numbers import date, duration, number, share, tick
      (math.nan, "not defined"), (-math.inf, "-inf"), (1e-5, "1e-05")],
 )  # fmt: skip
 def test_number(value: float, text: str) -> None:
-    assert number(value) == text
+    assert format_number(value) == text
 
 
 @pytest.mark.parametrize("value, text", [(0.25, "0.25"), (2000, "2k"), (1.5e6, "1.5M"), (0, "0")])
 def test_tick(value: float, text: str) -> None:
-    assert tick(value) == text
+    assert format_tick(value) == text
 
 
 @pytest.mark.parametrize("value, text", [(42, "42 s"), (250, "4 min 10 s"), (9000, "2 h 30 min")])
 def test_duration(value: float, text: str) -> None:
-    assert duration(value) == text
+    assert format_duration(value) == text
 
 
 def test_date_and_share() -> None:
-    assert date(1795838600) == "2026-11-28 04:03 UTC"
-    assert share(0.9167) == "91.7 %"
+    assert format_date(1795838600) == "2026-11-28 04:03 UTC"
+    assert format_share(0.9167) == "91.7 %"
 
 
 def test_cells_are_escaped_unless_they_are_markup() -> None:

@@ -3,6 +3,7 @@
 import json
 import logging
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 from pipeline.report import page, run_data
+from pipeline.run.calibration import CalibrationRecord
 from pipeline.tasks.base.sample import SAMPLES, ImageData, Sample
 from tests.report.conftest import BAD, metric_lines
 
@@ -114,8 +116,30 @@ def test_labels_have_the_metrics_of_the_confusion_matrix(run_folder: Path) -> No
 
 def test_calibration_states_its_error(run_folder: Path) -> None:
     text = section(render(run_folder)[0], "calibration")
-    assert "mean distance is 0.087" in text  # (10 * 0.05 + 30 * 0.10) / 40
+    assert "mean distance from the line is 0.087" in text  # (10 * 0.05 + 30 * 0.10) / 40
     assert "0.9 to 1.0 30 0.970 87.0 %" in text
+
+
+def test_calibration_shows_what_was_fitted(run_folder: Path) -> None:
+    path = run_folder / "summary.json"
+    metrics = {"loss": 0.5, "calibration_error": 0.25}
+    record = CalibrationRecord(
+        step=20, weights="ab", method="temperature", rows=100, folds=5, temperature=1.5,
+        before=metrics, after={"loss": 0.375, "calibration_error": 0.125},
+    )  # fmt: skip
+    tested = replace(record, test_rows=50, test_before=metrics, test_after=metrics)
+    summary = json.loads(path.read_text())
+    for found, rows in ((record, 2), (tested, 4)):
+        path.write_text(json.dumps({**summary, "calibration": found.summary()}))
+        text = section(render(run_folder)[0], "calibration")
+        assert "task.calibrate=temperature fitted temperature 1.50." in text
+        assert "validation, 5-fold calibration error 0.25 0.125" in text
+        assert text.count(" loss ") + text.count(" calibration error 0.") == rows
+        assert ("test loss 0.5 0.5" in text) == (rows == 4)
+    none = replace(record, reason="30 rows, 100 are needed")
+    path.write_text(json.dumps({**summary, "calibration": none.summary()}))
+    text = section(render(run_folder)[0], "calibration")
+    assert text.endswith("task.calibrate fitted none: 30 rows, 100 are needed.")
 
 
 def test_length_and_numbers(run_folder: Path) -> None:
@@ -127,14 +151,14 @@ def test_length_and_numbers(run_folder: Path) -> None:
 def test_the_dataset_has_splits_labels_and_reasons(run_folder: Path) -> None:
     text = section(render(run_folder)[0], "dataset")
     assert "train 800 9,600 31 validation 100 1,200 30" in text
-    assert "the text of another row 70 no text (empty, blank, or a list or map) 30" in text
+    assert "same text as another row 70 no text (empty, blank, or a list or map) 30" in text
     assert "good 600 66.7 % bad 300 33.3 %" in text
     assert "conflicting" not in text
 
 
 def test_changed_keys_come_first_and_passwords_are_removed(run_folder: Path) -> None:
     html, _ = render(run_folder)
-    first, _, rest = section(html, "config").partition("keys with their defaults")
+    first, _, rest = section(html, "config").partition("keys with default values")
     assert "train.lr 0.01" in first
     assert "train.native true" in rest
     assert "train.epochs 2" in rest
@@ -177,6 +201,22 @@ def test_a_damaged_file_leaves_out_its_part(
     assert "left out of the report" in caplog.text
 
 
+@pytest.mark.parametrize(
+    "name, text, missing",
+    [
+        ("config.yaml", "corpus: 3\nrun: a\ntask: [b]\n", {"config"}),
+        ("summary.json", '{"baseline": 3, "test": {"accuracy": "x"}}', set()),
+    ],
+)
+def test_a_file_of_another_program_leaves_out_its_part(
+    run_folder: Path, name: str, text: str, missing: set[str]
+) -> None:
+    _, before = render(run_folder)
+    (run_folder / name).write_text(text)
+    _, structure = render(run_folder)
+    assert {*before.ids} - {*structure.ids} == missing
+
+
 def test_data_that_a_section_cannot_show_leaves_out_the_section(
     run_folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -185,7 +225,7 @@ def test_data_that_a_section_cannot_show_leaves_out_the_section(
     with caplog.at_level(logging.WARNING):
         _, structure = render(run_folder)
     assert structure.ids == ["curves", "dataset", "config", "environment"]
-    assert "report.html: no section 'Calibration'" in caplog.text
+    assert "report.html: section 'Calibration' is left out" in caplog.text
 
 
 def test_many_labels_show_those_with_the_most_errors(run_folder: Path) -> None:
@@ -197,7 +237,7 @@ def test_many_labels_show_those_with_the_most_errors(run_folder: Path) -> None:
     (run_folder / "reports" / "step-00000020.json").write_text(json.dumps(report))
     html, _ = render(run_folder)
     text = section(html, "labels")
-    assert "the 20 labels of 30 with the most errors" in text
+    assert "only the 20 of 30 labels with the most errors" in text
     matrix = html[html.index("Confusion matrix") : html.index("<h3>Labels")]
     shown = set(re.findall(r">(label\d+)<", matrix))
     assert len(shown) == 20
@@ -212,7 +252,7 @@ def test_mistakes_of_images_show_the_images(run_folder: Path) -> None:
     report = {"step": 20, "mistakes": [{"label": "3", "loss": 1.0}], "pages": pages}
     (run_folder / "reports" / "step-00000020.json").write_text(json.dumps(report))
     html, _ = render(run_folder)
-    assert section(html, "mistakes").endswith("Images of the highest loss, worst first. label 3")
+    assert section(html, "mistakes").endswith("Images with the highest loss, worst first. label 3")
     assert html.count("data:image/png;base64,") == 1
     assert "<div class='samples images'>" in html
 

@@ -101,7 +101,7 @@ def test_labels_of_many_bars_do_not_overlap() -> None:
     assert sum(len(text) for text in shown) * 6 < WIDTH - LEFT - RIGHT
 
 
-def test_reliability_is_on_the_diagonal_if_confidence_is_right() -> None:
+def test_reliability_is_on_the_diagonal_if_probabilities_are_right() -> None:
     root = parse(svg.reliability([(0.5, 0.5, 10), (0.9, 0.9, 40)], title=""))
     (ideal,) = (line for line in root.iter("line") if line.get("class") == "ideal")
     x1, y1, x2, y2 = (float(ideal.get(name) or 0) for name in ("x1", "y1", "x2", "y2"))
@@ -109,7 +109,10 @@ def test_reliability_is_on_the_diagonal_if_confidence_is_right() -> None:
         assert (y - y1) / (y2 - y1) == pytest.approx((x - x1) / (x2 - x1), abs=0.01)
     small, large = (float(dot.get("r") or 0) for dot in root.iter("circle"))
     assert small < large
-    assert "confidence 0.900, accuracy 0.900, 40 rows" in ElementTree.tostring(root).decode()
+    assert (
+        "mean probability 0.900, accuracy 0.900, 40 predictions"
+        in ElementTree.tostring(root).decode()
+    )
 
 
 def test_a_scatter_plot_has_equal_scales() -> None:

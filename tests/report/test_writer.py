@@ -52,5 +52,5 @@ def test_an_error_is_one_warning(
     report.update()
     report.write()
     (record,) = caplog.records
-    assert "report.html is not written: OSError" in record.getMessage()
+    assert "report.html cannot be written: OSError" in record.getMessage()
     assert "training continues" in record.getMessage()

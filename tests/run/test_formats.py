@@ -17,7 +17,7 @@ import pytest
 from pipeline.config import load_run_config
 from pipeline.corpus.dataset.manifest import open_dataset
 from pipeline.errors import RunError
-from pipeline.inference.predictor import Predictor
+from pipeline.inference.model import load
 from pipeline.run import checkpoint
 from pipeline.run.folder import RunFolder
 from pipeline.run.summary import read_summary
@@ -59,7 +59,7 @@ def test_a_dataset_of_format_4_is_read() -> None:
 def test_a_run_of_format_4_predicts() -> None:
     """With its best checkpoint, which is not its latest."""
     folder = FORMAT_4 / "run"
-    predictor = Predictor(folder, load_run_config(folder / "config.yaml"))
+    predictor = load(folder)
     positive, negative = predictor.predict(["a lovely film", "the dull plot"])
     assert positive["label"] == "positive"
     assert positive["probability"] == pytest.approx(0.737992, abs=1e-4)
@@ -123,7 +123,7 @@ def test_a_checkpoint_of_another_format_is_refused_in_one_line(copy: Path, numbe
     latest, best = folder.checkpoints / "step-00000019", folder.best_checkpoint()
     requests: dict[Path, Callable[[], object]] = {
         latest: lambda: checkpoint.newest(folder.checkpoints),
-        best: lambda: Predictor(folder.path, load_run_config(folder.config)),
+        best: lambda: load(folder.path),
     }
     for path, request in requests.items():
         with pytest.raises(RunError) as error:

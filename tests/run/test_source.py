@@ -84,12 +84,14 @@ def test_code_that_is_installed_is_not_a_part_of_the_repository_around_it(
 def test_the_user_and_the_command_without_passwords(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LOGNAME", "ada")
     argv = ["launch/train.py", "track.uri=http://me:word@host", "corpus.input=https://h/a?token=b"]
+    argv += ["track.api_key=1a 2b"]
     monkeypatch.setattr(sys, "argv", argv)
     monkeypatch.delenv("TORCHELASTIC_RUN_ID", raising=False)
     found = run_source()
     assert (found.user, found.program) == ("ada", "launch/train.py")
     assert found.command == (
-        "python launch/train.py track.uri=http://host 'corpus.input=https://h/a?token=***'"
+        "python launch/train.py track.uri=http://host 'corpus.input=https://h/a?token=***' "
+        "'track.api_key=***'"
     )
 
 

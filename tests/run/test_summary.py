@@ -1,12 +1,13 @@
 """The summary of a finished run, and the suggested next commands."""
 
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from pipeline.run.folder import RunFolder
-from pipeline.run.summary import Summary, describe, read_summary
+from pipeline.run.summary import Summary, describe, predict_command, read_summary
 
 SUMMARY = Summary(
     step=200,
@@ -80,7 +81,7 @@ def test_a_description_has_at_most_12_lines_of_80_columns(
     confused = [[a, b, 1000] for a in names for b in names if a != b][:3]
     replace(FULL, confused=confused).write(folder)
     folder.report.write_text("")
-    lines = describe(folder, watch=["mlflow ui"], example="'A fine film.'").splitlines()
+    lines = describe(folder, watch=["mlflow ui"], example="A fine film.").splitlines()
     assert "report      runs/tickets/report.html" in lines
     assert lines[3] == "confused    a label with a ve... as a label with a ve... (1,000)"
     assert len(lines) <= 12
@@ -90,12 +91,34 @@ def test_a_description_has_at_most_12_lines_of_80_columns(
 def test_description_ends_with_the_next_commands(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     SUMMARY.write(folder)
-    lines = describe(folder, watch=["mlflow ui"], example="'A text.'").splitlines()
+    lines = describe(folder, watch=["mlflow ui"], example="A text.").splitlines()
     assert lines[:2] == SUMMARY.lines()
     assert lines[2:4] == [f"run folder  {tmp_path}", "watch       mlflow ui"]
     # headrace is the command that the package installs
-    assert lines[4] == f"predict     echo 'A text.' | headrace predict --run {tmp_path}"
-    assert lines[5].startswith("resume ")
-    assert "watch" not in describe(folder, watch=[], example="'A text.'")
+    typed = " ".join(line.strip() for line in lines[4:-1])
+    assert typed == f"predict     echo 'A text.' | headrace predict --run {tmp_path}"
+    assert lines[-1].startswith("resume ")
+    assert "watch" not in describe(folder, watch=[], example="A text.")
     odd = RunFolder(tmp_path / "exp #2")
-    assert f"--run '{tmp_path}/exp #2'" in describe(odd, watch=[], example="'A text.'")
+    assert f"--run '{tmp_path}/exp #2'" in describe(odd, watch=[], example="A text.")
+
+
+@pytest.mark.parametrize(
+    ("line", "typed"),
+    [
+        ("image.png", "echo image.png"),
+        ("It costs $5 & more", "echo 'It costs $5 & more'"),
+        ("A man\tA person", r"printf '%s\t%s\n' 'A man' 'A person'"),
+    ],
+)
+def test_a_line_is_typed_as_a_shell_reads_it(line: str, typed: str) -> None:
+    assert predict_command(Path("a"), line) == f"{typed} | headrace predict --run a"
+    done = subprocess.run(["sh", "-c", typed], check=True, stdout=subprocess.PIPE, text=True)
+    assert done.stdout == f"{line}\n"
+
+
+def test_a_long_command_goes_on_after_the_pipe(tmp_path: Path) -> None:
+    lines = describe(RunFolder(Path("runs/a")), watch=[], example="a" * 58).splitlines()
+    assert lines[1:3] == [
+        f"predict     echo {'a' * 58} |", "              headrace predict --run runs/a"
+    ]  # fmt: skip

@@ -95,7 +95,7 @@ def test_line_is_written_above_a_progress_bar(capsys: pytest.CaptureFixture[str]
 def test_log_of_a_real_process_goes_to_stderr(rank: int | None, expected: list[str]) -> None:
     code = (
         "import logging; from pipeline.runtime.logs import configure_logging\n"
-        f"configure_logging(rank={rank}); log = logging.getLogger('pipeline.train')\n"
+        f"configure_logging(rank={rank}); log = logging.getLogger('pipeline.training')\n"
         "log.debug('never'); log.info('ready'); log.warning('low')"
     )
     status, out, err = finish(start([sys.executable, "-c", code]))

@@ -1,8 +1,8 @@
-"""Passwords and tokens in URIs."""
+"""Passwords and tokens in URIs, and in keys of components."""
 
 import pytest
 
-from pipeline.storage.redaction import without_password
+from pipeline.storage.redaction import redacted_settings, without_password, without_secret
 
 
 @pytest.mark.parametrize(
@@ -28,3 +28,21 @@ from pipeline.storage.redaction import without_password
 )
 def test_only_secrets_are_removed(text: str, expected: str) -> None:
     assert without_password(text) == expected
+
+
+@pytest.mark.parametrize(
+    "key", ["track.api_key", "track.token", "track.bot-token", "corpus.PASSWORD", "track.my_secret"]
+)
+def test_a_secret_key_hides_its_value(key: str) -> None:
+    assert without_secret(f"{key}=a=b c") == f"{key}=***"
+    assert without_secret(f"--{key}=a=b c") == f"--{key}=***"
+    assert redacted_settings({key: "a=b c"}) == {key: "***"}
+
+
+@pytest.mark.parametrize(
+    "key", ["stream.token_budget", "corpus.max_tokens", "corpus.tokenizer", "corpus.text"]
+)
+def test_other_keys_keep_their_values(key: str) -> None:
+    assert without_secret(f"{key}=token") == f"{key}=token"
+    names = {"pass": "passed", "token": "s3://u:p@host/a"}
+    assert redacted_settings({key: names}) == {key: {"pass": "passed", "token": "s3://host/a"}}

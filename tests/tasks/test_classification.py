@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from pipeline.errors import ConfigError
 from pipeline.stream.batch import Batch
+from pipeline.tasks.base.calibration import Calibration
 from pipeline.tasks.classification import Classification
 from tests.helpers.settings import model_settings, task_settings
 from tests.helpers.task_data import Data
@@ -154,6 +155,30 @@ def test_class_weights_and_label_smoothing_match_torch(
     mean = nn.CrossEntropyLoss(torch.tensor(expected), label_smoothing=0.1)
     assert sums[0] / sums[1] == pytest.approx(mean(logits, label).item(), rel=1e-6)
     assert sums[3] == REAL_ROWS
+
+
+def test_a_temperature_changes_the_probabilities_and_not_the_label(case: Case) -> None:
+    """The loss is that of the scaled logits; accuracy, mistakes and predicted labels are equal."""
+    model, batch, _, _ = case
+    task, plain = make_task(), make_task()
+    task.calibration = Calibration(temperature=2.5)
+    outputs = task.outputs(model, batch)
+    label, real = batch.columns["label"], batch.weights > 0
+    scaled = (outputs.log() / 2.5).softmax(-1)
+    sums, mistakes = task.evaluate(outputs, batch)
+    before, others = plain.evaluate(outputs, batch)
+    found, expected = task.summarize(sums).metrics, plain.summarize(before).metrics
+    losses = -scaled.gather(-1, label[:, None])[real].log()
+    assert found["loss"] == pytest.approx(losses.mean().item())
+    assert found["loss"] != pytest.approx(expected["loss"])
+    assert found["accuracy"] == expected["accuracy"]
+    assert [m.details["predicted"] for m in mistakes] == [m.details["predicted"] for m in others]
+    assert torch.allclose(task.scored(outputs, batch)[0], scaled)
+    pairs = zip(task.predict(outputs, []), plain.predict(outputs, []), scaled, strict=True)
+    for one, other, row in pairs:
+        assert one["label"] == other["label"]
+        assert one["probability"] == round(row.max().item(), 6)
+        assert list(one["scores"].values()) == pytest.approx(row.tolist(), abs=1e-6)
 
 
 def test_a_class_weight_for_an_unknown_label_is_a_config_error() -> None:

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from pipeline import config
-from pipeline.config import load_run_config
 from pipeline.corpus.dataset.manifest import open_dataset
 from pipeline.errors import ConfigError
-from pipeline.inference.predictor import Predictor
+from pipeline.inference.evaluator import evaluate_files
+from pipeline.inference.model import load
 from pipeline.models.pair_classifier import PairClassifier
 from tests.helpers.corpora import CASES, SMALL, small_run_overrides
 from tests.helpers.files import row_dicts
@@ -101,10 +101,10 @@ def test_a_run_learns_evaluates_and_predicts_pairs(tmp_path: Path) -> None:
     summary = json.loads((folder / "summary.json").read_text())
     assert summary["metric"] == "auroc"
     assert summary["best"] > 0.98
-    predictor = Predictor(folder, load_run_config(folder / "config.yaml"))
+    predictor = load(folder)
     lines = ["the red film\tred", "the red film\tblue", "no second text"]
     true, false, error = predictor.predict(lines)
     assert (true["label"], false["label"]) == ("true", "false")
     assert error == {"error": "the text is empty"}
-    metrics, _ = predictor.evaluate(f"{tmp_path}/claims.jsonl")
+    metrics, _ = evaluate_files(predictor.trained, f"{tmp_path}/claims.jsonl")
     assert metrics["accuracy"] > 0.95

@@ -3,6 +3,7 @@ training, evaluation and prediction."""
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipeline.config import load_run_config
 from pipeline.corpus.field_spec import DOCUMENT
 from pipeline.corpus.tokenization.special_tokens import END, UNK
-from pipeline.inference.predictor import Predictor
+from pipeline.inference.evaluator import evaluate_files
+from pipeline.inference.model import load
 from pipeline.models.dropout import TypeDropout, assign_dropout_sites
 from pipeline.models.language_model import LanguageModel
 from pipeline.stream.batch import Batch
@@ -313,7 +314,7 @@ def test_a_run_learns_and_continues_a_cycle_of_words(trained: tuple[Path, Path])
 
 def test_evaluation_of_a_file_does_not_depend_on_the_chunk_size(trained: tuple[Path, Path]) -> None:
     corpus, folder = trained
-    predictor = Predictor(folder, load_run_config(folder / "config.yaml"))
-    whole, skips = predictor.evaluate(str(corpus / "lines.txt"))
-    predictor.chunk_rows = 7
-    assert predictor.evaluate(str(corpus / "lines.txt")) == (whole, skips)
+    predictor = load(folder)
+    whole, skips = evaluate_files(predictor.trained, str(corpus / "lines.txt"))
+    predictor.trained = replace(predictor.trained, chunk_rows=7)
+    assert evaluate_files(predictor.trained, str(corpus / "lines.txt")) == (whole, skips)

@@ -17,6 +17,7 @@ from pipeline.runtime.precision import Precision
 from pipeline.runtime.process_group import World
 from pipeline.stream.batch import Batch, collate
 from pipeline.stream.rows import Columns, Ragged, Rows
+from pipeline.tasks.base.calibration import Calibration
 from pipeline.tasks.multilabel import MultiLabel
 from tests.helpers.corpora import SMALL
 from tests.helpers.processes import call
@@ -85,6 +86,32 @@ def test_metrics_match_scikit_learn(case) -> None:
     assert make_task().metrics(sums.tolist()) == pytest.approx(
         {"loss": loss, "accuracy": metrics["accuracy"]}, rel=1e-5
     )
+
+
+def test_thresholds_choose_the_predicted_labels(case) -> None:
+    model, batch, logits, true = case
+    task = make_task()
+    task.calibration = Calibration(threshold=0.3, label_thresholds={"sad": 0.7, "never": 0.0001})
+    outputs = task.outputs(model, batch)
+    counts, mistakes = task.evaluate(outputs, batch)
+    metrics = task.summarize(counts).metrics
+    probability = 1 / (1 + np.exp(-logits.astype(float)))
+    predicted = probability >= np.array([0.3, 0.7, 0.3, 0.0001])
+    assert predicted[:, 3].all()
+    assert metrics["micro_f1"] == pytest.approx(f1_score(true, predicted, average="micro"))
+    assert metrics["macro_f1"] == pytest.approx(
+        f1_score(true, predicted, average="macro", zero_division=0.0)
+    )
+    assert metrics["accuracy"] == pytest.approx(accuracy_score(true, predicted))
+    assert len(mistakes) == round(REAL_ROWS * (1 - metrics["accuracy"]))
+    plain = make_task().predict(outputs[:REAL_ROWS], [{}] * REAL_ROWS)
+    for found, before, row in zip(
+        task.predict(outputs[:REAL_ROWS], [{}] * REAL_ROWS), plain, predicted, strict=True
+    ):
+        assert found["labels"] == [name for name, flag in zip(LABELS, row, strict=True) if flag]
+        assert found["scores"] == before["scores"]
+    scores, _ = task.scored(outputs, batch)
+    assert ((scores >= 0.5)[:REAL_ROWS].numpy() == predicted).all()
 
 
 def test_the_baseline_guesses_the_most_frequent_label_alone(case) -> None:
@@ -162,15 +189,15 @@ def test_a_run_learns_evaluates_and_predicts_labels(tmp_path: Path) -> None:
     )  # fmt: skip
     assert status == 0, err
     assert json.loads((tmp_path / "run" / "summary.json").read_text())["best"] > 0.98
-    from pipeline.config import load_run_config
-    from pipeline.inference.predictor import Predictor
+    from pipeline.inference.evaluator import evaluate_files
+    from pipeline.inference.model import load
 
     folder = tmp_path / "run"
-    predictor = Predictor(folder, load_run_config(folder / "config.yaml"))
+    predictor = load(folder)
     texts = ["the plot", "funny plot", "warny the funny"]
     predictions = predictor.predict(texts)
     assert [prediction["labels"] for prediction in predictions] == [[], ["fun"], ["fun", "war"]]
-    metrics, skips = predictor.evaluate(f"{tmp_path}/rows.jsonl")
+    metrics, skips = evaluate_files(predictor.trained, f"{tmp_path}/rows.jsonl")
     assert metrics["examples"] == 600
     assert metrics["micro_f1"] > 0.98
     assert not skips

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pipeline.config import load_run_config
 from pipeline.corpus.dataset.manifest import NumberStats, open_dataset
 from pipeline.corpus.skip_reason import SkipReason
 from pipeline.evaluation.evaluate import evaluate
-from pipeline.inference.predictor import Predictor
+from pipeline.inference.evaluator import evaluate_files
+from pipeline.inference.model import load
 from pipeline.runtime.process_group import World
 from pipeline.stream.batch import Batch
 from pipeline.tasks.regression import Regression
@@ -107,11 +107,11 @@ def test_a_run_learns_evaluates_and_predicts_numbers(tmp_path: Path) -> None:
     summary = json.loads((folder / "summary.json").read_text())
     assert summary["metric"] == "pearson_corrcoef"
     assert summary["best"] > 0.95
-    predictor = Predictor(folder, load_run_config(folder / "config.yaml"))
+    predictor = load(folder)
     praise, blame = predictor.predict(["fine lovely superb moving fine", "dull awful weak tedious"])
     assert praise["number"] > 75
     assert blame["number"] < 25
-    metrics, _ = predictor.evaluate(f"{tmp_path}/ratings.csv")
+    metrics, _ = evaluate_files(predictor.trained, f"{tmp_path}/ratings.csv")
     assert metrics["spearman_corrcoef"] > 0.95
 
 
@@ -124,11 +124,11 @@ def test_documents_that_are_split_are_evaluated_as_one(tmp_path: Path) -> None:
         "train.max_steps=2",
     )  # fmt: skip
     assert status == 0, err
-    predictor = Predictor(folder, load_run_config(folder / "config.yaml"))
-    metrics, _ = predictor.evaluate(f"{tmp_path}/ratings.csv")
+    predictor = load(folder)
+    metrics, _ = evaluate_files(predictor.trained, f"{tmp_path}/ratings.csv")
     assert metrics["examples"] == 100
     (tmp_path / "one.csv").write_text("text,label\na fine film,50\n")
-    metrics, _ = predictor.evaluate(f"{tmp_path}/one.csv")
+    metrics, _ = evaluate_files(predictor.trained, f"{tmp_path}/one.csv")
     assert metrics["examples"] == 1
     assert math.isnan(metrics["r2_score"])
 

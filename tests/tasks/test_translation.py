@@ -14,9 +14,11 @@ from torch import nn
 from torch.nn import functional
 
 from pipeline import config
-from pipeline.corpus.tokenization.special_tokens import BEGIN, END
+from pipeline.corpus.tokenization.special_tokens import BEGIN, END, PAD, UNK
 from pipeline.errors import ConfigError
+from pipeline.models.decoding.beam_search import length_penalty
 from pipeline.stream.batch import Batch
+from pipeline.tasks.base.abilities import GenerationOptions
 from pipeline.tasks.base.seq2seq import NO_SCORE
 from pipeline.tasks.translation import Translation
 from tests.helpers.campaign import cases
@@ -183,6 +185,37 @@ def test_prediction_returns_n_best_translations_best_first() -> None:
         assert len(scores) == 3
         assert scores == sorted(scores, reverse=True)
         assert prediction["best"][0] == {k: prediction[k] for k in ("translation", "score")}
+
+
+@pytest.mark.parametrize("temperature", [None, 1.0, 0.5])
+def test_the_score_of_a_generated_text_is_its_log_probability(temperature: float | None) -> None:
+    task, batch = make_task(), make_batch(range(3))
+    model = make_model(task)
+    options = GenerationOptions(n=4, temperature=temperature)
+    for row, generations in enumerate(task.generate(model, batch, options)):
+        for generation in generations:
+            target = torch.tensor([[*map(int, generation.text.split()), END]])
+            one = batch.select(torch.tensor([row]))
+            one.columns["target"] = target
+            ((log_probability, tokens),) = task.log_probabilities(model, one).tolist()
+            assert tokens == target.shape[1] <= task.max_lengths(one.lengths)[0]
+            penalty = length_penalty(int(tokens), task.settings.length_penalty)
+            assert generation.score == pytest.approx(log_probability / penalty, rel=1e-4)
+
+
+def test_samples_follow_the_probabilities_of_the_model() -> None:
+    """The first tokens of many samples of one source have the frequencies of the softmax."""
+    task = make_task()
+    model = make_model(task)
+    batch = make_batch([2])
+    generations = task.generate(model, batch, GenerationOptions(n=2000, temperature=1.0))[0]
+    first = [int(g.text.split()[0]) if g.text else END for g in generations]
+    counts = torch.bincount(torch.tensor(first), minlength=V) / len(first)
+    memory = model.encode(batch.columns["source"], batch.lengths, batch.keys)  # type: ignore[operator]
+    with torch.no_grad():
+        log_probs, _, _ = model.step(torch.tensor([BEGIN]), memory.initial_state, memory)  # type: ignore[operator]
+    log_probs[0, [PAD, UNK, BEGIN]] = float("-inf")
+    assert (counts - log_probs[0].softmax(-1)).abs().max() < 0.04
 
 
 def test_a_row_without_a_finite_score_is_an_error_of_that_row_only() -> None:

@@ -30,4 +30,4 @@ def test_a_folder_that_cannot_be_written_is_a_warning(
 ) -> None:
     (tmp_path / "file").touch()
     environment.write_in_thread(tmp_path / "file", {}, {}).join(60)
-    assert "environment.json is not written" in caplog.text
+    assert "environment.json cannot be written" in caplog.text

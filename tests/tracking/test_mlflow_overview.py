@@ -86,7 +86,7 @@ def test_the_note_has_the_best_so_far_and_at_the_end_the_test_result(folder, sto
     stored = Stored(store, folder)
     assert note(stored).startswith(
         "- **Best validation accuracy: 0.7500** at step 4 of 6\n"
-        "- **Test accuracy: 0.7000**, 95 % interval 0.6000 to 0.8000, checkpoint of step 4\n"
+        "- **Test accuracy: 0.7000**, 95 % interval 0.6000 to 0.8000, checkpoint at step 4\n"
     )
     assert "| model.hidden | `64` | `128` |" in note(stored)
     assert f"headrace predict --run {folder}" in note(stored).replace(" \\\n    ", " ")

@@ -40,7 +40,7 @@ def test_a_run_that_has_no_results_yet() -> None:
         "Predict:\n\n```\necho 'A film.' | headrace predict --run /runs/a\n```\n\n"
         "| Setting | Value | Default |\n|---|---|---|\n"
         "| train.lr | `0.003` | `0.001` |\n| model.hidden | `64` | `128` |\n\n"
-        "Start, and resume a stopped run; `train.epochs=N` prolongs it:\n\n"
+        "Start the run, or resume it if it was stopped; add `train.epochs=N` to extend it:\n\n"
         "```\nheadrace train model.hidden=64\n```"
     )
 
@@ -52,7 +52,7 @@ def test_the_results_come_first() -> None:
     assert write_note(described(), best_of(SUMMARY, BEST), SUMMARY).splitlines()[:4] == [
         "- **Best validation accuracy: 0.9000** at step 1,400 of 1,500",
         "- Baseline accuracy: 0.5125 by always guessing `not \\| bad`",
-        "- **Test accuracy: 0.8800**, 95 % interval 0.8500 to 0.9100, checkpoint of step 1,400",
+        "- **Test accuracy: 0.8800**, 95 % interval 0.8500 to 0.9100, checkpoint at step 1,400",
         "- Dataset `imdb`: train 25,000, validation 2,500 rows",
     ]
 
@@ -63,7 +63,7 @@ def test_the_results_come_first() -> None:
         ({}, None, None),
         ({}, BEST, BEST),
         (SUMMARY, BEST, Best("accuracy", 0.9, 1400)),
-        (SUMMARY, Best("accuracy", 0.95, 1600), Best("accuracy", 0.95, 1600)),  # prolonged
+        (SUMMARY, Best("accuracy", 0.95, 1600), Best("accuracy", 0.95, 1600)),  # extended
         ({**SUMMARY, "best": None}, None, None),
     ],
 )
@@ -80,7 +80,7 @@ def test_unprepared_rows_and_runs_of_earlier_versions_leave_lines_out() -> None:
                "test_step": 5}  # fmt: skip
     assert write_note(old, best_of(summary, None), summary).splitlines()[:2] == [
         "- **Best validation loss: 0.5000** at step 5",
-        "- **Test loss: 0.2500**, checkpoint of step 5",
+        "- **Test loss: 0.2500**, checkpoint at step 5",
     ]
 
 
@@ -95,7 +95,7 @@ def test_a_note_is_never_longer_than_the_limit() -> None:
     note = write_note(long, BEST, SUMMARY)
     assert MAX_TAG_CHARS - 300 < len(note) <= MAX_TAG_CHARS
     rows = sum(line.startswith("| section.key") for line in note.splitlines())
-    assert f"\n\nand {300 - rows} more, which Parameters lists first\n\n" in note
+    assert f"\n\nand {300 - rows} more settings, listed first under Parameters\n\n" in note
     assert note.endswith(" ...\n```")
 
 

@@ -1,24 +1,34 @@
 """Arrow record batches of encoded rows: schemas, construction, and the blocks of shards.
 
-Each column is a field of the task, stored in the Arrow type of its kind. Where long texts are
-split, the segment columns of `field_spec.py` follow. The first column is a list.
+Each column is a field of the task, stored in the Arrow type of its `ColumnType`. Where long texts
+are split, the segment columns of `field_spec.py` follow. The first column is a list.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from pipeline.corpus.field_spec import DOCUMENT, SEGMENT, SEGMENTS, FieldSpec
+from pipeline.corpus.column_type import ColumnType
+from pipeline.corpus.field_spec import (
+    DOCUMENT,
+    NO_NAMES,
+    SEGMENT,
+    SEGMENTS,
+    FieldSpec,
+    column_types,
+)
 from pipeline.corpus.fields.base import Cell
 
 Array = npt.NDArray[Any]
-NO_NAMES: Mapping[str, Sequence[str]] = MappingProxyType({})
+DTYPES: Mapping[Any, np.dtype[Any]] = {
+    pa.from_numpy_dtype(dtype): dtype for dtype in map(np.dtype, "?bhiqBHIQefd")
+}
+"""NumPy types of numbers by Arrow type."""
 
 
 def schema(
@@ -32,14 +42,18 @@ def schema(
 
     With `segments`, it includes the segment columns.
     """
-    columns: dict[str, Any] = {}
-    for field in fields:
-        has_names = field.kind_class.has_names
-        size = len(names.get(field.name, ())) if has_names else vocabularies.get(field.vocabulary)
-        columns[field.name] = field.arrow_type(size or 0)
+    types = column_types(fields, vocabularies, names)
+    columns: dict[str, Any] = {name: _arrow_type(stored) for name, stored in types.items()}
     if segments:
         columns |= {DOCUMENT: pa.int64(), SEGMENT: pa.int32(), SEGMENTS: pa.int32()}
     return pa.schema(columns)
+
+
+def _arrow_type(stored: ColumnType) -> Any:
+    kind: Any = pa.from_numpy_dtype(stored.dtype)
+    if stored.width:
+        kind = pa.list_(kind, stored.width)
+    return pa.list_(kind) if stored.is_list else kind
 
 
 def batch(columns: pa.Schema, rows: Sequence[Sequence[Cell]]) -> pa.RecordBatch:
@@ -94,7 +108,7 @@ def value_array(kind: Any, values: Array) -> Any:
 
 def numpy_dtype(kind: Any) -> np.dtype[Any]:
     """Return NumPy's type of a column of numbers. pyarrow's own method for it imports pandas."""
-    return np.asarray(pa.array([], kind)).dtype
+    return DTYPES[kind]
 
 
 def to_numpy(column: Any) -> Array:

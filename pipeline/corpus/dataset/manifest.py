@@ -133,7 +133,7 @@ class Manifest:
         """Return the text of token ids. Raises ModuleNotFoundError if `tokenizers` is missing."""
         if vocabulary not in self._decoders:
             # Imported here because training does not need the tokenizers library.
-            from pipeline.corpus.tokenization.tokenizer import TextDecoder
+            from pipeline.corpus.tokenization.text_encoder import TextDecoder
 
             self._decoders[vocabulary] = TextDecoder(self.store.read_file(f"{vocabulary}.json"))
         return self._decoders[vocabulary].decode(ids)

@@ -5,17 +5,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipeline.components import Component
+from pipeline.corpus.column_type import ColumnType
 from pipeline.corpus.field_spec import FieldSpec
 from pipeline.corpus.settings import CorpusSettings
 from pipeline.corpus.skip_reason import SkipReason
 
 if TYPE_CHECKING:
     # Not imported at run time: training reads shards without the tokenizers library.
-    from pipeline.corpus.tokenization.tokenizer import TextEncoder
+    from pipeline.corpus.tokenization.text_encoder import TextEncoder
 
 Cell = int | float | NDArray[Any]
 """Encoded value of one field in one row: a number or an array."""
@@ -60,6 +60,9 @@ class FieldKind(Component, ABC):
     """Keys of the section `corpus` that a config has if its task has such a field."""
     settings: Any
     """The section `corpus`."""
+    replaced_methods: ClassVar[Mapping[str, str]] = {
+        "arrow_type": "column_type, which returns a ColumnType"
+    }
     by_word: ClassVar[bool] = False
     """Whether a value has one item per word of the row."""
     tokenized: ClassVar[bool] = False
@@ -87,12 +90,8 @@ class FieldKind(Component, ABC):
 
     @staticmethod
     @abstractmethod
-    def arrow_type(field: FieldSpec, vocabulary: int) -> Any:
-        """Return the Arrow type of a stored value, given the number of the field's tokens or names.
-
-        A list has one item per token of the row, or per item of the value. Other types are one
-        number per row. Items are numbers, or lists of numbers of a fixed length.
-        """
+    def column_type(field: FieldSpec, vocabulary: int) -> ColumnType:
+        """Return the type of a stored value, given the number of the field's tokens or names."""
 
     def combine(self, values: Mapping[str, Any]) -> Any:
         """Combine the values of several columns into one raw value."""
@@ -117,22 +116,6 @@ class FieldKind(Component, ABC):
     def names(self, value: Any) -> Sequence[str]:
         """Return the label or tag names of a value, each of which needs an index."""
         return ()
-
-
-def token_list(vocabulary: int) -> Any:
-    """Return the Arrow type of a list of token ids, given the size of the vocabulary."""
-    token: Any = pa.uint16() if token_id_bytes(vocabulary) == 2 else pa.uint32()
-    return pa.list_(token)
-
-
-def token_id_bytes(vocabulary: int) -> int:
-    """Return the bytes per stored token id, given the size of the vocabulary."""
-    return 2 if vocabulary <= 1 << 16 else 4
-
-
-def vector_list(item: Any, width: int) -> Any:
-    """Return the Arrow type of a list of vectors of `width` numbers."""
-    return pa.list_(pa.list_(item, max(width, 1)))
 
 
 def as_text(value: Any) -> str:

@@ -8,7 +8,7 @@ from pipeline.corpus.fields.example import RowChecker
 from pipeline.corpus.fields.label_names import NameIndex
 from pipeline.corpus.fields.unknown_names import OpenNameIndex
 from pipeline.corpus.skip_reason import SkipReason
-from pipeline.corpus.tokenization.tokenizer import TextEncoder
+from pipeline.corpus.tokenization.text_encoder import TextEncoder
 
 
 class EncodedExample(NamedTuple):

@@ -16,7 +16,7 @@ from pipeline.corpus.readers.opening import open_corpus_file
 from pipeline.corpus.row import Row
 from pipeline.corpus.settings import CorpusSettings, TextSettings
 from pipeline.corpus.skip_reason import SkipReason
-from pipeline.corpus.tokenization.tokenizer import TextEncoder
+from pipeline.corpus.tokenization.text_encoder import TextEncoder
 
 OnSkip = Callable[[SkipReason, Row], None]
 """Called with each row that the check skips, and the reason. A row that encoding skips is
@@ -34,10 +34,12 @@ class RowPipeline:
         names: Mapping[str, Sequence[str]],
         *,
         open_names: bool = False,
+        splits: bool = False,
     ) -> None:
         """`tokenizer_path` maps a vocabulary's name to its tokenizer file; `names` has the known
-        labels or tags of each field. `open_names` allows unknown ones, as in `ExampleEncoder`."""
-        self.checker = RowChecker.of(settings, fields)
+        labels or tags of each field. `open_names` allows unknown ones, as in `ExampleEncoder`.
+        `splits` skips rows without a split unit, as in `RowChecker`."""
+        self.checker = RowChecker.of(settings, fields, splits=splits)
         limits: tuple[str, ...] = ()
         if isinstance(settings, TextSettings):
             limits = settings.truncation_side, settings.overflow

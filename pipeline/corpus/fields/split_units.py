@@ -1,4 +1,4 @@
-"""Split units: rows of one unit are in the same split.
+"""Split units: all rows of a unit are in the same split.
 
 The unit of a row is its value in the column `corpus.group`, or its time in `corpus.time`. Without
 these keys it is the row's first value, such as its text, whose hash the scan computes anyway.
@@ -14,13 +14,14 @@ from typing import Any, NamedTuple
 
 from pipeline.corpus.field_spec import FieldSpec
 from pipeline.corpus.fields.base import as_text, string_flaw
+from pipeline.corpus.fields.label_names import label_key
 from pipeline.corpus.settings import CorpusSettings
 from pipeline.corpus.skip_reason import SkipReason
 from pipeline.settings import Conflict
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-SIGN = 1 << 63
-LAST = (1 << 64) - 1
+SIGN_BIT = 1 << 63
+MAX_UINT64 = (1 << 64) - 1
 
 
 class TimeKind(StrEnum):
@@ -31,15 +32,15 @@ class TimeKind(StrEnum):
 
 
 class Unit(NamedTuple):
-    """The unit of a row."""
+    """The split unit of a row."""
 
     number: int
-    """64 bits, equal for rows of the same unit. For times, the latest has the lowest number."""
+    """64-bit number, equal for rows of the same unit. The latest time has the lowest number."""
     kind: TimeKind | None = None
 
 
 class SplitUnits:
-    """Determines the unit of each row from a column."""
+    """Determines the unit of each row from the value in a column."""
 
     def __init__(self, settings: CorpusSettings) -> None:
         self._is_time, self._format = bool(settings.time), settings.time_format
@@ -53,7 +54,7 @@ class SplitUnits:
         text = as_text(value)
         if not text:
             return SkipReason.NO_GROUP
-        return string_flaw([text]) or Unit(_hash(text))
+        return string_flaw([text]) or Unit(_hash(label_key(text)))
 
     def _time(self, value: Any) -> Unit | SkipReason:
         try:
@@ -62,15 +63,15 @@ class SplitUnits:
             if isinstance(value, float):
                 if not math.isfinite(value):
                     return SkipReason.NO_TIME
-                return Unit(LAST - _ascending(value), TimeKind.NUMBER)
+                return Unit(MAX_UINT64 - _sortable_bits(value), TimeKind.NUMBER)
             microseconds = (_with_zone(value) - EPOCH) // timedelta(microseconds=1)
         except (ValueError, OverflowError):
             return SkipReason.NO_TIME
-        return Unit(LAST - (microseconds + SIGN), TimeKind.DATE)
+        return Unit(MAX_UINT64 - (microseconds + SIGN_BIT), TimeKind.DATE)
 
 
 def stratifies(settings: Mapping[str, Any], fields: Iterable[FieldSpec]) -> bool:
-    """Return whether fractions of the rows are held out of each label separately.
+    """Return whether the same fraction of each label is held out.
 
     `settings` are the keys of the section `corpus`; datasets of earlier versions lack `stratify`.
     """
@@ -83,13 +84,13 @@ def stratifies(settings: Mapping[str, Any], fields: Iterable[FieldSpec]) -> bool
 
 
 def describe_time(unit: int, kind: TimeKind) -> str:
-    """Return the time of a unit as text for messages; dates are in UTC."""
-    ascending = LAST - unit
+    """Return the time of a unit as text, for messages; dates are in UTC."""
+    ascending = MAX_UINT64 - unit
     if kind is TimeKind.NUMBER:
-        bits = ascending ^ (SIGN if ascending & SIGN else LAST)
+        bits = ascending ^ (SIGN_BIT if ascending & SIGN_BIT else MAX_UINT64)
         number: float = struct.unpack("<d", struct.pack("<Q", bits))[0]
         return f"{number:.17g}"
-    moment = EPOCH + timedelta(microseconds=ascending - SIGN)
+    moment = EPOCH + timedelta(microseconds=ascending - SIGN_BIT)
     return moment.replace(tzinfo=None).isoformat(" ").removesuffix(" 00:00:00")
 
 
@@ -100,7 +101,7 @@ def split_conflicts(settings: CorpusSettings) -> Iterator[Conflict]:
         if getattr(settings, key) and files:
             yield Conflict(
                 f"corpus.{key}",
-                f"divides rows by fractions, but corpus.{next(iter(files))} names files",
+                f"needs a fraction of rows to hold out, but corpus.{next(iter(files))} names files",
                 f"remove it, or set corpus.{' and corpus.'.join(files)} to a fraction",
             )
     if settings.stratify and not fractions:
@@ -133,16 +134,16 @@ def _parse_time(text: str, time_format: str) -> float | date:
 
 
 def _with_zone(value: date) -> datetime:
-    """Return a date or a time as a time with a time zone, by default UTC."""
+    """Return a date or time as a time with a time zone, UTC by default."""
     if not isinstance(value, datetime):
         value = datetime(value.year, value.month, value.day)
     return value if value.tzinfo else value.replace(tzinfo=UTC)
 
 
-def _ascending(number: float) -> int:
-    """Return a number as 64 bits whose order is the order of the numbers."""
+def _sortable_bits(number: float) -> int:
+    """Return a number as 64 bits that sort in the order of the numbers."""
     bits: int = struct.unpack("<Q", struct.pack("<d", number + 0.0))[0]  # -0.0 becomes 0.0
-    return bits ^ (LAST if bits & SIGN else SIGN)
+    return bits ^ (MAX_UINT64 if bits & SIGN_BIT else SIGN_BIT)
 
 
 def _hash(text: str) -> int:

@@ -45,15 +45,12 @@ from pipeline.corpus.prepare.work_dir import (
 from pipeline.corpus.readers.base import reader_code
 from pipeline.corpus.readers.inputs import InputFile, file_version
 from pipeline.corpus.settings import LabelSettings, TokenizerSettings
-from pipeline.corpus.tokenization.tokenizer import (
-    TextEncoder,
-    check_round_trip,
-    read_tokenizer,
-    train,
-)
-from pipeline.corpus.worker_pool import MB, WorkerPool
+from pipeline.corpus.tokenization.text_encoder import TextEncoder
+from pipeline.corpus.tokenization.tokenizer import check_round_trip, read_tokenizer, train
+from pipeline.corpus.worker_pool import WorkerPool
 from pipeline.errors import InputError
 from pipeline.storage.atomic import atomic_file, sha256_of
+from pipeline.wording import size
 
 logger = logging.getLogger(__name__)
 
@@ -87,7 +84,9 @@ def build(
     tasks = _chunk_tasks(scans, readings)
     raw_bytes = sum(task.chunk.bytes for task in tasks)
     names = {field: table.names for field, table in label_tables.items()}
-    parts = pool.run("encode", partial(encode, context, names), tasks, raw_bytes)
+    fallbacks = frozenset(name for name in tokenizers if _encoder(context, name).backend.fell_back)
+    encode_chunk = partial(encode, context, names, fallbacks)
+    parts = pool.run("encode", encode_chunk, tasks, raw_bytes)
     _check_unchanged(files)
     report.check_skips(settings, scans, parts)
     counts = report.count(scans, held_out.counts, parts)
@@ -138,6 +137,8 @@ def _make_tokenizer(
     path = context.tokenizer_path(vocabulary)
     settings = context.settings
     assert isinstance(settings, TokenizerSettings), "a tokenized field without its keys"
+    words = any(f.kind_class.by_word for f in context.fields if f.vocabulary == vocabulary)
+    texts: list[str] = []
     if settings.tokenizer:
         with atomic_file(path) as file:
             generates = any(
@@ -148,13 +149,21 @@ def _make_tokenizer(
         check_round_trip(path, texts, settings)
     elif not path.exists():
         texts = _sampled_texts(context, vocabulary, scans)
-        size = sum(len(text.encode()) for text in texts)
+        total = sum(len(text.encode()) for text in texts)
         description = "tokenizer" if vocabulary == "tokenizer" else f"{vocabulary} tokenizer"
-        logger.info("training the %s on %.1f MB of text", description, size / MB)
-        words = any(f.kind_class.by_word for f in context.fields if f.vocabulary == vocabulary)
+        logger.info("training the %s on %s of text", description, size(total))
         with atomic_file(path) as file:
             file.write(train(texts, settings, words=words).encode())
-    return TokenizerFacts(sha256_of(path), TextEncoder(path, settings.max_tokens).vocab_size)
+    encoder = _encoder(context, vocabulary)
+    if not words:
+        encoder.backend.check(texts)
+    return TokenizerFacts(sha256_of(path), encoder.vocab_size)
+
+
+def _encoder(context: PreparationContext, vocabulary: str) -> TextEncoder:
+    """Return the text encoder of a vocabulary."""
+    assert isinstance(context.settings, TokenizerSettings), "a tokenized field without its keys"
+    return TextEncoder(context.tokenizer_path(vocabulary), context.settings.max_tokens)
 
 
 def _sampled_texts(

@@ -2,9 +2,10 @@
 
 Rows from the files of a split are in that split. Fractions of the other rows are held out:
 - by default by the hash of each row's first value, such as its text: the rows with the lowest
-  hashes are in validation, and the rows with the highest hashes in test. A text is then held out
-  depending on the text only, so a language model and a classifier hold out the same texts;
-- exactly, if rows are stratified or have groups or times (see `hold_out`).
+  hashes are in validation, and the rows with the highest hashes are in test. The split of a text
+  depends on the text only, so a language model and a classifier hold out the same texts. The
+  numbers of rows are approximate;
+- with exact numbers of rows, if rows are stratified or have groups or times (see `hold_out`).
 
 Texts with the same 64-bit hash count as identical. Among 10^9 different texts, the probability that
 any two have the same hash is 3 %.
@@ -22,7 +23,7 @@ import numpy.typing as npt
 
 from pipeline.corpus.fields.label_names import LabelTable
 from pipeline.corpus.fields.split_units import TimeKind, describe_time
-from pipeline.corpus.prepare.hold_out import Choice, Units, hold_out
+from pipeline.corpus.prepare.hold_out import ChosenUnits, Units, hold_out
 from pipeline.corpus.prepare.tag_decision import Readings, invalid_examples
 from pipeline.corpus.prepare.work_dir import (
     TEST,
@@ -39,9 +40,9 @@ DROPPED, IN_TRAIN, IN_VALIDATION, IN_TEST = range(4)
 CODES = {TRAIN: IN_TRAIN, VALIDATION: IN_VALIDATION, TEST: IN_TEST}
 """Code of each split in `PreparationContext.split_codes_path`."""
 CHUNK_EXAMPLES = 1 << 20
-"""Examples that are read at once."""
+"""Maximum number of examples that are read at once."""
 RANGE_EXAMPLES = 1 << 25
-"""Examples that are compared at once, which takes about 1 GB of memory."""
+"""Maximum number of examples that are compared at once, which takes about 1 GB of memory."""
 
 Hashes = npt.NDArray[np.uint64]
 LabelIds = npt.NDArray[np.int32]
@@ -69,7 +70,7 @@ class SplitResult:
 
     counts: SplitCounts
     notes: list[str]
-    """Lines for the summary on how the rows were held out."""
+    """Lines of the summary about how the rows were held out."""
 
 
 def dedup_and_split(
@@ -127,7 +128,7 @@ class _SplitAssignment:
         return SplitResult(self._counts, self._notes)
 
     def _assign(self) -> None:
-        """Assign all examples to splits by their files and hashes, except those whose label occurs
+        """Assign all examples to splits by their files and hashes; drop those whose label occurs
         once."""
         low, high = self._context.hash_bounds
         for start, hashes, label_ids, split in self._chunks("hashes"):
@@ -152,7 +153,7 @@ class _SplitAssignment:
             start = stop
 
     def _hold_out_units(self) -> None:
-        """Hold out the fractions by units, from the examples that are not dropped."""
+        """Hold out fractions of the examples that are not dropped, in whole units."""
         settings = self._context.settings
         self._check_time_kinds()
         strata = len(self._labels.names) if self._context.stratifies and self._labels else 1
@@ -171,8 +172,8 @@ class _SplitAssignment:
         self._notes = self._describe(chosen, total)
 
     def _divisible(self, low: int, high: int) -> tuple[Hashes, Indices]:
-        """Return the units in [low, high] of the examples outside the files of a split, and the
-        numbers of these examples; before fractions are held out of them."""
+        """Return the units in [low, high] of the examples from which fractions are held out, and
+        the indices of these examples."""
         units, indices = self._in_range(self._unit_kind, low, high)
         in_train = self._split_codes[indices] == IN_TRAIN
         return units[in_train], indices[in_train]
@@ -188,7 +189,7 @@ class _SplitAssignment:
             yield Units(unique, rows, strata)
 
     def _check_time_kinds(self) -> None:
-        """Raises InputError if the times are numbers in some rows and dates in others."""
+        """Raise InputError if the times are numbers in some rows and dates in others."""
         places: dict[TimeKind, str] = {}
         for scanned in self._scans:
             places = scanned.time_kinds | places
@@ -200,8 +201,8 @@ class _SplitAssignment:
             )
         self._time_kind = next(iter(places), None)
 
-    def _check_choice(self, chosen: Mapping[str, Choice], total: int) -> None:
-        """Raises InputError if a split has no unit."""
+    def _check_choice(self, chosen: Mapping[str, ChosenUnits], total: int) -> None:
+        """Raise InputError if a split has no unit."""
         settings = self._context.settings
         if all(choice.count for choice in chosen.values()) or self._unit_kind == "hashes":
             return
@@ -212,8 +213,8 @@ class _SplitAssignment:
             f"rows, too few for {' and '.join(splits)}; set another column, or remove it"
         )
 
-    def _describe(self, chosen: Mapping[str, Choice], total: int) -> list[str]:
-        """Return lines on how the rows were held out."""
+    def _describe(self, chosen: Mapping[str, ChosenUnits], total: int) -> list[str]:
+        """Return lines about how the rows were held out."""
         settings = self._context.settings
         if settings.time and self._time_kind:
             return [
@@ -226,7 +227,7 @@ class _SplitAssignment:
             counts |= {split: choice.count for split, choice in chosen.items()}
             numbers = ", ".join(f"{count:,} in {split}" for split, count in counts.items())
             return [f"  {settings.group}: {total:,} groups, {numbers}"]
-        return [f"  held out {' and '.join(chosen)} with the same share of each label"]
+        return [f"  held out for {' and '.join(chosen)}: the same share of each label"]
 
     def _chunks(self, kind: str) -> Iterator[tuple[int, Hashes, LabelIds, str]]:
         """Yield (number of the first example, hashes, label ids, split of the file or an empty

@@ -1,8 +1,9 @@
 """The stage "encode", one work item per chunk of an input file: encode its examples as rows."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -58,18 +59,30 @@ class SplitExample(NamedTuple):
     split: int
 
 
-def encode(context: PreparationContext, names: Names, task: ChunkTask) -> Part:
+def encode(
+    context: PreparationContext, names: Names, fallbacks: Collection[str], task: ChunkTask
+) -> Part:
     """Write the rows of a chunk, one file for each split.
 
-    `names` are the label names of each field. Raises InputError if the input file has changed.
+    `names` are the label names of each field. `fallbacks` are the vocabularies that `tokenizers`
+    encodes, as the log says; the process that runs this function decides on the others. Raises
+    InputError if the input file has changed.
     """
     return load_or_compute(
-        context.part_path(task.number, "json"), Part, lambda: _encode(context, names, task)
+        context.part_path(task.number, "json"),
+        Part,
+        partial(_encode, context, names, fallbacks, task),
     )
 
 
-def _encode(context: PreparationContext, names: Names, task: ChunkTask) -> Part:
-    pipeline = RowPipeline(context.settings, context.fields, context.tokenizer_path, names)
+def _encode(
+    context: PreparationContext, names: Names, fallbacks: Collection[str], task: ChunkTask
+) -> Part:
+    pipeline = RowPipeline(
+        context.settings, context.fields, context.tokenizer_path, names, splits=True
+    )
+    for vocabulary in fallbacks:
+        pipeline.text_encoders[vocabulary].backend.use_tokenizers()
     sizes = {name: encoder.vocab_size for name, encoder in pipeline.text_encoders.items()}
     columns = schema(context.fields, sizes, names, segments=context.splits_texts)
     part = Part(task.number, {split: Totals() for split in context.splits})

@@ -1,8 +1,8 @@
 """Choose the units to hold out, so that the splits have the requested numbers of rows.
 
-A unit is a set of rows that must be in one split (see `pipeline.corpus.fields.split_units`). Units
-are taken in the order of their numbers, which are hashes, or times from the latest. The choice thus
-depends on the rows only, not on their order or on their files.
+A unit is a set of rows that must be in the same split (see `pipeline.corpus.fields.split_units`).
+Units are chosen in ascending order of their numbers. The number of a unit is a hash, or a time with
+the latest time first. The splits thus depend on the rows only, not on their order or their files.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -16,7 +16,7 @@ Indices = NDArray[np.int64]
 
 
 class Units(NamedTuple):
-    """The units whose numbers are in one range, in ascending order."""
+    """The units with numbers in one range, in ascending order."""
 
     numbers: NDArray[np.uint64]
     rows: Indices
@@ -26,12 +26,12 @@ class Units(NamedTuple):
 
 
 ReadRanges = Callable[[], Iterable[Units]]
-"""Returns the units of all ranges, the ranges by ascending numbers."""
+"""Function that returns the units of all ranges, in ascending order of the ranges."""
 
 
 @dataclass
-class Choice:
-    """The units of a split."""
+class ChosenUnits:
+    """The units that were chosen for a held-out split."""
 
     numbers: list[NDArray[np.uint64]] = field(default_factory=list)
     rows: int = 0
@@ -55,25 +55,27 @@ class Choice:
 
 
 def hold_out(
-    read: ReadRanges, fractions: Mapping[str, float], strata: int, *, in_order: bool
-) -> dict[str, Choice]:
-    """Return the units of each split of `fractions`, chosen in the order of the splits.
+    read_units: ReadRanges, fractions: Mapping[str, float], strata: int, *, in_order: bool
+) -> dict[str, ChosenUnits]:
+    """Choose the units of each held-out split, in the order of the splits in `fractions`.
 
-    A split gets its fraction of all rows, rounded and divided among the strata by their shares
-    (largest remainders), or as many rows as whole units allow. With `in_order`, the units of a
-    split have lower numbers than all units that are not chosen yet; otherwise a unit that does not
-    fit is left out. A split gets at least one unit if there are enough.
+    A split gets its fraction of all rows, rounded and divided among the strata in proportion to
+    their sizes (largest remainders), or fewer rows if no further whole unit fits. A split gets at
+    least one unit if there are enough.
+
+    With `in_order`, a split ends before the first unit that does not fit, so its units have lower
+    numbers than all later ones; otherwise such a unit is skipped.
     """
     sizes = np.zeros(strata, np.int64)
-    for units in read():
+    for units in read_units():
         sizes += np.bincount(units.strata, units.rows, strata).astype(np.int64)
-    chosen: dict[str, Choice] = {}
+    chosen: dict[str, ChosenUnits] = {}
     taken = np.zeros(strata, np.int64)
     for split, fraction in fractions.items():
         wanted = max(round(fraction * int(sizes.sum())), 1)
         quotas = _quotas(sizes, sizes - taken, wanted)
-        choice = chosen[split] = Choice()
-        for units in _remaining(read, chosen, split):
+        choice = chosen[split] = ChosenUnits()
+        for units in _remaining(read_units, chosen, split):
             for stratum in np.unique(units.strata):
                 own = _select(units, units.strata == stratum)
                 fitting, ended = _fitting(own.rows, quotas[stratum], in_order=in_order)
@@ -83,14 +85,14 @@ def hold_out(
                 taken[stratum] += size
                 quotas[stratum] = 0 if ended else quotas[stratum] - size
         if not choice.count:
-            _take_one(read, chosen, split, in_order=in_order)
+            _take_one(read_units, chosen, split, in_order=in_order)
     return chosen
 
 
 def _quotas(sizes: Indices, available: Indices, wanted: int) -> Indices:
     """Divide `wanted` rows among strata in proportion to their sizes, by largest remainders.
 
-    A stratum keeps at least one of its `available` rows.
+    At least one of the `available` rows of a stratum stays in training.
     """
     limits = np.maximum(available - 1, 0)
     shares = wanted * sizes / max(int(sizes.sum()), 1)
@@ -103,8 +105,8 @@ def _quotas(sizes: Indices, available: Indices, wanted: int) -> Indices:
 
 
 def _fitting(rows: Indices, quota: int, *, in_order: bool) -> tuple[NDArray[np.bool_], bool]:
-    """Return a mask of the units that are taken, one after the other, until their rows fill a
-    quota, and whether no later unit may be taken."""
+    """Return a mask of the units that fit into a quota of rows, taken one after the other, and
+    whether the stratum is complete, so that no later unit may be taken."""
     taken = np.zeros(len(rows), bool)
     candidates = np.arange(len(rows))
     while len(candidates) and quota > 0:
@@ -119,12 +121,15 @@ def _fitting(rows: Indices, quota: int, *, in_order: bool) -> tuple[NDArray[np.b
 
 
 def _take_one(
-    read: ReadRanges, chosen: Mapping[str, Choice], split: str, *, in_order: bool
+    read_units: ReadRanges, chosen: Mapping[str, ChosenUnits], split: str, *, in_order: bool
 ) -> None:
-    """Give a split the first unit, or the smallest one, unless it is the only one that is left."""
+    """Add one unit to an empty split: with `in_order` the first, otherwise the smallest.
+
+    The last remaining unit is not taken.
+    """
     best: Units | None = None
     count = 0
-    for units in _remaining(read, chosen, split):
+    for units in _remaining(read_units, chosen, split):
         count += len(units.numbers)
         if not len(units.numbers) or (in_order and best):
             continue
@@ -135,11 +140,13 @@ def _take_one(
         chosen[split].add(best)
 
 
-def _remaining(read: ReadRanges, chosen: Mapping[str, Choice], split: str) -> Iterator[Units]:
-    """Yield the units that no other split has."""
+def _remaining(
+    read_units: ReadRanges, chosen: Mapping[str, ChosenUnits], split: str
+) -> Iterator[Units]:
+    """Yield the units that are not chosen for another split."""
     others = [choice.all_numbers for name, choice in chosen.items() if name != split]
     used = np.concatenate([np.zeros(0, np.uint64), *others])
-    for units in read():
+    for units in read_units():
         yield _select(units, ~np.isin(units.numbers, used))
 
 

@@ -14,8 +14,11 @@ from pipeline.corpus.skip_reason import (
     SkipReason,
     bad_row_error,
 )
-from pipeline.corpus.worker_pool import MB
 from pipeline.errors import InputError
+from pipeline.wording import size
+
+MIN_BYTES_FOR_RATE = 1_000_000
+"""Bytes of input below which its rate is that of the start-up."""
 
 LONG_TEXT_COUNTS = ("truncated", "split", "segments")
 Skips = Mapping[SkipReason, tuple[int, str]]
@@ -116,10 +119,8 @@ def summary(
 ) -> Iterator[str]:
     """Yield the log lines that sum up a finished preparation."""
     raw_bytes = sum(chunk.bytes for scanned in scans for chunk in scanned.chunks)
-    yield (
-        f"ready: {raw_bytes / MB:.1f} MB of input in {seconds:.1f} s, "
-        f"{raw_bytes / MB / seconds:.1f} MB/s"
-    )
+    rate = f", {size(raw_bytes / seconds)}/s" if raw_bytes >= MIN_BYTES_FOR_RATE else ""
+    yield f"ready: {size(raw_bytes)} of input in {seconds:.1f} s{rate}"
     for name, split in manifest.splits.items():
         yield _split_line(name, split)
     for field, table in label_tables.items():
@@ -149,7 +150,7 @@ def _split_line(name: str, split: Split) -> str:
     return (
         f"  {name}: {split.rows:,} rows, {split.tokens:,} tokens, longest row "
         f"{split.max_length:,}, {len(split.shards)} shard(s) of "
-        f"{sum(shard.bytes for shard in split.shards) / MB:.1f} MB"
+        f"{size(sum(shard.bytes for shard in split.shards))}"
     )
 
 

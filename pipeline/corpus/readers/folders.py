@@ -17,7 +17,12 @@ MAX_FILE_BYTES = 1 << 26
 
 def has_files(folder: Path, suffixes: Sequence[str]) -> bool:
     """Return whether there is a file with one of the suffixes anywhere below a folder."""
-    return any(_has_suffix(path.name, suffixes) for path in _walk(folder))
+    return first_file(folder, suffixes) is not None
+
+
+def first_file(folder: Path, suffixes: Sequence[str]) -> Path | None:
+    """Return a file with one of the suffixes below a folder, None if there is none."""
+    return next((path for path in _walk(folder) if _has_suffix(path.name, suffixes)), None)
 
 
 def has_text_files(folder: Path) -> bool:

@@ -80,6 +80,8 @@ class Model:
 
     lines_per_chunk = 4096
     """Lines that are sorted by length and batched together."""
+    top_k = 0
+    """Labels in `scores`, the most probable ones; 0: all, or 50 of more."""
 
     def __init__(self, folder: Path, config: Mapping[str, Any], threads: int) -> None:
         self.folder, self.config, self._threads = folder, config, threads
@@ -183,26 +185,26 @@ class Classification(Model):
         return {"tokens": tokens, "lengths": lengths}
 
     def probabilities(self, logits: Array) -> Array:
-        exponentials = np.exp(logits - logits.max(-1, keepdims=True))
-        return np.asarray(exponentials / exponentials.sum(-1, keepdims=True))
+        return softmax(logits)
 
     def prediction(self, output: Array, line: str) -> Prediction:
         best = int(output.argmax())
+        if self.config["temperature"] != 1:
+            logits = np.log(output.clip(np.finfo(np.float64).tiny))
+            output = softmax(logits / self.config["temperature"])
         probability = round(float(output[best]), 6)
         label = self.config["labels"][best]
         return {"label": label, "probability": probability, **self.scores(output)}
 
     def scores(self, output: Array) -> Prediction:
-        """Return the probability of each label by name, of many labels the largest ones."""
-        labels, most = self.config["labels"], self.config["max_scores"]
-        if len(labels) <= most:
-            named = zip(labels, output.tolist(), strict=True)
-            return {"scores": {name: round(p, 6) for name, p in named}}
-        best = np.argsort(-output, kind="stable")[:most].tolist()
-        return {
-            "scores": {labels[k]: round(float(output[k]), 6) for k in best},
-            "scores_left_out": len(labels) - most,
-        }
+        """Return the probability of each label by name; of `top_k` or many labels the largest."""
+        labels, most = self.config["labels"], self.top_k or self.config["max_scores"]
+        order = list(range(len(labels)))
+        if self.top_k or len(labels) > most:
+            order = np.argsort(-output, kind="stable")[:most].tolist()
+        scores = {"scores": {labels[k]: round(float(output[k]), 6) for k in order}}
+        left_out = len(labels) - len(order)
+        return scores | ({"scores_left_out": left_out} if left_out else {})
 
 
 class Entailment(Classification):
@@ -244,7 +246,7 @@ class MultiLabel(Classification):
         return np.asarray(1 / (1 + np.exp(-logits)))
 
     def prediction(self, output: Array, line: str) -> Prediction:
-        chosen = (output >= self.config["threshold"]).tolist()
+        chosen = (output >= np.array(self.config["thresholds"])).tolist()
         labels = [
             n for n, is_chosen in zip(self.config["labels"], chosen, strict=True) if is_chosen
         ]
@@ -561,6 +563,12 @@ def beam_search(
     return [[(-score, text) for score, text in found] for found in finished]
 
 
+def softmax(logits: Array) -> Array:
+    """Return the softmax of the last axis."""
+    exponentials = np.exp(logits - logits.max(-1, keepdims=True))
+    return np.asarray(exponentials / exponentials.sum(-1, keepdims=True))
+
+
 def length_penalty(n: int, alpha: float) -> float:
     """Return the divisor of the log-probability of a hypothesis of n tokens."""
     return float(((5 + n) / 6) ** alpha)
@@ -713,12 +721,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Predict from the lines of standard input.")
     parser.add_argument("folder", nargs="?", type=Path, default=Path(__file__).parent)
     parser.add_argument("--threads", type=int, default=0, help="0: one per core")
+    parser.add_argument("--top-k", type=int, default=0, help="labels in scores")
     args = parser.parse_args()
     try:
         model = load(args.folder, threads=args.threads)
     except OnnxError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
+    model.top_k = args.top_k
     escapes = not codecs.lookup(sys.stdout.encoding).name.startswith("utf")
     lines = (
         line.removeprefix(BYTE_ORDER_MARK).decode("utf-8", "surrogateescape").rstrip("\r\n")

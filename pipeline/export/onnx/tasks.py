@@ -61,7 +61,11 @@ def _classification(task: Classification, module: Any, config: Config) -> TaskEx
     graph, scores = models.classifier(module, config.model)
     return TaskExport(
         {MODEL: _single_output(module, graph, scores, "Softmax", task.labels)},
-        {"labels": list(task.labels), "max_scores": MAX_SCORES},
+        {
+            "labels": list(task.labels),
+            "max_scores": MAX_SCORES,
+            "temperature": task.calibration.temperature,
+        },
     )
 
 
@@ -69,7 +73,11 @@ def _multilabel(task: MultiLabel, module: Any, config: Config) -> TaskExport:
     graph, scores = models.classifier(module, config.model)
     return TaskExport(
         {MODEL: _single_output(module, graph, scores, "Sigmoid", task.labels)},
-        {"labels": list(task.labels), "max_scores": MAX_SCORES, "threshold": 0.5},
+        {
+            "labels": list(task.labels),
+            "max_scores": MAX_SCORES,
+            "thresholds": task.calibration.thresholds(task.labels).tolist(),
+        },
     )
 
 

@@ -6,8 +6,8 @@ from pipeline.inspection.form import Form, Proposal
 from pipeline.inspection.table import Table
 from pipeline.inspection.text_keys import (
     columns_of,
+    describe_texts,
     label_key,
-    sentence,
     text_alternatives,
     text_key,
 )
@@ -48,7 +48,7 @@ class ClassificationForm(Form):
         return Proposal(
             cls.task,
             0.7,
-            f"{sentence(texts)}, and {label.distinct} different {what} in {label.name}",
+            f"{describe_texts(texts)}, and {label.distinct} different {what} in {label.name}",
             text_key(texts) | label_key(label),
             (
                 FieldSpec("tokens", columns_of(texts), "text"),

@@ -4,7 +4,7 @@ from pipeline.corpus.field_spec import FieldSpec
 from pipeline.inspection import roles
 from pipeline.inspection.form import Form, Proposal
 from pipeline.inspection.table import Table
-from pipeline.inspection.text_keys import columns_of, sentence, text_alternatives, text_key
+from pipeline.inspection.text_keys import columns_of, describe_texts, text_alternatives, text_key
 
 
 class LanguageModelingForm(Form):
@@ -22,7 +22,7 @@ class LanguageModelingForm(Form):
         return Proposal(
             cls.task,
             0.2 if has_label else 0.3,
-            sentence(texts) + (", and nothing that looks like a label" if not labels else ""),
+            describe_texts(texts) + (", and nothing that looks like a label" if not labels else ""),
             text_key(texts),
             (FieldSpec("tokens", columns_of(texts), "text"),),
             tuple(text_alternatives(table, texts)),

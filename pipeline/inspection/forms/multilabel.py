@@ -9,7 +9,7 @@ from pipeline.inspection.column import FEW_ROWS, LABEL_NAMES, Column, Kind
 from pipeline.inspection.form import Form, Proposal
 from pipeline.inspection.keys import Key, Keys
 from pipeline.inspection.table import Table
-from pipeline.inspection.text_keys import columns_of, sentence, text_alternatives, text_key
+from pipeline.inspection.text_keys import columns_of, describe_texts, text_alternatives, text_key
 
 SEPARATORS = tuple(s for s in OTHER_SEPARATORS if s != " ")
 MIN_COLUMNS = 2
@@ -35,7 +35,7 @@ class MultiLabelForm(Form):
         return Proposal(
             cls.task,
             0.75,
-            f"{sentence(texts)}, and {why}",
+            f"{describe_texts(texts)}, and {why}",
             text_key(texts) | keys,
             (
                 FieldSpec("tokens", columns_of(texts), "text"),
@@ -85,7 +85,7 @@ def _width(column: Column) -> int:
 
 
 def _joined(table: Table, used: set[str]) -> Found | None:
-    """Return a column with several labels in one text, and their separator."""
+    """Return the keys for a column with several labels in one text, and their separator."""
     for column in _candidates(table, used, Kind.LABEL, Kind.ID, Kind.TEXT):
         for separator in SEPARATORS:
             joined = sum(separator in text for text in column.present)
@@ -104,8 +104,8 @@ def _joined(table: Table, used: set[str]) -> Found | None:
 
 
 def _are_labels(column: Column, parts: Counter[str], joined: int) -> bool:
-    """Return whether the parts of texts are labels: short names that come again and again, also
-    outside the combination that they are found in."""
+    """Return whether the parts of texts are labels: short names that repeat, in different
+    combinations."""
     if "" in parts or max(len(part.split()) for part in parts) > 3:
         return False
     if len(column.present) < FEW_ROWS:
@@ -118,7 +118,7 @@ def _are_labels(column: Column, parts: Counter[str], joined: int) -> bool:
 
 
 def _binary(table: Table, used: set[str]) -> Found | None:
-    """Return several columns of 0 and 1."""
+    """Return the keys for several columns of 0 and 1."""
     if len(table.label) == 1:
         return None
     columns = [table.columns[name] for name in table.label] or [

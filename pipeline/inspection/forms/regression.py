@@ -5,7 +5,7 @@ from pipeline.inspection import roles
 from pipeline.inspection.form import Form, Proposal
 from pipeline.inspection.keys import Key
 from pipeline.inspection.table import Table
-from pipeline.inspection.text_keys import columns_of, sentence, text_alternatives, text_key
+from pipeline.inspection.text_keys import columns_of, describe_texts, text_alternatives, text_key
 
 
 class RegressionForm(Form):
@@ -30,7 +30,7 @@ class RegressionForm(Form):
         return Proposal(
             cls.task,
             min(fit, 0.5) if few else fit,
-            f"{sentence(texts)}, and numbers from {low:g} to {high:g} in {number.name}",
+            f"{describe_texts(texts)}, and numbers from {low:g} to {high:g} in {number.name}",
             text_key(texts) | {"label": Key(number.name, f"numbers from {low:g} to {high:g}")},
             (
                 FieldSpec("tokens", columns_of(texts), "text"),

@@ -96,7 +96,7 @@ def _tags(table: Table, columns: list[Column]) -> Column | None:
 
 
 def _are_tags(table: Table, column: Column) -> bool:
-    """Return whether the items of a column come again and again, in lists of several items."""
+    """Return whether the items of a column repeat, in lists of several items."""
     few = table.rows < FEW_ROWS or bool(table.formats & set(WORD_FORMATS))
     total = sum(column.items.values())
     return few or (2 * len(column.items) <= total and column.mean_words > 1)
@@ -125,7 +125,7 @@ def _share_equal(first: list[int], second: list[int]) -> float:
 
 
 def _texts_of_tags(table: Table) -> list[Column]:
-    """Return columns of tags in one text, and of the words that they belong to, as lists."""
+    """Return columns of tags that are joined by spaces, and of their words, as lists."""
     found = []
     for column in table.of_kind(Kind.TEXT, Kind.LABEL):
         split = [text.split() for text in column.present]

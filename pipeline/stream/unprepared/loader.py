@@ -26,7 +26,8 @@ from pipeline.corpus.field_spec import FieldSpec, vocabularies
 from pipeline.corpus.prepare.prepare import input_files
 from pipeline.corpus.readers.inputs import input_patterns, locate_splits
 from pipeline.corpus.settings import LabelSettings, TokenizerSettings
-from pipeline.corpus.tokenization.tokenizer import TextEncoder, read_tokenizer
+from pipeline.corpus.tokenization.text_encoder import TextEncoder
+from pipeline.corpus.tokenization.tokenizer import read_tokenizer
 from pipeline.errors import InputError, TrainingError
 from pipeline.storage.base import is_url
 from pipeline.stream.batch import Batch

@@ -12,8 +12,8 @@ from typing import IO, NamedTuple
 
 import numpy as np
 
-from pipeline.corpus.dataset.blocks import schema
 from pipeline.corpus.dataset.manifest import Manifest
+from pipeline.corpus.field_spec import column_types
 from pipeline.corpus.fields.base import Cell
 from pipeline.corpus.fields.example import Example
 from pipeline.corpus.fields.row_pipeline import RowPipeline
@@ -73,7 +73,7 @@ class UnpreparedRows:
         self._pipeline = RowPipeline(
             corpus, manifest.fields, lambda vocabulary: tokenizer, manifest.names
         )
-        self._columns = schema(manifest.fields, manifest.vocabularies, manifest.names)
+        self._types = column_types(manifest.fields, manifest.vocabularies, manifest.names)
         self._rows = self._files_without_row = self._texts_without_row = 0
         self._skips: dict[SkipReason, tuple[int, str]] = {}
 
@@ -132,7 +132,7 @@ class UnpreparedRows:
 
         A row's random numbers depend on its id and on `key`.
         """
-        columns = columns_of(self._columns, [row.cells for row in rows])
+        columns = columns_of(self._types, [row.cells for row in rows])
         keys = draw(key, np.array([row.id for row in rows], np.int64)).view(np.int64)
         longest = max((row.length for row in rows), default=1)
         weights = np.ones(len(rows), np.float32)

@@ -11,7 +11,7 @@ from torch import Tensor
 MAX_SHOWN = 50
 """Labels that a confusion matrix counts; the others are counted as one."""
 MAX_CONFUSED = 20
-"""Labels of a confusion matrix that are drawn."""
+"""Maximum number of labels in a drawn confusion matrix."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def confused_pairs(
 ) -> list[tuple[str, str, int]]:
     """Return (true, predicted, count) of the most frequent confusions of a confusion matrix.
 
-    The last row and column are no label if some labels are `left_out`.
+    If some labels are `left_out`, the last row and column count those together and are ignored.
     """
     size = len(table) - bool(left_out)
     pairs = [
@@ -108,7 +108,7 @@ def confused_pairs(
 def most_confused(counts: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return the indices of the labels of a confusion matrix to show, ascending.
 
-    They are all, or the MAX_CONFUSED labels with the most false positives and false negatives.
+    All are shown, or the MAX_CONFUSED labels with the most false positives and false negatives.
     """
     if len(counts) <= MAX_CONFUSED:
         return np.arange(len(counts))

@@ -1,8 +1,14 @@
 """Rules for tasks whose input is an image."""
 
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
+from pipeline.corpus.readers import folders
+from pipeline.corpus.readers.inputs import locate
+from pipeline.corpus.readers.materialize import open_rows
 from pipeline.corpus.settings import MAX_ROW_TOKENS
+from pipeline.errors import InputError
 from pipeline.settings import Conflict, Sections
 
 
@@ -25,6 +31,30 @@ def image_conflicts(config: Sections, steps: int) -> Iterator[Conflict]:
             f"{_step(corpus)}) and is not truncated",
             f"set {steps}" if fits else smaller,
         )
+
+
+def image_path(corpus: Any, suffix: str = ".png") -> str:
+    """Return the path of an image of the corpus.
+
+    It is a placeholder with the given suffix if the images are not files of their own, or if the
+    input, which training does not need, is not on this machine.
+    """
+    placeholder = f"image{suffix}"
+    try:
+        source = locate(corpus.input, corpus.root)[0]
+        if source.path is None:
+            return placeholder
+        if source.path.is_dir():
+            return str(folders.first_file(source.path, folders.IMAGE_SUFFIXES) or placeholder)
+        with open_rows(corpus, source, [corpus.image]) as rows:
+            row = next(iter(rows), None)
+    except (InputError, OSError):
+        return placeholder
+    value = row.values[corpus.image] if row and row.values else None
+    if not isinstance(value, str):
+        return placeholder
+    path = Path(corpus.root, corpus.image_root, value.strip())
+    return str(path) if path.is_file() else placeholder
 
 
 def _step(corpus: object) -> str:

@@ -25,11 +25,13 @@ LABEL, LABELS, NUMBER = "a label", "any number of labels", "a number"
 """What a task predicts for a row, as `Task.predicts`:
 
     LABEL   scores [N, C] that sum to 1, true labels [N]
-    LABELS  probabilities [N, C], 0 or 1 [N, C]
+    LABELS  scores [N, C], 0 or 1 [N, C]; a score of at least 0.5 is a predicted label
     NUMBER  numbers [N], true numbers [N]
 
 `headrace evaluate` counts labels that the model does not know as wrong. If there are any, they are
 together one more label, the last of C + 1: its scores are 0, so it is never predicted.
+
+The scores of LABELS are probabilities, rescaled if the thresholds of `task.calibrate` are in use.
 """
 
 UNKNOWN = "(unknown)"

@@ -25,17 +25,34 @@ from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from pipeline.corpus.field_spec import WEIGHT
 from pipeline.corpus.tokenization.special_tokens import BEGIN, END, PAD, UNK
+from pipeline.errors import ConfigError
 from pipeline.models.decoding.beam_search import Hypothesis, beam_search
 from pipeline.models.decoding.decoder import Memory
+from pipeline.models.decoding.sampling import sample
 from pipeline.models.decoding.seq2seq import EncoderDecoder
+from pipeline.models.dropout import hash_texts
+from pipeline.models.layers.masks import mean_over_steps
 from pipeline.settings import Conflict, Sections, setting
 from pipeline.stream.batch import Batch
+from pipeline.tasks.base.abilities import (
+    SEED_STEP,
+    Embeds,
+    Generates,
+    Generation,
+    GenerationOptions,
+    Scores,
+)
 from pipeline.tasks.base.sample import AttentionMap, ImageData, Sample
 from pipeline.tasks.base.settings import SmoothingSettings
+from pipeline.tasks.base.target_texts import (
+    decoder_inputs,
+    score_targets,
+    split_texts,
+    target_of,
+)
 from pipeline.tasks.base.task import DatasetInfo, Evaluation, Mistake, Task
 
 NO_TOKEN = -1.0  # padding of a hypothesis in `outputs`
@@ -45,7 +62,7 @@ NEVER_GENERATED = (PAD, UNK, BEGIN)
 TEXTS, POSITIONS = "texts", "target_positions"  # columns that `prepare_batch` adds
 
 
-class Seq2SeqTask(Task):
+class Seq2SeqTask(Task, Embeds, Scores, Generates):
     """Trained with the cross entropy of each target token given those before it; evaluated on the
     result of beam search.
 
@@ -135,7 +152,7 @@ class Seq2SeqTask(Task):
     def prepare_batch(self, batch: Batch) -> Batch:
         """Add the texts [N, T'] of the targets, and the positions [n] of the target tokens among
         the T' * N tokens, in time-major order."""
-        texts = _split_texts(_target(batch))
+        texts = split_texts(target_of(batch))
         rows = torch.arange(len(texts)) % len(batch.weights)  # [N]
         is_target = ((texts != PAD) & (batch.weights > 0)[rows, None]).t()  # [T', N]
         positions = is_target.flatten().nonzero()[:, 0]
@@ -146,9 +163,9 @@ class Seq2SeqTask(Task):
         texts, positions = columns[TEXTS], columns[POSITIONS]
         targets = texts.t().flatten()[positions]  # [n]
         scores = model(
-            columns[self.input_field], batch.lengths, *_decoder_inputs(texts), batch.keys, positions
+            columns[self.input_field], batch.lengths, *decoder_inputs(texts), batch.keys, positions
         )  # [n, V]
-        log_p, target_log_p, correct = _score_targets(scores, targets)
+        log_p, target_log_p, correct = score_targets(scores, targets)
         tokens = target_log_p.new_full((), len(positions))
         padded = target_log_p.new_full((), texts.numel())
         if WEIGHT in columns:
@@ -174,6 +191,62 @@ class Seq2SeqTask(Task):
             "target_padding": 1 - tokens / padded,
         }
 
+    def embed(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Return the mean of the encoder's states of each row [B, P]."""
+        memory = self._encode(model, batch)
+        return mean_over_steps(memory.states, memory.lengths)
+
+    def log_probabilities(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Return the log-probability of each row's target given its input, and the number of the
+        target's tokens [B, 2]."""
+        assert isinstance(model, EncoderDecoder)
+        memory = self._encode(model, batch)
+        scores = _target_scores(model, memory, target_of(batch), batch.keys)
+        return torch.stack([-scores[:, 0], scores[:, 2]], 1)
+
+    def generate(
+        self, model: nn.Module, batch: Batch, options: GenerationOptions
+    ) -> list[list[Generation]]:
+        """Return the best texts that beam search finds or, at a temperature above 0, samples."""
+        assert isinstance(model, EncoderDecoder)
+        _check_options(options)
+        memory = self._encode(model, batch)
+        if options.temperature:
+            found = self._sample(model, memory, batch, options)
+        else:
+            beam_size = options.beam_size or max(self.settings.beam_size, options.n)
+            found = self._search(
+                model, memory, batch.lengths, beam_size=beam_size, n_best=options.n
+            )
+        return [[Generation(self._decode(h.tokens), h.score) for h in row] for row in found]
+
+    def _encode(self, model: nn.Module, batch: Batch) -> Memory:
+        assert isinstance(model, EncoderDecoder)
+        return model.encode(batch.columns[self.input_field], batch.lengths, batch.keys)
+
+    def _sample(
+        self, model: EncoderDecoder, memory: Memory, batch: Batch, options: GenerationOptions
+    ) -> list[list[Hypothesis]]:
+        """Return `options.n` samples of each row, which depend only on the row and the seed."""
+        assert options.temperature, "a search"
+        inputs = batch.columns[self.input_field]
+        lengths = batch.lengths
+        if inputs.dim() > 2:  # an image: all of its values
+            inputs = inputs.flatten(1)
+            lengths = torch.full_like(lengths, inputs.shape[1])
+        if inputs.is_floating_point():
+            inputs = inputs.float().view(torch.int32)
+        keys = hash_texts(inputs.long(), lengths) + (options.seed or 0)
+        samples = [
+            sample(
+                model.step, memory, self.max_lengths(batch.lengths), begin=BEGIN, end=END,
+                keys=keys + number * SEED_STEP, temperature=options.temperature,
+                suppress_tokens=NEVER_GENERATED, alpha=self.settings.length_penalty,
+            )
+            for number in range(options.n)
+        ]  # fmt: skip
+        return [list(hypotheses) for hypotheses in zip(*samples, strict=True)]
+
     def outputs(self, model: nn.Module, batch: Batch) -> Tensor:
         """Return [B, 2 + Q * (1 + L)].
 
@@ -191,17 +264,8 @@ class Seq2SeqTask(Task):
             )
             memory = model.encode(inputs, lengths, keys)
             if "target" in batch.columns:
-                texts = _split_texts(_target(batch)[rows])  # [N, T']
-                features = model.decoder(*_decoder_inputs(texts), keys, memory)  # [T', N, P]
-                is_target = (texts != PAD).t()
-                _, log_p, correct = _score_targets(
-                    model.decoder.scores(features[is_target]), texts.t()[is_target]
-                )
-                token_scores = torch.stack([-log_p.double(), correct.double()], 1)  # [n, 2]
-                row_scores = token_scores.new_zeros(len(rows), 2).index_add_(
-                    0, is_target.nonzero()[:, 1] % len(rows), token_scores
-                )
-                target_scores[rows.cpu()] = row_scores.cpu()
+                scores = _target_scores(model, memory, target_of(batch)[rows], keys)
+                target_scores[rows.cpu()] = scores[:, :2].cpu()
             hypotheses = self._search(model, memory, lengths)
         longest = max((len(h.tokens) for row in hypotheses for h in row), default=0)
         generated = torch.full(
@@ -222,7 +286,7 @@ class Seq2SeqTask(Task):
         target's tokens before them, of all tokens, and of rows.
         """
         weights = batch.weights.double()
-        lengths = (_target(batch) != PAD).sum(1)
+        lengths = (target_of(batch) != PAD).sum(1)
         values = torch.cat([outputs[:, :2], lengths[:, None], torch.ones_like(outputs[:, :1])], 1)
         sums = weights @ values
         mistakes: list[Mistake] = []
@@ -241,14 +305,14 @@ class Seq2SeqTask(Task):
 
     def row_values(self, outputs: Tensor, batch: Batch) -> Tensor:
         """Return the loss per token of each row's target [B]."""
-        return outputs[:, 0] / (_target(batch) != PAD).sum(1).clamp(min=1)
+        return outputs[:, 0] / (target_of(batch) != PAD).sum(1).clamp(min=1)
 
     def texts_to_score(self, outputs: Tensor, batch: Batch) -> list[tuple[str, ...]]:
         valid = batch.weights > 0
         return [
             (hypotheses[0][1] if hypotheses else "", *self._references(target))
             for hypotheses, target in zip(
-                self._scored_texts(outputs[valid]), _target(batch)[valid].tolist(), strict=True
+                self._scored_texts(outputs[valid]), target_of(batch)[valid].tolist(), strict=True
             )
         ]
 
@@ -302,13 +366,20 @@ class Seq2SeqTask(Task):
         return samples
 
     def _search(
-        self, model: EncoderDecoder, memory: Memory, lengths: Tensor
+        self,
+        model: EncoderDecoder,
+        memory: Memory,
+        lengths: Tensor,
+        *,
+        beam_size: int = 0,
+        n_best: int = 0,
     ) -> list[list[Hypothesis]]:
+        """Search target texts; 0: the value of the setting."""
         s = self.settings
         return beam_search(
             model.step, memory, self.max_lengths(lengths), begin=BEGIN, end=END,
-            suppress_tokens=NEVER_GENERATED, beam_size=s.beam_size, n_best=s.n_best,
-            alpha=s.length_penalty,
+            suppress_tokens=NEVER_GENERATED, beam_size=beam_size or s.beam_size,
+            n_best=n_best or s.n_best, alpha=s.length_penalty,
         )  # fmt: skip
 
     def _scored_texts(self, outputs: Tensor) -> list[list[tuple[float, str]]]:
@@ -343,39 +414,43 @@ def reference_streams(references: Sequence[Sequence[str]]) -> list[Any]:
     return [list(stream) for stream in zip_longest(*references)]
 
 
-def _target(batch: Batch) -> Tensor:
-    """Return the target [B, G] with at least one column, even if all rows are padding."""
-    target = batch.columns["target"]
-    return target if target.shape[1] else functional.pad(target, (0, 1), value=PAD)
+def _check_options(options: GenerationOptions) -> None:
+    """Raise ConfigError for an option without a meaning here."""
+    if options.max_new_tokens is not None:
+        raise ConfigError(
+            f"max_new_tokens={options.max_new_tokens}: the maximum length of a target text follows "
+            "from its input; leave it out"
+        )
+    if options.temperature and options.beam_size is not None:
+        raise ConfigError(
+            f"beam_size={options.beam_size}: sampling has no beam; leave it out, or set "
+            "temperature=0"
+        )
+    if not options.temperature and options.seed is not None:
+        raise ConfigError(
+            f"seed={options.seed}: beam search has no randomness; leave it out, or set a "
+            "temperature"
+        )
+    if options.beam_size is not None and options.n > options.beam_size:
+        raise ConfigError(
+            f"n={options.n}: is more than the number of hypotheses, beam_size="
+            f"{options.beam_size}; raise beam_size"
+        )
 
 
-def _split_texts(target: Tensor) -> Tensor:
-    """Split targets [B, G] into their texts [N, T']; rows with fewer texts get empty ones."""
-    valid, ends = target != PAD, target == END
-    text = ends.cumsum(1) - ends.long()  # [B, G] index of the token's text in the row
-    position = torch.arange(target.shape[1], device=target.device).expand_as(target)
-    starts = functional.pad(torch.where(ends, position + 1, 0), (1, 0))[:, :-1].cummax(1).values
-    position = position - starts  # [B, G] in the text
-    count, longest = (int(x[valid].max()) + 1 if valid.any() else 1 for x in (text, position))
-    texts = target.new_full((count, len(target), longest), PAD)  # [K, B, T']
-    texts[text[valid], valid.nonzero()[:, 0], position[valid]] = target[valid]
-    return texts.flatten(0, 1)
-
-
-def _decoder_inputs(texts: Tensor) -> tuple[Tensor, Tensor]:
-    """Shift texts [N, T'] right, beginning with <s>; return them with their lengths [N]."""
-    return functional.pad(texts[:, :-1], (1, 0), value=BEGIN), (texts != PAD).sum(1).clamp(min=1)
-
-
-def _score_targets(scores: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Compare scores [n, V] with targets [n].
-
-    Returns all log-probabilities [n, V], those of the targets [n], and whether each target is
-    correct [n]: no token is more likely. Comparing with the maximum is much faster than an argmax.
-    """
-    log_p = scores.log_softmax(1, dtype=torch.promote_types(scores.dtype, torch.float32))
-    target_log_p = log_p.gather(1, targets[:, None])[:, 0]
-    return log_p, target_log_p, target_log_p.detach() >= log_p.detach().amax(1)
+def _target_scores(model: EncoderDecoder, memory: Memory, target: Tensor, keys: Tensor) -> Tensor:
+    """Return [B, 3] of targets [B, G]: the negative log-likelihood, the number of tokens that are
+    predicted correctly given those before them, and the number of tokens, all in float64."""
+    texts = split_texts(target)  # [N, T']
+    features = model.decoder(*decoder_inputs(texts), keys, memory)  # [T', N, P]
+    is_target = (texts != PAD).t()
+    _, log_p, correct = score_targets(
+        model.decoder.scores(features[is_target]), texts.t()[is_target]
+    )
+    log_p = log_p.double()
+    token_scores = torch.stack([-log_p, correct.double(), torch.ones_like(log_p)], 1)  # [n, 3]
+    rows = is_target.nonzero()[:, 1] % len(target)
+    return token_scores.new_zeros(len(target), 3).index_add_(0, rows, token_scores)
 
 
 def _perplexity(loss: float) -> float:

@@ -1,6 +1,6 @@
 """Keys of the section `task`."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -15,6 +15,27 @@ class TaskSettings(Section):
     name: str = setting("classification", "what to learn", kind="task")
     metrics: list[str] = setting(
         [], "metrics to evaluate besides those of the task", kind="metric", may_change=True
+    )
+
+
+class TemperatureSettings(TaskSettings):
+    """Key of tasks with one label per row."""
+
+    calibrate: Literal["none", "temperature"] = setting(
+        "temperature",
+        "after training, fit a temperature of the probabilities on the validation split",
+        may_change=True,
+    )
+
+
+class ThresholdSettings(TaskSettings):
+    """Key of tasks with any number of labels per row."""
+
+    calibrate: Literal["none", "shared", "per_label"] = setting(
+        "shared",
+        "after training, fit the probability from which a label is predicted on the validation "
+        "split, one for all labels or one per label; none: 0.5",
+        may_change=True,
     )
 
 

@@ -21,6 +21,7 @@ from pipeline.components import Component
 from pipeline.corpus.field_spec import FieldSpec
 from pipeline.errors import ConfigError
 from pipeline.stream.batch import Batch
+from pipeline.tasks.base.calibration import NO_CALIBRATION, Calibration
 from pipeline.tasks.base.metric import Metric
 from pipeline.tasks.base.sample import ImageData, Sample
 from pipeline.tasks.base.settings import TaskSettings
@@ -33,7 +34,7 @@ class Baseline:
     metric: str
     value: float
     guess: str
-    """Such as 'billing'."""
+    """The guess as text, such as 'billing'."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ class Evaluation:
     scatter: list[tuple[float, float]] = field(default_factory=list)
     """True and predicted numbers of some rows. Empty if no numbers are predicted."""
     baseline: Baseline | None = None
-    """What the metrics must exceed to be of use. None if there is no sensible guess."""
+    """Metric of a constant guess, to compare with. None if there is no sensible guess."""
 
 
 MAX_MISTAKES = 50
@@ -175,6 +176,12 @@ class Task(Component, ABC):
     """The section `task`."""
     labels: Sequence[str] = ()
     """Names of the labels, if labels are predicted."""
+    has_scores: ClassVar[bool] = False
+    """Whether a prediction has the `scores` of the labels, whose number `top_k` sets."""
+    top_k: int = 0
+    """Maximum number of labels in `scores`, the most probable ones; 0: see `top_scores`."""
+    calibration: Calibration = NO_CALIBRATION
+    """How `evaluate`, `scored` and `predict` read outputs; training leaves it at its default."""
     per_row_fields: tuple[str, ...] = ()
     """Fields that hold a list per row, such as its labels, and not an item per token."""
     stateful = False
@@ -210,8 +217,18 @@ class Task(Component, ABC):
 
     @staticmethod
     def example(corpus: Any) -> str:
-        """Return an input for `headrace predict`, as an argument of a shell's `echo`."""
-        return "'A fine film.'"
+        """Return an input line for `headrace predict` if `line` returns none for any row."""
+        return "A fine film."
+
+    def line(self, batch: Batch, row: int, data: DatasetInfo) -> str:
+        """Return a row's input as a line that `parse` reads; empty if a line cannot hold it.
+
+        By default, the text of the field `tokens` if the task does not define its own `parse`.
+        """
+        tokens, is_own = batch.columns.get("tokens"), type(self).parse is not Task.parse
+        if tokens is None or is_own or "tokenizer" not in data.vocabularies:
+            return ""
+        return data.decode("tokenizer", tokens[row, : batch.lengths[row]].tolist())
 
     def make_metrics(self, settings: TaskSettings) -> list[Metric]:
         """Return the task's default metrics and those of `task.metrics`.

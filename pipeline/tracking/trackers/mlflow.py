@@ -13,7 +13,6 @@ from pipeline.settings import FilePath, setting
 from pipeline.storage.redaction import without_password
 from pipeline.tracking import mlflow_environment
 from pipeline.tracking.base import EndStatus, Point, TrackedRun, Tracker
-from pipeline.tracking.mlflow_copy import MlflowCopy
 from pipeline.tracking.run_description import RunDescription, source_tags
 from pipeline.tracking.settings import TrackSettings
 
@@ -84,6 +83,8 @@ class Mlflow(Tracker):
 
     def connect(self) -> Mapping[str, int]:
         self._add_source()
+        from pipeline.tracking.mlflow_copy import MlflowCopy  # not needed to read a config
+
         self._copy = MlflowCopy(self._description, self._uri, self.run.folder)
         self._copy.mark_running()
         with self._description_lock:

@@ -11,7 +11,8 @@ from pipeline.corpus.fields.encoding import ExampleEncoder
 from pipeline.corpus.fields.example import RowChecker
 from pipeline.corpus.fields.label_names import NameIndex
 from pipeline.corpus.prepare.prepare import prepare
-from pipeline.corpus.tokenization.tokenizer import TextEncoder, train
+from pipeline.corpus.tokenization.text_encoder import TextEncoder
+from pipeline.corpus.tokenization.tokenizer import train
 from pipeline.errors import InputError
 from tests.helpers.files import settings_in
 from tests.helpers.settings import corpus_settings

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from pipeline.corpus.column_type import ColumnType
 from pipeline.corpus.field_spec import FieldSpec
 from pipeline.corpus.fields.base import EncodingContext
 from pipeline.corpus.fields.label_names import NameIndex
@@ -126,8 +127,9 @@ def test_each_label_of_a_row_is_stored_once() -> None:
 @pytest.mark.parametrize("kind, limit", [("tags", 1 << 16), ("labels", (1 << 16) - 1)])
 def test_indices_of_many_names_have_32_bits(kind: str, limit: int) -> None:
     field = FieldSpec("x", "x", kind)
-    assert field.arrow_type(3) == field.arrow_type(limit) == pa.list_(pa.uint16())
-    assert field.arrow_type(limit + 1) == pa.list_(pa.uint32())
+    small = ColumnType("uint16", is_list=True)
+    assert field.column_type(3) == field.column_type(limit) == small
+    assert field.column_type(limit + 1) == ColumnType("uint32", is_list=True)
 
 
 @pytest.mark.parametrize(

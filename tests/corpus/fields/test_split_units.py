@@ -27,7 +27,12 @@ def test_groups_are_compared_as_text(tmp_path: Path) -> None:
     ann = unit(tmp_path, "ann", group="author")
     assert ann == unit(tmp_path, " ann ", group="author") == unit(tmp_path, b"ann", group="author")
     assert ann != unit(tmp_path, "Ann", group="author")
-    assert unit(tmp_path, 7, group="author") == unit(tmp_path, "7", group="author")
+
+
+@pytest.mark.parametrize("values", [(7, 7.0, "7", "7.0"), (True, "true", "True"), ("é", "e\u0301")])
+def test_spellings_of_a_group_are_one_unit(values: tuple[Any, ...], tmp_path: Path) -> None:
+    """A column of integers has numbers such as 7.0 in a file where one value is missing."""
+    assert len({unit(tmp_path, value, group="author") for value in values}) == 1
 
 
 @pytest.mark.parametrize("value", ["", "  ", None, float("nan")])
@@ -86,11 +91,11 @@ def test_times_are_described(value: Any, text: str, tmp_path: Path) -> None:
     "keys, line",
     [
         ({"group": "a", "validation": "b.csv"},
-         ("corpus.group: divides rows by fractions, but corpus.validation names files; remove it, "
-         "or set corpus.validation to a fraction")),
+         ("corpus.group: needs a fraction of rows to hold out, but corpus.validation names files; "
+         "remove it, or set corpus.validation to a fraction")),
         ({"time": "a", "test": "b.csv"},
-         ("corpus.time: divides rows by fractions, but corpus.test names files; remove it, or set "
-         "corpus.test to a fraction")),
+         ("corpus.time: needs a fraction of rows to hold out, but corpus.test names files; "
+         "remove it, or set corpus.test to a fraction")),
         ({"time": "a", "group": "b"},
          ("corpus.time: cannot be combined with corpus.group: both decide which rows are held out; "
          "remove one of them")),

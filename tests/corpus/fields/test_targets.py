@@ -15,7 +15,8 @@ from tokenizers.models import WordPiece
 from pipeline.corpus.dataset.manifest import Manifest
 from pipeline.corpus.prepare.prepare import prepare
 from pipeline.corpus.tokenization.special_tokens import END, SPECIAL_TOKENS, UNKNOWN
-from pipeline.corpus.tokenization.tokenizer import TextDecoder, TextEncoder, train
+from pipeline.corpus.tokenization.text_encoder import TextDecoder, TextEncoder
+from pipeline.corpus.tokenization.tokenizer import train
 from pipeline.errors import InputError
 from pipeline.tasks.translation import Translation
 from tests.helpers.files import row_dicts, settings_in, write

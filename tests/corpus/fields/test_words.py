@@ -19,7 +19,8 @@ from pipeline.corpus.prepare.prepare import prepare
 from pipeline.corpus.row import Row
 from pipeline.corpus.skip_reason import SkipReason
 from pipeline.corpus.tokenization.special_tokens import UNK
-from pipeline.corpus.tokenization.tokenizer import TextEncoder, train
+from pipeline.corpus.tokenization.text_encoder import TextEncoder
+from pipeline.corpus.tokenization.tokenizer import train
 from pipeline.errors import DatasetError, InputError
 from tests.helpers.files import content, read, row_dicts, settings_in, values_of
 from tests.helpers.settings import corpus_settings
@@ -124,7 +125,7 @@ def test_words_characters_and_tags_are_cut_at_the_same_positions(
         row_words = [bytes(word).rstrip(b"\0").decode() for word in characters]
         assert list(tag_ids) == list(positions)
         assert row_words == [words[i] for i in positions]
-        assert list(tokens) == text_encoder.encode_words([row_words])[0]
+        assert list(tokens) == text_encoder.encode_words([row_words])[0].tolist()
 
 
 def decoded_words(folder: Path, words: list[str], texts: list[str], **changes: Any) -> list[str]:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pipeline.corpus.prepare.hold_out import Choice, Units, hold_out
+from pipeline.corpus.prepare.hold_out import ChosenUnits, Units, hold_out
 
 
 def choose(
@@ -22,7 +22,7 @@ def choose(
         columns = np.array(ordered, np.int64).reshape(-1, 3)
         return [Units(columns[p, 0].astype(np.uint64), columns[p, 1], columns[p, 2]) for p in parts]
 
-    chosen: dict[str, Choice] = hold_out(read, fractions, strata, in_order=in_order)
+    chosen: dict[str, ChosenUnits] = hold_out(read, fractions, strata, in_order=in_order)
     assert all(
         choice.rows == sum(rows for number, rows, _ in units if number in choice.all_numbers)
         for choice in chosen.values()

@@ -18,7 +18,7 @@ import pytest
 import webdataset
 
 from pipeline.corpus.dataset.index import checksums
-from pipeline.corpus.tokenization.tokenizer import TextEncoder
+from pipeline.corpus.tokenization.text_encoder import TextEncoder
 from pipeline.errors import InputError
 from tests.helpers.files import content, reviews, row_dicts, token_label_pairs, write
 
@@ -79,7 +79,7 @@ def test_bytes_of_split_texts_do_not_depend_on_workers_chunks_or_format(
 def test_the_segments_of_a_split_text_have_all_of_its_tokens(split_texts):
     """Segments are consecutive rows of one split, of even lengths, each with the text's label."""
     encoder = TextEncoder(split_texts.path / "tokenizer.json", 10_000)
-    documents = [text.rows[0] for text in encoder.encode([row["text"] for row in ROWS])]
+    documents = [text.rows[0].tolist() for text in encoder.encode([row["text"] for row in ROWS])]
     numbers, split, segments = [], 0, 0
     for name in split_texts.splits:
         rows = row_dicts(split_texts, name)

@@ -15,7 +15,7 @@ from pipeline.corpus.prepare.prepare import prepare, prepare_with_summary
 from pipeline.corpus.prepare.scan import file_groups
 from pipeline.corpus.readers import materialize
 from pipeline.corpus.readers.inputs import InputFile
-from pipeline.corpus.tokenization.tokenizer import TextEncoder
+from pipeline.corpus.tokenization.text_encoder import TextEncoder
 from pipeline.errors import InputError
 from tests.helpers.files import FIELDS, content, reviews, row_dicts, settings_in, write
 

@@ -227,6 +227,22 @@ def test_flaws_of_a_column(
     assert line in str(caught.value)
 
 
+@pytest.mark.parametrize("key, reason", [("group", "no_group"), ("time", "no_time")])
+def test_rows_without_a_group_or_time_are_skipped_and_counted(
+    key: str, reason: str, in_folder: Prepare
+) -> None:
+    missing = {3, 4, 77, 150, 199}
+    rows = rows_with(200, column=lambda n: "" if n in missing else n // 2)
+    keys = {key: "column", "max_skipped_ratio": 0.1, "chunk_mb": 0.001}
+    manifest = in_folder(rows, validation=0.2, test=0.1, **keys)
+    assert manifest.report[reason] == len(missing)
+    members = [by_number(manifest, split) for split in SPLITS]
+    assert set.union(*members) == {*range(200)} - missing
+    assert sum(map(len, members)) == 200 - len(missing)
+    halves = [{number // 2 for number in numbers} for numbers in members]
+    assert sum(map(len, halves)) == len(set.union(*halves))
+
+
 def test_a_file_of_two_splits_is_an_error(in_folder: Prepare, tmp_path: Path) -> None:
     write(tmp_path / "held.csv", reviews(20, seed=3))
     with pytest.raises(InputError, match=r"^corpus\.test: has held\.csv, which is also in "):
@@ -238,7 +254,7 @@ def test_a_file_of_two_splits_is_an_error(in_folder: Prepare, tmp_path: Path) ->
     [
         ({"group": "author"}, "  author: 20 groups, 16 in train, 4 in validation"),
         ({"time": "when"}, "  validation: held out the latest rows, from when 160 on"),
-        ({}, "  held out validation with the same share of each label"),
+        ({}, "  held out for validation: the same share of each label"),
     ],
 )
 def test_the_summary_says_how_rows_were_held_out(

@@ -12,7 +12,7 @@ from tokenizers.trainers import BpeTrainer
 
 from pipeline.corpus.tokenization.byte_lengths import token_byte_lengths
 from pipeline.corpus.tokenization.special_tokens import END, SPECIAL_TOKENS, UNK, UNKNOWN
-from pipeline.corpus.tokenization.tokenizer import TextEncoder
+from pipeline.corpus.tokenization.text_encoder import TextEncoder
 
 TEXTS = ["the naïve film", "映画 was été  42\t🙂 ", "a ▁ b##c"]
 SPECIAL = {token: number for number, token in enumerate(SPECIAL_TOKENS)}

@@ -13,11 +13,12 @@ import onnx
 import pytest
 import torch
 
-from pipeline.config import load_run_config
 from pipeline.errors import RunError
 from pipeline.export.onnx import check, export, numpy_runtime
 from pipeline.export.onnx.export import export_onnx
-from pipeline.inference.predictor import Predictor
+from pipeline.inference.model import Model
+from pipeline.inference.trained import TrainedModel, load_trained
+from pipeline.tasks.base.calibration import Calibration
 from tests.export.onnx.small_models import randomize
 from tests.helpers.processes import call, error_lines
 
@@ -26,20 +27,17 @@ LINES = [
     "the film was superb", "", "  \t ", "a dull plot, and long\r", "the\0film", "plot " * 300,
     "<pad> café naïve </s>", "mr anna saw the scene near rovitu", "the film was\tmusic", "music",
 ]  # fmt: skip
+CALIBRATION = Calibration(2.0, 0.45, {"praise": 0.55})
 TASKS = [
     "classification", "multilabel", "regression", "tagging", "entailment", "language_modeling",
     "translation",
 ]  # fmt: skip
 
 
-def predictor(folder: Path, *overrides: str) -> Predictor:
-    return Predictor(folder, load_run_config(folder / "config.yaml", overrides))
-
-
-def export_of(run: Predictor, output: Path) -> None:
+def export_of(run: TrainedModel, output: Path) -> None:
     store = run.manifest.store
     tokenizers = {name: store.read_file(f"{name}.json") for name in run.manifest.vocabularies}
-    export_onnx(run.task, run.model, run.config, run.manifest, tokenizers, output)
+    export_onnx(run.task, run.module, run.config, run.manifest, tokenizers, output)
 
 
 def assert_equal(found: Any, expected: Any) -> None:
@@ -64,22 +62,25 @@ def test_the_folder_predicts_as_the_run(task: str, runs: Runs, tmp_path: Path) -
     overrides = split if task == "classification" else []
     if task == "translation":
         overrides = ["task.n_best=2", "task.max_length_ratio=0.6"]
-    run = predictor(runs(task), *overrides)
+    run = load_trained(runs(task), overrides)
     torch.manual_seed(0)
-    randomize(run.model)  # a model of two updates predicts the same for all texts
-    expected = run.predict(LINES)
+    randomize(run.module)  # a model of two updates predicts the same for all texts
+    run.task.calibration = CALIBRATION
+    expected = Model(run).predict(LINES)
     assert any("error" not in prediction for prediction in expected)
     export_of(run, tmp_path / "onnx")
     model = numpy_runtime.load(tmp_path / "onnx", threads=1)
     assert_equal(model.predict(LINES), expected)
     assert_equal([model.predict([line])[0] for line in LINES], expected)
+    run.task.top_k = model.top_k = 2
+    assert_equal(model.predict(LINES), Model(run).predict(LINES))
 
 
 @pytest.mark.slow
 def test_images_are_predicted_from_their_paths(runs: Runs, tmp_path: Path) -> None:
     from PIL import Image
 
-    run = predictor(runs("images"))
+    run = load_trained(runs("images"))
     rng = np.random.default_rng(0)
     for number in range(3):
         pixels = rng.integers(0, 256, (9 + number, 7), np.uint8)
@@ -88,7 +89,7 @@ def test_images_are_predicted_from_their_paths(runs: Runs, tmp_path: Path) -> No
     lines = [f"{tmp_path}/{name}.png" for name in (0, 1, 2, "damaged", "missing")]
     export_of(run, tmp_path / "onnx")
     found = numpy_runtime.load(tmp_path / "onnx", threads=1).predict(lines)
-    assert_equal(found, run.predict(lines))
+    assert_equal(found, Model(run).predict(lines))
 
 
 @pytest.mark.slow
@@ -136,7 +137,7 @@ def test_the_command_and_the_script_without_this_package(runs: Runs, tmp_path: P
 def test_nothing_is_left_if_the_outputs_differ(
     runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = predictor(runs("classification"))
+    run = load_trained(runs("classification"))
     monkeypatch.setattr(check, "TOLERANCE", (0.0, -1.0))
     with pytest.raises(RunError, match=r"model\.onnx: onnxruntime's logits differ .*; nothing was"):
         export_of(run, tmp_path / "onnx")
@@ -144,7 +145,7 @@ def test_nothing_is_left_if_the_outputs_differ(
 
 
 def test_an_output_that_cannot_be_written_is_one_line(runs: Runs, tmp_path: Path) -> None:
-    run = predictor(runs("classification"))
+    run = load_trained(runs("classification"))
     (tmp_path / "file").write_text("")
     for output in (tmp_path / "file", tmp_path / "file" / "onnx"):
         with pytest.raises(RunError, match=r"--output=.*: .*; .*another folder") as error:
@@ -156,7 +157,7 @@ def test_an_output_that_cannot_be_written_is_one_line(runs: Runs, tmp_path: Path
 def test_missing_libraries_are_one_line(
     runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = predictor(runs("classification"))
+    run = load_trained(runs("classification"))
     monkeypatch.setattr(export, "find_spec", lambda n: None if n == "onnx" else find_spec(n))
     with pytest.raises(RunError, match=r"--format=onnx: needs onnx, not installed; pip install "):
         export_of(run, tmp_path / "onnx")

@@ -16,7 +16,8 @@ from PIL import Image
 
 from pipeline.corpus.fields import bio_spans, images
 from pipeline.corpus.fields.text_lists import split_words
-from pipeline.corpus.tokenization.tokenizer import TextEncoder, train
+from pipeline.corpus.tokenization.text_encoder import TextEncoder
+from pipeline.corpus.tokenization.tokenizer import train
 from pipeline.export.onnx import numpy_runtime as runtime
 from pipeline.models.decoding.beam_search import beam_search
 from pipeline.models.dropout import hash_texts, keyed_uniform
@@ -140,13 +141,14 @@ def test_texts_have_the_same_tokens(level: str, overflow: str, side: str, tmp_pa
     theirs = runtime.TextEncoder(path, limits)
     for text, expected in zip(texts, ours.encode(texts), strict=True):
         if expected.rows:
-            assert [row.tolist() for row in theirs.encode(text)] == expected.rows
+            found = [row.tolist() for row in theirs.encode(text)]
+            assert found == [row.tolist() for row in expected.rows]
         else:
             with pytest.raises(runtime.UnusableError, match="too many"):
                 theirs.encode(text)
     words = ["A", "fine", "<pad>", "unseen"]
     if level == "word":
-        assert theirs.encode_words(words).tolist() == ours.encode_words([words])[0]
+        assert theirs.encode_words(words).tolist() == ours.encode_words([words])[0].tolist()
     assert theirs.decode([5, 6, 7]) == ours.decode([5, 6, 7])
 
 

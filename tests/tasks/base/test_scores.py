@@ -23,3 +23,16 @@ def test_of_many_labels_the_most_probable_ones_come_first() -> None:
     exactly = top_scores(labels[:MAX_SCORES], probabilities[:, :MAX_SCORES])
     assert [list(row) for row in exactly] == [["scores"]] * 3
     assert [list(row["scores"]) for row in exactly] == [labels[:MAX_SCORES]] * 3
+
+
+def test_top_k_chooses_the_most_probable_labels() -> None:
+    probabilities = torch.tensor([[0.2, 0.5, 0.3]])
+    [two] = top_scores(["b", "a", "c"], probabilities, 2)
+    assert list(two["scores"].items()) == [("a", 0.5), ("c", 0.3)]
+    assert two["scores_left_out"] == 1
+    [every] = top_scores(["b", "a", "c"], probabilities, 60)
+    assert every == {"scores": {"a": 0.5, "c": 0.3, "b": 0.2}}
+    assert list(every["scores"]) == ["a", "c", "b"]
+    many = torch.rand(1, 90, generator=torch.Generator().manual_seed(0))
+    [most] = top_scores([str(n) for n in range(90)], many, 70)
+    assert (len(most["scores"]), most["scores_left_out"]) == (70, 20)

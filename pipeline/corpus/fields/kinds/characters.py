@@ -4,11 +4,11 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
+from pipeline.corpus.column_type import ColumnType, vector_list
 from pipeline.corpus.field_spec import FieldSpec
-from pipeline.corpus.fields.base import Cells, EncodingContext, vector_list
+from pipeline.corpus.fields.base import Cells, EncodingContext
 from pipeline.corpus.fields.kinds.words import WordsField
 from pipeline.corpus.fields.word_limit import limit_length
 from pipeline.corpus.settings import TextSettings
@@ -47,5 +47,5 @@ class CharactersField(WordsField):
         return np.frombuffer(b"".join(padded), np.uint8).reshape(len(words), width)
 
     @staticmethod
-    def arrow_type(field: FieldSpec, vocabulary: int) -> Any:
-        return vector_list(pa.uint8(), field.width)
+    def column_type(field: FieldSpec, vocabulary: int) -> ColumnType:
+        return vector_list("uint8", field.width)

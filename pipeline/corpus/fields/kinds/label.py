@@ -3,8 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-import pyarrow as pa
-
+from pipeline.corpus.column_type import ColumnType
 from pipeline.corpus.field_spec import FieldSpec
 from pipeline.corpus.fields.base import Cells, EncodingContext, FieldKind, as_text, string_flaw
 from pipeline.corpus.fields.text_lists import parse_list
@@ -36,8 +35,8 @@ class LabelField(FieldKind):
         return [Cells([context.index[name]]) for name in values]
 
     @staticmethod
-    def arrow_type(field: FieldSpec, vocabulary: int) -> Any:
-        return pa.int32()
+    def column_type(field: FieldSpec, vocabulary: int) -> ColumnType:
+        return ColumnType("int32")
 
     def _only(self, labels: list[Any] | dict[Any, Any]) -> Any:
         """Return the only item of a list, None if it is empty. Raises InputError otherwise."""

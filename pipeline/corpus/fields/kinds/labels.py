@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.corpus.column_type import ColumnType, token_list
 from pipeline.corpus.field_spec import FieldSpec
 from pipeline.corpus.fields.base import (
     Cells,
@@ -13,7 +14,6 @@ from pipeline.corpus.fields.base import (
     as_text,
     scalar_text,
     string_flaw,
-    token_list,
 )
 from pipeline.corpus.fields.label_names import NameIndex, label_key
 from pipeline.corpus.fields.text_lists import EMPTY_SETS, parse_list, parse_map
@@ -80,7 +80,7 @@ class LabelsField(FieldKind):
         ]  # fmt: skip
 
     @staticmethod
-    def arrow_type(field: FieldSpec, vocabulary: int) -> Any:
+    def column_type(field: FieldSpec, vocabulary: int) -> ColumnType:
         return token_list(vocabulary + 1)
 
     def _parse(self, text: str) -> Any:

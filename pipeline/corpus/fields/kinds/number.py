@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
+from pipeline.corpus.column_type import ColumnType
 from pipeline.corpus.field_spec import FieldSpec
 from pipeline.corpus.fields.base import Cells, EncodingContext, FieldKind, as_text
 from pipeline.corpus.settings import LabelColumn
@@ -35,5 +35,5 @@ class NumberField(FieldKind):
         return [Cells([number]) for number in values]
 
     @staticmethod
-    def arrow_type(field: FieldSpec, vocabulary: int) -> Any:
-        return pa.float32()
+    def column_type(field: FieldSpec, vocabulary: int) -> ColumnType:
+        return ColumnType("float32")

@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from typing import Any
 
-import pyarrow as pa
 from numpy.typing import NDArray
 
+from pipeline.corpus.column_type import ColumnType, vector_list
 from pipeline.corpus.field_spec import FieldSpec
 from pipeline.corpus.fields import images
-from pipeline.corpus.fields.base import Cells, EncodingContext, vector_list
+from pipeline.corpus.fields.base import Cells, EncodingContext
 from pipeline.corpus.fields.image_field import ImageField
 from pipeline.corpus.skip_reason import SkipReason
 
@@ -28,5 +28,5 @@ class StepsField(ImageField):
         return [Cells([images.steps(pixels, self.settings)]) for pixels in values]
 
     @staticmethod
-    def arrow_type(field: FieldSpec, vocabulary: int) -> Any:
-        return vector_list(pa.uint8(), field.width)
+    def column_type(field: FieldSpec, vocabulary: int) -> ColumnType:
+        return vector_list("uint8", field.width)

@@ -6,14 +6,9 @@ from unicodedata import normalize
 
 import numpy as np
 
+from pipeline.corpus.column_type import ColumnType, token_list
 from pipeline.corpus.field_spec import FieldSpec
-from pipeline.corpus.fields.base import (
-    Cells,
-    EncodingContext,
-    FieldKind,
-    string_flaw,
-    token_list,
-)
+from pipeline.corpus.fields.base import Cells, EncodingContext, FieldKind, string_flaw
 from pipeline.corpus.fields.label_names import NameIndex, is_number, label_key
 from pipeline.corpus.fields.text_lists import items
 from pipeline.corpus.fields.word_limit import limit_length
@@ -77,5 +72,5 @@ class TagsField(FieldKind):
         ]
 
     @staticmethod
-    def arrow_type(field: FieldSpec, vocabulary: int) -> Any:
+    def column_type(field: FieldSpec, vocabulary: int) -> ColumnType:
         return token_list(vocabulary)

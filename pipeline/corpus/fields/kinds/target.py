@@ -5,15 +5,9 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.corpus.column_type import ColumnType, token_list
 from pipeline.corpus.field_spec import FieldSpec
-from pipeline.corpus.fields.base import (
-    Cells,
-    EncodingContext,
-    FieldKind,
-    scalar_text,
-    string_flaw,
-    token_list,
-)
+from pipeline.corpus.fields.base import Cells, EncodingContext, FieldKind, scalar_text, string_flaw
 from pipeline.corpus.settings import TokenizerSettings
 from pipeline.corpus.skip_reason import SkipReason
 from pipeline.corpus.tokenization.special_tokens import END
@@ -55,11 +49,13 @@ class TargetField(FieldKind):
         max_tokens = self.settings.max_target_tokens or self.settings.max_tokens
         return [
             Cells(
-                [np.array([*ids, END]) for ids in text.rows], text.long, SkipReason.TARGET_TOO_LONG
+                [np.append(ids, np.uint32(END)) for ids in text.rows],
+                text.long,
+                SkipReason.TARGET_TOO_LONG,
             )
             for text in context.encoder.dropping(max_tokens).encode(values)
         ]
 
     @staticmethod
-    def arrow_type(field: FieldSpec, vocabulary: int) -> Any:
+    def column_type(field: FieldSpec, vocabulary: int) -> ColumnType:
         return token_list(vocabulary)

@@ -5,14 +5,15 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.corpus.column_type import ColumnType, token_list
 from pipeline.corpus.field_spec import FieldSpec
 from pipeline.corpus.fields.base import (
+    Cell,
     Cells,
     EncodingContext,
     FieldKind,
     scalar_text,
     string_flaw,
-    token_list,
 )
 from pipeline.corpus.settings import TextSettings
 from pipeline.corpus.skip_reason import SkipReason
@@ -48,11 +49,12 @@ class TextField(FieldKind):
     def encode(self, values: Sequence[Any], context: EncodingContext) -> list[Cells]:
         cells = []
         for text in context.encoder.encode(values):
-            if self.field.append_end and text.rows:
-                text.rows[-1].append(END)
-            cells.append(Cells([np.array(ids) for ids in text.rows], text.long))
+            rows: list[Cell] = [*text.rows]
+            if self.field.append_end and rows:
+                rows[-1] = np.append(text.rows[-1], np.uint32(END))
+            cells.append(Cells(rows, text.long))
         return cells
 
     @staticmethod
-    def arrow_type(field: FieldSpec, vocabulary: int) -> Any:
+    def column_type(field: FieldSpec, vocabulary: int) -> ColumnType:
         return token_list(vocabulary)

@@ -3,8 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-import pyarrow as pa
-
+from pipeline.corpus.column_type import ColumnType
 from pipeline.corpus.field_spec import FieldSpec
 from pipeline.corpus.fields.base import Cells, EncodingContext, FieldKind, as_text
 from pipeline.corpus.fields.kinds.number import MAX_NUMBER
@@ -27,5 +26,5 @@ class WeightField(FieldKind):
         return [Cells([number]) for number in values]
 
     @staticmethod
-    def arrow_type(field: FieldSpec, vocabulary: int) -> Any:
-        return pa.float32()
+    def column_type(field: FieldSpec, vocabulary: int) -> ColumnType:
+        return ColumnType("float32")

@@ -3,16 +3,9 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import numpy as np
-
+from pipeline.corpus.column_type import ColumnType, token_list
 from pipeline.corpus.field_spec import FieldSpec
-from pipeline.corpus.fields.base import (
-    Cells,
-    EncodingContext,
-    FieldKind,
-    string_flaw,
-    token_list,
-)
+from pipeline.corpus.fields.base import Cells, EncodingContext, FieldKind, string_flaw
 from pipeline.corpus.fields.text_lists import items
 from pipeline.corpus.fields.word_limit import limit_length
 from pipeline.corpus.settings import TextSettings
@@ -40,11 +33,8 @@ class WordsField(FieldKind):
         return ["\n".join(value)]
 
     def encode(self, values: Sequence[Any], context: EncodingContext) -> list[Cells]:
-        return [
-            limit_length(np.array(ids), self.settings)
-            for ids in context.encoder.encode_words(values)
-        ]
+        return [limit_length(ids, self.settings) for ids in context.encoder.encode_words(values)]
 
     @staticmethod
-    def arrow_type(field: FieldSpec, vocabulary: int) -> Any:
+    def column_type(field: FieldSpec, vocabulary: int) -> ColumnType:
         return token_list(vocabulary)

@@ -1,0 +1,76 @@
+"""What only some tasks can do with a trained model: embed inputs, score texts, generate texts.
+
+Shapes: B rows of a batch, P features of a vector.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from pipeline.stream.batch import Batch
+
+SEED_STEP = 2**31
+"""Distance between the seeds of the samples of one text; a task's seeds are smaller."""
+
+
+@dataclass(frozen=True)
+class GenerationOptions:
+    """Options of `Task.generate`. None: the value of the task's setting of this name."""
+
+    n: int = 1
+    """Number of texts per input."""
+    temperature: float | None = None
+    """Sampling temperature. 0: the most probable text that the search finds."""
+    seed: int | None = None
+    max_new_tokens: int | None = None
+    beam_size: int | None = None
+
+
+@dataclass(frozen=True)
+class Generation:
+    """A generated text."""
+
+    text: str
+    score: float
+    """Natural logarithm of its probability; of a target text, divided by the length penalty."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """The probability of a given text."""
+
+    log_probability: float
+    """Natural logarithm, the end of the text included."""
+    tokens: int
+    """Number of tokens, the end of the text included."""
+
+
+class Embeds(ABC):
+    """A task whose model has a vector for each row."""
+
+    @abstractmethod
+    def embed(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Return the pooled states of each row [B, P], at least in float32."""
+
+
+class Scores(ABC):
+    """A task whose model gives texts a probability."""
+
+    @abstractmethod
+    def log_probabilities(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Return the log-probability of each row's target text and its number of tokens [B, 2].
+
+        The batch has the columns of all inputs and targets. The values are float64.
+        """
+
+
+class Generates(ABC):
+    """A task whose model generates texts."""
+
+    @abstractmethod
+    def generate(
+        self, model: nn.Module, batch: Batch, options: GenerationOptions
+    ) -> list[list[Generation]]:
+        """Return `options.n` texts for each row; a search may find fewer. Raises ConfigError for an
+        option that the task does not have."""

@@ -1,0 +1,122 @@
+"""The format of an exported model: what is in it, what is not, and damage."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from pipeline import __version__
+from pipeline.corpus.dataset.manifest import read_manifest
+from pipeline.errors import RunError
+from pipeline.run import exported
+from pipeline.run.exported import ExportedModel
+
+TOKENIZER = '{"model": {}}'
+CONFIG = {
+    "run": {"dir": "/home/bob/runs/a"},
+    "task": {"name": "classification"},
+    "corpus": {
+        "input": ["/home/bob/a.csv", "s3://bob:word@bucket/b.csv"],
+        "root": "/home/bob",
+        "validation": 0.1,
+    },
+    "model": {"hidden": 8, "init_from": "/home/bob/runs/b"},
+    "track": {"uri": "https://bob:word@host"},
+}
+
+
+def write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """The config, dataset.json and tokenizer of a run."""
+    folder = tmp_path / "run"
+    write(folder / "config.yaml", yaml.safe_dump(CONFIG))
+    manifest = {
+        "format": 4, "settings": CONFIG["corpus"], "fields": [], "names": {"label": ["a", "b"]},
+        "counts": {}, "tokenizers": {"tokenizer": {"sha256": "0", "vocab_size": 5}},
+        "inputs": [{"path": "/home/bob/a.csv", "bytes": 5}], "splits": {}, "report": {},
+    }  # fmt: skip
+    write(folder / "dataset/dataset.json", json.dumps(manifest))
+    write(folder / "dataset/tokenizer.json", TOKENIZER)
+    return folder
+
+
+def export(run: Path, target: Path) -> ExportedModel:
+    facts = ExportedModel("classification", "bf16", 60, __version__, name="a", labels=["a", "b"])
+    weights = {"scores.weight": torch.ones(2, 3, dtype=torch.bfloat16).t()}
+    exported.write(
+        target,
+        facts,
+        weights,
+        config=run / "config.yaml",
+        manifest=read_manifest(run / "dataset"),
+        extra={"README.md": "A model."},
+    )
+    return exported.read(target)
+
+
+def test_an_exported_folder_has_all_files_and_verifies(run: Path, tmp_path: Path) -> None:
+    target = tmp_path / "models" / "a"
+    model = export(run, target)
+    assert sorted(path.name for path in target.iterdir()) == [
+        "README.md", "config.json", "config.yaml", "dataset.json", "model.safetensors",
+        "tokenizer.json",
+    ]  # fmt: skip
+    assert (model.task, model.precision, model.step) == ("classification", "bf16", 60)
+    assert read_manifest(target).names == {"label": ("a", "b")}
+    exported.check_weights(target, model)
+    assert exported.is_exported(target)
+    assert not exported.is_exported(run)
+    assert export(run, target) == model  # replaces it
+
+
+def test_nothing_of_the_machine_is_exported(run: Path, tmp_path: Path) -> None:
+    export(run, tmp_path / "a")
+    texts = [path.read_bytes() for path in (tmp_path / "a").iterdir()]
+    assert not [text for text in texts if b"bob" in text or b"word" in text]
+    config = yaml.safe_load((tmp_path / "a/config.yaml").read_text())
+    assert config["corpus"]["input"] == ["a.csv", "s3://bucket/b.csv"]
+    assert config["model"] == {"hidden": 8}
+
+
+@pytest.mark.parametrize(
+    "name,content,error",
+    [
+        ("config.json", "{", r"config\.json: is damaged"),
+        ("config.json", '{"library_name": "headrace", "format": 9, "version": "3"}', "format 9"),
+        ("config.json", '{"library_name": "other", "format": 1}', "is damaged"),
+        ("model.safetensors", "x", r"model\.safetensors: is damaged"),
+    ],
+)
+def test_damage_is_one_line(run: Path, tmp_path: Path, name: str, content: str, error: str) -> None:
+    target = tmp_path / "a"
+    export(run, target)
+    (target / name).write_text(content)
+    with pytest.raises(RunError, match=error) as raised:
+        exported.check_weights(target, exported.read(target))
+    assert len(raised.value.lines) == 1
+
+
+def test_another_folder_is_not_replaced(run: Path, tmp_path: Path) -> None:
+    write(tmp_path / "a/diary.txt", "Dear diary")
+    with pytest.raises(RunError, match="exists and is not an exported model"):
+        export(run, tmp_path / "a")
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["diary.txt"]
+
+
+def test_a_failed_export_leaves_nothing(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*args: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(exported, "save_file", fail)
+    with pytest.raises(RunError, match="No space left on device"):
+        export(run, tmp_path / "models/a")
+    assert list((tmp_path / "models").iterdir()) == []

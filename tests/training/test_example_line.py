@@ -1,0 +1,64 @@
+"""The input in the last lines of a run: one of the run's own rows."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pipeline.training.example_line import MAX_CHARACTERS, MAX_PAIR_CHARACTERS, shortened
+from tests.helpers.corpora import CASES, small_run_overrides
+from tests.helpers.processes import REPOSITORY, call
+
+LONG = "a very long text " * 8
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        (["short", "a longer text", LONG], "a longer text"),
+        ([LONG, LONG + "more"], "a very long text a very long text a very long text a very"),
+        (["x" * 90], "x" * MAX_CHARACTERS),
+        (["two\nlines and  spaces"], "two lines and spaces"),
+        (["it's quoted", "fine"], "fine"),
+        ([r"C:\new", "-n", "", "\x07", "fine"], "fine"),
+        (["", "it's"], ""),
+        (["one\ttwo", "one\t"], "one\ttwo"),
+        ([f"{LONG}\t{LONG}"], "a very long text a\ta very long text a"),
+    ],
+)
+def test_the_longest_line_that_is_short_enough_is_shown(lines: list[str], expected: str) -> None:
+    assert shortened(lines) == expected
+    assert len(expected.replace("\t", "")) <= (
+        MAX_PAIR_CHARACTERS if "\t" in expected else MAX_CHARACTERS
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", CASES)
+def test_the_printed_command_predicts(
+    task: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    CASES[task].write(tmp_path / CASES[task].file, 60)
+    overrides = small_run_overrides(tmp_path, task)
+    status, out, err = call(
+        "train", *overrides, "train.max_steps=1", "track.trackers=[]", "run.dir=run",
+    )  # fmt: skip
+    assert status == 0, err
+    command = re.search(r"^predict +(.*?)^resume", out, re.M | re.S)
+    assert command
+    assert max(map(len, out.splitlines())) <= 80
+    if CASES[task].file.endswith(".parquet"):  # the images are in the table
+        assert command[1].startswith("echo image.png |")
+        return
+    predict = f"| {sys.executable} -m pipeline.cli predict"
+    typed = re.sub(r"\|\s+headrace predict", predict, command[1])
+    done = subprocess.run(
+        ["sh", "-c", typed], check=True, text=True, stdout=subprocess.PIPE,
+        env={"PYTHONPATH": str(REPOSITORY), "PATH": "/usr/bin:/bin"},
+    )  # fmt: skip
+    assert len(done.stdout.splitlines()) == 1
+    assert "error" not in json.loads(done.stdout)
