@@ -19,6 +19,7 @@ INK, EDGE, FILL = "#222222", "#9aa7b4", "#f3f6f9"
 
 ROOMS = {
     "cli": "commands, options, exit status",
+    "export": "ONNX folders",
     "inference": "a trained run applied to raw input",
     "train": "trainer, checkpointer, session",
     "config": "YAML and overrides to one Config",
@@ -38,6 +39,7 @@ ROOMS = {
     "components": "classes that a config names",
     "settings": "base of all settings",
     "errors": "user-fixable errors",
+    "wording": "helpers for messages",
 }
 """Each room of pipeline/ with its content."""
 

@@ -14,6 +14,7 @@ COMMANDS = {
     "train": "train, or resume training, in one process (several: torchrun -m pipeline.cli train)",
     "evaluate": "evaluate a run on raw labeled data",
     "predict": "predict with a run, line by line",
+    "export": "write a run's model in a format for other programs, such as ONNX",
     "report": "write report.html, a page about a run",
     "clean": "delete the files of a run that only training needs",
 }

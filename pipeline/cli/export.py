@@ -1,0 +1,47 @@
+"""Write a run's model in a format for other programs.
+
+    headrace export --run runs/imdb --format onnx -o imdb-onnx
+
+The folder must be new or empty. It appears complete or not at all. `onnx` writes graphs for
+onnxruntime, with a script that predicts as `headrace predict` does and needs neither this package
+nor torch; docs/onnx.md describes the folder.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from pipeline.cli import common
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pipeline.inference.trained import TrainedModel
+
+
+def main(arguments: Sequence[str] | None = None, program: str = "headrace export") -> None:
+    parser = common.make_run_parser(program, __doc__, example_override="task.beam_size=8")
+    parser.add_argument("--format", choices=FORMATS, required=True, help="format to write")
+    parser.add_argument(
+        "-o", "--output", type=common.user_path, required=True, metavar="DIR",
+        help="folder to write, new or empty",
+    )  # fmt: skip
+    args = common.parse(parser, arguments)
+
+    from pipeline.inference.trained import load_trained
+
+    model = load_trained(
+        args.run, args.overrides, weights=args.checkpoint, trust_code=args.trust_code
+    )
+    FORMATS[args.format](model, args.output)
+    print(args.output)
+
+
+def _onnx(model: "TrainedModel", output: "Path") -> None:
+    from pipeline.export.onnx.export import export_onnx
+
+    manifest = model.manifest
+    tokenizers = {n: manifest.store.read_file(f"{n}.json") for n in manifest.vocabularies}
+    export_onnx(model.task, model.module, model.config, manifest, tokenizers, output)
+
+
+FORMATS = {"onnx": _onnx}
