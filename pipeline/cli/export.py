@@ -2,15 +2,19 @@
 
     headrace export --run runs/imdb --format onnx -o imdb-onnx
 
-The folder must be new or empty. It appears complete or not at all. `onnx` writes graphs for
-onnxruntime, with a script that predicts as `headrace predict` does and needs neither this package
-nor torch; docs/onnx.md describes the folder.
+    headrace export --run runs/imdb --format hub -o imdb-model
+
+The folder appears complete or not at all. `onnx` writes graphs for onnxruntime to a new or empty
+folder, with a script that predicts as `headrace predict` does and needs neither this package nor
+torch (docs/onnx.md). `hub` writes the model with a model card, as the Hugging Face Hub shows it,
+for `pipeline.load` and all commands with --run; an older export of this format is replaced.
 """
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from pipeline.cli import common
+from pipeline.errors import ConfigError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,7 +27,7 @@ def main(arguments: Sequence[str] | None = None, program: str = "headrace export
     parser.add_argument("--format", choices=FORMATS, required=True, help="format to write")
     parser.add_argument(
         "-o", "--output", type=common.user_path, required=True, metavar="DIR",
-        help="folder to write, new or empty",
+        help="folder to write",
     )  # fmt: skip
     args = common.parse(parser, arguments)
 
@@ -32,6 +36,11 @@ def main(arguments: Sequence[str] | None = None, program: str = "headrace export
     model = load_trained(
         args.run, args.overrides, weights=args.checkpoint, trust_code=args.trust_code
     )
+    if args.format == "hub" and args.overrides:
+        raise ConfigError(
+            f"{args.overrides[0]}: --format=hub keeps the run's config; leave it out, and give it "
+            "to the command that uses the model"
+        )
     FORMATS[args.format](model, args.output)
     print(args.output)
 
@@ -44,4 +53,10 @@ def _onnx(model: "TrainedModel", output: "Path") -> None:
     export_onnx(model.task, model.module, model.config, manifest, tokenizers, output)
 
 
-FORMATS = {"onnx": _onnx}
+def _hub(model: "TrainedModel", output: "Path") -> None:
+    from pipeline.export.hub import export_hub
+
+    export_hub(model, output)
+
+
+FORMATS = {"onnx": _onnx, "hub": _hub}

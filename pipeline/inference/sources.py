@@ -1,4 +1,4 @@
-"""Where a trained model is loaded from: a local folder or an MLflow URI."""
+"""Where a trained model is loaded from: a local folder, MLflow, or the Hugging Face Hub."""
 
 from pathlib import Path
 
@@ -7,13 +7,17 @@ from pipeline.run.exported import is_exported
 
 MLFLOW_SCHEMES = ("models:/", "runs:/", "mlflow-artifacts:/")
 """Beginnings of the URIs of models and artifacts in MLflow."""
+HUB_SCHEME = "hf://"
+"""Beginning of a model on the Hugging Face Hub: hf://OWNER/NAME, or hf://OWNER/NAME@REVISION."""
 
 
 def local_folder(source: str | Path) -> Path:
-    """Return the folder of a model, downloading it from MLflow if `source` is one of its URIs.
+    """Return the folder of a model, downloading it if `source` is a URI of MLflow or of the Hub.
 
-    Raises RunError if MLflow has no such model, or one that Headrace did not log.
+    Raises RunError if there is no such model, or one that Headrace did not write.
     """
+    if str(source).startswith(HUB_SCHEME):
+        return _from_hub(str(source))
     if not str(source).startswith(MLFLOW_SCHEMES):
         return Path(source).expanduser()
     try:
@@ -34,3 +38,26 @@ def local_folder(source: str | Path) -> Path:
     if found is None:
         raise RunError(f"{source}: is not a model that Headrace logged; name one of those")
     return found
+
+
+def _from_hub(source: str) -> Path:
+    try:
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+    except ModuleNotFoundError:
+        raise RunError(
+            f"{source}: huggingface_hub is not installed; pip install huggingface_hub, or name a "
+            "folder"
+        ) from None
+    name, _, revision = source.removeprefix(HUB_SCHEME).partition("@")
+    try:
+        folder = Path(snapshot_download(name, revision=revision or None))
+    except (HfHubHTTPError, HFValidationError, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise RunError(
+            f"{source}: cannot be downloaded: {reason}; check the name, and log in for a private "
+            "model"
+        ) from None
+    if not is_exported(folder):
+        raise RunError(f"{source}: is not a model of Headrace; name one of those")
+    return folder
