@@ -9,4 +9,5 @@ sys.path.insert(0, str(Path(__file__).parent.parent))  # a clone works without i
 from pipeline.cli import common, train
 
 if __name__ == "__main__":
-    common.run(partial(train.main, program="launch/train.py"), distributed=True)
+    command = partial(train.main, program="launch/train.py")
+    common.run(command, distributed=True, finalizes=False)

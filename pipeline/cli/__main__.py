@@ -27,7 +27,11 @@ SEVERAL = ("predict", "train")
 def main() -> None:
     """Run the command that the first argument names."""
     name, *arguments = sys.argv[1:] or [""]
-    common.run(lambda: _dispatch(name, arguments), distributed=name in SEVERAL)
+    common.run(
+        lambda: _dispatch(name, arguments),
+        distributed=name in SEVERAL,
+        finalizes=name != "train",
+    )
 
 
 def _dispatch(name: str, arguments: list[str]) -> None:

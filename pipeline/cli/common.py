@@ -151,19 +151,20 @@ def _print_help_with_keys(parser: Parser, arguments: Sequence[str]) -> NoReturn:
     raise SystemExit(0)
 
 
-def run(main: Callable[[], None], *, distributed: bool = False) -> NoReturn:
+def run(main: Callable[[], None], *, distributed: bool = False, finalizes: bool = True) -> NoReturn:
     """Run a command and end the process with its exit status.
 
     The lines of a HeadraceError are printed, and the status is 2.
 
     `distributed` is for a command that torchrun can start on several ranks. Only the first rank of
     each node then prints the lines, unless the error may have occurred on another rank only, or
-    torchrun did not start the process (its variables may be left in the environment). The process
-    exits without the interpreter's finalization, in which threads of a process group can abort it.
+    torchrun did not start the process (its variables may be left in the environment). A process
+    that had a process group exits without the interpreter's finalization (`finalizes=False`), in
+    which threads of the group can abort it.
     """
     protect_streams()
     status = exit_status(main, distributed=distributed)
-    if distributed:
+    if not finalizes:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)
