@@ -14,6 +14,7 @@ COMMANDS = {
     "train": "train, or resume training, in one process (several: torchrun -m pipeline.cli train)",
     "evaluate": "evaluate a run on raw labeled data",
     "predict": "predict with a run, line by line",
+    "serve": "serve a run over HTTP, with a page to try it",
     "report": "write report.html, a page about a run",
 }
 

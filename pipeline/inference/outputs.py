@@ -47,6 +47,14 @@ def outputs(
     model: TrainedModel, fields: Sequence[FieldSpec], encoded: Sequence[EncodedExample]
 ) -> Outputs:
     """Yield the task's outputs for examples; the `document` of a row is its example's index."""
+    batches = batches_of(model, fields, encoded)
+    yield from document_outputs(model.task, model.module, batches, model.precision, model.world)
+
+
+def batches_of(
+    model: TrainedModel, fields: Sequence[FieldSpec], encoded: Sequence[EncodedExample]
+) -> Iterator[Batch]:
+    """Yield batches of examples; the `document` of a row is its example's index."""
     cells = [row for result in encoded for row in result.rows]
     if not cells:
         return
@@ -60,8 +68,7 @@ def outputs(
         **columns_of(_with_wide_indices(columns, fields), cells),
         **dict(zip(SEGMENT_COLUMNS, positions, strict=True)),
     }
-    batches = buckets(rows, model.config.stream.token_budget)
-    yield from document_outputs(model.task, model.module, batches, model.precision, model.world)
+    yield from buckets(rows, model.config.stream.token_budget)
 
 
 def outputs_of_one_text(model: TrainedModel, encoded: Iterable[EncodedExample]) -> Outputs:

@@ -5,16 +5,19 @@ from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
+import torch
+
 from pipeline.corpus.field_spec import DOCUMENT, FieldSpec
 from pipeline.corpus.fields.example import Example
 from pipeline.corpus.fields.row_pipeline import RowPipeline
 from pipeline.corpus.skip_reason import SKIP_DESCRIPTIONS, SkipReason
 from pipeline.errors import InputError
 from pipeline.inference.batching import batched
-from pipeline.inference.outputs import outputs, row_pipeline
+from pipeline.inference.outputs import batches_of, outputs, row_pipeline
 from pipeline.inference.run_input import RawInput, RunInput
 from pipeline.inference.trained import TrainedModel
 from pipeline.runtime.device import memory_errors
+from pipeline.tasks.base.sample import Sample
 
 
 class Predictor:
@@ -59,6 +62,27 @@ class Predictor:
             for row, prediction in zip(rows, predictions, strict=True):
                 results[numbers[row]] = prediction
         return results
+
+    @memory_errors()
+    @torch.no_grad()
+    def samples(self, item: RawInput) -> list[Sample]:
+        """Return an input with its prediction as samples to display, such as with attention.
+
+        There are none if the input cannot be used, or if the task does not make samples of inputs
+        (`Task.samples_of_inputs`).
+        """
+        task = self.model.task
+        if not task.samples_of_inputs:
+            return []
+        example, _ = self._check(item)
+        if isinstance(example, SkipReason):
+            return []
+        samples: list[Sample] = []
+        for batch in batches_of(self.model, self._fields, self._pipeline.encode([example])):
+            with self.model.precision.autocast():
+                real = batch.select(batch.weights > 0).to(self.model.device)
+                samples += task.samples(self.model.module, real)
+        return samples
 
     def predict_files(
         self, given: Sequence[str], *, stream_of_rows: bool = False, rows_per_chunk: int = 0
