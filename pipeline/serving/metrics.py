@@ -29,13 +29,11 @@ class Metrics:
     def __init__(self) -> None:
         registry = CollectorRegistry()
 
-        def make(
-            kind: type, name: str, text: str, labels: tuple[str, ...] = (), **more: Any
-        ) -> Any:
+        def make(kind: type, name: str, text: str, *labels: str, **more: Any) -> Any:
             return kind(f"headrace_{name}", text, labels, registry=registry, **more)
 
         self.requests: Counter = make(
-            Counter, "requests", "Requests by path and status.", ("path", "status")
+            Counter, "requests", "Requests by path and status.", "path", "status"
         )
         self.request_seconds: Histogram = make(
             Histogram, "request_seconds", "Time to answer a prediction.", buckets=SECONDS

@@ -98,8 +98,9 @@ def _serve(model: Model, listener: socket.socket, limits: Limits, parent: int = 
     from pipeline.serving.app import make_app
     from pipeline.serving.http import Protocol
 
-    for number in SIGNALS:
-        signal.signal(number, signal.SIG_DFL)
+    if parent:
+        for number in SIGNALS:
+            signal.signal(number, signal.SIG_DFL)
     use_one_core()
     model.predict([WARM_UP])
     config = uvicorn.Config(

@@ -5,7 +5,7 @@ from html import escape
 from typing import Any
 
 from pipeline.inference.model import Input, Model
-from pipeline.report.html import Markup, meter, table
+from pipeline.report.html import meter, table
 from pipeline.report.numbers import number
 from pipeline.report.samples import render_samples
 from pipeline.tasks.base.sample import Sample
@@ -38,10 +38,7 @@ def _scores(prediction: Mapping[str, Any]) -> str:
     """Return a table with a bar for each label, the most probable one first."""
     chosen = prediction.get("labels", [prediction.get("label")])
     ranked = sorted(prediction["scores"].items(), key=lambda pair: -pair[1])
-    rows = [
-        (name, meter(score), CHOSEN if name in chosen else Markup("<span class='dim'>–</span>"))
-        for name, score in ranked
-    ]
+    rows = [(name, meter(score), CHOSEN * (name in chosen)) for name, score in ranked]
     html = table(["label", "probability", "predicted"], rows, texts=3)
     if left_out := prediction.get("scores_left_out"):
         html += f"<p class='hint'>{left_out:,} labels of smaller probability are left out.</p>"
