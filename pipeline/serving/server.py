@@ -93,36 +93,42 @@ def listen(host: str, port: int, count: int) -> list[socket.socket]:
     return sockets
 
 
-def _serve(model: Model, listener: socket.socket, limits: Limits, parent: int = 0) -> None:
-    """Serve in this process until a signal, or until the process `parent` has ended."""
+def make_server(model: Model, limits: Limits) -> uvicorn.Server:
+    """Return a server of one process, which `run` starts with sockets."""
     from pipeline.serving.app import make_app
     from pipeline.serving.http import Protocol
 
+    return uvicorn.Server(
+        uvicorn.Config(
+            make_app(model, limits),
+            http=Protocol,
+            ws="none",
+            lifespan="on",
+            log_config=None,
+            log_level="error",
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            backlog=BACKLOG,
+            limit_concurrency=limits.max_connections,
+            timeout_graceful_shutdown=int(limits.request_timeout + GRACE_SECONDS),
+        )
+    )
+
+
+def _serve(model: Model, listener: socket.socket, limits: Limits, parent: int = 0) -> None:
+    """Serve in this process until a signal, or until the process `parent` has ended."""
     if parent:
         for number in SIGNALS:
             signal.signal(number, signal.SIG_DFL)
     use_one_core()
     model.predict([WARM_UP])
-    config = uvicorn.Config(
-        make_app(model, limits),
-        http=Protocol,
-        ws="none",
-        lifespan="on",
-        log_config=None,
-        log_level="error",
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,
-        backlog=BACKLOG,
-        limit_concurrency=limits.max_connections,
-        timeout_graceful_shutdown=int(limits.request_timeout + GRACE_SECONDS),
-    )
-    server = uvicorn.Server(config)
+    server = make_server(model, limits)
 
     async def check_parent() -> None:
         server.should_exit = server.should_exit or (parent != 0 and os.getppid() != parent)
 
-    config.callback_notify, config.timeout_notify = check_parent, 1
+    server.config.callback_notify, server.config.timeout_notify = check_parent, 1
     for number in SIGNALS:  # uvicorn raises the signal again when it has stopped
         signal.signal(number, server.handle_exit)
     server.run([listener])
