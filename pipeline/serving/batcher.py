@@ -80,6 +80,7 @@ class Batcher:
         finally:
             for item in items:
                 item.result.cancel()  # of a request that has ended early
+            self._drop_cancelled()
         for result in results:
             if isinstance(result, RequestError):
                 raise result
@@ -114,6 +115,11 @@ class Batcher:
             "shorter inputs, or retry later",
         )
 
+    def _drop_cancelled(self) -> None:
+        if any(item.result.done() for item in self._queue):
+            self._queue = [item for item in self._queue if not item.result.done()]
+            self._metrics.queue.set(len(self._queue))
+
     def _note_change(self) -> None:
         self._metrics.queue.set(len(self._queue))
         self._changed.set()
@@ -140,7 +146,6 @@ class Batcher:
     async def _next_batch(self) -> list[_Item]:
         """Wait until a batch is due, and take it from the queue."""
         while True:
-            self._queue = [item for item in self._queue if not item.result.done()]
             self._changed.clear()
             timeout: float | None = None
             if self._queue:
