@@ -44,21 +44,7 @@ def _damaged_json(draw: Random) -> Case:
 
 
 def _wrong_types(draw: Random) -> Case:
-    values = [
-        None,
-        True,
-        3,
-        -1e300,
-        10**400,
-        [],
-        {},
-        [[]],
-        "",
-        [None],
-        [3],
-        [["a"]],
-        [{"text": {}}],
-    ]
+    values = [None, True, 3, -1e300, 10**400, [], {}, [[]], "", [None], [3], [["a"]], [{"a": {}}]]
     key = draw.choice(["inputs", "input", "text", "", "\0"])
     value = draw.choice(values)
     body = draw.choice([{key: value}, {key: value, "input": value}, value])
@@ -66,10 +52,9 @@ def _wrong_types(draw: Random) -> Case:
 
 
 def _row(draw: Random) -> Case:
-    value = draw.choice(
-        [None, 0, True, 1.5, [], [1], ["a", None], {"a": 1}, "a\0b", "\t", "\u2028"]
-    )
-    return post(json.dumps({"inputs": [{"text": value}, {"text": "a"}]}).encode()), True
+    values = [None, 0, True, 1.5, [], [1], ["a", None], {"a": 1}, "a\0b", "\t", "\u2028"]
+    rows = [{"text": draw.choice(values)}, {"text": "a"}]
+    return post(json.dumps({"inputs": rows}).encode()), True
 
 
 def _nested(draw: Random) -> Case:
@@ -80,17 +65,8 @@ def _nested(draw: Random) -> Case:
 
 
 def _text(draw: Random) -> Case:
-    texts = [
-        r"\u0000",
-        r"\ud800",
-        r"\udc00\ud800",
-        "\\n" * 50,
-        r"\uffff",
-        "a" * 150_000,
-        " " * 9000,
-    ]
-    body = b'{"%s": %s}' % (b"input", b'"' + draw.choice(texts).encode() + b'"')
-    return post(body), True
+    texts = [r"\u0000", r"\ud800", r"\udc00\ud800", r"\uffff", "a" * 150_000, " " * 9000]
+    return post(b'{"input": "%s"}' % draw.choice(texts).encode()), True
 
 
 def _constants(draw: Random) -> Case:
@@ -117,10 +93,8 @@ def _headers(draw: Random) -> Case:
 
 def _chunks(draw: Random) -> Case:
     head = b"POST /predict HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
-    chunks = draw.choice(
-        [b"zz\r\nab\r\n", b"-1\r\n", b"ffffffffffffffffff\r\na", b"5\r\nab\r\n0\r\n\r\n"]
-    )
-    return head + chunks, False
+    chunks = [b"zz\r\nab\r\n", b"-1\r\n", b"ffffffffffffffffff\r\na", b"5\r\nab\r\n0\r\n\r\n"]
+    return head + draw.choice(chunks), False
 
 
 def _incomplete(draw: Random) -> Case:

@@ -4,7 +4,6 @@ import asyncio
 import json
 import socket
 import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,8 +15,9 @@ from benchmarks.serving_parts.malformed import send_all
 from pipeline.inference.model import Model
 from pipeline.serving import http
 from pipeline.serving.limits import Limits
+from pipeline.serving.requests import Input
 from pipeline.serving.server import serve
-from tests.helpers.processes import call
+from tests.helpers.processes import call, wait_for
 from tests.helpers.serving import ask, predict, serving
 
 Runs = Callable[[str], Path]
@@ -136,14 +136,20 @@ def test_a_full_queue_is_429_and_a_late_answer_504(
     runs: Runs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = pipeline.load(runs("classification"))
-    ready, real = threading.Event(), model.predict
-    monkeypatch.setattr(model, "predict", lambda inputs: ready.wait(60) and real(inputs))
-    limits = Limits(max_queue=2, request_timeout=2, batch_timeout=0)
-    with serving(model, limits) as port, ThreadPoolExecutor(1) as client:
-        first = client.submit(predict, port, inputs=["a", "b"])
-        time.sleep(0.5)
-        second = ThreadPoolExecutor(1).submit(predict, port, inputs=["c", "d"])
-        time.sleep(0.5)
+    started, ready, real = threading.Event(), threading.Event(), model.predict
+
+    def wait_and_predict(inputs: list[Input]) -> list[dict[str, object]]:
+        started.set()
+        assert ready.wait(60)
+        return real(inputs)
+
+    monkeypatch.setattr(model, "predict", wait_and_predict)
+    limits = Limits(max_queue=2, request_timeout=3, batch_timeout=0)
+    with serving(model, limits) as port, ThreadPoolExecutor(2) as clients:
+        first = clients.submit(predict, port, inputs=["a", "b"])  # the model gets these two
+        wait_for(started.is_set)
+        second = clients.submit(predict, port, inputs=["c", "d"])
+        wait_for(lambda: "headrace_queue_length 2.0" in ask(port, "GET", "/metrics").value)
         refused = predict(port, inputs=["e"])
         assert (refused.status, refused.headers["retry-after"]) == (429, "1")
         assert first.result().status == second.result().status == 504
