@@ -15,8 +15,10 @@ import pytest
 
 from tests.helpers.chromium import FLAGS, PROGRAMS
 
-CODES = {"Tab": 9, "Enter": 13}
+KEYS = {"Tab": (9, ""), "Enter": (13, "\r")}
+"""Codes of keys, and the text that they type."""
 CONTROL = 2
+"""The modifier Ctrl."""
 
 
 class Browser:
@@ -55,11 +57,11 @@ class Browser:
 
     async def press(self, key: str, modifiers: int = 0) -> None:
         """Press and release a key."""
-        code = CODES[key]
-        for kind in ("rawKeyDown", "keyUp"):
+        code, text = KEYS[key]
+        for kind in ("keyDown" if text else "rawKeyDown", "keyUp"):
             await self.send(
                 "Input.dispatchKeyEvent", type=kind, key=key, code=key, modifiers=modifiers,
-                windowsVirtualKeyCode=code, nativeVirtualKeyCode=code,
+                windowsVirtualKeyCode=code, text=text if kind == "keyDown" else "",
             )  # fmt: skip
 
     async def open(self, url: str) -> None:
