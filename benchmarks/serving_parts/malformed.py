@@ -5,6 +5,7 @@ import json
 import random
 from collections import Counter
 from collections.abc import Callable
+from typing import Any
 
 CLOSED, SILENT = "closed", "silent"
 """Results of requests without an answer: the server closed the connection, or still waits for the
@@ -44,7 +45,21 @@ def _damaged_json(draw: Random) -> Case:
 
 
 def _wrong_types(draw: Random) -> Case:
-    values = [None, True, 3, -1e300, 10**400, [], {}, [[]], "", [None], [3], [["a"]], [{"a": {}}]]
+    values: list[Any] = [
+        None,
+        True,
+        3,
+        -1e300,
+        10**400,
+        [],
+        {},
+        [[]],
+        "",
+        [None],
+        [3],
+        [["a"]],
+        [{"a": {}}],
+    ]
     key = draw.choice(["inputs", "input", "text", "", "\0"])
     value = draw.choice(values)
     body = draw.choice([{key: value}, {key: value, "input": value}, value])

@@ -12,7 +12,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 HEADER_SECONDS = 10.0
 """Time in which the headers of a request must arrive, from the connection or the last answer."""
-INVALID = {"error": "not a valid HTTP request"}
+INVALID = json.dumps({"error": "not a valid HTTP request"}).encode()
 
 
 class Protocol(H11Protocol):
@@ -41,11 +41,14 @@ class Protocol(H11Protocol):
     def send_400_response(self, msg: str) -> None:
         """Answer bytes that are not HTTP."""
         if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
-            headers = [(b"content-type", b"application/json"), (b"connection", b"close")]
-            body = json.dumps(INVALID).encode()
+            headers = [
+                (b"content-type", b"application/json"),
+                (b"content-length", b"%d" % len(INVALID)),
+                (b"connection", b"close"),
+            ]
             events: list[Any] = [
                 h11.Response(status_code=400, headers=headers, reason=b"Bad Request"),
-                h11.Data(data=body),
+                h11.Data(data=INVALID),
                 h11.EndOfMessage(),
             ]
             self.transport.write(b"".join(self.conn.send(event) or b"" for event in events))

@@ -116,11 +116,20 @@ def make_server(model: Model, limits: Limits) -> uvicorn.Server:
     )
 
 
+def _serve_in_child(
+    model: Model, sockets: Sequence[socket.socket], number: int, limits: Limits, parent: int
+) -> None:
+    """Serve with one of the sockets, until a signal or the end of the process `parent`."""
+    for handled in SIGNALS:
+        signal.signal(handled, signal.SIG_DFL)
+    for other in sockets:
+        if other is not sockets[number]:
+            other.close()
+    _serve(model, sockets[number], limits, parent)
+
+
 def _serve(model: Model, listener: socket.socket, limits: Limits, parent: int = 0) -> None:
     """Serve in this process until a signal, or until the process `parent` has ended."""
-    if parent:
-        for number in SIGNALS:
-            signal.signal(number, signal.SIG_DFL)
     use_one_core()
     model.predict([WARM_UP])
     server = make_server(model, limits)
@@ -148,13 +157,13 @@ def _supervise(model: Model, sockets: Sequence[socket.socket], limits: Limits) -
         signal.signal(number, end)
     context = multiprocessing.get_context("fork")
 
-    def start(listener: socket.socket) -> BaseProcess:
-        arguments = (model, listener, limits, os.getpid())
-        process = context.Process(target=_serve, args=arguments, daemon=False)
+    def start(number: int) -> BaseProcess:
+        arguments = (model, sockets, number, limits, os.getpid())
+        process = context.Process(target=_serve_in_child, args=arguments)
         process.start()
         return process
 
-    processes = [start(listener) for listener in sockets]
+    processes = [start(number) for number in range(len(sockets))]
     try:
         while not stop:
             wait([process.sentinel for process in processes], timeout=0.2)
@@ -169,8 +178,10 @@ def _supervise(model: Model, sockets: Sequence[socket.socket], limits: Limits) -
                 )
                 _forget(process.pid)
                 time.sleep(RESTART_SECONDS)
-                processes[i] = start(sockets[i])
+                processes[i] = start(i)
     finally:
+        for listener in sockets:  # so that new connections are refused
+            listener.close()
         _stop(processes, limits.request_timeout + 2 * GRACE_SECONDS)
         shutil.rmtree(folder, ignore_errors=True)
 
