@@ -15,6 +15,7 @@ COMMANDS = {
     "evaluate": "evaluate a run on raw labeled data",
     "predict": "predict with a run, line by line",
     "export": "write a run's model in a format for other programs, such as ONNX",
+    "serve": "serve a run over HTTP, with a page to try it",
     "report": "write report.html, a page about a run",
     "clean": "delete the files of a run that only training needs",
 }

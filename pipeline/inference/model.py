@@ -29,6 +29,7 @@ from pipeline.inference.run_input import RawInput
 from pipeline.inference.sources import local_folder
 from pipeline.inference.trained import TrainedModel, load_trained
 from pipeline.tasks.base.abilities import Generation, GenerationOptions, Score
+from pipeline.tasks.base.sample import Sample
 
 Input = str | Mapping[str, Any]
 """A text, as in a line of `headrace predict`, or a row by column."""
@@ -96,6 +97,11 @@ class Model:
         for chunk in self._chunks(inputs):
             predictions += self._predictor.predict(chunk)
         return predictions
+
+    def samples(self, item: Input) -> list[Sample]:
+        """Return an input with its prediction as samples to display: tagged words, or a generated
+        text with its attention. Empty for other tasks."""
+        return self._predictor.samples(_raw_input(1, item, self.columns))
 
     def predict_files(self, files: str | Path | Sequence[str | Path]) -> Iterator[Prediction]:
         """Yield the prediction for each row of files, in order, as `headrace predict --input`.

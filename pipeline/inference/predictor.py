@@ -5,14 +5,17 @@ from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
+import torch
+
 from pipeline.corpus.field_spec import DOCUMENT
 from pipeline.errors import ConfigError
 from pipeline.inference.batching import batched
 from pipeline.inference.input_encoding import InputEncoder
-from pipeline.inference.outputs import OnBatch, outputs
+from pipeline.inference.outputs import OnBatch, batches, outputs
 from pipeline.inference.run_input import RawInput, RunInput
 from pipeline.inference.trained import TrainedModel
 from pipeline.runtime.device import memory_errors
+from pipeline.tasks.base.sample import Sample
 
 
 def use_top_k(model: TrainedModel, top_k: int) -> None:
@@ -67,6 +70,25 @@ class Predictor:
             for row, prediction in zip(rows, predictions, strict=True):
                 results[encoded.numbers[row]] = prediction
         return results
+
+    @memory_errors()
+    @torch.no_grad()
+    def samples(self, item: RawInput) -> list[Sample]:
+        """Return an input with its prediction as samples to display, such as with attention.
+
+        There are none if the input cannot be used, or if the task does not make samples of inputs
+        (`Task.samples_of_inputs`).
+        """
+        task = self.model.task
+        if not task.samples_of_inputs:
+            return []
+        encoded = self.encoder.encode([item])
+        samples: list[Sample] = []
+        for batch in batches(self.model, self.encoder.fields, encoded.examples):
+            with self.model.precision.autocast():
+                real = batch.select(batch.weights > 0).to(self.model.device)
+                samples += task.samples(self.model.module, real)
+        return samples
 
     def predict_files(
         self, given: Sequence[str], *, stream_of_rows: bool = False, rows_per_chunk: int = 0

@@ -48,7 +48,7 @@ def render_samples(samples: Sequence[Sample]) -> str:
         _render_sample(sample, colors, is_open=i == 0) for i, sample in enumerate(samples)
     )
     key = ""
-    if colors:
+    if any(span.wrong for sample in samples for span in _spans(sample)):
         key = (
             "<p class='hint'>A dashed frame and ✗ mark an entity that is missing in the other "
             "line.</p>"
@@ -110,15 +110,12 @@ def _render_texts(
 
 def _entity_colors(samples: Sequence[Sample]) -> dict[str, int]:
     """Return a color number for each span label."""
-    labels = {
-        span.label
-        for sample in samples
-        for text in sample.texts.values()
-        if not isinstance(text, str)
-        for span in text
-        if span.label
-    }
+    labels = {span.label for sample in samples for span in _spans(sample) if span.label}
     return {label: i % ENTITY_COLORS for i, label in enumerate(sorted(labels))}
+
+
+def _spans(sample: Sample) -> list[TextSpan]:
+    return [span for text in sample.texts.values() if not isinstance(text, str) for span in text]
 
 
 def _render_spans(spans: Iterable[TextSpan], colors: Mapping[str, int]) -> str:

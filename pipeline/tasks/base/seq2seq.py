@@ -95,6 +95,7 @@ class Seq2SeqTask(Task, Embeds, Scores, Generates):
     best_metric = "bleu"
     row_metric = "loss"
     libraries = ("sacrebleu", "tokenizers")
+    samples_of_inputs = True
     input_field: ClassVar[str]
     """The field that the encoder reads."""
     output_name: ClassVar[str]
@@ -355,15 +356,14 @@ class Seq2SeqTask(Task, Embeds, Scores, Generates):
         for row, hypotheses in enumerate(self._search(model, memory, batch.lengths)):
             if not hypotheses:  # no score was finite
                 continue
-            best, references = (
-                hypotheses[0],
-                self._references(batch.columns["target"][row].tolist()),
-            )
+            best = hypotheses[0]
             texts = {
                 **self.input_details(batch, row),
                 self.output_name: self._decode(best.tokens),
-                "reference": "\n".join(references),
             }
+            if "target" in batch.columns:
+                references = self._references(batch.columns["target"][row].tolist())
+                texts["reference"] = "\n".join(references)
             tokens = [self._decode([token]).strip() for token in best.tokens]
             attention = AttentionMap.of(tokens, best.weights, **self.attention_inputs(batch, row))
             samples.append(Sample(texts, self.input_image(batch, row), attention))

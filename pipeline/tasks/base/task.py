@@ -188,6 +188,8 @@ class Task(Component, ABC):
     """Whether texts continue from one update to the next, with a recurrent state kept between."""
     streams_unprepared: ClassVar[bool] = False
     """Whether the task can train on the input files without preparing them."""
+    samples_of_inputs: ClassVar[bool] = False
+    """Whether `samples` also displays rows without targets, as when a user tries a model."""
     counts_unknown_labels: ClassVar[bool] = False
     """Whether `outputs`, `evaluate` and `scored` allow true labels that the dataset lacks, with
     indices after those of its C labels, and count them as wrong. A subclass that redefines one of
@@ -344,7 +346,10 @@ class Task(Component, ABC):
         return batch.weights > 0
 
     def samples(self, model: nn.Module, batch: Batch) -> list[Sample]:
-        """Return samples to display of the batch's rows, the same ones after each evaluation."""
+        """Return samples to display of the batch's rows, the same ones after each evaluation.
+
+        If `samples_of_inputs` is set, the batch may lack the columns of targets.
+        """
         return []
 
     @staticmethod
