@@ -14,7 +14,7 @@ from pipeline.export.onnx import check
 from pipeline.export.onnx.check import Part
 from pipeline.export.onnx.tasks import task_export
 from pipeline.tasks.base.task import Task
-from tests.helpers.settings import model_settings, task_settings
+from tests.helpers.settings import model_settings
 from tests.helpers.task_data import Data
 
 VOCABULARY = 50
@@ -34,7 +34,8 @@ def small_model(name: str, *, seed: int = 0, **model: Any) -> tuple[Task, nn.Mod
     if shared_vocab:
         vocabularies = {"tokenizer": VOCABULARY}
     data = Data(vocabularies, NAMES, fields=(STEPS,), numbers=numbers)
-    task = tasks.get(name)(task_settings(name=name), settings, data)
+    kind = tasks.get(name)
+    task = kind(kind.Settings(name=name), settings, data)
     torch.manual_seed(seed)
     module = task.build()
     randomize(module)
