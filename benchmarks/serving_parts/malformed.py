@@ -45,21 +45,8 @@ def _damaged_json(draw: Random) -> Case:
 
 
 def _wrong_types(draw: Random) -> Case:
-    values: list[Any] = [
-        None,
-        True,
-        3,
-        -1e300,
-        10**400,
-        [],
-        {},
-        [[]],
-        "",
-        [None],
-        [3],
-        [["a"]],
-        [{"a": {}}],
-    ]
+    simple: list[Any] = [None, True, 3, -1e300, 10**400, ""]
+    values = [*simple, [], {}, [[]], [None], [3], [["a"]], [{"a": {}}]]
     key = draw.choice(["inputs", "input", "text", "", "\0"])
     value = draw.choice(values)
     body = draw.choice([{key: value}, {key: value, "input": value}, value])
