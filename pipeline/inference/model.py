@@ -24,7 +24,7 @@ from pipeline.inference.abilities import embed, generate, score, score_encoder
 from pipeline.inference.batching import batched
 from pipeline.inference.evaluator import evaluate_files
 from pipeline.inference.input_encoding import InputEncoder
-from pipeline.inference.predictor import Predictor
+from pipeline.inference.predictor import Predictor, use_top_k
 from pipeline.inference.run_input import RawInput
 from pipeline.inference.sources import local_folder
 from pipeline.inference.trained import TrainedModel, load_trained
@@ -83,16 +83,19 @@ class Model:
         """Columns of a row that `predict` reads."""
         return self._predictor.columns
 
-    def predict(self, inputs: Iterable[Input]) -> list[Prediction]:
+    def predict(self, inputs: Iterable[Input], *, top_k: int = 0) -> list[Prediction]:
         """Return the prediction for each input, in order, as `headrace predict` prints it.
 
         An input is a text or a row. A text has the form of a line of `headrace predict`: for
         `entailment` two texts with a tab between them, for `tagging` words with spaces between
         them, for images a path. A row is a mapping that has the run's columns (`columns`). The
-        prediction for an input that cannot be used is `{"error": ...}`. Inputs are batched by
+        prediction for an input that cannot be used is `{"error": ...}`. `top_k` is the number of
+        labels in `scores`, the most probable ones (default: all, at most 50). Inputs are batched by
         length, and their predictions do not depend on each other. Raises InputError for a row
-        without a column that is needed, and TypeError for inputs of other types.
+        without a column that is needed, ConfigError for `top_k` with a task without scores, and
+        TypeError for inputs of other types.
         """
+        use_top_k(self.trained, top_k)
         predictions: list[Prediction] = []
         for chunk in self._chunks(inputs):
             predictions += self._predictor.predict(chunk)

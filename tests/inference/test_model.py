@@ -55,6 +55,16 @@ def test_rows_are_predicted_as_texts(runs: Runs) -> None:
     assert nested.predict([{"body": {"text": "music"}}]) == nested.predict(["music"])
 
 
+def test_top_k_holds_for_one_call(runs: Runs) -> None:
+    model = pipeline.load(runs("classification"))
+    before = model.predict(["music"])
+    (found,) = model.predict(["music"], top_k=1)
+    assert list(found["scores"]) == [found["label"]]
+    assert model.predict(["music"]) == before
+    with pytest.raises(ConfigError, match=r"--top-k=1: predictions of task\.name=translation"):
+        pipeline.load(runs("translation")).predict(["music"], top_k=1)
+
+
 def test_metrics_are_those_of_the_command(runs: Runs, tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     rows = [{"text": "the film was superb", "label": 1}, {"text": "", "label": 0}]
