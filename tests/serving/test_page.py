@@ -65,6 +65,7 @@ def test_entities_are_marked(runs: Runs) -> None:
     html = answer.value["html"]
     assert "Peter" in html
     assert "&lt;b&gt;Miller" in html
+    assert "saw" in html
     spans = answer.value["prediction"]["spans"]
     assert html.count("<mark class='e") == len(spans)
     assert "dashed frame" not in html
