@@ -102,8 +102,8 @@ class Model:
         return predictions
 
     def samples(self, item: Input) -> list[Sample]:
-        """Return an input with its prediction as samples to display: tagged words, or a generated
-        text with its attention. Empty for other tasks."""
+        """Return an input with its prediction as samples to display: a generated text with its
+        attention. Empty for other tasks."""
         return self._predictor.samples(_raw_input(1, item, self.columns))
 
     def predict_files(self, files: str | Path | Sequence[str | Path]) -> Iterator[Prediction]:

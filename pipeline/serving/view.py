@@ -4,11 +4,12 @@ from collections.abc import Mapping
 from html import escape
 from typing import Any
 
+from pipeline.corpus.readers.base import nested
 from pipeline.inference.model import Input, Model
 from pipeline.report.html import meter, table
 from pipeline.report.numbers import format_number
 from pipeline.report.samples import render_samples
-from pipeline.tasks.base.sample import Sample
+from pipeline.tasks.base.sample import Sample, TextSpan
 
 CHOSEN = "✓"
 
@@ -25,6 +26,11 @@ class View:
             return f"<p class='error' role='alert'>{escape(str(prediction['error']))}</p>"
         if "scores" in prediction:
             return _scores(prediction)
+        if "spans" in prediction:
+            return render_samples([Sample({"entities": self._entities(given, prediction)})])
+        if "tags" in prediction:
+            spans = [TextSpan(word, tag) for word, tag in prediction["tags"]]
+            return render_samples([Sample({"tags": spans})])
         if samples := self._model.samples(given):
             return render_samples(samples)
         texts = {
@@ -32,6 +38,18 @@ class View:
             for name, value in prediction.items()
         }
         return render_samples([Sample(texts)])
+
+    def _entities(self, given: Input, prediction: Mapping[str, Any]) -> list[TextSpan]:
+        """Return the words of a text or row, with the entities as labeled spans."""
+        words = given if isinstance(given, str) else nested(given, self._model.columns[0])
+        if isinstance(words, str):
+            words = self._model.trained.task.parse(words)["tokens"]
+        spans, end = [], 0
+        for entity in prediction["spans"]:
+            spans += map(TextSpan, words[end : entity["start"]])
+            spans.append(TextSpan(entity["text"], entity["label"]))
+            end = entity["stop"]
+        return [*spans, *map(TextSpan, words[end:])]
 
 
 def _scores(prediction: Mapping[str, Any]) -> str:

@@ -46,7 +46,6 @@ class Tagging(Task, Embeds):
     uses = (Tagger, Pretrained, WordsField, CharactersField, TagsField)
     sum_names = ("loss", "words")
     row_metric = "accuracy"
-    samples_of_inputs = True
     counts_unknown_labels = True
     prediction_overrides = MappingProxyType({"overflow": "split"})  # so that every word gets a tag
 
@@ -191,12 +190,10 @@ class Tagging(Task, Embeds):
         samples = []
         for i, length in enumerate(batch.lengths.tolist()):
             words = _words(batch.columns["characters"][i, :length])
-            predicted = self._tag_names(predicted_tags[i, :length].tolist())
-            if "tags" not in batch.columns:
-                spans = self._text_spans(words, predicted, predicted)
-                samples.append(Sample({"predicted": spans}))
-                continue
-            true = self._tag_names(batch.columns["tags"][i, :length].tolist())
+            true, predicted = (
+                self._tag_names(tags[i, :length].tolist())
+                for tags in (batch.columns["tags"], predicted_tags)
+            )
             samples.append(
                 Sample(
                     {

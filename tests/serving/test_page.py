@@ -61,10 +61,11 @@ def test_translations_show_their_attention_and_texts_stay_texts(runs: Runs, tmp_
 
 def test_entities_are_marked(runs: Runs) -> None:
     with serving(pipeline.load(runs("tagging"))) as port:
-        answer = ask(port, "POST", "/view", {"input": "Peter <b>Mill</b> saw it"})
+        answer = ask(port, "POST", "/view", {"input": "Peter <b>Miller</b> saw it"})
     html = answer.value["html"]
     assert "Peter" in html
-    assert "&lt;b&gt;Mill&lt;/b&gt;" in html
+    assert "&lt;b&gt;Miller" in html
+    assert "saw" in html
     spans = answer.value["prediction"]["spans"]
     assert html.count("<mark class='e") == len(spans)
     assert "dashed frame" not in html
