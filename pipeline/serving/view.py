@@ -41,10 +41,11 @@ class View:
 
     def _entities(self, given: Input, prediction: Mapping[str, Any]) -> list[TextSpan]:
         """Return the words of a text or row, with the entities as labeled spans."""
-        words = given if isinstance(given, str) else nested(given, self._model.columns[0])
+        words = given if isinstance(given, str) else nested(dict(given), self._model.columns[0])
         if isinstance(words, str):
             words = self._model.trained.task.parse(words)["tokens"]
-        spans, end = [], 0
+        spans: list[TextSpan] = []
+        end = 0
         for entity in prediction["spans"]:
             spans += map(TextSpan, words[end : entity["start"]])
             spans.append(TextSpan(entity["text"], entity["label"]))
