@@ -1,4 +1,4 @@
-"""Fixtures: the small corpus of each task, prepared once per session."""
+"""Fixtures: the small corpus of each task and a run on it, made once per session."""
 
 import os
 from collections.abc import Callable
@@ -16,6 +16,7 @@ if not torch.cuda.is_available():
 from pipeline import config, tasks
 from pipeline.corpus.dataset.manifest import Manifest, open_dataset
 from pipeline.corpus.prepare.prepare import prepare
+from pipeline.training import session
 from tests.helpers.corpora import CASES, small_run_overrides
 
 
@@ -39,6 +40,24 @@ def corpora(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
         return folders[task]
 
     return corpus
+
+
+@pytest.fixture(scope="session")
+def runs(
+    corpora: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], Path]:
+    """A function that returns the folder of a task's run, which it trains once."""
+    folders: dict[str, Path] = {}
+
+    def run(task: str) -> Path:
+        if task not in folders:
+            folder = tmp_path_factory.mktemp(f"run-{task}")
+            overrides = [*small_run_overrides(corpora(task), task), f"run.dir={folder}"]
+            session.train(config.load(None, [*overrides, "train.max_steps=2", "train.epochs=1"]))
+            folders[task] = folder
+        return folders[task]
+
+    return run
 
 
 @pytest.fixture(scope="session")
