@@ -99,8 +99,10 @@ class LoggedModels:
             model_id: str = model.model_id
             try:
                 target = Path(temporary) / NAME
-                identity = {"run_id": self._run_id, "model_id": model_id}
-                save_model(self._folder.path, target, self._description.example, identity)
+                save_model(
+                    self._folder.path, target, self._description.example, run_id=self._run_id,
+                    model_id=model_id,
+                )  # fmt: skip
                 self._client.log_model_artifacts(model_id, str(target))
                 output = LoggedModelOutput(model_id, step)
                 self._client.log_outputs(self._run_id, models=[output])
@@ -129,7 +131,10 @@ class LoggedModels:
             self._client.log_batch(self._run_id, metrics=metrics)
 
     def _register(self, model_id: str) -> None:
-        """Register a model, and set the alias, unless it is registered already."""
+        """Register a model, and set the alias, unless that is done already.
+
+        An alias that has been moved to another version since then stays there.
+        """
         from mlflow.exceptions import MlflowException
 
         name, alias = self._description.registered_model_name, self._description.model_alias
@@ -138,17 +143,16 @@ class LoggedModels:
         except MlflowException as error:
             if error.error_code not in ("RESOURCE_ALREADY_EXISTS", "ALREADY_EXISTS"):
                 raise
+        # A source models:/ID would be looked up on the server of the process, not of the client.
+        source = self._client.get_logged_model(model_id).artifact_location
         registered = self._client.search_model_versions(f"name = '{name}'")
-        known = [v.version for v in registered if v.model_id == model_id]
-        if known:
-            version = known[0]
-        else:
-            source = f"models:/{model_id}"
-            version = self._client.create_model_version(
-                name, source, self._run_id, model_id=model_id
-            ).version
+        version = next((str(v.version) for v in registered if v.source == source), "")
+        is_new = not version
+        if is_new:
+            made = self._client.create_model_version(name, source, self._run_id, model_id=model_id)
+            version = str(made.version)
             self._list_version(model_id, {"name": name, "version": version})
-        if alias and not known:
+        if alias and (is_new or alias not in self._client.get_registered_model(name).aliases):
             self._client.set_registered_model_alias(name, alias, version)
 
     def _list_version(self, model_id: str, version: dict[str, Any]) -> None:

@@ -32,7 +32,9 @@ REQUIREMENTS = (
 IMAGE_REQUIREMENTS = ("pillow",)
 
 
-def save_model(run: Path, target: Path, example: str, identity: Mapping[str, str]) -> None:
+def save_model(
+    run: Path, target: Path, example: str, *, run_id: str | None = None, model_id: str | None = None
+) -> None:
     """Save the best model of the run in a folder.
 
     The model predicts the input example first: the signature describes that prediction. Raises
@@ -42,7 +44,8 @@ def save_model(run: Path, target: Path, example: str, identity: Mapping[str, str
         run: Folder of the run.
         target: Folder to create.
         example: A line that `headrace predict` reads.
-        identity: `run_id` and `model_id` in MLflow; empty if it has none.
+        run_id: MLflow's id of the run, if it is logged.
+        model_id: MLflow's id of the model, if it is logged.
     """
     import pandas
     from mlflow import pyfunc
@@ -75,7 +78,7 @@ def save_model(run: Path, target: Path, example: str, identity: Mapping[str, str
             input_example=None if row is None else pandas.DataFrame([row]),
             pip_requirements=requirements(images=model.trained.reads_images),
             metadata={"headrace": facts.version, "task": facts.task, "step": facts.step},
-            mlflow_model=MlflowModel(model_uuid=identity.get("model_id"), **identity),
+            mlflow_model=MlflowModel(run_id=run_id, model_uuid=model_id, model_id=model_id),
         )
 
 

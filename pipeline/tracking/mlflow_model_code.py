@@ -1,20 +1,20 @@
 """Python code of a logged model: MLflow copies this file into the model and runs it to load it."""
 
-from __future__ import annotations
-
 import json
 import logging
 import threading
 from pathlib import Path
+from typing import Any
 
+import pandas
 from mlflow.models import set_model
-from mlflow.pyfunc import PythonModel, PythonModelContext
+from mlflow.pyfunc.model import PythonModel, PythonModelContext
 
 ARTIFACT = "model"
 """Name of the exported model among the artifacts."""
 
 
-class TrainedModel(PythonModel):  # type: ignore[misc]
+class TrainedModel(PythonModel):
     """Predicts as `headrace predict`: one JSON object for each row."""
 
     def load_context(self, context: PythonModelContext) -> None:
@@ -35,16 +35,20 @@ class TrainedModel(PythonModel):  # type: ignore[misc]
         self._model = pipeline.load(folder, trust_code=True)
         self._lock = threading.Lock()
 
-    def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
-        """Return the prediction for each row of a DataFrame, or for each text or row of a list.
-
-        It has no annotations, because MLflow would make a signature of them.
-        """
-        if not isinstance(model_input, list):
+    def predict(
+        self,
+        context: PythonModelContext | None,
+        model_input: pandas.DataFrame,
+        params: dict[str, Any] | None = None,
+    ) -> list[dict[str, Any]]:
+        """Return the prediction for each row of a table, or for each text or row of a list."""
+        rows: Any = model_input
+        if isinstance(model_input, pandas.DataFrame):
             table = model_input.astype(object)
-            model_input = table.where(table.notna(), None).to_dict("records")
+            rows = table.where(table.notna(), None).to_dict("records")
         with self._lock:  # the server calls it from several threads
-            return self._model.predict(model_input)
+            predictions: list[dict[str, Any]] = self._model.predict(rows)
+        return predictions
 
 
 set_model(TrainedModel())

@@ -45,7 +45,7 @@ def saved(runs: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory)
     def save(task: str) -> Path:
         if task not in folders:
             folder = tmp_path_factory.mktemp("mlflow-model") / task
-            mlflow_model.save_model(runs(task), folder, LINES[task][0], {})
+            mlflow_model.save_model(runs(task), folder, LINES[task][0])
             folders[task] = folder
         return folders[task]
 
@@ -105,7 +105,7 @@ def test_images_are_the_bytes_of_files(
     path = tmp_path / "a.png"
     path.write_bytes(image)
     for example, target in ((str(path), "with"), ("missing.png", "without")):
-        mlflow_model.save_model(runs("images"), tmp_path / target, example, {})
+        mlflow_model.save_model(runs("images"), tmp_path / target, example)
     model = pyfunc.load_model(str(tmp_path / "with"))
     expected = pipeline.load(runs("images")).predict([str(path)])
     assert model.predict(pd.DataFrame({"image": [image]})) == expected
@@ -118,7 +118,7 @@ def test_an_example_without_a_prediction_is_an_error(
     runs: Callable[[str], Path], tmp_path: Path
 ) -> None:
     with pytest.raises(RunError, match="the model cannot predict '': the text is empty"):
-        mlflow_model.save_model(runs("classification"), tmp_path / "model", "", {})
+        mlflow_model.save_model(runs("classification"), tmp_path / "model", "")
     assert not (tmp_path / "model").exists()
 
 
@@ -238,10 +238,6 @@ def test_a_process_with_another_version_warns(
         (
             ["registered_model_name=a", "model_alias=v1"],
             "model_alias=v1: is not an alias of MLflow",
-        ),
-        (
-            ["trackers=[tensorboard]", "log_model=true"],
-            "log_model=true: ",
         ),
     ],
 )

@@ -79,7 +79,7 @@ class Mlflow(Tracker):
 
     @classmethod
     def conflicts(cls, config: Sections) -> Iterator[Conflict]:
-        track: Any = config.track
+        track = config.track
         if track.registered_model_name and not track.log_model:
             yield Conflict(
                 "track.registered_model_name",
