@@ -33,6 +33,7 @@ def train(
         *(*_config_option(config), *overrides),
         *(f"train.max_steps={steps}", f"train.log_every={steps // 5}"),
         *(f"run.dir={folder}/run", f"track.uri=sqlite:///{folder}/mlflow.db"),
+        "track.log_model=false",
     ]
     env = os.environ | {"OMP_NUM_THREADS": "1"}
     process = subprocess.run(command, env=env, capture_output=True, text=True)

@@ -37,6 +37,8 @@ class Highlights:
     """Defaults of the params that differ from them, by dotted key."""
     predict: str = ""
     """Command that predicts with the run."""
+    example: str = ""
+    """A line that this command reads."""
 
 
 NO_HIGHLIGHTS = Highlights()
@@ -125,6 +127,14 @@ class Tracker(Component, ABC):
 
         A resumed run, or a run without results, may have neither, or those of its last end.
         """
+
+    @property
+    def logs_model(self) -> bool:
+        """Whether the ended run has a model to deliver."""
+        return False
+
+    def log_model(self) -> None:
+        """Deliver the best model, after everything else; it may take longer than that."""
 
     def close(self) -> None:
         """Release resources; the last call after everything is delivered."""

@@ -21,6 +21,8 @@ POLL_SECONDS = 2.0
 """Seconds between two checks of the run folder."""
 RETRY_SECONDS = 60.0
 """Seconds between a failure and the next attempt to connect."""
+MODEL_SECONDS = 60.0
+"""Seconds to wait for the model of a finished run, after everything else is delivered."""
 
 
 class RunReader:
@@ -98,6 +100,9 @@ class Follower:
         self._offset = 0
         self._end: tuple[EndStatus, float] = ("FINISHED", 0.0)
         self._closing = threading.Event()
+        self._ended = threading.Event()
+        """Set when only the model is missing, or when the thread ends."""
+        self._lacks_model_only = False
         self._done = False
         self._thread = threading.Thread(
             target=self._follow, name=type(tracker).__name__, daemon=True
@@ -114,17 +119,28 @@ class Follower:
         self._closing.set()
 
     def join(self, seconds: float) -> None:
-        """Wait at most `seconds` until everything is delivered; else log a warning."""
-        self._thread.join(max(seconds, 0))
+        """Wait at most `seconds` until everything is delivered, and `MODEL_SECONDS` longer if only
+        the model is missing; else log a warning."""
+        self._ended.wait(max(seconds, 0))
+        if self._lacks_model_only:
+            self._thread.join(MODEL_SECONDS)
         if not self._done:
+            missing = f"the end of the run{self._describe_undelivered()}"
             logger.warning(
-                "%s lacks the end of the run%s: %s; %s",
-                self._title, self._describe_undelivered(), self._failure,
+                "%s lacks %s: %s; %s",
+                self._title, "the model" if self._lacks_model_only else missing, self._failure,
                 self._late_delivery,
             )  # fmt: skip
 
     def _follow(self) -> None:
-        """Body of the thread: deliver new data; after a failure, wait and connect again."""
+        """Body of the thread."""
+        try:
+            self._follow_until_end()
+        finally:
+            self._ended.set()
+
+    def _follow_until_end(self) -> None:
+        """Deliver new data; after a failure, wait and connect again."""
         wait_seconds, failing = 0.0, False
         while not self._done:
             closing = self._closing.wait(wait_seconds)
@@ -162,6 +178,10 @@ class Follower:
             tracker.log_report(name, report)
         if closing:
             tracker.log_results()
+            if tracker.logs_model:
+                self._lacks_model_only = True
+                self._ended.set()
+                tracker.log_model()
             tracker.close()
 
     def _describe_undelivered(self) -> str:

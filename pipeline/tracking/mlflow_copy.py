@@ -16,6 +16,7 @@ from pipeline.report import samples as sample_pages
 from pipeline.tasks.base.sample import SAMPLES
 from pipeline.tracking.base import Point
 from pipeline.tracking.mlflow_environment import DEFAULT_EXPERIMENT, EXPERIMENT_ID, RUN
+from pipeline.tracking.mlflow_logged_model import LoggedModels
 from pipeline.tracking.mlflow_note import Note
 from pipeline.tracking.reports import drawn, plots_of
 from pipeline.tracking.run_description import RunDescription
@@ -46,6 +47,8 @@ ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",  # seconds; by default a closed port blocks for minutes
     "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_UV_AUTO_DETECT": "false",  # a lock file in the folder is not about Headrace
 }
 """Defaults of environment variables that the user has not set."""
 
@@ -125,6 +128,10 @@ class MlflowCopy:
         if self._client.get_run(self.run_id).data.tags.get(REPORT_TAG) != digest:
             self._client.log_artifact(self.run_id, str(report))
             self._client.set_tag(self.run_id, REPORT_TAG, digest)
+
+    def log_model(self) -> None:
+        """Log and register the best model, unless MLflow has it."""
+        LoggedModels(self._client, self.run_id, self._description, self._folder).log()
 
     def mark_ended(self) -> None:
         """Set the status and end time of the run's description."""

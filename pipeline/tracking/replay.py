@@ -35,6 +35,8 @@ def replay(folder: Path, uri: str = "") -> str:
         for name, report in reader.reports():
             copy.log_report(name, report)
         copy.log_results()
+        if description.has_model:
+            copy.log_model()
     except Exception as error:
         location = without_password(uri) or description.uri
         raise TrainingError(

@@ -58,6 +58,19 @@ class RunDescription:
     """Number of rows of each split."""
     predict: str = ""
     """Command that predicts with the run."""
+    example: str = ""
+    """A line that this command reads."""
+    log_model: bool = False
+    """Whether the best model is logged at the end of the run."""
+    registered_model_name: str = ""
+    """Name in the model registry; empty: the model is not registered."""
+    model_alias: str = ""
+    """Alias of the registered version, such as champion; empty if there is none."""
+
+    @property
+    def has_model(self) -> bool:
+        """Whether the run has ended with a model to log."""
+        return self.log_model and self.status == "FINISHED"
 
     @classmethod
     def create(
@@ -72,6 +85,10 @@ class RunDescription:
         experiment_id: str = "",
         given_run_id: str = "",
         highlights: Highlights = NO_HIGHLIGHTS,
+        *,
+        log_model: bool = False,
+        registered_model_name: str = "",
+        model_alias: str = "",
     ) -> RunDescription:
         """Describe a run that starts or resumes in `folder`; a resumed run keeps key and start.
 
@@ -95,6 +112,10 @@ class RunDescription:
             },
             splits={name: split.rows for name, split in manifest.splits.items()},
             predict=highlights.predict,
+            example=highlights.example,
+            log_model=log_model,
+            registered_model_name=registered_model_name,
+            model_alias=model_alias,
         )
 
     @classmethod

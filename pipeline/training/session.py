@@ -193,6 +193,7 @@ def run(
                 Highlights(
                     changed_settings(config, chosen),
                     predict_command(folder.path.absolute(), example),
+                    example,
                 ),
             )  # fmt: skip
             trainer.listener = stack.enter_context(reporter)

@@ -99,7 +99,10 @@ def test_showing_samples_does_not_change_the_losses(
     ]  # fmt: skip
     for name, tracked in (("plain", "false"), ("tracked", "true")):
         run = [f"run.dir={tmp_path}/{name}", f"track.enabled={tracked}"]
-        tracking = [f"track.uri=sqlite:///{tmp_path}/mlflow.db", "track.system_metrics=false"]
+        tracking = [
+            f"track.uri=sqlite:///{tmp_path}/mlflow.db", "track.system_metrics=false",
+            "track.log_model=false",
+        ]  # fmt: skip
         status, _, err = call("train", *case, *training, *run, *tracking)
         assert status == 0, err
         assert "no samples" not in err

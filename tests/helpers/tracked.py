@@ -50,6 +50,7 @@ def start(folder, uri, *overrides, **facts):
     """
     defaults = [
         f"track.uri='{uri}'", f"track.experiment={folder}", "track.system_metrics=false",
+        "track.log_model=false",
     ]  # fmt: skip
     return start_trackers(folder, ["mlflow"], *defaults, *overrides, **facts)
 

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import re
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from pipeline.run.source import run_source
-from pipeline.settings import FilePath, setting
+from pipeline.settings import Conflict, FilePath, Sections, setting
 from pipeline.storage.redaction import without_password
 from pipeline.tracking import mlflow_environment
 from pipeline.tracking.base import EndStatus, Point, TrackedRun, Tracker
 from pipeline.tracking.run_description import RunDescription, source_tags
 from pipeline.tracking.settings import TrackSettings
 
+ALIAS = r"(?!(?i:latest|v\d+)$)[\w-]*"
 SYSTEM_METRICS_SECONDS = 10
 """Seconds between measurements of CPU, memory and GPU utilization."""
 
@@ -44,6 +46,16 @@ class Mlflow(Tracker):
             True, "log CPU, memory and GPU utilization of the machine to MLflow", may_change=True
         )
 
+        log_model: bool = setting(
+            True, "log the best model of a finished run to MLflow", may_change=True
+        )
+        registered_model_name: str = setting(
+            "", "also register that model in MLflow under this name", may_change=True
+        )
+        model_alias: str = setting(
+            "", "alias of the registered version, such as champion", may_change=True
+        )
+
     settings: Settings
     extra = "track"
 
@@ -55,12 +67,43 @@ class Mlflow(Tracker):
         self._description = RunDescription.create(
             run.folder, self._uri, chosen.experiment, run.name, run.params, run.facts,
             run.manifest, chosen.experiment_id, chosen.given_run_id, run.highlights,
+            log_model=settings.log_model,
+            registered_model_name=settings.registered_model_name,
+            model_alias=settings.model_alias,
         )  # fmt: skip
         self._description_lock = threading.Lock()
         self._description.write(run.folder)
         self._has_source = False
         self._copy: Any = None
         self._system_monitor: Any = None
+
+    @classmethod
+    def conflicts(cls, config: Sections) -> Iterator[Conflict]:
+        track = config.track
+        if track.registered_model_name and not track.log_model:
+            yield Conflict(
+                "track.registered_model_name",
+                "applies only to a logged model, but track.log_model=false",
+                "remove it, or set track.log_model=true",
+            )
+        if set(track.registered_model_name) & set("/:"):
+            yield Conflict(
+                "track.registered_model_name",
+                "has a / or :, which MLflow refuses",
+                "set another name",
+            )
+        if track.model_alias and not track.registered_model_name:
+            yield Conflict(
+                "track.model_alias",
+                "applies only to a registered model",
+                "remove it, or set track.registered_model_name",
+            )
+        if not re.fullmatch(ALIAS, track.model_alias):
+            yield Conflict(
+                "track.model_alias",
+                "is not an alias of MLflow: letters, digits, _ and -, and neither latest nor v1",
+                "set another one",
+            )
 
     @classmethod
     def packages(cls, settings: Settings) -> Sequence[str]:
@@ -113,6 +156,13 @@ class Mlflow(Tracker):
 
     def log_results(self) -> None:
         self._copy.log_results()
+
+    @property
+    def logs_model(self) -> bool:
+        return self._description.has_model
+
+    def log_model(self) -> None:
+        self._copy.log_model()
 
     def _add_source(self) -> None:
         """Add user, command and git commit to the description, before the first connection."""
