@@ -126,7 +126,7 @@ def _use(name: str, model: TrainedModel) -> str:
     example = "..." if model.reads_images else model.task.example(model.config.corpus).strip("'")
     return (
         "```python\n"
-        "import pipeline  # pip install 'headrace[serve]'\n\n"
+        "import pipeline  # pip install 'headrace[predict]'\n\n"
         f'model = pipeline.load("{name}"{trust})  # the path of this folder\n'
         f"model.predict([{example!r}])\n"
         "```\n\n"

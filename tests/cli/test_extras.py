@@ -52,5 +52,5 @@ def test_extras_install_what_their_commands_import(tmp_path: Path) -> None:
     run_with_extras({"prepare"}, "prepare", *run)
     run_with_extras(set(), "train", *run)
     use = ["--run", f"{tmp_path}/run", "--input", f"{tmp_path}/reviews.csv"]
-    run_with_extras({"serve"}, "evaluate", *use)
-    run_with_extras({"serve"}, "predict", *use)
+    run_with_extras({"predict"}, "evaluate", *use)
+    run_with_extras({"predict"}, "predict", *use)

@@ -130,7 +130,7 @@ def test_nothing_in_a_model_is_pickled(saved: Saved) -> None:
 
 def test_requirements_are_those_of_the_package_pinned(saved: Saved) -> None:
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
-    needed = [*project["dependencies"], *project["optional-dependencies"]["serve"]]
+    needed = [*project["dependencies"], *project["optional-dependencies"]["predict"]]
     names = {re.split(r"[<>=\[]", line)[0] for line in needed} - {"pillow"}
     assert {*names, "mlflow", "pandas"} == set(mlflow_model.REQUIREMENTS)
     lines = (saved("classification") / "requirements.txt").read_text().split()
