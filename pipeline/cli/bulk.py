@@ -1,4 +1,4 @@
-"""The options of `predict` that write to an output in parts."""
+"""`predict --output`: the options, and the command in each process."""
 
 import argparse
 from collections.abc import Sequence
@@ -14,25 +14,25 @@ def add_output_options(parser: common.Parser) -> None:
     parser.add_argument(
         "--output",
         metavar="DIR",
-        help="folder, or URL such as s3://bucket/labels, to write the predictions to, in parts "
+        help="folder, or URL such as s3://bucket/labels, for files with the predictions "
         "[stdout, one JSON object per line]",
     )
     parser.add_argument(
         "--output-format",
         choices=FORMATS,
-        help="with --output: format of the parts [parquet]",
+        help="with --output: format of the files [parquet]",
     )
     parser.add_argument(
         "--keep",
         metavar="COLUMN[,COLUMN...]",
-        help="with --output: columns of the input to copy beside the predictions [none]",
+        help="with --output: input columns to copy to the output [none]",
     )
     parser.add_argument(
         "--rows-per-part",
         type=int,
         metavar="N",
-        help="with --output: rows of a part, which are sorted by length and batched together "
-        "[4096; 256 for images]",
+        help="with --output: rows per file; they are sorted by length and batched [4096; 256 for "
+        "images]",
     )
 
 

@@ -3,8 +3,8 @@
     headrace clean --run runs/imdb          lists them with their sizes
     headrace clean --run runs/imdb --yes    deletes them
 
-The best checkpoint keeps its weights: `predict`, `evaluate`, `export` and `report` give the same as
-before. Training can neither resume the run nor prolong it.
+The best checkpoint keeps its weights, so the results of `predict`, `evaluate`, `export` and
+`report` stay the same. The run can no longer be resumed or extended.
 """
 
 import logging
@@ -36,9 +36,9 @@ def main(arguments: Sequence[str] | None = None, program: str = "headrace clean"
         print(f"{_megabytes(item.bytes)}  {item.path.relative_to(args.run)}: {item.reason}")
     total = f"{_megabytes(sum(item.bytes for item in found))}  of {_megabytes(size).strip()}"
     if args.yes:
-        print(f"{total} are deleted")
+        print(f"{total} deleted")
     elif found:
-        print(f"{total} can be deleted, but the run cannot resume then; --yes deletes them")
+        print(f"{total} can be deleted; then the run cannot be resumed; --yes deletes the files")
         if not folder.summary.is_file():
             logger.warning("%s: training has not finished", args.run)
     else:

@@ -94,8 +94,8 @@ def make_run_parser(program: str, description: str | None, *, example_override: 
         type=user_path,
         required=True,
         metavar="RUN_DIR",
-        help="folder of the run (--run-dir with torchrun in Python 3.11, which takes --run for an "
-        "option of its own)",
+        help="folder of the run (use --run-dir with torchrun: in Python 3.11, torchrun reads --run "
+        "as one of its own options)",
     )
     parser.add_argument(
         "--checkpoint",
@@ -106,7 +106,7 @@ def make_run_parser(program: str, description: str | None, *, example_override: 
     parser.add_argument(
         "--trust-code",
         action="store_true",
-        help="use code in the run's folder, wherever it is from",
+        help="run the code of components in the run's folder, even if someone else wrote it",
     )
     parser.add_argument(
         "overrides", nargs="*", metavar="key=value", help=f"such as {example_override}"

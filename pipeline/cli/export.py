@@ -1,13 +1,14 @@
-"""Write a run's model in a format for other programs.
+"""Export the model of a run to ONNX or to a folder for the Hugging Face Hub.
 
     headrace export --run runs/imdb --format onnx -o imdb-onnx
 
     headrace export --run runs/imdb --format hub -o imdb-model
 
 The folder appears complete or not at all. `onnx` writes graphs for onnxruntime to a new or empty
-folder, with a script that predicts as `headrace predict` does and needs neither this package nor
-torch (docs/onnx.md). `hub` writes the model with a model card, as the Hugging Face Hub shows it,
-for `pipeline.load` and all commands with --run; an older export of this format is replaced.
+folder, with a script that gives the predictions of `headrace predict` and needs neither Headrace
+nor torch (docs/onnx.md). `hub` writes the model and a model card. `pipeline.load` and all commands
+with --run read this folder, and it can be uploaded to the Hugging Face Hub. An older export in this
+format is replaced.
 """
 
 from collections.abc import Sequence
@@ -38,8 +39,8 @@ def main(arguments: Sequence[str] | None = None, program: str = "headrace export
     )
     if args.format == "hub" and args.overrides:
         raise ConfigError(
-            f"{args.overrides[0]}: --format=hub keeps the run's config; leave it out, and give it "
-            "to the command that uses the model"
+            f"{args.overrides[0]}: --format=hub exports the run's config unchanged; leave it out, "
+            "and give it to the command that uses the model"
         )
     FORMATS[args.format](model, args.output)
     print(args.output)

@@ -1,17 +1,17 @@
-"""Predict with a run: one row, text or image path in, one JSON object per line out, in order.
+"""Predict with a trained run: print one JSON object per row, text or image path, in order.
 
     headrace predict --run runs/imdb < texts.txt
     headrace predict --run runs/imdb --input reviews.csv [corpus.text=review ...]
 
-With --output, the predictions are written as Parquet or JSON lines, in parts. Run the same command
-again to resume after an interruption. Several processes share the work with torchrun:
+With --output, the predictions are written to Parquet or JSON Lines files, in parts. Run the same
+command again to resume after an interruption. With torchrun, several processes share the work:
 
     torchrun --nproc_per_node=4 -m pipeline.cli predict --run-dir runs/imdb \\
         --input 's3://bucket/*.parquet' --output labels --keep id
 
-A file is read in the same way as by `prepare`. Only the input columns are needed; they are those in
-the run's config unless overrides set other columns. A text file (.txt, or a name without a known
-suffix) and stdin have one text or image path per line. For an input that cannot be used, the output
+A file is read in the same way as by `prepare`. Only the input columns are needed: those in the
+run's config, unless overrides set other columns. A text file (.txt, or a name without a known
+suffix) and stdin have one text or image path per line. The output for an input that cannot be used
 is {"error": ...}.
 """
 
@@ -33,19 +33,19 @@ def main(arguments: Sequence[str] | None = None, program: str = "headrace predic
         action="append",
         type=common.input_files,
         metavar="FILE",
-        help="a table of any format of corpus.input, such as CSV, TSV, JSONL, Parquet, CoNLL, "
-        "fastText or a WebDataset tar; a text file with a text or image path per line; a glob of "
-        "files; a folder of images; parallel files, as source=FILE; or - for stdin, which is read "
-        "as a table if corpus.format is given too; or an s3://, gs://, az://, hf:// or http(s):// "
-        "URL. May be repeated [stdin]",
+        help="a table in any format of corpus.input, such as CSV, TSV, JSONL, Parquet, CoNLL, "
+        "fastText or a WebDataset tar; a text file with one text or image path per line; a glob; "
+        "a folder of images; parallel files, as source=FILE; an s3://, gs://, az://, hf:// or "
+        "http(s):// URL; or - for stdin, which is read as a table if corpus.format is given. May "
+        "be repeated [stdin]",
     )
     parser.add_argument(
         "--top-k",
         type=_positive,
         default=0,
         metavar="K",
-        help="number of labels in `scores`, the most probable ones, in descending order [all; the "
-        "50 most probable if there are more]",
+        help="limit `scores` to the K most probable labels, in descending order [all labels; if "
+        "there are more than 50, the 50 most probable]",
     )
     add_output_options(parser)
     args = common.parse(parser, arguments, common.started_rank())

@@ -1,12 +1,12 @@
-"""Serve a run over HTTP: predictions as JSON, metrics, and a page to try the model.
+"""Serve a run's model over HTTP: predictions as JSON, metrics, and a page to try the model.
 
     headrace serve --run runs/imdb --port 8000
     curl localhost:8000/predict -d '{"inputs": ["A fine film.", "Dull."]}'
 
 The predictions are those of `headrace predict`. Open http://localhost:8000 to try the model by
-hand. Requests that arrive together are batched. SIGTERM and Ctrl-C end the server after it has
-answered the requests that wait. There is no encryption and no log-in: put a proxy in front of a
-server that others can reach.
+hand. Requests that arrive together are batched. On SIGTERM and Ctrl-C, the server answers the
+pending requests and ends. There is no encryption and no authentication: put a reverse proxy in
+front of a server that other machines can reach.
 """
 
 import argparse
@@ -24,20 +24,20 @@ def main(arguments: Sequence[str] | None = None, program: str = "headrace serve"
     parser = common.make_run_parser(program, __doc__, example_override="stream.token_budget=4096")
     default = Limits()
     for name, read, value, text in (
-        ("host", str, "127.0.0.1", "address to listen on; 0.0.0.0: all of this machine"),
-        ("port", _number(int, 0, MAX_PORT), 8000, "port to listen on; 0: any free one"),
-        ("workers", _number(int, 1), 1, "processes, each with one CPU thread"),
-        ("max-batch-size", _number(int, 1), default.max_batch_size, "inputs in a batch"),
+        ("host", str, "127.0.0.1", "address to listen on; 0.0.0.0: all addresses of the machine"),
+        ("port", _number(int, 0, MAX_PORT), 8000, "port to listen on; 0: any free port"),
+        ("workers", _number(int, 1), 1, "number of processes, each with one CPU thread"),
+        ("max-batch-size", _number(int, 1), default.max_batch_size, "maximum inputs per batch"),
         (
             "batch-timeout-ms", _number(float, 0), 1000 * default.batch_timeout,
-            "longest time that an input waits for others while the model is free",
+            "longest time that an input waits for others while the model is free, in milliseconds",
         ),
-        ("max-queue", _number(int, 1), default.max_queue, "inputs that may wait in a process"),
-        ("max-body", _number(int, 1), default.max_body, "bytes of a request"),
-        ("max-characters", _number(int, 1), default.max_characters, "characters of an input"),
+        ("max-queue", _number(int, 1), default.max_queue, "maximum waiting inputs per process"),
+        ("max-body", _number(int, 1), default.max_body, "maximum bytes of a request body"),
+        ("max-characters", _number(int, 1), default.max_characters, "maximum characters per input"),
         (
             "timeout", _number(float, 0.001), default.request_timeout,
-            "longest time in seconds until a request is answered",
+            "longest time until a request is answered, in seconds",
         ),
     ):  # fmt: skip
         parser.add_argument(

@@ -1,4 +1,4 @@
-"""Embeddings, probabilities and generation of texts with a trained model."""
+"""Embeddings, log-probabilities and generated texts of a trained model."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -43,10 +43,10 @@ def embed(
 
 
 def score_encoder(model: TrainedModel) -> InputEncoder:
-    """Return the encoder of the fields whose texts `score` gives a probability, which are whole."""
+    """Return the encoder for `score`: of the inputs and targets, without truncation."""
     if not isinstance(model.task, Scores):
         raise _error(model, "score")
-    stateful = model.task.stateful  # a task whose text has its end added by `log_probabilities`
+    stateful = model.task.stateful  # `log_probabilities` of these tasks adds the end of the text
     fields = [
         replace(field, append_end=False) if stateful else field
         for field in model.task.fields(model.config.corpus)
@@ -57,7 +57,7 @@ def score_encoder(model: TrainedModel) -> InputEncoder:
 
 @memory_errors()
 def score(model: TrainedModel, encoder: InputEncoder, inputs: Sequence[RawInput]) -> list[Score]:
-    """Return the probability of each input's text; see `Model.score`."""
+    """Return the log-probability of each input's text; see `Model.score`."""
     assert isinstance(model.task, Scores), "checked by score_encoder"
     scores: list[Score | None] = [None] * len(inputs)
     encoded = _encode(encoder, inputs)
@@ -89,7 +89,7 @@ def generate(
 
 def _error(model: TrainedModel, method: str) -> ConfigError:
     name = model.config.task.name
-    return ConfigError(f"task.name={name}: has no {method}; use a model of another task")
+    return ConfigError(f"task.name={name}: does not support {method}; use a model of another task")
 
 
 def _encode(encoder: InputEncoder, inputs: Sequence[RawInput]) -> EncodedInputs:
@@ -113,6 +113,6 @@ def _batches(
     """
     for batch in batches(model, encoder.fields, encoded.examples):
         real = batch.select(torch.nonzero(batch.weights > 0).flatten()).to(model.device)
-        assert int(real.columns[SEGMENTS].max()) == 1, "a text in several rows"
+        assert int(real.columns[SEGMENTS].max()) == 1, "a text is split into several rows"
         with model.precision.autocast():
             yield real, real.columns[DOCUMENT].tolist()

@@ -1,4 +1,4 @@
-"""Lists of inputs that are read one by one."""
+"""Grouping of inputs that are read lazily."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -9,7 +9,7 @@ from pipeline.errors import HeadraceError
 def batched(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
     """Yield lists of `size` items; the last may be shorter.
 
-    If an item cannot be read, the list of those before comes first, then the HeadraceError.
+    If an item cannot be read, the items before it are yielded before the HeadraceError is raised.
     """
     chunk: list[Any] = []
     try:

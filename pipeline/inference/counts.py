@@ -13,7 +13,7 @@ MAX_NAME_CHARACTERS = 60
 
 
 class SkipCounts(Counter[SkipReason]):
-    """Number of skipped rows by reason, with the place of the first row of each."""
+    """Number of skipped rows by reason, with the place of the first row for each reason."""
 
     def __init__(self) -> None:
         super().__init__()

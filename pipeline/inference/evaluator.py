@@ -36,20 +36,20 @@ def evaluate_files(
 ) -> tuple[dict[str, Any], SkipCounts]:
     """Return the metrics over all labeled rows, and the number of skipped rows by reason.
 
-    With a column `by`, the metrics over the rows of each of its values are returned as `by`, a dict
-    from value to metrics, the value with the most rows first.
+    With a column `by`, the entry `by` maps each value of the column to the metrics over its rows;
+    the value with the most rows is first.
 
-    `files` are inputs as `RunInput` describes them. Duplicate rows are not removed. The signature
-    of a metric, if it has one, is returned too, and for tasks with labels or tags the number of
-    those that are unknown to the run (`unknown_labels`), which count as wrong. Raises InputError if
-    no row can be used, or if a label is unknown and `refuse_unknown` is true or the task cannot
+    `files` are inputs as `RunInput` describes them. Duplicate rows are not removed. The result has
+    the signature of each metric that has one and, for tasks with labels or tags, the number of
+    labels that are unknown to the run (`unknown_labels`), which count as wrong. Raises InputError
+    if no row can be used, or if a label is unknown and `refuse_unknown` is true or the task cannot
     count it. Raises TrainingError for `by` with a stateful task.
     """
     task, config = model.task, model.config
     if by and task.stateful:
         raise TrainingError(
-            f"--by {by}: task.name={config.task.name} reads all rows as one text, which has no "
-            "values; remove the option"
+            f"--by {by}: task.name={config.task.name} reads all rows as one text, so it has no "
+            "metrics by row; remove the option"
         )
     metrics = task.make_metrics(config.task)
     fields = task.fields(config.corpus)

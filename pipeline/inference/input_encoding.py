@@ -1,4 +1,4 @@
-"""Inputs to predict from, checked and encoded as the rows of a model's batches."""
+"""Checks inputs and encodes them as rows of a model's batches."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,11 +24,11 @@ class EncodedInputs:
     numbers: list[int] = field(default_factory=list)
     """Index of each example among the inputs."""
     errors: dict[int, str] = field(default_factory=dict)
-    """What is wrong with each of the other inputs, by index."""
+    """Error of each of the other inputs, by index."""
 
 
 class InputEncoder:
-    """Checks and encodes inputs for some of a task's fields. It reads the tokenizers once."""
+    """Checks and encodes inputs for some of a task's fields. The tokenizers are read once."""
 
     def __init__(
         self,
@@ -41,10 +41,10 @@ class InputEncoder:
         self._task = model.task
         self._pipeline = row_pipeline(model, fields, overrides)
         self.columns = list(self._pipeline.checker.columns)
-        """Columns of a row that the fields are read from."""
+        """Columns from which the fields are read."""
 
     def encode(self, inputs: Sequence[RawInput]) -> EncodedInputs:
-        """Encode inputs, in order. An example without rows is among the errors."""
+        """Encode inputs, in order. An example that has no rows also has an error."""
         result, examples = EncodedInputs(), []
         for number, item in enumerate(inputs):
             try:
@@ -75,7 +75,9 @@ class InputEncoder:
         if item.line is not None:
             parsed = self._task.parse(item.line)
             if missing := [f.name for f in self.fields if f.name not in parsed]:
-                raise InputError(f"a text has no {missing[0]}; give a row with all columns")
+                raise InputError(
+                    f"a text has no field {missing[0]}; give a row with all columns instead"
+                )
             raw = [parsed[field.name] for field in self.fields]
             return checker.check_values(item.row, raw, item.file), parsed
         example = checker.check(item.row, item.file)
@@ -92,7 +94,7 @@ def _describe(reason: SkipReason, *, is_row: bool = False) -> str:
     if reason is SkipReason.NO_FILE:
         return "no such file"
     if reason is SkipReason.NO_IMAGE:
-        return "no PNG or JPEG that can be read"
+        return "the file is not a readable PNG or JPEG"
     if reason is SkipReason.NO_FEATURES:
-        return "no .npy of features that can be read"
+        return "the file is not a readable .npy of features"
     return f"the {'row' if is_row else 'text'} has {SKIP_DESCRIPTIONS[reason]}"

@@ -1,4 +1,4 @@
-"""Lines of plain text: the inputs of `predict` that are not rows of a table."""
+"""Lines of plain text as inputs of `predict`."""
 
 from collections.abc import Iterator
 
@@ -11,7 +11,7 @@ LINE = "line"
 
 
 class Lines(TextFormat):
-    """One row per line, even if it is blank, without its line break."""
+    """One row per line, including blank lines, without the line break."""
 
     names = (LINE,)
 

@@ -62,7 +62,7 @@ def test_an_older_export_is_replaced_and_another_folder_is_not(runs: Runs, tmp_p
     assert "exists and is not an exported model" in err
     status, _, err = export(run, target, "task.metrics=[]")
     assert (status, len(error_lines(err))) == (2, 1)
-    assert "--format=hub keeps the run's config" in err
+    assert "--format=hub exports the run's config" in err
 
 
 def test_models_on_the_hub(runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -84,7 +84,7 @@ def test_the_score_of_a_translation(runs: Runs, tmp_path: Path) -> None:
     scores = model.score(rows)
     assert all(math.isfinite(s.log_probability) and s.log_probability < 0 for s in scores)
     assert [model.score([row])[0].tokens for row in rows] == [s.tokens for s in scores]
-    with pytest.raises(InputError, match="a text has no target; give a row with all columns"):
+    with pytest.raises(InputError, match="a text has no field target; give a row with all columns"):
         model.score(["the film"])
 
 

@@ -392,7 +392,7 @@ def test_the_table_of_a_column_and_a_missing_one(runs: Runs, tmp_path: Path) -> 
     status, _, err = call("evaluate", "--run", folder, "--input", path, "--by", "stars")
     assert error_lines(err) == [
         (
-            "error: --by stars: task.name=language_modeling reads all rows as one text, which "
-            "has no values; remove the option"
+            "error: --by stars: task.name=language_modeling reads all rows as one text, so it "
+            "has no metrics by row; remove the option"
         )
     ]

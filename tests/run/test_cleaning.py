@@ -48,13 +48,13 @@ def test_the_list_deletes_nothing_and_the_sizes_are_those_freed(
     status, listed, err = call("clean", "--run", str(run))
     assert (status, err) == (0, "")
     assert files(run) == before
-    assert "can be deleted, but the run cannot resume then; --yes deletes them" in listed
+    assert "can be deleted; then the run cannot be resumed; --yes deletes the files" in listed
     status, deleted, err = call("clean", "--run", str(run), "--yes")
     assert (status, err) == (0, "")
     assert deleted.splitlines()[:-1] == listed.splitlines()[:-1]
     freed = (size - cleaning.size_of(run)) / 1e6
     assert freed > 0.6 * size / 1e6
-    assert f"{freed:.1f} MB  of {size / 1e6:.1f} MB are deleted" in deleted
+    assert f"{freed:.1f} MB  of {size / 1e6:.1f} MB deleted" in deleted
     status, again, _ = call("clean", "--run", str(run))
     assert status == 0
     assert again.strip().startswith("0.0 MB  of")

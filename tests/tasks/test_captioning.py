@@ -316,6 +316,6 @@ def test_a_run_learns_evaluates_and_captions_photographs(tmp_path: Path) -> None
     assert status == 0, err
     *predictions, gone, no_image = [json.loads(line) for line in out.splitlines()]
     assert gone == {"error": "no such file"}
-    assert no_image == {"error": "no PNG or JPEG that can be read"}
+    assert no_image == {"error": "the file is not a readable PNG or JPEG"}
     pairs = zip(predictions, captions.values(), strict=True)
     assert sum(prediction["caption"] in texts for prediction, texts in pairs) >= 17

@@ -293,7 +293,7 @@ def test_a_run_from_idx_files_to_predictions(trained: Path, corpus: Path) -> Non
     status, out, err = call("predict", "--run", str(trained), text=text)
     assert status == 0, err
     first, second, *errors, last = [json.loads(line) for line in out.splitlines()]
-    no_image = {"error": "no PNG or JPEG that can be read"}
+    no_image = {"error": "the file is not a readable PNG or JPEG"}
     assert errors == [no_image, {"error": "no such file"}]
     pairs = list(zip((first, second, last), BRIGHT_HALVES, strict=True))
     for prediction, _ in pairs:

@@ -231,7 +231,7 @@ class Images(Classification):
             raise UnusableError("no such file") from None
         pixels = read_image(data, self.config["image_size"], self.config["channels"])
         if pixels is None:
-            raise UnusableError("no PNG or JPEG that can be read")
+            raise UnusableError("the file is not a readable PNG or JPEG")
         return [{"steps": image_steps(pixels, self.config["step"], self.config["patch"])}]
 
     def feed(self, rows: Sequence[Mapping[str, Array]]) -> dict[str, Array]:

@@ -1,6 +1,6 @@
-"""Which parts a process makes.
+"""Assignment of the parts of an output to processes.
 
-Part p belongs to rank p % N. A process without parts of its own makes some of those of others.
+Part p belongs to rank p % N. A process that has finished its own parts takes over parts of others.
 """
 
 from collections.abc import Iterable, Sequence
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class OwnParts:
-    """The parts of a rank that are not done. Their number is unknown: there is always a next."""
+    """The unfinished parts of a rank. The total is unknown, so there is always a next part."""
 
     rank: int
     size: int
@@ -25,7 +25,7 @@ class OwnParts:
 
 @dataclass(frozen=True)
 class ListedParts:
-    """Some parts, by their numbers in ascending order."""
+    """Parts given by their numbers, in ascending order."""
 
     numbers: Sequence[int]
 
@@ -35,9 +35,10 @@ class ListedParts:
 
 
 def spare_parts(missing: Iterable[int], size: int) -> list[int]:
-    """Return the missing parts that another process may make: about the last half of each rank's.
+    """Return the missing parts that another process may take over: about the second half of each
+    rank's.
 
-    A rank makes its parts in order, and may be making the first one now.
+    A rank makes its parts in order, and may be working on its first missing part.
 
     >>> spare_parts([4, 5, 6, 8, 10], 2)
     [10]

@@ -14,18 +14,18 @@ from pipeline.inference.run_input import RawInput
 from pipeline.tasks.base.task import Task
 
 ERROR, JSON_COLUMN = "error", "prediction"
-"""The column of errors, and that of predictions whose types the task does not know, as JSON."""
+"""The column of errors, and the column of JSON for tasks that do not declare prediction types."""
 ARROW_TYPES = {str: pa.string, int: pa.int64, float: pa.float64}
 KEPT_TYPES = ((bool, pa.bool_()), (int, pa.int64()), ((int, float), pa.float64()))
 """The types of a kept column, by the Python types of its values; all others become text."""
 
 
 def check_keep(keep: Sequence[str], task: Task) -> None:
-    """Raise ConfigError for a column that is kept twice or has the name of a predicted one."""
+    """Raise ConfigError for a column that is given twice or has the name of an output column."""
     own = {*prediction_columns(task), ERROR}
     for number, name in enumerate(keep):
         if not name:
-            raise ConfigError("--keep: has an empty name; give names with commas between them")
+            raise ConfigError("--keep: has an empty name; separate the names by single commas")
         if name in keep[:number]:
             raise ConfigError(f"--keep {name}: is given twice; name each column once")
         if name in own:
@@ -42,7 +42,7 @@ def prediction_columns(task: Task) -> dict[str, Any]:
 
 
 def arrow_type(declared: Any) -> Any:
-    """Return the Arrow type of a type that `Task.prediction_types` uses."""
+    """Return the Arrow type of a type in `Task.prediction_types`."""
     if isinstance(declared, list):
         return pa.list_(arrow_type(declared[0]))
     if isinstance(declared, Mapping):
@@ -55,8 +55,8 @@ def arrow_type(declared: Any) -> Any:
 def kept_columns(
     keep: Sequence[str], rows: Sequence[Row], arrow_types: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Return the Arrow types of kept columns: those of the file if it has types, else by the values
-    in the first rows."""
+    """Return the Arrow types of kept columns: `arrow_types`, those of the input file, or else the
+    types of the values in the first rows."""
     found = [row.values for row in rows if row.values is not None]
     return {
         name: arrow_types.get(name) or _type_of([values[name] for values in found]) for name in keep
@@ -115,8 +115,8 @@ class OutputColumns:
         for prediction in predictions:
             if unknown := prediction.keys() - known:
                 raise HeadraceError(
-                    f"the task's predictions have {', '.join(sorted(unknown))}, which its "
-                    "prediction_types lacks; add it there, or use --output-format jsonl"
+                    f"the task's predictions have {', '.join(sorted(unknown))}, but its "
+                    "prediction_types do not; add it there, or use --output-format=jsonl"
                 )
 
     def _kept_array(self, name: str, items: Sequence[RawInput]) -> Any:
@@ -131,7 +131,7 @@ class OutputColumns:
             error = InputError(
                 f"{item.row.place(item.file)}: {name}={(item.row.values or {})[name]!r:.60}: is "
                 f"not of the type {dtype}, which this column has in the first rows; correct it, "
-                "or use --output-format jsonl"
+                "or use --output-format=jsonl"
             )
             error.local = True  # only one process converts the row
             raise error from None

@@ -19,7 +19,7 @@ FIRST_ROWS = 1000
 
 
 class Place(NamedTuple):
-    """A place in an input: before row `row_in_file` of a file, which is row `row` of all."""
+    """A position in an input: before row `row_in_file` of a file, which is row `row` in total."""
 
     row: int
     file: int
@@ -46,8 +46,8 @@ class InputPart:
     items: list[RawInput] = field(default_factory=list)
 
     def digest(self, columns: Sequence[str]) -> str:
-        """Return the SHA-256 over the rows' values: per row a line of JSON, which is the list of
-        the values of `columns`, the text of a line, or null for a row that cannot be read."""
+        """Return the SHA-256 over one line of JSON per row: the list of the values of `columns`,
+        the text of a line, or null for a row that cannot be read."""
         digest = hashlib.sha256()
         for item in self.items:
             digest.update(_row_text(item, columns).encode() + b"\n")
@@ -55,7 +55,7 @@ class InputPart:
 
 
 class InputRows:
-    """Reads the rows of all files, one by one, from a place on. Used in a `with` block."""
+    """Reads the rows of all files, one by one, from a position on. Used in a `with` block."""
 
     def __init__(
         self,
@@ -132,9 +132,9 @@ class InputParts:
     """Reads the parts of an input. Used in a `with` block.
 
     Attributes:
-        rows: Number of rows before the current place.
-        ended: Whether the last row has been read; `rows` is then the number of all rows.
-        damaged: Whether the row after these cannot be read.
+        rows: Number of rows before the current position.
+        ended: Whether the last row has been read; then `rows` is the total number of rows.
+        damaged: Whether the next row cannot be read.
     """
 
     def __init__(
@@ -145,7 +145,8 @@ class InputParts:
         keep: Sequence[str],
         rows_per_part: int,
     ) -> None:
-        """`sizes` are the files' bytes, and `keep` are columns to read besides those of the run."""
+        """`sizes` are the sizes of the files in bytes; `keep` are columns to read in addition to
+        those of the run."""
         self._input, self._sources = run_input, list(sources)
         self._sizes, self._rows_per_part, self._keep = sizes, rows_per_part, keep
         self._current: InputRows | None = None
@@ -160,7 +161,7 @@ class InputParts:
 
     @property
     def share(self) -> float:
-        """The share of the input's bytes before the current place, from 0 to 1."""
+        """The share of the input's bytes before the current position, from 0 to 1."""
         if self._current is None:
             return 0.0
         file = self._current.place.file
@@ -169,7 +170,7 @@ class InputParts:
         return read / max(sum(self._sizes), 1)
 
     def first_rows(self) -> tuple[list[Row], dict[str, Any]]:
-        """Return the first rows, and the Arrow types of the columns of their file, if it has any.
+        """Return the first rows, and the Arrow types of their columns if the file has any.
 
         Raises InputError if a column is missing, or if there are no rows.
         """
@@ -182,10 +183,10 @@ class InputParts:
         raise InputError(f"{self._input.name}: has no rows; give a file with rows")
 
     def parts(self, wanted: Wanted, start: Place = START) -> Iterator[InputPart]:
-        """Yield the wanted parts from a place on, which is the start of a part.
+        """Yield the wanted parts from a position on, which is the start of a part.
 
-        `wanted` is asked for a part when it is read. Raises InputError where a file is damaged,
-        after the parts before that place.
+        `wanted` is asked for the next part after each part. If a file is damaged, the parts before
+        the damage are yielded before InputError is raised.
         """
         size = self._rows_per_part
         self._current = InputRows(self._input, self._sources, self._keep, start)
@@ -217,5 +218,5 @@ def _row_text(item: RawInput, columns: Sequence[str]) -> str:
 
 
 def plain(value: Any) -> str:
-    """Return a value that JSON lacks as a text: bytes in base64, others as Python formats them."""
+    """Return a value that JSON does not support as text: bytes in base64, others by `str`."""
     return base64.b64encode(value).decode() if isinstance(value, bytes) else str(value)

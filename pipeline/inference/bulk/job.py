@@ -1,4 +1,4 @@
-"""The identity of a bulk prediction: an output folder has the parts of one job only."""
+"""The job of a bulk prediction: an output folder has the parts of one job only."""
 
 import json
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ VERSION = 1
 
 @dataclass(frozen=True)
 class InputVersion:
-    """An input file, as it was read."""
+    """The version of an input file that was read."""
 
     name: str
     bytes: int
@@ -27,7 +27,7 @@ class InputVersion:
 
 @dataclass(frozen=True)
 class Job:
-    """What the content of the parts depends on."""
+    """The input, model and options that determine the content of the parts."""
 
     inputs: tuple[InputVersion, ...]
     weights: str
@@ -36,7 +36,7 @@ class Job:
     """SHA-256 of the run's config."""
     overrides: tuple[str, ...]
     columns: tuple[str, ...]
-    """The columns of the input that are read, for the prediction or to be kept."""
+    """The input columns that are read, for predictions or to be copied to the output."""
     keep: tuple[str, ...]
     output_format: str
     rows_per_part: int
@@ -71,8 +71,8 @@ class Job:
 
     @classmethod
     def from_text(cls, text: str | bytes) -> "Job":
-        """Parse the result of `to_text`. Raises ValueError, KeyError or TypeError if it is not
-        one."""
+        """Parse the result of `to_text`. Raises ValueError, KeyError or TypeError for other
+        texts."""
         values: dict[str, Any] = json.loads(text)
         inputs = tuple(InputVersion(**item) for item in values.pop("inputs"))
         lists: dict[str, Any] = {
@@ -100,8 +100,8 @@ class Job:
             )
 
     def first_changed(self, other: "Job") -> int:
-        """Return the index of the first file that differs from that of another job with the same
-        files; the number of files if there is none."""
+        """Return the index of the first file whose version differs from that in another job with
+        the same files; the number of files if there is none."""
         pairs = enumerate(zip(self.inputs, other.inputs, strict=True))
         return next((i for i, (own, old) in pairs if own != old), len(self.inputs))
 

@@ -1,4 +1,4 @@
-"""The manifest of a bulk prediction: all parts, and checks that they are complete."""
+"""The manifest of a bulk prediction: its content, and a check that the parts are complete."""
 
 import hashlib
 from collections.abc import Sequence
@@ -36,15 +36,15 @@ def padding(records: Sequence[PartRecord]) -> float:
 
 
 def check_parts(files: PartFiles, records: Sequence[PartRecord], rows: int) -> None:
-    """Raise RunError unless the parts have each of the input's rows once, and their files are
-    there."""
+    """Raise RunError unless each input row is in exactly one part and the files of all parts have
+    their sizes."""
     sizes = files.output.sizes()
     for record in records:
         if sizes.get(record.name) != record.bytes:
             raise RunError(
                 f"--output {files.location}: {record.name} has "
                 f"{sizes.get(record.name, 0):,} bytes instead of {record.bytes:,}; delete it, and "
-                "the same command makes it again"
+                "the same command writes it again"
             )
     starts = [record.start.row for record in records]
     stops = [record.stop.row for record in records]
@@ -52,6 +52,6 @@ def check_parts(files: PartFiles, records: Sequence[PartRecord], rows: int) -> N
     counts = all(record.rows == record.stop.row - record.start.row for record in records)
     if not (records and starts[0] == 0 and stops[-1] == rows and joins and counts):
         raise RunError(
-            f"--output {files.location}: the parts do not have each of the {rows:,} rows once; "
-            "the input changed meanwhile; name another folder"
+            f"--output {files.location}: the parts do not have each of the {rows:,} rows once, "
+            "because the input changed meanwhile; name another folder"
         )

@@ -1,11 +1,11 @@
 """The files of a bulk prediction in its output folder or at a URL.
 
     part-000000.parquet        the predictions for the first rows of the input, and so on
-    _parts/part-000000.json    facts about a part, written after it: a part without it is not done
-    _job.json                  what the parts depend on, written before the first part
-    _manifest.json             facts about all parts, written last: the output is complete
+    _parts/part-000000.json    the record of a part, written after it: a part without it is not done
+    _job.json                  the input, model and options, written before the first part
+    _manifest.json             the records of all parts, written last, when the output is complete
 
-Names that begin with _ are ignored by readers of folders of Parquet files.
+Readers of folders of Parquet files ignore names that begin with _.
 """
 
 import io
@@ -25,12 +25,12 @@ from pipeline.storage.output import Output
 JOB, MANIFEST, RECORDS = "_job.json", "_manifest.json", "_parts/"
 PARQUET, JSONL = "parquet", "jsonl"
 DAMAGED = (ValueError, KeyError, TypeError)
-"""Errors of a damaged JSON file."""
+"""Exceptions that a damaged JSON file raises."""
 
 
 @dataclass(frozen=True)
 class PartRecord:
-    """Facts about a part."""
+    """The metadata of a part."""
 
     name: str
     rows: int
@@ -45,7 +45,7 @@ class PartRecord:
     stop: Place
     tokens: int
     padded_tokens: int
-    """Tokens of the batches, with padding."""
+    """Tokens of the batches, including padding."""
 
     def to_text(self) -> str:
         return json.dumps(asdict(self), ensure_ascii=False) + "\n"
@@ -65,10 +65,10 @@ class PartFiles:
         self.location = output.location
 
     def check(self) -> Job | None:
-        """Return the job that has written to the output, with its versions of the input files;
-        None if the output is empty.
+        """Return the job that has written to the output, with the file versions that it read; None
+        if the output is empty.
 
-        Raises RunError if it was another job, or if there are other files.
+        Raises RunError if another job has written to it, or if it has other files.
         """
         names = self.output.sizes()
         if not names:
@@ -105,14 +105,14 @@ class PartFiles:
         return {n for n in numbers if n is not None and self.name(n) in names}
 
     def records(self, parts: Iterable[int]) -> list[PartRecord]:
-        """Return the facts about some parts that are done. Raises RunError if they are damaged."""
+        """Return the records of finished parts. Raises RunError if they are damaged."""
         texts = self.output.read([_record_name(part) for part in parts])
         try:
             return [PartRecord.from_values(json.loads(text)) for text in texts]
         except DAMAGED as error:
             raise RunError(
                 f"--output {self.location}: a file in {RECORDS} is damaged "
-                f"({type(error).__name__}); delete it, and the same command makes its part again"
+                f"({type(error).__name__}); delete it, and the same command writes its part again"
             ) from None
 
     def write(self, part: int, data: bytes, record: PartRecord) -> None:
@@ -141,8 +141,8 @@ def encode(
     part: InputPart,
     predictions: list[dict[str, Any]],
 ) -> bytes:
-    """Return the content of a part's file. Raises InputError for a kept value that has not the type
-    of its column."""
+    """Return the content of a part's file. Raises InputError for a kept value of another type than
+    its column."""
     if output_format == JSONL:
         return "".join(columns.lines(part.items, predictions)).encode()
     buffer = io.BytesIO()

@@ -1,4 +1,4 @@
-"""Progress of a bulk prediction, on stderr: rows, rows/s and the time that is left."""
+"""Progress of a bulk prediction, on stderr: rows, rows/s and the remaining time."""
 
 import logging
 import sys
@@ -12,9 +12,9 @@ logger = logging.getLogger(__name__)
 
 
 class Progress:
-    """Shows the progress of all processes, which it derives from this one: their parts take turns.
+    """Shows the progress of all processes, estimated from this one: their parts are interleaved.
 
-    On a terminal, one line is updated; else, a line is logged every few seconds.
+    On a terminal, one line is updated; otherwise, a line is logged every few seconds.
     """
 
     def __init__(self, *, enabled: bool) -> None:
@@ -26,12 +26,12 @@ class Progress:
         self._last_line = time.monotonic()
 
     def begin(self, row: int, share: float) -> None:
-        """Note, at the first call, the place before the first part that this process makes."""
+        """Record, at the first call, the position before the first part of this process."""
         if self._start is None:
             self._start = (time.monotonic(), row, share)
 
     def update(self, row: int, share: float) -> None:
-        """Show the place in the input: rows before it, and their share of its bytes."""
+        """Show a position in the input, given the rows before it and their share of the bytes."""
         now = time.monotonic()
         if not self.enabled or self._start is None or not self._is_due(now):
             return

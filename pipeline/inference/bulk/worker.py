@@ -1,9 +1,9 @@
-"""Bulk prediction: each process makes some of the parts of an output, without communication.
+"""Bulk prediction: each process writes some of the parts of an output, without communication.
 
-A process that has made its own parts makes some of those that others have not begun, so it does not
-matter if processes differ in speed. Two processes may then make the same part, with the same
-content. The first rank ends when all parts are there, and writes the manifest; if another process
-has died, it makes that one's parts too.
+A process that has finished its own parts takes over parts that others have not started, so slow
+processes do not delay the others. Two processes may then write the same part, with the same
+content. The first rank waits until all parts are written, and then writes the manifest; if another
+process has died, the first rank also writes the parts of that process.
 """
 
 import hashlib
@@ -34,8 +34,8 @@ from pipeline.stream.batch import Batch
 
 POLL_SECONDS = 1.0
 PATIENCE_SECONDS = 30.0
-"""Minimum time to wait for parts that other processes have begun. It is longer if a part took
-longer."""
+"""Minimum time to wait for parts that other processes have started. The wait is longer if parts
+take longer."""
 
 ONE_PROCESS = RankInfo()
 
@@ -52,7 +52,7 @@ class BulkOptions:
     keep: tuple[str, ...] = ()
     """Columns of the input to copy to the output."""
     rows_per_part: int = 0
-    """0: the number of rows that the model sorts by length together."""
+    """0: `chunk_rows` of the model."""
 
 
 def predict_to(
@@ -71,15 +71,15 @@ def predict_to(
     for value in given:
         if is_stream(value):
             raise InputError(
-                f"--input {value}: a stream cannot be read again after an interruption, as "
-                "--output needs; save it to a file, or leave out --output"
+                f"--input {value}: is a stream, which --output could not read again after an "
+                "interruption; save it to a file, or leave out --output"
             )
     check_keep(options.keep, model.task)
     BulkPrediction(model, given, options, overrides, ranks).run()
 
 
 class BulkPrediction:
-    """The share of one process in a bulk prediction."""
+    """The work of one process in a bulk prediction."""
 
     def __init__(
         self,
@@ -115,13 +115,13 @@ class BulkPrediction:
         self._longest_part = 0.0
 
     def run(self) -> None:
-        """Make this process's share of the parts. The first rank writes the manifest."""
+        """Write this process's share of the parts. The first rank writes the manifest."""
         self._started = time.time()
         earlier = self._files.check()
         is_same = earlier and self._job.first_changed(earlier) == len(self._job.inputs)
         if is_same and (manifest := self._files.whole_manifest()):
             logger.info(
-                "%s: is finished: %s rows, %s of them with errors, in %s parts",
+                "%s: is complete: %s rows, %s of them with errors, in %s parts",
                 self._files.location, f"{manifest['rows']:,}", f"{manifest['errors']:,}",
                 f"{len(manifest['parts']):,}",
             )  # fmt: skip
@@ -156,12 +156,12 @@ class BulkPrediction:
             self._finish(parts, rows, done)
 
     def _place_before(self, part: int, done: set[int]) -> Place:
-        """Return the end of the last part before this one that is done."""
+        """Return the end of the last finished part before this one."""
         before = max((number for number in done if number < part), default=None)
         return START if before is None else self._files.records([before])[0].stop
 
     def _make(self, parts: Iterable[InputPart]) -> None:
-        """Predict and write parts, unless another process has done so meanwhile."""
+        """Predict and write parts, except those that another process has finished meanwhile."""
         for part in parts:
             if self._ranks.size > 1 and self._files.is_done(part.number):
                 continue
@@ -195,7 +195,7 @@ class BulkPrediction:
         self._progress.update(*self._part_start)
 
     def _on_batch(self, batch: Batch) -> None:
-        """Count a batch, and show the progress inside a part."""
+        """Count a batch's tokens, and show the progress within a part."""
         rows, width = next(iter(batch.columns.values())).shape[:2]
         self._tokens += int(batch.lengths.sum())
         self._padded_tokens += rows * width
@@ -206,7 +206,7 @@ class BulkPrediction:
         self._batch_rows += rows
 
     def _help(self, parts: int, *, until_complete: bool) -> None:
-        """Make spare parts of other processes; wait for the others if `until_complete`."""
+        """Take over parts of other processes; if `until_complete`, wait until all are finished."""
         waiting_since, missing_before = time.monotonic(), parts + 1
         while missing := sorted(set(range(parts)) - (done := self._files.done())):
             if len(missing) < missing_before:
@@ -223,9 +223,9 @@ class BulkPrediction:
                 return
 
     def _check_changed(self, earlier: Job, done: set[int]) -> None:
-        """Raise RunError if a file has changed and a part that is done has other rows than now.
+        """Raise RunError if a file has changed and the input rows of a finished part differ.
 
-        A file that was damaged can so be replaced.
+        This allows a user to replace a damaged file.
         """
         changed = self._job.first_changed(earlier)
         if changed == len(self._job.inputs) or not done:
@@ -248,11 +248,11 @@ class BulkPrediction:
             )
 
     def _finish(self, parts: int, rows: int, done: set[int]) -> None:
-        """Check all parts and write the manifest; `done` are those of earlier calls."""
+        """Check all parts and write the manifest; `done` are the parts of earlier calls."""
         if input_versions(self._sources) != self._job.inputs:
             raise InputError(
-                f"--output {self._files.location}: the input has changed meanwhile; the same "
-                "command compares the rows of the parts with it"
+                f"--output {self._files.location}: the input has changed meanwhile; run the same "
+                "command again, which compares the rows of the parts with the input"
             )
         records = self._files.records(range(parts))
         check_parts(self._files, records, rows)

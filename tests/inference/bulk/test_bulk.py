@@ -209,7 +209,7 @@ def test_a_finished_prediction_is_left_alone(
     caplog.clear()
     predict_to(model, inputs, options(tmp_path / "out"))
     (line,) = caplog.messages
-    assert line.endswith("out: is finished: 77 rows, 26 of them with errors, in 8 parts")
+    assert line.endswith("out: is complete: 77 rows, 26 of them with errors, in 8 parts")
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*")} == times
 
 
@@ -278,7 +278,7 @@ def test_a_task_without_declared_types_has_a_column_of_json(
     model = load_trained(runs("regression"))
     given = [str(write_jsonl(tmp_path / "a.jsonl", [{"text": "fine"}, {"text": ""}]))]
     monkeypatch.setattr(type(model.task), "prediction_types", lambda self: {"mean": float})
-    with pytest.raises(HeadraceError, match="predictions have number, which its prediction_types"):
+    with pytest.raises(HeadraceError, match="predictions have number, but its prediction_types"):
         predict_to(model, given, options(tmp_path / "a", keep=()))
     monkeypatch.setattr(type(model.task), "prediction_types", lambda self: {})
     predict_to(model, given, options(tmp_path / "b", keep=()))
@@ -375,7 +375,7 @@ def test_mistakes_are_one_line(model: TrainedModel, inputs: list[str], tmp_path:
         predict_to(model, inputs, options(folder, keep=("error",)))
     with pytest.raises(ConfigError, match="--keep id: is given twice"):
         predict_to(model, inputs, options(folder, keep=("id", "id")))
-    with pytest.raises(InputError, match="--input -: a stream cannot be read again"):
+    with pytest.raises(InputError, match="--input -: is a stream"):
         predict_to(model, ["-"], options(folder))
     assert not folder.exists()
     (tmp_path / "file").write_text("")

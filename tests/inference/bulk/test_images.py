@@ -47,6 +47,6 @@ def test_image_files_are_kept_by_their_names(
     found = pq.read_table(tmp_path / "out").to_pylist()
     assert [(row["file"], row["error"]) for row in found] == [
         (f"{tmp_path}/0.png", None),
-        (f"{tmp_path}/1.png", "no PNG or JPEG that can be read"),
+        (f"{tmp_path}/1.png", "the file is not a readable PNG or JPEG"),
         (f"{tmp_path}/2.png", None),
     ]
