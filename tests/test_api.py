@@ -13,7 +13,7 @@ from tests.helpers.processes import call
 
 SMALL: dict[str, Any] = {
     "train.max_steps": 3, "train.epochs": 9, "model.hidden": 8, "model.layers": 1,
-    "corpus.vocab_size": 300, "track.trackers": [],
+    "corpus.vocab_size": 300, "track.trackers": [], "train.precision": "fp32",
 }  # fmt: skip
 ROWS: list[dict[str, Any]] = [
     {"text": f"Film {n} was {('fine', 'dull')[n % 2]}.", "label": np.int64(n % 2)}

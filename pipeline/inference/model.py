@@ -95,10 +95,16 @@ class Model:
         without a column that is needed, ConfigError for `top_k` with a task without scores, and
         TypeError for inputs of other types.
         """
-        use_top_k(self.trained, top_k)
-        predictions: list[Prediction] = []
-        for chunk in self._chunks(inputs):
-            predictions += self._predictor.predict(chunk)
+        task = self.trained.task
+        default = task.top_k
+        if top_k:
+            use_top_k(self.trained, top_k)
+        try:
+            predictions: list[Prediction] = []
+            for chunk in self._chunks(inputs):
+                predictions += self._predictor.predict(chunk)
+        finally:
+            task.top_k = default
         return predictions
 
     def samples(self, item: Input) -> list[Sample]:

@@ -14,11 +14,13 @@ from pipeline.corpus.fields.kinds.characters import CharactersField
 from pipeline.corpus.fields.kinds.tags import TagsField
 from pipeline.corpus.fields.kinds.words import WordsField
 from pipeline.corpus.fields.text_lists import split_words
+from pipeline.models.layers.masks import mean_over_steps
 from pipeline.models.settings import Pretrained
 from pipeline.models.tagger import Tagger
 from pipeline.settings import Conflict, Sections, same_column
 from pipeline.stream.batch import Batch
 from pipeline.tasks.base import entity_f1
+from pipeline.tasks.base.abilities import Embeds
 from pipeline.tasks.base.confusion import Confusion
 from pipeline.tasks.base.sample import Sample, TextSpan
 from pipeline.tasks.base.settings import TaskSettings
@@ -30,7 +32,7 @@ UNKNOWN = ""
 """Represents all entity labels that the dataset lacks."""
 
 
-class Tagging(Task):
+class Tagging(Task, Embeds):
     """Trained with the negative log-likelihood of a row's tags. If the tags are BIO or BIOES,
     evaluated by F1 over entities, as seqeval and conlleval compute it; else by accuracy over words.
 
@@ -105,6 +107,11 @@ class Tagging(Task):
             losses = model.scorer.nll(emissions, (true * known).t(), batch.lengths) * known.all(1)
         shares = (losses / batch.lengths)[:, None] * valid
         return torch.stack([(tags + 1).masked_fill(~valid, NO_TAG).double(), shares.double()], -1)
+
+    def embed(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Return the mean state of each row's words [B, P]."""
+        assert isinstance(model, Tagger)
+        return mean_over_steps(model.states(*_model_inputs(batch)), batch.lengths)
 
     def evaluate(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, list[Mistake]]:
         """Return sums and the mistakes.

@@ -22,7 +22,7 @@ from pipeline.config import (
     flatten,
     with_values,
 )
-from pipeline.corpus.dataset.manifest import Manifest
+from pipeline.corpus.dataset.manifest import Manifest, read_manifest
 from pipeline.errors import DatasetError, InputError, TrainingError
 from pipeline.evaluation.calibration.scored_rows import RowCollector
 from pipeline.models.layers.recurrent import Layer
@@ -74,7 +74,8 @@ def train(config: Config) -> None:
         trainer = build(config, manifest, world, folder, path)
         example = ""
         if world.first:
-            example = example_line(trainer.task, trainer.validation, manifest, config.corpus)
+            own = read_manifest(folder.dataset)  # has the tokenizers of unprepared rows, too
+            example = example_line(trainer.task, trainer.validation, own, config.corpus)
         reason = trainer.end_reason()
         if reason and _is_summarized(config, folder, trainer):
             stopped = trainer.callbacks.stop_reason if reason == "callbacks" else ""

@@ -123,6 +123,11 @@ def metrics(folder: Path) -> list[dict[str, float]]:
     return [json.loads(line) for line in lines if line.endswith("}")]
 
 
+def last_with(key: str, folder: Path) -> dict[str, float]:
+    """Return the last line of a run's metrics.jsonl that has a metric."""
+    return [line for line in metrics(folder) if key in line][-1]
+
+
 def losses(folder: Path) -> dict[int, float]:
     """Return the training loss by step."""
     return {

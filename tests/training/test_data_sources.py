@@ -10,7 +10,7 @@ import pytest
 
 from pipeline.corpus.dataset.manifest import open_dataset
 from tests.helpers.corpora import small_run_overrides, write_reviews
-from tests.helpers.processes import call, error_lines, losses, metrics, run, was_killed, weights
+from tests.helpers.processes import call, error_lines, last_with, losses, run, was_killed, weights
 from tests.helpers.servers import FileServer
 
 pytestmark = [pytest.mark.slow, pytest.mark.distributed]
@@ -73,7 +73,7 @@ def test_damaged_blocks_are_skipped_counted_and_limited(corpus: Path, tmp_path: 
         *skipping, "stream.max_corrupt_ratio=0.1", f"run.dir={tmp_path}/skip", nproc=2
     )
     assert status == 0, err
-    assert metrics(tmp_path / "skip")[-2]["progress/skipped_rows"] == 64
+    assert last_with("progress/skipped_rows", tmp_path / "skip")["progress/skipped_rows"] == 64
     assert err.count("its 16 rows are skipped") >= 2
     status, _, err = call(
         "train", *skipping, "stream.max_corrupt_ratio=0.001", f"run.dir={tmp_path}/limit"
@@ -102,7 +102,7 @@ def test_damaged_validation_blocks_are_reported_by_their_rank_counted_and_limite
     )
     assert status == 0, err
     rows = open_dataset(shards).splits["validation"].rows
-    last = metrics(tmp_path / "skip")[-1]
+    last = last_with("val/examples", tmp_path / "skip")
     assert 0 < last["val/skipped_rows"] == rows - last["val/examples"]
     damage(shards, slice(0, -1), "validation")
     status, _, err = call("train", *skipping, f"run.dir={tmp_path}/limit")
@@ -137,7 +137,7 @@ def test_mixed_datasets_resume_bit_for_bit(
     assert status == 0, err
     datasets = (corpus / "shards", second_dataset)
     rows = [open_dataset(path).splits["train"].rows for path in datasets]
-    last = metrics(tmp_path / "uninterrupted")[-2]  # the last line has the evaluation
+    last = last_with("progress/epoch", tmp_path / "uninterrupted")
     assert last["progress/epoch"] == 1
     assert abs(last["progress/rows"] - (2 * rows[0] + rows[1] / 2)) <= 16
     for crash in (("update", 13), None):
@@ -182,6 +182,6 @@ def test_input_sorted_by_label_trains_as_well_as_shuffled_input(tmp_path: Path) 
             "train.lr=5e-3", f"run.dir={folder}/run",
     )  # fmt: skip
         assert status == 0, err
-        accuracy[name] = metrics(folder / "run")[-1]["val/accuracy"]
+        accuracy[name] = last_with("val/accuracy", folder / "run")["val/accuracy"]
     assert min(accuracy.values()) > 0.85
     assert abs(accuracy["sorted"] - accuracy["shuffled"]) < 0.05

@@ -42,7 +42,7 @@ class FolderReader(Reader):
         return len(self._paths)
 
     def seek(self, start: int, stop: int, row: int) -> None:
-        self._start, self._stop, self._row = start, stop, row
+        self._start, self._stop, self._row = start, min(stop, len(self._paths)), row
 
     def skip(self, rows: int) -> int:
         skipped = min(rows, self._stop - self._start)

@@ -3,8 +3,9 @@
 Shapes: B rows of a batch, P features of a vector.
 """
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
@@ -46,7 +47,8 @@ class Score:
     """Number of tokens, the end of the text included."""
 
 
-class Embeds(ABC):
+@runtime_checkable
+class Embeds(Protocol):
     """A task whose model has a vector for each row."""
 
     @abstractmethod
@@ -54,7 +56,8 @@ class Embeds(ABC):
         """Return the pooled states of each row [B, P], at least in float32."""
 
 
-class Scores(ABC):
+@runtime_checkable
+class Scores(Protocol):
     """A task whose model gives texts a probability."""
 
     @abstractmethod
@@ -65,7 +68,8 @@ class Scores(ABC):
         """
 
 
-class Generates(ABC):
+@runtime_checkable
+class Generates(Protocol):
     """A task whose model generates texts."""
 
     @abstractmethod
