@@ -175,7 +175,7 @@ def _results(facts: ExportedModel, summary: Summary | None) -> Iterator[str]:
         yield ""
         yield (
             "The checkpoint was chosen by the validation split, so the metrics of this split are "
-            "optimistic."
+            "biased upwards."
         )
 
 

@@ -174,7 +174,7 @@ def test_an_unexpected_failure_shows_no_trace(
     with serving(model) as port:
         answer = predict(port, input="a")
     assert answer.status == 500
-    assert "its log has the reason" in answer.value["error"]
+    assert "log has the reason" in answer.value["error"]
     assert "ZeroDivisionError" in caplog.text
 
 
