@@ -53,7 +53,7 @@ def check(path: Path, part: Part) -> float:
             difference = _largest_difference(found, expected[name], *tolerance)
             if difference is None:
                 raise RunError(
-                    f"{path.name}: the output {name} in onnxruntime differs from the model's for "
+                    f"{path.name}: the output {name} of onnxruntime differs from the model's for "
                     f"rows of {' and '.join(map(str, lengths))} tokens, so nothing was written; "
                     f"report this with the run's config.yaml"
                 )
