@@ -24,7 +24,7 @@ from pipeline.storage.atomic import write_file
 from pipeline.training import session
 
 ROWS_FOLDER = Path("data")
-"""Folder of files with the rows that are given to `train`."""
+"""Folder for files with the `rows` of `train`."""
 DIGEST_CHARACTERS = 8
 
 
@@ -52,22 +52,22 @@ def train(
 ) -> Run:
     """Train, or resume training, as `headrace train` does, and return the finished run.
 
-    `config` is a YAML file or the name of a bundled config. `rows` are examples by column, instead
-    of an input file; they are written to a file in data/, named by a digest of its content, so the
-    same rows resume the same run. `task` is short for the key `task.name`. `overrides` are other
-    keys: `**{"train.epochs": 2}`. `quiet` prints warnings and errors only.
+    `config` is a YAML file or the name of a bundled config. `rows` are dicts from column to value,
+    which replace an input file. They are written to a file in data/ that is named by a digest of
+    its content, so the same rows resume the same run. `task` is short for the key `task.name`.
+    `overrides` are other keys: `**{"train.epochs": 2}`. `quiet` prints only warnings and errors.
 
-    Training runs in this process, on the first GPU or on one CPU core; torchrun starts several.
-    Raises ConfigError, with one line per mistake, InputError for rows that cannot be used, and
-    KeyboardInterrupt if an interrupt stopped the run, which the same call resumes.
+    Training runs in this process, on the first GPU or on one CPU core; use torchrun for several
+    processes. Raises ConfigError, with one line per mistake, InputError for rows that cannot be
+    used, and KeyboardInterrupt if an interrupt stopped the run, which the same call resumes.
     """
-    # Processes of a pool would run the caller's script again.
+    # One worker, because the processes of a pool would run the caller's script again.
     given: dict[str, Any] = {"corpus.workers": 1, **overrides}
     if task:
         given["task.name"] = task
     if rows is not None:
         if "corpus.input" in given:
-            raise ConfigError("corpus.input: is set, and rows are given; leave out one of the two")
+            raise ConfigError("corpus.input: is set together with rows; leave out one of the two")
         path = _write_rows(rows)
         given = {"corpus.root": ".", "corpus.input": str(path), **given}
         if config is None:
@@ -92,12 +92,12 @@ def train(
 def _write_rows(rows: Iterable[Mapping[str, Any]]) -> Path:
     """Write rows as JSON lines to a file named by their digest, unless it exists; return its path.
 
-    Raises ConfigError if there are none, or if a row is no mapping or has a value that JSON cannot
-    represent.
+    Raises ConfigError if there are none, or if a row is not a mapping or has a value that JSON
+    cannot represent.
     """
     lines = [_json_line(number, row) for number, row in enumerate(rows, 1)]
     if not lines:
-        raise ConfigError("rows: there are none; give at least one row per label and split")
+        raise ConfigError("rows: is empty; give at least one row per label and split")
     content = "".join(lines).encode("utf-8", "surrogateescape")
     path = ROWS_FOLDER / f"rows-{sha256(content).hexdigest()[:DIGEST_CHARACTERS]}.jsonl"
     if not path.exists():
@@ -117,7 +117,7 @@ def _json_line(number: int, row: Mapping[str, Any]) -> str:
 
 
 def _python_value(value: Any) -> Any:
-    """Return a value of NumPy, torch or pandas as one of Python."""
+    """Return a value of NumPy, torch or pandas as a Python object."""
     if hasattr(value, "tolist"):
         return value.tolist()
     raise TypeError(f"a value of type {type(value).__name__}; convert it to text or a number")

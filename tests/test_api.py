@@ -68,7 +68,7 @@ def test_a_config_with_overrides() -> None:
 @pytest.mark.parametrize(
     "arguments,error",
     [
-        ({"rows": []}, "rows: there are none; give at least one row per label and split"),
+        ({"rows": []}, "rows: is empty; give at least one row per label and split"),
         ({"rows": ["a"]}, "rows: row 1 is of type str; give a dict from column to value"),
         (
             {"rows": [{"text": b"a"}]},

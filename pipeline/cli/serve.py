@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None, program: str = "headrace serve"
     ):  # fmt: skip
         parser.add_argument(
             f"--{name}", type=read, default=value, metavar="N" if read is not str else "ADDRESS",
-            help=f"{text} [{value:g}]" if isinstance(value, int | float) else f"{text} [{value}]",
+            help=f"{text} [{value:g}]" if isinstance(value, float) else f"{text} [{value}]",
         )  # fmt: skip
     args = common.parse(parser, arguments)
 

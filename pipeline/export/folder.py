@@ -14,10 +14,10 @@ from pipeline.run.summary import read_summary
 def export_folder(
     model: TrainedModel, target: Path, extra: Mapping[str, str] | None = None
 ) -> ExportedModel:
-    """Write the folder of an exported model and return its facts.
+    """Write the folder of an exported model and return the content of its config.json.
 
-    `extra` are texts of further files by name. Raises RunError if `target` is another folder, or if
-    the disk fails.
+    `extra` maps names of further files to their text. Raises RunError if `target` exists and is not
+    an exported model, or if it cannot be written.
     """
     facts = facts_of(model)
     exported.write(
@@ -32,7 +32,7 @@ def export_folder(
 
 
 def facts_of(model: TrainedModel) -> ExportedModel:
-    """Return the facts about a model: those of an exported one, or those of its run."""
+    """Return the content of an exported model's config.json, or its content for a run's model."""
     files = model.files
     if exported.is_exported(files.folder):
         return exported.read(files.folder)
@@ -49,8 +49,8 @@ def facts_of(model: TrainedModel) -> ExportedModel:
 
 
 def _metrics(folder: RunFolder, step: int) -> dict[str, float]:
-    """Return the metrics of the weights of a step: those of the test split, and the best one of the
-    validation split."""
+    """Return the metrics that were measured at a step: those of the test split, and the best metric
+    of the validation split."""
     summary = read_summary(folder)
     if summary is None:
         return {}

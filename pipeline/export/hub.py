@@ -1,4 +1,4 @@
-"""A folder for the Hugging Face Hub: an exported model with a model card.
+"""Exports a model with a model card, for the Hugging Face Hub.
 
 Model cards are described at https://huggingface.co/docs/hub/model-cards.
 """
@@ -30,13 +30,13 @@ HUB_TASKS = {
     "images": "image-classification",
     "captioning": "image-to-text",
 }
-"""The Hub's name of each task."""
+"""Names of the tasks on the Hub."""
 HUB_METRICS = {"accuracy": "accuracy", "macro_f1": "f1", "micro_f1": "f1", "f1": "f1",
                "bleu": "bleu", "chrf": "chrf", "perplexity": "perplexity",
                "mean_absolute_error": "mae"}  # fmt: skip
-"""The Hub's name of some metrics."""
+"""Names of metrics on the Hub."""
 MAX_LABELS = 50
-"""Labels listed in a card."""
+"""Maximum number of labels in a model card."""
 MAX_LABEL_CHARACTERS = 60
 MAX_VALUE_CHARACTERS = 200
 PATHS = (
@@ -47,9 +47,9 @@ PATHS = (
 
 
 def export_hub(model: TrainedModel, target: Path) -> None:
-    """Write a folder that can be uploaded to the Hub, and that `pipeline.load` reads.
+    """Write a folder that can be uploaded to the Hub and read by `pipeline.load`.
 
-    Raises RunError if `target` is another folder, or if the disk fails.
+    Raises RunError if `target` exists and is not an exported model, or if it cannot be written.
     """
     export_folder(model, target, {CARD: model_card(model)})
 
@@ -118,8 +118,8 @@ def _introduction(model: TrainedModel) -> str:
 def _use(name: str, model: TrainedModel) -> str:
     trust = ", trust_code=True" if (model.files.config.parent / "code.json").is_file() else ""
     note = (
-        "\n\nThe model has components of its own in `code/`. `trust_code=True` runs this code: "
-        "read it first."
+        "\n\nThe model uses code that is not part of Headrace; it is in `code/`. "
+        "`trust_code=True` runs this code: read it first."
         if trust
         else ""
     )
@@ -130,8 +130,8 @@ def _use(name: str, model: TrainedModel) -> str:
         f'model = pipeline.load("{name}"{trust})  # the path of this folder\n'
         f"model.predict([{example!r}])\n"
         "```\n\n"
-        f"`headrace predict --run {name}` reads files, and `headrace serve --run {name}` answers "
-        f"over HTTP.{note}"
+        f"`headrace predict --run {name}` predicts for files, and `headrace serve --run {name}` "
+        f"serves the model over HTTP.{note}"
     )
 
 
@@ -150,7 +150,7 @@ def _data(model: TrainedModel) -> Iterator[str]:
         more = f" and {len(labels) - MAX_LABELS:,} more" if len(labels) > MAX_LABELS else ""
         yield f"- Labels: {', '.join(shown)}{more}"
     if max_tokens := getattr(corpus, "max_tokens", 0):
-        yield f"- Tokens of a row: at most {max_tokens:,}"
+        yield f"- Tokens per row: at most {max_tokens:,}"
 
 
 def _results(facts: ExportedModel, summary: Summary | None) -> Iterator[str]:
@@ -173,7 +173,10 @@ def _results(facts: ExportedModel, summary: Summary | None) -> Iterator[str]:
         )
     if any(split == "validation" for split, _, _ in metrics):
         yield ""
-        yield "The validation split has chosen the checkpoint, so its metrics are biased upwards."
+        yield (
+            "The checkpoint was chosen by the validation split, so the metrics of this split are "
+            "biased upwards."
+        )
 
 
 def _training(model: TrainedModel, facts: ExportedModel) -> Iterator[str]:
@@ -190,12 +193,12 @@ def _training(model: TrainedModel, facts: ExportedModel) -> Iterator[str]:
 
 def _limits(model: TrainedModel) -> Iterator[str]:
     if model.task.labels:
-        yield "- An input gets one of the labels above, also if none of them fits."
+        yield "- Only the labels above are predicted, even if none of them fits the input."
     if max_tokens := getattr(model.config.corpus, "max_tokens", 0):
         overflow = getattr(model.config.corpus, "overflow", "")
         yield f"- Texts of more than {max_tokens:,} tokens: `corpus.overflow={overflow}`."
-    yield "- The model knows the language and the kind of text of its training data only."
-    yield "- Its predictions repeat the biases of its training data."
+    yield "- The model knows only the languages and kinds of input in its training data."
+    yield "- Its predictions can reproduce biases of the training data."
 
 
 def _metrics(facts: ExportedModel) -> Iterator[tuple[str, str, float]]:

@@ -42,7 +42,7 @@ PLACE = "inputs"
 class Model:
     """A trained model. Use `pipeline.load` to make one.
 
-    An object is not thread-safe: a model has one workspace for its kernels.
+    A model is not thread-safe, because its kernels share one workspace.
     """
 
     trained: TrainedModel
@@ -75,7 +75,7 @@ class Model:
 
     @property
     def device(self) -> torch.device:
-        """The device that computes."""
+        """The device of the network."""
         return self.trained.device
 
     @property
@@ -89,11 +89,11 @@ class Model:
         An input is a text or a row. A text has the form of a line of `headrace predict`: for
         `entailment` two texts with a tab between them, for `tagging` words with spaces between
         them, for images a path. A row is a mapping that has the run's columns (`columns`). The
-        prediction for an input that cannot be used is `{"error": ...}`. `top_k` is the number of
-        labels in `scores`, the most probable ones (default: all, at most 50). Inputs are batched by
-        length, and their predictions do not depend on each other. Raises InputError for a row
-        without a column that is needed, ConfigError for `top_k` with a task without scores, and
-        TypeError for inputs of other types.
+        prediction for an input that cannot be used is `{"error": ...}`. `top_k` limits `scores` to
+        the most probable labels (default: all, at most 50). Inputs are batched by length, and their
+        predictions do not depend on each other. Raises InputError for a row without a required
+        column, ConfigError for `top_k` if the task has no scores, and TypeError for inputs of other
+        types.
         """
         task = self.trained.task
         default = task.top_k
@@ -108,12 +108,12 @@ class Model:
         return predictions
 
     def samples(self, item: Input) -> list[Sample]:
-        """Return an input with its prediction as samples to display: a generated text with its
-        attention. Empty for other tasks."""
+        """Return samples that display an input and its generated text with the attention. Empty for
+        tasks that do not generate text."""
         return self._predictor.samples(_raw_input(1, item, self.columns))
 
     def predict_files(self, files: str | Path | Sequence[str | Path]) -> Iterator[Prediction]:
-        """Yield the prediction for each row of files, in order, as `headrace predict --input`.
+        """Yield the prediction for each row of files, in order, as `headrace predict --input` does.
 
         Files are read lazily. Raises InputError for a file that cannot be read.
         """
@@ -129,10 +129,10 @@ class Model:
         return {**metrics, "skipped": skips.total()}
 
     def embed(self, inputs: Iterable[Input]) -> NDArray[np.float32]:
-        """Return a vector of each input [N, P]: the pooled states that the output layer reads.
+        """Return a vector for each input [N, P]: the pooled states that the output layer reads.
 
-        For `tagging`, `language_modeling` and `translation`, which pool no states, it is the mean
-        state of the words or tokens. Vectors depend on the input only. Raises InputError, with a
+        `tagging`, `language_modeling` and `translation` have no pooling; their vector is the mean
+        state of the words or tokens. A vector depends only on its input. Raises InputError, with a
         line for each input that cannot be used.
         """
         parts = [
@@ -143,9 +143,10 @@ class Model:
     def score(self, inputs: Iterable[Input]) -> list[Score]:
         """Return the log-probability of each text.
 
-        With a language model, an input is a text, which follows the end of another one. With
-        `translation` and `captioning`, an input is a row with the source and the target, and the
-        log-probability is that of the target given the source. Raises InputError, with a line for
+        For language models, an input is a text; its log-probability is that of the text after the
+        end of another text. For `translation` and `captioning`, an input is a row with the source
+        and the target, and the log-probability is that of the target given the source. Raises
+        InputError, with a line for
         each input that cannot be used, such as a text of more than `corpus.max_tokens` tokens, and
         ConfigError for other tasks.
         """
@@ -168,10 +169,10 @@ class Model:
     ) -> list[list[Generation]]:
         """Return `n` generated texts for each input, as `predict` generates them by default.
 
-        A language model continues the input with samples at `temperature` (default:
+        A language model returns sampled continuations at `temperature` (default:
         `task.temperature`). For `translation` and `captioning`, beam search returns the best texts
-        that it finds, best first; with a `temperature`, they are samples. Samples depend on the
-        input and on `seed` only. Raises InputError, with a line for each input that cannot be used,
+        that it finds, best first; with a `temperature`, they are samples. A sample depends only on
+        the input and `seed`. Raises InputError, with a line for each input that cannot be used,
         and ConfigError for an option that the task does not have.
         """
         if n < 1:
@@ -198,10 +199,10 @@ class Model:
     def _chunks(
         self, inputs: Iterable[Input], columns: Sequence[str] = ()
     ) -> Iterator[list[RawInput]]:
-        """Yield inputs in lists that are batched together. `columns` are those that a row must
-        have (default: those of predictions)."""
+        """Yield lists of inputs that are batched together. `columns` are the columns that a row
+        must have (default: those that `predict` reads)."""
         if isinstance(inputs, str | Mapping):
-            raise TypeError(f"is one input: {inputs!r:.40}; give a list of inputs")
+            raise TypeError(f"inputs={inputs!r:.40}: is a single input; give a list of inputs")
         needed = columns or self.columns
         items = (_raw_input(number, item, needed) for number, item in enumerate(inputs, 1))
         yield from batched(items, self.trained.chunk_rows)
@@ -220,10 +221,10 @@ def load(
     `source` is the folder of a run, of one of its checkpoints or of an exported model, or an MLflow
     URI such as `models:/reviews@champion`. `overrides` are config keys with values, such as
     `{"corpus.text": "review"}`. `checkpoint` is a folder (default: the run's best checkpoint).
-    `device` is by default the first GPU, or the CPU if there is none. `trust_code` runs a user's
-    components in the folder that are not known on this machine: this is code that somebody else may
-    have written. Raises RunError if files are missing or damaged, or if an override contradicts the
-    weights, and ConfigError for an override that is wrong.
+    `device` is by default the first GPU, or the CPU if there is none. `trust_code` allows the code
+    of components in the folder to run, which someone else may have written. Raises RunError if
+    files are missing or damaged, or if an override contradicts the weights, and ConfigError for an
+    invalid override.
     """
     given = [f"{key}={as_yaml(value)}" for key, value in (overrides or {}).items()]
     return Model(

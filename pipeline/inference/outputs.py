@@ -52,8 +52,8 @@ def outputs(
 ) -> Outputs:
     """Yield the task's outputs for examples; the `document` of a row is its example's index.
 
-    `compute` yields other values, merged over the segments of a document in the same way.
-    `on_batch` is called with each batch before the model reads it.
+    `compute` replaces the task's outputs by other values, which are merged over the segments of a
+    document in the same way. `on_batch` is called with each batch before the model reads it.
     """
     made = batches(model, fields, encoded)
     if on_batch:
@@ -91,7 +91,7 @@ def outputs_of_one_text(model: TrainedModel, encoded: Iterable[EncodedExample]) 
     if not rows:
         return
     settings = model.config.stream.model_copy(update={"batch_rows": 1})
-    assert isinstance(model.config.model, EncoderSettings), "a stateful task without an encoder"
+    assert isinstance(model.config.model, EncoderSettings), "a stateful task has an encoder"
     reverse = reversed_directions(model.config.model)
     source = InMemoryTokens("--input", np.concatenate(rows))
     stream = BpttStream(source, settings, 0, reverse=reverse)

@@ -19,7 +19,7 @@ from pipeline.tasks.base.sample import Sample
 
 
 def use_top_k(model: TrainedModel, top_k: int) -> None:
-    """Predict only the `top_k` most probable labels' scores; 0: the default number.
+    """Limit `scores` of predictions to the `top_k` most probable labels; 0: the default number.
 
     Raises ConfigError if the predictions of the task have no scores of labels.
     """
@@ -32,7 +32,7 @@ def use_top_k(model: TrainedModel, top_k: int) -> None:
 
 
 class Predictor:
-    """Predicts with a trained model. It reads the tokenizers once, at the first prediction."""
+    """Predicts with a trained model. The tokenizers are read once, at the first prediction."""
 
     def __init__(self, model: TrainedModel, on_batch: OnBatch | None = None) -> None:
         """`on_batch` is called with each batch before the model reads it."""
@@ -56,7 +56,7 @@ class Predictor:
 
     @memory_errors()
     def predict(self, inputs: Sequence[RawInput]) -> list[dict[str, Any]]:
-        """Return the task's prediction for each input, in order, or an `error` if it has none."""
+        """Return the task's prediction for each input, in order; `error` if it cannot be used."""
         encoded = self.encoder.encode(inputs)
         results: list[dict[str, Any]] = [{} for _ in inputs]
         for number, error in encoded.errors.items():
@@ -74,9 +74,9 @@ class Predictor:
     @memory_errors()
     @torch.no_grad()
     def samples(self, item: RawInput) -> list[Sample]:
-        """Return an input with its prediction as samples to display, such as with attention.
+        """Return samples that display an input and its prediction, for example with attention.
 
-        There are none if the input cannot be used, or if the task does not make samples of inputs
+        Empty if the input cannot be used, or if the task does not make samples of inputs
         (`Task.samples_of_inputs`).
         """
         task = self.model.task
@@ -95,10 +95,10 @@ class Predictor:
     ) -> Iterator[dict[str, Any]]:
         """Yield a prediction for each row or line of the input, in order.
 
-        `given` has files, globs, folders, parallel files and streams, as `RunInput` describes; see
-        there for `stream_of_rows`. `rows_per_chunk` inputs are batched together (default:
-        `chunk_rows` of the model). If reading fails, the predictions for all inputs before come
-        first.
+        `given` has files, globs, folders, parallel files and streams, as `RunInput` describes; for
+        `stream_of_rows`, see `RunInput.rows_and_lines`. `rows_per_chunk` inputs are batched
+        together (default: `chunk_rows` of the model). If reading fails, the predictions for all
+        inputs before the failure are yielded first.
         """
         model = self.model
         files = RunInput(model.config.corpus, given, self.columns, model.reads_images)

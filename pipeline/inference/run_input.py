@@ -123,8 +123,8 @@ class RunInput:
     ) -> Iterator[OpenedFile]:
         """Open a file, to read the run's columns and further ones.
 
-        A file without rows is left out, with a line in the log, unless it `is_one`, the only input.
-        Raises InputError if the file cannot be read or lacks one of the columns.
+        A file without rows is skipped, and a line is logged; if `is_one`, because it is the only
+        input, it is an error. Raises InputError if the file cannot be read or lacks a column.
         """
         with ExitStack() as stack:
             local = stack.enter_context(local_copy(source))
@@ -171,8 +171,8 @@ class RunInput:
         *,
         is_one: bool = True,
     ) -> Iterator[tuple[str, Iterable[Row]]]:
-        """Yield the name and the rows of a file. One without rows is left out unless it `is_one`,
-        the only input."""
+        """Yield the name and the rows of a file. A file without rows is skipped unless `is_one`,
+        because it is the only input."""
         from pipeline.corpus.readers.materialize import open_rows  # imports pyarrow
 
         settings = self.corpus.model_copy(update={"format": file_format})

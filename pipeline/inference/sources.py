@@ -1,4 +1,4 @@
-"""Where a trained model is loaded from: a local folder, MLflow, or the Hugging Face Hub."""
+"""Locates a trained model: in a local folder, in MLflow, or on the Hugging Face Hub."""
 
 from pathlib import Path
 
@@ -6,15 +6,15 @@ from pipeline.errors import RunError
 from pipeline.run.exported import is_exported
 
 MLFLOW_SCHEMES = ("models:/", "runs:/", "mlflow-artifacts:/")
-"""Beginnings of the URIs of models and artifacts in MLflow."""
+"""Prefixes of URIs of models and artifacts in MLflow."""
 HUB_SCHEME = "hf://"
-"""Beginning of a model on the Hugging Face Hub: hf://OWNER/NAME, or hf://OWNER/NAME@REVISION."""
+"""Prefix of a model on the Hugging Face Hub: hf://OWNER/NAME, or hf://OWNER/NAME@REVISION."""
 
 
 def local_folder(source: str | Path) -> Path:
-    """Return the folder of a model, downloading it if `source` is a URI of MLflow or of the Hub.
+    """Return the folder of a model; a model in MLflow or on the Hub is downloaded.
 
-    Raises RunError if there is no such model, or one that Headrace did not write.
+    Raises RunError if there is no such model, or if Headrace did not write it.
     """
     if str(source).startswith(HUB_SCHEME):
         return _from_hub(str(source))
@@ -36,7 +36,7 @@ def local_folder(source: str | Path) -> Path:
         ) from None
     found = next(filter(is_exported, [folder, *sorted(p for p in folder.rglob("*"))]), None)
     if found is None:
-        raise RunError(f"{source}: is not a model that Headrace logged; name one of those")
+        raise RunError(f"{source}: is not a model that Headrace logged; give the URI of one")
     return found
 
 
@@ -59,5 +59,5 @@ def _from_hub(source: str) -> Path:
             "model"
         ) from None
     if not is_exported(folder):
-        raise RunError(f"{source}: is not a model of Headrace; name one of those")
+        raise RunError(f"{source}: is not a model of Headrace; give the name of one")
     return folder

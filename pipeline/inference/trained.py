@@ -51,7 +51,7 @@ class ModelFiles:
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """A model with its weights, and what is needed to use it."""
+    """A model with its weights, config, dataset manifest and task."""
 
     files: ModelFiles
     config: Config
@@ -82,7 +82,7 @@ class TrainedModel:
 
 
 def find_files(source: Path, weights: Path | None = None) -> ModelFiles:
-    """Return the files of a trained model, after a check of their checksums.
+    """Return the files of a trained model after verifying their checksums.
 
     `source` is the folder of a run, of one of its checkpoints, or of an exported model. `weights`
     is a checkpoint (default: the run's best). Raises RunError if something is missing or damaged.
@@ -90,7 +90,10 @@ def find_files(source: Path, weights: Path | None = None) -> ModelFiles:
     source = source.resolve()
     if exported.is_exported(source):
         if weights:
-            raise RunError(f"{weights}: {source} is an exported model, without other checkpoints")
+            raise RunError(
+                f"--checkpoint={weights}: {source} is an exported model and has no checkpoints; "
+                "leave it out"
+            )
         model = exported.read(source)
         exported.check_weights(source, model)
         config = source / exported.CONFIG
@@ -120,10 +123,10 @@ def load_trained(
 ) -> TrainedModel:
     """Load a trained model; `source` and `weights` are as for `find_files`.
 
-    `overrides` are of the form `key=value`. `trust_code` runs components in the folder that are
-    not known on this machine. `device` is by default the first GPU, or the CPU if there is none.
-    Raises RunError if files are missing or damaged, or if an override contradicts the weights, and
-    ConfigError for a wrong override.
+    `overrides` are of the form `key=value`. `trust_code` allows the code of components in the
+    folder to run. `device` is by default the first GPU, or the CPU if there is none. Raises
+    RunError if files are missing or damaged, or if an override contradicts the weights, and
+    ConfigError for an invalid override.
     """
     files = find_files(source, weights)
     overrides = list(overrides)

@@ -33,7 +33,7 @@ class CalibrationRecord:
     method: str
     """The value of `task.calibrate`."""
     rows: int
-    """Documents of the validation split that it was fitted on."""
+    """Number of documents of the validation split on which it was fitted."""
     folds: int
     """Folds of cross-fitting."""
     before: Metrics
@@ -47,7 +47,7 @@ class CalibrationRecord:
     """Threshold of all labels that are not in `label_thresholds`."""
     label_thresholds: Mapping[str, Threshold] = Field(default_factory=dict)
     test_rows: int = 0
-    """Documents of the test split; 0 if there is none, or if the calibration changes nothing."""
+    """Number of documents of the test split; 0 if there is none, or if nothing is calibrated."""
     test_before: Metrics = Field(default_factory=dict)
     test_after: Metrics = Field(default_factory=dict)
 
@@ -60,7 +60,7 @@ class CalibrationRecord:
         write_file(folder.calibration, text + "\n")
 
     def summary(self) -> dict[str, Any]:
-        """Return the part of `summary.json`."""
+        """Return the entry in `summary.json`."""
         values: dict[str, Any] = ADAPTER.dump_python(self)
         del values["label_thresholds"]
         return {**values, "line": self.line()}
@@ -107,7 +107,8 @@ def _change(before: Metrics, after: Metrics, metric: str) -> str:
 
 
 def read_record(folder: RunFolder) -> CalibrationRecord | None:
-    """Return the content of `calibration.json`, None if there is none. Raises RunError."""
+    """Return the content of `calibration.json`; None if there is no such file. Raises RunError if
+    it is damaged."""
     try:
         return ADAPTER.validate_json(folder.calibration.read_bytes())
     except FileNotFoundError:
@@ -137,9 +138,9 @@ def is_of(record: CalibrationRecord, path: Path) -> bool:
 def calibration_for(folder: RunFolder, path: Path, task: Any) -> Calibration:
     """Return the calibration of a run for its checkpoint at `path`.
 
-    `task` is the section `task`: with `calibrate=none`, or if it has no such key, nothing is
-    calibrated. A calibration of other weights or of another method is not used, and a line is
-    logged. Raises RunError if `calibration.json` is damaged.
+    `task` is the section `task`; with `calibrate=none` or without this key, nothing is calibrated.
+    A calibration that was fitted for other weights or with another method is not used, and a line
+    is logged. Raises RunError if `calibration.json` is damaged.
     """
     method = method_of(task)
     record = read_record(folder) if method != "none" else None

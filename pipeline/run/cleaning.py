@@ -22,20 +22,20 @@ class Deletable:
 def deletable(folder: RunFolder) -> list[Deletable]:
     """Return the files and folders of a run that may be deleted.
 
-    The best checkpoint keeps its weights, so prediction, evaluation, export and the report work as
-    before. Training cannot resume. Raises RunError if the best checkpoint is missing or damaged.
+    The best checkpoint keeps its weights, so prediction, evaluation, export and the report still
+    work. Training cannot resume. Raises RunError if the best checkpoint is missing or damaged.
     """
     best = folder.best_checkpoint()
     if reason := checkpoint.damage(best):
         raise RunError(
-            f"{best}: is damaged ({reason}), and it is the best checkpoint; nothing is deleted: "
-            "restore it from a backup, or delete the run"
+            f"{best}: the best checkpoint is damaged ({reason}), so nothing is deleted; restore it "
+            "from a backup, or delete the run"
         )
     return [Deletable(path, reason, size_of(path)) for path, reason in _found(folder, best)]
 
 
 def delete(folder: RunFolder) -> list[Deletable]:
-    """Delete what `deletable` returns, and return it.
+    """Delete the files and folders that `deletable` returns, and return the list.
 
     Raises RunError if another process writes to the run, or if a file cannot be deleted.
     """
@@ -50,8 +50,8 @@ def delete(folder: RunFolder) -> list[Deletable]:
                     item.path.unlink()
             except OSError as error:
                 raise RunError(
-                    f"{item.path}: cannot be deleted ({error.strerror}); the run can still "
-                    "predict: make the folder writable, and repeat the command"
+                    f"{item.path}: cannot be deleted ({error.strerror}), but the run can still "
+                    "predict; make the folder writable, and run the same command again"
                 ) from None
         if best.name not in checkpoint.LINKS:
             checkpoint.update_links(best)
@@ -59,7 +59,7 @@ def delete(folder: RunFolder) -> list[Deletable]:
 
 
 def size_of(path: Path) -> int:
-    """Return the bytes of a file, or of all files in a folder. Links are not followed."""
+    """Return the size in bytes of a file or of all files in a folder. Links are not followed."""
     files = path.rglob("*") if path.is_dir() else [path]
     return sum(f.lstat().st_size for f in files if f.is_symlink() or f.is_file())
 

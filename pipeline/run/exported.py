@@ -1,13 +1,13 @@
-"""The format of an exported model: a folder with all that prediction needs, and nothing else.
+"""The format of an exported model: a folder with everything that prediction needs.
 
-  config.json        facts about the model, and the checksum of its weights
-  config.yaml        the run's config, without tracking, passwords and folders of the machine
+  config.json        task, metrics, labels and calibration, and the checksum of the weights
+  config.yaml        the run's config, without tracking, passwords and local folders
   dataset.json       fields, label names and tokenizers, as in a prepared dataset
-  tokenizer.json     one file per vocabulary, by its name
+  tokenizer.json     one file per vocabulary, named after it
   model.safetensors  weights in fp32
   code/, code.json   copies of a user's components, if there are any (see `code.py`)
 
-The Hugging Face Hub shows config.json, model.safetensors and a README.md, which may be added.
+The Hugging Face Hub shows config.json, model.safetensors and, if it is added, README.md.
 """
 
 import json
@@ -33,14 +33,14 @@ FORMAT = 1
 LIBRARY = "headrace"
 FACTS, CONFIG, WEIGHTS = "config.json", "config.yaml", "model.safetensors"
 LOCAL_SECTIONS = ("run", "track")
-"""Sections of a config that are about the machine of the run."""
+"""Sections of a config that apply only to the machine of the run."""
 LOCAL_KEYS = {"corpus": ("root", "image_root", "shards"), "model": ("init_from", "word_vectors")}
-"""Keys of folders and files that prediction does not read, by section."""
+"""Keys with paths that prediction does not read, by section."""
 INPUT_KEYS = ("input", "validation", "test", "tokenizer")
-"""Keys of the section `corpus` of which only the names of files are kept."""
+"""Keys of the section `corpus` that keep file names, but not their folders."""
 CALIBRATION = TypeAdapter(Calibration)
 READ_ERRORS = (OSError, ValueError, TypeError, KeyError, AttributeError)
-"""Errors of a damaged `config.json`."""
+"""Exceptions that a damaged `config.json` raises."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class ExportedModel:
     labels: list[str] = field(default_factory=list)
     """Names of the labels, if labels are predicted."""
     calibration: Calibration = NO_CALIBRATION
-    """How the task reads the outputs."""
+    """The fitted temperature or thresholds."""
 
     def to_text(self) -> str:
         """Return the content of config.json."""
@@ -80,11 +80,12 @@ def write(
     manifest: Manifest,
     extra: Mapping[str, str] | None = None,
 ) -> None:
-    """Write an exported model, which appears complete or not at all, and replaces an older one.
+    """Write an exported model. The folder appears complete or not at all; an older one is replaced.
 
-    `config` is the run's config.yaml, with the copies of components beside it; `manifest` that of
-    the folder with the tokenizers. `extra` are texts of further files by name. Raises RunError if
-    `target` is another folder, or if the disk fails.
+    `config` is the run's config.yaml, with the copies of components beside it. `manifest` is the
+    dataset's manifest, with the tokenizers beside it. `extra` maps names of further files to their
+    text. Raises RunError if `target` exists and is not an exported model, or if it cannot be
+    written.
     """
     if target.exists() and not is_exported(target):
         raise RunError(f"{target}: exists and is not an exported model; name another folder")
@@ -93,7 +94,7 @@ def write(
             folder.mkdir()
             tensors = {name: tensor.float().cpu().contiguous() for name, tensor in weights.items()}
             save_file(tensors, folder / WEIGHTS, {"format": "pt"})
-            (folder / WEIGHTS).chmod(0o644)  # the library lets only the owner read it
+            (folder / WEIGHTS).chmod(0o644)  # safetensors makes it readable by the owner only
             facts = replace(facts, weights_sha256=sha256_of(folder / WEIGHTS))
             (folder / FACTS).write_text(facts.to_text(), encoding="utf-8")
             (folder / CONFIG).write_text(_portable_config(config), encoding="utf-8")
@@ -168,12 +169,12 @@ def read(folder: Path) -> ExportedModel:
             f"{path}: is damaged ({type(error).__name__}: {error}); export the run again"
         ) from None
     if library != LIBRARY:
-        raise RunError(f"{path}: is not a model of Headrace; name the folder of one")
+        raise RunError(f"{path}: is not a model of Headrace; give the folder of one")
     return model
 
 
 def check_weights(folder: Path, model: ExportedModel) -> None:
-    """Raise RunError unless the weights are those that were exported."""
+    """Raise RunError if the weights do not have the checksum of the exported ones."""
     path = folder / WEIGHTS
     try:
         digest = sha256_of(path)

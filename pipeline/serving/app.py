@@ -25,8 +25,8 @@ from pipeline.serving.view import View
 logger = logging.getLogger(__name__)
 
 DISCARDED = 16
-"""A body of up to this many times `max_body` is read to its end before it is refused, so that the
-client has sent it and reads the answer."""
+"""A body of up to this many times `max_body` is read completely before it is refused, because many
+clients read the answer only after they have sent the body."""
 DISCONNECTED = 499
 """Status, for the metrics, of a request whose client closed the connection."""
 Handler = Callable[[Request], Awaitable[Response]]
@@ -126,7 +126,7 @@ class _Server:
                 response = Response(status_code=DISCONNECTED)
             except Exception:
                 logger.exception("%s failed", path)
-                response = JSON({"error": "the server failed; its log has the reason"}, 500)
+                response = JSON({"error": "internal error; the server's log has the reason"}, 500)
             self._metrics.requests.labels(path, response.status_code).inc()
             return response
 
@@ -137,7 +137,8 @@ class _Server:
         assert isinstance(error, HTTPException)
         line = "no such path; POST /predict, GET /health, GET /metrics or GET /"
         if error.status_code == 405:
-            line = f"this path takes {(error.headers or {}).get('Allow', 'another method')} only"
+            allowed = (error.headers or {}).get("Allow", "another method")
+            line = f"method {request.method} is not allowed for this path; use {allowed}"
         self._metrics.requests.labels("other", error.status_code).inc()
         return JSON({"error": line}, error.status_code, error.headers)
 

@@ -1,8 +1,8 @@
 """Batches inputs of requests that arrive together.
 
-The model computes in one thread, because it is not thread-safe. While it computes, inputs wait in a
-bounded queue. When it is free, it gets the input that has waited longest and the inputs that are
-nearest to it in length, so that batches have little padding and no input waits forever.
+The model runs in one thread, because it is not thread-safe. While it is busy, inputs wait in a
+bounded queue. When it is free, it gets the input that has waited longest and the inputs nearest to
+it in length, so that batches have little padding and no input waits forever.
 """
 
 import asyncio
@@ -23,9 +23,9 @@ logger = logging.getLogger(__name__)
 Prediction = dict[str, Any]
 Predict = Callable[[list[Input]], list[Prediction]]
 Value = TypeVar("Value")
-INTERNAL_ERROR = "the server failed to predict this input; its log has the reason"
+INTERNAL_ERROR = "internal error for this input; the server's log has the reason"
 MAX_RETRY_SECONDS = 60
-"""Longest time to wait that a refused client is advised."""
+"""Maximum value of the header Retry-After."""
 
 
 @dataclass(eq=False)
@@ -56,7 +56,7 @@ class Batcher:
         self._task = asyncio.get_running_loop().create_task(self._run())
 
     async def stop(self) -> None:
-        """Stop. Inputs that wait are given up; answer requests before."""
+        """Stop. Inputs that still wait are discarded, so answer all requests first."""
         if self._task:
             self._task.cancel()
         self._thread.shutdown()
@@ -79,7 +79,7 @@ class Batcher:
             raise self._timeout_error() from None
         finally:
             for item in items:
-                item.result.cancel()  # of a request that has ended early
+                item.result.cancel()  # if the request has ended early
             self._drop_cancelled()
         for result in results:
             if isinstance(result, RequestError):
@@ -96,15 +96,15 @@ class Batcher:
             raise self._timeout_error() from None
 
     def _check_queue(self, count: int) -> None:
-        """Raise RequestError if there is no room for further inputs."""
+        """Raise RequestError if the queue has no room for `count` more inputs."""
         waiting = len(self._queue)
         if waiting + count > self._limits.max_queue:
             seconds = math.ceil(waiting * self._seconds_per_input)
             seconds = min(max(seconds, 1), MAX_RETRY_SECONDS)
             raise RequestError(
                 429,
-                f"the queue is full: {waiting:,} inputs wait, at most {self._limits.max_queue:,} "
-                f"may (--max-queue); retry in {seconds} s",
+                f"the queue is full: {waiting:,} inputs are waiting, at most "
+                f"{self._limits.max_queue:,} are allowed (--max-queue); retry in {seconds} s",
                 {"Retry-After": str(seconds)},
             )
 
@@ -167,7 +167,7 @@ class Batcher:
     def _results(self, batch: list[_Item]) -> list[Prediction | RequestError]:
         """Predict a batch, in the thread of the model.
 
-        If it fails, each input is predicted alone, so that one input cannot fail others.
+        If it fails, each input is predicted alone, so that one input does not fail the others.
         """
         try:
             return [*self._predict([item.value for item in batch])]

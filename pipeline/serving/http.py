@@ -1,6 +1,6 @@
-"""HTTP/1.1 of uvicorn and h11, with a time limit for headers and errors as JSON.
+"""uvicorn's HTTP/1.1 protocol, extended by a time limit for headers and by errors as JSON.
 
-h11 bounds the size of the headers (64 KiB), and uvicorn that of the unread part of a body.
+h11 limits the size of the headers (64 KiB), and uvicorn the unread part of a body.
 """
 
 import asyncio
@@ -11,7 +11,7 @@ import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 HEADER_SECONDS = 10.0
-"""Time in which the headers of a request must arrive, from the connection or the last answer."""
+"""Time limit for the headers of a request, from the start of the connection or the last answer."""
 INVALID = json.dumps({"error": "not a valid HTTP request"}).encode()
 
 
@@ -39,7 +39,7 @@ class Protocol(H11Protocol):
         super().on_response_complete()  # which may begin the next request
 
     def send_400_response(self, msg: str) -> None:
-        """Answer bytes that are not HTTP."""
+        """Answer data that is not a valid HTTP request."""
         if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
             headers = [
                 (b"content-type", b"application/json"),

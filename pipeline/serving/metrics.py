@@ -1,8 +1,8 @@
 """Metrics of a server, in the text format of Prometheus.
 
-With several processes, each writes its values to files in the folder that the variable
-PROMETHEUS_MULTIPROC_DIR names, and any of them answers with the sums. The variable must be set
-before this module is imported.
+Each of several processes writes its values to files in the folder PROMETHEUS_MULTIPROC_DIR, and any
+of them answers with the sums over all processes. This environment variable must be set before the
+module is imported.
 """
 
 import os
@@ -39,15 +39,15 @@ class Metrics:
             Histogram, "request_seconds", "Time to answer a prediction.", buckets=SECONDS
         )
         self.batch_size: Histogram = make(
-            Histogram, "batch_size", "Inputs that the model gets at once.", buckets=SIZES
+            Histogram, "batch_size", "Inputs in a batch.", buckets=SIZES
         )
         self.batch_seconds: Histogram = make(
             Histogram, "batch_seconds", "Time of the model for a batch.", buckets=SECONDS
         )
         self.queue: Gauge = make(
-            Gauge, "queue_length", "Inputs that wait for the model.", multiprocess_mode="livesum"
+            Gauge, "queue_length", "Inputs waiting for the model.", multiprocess_mode="livesum"
         )
-        self.rows: Counter = make(Counter, "rows", "Inputs that have been predicted.")
+        self.rows: Counter = make(Counter, "rows", "Predicted inputs.")
         self.row_errors: Counter = make(
             Counter, "row_errors", "Inputs whose prediction is an error."
         )

@@ -42,7 +42,7 @@ async function predict(event) {
     }
     state.textContent = `${Math.round(performance.now() - start)} ms`;
   } catch (error) {
-    showError("The server does not answer. Is it running?");
+    showError("The server does not respond. Is it running?");
     state.textContent = "";
   }
   button.removeAttribute("aria-disabled");

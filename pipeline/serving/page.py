@@ -1,4 +1,4 @@
-"""The page to try a model by hand: one HTML file that loads nothing from elsewhere."""
+"""The page to try a model by hand: one HTML file that loads nothing from other servers."""
 
 from base64 import b64encode
 from hashlib import sha256
@@ -14,7 +14,7 @@ POLICY = (
     f"script-src 'sha256-{b64encode(sha256(SCRIPT.encode()).digest()).decode()}'; "
     "form-action 'none'; base-uri 'none'; frame-ancestors 'none'"
 )
-"""Content security policy: only this script runs, and it can only ask this server."""
+"""Content security policy: only this script runs, and it can only send requests to this server."""
 PAGE_STYLE = """
 form { margin-top: 20px; }
 label { display: block; font-size: 13px; color: var(--dim); margin: 12px 0 4px; }

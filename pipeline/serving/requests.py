@@ -1,4 +1,4 @@
-"""Bodies of requests: JSON to inputs for the model, checked."""
+"""Parses and checks the bodies of requests."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -20,7 +20,7 @@ Input = str | dict[str, Any]
 
 
 class RequestError(HeadraceError):
-    """A request that is refused: its one line is sent with the status."""
+    """A refused request: the status and the one-line message of the answer."""
 
     def __init__(self, status: int, line: str, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(line)
@@ -39,8 +39,8 @@ class Inputs(NamedTuple):
 def parse(body: bytes, columns: Sequence[str], limits: Limits) -> Inputs:
     """Return the inputs in the body of a request; rows must have `columns`.
 
-    Raises RequestError: 400 if the body is not JSON, 422 if it is JSON of another form or has an
-    input that no model accepts. The line names the input.
+    Raises RequestError: 400 if the body is not JSON, 422 if the JSON does not have the expected
+    form or has an input that no model accepts. The message names the input.
     """
     value = _json(body)
     if not isinstance(value, dict):
@@ -67,9 +67,9 @@ def parse(body: bytes, columns: Sequence[str], limits: Limits) -> Inputs:
 
 
 def characters(value: object, depth: int = 0) -> int:
-    """Return the number of characters of all texts in a text or row, including names.
+    """Return the number of characters of all strings in a text or row, including column names.
 
-    Another value counts as one. Raises RecursionError for a row of more than MAX_DEPTH levels.
+    Any other value counts as one. Raises RecursionError for a row of more than MAX_DEPTH levels.
     """
     if isinstance(value, str):
         return len(value)
@@ -97,7 +97,7 @@ def _json(body: bytes) -> object:
 
 
 def _refuse_constant(name: str) -> NoReturn:
-    raise RequestError(400, f"body: is not JSON ({name} is not a value of JSON); {FORM}")
+    raise RequestError(400, f"body: is not JSON ({name} is not a JSON value); {FORM}")
 
 
 def _checked(item: object, place: str, columns: Sequence[str], limits: Limits) -> Input:
@@ -128,7 +128,7 @@ def _checked(item: object, place: str, columns: Sequence[str], limits: Limits) -
 
 
 def _is_unicode(value: object) -> bool:
-    """Return whether all texts in a text or row can be encoded: no surrogate is alone."""
+    """Return whether all strings in a text or row can be encoded, without lone surrogates."""
     if isinstance(value, str):
         return value.isascii() or not any("\ud800" <= c <= "\udfff" for c in value)
     if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""The processes of a server: sockets, signals, restarts."""
+"""The processes of a server: sockets, signals and restarts."""
 
 import logging
 import multiprocessing
@@ -24,22 +24,22 @@ logger = logging.getLogger(__name__)
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 BACKLOG = 1024
-"""Connections that the system accepts before the process does."""
+"""Maximum connections that wait to be accepted by the process."""
 METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 RESTART_SECONDS = 1.0
 """Time between the end of a process and its replacement."""
 GRACE_SECONDS = 5.0
-"""Time to end after the last request could have been answered."""
+"""Time for shutdown in addition to the request timeout."""
 WARM_UP = "a\tb"
 """A text for any task; the first prediction reads the tokenizers and compiles loops."""
 
 
 def serve(model: Model, host: str, port: int, limits: Limits, workers: int = 1) -> None:
-    """Serve a model over HTTP until SIGTERM or SIGINT, then answer what waits and return.
+    """Serve a model over HTTP until SIGTERM or SIGINT, then answer the pending requests and return.
 
-    With port 0, the system chooses a free port. Each of several `workers` is a process with a copy
-    of the model, made by a fork, so that they share the memory of the weights. Raises ConfigError
-    if the address cannot be used, and RunError for a model that reads images.
+    With port 0, the system chooses a free port. Several `workers` are forked processes, so that
+    they share the memory of the weights. Raises ConfigError if the address cannot be used, and
+    RunError for a model that reads images.
     """
     if model.trained.reads_images:
         raise RunError(
@@ -48,7 +48,7 @@ def serve(model: Model, host: str, port: int, limits: Limits, workers: int = 1) 
         )
     if workers > 1 and model.device.type != "cpu":
         raise ConfigError(
-            f"--workers={workers}: the model is on {model.device}, which one process uses; use 1"
+            f"--workers={workers}: several processes cannot share {model.device}; use --workers=1"
         )
     sockets = listen(host, port, workers)
     name = f"[{host}]" if ":" in host else host
@@ -71,7 +71,7 @@ def listen(host: str, port: int, count: int) -> list[socket.socket]:
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
         with socket.socket(family, socket.SOCK_STREAM) as probe:
-            # Alone, because sockets that share a port do not see that another program has it.
+            # Without SO_REUSEPORT, to detect another program that listens on the port.
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(target)
             probe.listen(1)
@@ -94,7 +94,7 @@ def listen(host: str, port: int, count: int) -> list[socket.socket]:
 
 
 def make_server(model: Model, limits: Limits) -> uvicorn.Server:
-    """Return a server of one process, which `run` starts with sockets."""
+    """Return the server of one process; its method `run` takes the sockets."""
     from pipeline.serving.app import make_app
     from pipeline.serving.http import Protocol
 
@@ -144,7 +144,7 @@ def _serve(model: Model, listener: socket.socket, limits: Limits, parent: int = 
 
 
 def _supervise(model: Model, sockets: Sequence[socket.socket], limits: Limits) -> None:
-    """Serve with a process for each socket; replace processes that end before a signal."""
+    """Serve with one process per socket; replace processes that end before a signal arrives."""
     folder = tempfile.mkdtemp(prefix="headrace-metrics-")
     os.environ[METRICS_FOLDER] = folder  # before prometheus_client is imported in the processes
     stop, restarts = False, 0
@@ -172,7 +172,7 @@ def _supervise(model: Model, sockets: Sequence[socket.socket], limits: Limits) -
                     continue
                 restarts += 1
                 logger.warning(
-                    "a process ended with status %s; another one takes its place (%d so far)",
+                    "a process ended with status %s and is replaced (%d so far)",
                     process.exitcode,
                     restarts,
                 )
@@ -187,7 +187,7 @@ def _supervise(model: Model, sockets: Sequence[socket.socket], limits: Limits) -
 
 
 def _forget(process: int | None) -> None:
-    """Leave the queue of a process that has ended out of the metrics."""
+    """Remove the queue length of a process that has ended from the metrics."""
     from prometheus_client.multiprocess import mark_process_dead
 
     mark_process_dead(process)

@@ -60,6 +60,6 @@ def _scores(prediction: Mapping[str, Any]) -> str:
     rows = [(name, meter(score), CHOSEN * (name in chosen)) for name, score in ranked]
     html = table(["label", "probability", "predicted"], rows, texts=3)
     if left_out := prediction.get("scores_left_out"):
-        html += f"<p class='hint'>{left_out:,} labels of smaller probability are left out.</p>"
+        html += f"<p class='hint'>{left_out:,} less probable labels are not shown.</p>"
     names = ", ".join(map(str, chosen)) or "no label"
     return f"<p class='answer' dir='auto'>{escape(names)}</p>{html}"

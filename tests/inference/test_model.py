@@ -76,7 +76,7 @@ def test_metrics_are_those_of_the_command(runs: Runs, tmp_path: Path) -> None:
 def test_mistakes(runs: Runs, tmp_path: Path) -> None:
     run = runs("classification")
     model = pipeline.load(run)
-    with pytest.raises(TypeError, match="is one input: 'music'; give a list of inputs"):
+    with pytest.raises(TypeError, match="inputs='music': is a single input; give a list of inputs"):
         model.predict("music")
     with pytest.raises(TypeError, match="row 2: is of type int"):
         model.predict(["music", 2])  # type: ignore[list-item]
@@ -89,7 +89,7 @@ def test_mistakes(runs: Runs, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"corpus\.txt=a: no such key"):
         pipeline.load(run, {"corpus.txt": "a"})
     export_folder(model.trained, tmp_path / "exported")
-    with pytest.raises(RunError, match="is an exported model, without other checkpoints"):
+    with pytest.raises(RunError, match="is an exported model and has no checkpoints"):
         pipeline.load(tmp_path / "exported", checkpoint=run / "checkpoints/best")
     shutil.copytree(run / "checkpoints/best", tmp_path / "alone")
     with pytest.raises(RunError, match="is not a run folder"):

@@ -136,10 +136,10 @@ def test_calibration_shows_what_was_fitted(run_folder: Path) -> None:
         assert "validation, 5-fold calibration error 0.25 0.125" in text
         assert text.count(" loss ") + text.count(" calibration error 0.") == rows
         assert ("test loss 0.5 0.5" in text) == (rows == 4)
-    none = replace(record, reason="30 rows, 100 are needed")
+    none = replace(record, reason="only 30 rows, at least 100 are needed")
     path.write_text(json.dumps({**summary, "calibration": none.summary()}))
     text = section(render(run_folder)[0], "calibration")
-    assert text.endswith("task.calibrate fitted none: 30 rows, 100 are needed.")
+    assert text.endswith("task.calibrate fitted none: only 30 rows, at least 100 are needed.")
 
 
 def test_length_and_numbers(run_folder: Path) -> None:

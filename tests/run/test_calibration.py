@@ -41,8 +41,8 @@ def test_lines_of_the_summary() -> None:
     assert own.line() == (
         "calibration 12,346 thresholds; macro_f1 0.250 -> 0.250, test 0.250 -> 0.250"
     )
-    none = replace(RECORD, reason="30 rows, 100 are needed")
-    assert none.line() == "calibration none: 30 rows, 100 are needed"
+    none = replace(RECORD, reason="only 30 rows, at least 100 are needed")
+    assert none.line() == "calibration none: only 30 rows, at least 100 are needed"
 
 
 def test_a_summary_has_the_calibration_without_the_thresholds_of_labels(tmp_path: Path) -> None:

@@ -116,7 +116,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "no checkpoint": (lambda run: shutil.rmtree(run / "checkpoints"), "has no checkpoint yet"),
     "damaged": (
         lambda run: [path.write_bytes(b"") for path in run.rglob("model.safetensors")],
-        "nothing is deleted: restore it",
+        "nothing is deleted; restore it",
     ),
 }
 

@@ -98,7 +98,7 @@ def test_a_full_queue_refuses_further_inputs_with_a_time() -> None:
         await wait_for(lambda: len(model.batches) == 1)
         waiting = asyncio.create_task(batcher.predict(["a", "b"]))
         await asyncio.sleep(0)
-        with pytest.raises(RequestError, match="the queue is full: 2 inputs wait") as error:
+        with pytest.raises(RequestError, match="the queue is full: 2 inputs are waiting") as error:
             await batcher.predict(["c", "d"])
         assert (error.value.status, error.value.headers) == (429, {"Retry-After": "1"})
         with pytest.raises(RequestError, match="the queue is full"):

@@ -24,7 +24,7 @@ def test_texts_and_rows_are_inputs() -> None:
     [
         (b"", 400, "body: is not JSON (line 1, column 1: Expecting value); send"),
         (b"\xff", 400, "byte 0 is not UTF-8"),
-        (b'{"input": NaN}', 400, "NaN is not a value of JSON"),
+        (b'{"input": NaN}', 400, "NaN is not a JSON value"),
         (b"[" * 100_000, 400, "it is nested too deeply"),
         (b'{"input": ' + b"1" * 5000 + b"}", 400, "a number has too many digits"),
         (b"[1]", 422, "body: is a list, not an object; send"),

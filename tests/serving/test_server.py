@@ -71,7 +71,7 @@ def test_workers_share_an_address_and_are_replaced(runs: Runs) -> None:
         kill(process, signal.SIGTERM)
         status, _, err = finish(process)
         assert status == 0
-        assert "warning: a process ended with status -9; another one takes its place" in err
+        assert "warning: a process ended with status -9 and is replaced" in err
         assert children(process.pid) == []
         assert refuses(port)
 

@@ -223,7 +223,7 @@ def test_a_row_without_a_finite_score_is_an_error_of_that_row_only() -> None:
     outputs = task.outputs(make_model(task), batch)[:3]
     outputs[1, 2:] = NO_SCORE
     first, missing, last = task.predict(outputs, [{}] * 3)
-    assert missing == {"error": "the model gives no text a finite score"}
+    assert missing == {"error": "no text has a finite score"}
     assert first.keys() == last.keys() == {"translation", "score"}
 
 

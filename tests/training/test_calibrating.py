@@ -275,7 +275,7 @@ def test_few_validation_rows_leave_the_outputs_as_they_are(
     train([*overrides_for(tmp_path, "classification"), "corpus.validation=0.04"])
     record = record_of(tmp_path / "run")
     assert record.calibration == Calibration()
-    assert record.reason == f"{record.rows} rows, 100 are needed"
+    assert record.reason == f"only {record.rows} rows, at least 100 are needed"
     assert f"calibration none: {record.reason}" in capsys.readouterr().out
 
 

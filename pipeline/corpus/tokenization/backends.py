@@ -25,16 +25,16 @@ logger = logging.getLogger(__name__)
 
 TokenIds = NDArray[np.uint32]
 CHECKED_CHARACTERS = 100_000
-"""Characters of the first texts that both libraries encode, to compare their ids."""
+"""Number of characters, from the first texts, that both libraries encode to compare their ids."""
 CHECKED_TOKENS = 100
 """Number of added tokens whose names are checked."""
 EXCERPT_CHARACTERS = 40
-"""Characters of a text in the log."""
+"""Maximum characters of a text in the log."""
 NOT_OF_THE_LIBRARY = (KeyboardInterrupt, SystemExit, MemoryError, UnicodeError)
-"""Errors that do not mean that fastokens fails: a lone surrogate cannot be encoded by any library.
-All others do, including a panic, which is not an Exception."""
+"""Exceptions that are not failures of fastokens; no library can encode a lone surrogate. All others
+are, including a panic in Rust, which is a BaseException but not an Exception."""
 SHARED_TOKENIZERS = 8
-"""Number of tokenizers that a process keeps."""
+"""Maximum number of tokenizers that a process keeps in memory."""
 
 
 class Backend(ABC):
@@ -61,14 +61,14 @@ class FastokensBackend(Backend):
     """Encodes with `fastokens`, which supports byte-level BPE."""
 
     def __init__(self, content: str) -> None:
-        """`content` is that of a tokenizer.json. Raises ImportError if fastokens is not installed,
-        ValueError if it does not support the tokenizer."""
-        # The library reads this when it first encodes. Training runs several processes per machine,
-        # so each of them encodes in one thread, and may be forked.
+        """`content` is the content of a tokenizer.json. Raises ImportError if fastokens is not
+        installed, and ValueError if it does not support the tokenizer."""
+        # The library reads this variable when it first encodes. One thread, because training runs
+        # several processes per machine and a process with threads must not be forked.
         os.environ.setdefault("FASTOKENS_BPE_THREADS", "1")
         import fastokens
 
-        # Not from_file, which also reads a tokenizer_config.json beside the file.
+        # from_file would also read a tokenizer_config.json beside the file.
         self._tokenizer: Any = fastokens.Tokenizer.from_json_str(content)
 
     def encode(self, texts: Sequence[str]) -> list[TokenIds]:
@@ -81,15 +81,16 @@ class FastokensBackend(Backend):
 
 
 class CheckedBackend(Backend):
-    """Encodes with `fastokens` if its ids equal those of `tokenizers`, else with `tokenizers`.
+    """Encodes with `fastokens` if its ids equal those of `tokenizers`, otherwise with `tokenizers`.
 
-    The ids are compared on ODD_TEXTS, the added tokens, and the first CHECKED_CHARACTERS characters
-    of the texts to encode. If they differ, or if fastokens cannot be used, one log line gives the
-    reason, and `tokenizers` is used for the rest of the process. All ids until then are correct.
+    The ids are compared for ODD_TEXTS, the added tokens, and the first CHECKED_CHARACTERS
+    characters of the texts to encode. If they differ, or if fastokens cannot be used, one log line
+    gives the reason, and the process uses `tokenizers` from then on. All ids that were returned
+    before are correct.
     """
 
     def __init__(self, tokenizer: Tokenizer, content: str, path: object) -> None:
-        """`content` is that of the tokenizer's file, and `path` the file's name in the log."""
+        """`content` is the content of the tokenizer.json, and `path` its name in the log."""
         self._tokenizer, self._content, self._path = tokenizer, content, path
         self._reference = TokenizersBackend(tokenizer)
         self._fast: Backend | None = None
@@ -111,7 +112,7 @@ class CheckedBackend(Backend):
         return self._reference.encode(texts) if encoded is None else encoded
 
     def check(self, texts: Iterable[str]) -> None:
-        """Choose the library, by the first of these texts that are still to be checked."""
+        """Choose the library, comparing the ids of these texts if more have to be checked."""
         self._open()
         if self._fast is not None and self._unchecked > 0:
             self._compare(self._next_sample(texts), logging.WARNING)
@@ -134,7 +135,7 @@ class CheckedBackend(Backend):
             self._compare([*ODD_TEXTS, *texts], logging.INFO)
 
     def _next_sample(self, texts: Iterable[str]) -> list[str]:
-        """Return the first texts that are still to be checked; very long ones are left out."""
+        """Return the next texts to check, without very long ones."""
         sample = []
         for text in texts:
             if self._unchecked <= 0:
@@ -155,7 +156,7 @@ class CheckedBackend(Backend):
                 return
 
     def _encode_fast(self, texts: Sequence[str], level: int) -> list[TokenIds] | None:
-        """Return the ids by fastokens; None if it is not used, or fails, which is logged."""
+        """Return the ids from fastokens; None if it is not used or fails. A failure is logged."""
         if self._fast is None:
             return None
         try:
@@ -190,8 +191,8 @@ _shared: dict[bytes, SharedTokenizer] = {}
 def shared_tokenizer(path: Path) -> SharedTokenizer:
     """Return the tokenizer of a tokenizer.json, which is parsed once per process.
 
-    Its truncation, padding and dropout are ignored. Raises OSError if the file cannot be read, and
-    another Exception if it is not a tokenizer.
+    Truncation, padding and dropout in the file are ignored. Raises OSError if the file cannot be
+    read, and another Exception if it is not a tokenizer.
     """
     data = path.read_bytes()
     digest = hashlib.sha256(data).digest()
@@ -200,7 +201,7 @@ def shared_tokenizer(path: Path) -> SharedTokenizer:
         content = without_batch_settings(data)
         tokenizer = Tokenizer.from_buffer(content)
         shared = SharedTokenizer(tokenizer, CheckedBackend(tokenizer, content.decode(), path))
-    _shared[digest] = shared  # last, as the most recently used
+    _shared[digest] = shared  # at the end: the most recently used
     while len(_shared) > SHARED_TOKENIZERS:
         del _shared[next(iter(_shared))]
     return shared

@@ -19,7 +19,7 @@ MARGIN_TOKENS = 128
 """A long text is cut before tokenization. The cut can change the tokens next to it, so at least
 this many tokens between the cut and the tokens in use are discarded."""
 CHARACTERS_PER_TOKEN = 8
-"""First guess of the length of a long text's part that has enough tokens."""
+"""First guess of the number of characters per token, to find how much of a long text is needed."""
 
 
 class EncodedText(NamedTuple):

@@ -1,5 +1,4 @@
-"""Fits the calibration that `task.calibrate` names, and measures it on rows that it was not fitted
-on.
+"""Fits the calibration that `task.calibrate` selects, and measures it by cross-fitting.
 
 Shapes: N rows, C labels.
 """
@@ -29,8 +28,8 @@ class Fit:
     before: Mapping[str, float]
     """Metrics of all rows without a calibration."""
     after: Mapping[str, float]
-    """The same metrics by cross-fitting: each row is read with the calibration that the same
-    procedure fits on the rows of the other folds."""
+    """The same metrics by cross-fitting: the calibration of each row is fitted, by the same
+    procedure, on the rows of the other folds."""
 
 
 def fit(method: str, rows: ScoredRows, labels: Sequence[str]) -> Fit:
@@ -48,21 +47,22 @@ def fit(method: str, rows: ScoredRows, labels: Sequence[str]) -> Fit:
 def measure(
     method: str, rows: ScoredRows, calibration: Calibration, labels: Sequence[str]
 ) -> dict[str, float]:
-    """Return the metrics of rows that are read with a calibration."""
+    """Return the metrics of rows with a calibration."""
     return _measure(method, read_scores(method, rows.scores, calibration, labels), rows.targets)
 
 
 def read_scores(
     method: str, scores: Tensor, calibration: Calibration, labels: Sequence[str]
 ) -> Tensor:
-    """Return the probabilities [N, C], or bool [N, C]: which labels are predicted."""
+    """Return the calibrated probabilities [N, C] or, for thresholds, the predicted labels as bool
+    [N, C]."""
     if method == TEMPERATURE:
         return with_temperature(scores, calibration.temperature)
     return scores >= calibration.thresholds(labels)
 
 
 def _fit(method: str, rows: ScoredRows, labels: Sequence[str]) -> tuple[Calibration, str]:
-    """Return a calibration and the reason if it changes nothing."""
+    """Return a calibration, and the reason if it changes nothing."""
     if method == TEMPERATURE:
         temperature, reason = fit_temperature(rows)
         return Calibration(temperature=temperature), reason

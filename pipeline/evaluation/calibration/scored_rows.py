@@ -1,4 +1,4 @@
-"""The rows that a calibration is fitted on: scores and targets of documents, in a fixed order.
+"""The rows on which a calibration is fitted: scores and targets of documents, in a fixed order.
 
 Shapes: N rows, C labels.
 """
@@ -18,10 +18,11 @@ from pipeline.tasks.base.metric import LABEL
 from pipeline.tasks.base.task import Task
 
 MAX_VALUES = 1 << 24
-"""Maximum number of scores, N * C: 128 MiB. Of more rows a random sample is used."""
+"""Maximum number of scores, N * C: 128 MiB. If there are more, a random sample of rows is used."""
 FOLDS = 5
 CROSS_FITTING, EVIDENCE = 0, 1
-"""What folds are for: to measure a fit on other rows, and to decide inside of a fit."""
+"""Purposes of folds: to measure a fit on other rows, and to decide within a fit whether there is
+enough evidence."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class ScoredRows:
     targets: Tensor
     """Indices of the true labels, int64 [N], or bool [N, C] if a row can have several labels."""
     hashes: Tensor
-    """A random int64 [N] of each document, ascending; it depends on the document's key only."""
+    """A random int64 [N] per document, ascending, which depends only on the document's key."""
 
     def __len__(self) -> int:
         return len(self.hashes)
@@ -62,7 +63,7 @@ class RowCollector:
     def add(self, outputs: Tensor, batch: Batch) -> None:
         """Add the documents of a batch on the CPU, with the task's outputs.
 
-        Rows with a label that the dataset lacks are left out.
+        Rows with a label that the dataset does not have are left out.
         """
         scores, targets = self._task.scored(outputs, batch)
         labels = scores.shape[1]

@@ -14,7 +14,7 @@ from pipeline.tasks.base.calibration import TINY, with_temperature
 
 MIN_ROWS = 100
 MIN_ERRORS = 2
-"""Standard errors of the mean decrease in log loss that count as evidence."""
+"""The mean decrease in log loss counts as evidence if it exceeds this number of standard errors."""
 MIN_TEMPERATURE, MAX_TEMPERATURE = 0.05, 20.0
 BINS = 15
 """Bins of the expected calibration error, as in Guo et al. and torchmetrics."""
@@ -28,16 +28,16 @@ def fit_temperature(rows: ScoredRows) -> tuple[float, str]:
     loss of rows that it was not fitted on decreases by more than MIN_ERRORS standard errors.
     """
     if len(rows) < MIN_ROWS:
-        return 1.0, f"{len(rows):,} rows, {MIN_ROWS} are needed"
+        return 1.0, f"only {len(rows):,} rows, at least {MIN_ROWS} are needed"
     temperature = best_temperature(rows.scores, rows.targets)
     if not MIN_TEMPERATURE < temperature < MAX_TEMPERATURE:
-        return 1.0, f"the best temperature is beyond {MIN_TEMPERATURE} to {MAX_TEMPERATURE:.0f}"
+        return 1.0, f"best temperature not between {MIN_TEMPERATURE} and {MAX_TEMPERATURE:.0f}"
     gains = log_losses(rows.scores, rows.targets)
     for fold in rows.folds(EVIDENCE):
         value = best_temperature(rows.scores[~fold], rows.targets[~fold])
         gains[fold] -= log_losses(with_temperature(rows.scores[fold], value), rows.targets[fold])
     if not gains.mean() > MIN_ERRORS * gains.std() / math.sqrt(len(rows)):
-        return 1.0, "no temperature clearly lowers the loss of rows that it is not fitted on"
+        return 1.0, "no temperature clearly lowers the loss on other rows"
     return temperature, ""
 
 

@@ -1,8 +1,8 @@
-"""Fits the probabilities from which labels are predicted, so that F1 is as large as possible.
+"""Fits thresholds that maximize F1; a label is predicted if its probability reaches its threshold.
 
-The best threshold of a label with few rows is mostly noise, and that of a label that the model
-does not recognize predicts it everywhere (Lipton et al. 2014, "Optimal Thresholding of Classifiers
-to Maximize F1 Measure"). Hence the rules for enough evidence.
+The best threshold of a label with few rows is mostly noise. For a label that the model does not
+recognize, the best threshold predicts the label for all rows (Lipton et al. 2014, "Optimal
+Thresholding of Classifiers to Maximize F1 Measure"). Hence the rules for enough evidence.
 
 Shapes: N rows, C labels, K scores.
 """
@@ -26,13 +26,14 @@ def fit_shared(rows: ScoredRows) -> tuple[float, str]:
     """
     positives = int(rows.targets.sum())
     if positives < MIN_POSITIVES:
-        return DEFAULT_THRESHOLD, f"{positives:,} true labels, {MIN_POSITIVES} are needed"
+        reason = f"only {positives:,} true labels, at least {MIN_POSITIVES} are needed"
+        return DEFAULT_THRESHOLD, reason
     predicted = torch.zeros_like(rows.targets)
     for fold in rows.folds(EVIDENCE):
         predicted[fold] = rows.scores[fold] >= _shared(rows.select(~fold))
     before = micro_f1(rows.scores >= DEFAULT_THRESHOLD, rows.targets)
     if not micro_f1(predicted, rows.targets) > before:
-        return DEFAULT_THRESHOLD, "no threshold raises the F1 of rows that it is not fitted on"
+        return DEFAULT_THRESHOLD, "no threshold raises the F1 on other rows"
     return _shared(rows), ""
 
 
@@ -40,8 +41,8 @@ def fit_per_label(rows: ScoredRows, shared: float) -> dict[int, float]:
     """Return the threshold with the largest F1 for each label that has enough evidence for one
     other than `shared`.
 
-    There is enough if MIN_POSITIVES rows have the label and as many lack it, and the label's F1 of
-    rows that the threshold was not fitted on is larger than with `shared`.
+    There is enough if at least MIN_POSITIVES rows have the label and MIN_POSITIVES do not, and the
+    label's F1 on rows on which the threshold was not fitted is larger than with `shared`.
     """
     positives = rows.targets.sum(0)
     enough = (positives >= MIN_POSITIVES) & (len(rows) - positives >= MIN_POSITIVES)
@@ -60,8 +61,8 @@ def fit_per_label(rows: ScoredRows, shared: float) -> dict[int, float]:
 def best_threshold(scores: Tensor, true: Tensor, default: float = DEFAULT_THRESHOLD) -> float:
     """Return the threshold with the largest F1 of scores [K], true labels bool [K].
 
-    It is in the middle between two scores; of several, the nearest to `default` is returned, and
-    `default` itself if no score is of a true label.
+    It is in the middle between two scores. Of equally good thresholds, the nearest to `default` is
+    returned. If no label is true, `default` is returned.
     """
     order = scores.argsort(descending=True)
     scores, true = scores[order], true[order]

@@ -1,4 +1,4 @@
-"""Checks an exported graph: onnxruntime's outputs against those of the model in torch."""
+"""Compares the outputs of an exported graph in onnxruntime with those of the model in torch."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -14,20 +14,20 @@ from pipeline.export.onnx.graph import Graph
 Arrays = dict[str, NDArray[Any]]
 
 LENGTHS = ((1,), (3,), (17,), (400,), (17, 400, 1, 3))
-"""Tokens of the rows of each batch that is compared."""
+"""Number of tokens of each row, for each batch that is compared."""
 TOLERANCE = (1e-4, 1e-5)
 """Relative and absolute tolerance of an output."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """A graph, and how its outputs are checked."""
+    """A graph, and the inputs and reference outputs of its check."""
 
     graph: Graph
     inputs: Callable[[np.random.Generator, tuple[int, ...]], Arrays]
     """Draws random inputs for a batch of rows of the given lengths, with 0 for padding."""
     reference: Callable[[Arrays], Arrays]
-    """Computes the outputs by the model in torch, in float32. NaN where they are not defined."""
+    """Computes the outputs with the model in torch, in float32; NaN where they are undefined."""
     padded: Mapping[str, str]
     """Inputs with padding and the inputs with their lengths, by name."""
     tolerances: Mapping[str, tuple[float, float]] = field(default_factory=dict)
@@ -53,9 +53,9 @@ def check(path: Path, part: Part) -> float:
             difference = _largest_difference(found, expected[name], *tolerance)
             if difference is None:
                 raise RunError(
-                    f"{path.name}: onnxruntime's {name} differ from the model's for rows of "
-                    f"{' and '.join(map(str, lengths))} tokens; nothing was written; report this "
-                    f"with the run's config.yaml"
+                    f"{path.name}: the output {name} of onnxruntime differs from the model's for "
+                    f"rows of {' and '.join(map(str, lengths))} tokens, so nothing was written; "
+                    f"report this with the run's config.yaml"
                 )
             largest = max(largest, difference)
     return largest
@@ -86,7 +86,7 @@ def _largest_difference(
 def _with_random_padding(
     rng: np.random.Generator, inputs: Arrays, padded: Mapping[str, str]
 ) -> Arrays:
-    """Return inputs whose padding is permuted from the values in use."""
+    """Return the inputs with their padding replaced by random values of the rows."""
     result = dict(inputs)
     for name, lengths in padded.items():
         values = inputs[name].copy()

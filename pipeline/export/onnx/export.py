@@ -1,11 +1,11 @@
 """Writes the ONNX folder of a trained model.
 
-model.onnx           the graph; of translation encoder.onnx and decoder.onnx, of a language
-                     model with two directions also backward.onnx
-tokenizer.json       one per vocabulary, by its name
+model.onnx           the graph; for translation, encoder.onnx and decoder.onnx instead; for a
+                     language model with two directions, also backward.onnx
+tokenizer.json       one file per vocabulary, named after it
 config.json          labels, limits and decoding settings, and the SHA-256 of the other files
 predict_onnx.py      predicts from lines of text with NumPy, onnxruntime and tokenizers only
-requirements.txt     what predict_onnx.py needs
+requirements.txt     the packages that predict_onnx.py needs
 """
 
 import json
@@ -38,7 +38,7 @@ CONFIG, RUNTIME, REQUIREMENTS = "config.json", "predict_onnx.py", "requirements.
 MAX_BYTES = (1 << 31) - 1
 """Size limit of an ONNX file, which is one Protocol Buffers message."""
 LINE_ERRORS = (SkipReason.NOT_UTF8, SkipReason.NUL, SkipReason.TOO_LONG)
-"""Reasons to skip a line of text, except that it is empty."""
+"""Reasons why a line of text cannot be used, besides an empty text."""
 
 
 def export_onnx(
@@ -51,10 +51,10 @@ def export_onnx(
 ) -> None:
     """Write a trained model as an ONNX folder, with weights in float32.
 
-    `tokenizers` are the contents of the tokenizer files by vocabulary. The folder takes the name
-    `output` after onnxruntime's outputs were compared with the model's. Raises RunError if a
-    component or setting has no graph, if `output` has files, or if an output differs; nothing is
-    written then.
+    `tokenizers` maps vocabularies to the contents of their tokenizer files. The folder appears as
+    `output` after the outputs in onnxruntime have been compared with the model's. Raises RunError,
+    and writes nothing, if a component or setting is not supported, if `output` has files, or if an
+    output differs.
     """
     _require_libraries()
     # These import onnx, which is an optional dependency.
@@ -63,7 +63,7 @@ def export_onnx(
 
     if output.is_file() or (output.is_dir() and any(output.iterdir())):
         raise RunError(
-            f"--output={output}: exists already and is not empty; remove it or give another folder"
+            f"--output={output}: exists and is not empty; remove it, or give another folder"
         )
     module = deepcopy(module).cpu().float().eval().requires_grad_(False)
     exported = task_export(task, module, config)
@@ -120,16 +120,15 @@ def _require_libraries() -> None:
     missing = [name for name in ("onnx", "onnxruntime") if find_spec(name) is None]
     if missing:
         raise RunError(
-            f"--format=onnx: needs {' and '.join(missing)}, not installed; pip install "
-            "'headrace[onnx]'"
+            f"--format=onnx: {missing[0]} is not installed; pip install 'headrace[onnx]'"
         )
 
 
 @contextmanager
 def _new_folder(path: Path) -> Iterator[Path]:
-    """Yield a temporary folder that takes its name at the end.
+    """Yield a temporary folder that is renamed to `path` at the end.
 
-    Raises RunError if the disk fails.
+    Raises RunError if it cannot be written.
     """
     try:
         with replaced(path) as temporary:

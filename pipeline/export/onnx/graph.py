@@ -23,9 +23,9 @@ from pipeline import __version__
 OPSET = 17
 """Version of the operators: the first that has LayerNormalization."""
 IR_VERSION = 8
-"""Version of the file format that belongs to it, so that older runtimes read the file."""
+"""Version of the file format that belongs to this opset, so that older runtimes read the file."""
 SMALLEST = float(np.finfo(np.float32).min)
-"""Replaces minus infinity, with which some runtimes compute NaN."""
+"""Used instead of minus infinity, for which some runtimes compute NaN."""
 
 
 @dataclass(frozen=True)

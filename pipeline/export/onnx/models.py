@@ -1,4 +1,4 @@
-"""The graphs of models: their inputs, outputs and everything between.
+"""The graphs of complete models, from inputs to outputs.
 
 Inputs and outputs begin with the batch, except recurrent states and attention weights.
 

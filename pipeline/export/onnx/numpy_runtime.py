@@ -2,15 +2,15 @@
 
     python predict_onnx.py [FOLDER] < texts.txt
 
-FOLDER is the exported folder, by default that of this file. In Python:
+FOLDER is the exported folder, by default the folder of this file. In Python:
 
     import predict_onnx
     model = predict_onnx.load("FOLDER")
     model.predict(["A fine film."])
 
-It needs Python 3.10, numpy, onnxruntime and tokenizers (requirements.txt), and Pillow for images.
-The input and the results are those of `headrace predict` in precision fp32. A text of two texts
-(entailment) has a tab between them; for tagging, words have spaces between them.
+This file needs Python 3.10, numpy, onnxruntime and tokenizers (requirements.txt), or Pillow for
+images. The input and the results are those of `headrace predict` in precision fp32. For entailment,
+a line has two texts with a tab between them; for tagging, words with spaces between them.
 
 Shapes: B rows of a batch, T tokens of the longest row, C labels or tags, L layers, H hidden units,
 V vocabulary, K hypotheses per row, N = K * B hypotheses (the first of every row, then the second of
@@ -37,8 +37,8 @@ FORMAT, VERSION = "headrace-onnx", 1
 MAX_PIXELS = 1 << 26
 """Size limit of an image."""
 MARGIN_TOKENS, CHARACTERS_PER_TOKEN = 128, 8
-"""Of a long text only a part is tokenized. The part has `MARGIN_TOKENS` more tokens than needed,
-because a cut changes the tokens beside it."""
+"""Only a part of a long text is tokenized. The part has `MARGIN_TOKENS` more tokens than needed,
+because a cut can change the tokens next to it."""
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 EMPTY = "the text is empty"
 NOT_ASCII_SPACE = re.compile(r"[^ \t\n\r\f\v]+")
@@ -59,8 +59,8 @@ class UnusableError(Exception):
 def load(folder: str | Path, *, threads: int = 0) -> "Model":
     """Return the model of an exported folder.
 
-    `threads` is the number of threads of an operator, 0 for one per core. Raises OnnxError if the
-    folder is not complete.
+    `threads` is the number of threads per operator; 0: one per core. Raises OnnxError if the folder
+    is incomplete or damaged.
     """
     folder = Path(folder)
     try:
@@ -76,12 +76,12 @@ def load(folder: str | Path, *, threads: int = 0) -> "Model":
 
 
 class Model:
-    """The base class of all tasks: from lines of text to predictions."""
+    """Predicts from lines of text. The base class of all tasks."""
 
     lines_per_chunk = 4096
-    """Lines that are sorted by length and batched together."""
+    """Number of lines that are sorted by length and batched together."""
     top_k = 0
-    """Labels in `scores`, the most probable ones; 0: all, or 50 of more."""
+    """Number of the most probable labels in `scores`; 0: all, but at most 50."""
 
     def __init__(self, folder: Path, config: Mapping[str, Any], threads: int) -> None:
         self.folder, self.config, self._threads = folder, config, threads
@@ -120,7 +120,7 @@ class Model:
         return results
 
     def encode(self, line: str) -> list[dict[str, Array]]:
-        """Return the inputs of a line by name: one row, or several of a text that is split."""
+        """Return the inputs of a line by name: one row, or several if the text is split."""
         texts = self.parse(line)
         for text in texts.values():
             self._check_text(text)
@@ -136,7 +136,7 @@ class Model:
         raise NotImplementedError
 
     def merge(self, segments: Sequence[tuple[Array, int]]) -> Array:
-        """Merge the outputs of a line's rows: their mean, weighted by their tokens."""
+        """Return the mean of the outputs of a line's rows, weighted by their numbers of tokens."""
         if len(segments) == 1:
             return segments[0][0]
         weights = np.array([tokens for _, tokens in segments])
@@ -162,7 +162,7 @@ class Model:
             raise UnusableError(f"the text has {errors['not_utf8']}") from None
 
     def _batches(self, lengths: Sequence[int]) -> Iterator[list[int]]:
-        """Yield the indices of rows of similar length, at most `token_budget` tokens a batch."""
+        """Yield the indices of the rows of each batch: similar lengths, at most `token_budget`."""
         batch: list[int] = []
         for index in np.argsort(-np.array(lengths, np.int64), kind="stable").tolist():
             if batch and (len(batch) + 1) * lengths[batch[0]] > self.config["token_budget"]:
@@ -197,7 +197,7 @@ class Classification(Model):
         return {"label": label, "probability": probability, **self.scores(output)}
 
     def scores(self, output: Array) -> Prediction:
-        """Return the probability of each label by name; of `top_k` or many labels the largest."""
+        """Return the probability of each label by name, or only the largest probabilities."""
         labels, most = self.config["labels"], self.top_k or self.config["max_scores"]
         order = list(range(len(labels)))
         if self.top_k or len(labels) > most:
@@ -310,7 +310,7 @@ class Tagging(Model):
 
 
 class LanguageModeling(Model):
-    """Continues a text, or with a model that reads backward generates its beginning."""
+    """Continues a text, or generates its beginning if the model reads backward."""
 
     def run(self, rows: Sequence[Mapping[str, Array]]) -> Iterable[Any]:
         """Return the generated tokens of each row, sampled as `headrace predict` samples them."""
@@ -373,7 +373,7 @@ class Translation(Model):
     def prediction(self, output: Any, line: str) -> Prediction:
         best = [{"translation": self._text(ids), "score": round(s, 6)} for s, ids in output]
         if not best:
-            return {"error": "the model gives no text a finite score"}
+            return {"error": "no text has a finite score"}
         return best[0] | ({"best": best} if self.config["n_best"] > 1 else {})
 
     def _text(self, ids: Sequence[int]) -> str:
@@ -476,7 +476,7 @@ class TextEncoder:
 
 
 class Decoder:
-    """The decoder of a batch of source texts, and the states of its hypotheses."""
+    """The decoder of a batch of source texts, with the states of the hypotheses."""
 
     def __init__(self, decoder: Any, encoder: Any, source: Array, lengths: Array) -> None:
         self._session = decoder
@@ -587,7 +587,7 @@ def viterbi(emissions: Array, weights: Sequence[Array], allowed: Array | None = 
 
     `weights` are those of the CRF: transitions [C, C] from a tag to the next, start and end [C].
     `allowed` [C + 2, C + 2] is true at [i, j] if tag j may follow tag i; row C is the start, column
-    C + 1 the end. Pairs that are not allowed get a penalty that no other tags make up for.
+    C + 1 the end. Pairs that are not allowed get a penalty that exceeds any other difference.
     """
     transitions, start, end = weights
     if allowed is not None:
@@ -611,7 +611,7 @@ def viterbi(emissions: Array, weights: Sequence[Array], allowed: Array | None = 
 
 
 def spans(tags: Iterable[str]) -> list[tuple[str, int, int]]:
-    """Return the entities of BIO or BIOES tags: label, first word, and the word after the last."""
+    """Return the entities in BIO or BIOES tags: label, first word, and the word after the last."""
     entities: list[tuple[str, int, int]] = []
     previous = ("O", "")
     for position, tag in enumerate(tags):
@@ -643,9 +643,9 @@ def word_bytes(words: Iterable[str], width: int) -> Array:
 
 
 def read_image(data: bytes, size: Sequence[int], channels: int) -> Array | None:
-    """Return the pixels [height, width, channels] of a PNG or JPEG, resized; None if it is broken.
+    """Return the pixels [height, width, channels] of a PNG or JPEG, resized; None if it is damaged.
 
-    It is rotated to its EXIF orientation, and blended with white where it is transparent.
+    The EXIF orientation is applied, and transparent parts are blended with white.
     """
     from PIL import Image, ImageOps
 
@@ -691,7 +691,7 @@ def pad(rows: Sequence[Array]) -> tuple[Array, Array]:
 
 
 def hash_texts(texts: Sequence[Array]) -> Array:
-    """Return a key per text, uint64; the sampling of a text depends on it and on nothing else."""
+    """Return a key per text, uint64; the sampling of a text depends only on its key."""
     keys = []
     for tokens in texts:
         positions = np.arange(1, len(tokens) + 1, dtype=np.uint64) * GOLDEN_GAMMA
@@ -720,8 +720,13 @@ def _mix_bits(x: Array) -> Array:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Predict from the lines of standard input.")
     parser.add_argument("folder", nargs="?", type=Path, default=Path(__file__).parent)
-    parser.add_argument("--threads", type=int, default=0, help="0: one per core")
-    parser.add_argument("--top-k", type=int, default=0, help="labels in scores")
+    parser.add_argument(
+        "--threads", type=int, default=0, metavar="N", help="threads per operator; 0: one per core"
+    )
+    parser.add_argument(
+        "--top-k", type=int, default=0, metavar="K",
+        help="limit `scores` to the K most probable labels; 0: all, but at most 50",
+    )  # fmt: skip
     args = parser.parse_args()
     try:
         model = load(args.folder, threads=args.threads)

@@ -1,4 +1,4 @@
-"""Errors about models that have no ONNX graph."""
+"""Errors for models that cannot be exported to ONNX."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
@@ -9,7 +9,7 @@ Writer = TypeVar("Writer")
 
 
 def refusal(setting: str, remedy: str) -> RunError:
-    """Return the error for a setting, given as key=value, that no graph can be written for."""
+    """Return the error for a setting, given as key=value, that cannot be exported."""
     return RunError(f"{setting}: cannot be exported to ONNX; {remedy}")
 
 
@@ -18,8 +18,8 @@ def writer_of(
 ) -> Writer:
     """Return the writer of a module's class.
 
-    A subclass, such as a user's component, may compute something else and so has no writer. Raises
-    RunError with the `setting` that chose the module and the names of the supported values.
+    A subclass, such as a user's component, has no writer, because it may compute something else.
+    Raises RunError with the `setting` that chose the module and the names of the supported values.
     """
     found = writers.get(type(module))
     if found is None:

@@ -1,4 +1,4 @@
-"""What is exported of each task: its graphs, how they are checked, and facts for the runtime.
+"""The export of each task: its graphs, their checks, and its entries in config.json.
 
 Shapes: B rows, T tokens of the longest row, F values of an image step or bytes of a word.
 """
@@ -42,7 +42,7 @@ HYPOTHESES_PER_ROW = 3
 
 
 class TaskExport(NamedTuple):
-    """The graphs of a task by file name, and facts for the runtime."""
+    """The graphs of a task by file name, and its entries in config.json."""
 
     parts: dict[str, Part]
     facts: dict[str, Any]

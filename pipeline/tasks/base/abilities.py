@@ -1,4 +1,4 @@
-"""What only some tasks can do with a trained model: embed inputs, score texts, generate texts.
+"""Optional abilities of tasks: to embed inputs, score texts and generate texts.
 
 Shapes: B rows of a batch, P features of a vector.
 """
@@ -17,7 +17,7 @@ SEED_STEP = 2**31
 
 @dataclass(frozen=True)
 class GenerationOptions:
-    """Options of `Task.generate`. None: the value of the task's setting of this name."""
+    """Options of `Generates.generate`. None: the value of the task's setting of this name."""
 
     n: int = 1
     """Number of texts per input."""
@@ -34,7 +34,7 @@ class Generation:
 
     text: str
     score: float
-    """Natural logarithm of its probability; of a target text, divided by the length penalty."""
+    """Log-probability of the text; for a target text, divided by the length penalty."""
 
 
 @dataclass(frozen=True)
@@ -42,9 +42,9 @@ class Score:
     """The probability of a given text."""
 
     log_probability: float
-    """Natural logarithm, the end of the text included."""
+    """Natural logarithm of the probability, including the end of the text."""
     tokens: int
-    """Number of tokens, the end of the text included."""
+    """Number of tokens, including the end of the text."""
 
 
 @runtime_checkable
@@ -58,7 +58,7 @@ class Embeds(Protocol):
 
 @runtime_checkable
 class Scores(Protocol):
-    """A task whose model gives texts a probability."""
+    """A task whose model computes the probability of a text."""
 
     @abstractmethod
     def log_probabilities(self, model: nn.Module, batch: Batch) -> Tensor:

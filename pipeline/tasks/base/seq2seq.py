@@ -341,7 +341,7 @@ class Seq2SeqTask(Task, Embeds, Scores, Generates):
             if best:
                 predictions.append(best[0] | ({"best": best} if self.settings.n_best > 1 else {}))
             else:
-                predictions.append({"error": "the model gives no text a finite score"})
+                predictions.append({"error": "no text has a finite score"})
         return predictions
 
     def prediction_types(self) -> dict[str, Any]:

@@ -85,9 +85,9 @@ def test_a_fit_without_evidence_changes_nothing() -> None:
     few = overconfident(30, 4, 3.0)
     found = fit("temperature", few, LABELS)
     assert found.calibration == NO_CALIBRATION
-    assert found.reason == "30 rows, 100 are needed"
+    assert found.reason == "only 30 rows, at least 100 are needed"
     assert found.after == found.before
     rare = several_labels(1000, [0.001] * 4)
     own = fit("per_label", rare, LABELS)
     assert own.calibration == NO_CALIBRATION
-    assert own.reason.endswith("true labels, 20 are needed")
+    assert own.reason.endswith("true labels, at least 20 are needed")

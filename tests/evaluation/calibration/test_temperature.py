@@ -45,7 +45,7 @@ def test_limits_of_the_temperature() -> None:
     for targets in (rows.scores.argmax(-1), worst):
         assert fit_temperature(rows_of(rows.scores, targets)) == (
             1.0,
-            "the best temperature is beyond 0.05 to 20",
+            "best temperature not between 0.05 and 20",
         )
 
 
@@ -65,7 +65,7 @@ def test_the_calibration_error_is_that_of_torchmetrics(labels: int) -> None:
 
 def test_little_evidence_leaves_the_probabilities_as_they_are() -> None:
     few = overconfident(MIN_ROWS - 1, 2, 5.0)
-    assert fit_temperature(few) == (1.0, "99 rows, 100 are needed")
+    assert fit_temperature(few) == (1.0, "only 99 rows, at least 100 are needed")
     calibrated = [overconfident(300, 2, 1.0, seed) for seed in range(20)]
     found = [fit_temperature(rows)[0] for rows in calibrated]
     assert sum(temperature == 1 for temperature in found) >= 17

@@ -83,8 +83,8 @@ def test_thresholds_without_a_gain_on_other_rows_are_not_used() -> None:
     draw = torch.Generator().manual_seed(0)
     scores = torch.rand(300, 4, generator=draw, dtype=torch.float64)
     rows = rows_of(scores, scores >= 0.5)
-    assert fit_shared(rows) == (0.5, "no threshold raises the F1 of rows that it is not fitted on")
+    assert fit_shared(rows) == (0.5, "no threshold raises the F1 on other rows")
     assert fit_per_label(rows, 0.5) == {}
     few = rows_of(scores[:5], scores[:5] >= 0.5)
     positives = int(few.targets.sum())
-    assert fit_shared(few) == (0.5, f"{positives} true labels, 20 are needed")
+    assert fit_shared(few) == (0.5, f"only {positives} true labels, at least 20 are needed")

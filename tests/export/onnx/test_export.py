@@ -120,7 +120,7 @@ def test_the_command_and_the_script_without_this_package(runs: Runs, tmp_path: P
     status, _, err = call("export", "--run", str(folder), "--format", "onnx", "-o", str(output))
     assert status == 2
     (line,) = error_lines(err)
-    assert line.startswith(f"error: --output={output}: exists already and is not empty; ")
+    assert line.startswith(f"error: --output={output}: exists and is not empty; ")
     for name in ("model.onnx", "tokenizer.json", "config.json"):
         content = (output / name).read_bytes()
         for damaged in (content[: len(content) // 2], None):
@@ -139,7 +139,9 @@ def test_nothing_is_left_if_the_outputs_differ(
 ) -> None:
     run = load_trained(runs("classification"))
     monkeypatch.setattr(check, "TOLERANCE", (0.0, -1.0))
-    with pytest.raises(RunError, match=r"model\.onnx: onnxruntime's logits differ .*; nothing was"):
+    with pytest.raises(
+        RunError, match=r"model\.onnx: the output logits of onnxruntime differs .* nothing was"
+    ):
         export_of(run, tmp_path / "onnx")
     assert not list(tmp_path.iterdir())
 
@@ -159,5 +161,5 @@ def test_missing_libraries_are_one_line(
 ) -> None:
     run = load_trained(runs("classification"))
     monkeypatch.setattr(export, "find_spec", lambda n: None if n == "onnx" else find_spec(n))
-    with pytest.raises(RunError, match=r"--format=onnx: needs onnx, not installed; pip install "):
+    with pytest.raises(RunError, match=r"--format=onnx: onnx is not installed; pip install "):
         export_of(run, tmp_path / "onnx")
