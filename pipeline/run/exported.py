@@ -24,9 +24,10 @@ from torch import Tensor
 
 from pipeline.corpus.dataset.manifest import Manifest
 from pipeline.errors import RunError
+from pipeline.run import code as run_code
 from pipeline.storage.atomic import replaced, sha256_of
 from pipeline.storage.base import is_url
-from pipeline.storage.redaction import redacted
+from pipeline.storage.redaction import redacted, redacted_settings
 from pipeline.tasks.base.calibration import NO_CALIBRATION, Calibration
 
 FORMAT = 1
@@ -34,7 +35,11 @@ LIBRARY = "headrace"
 FACTS, CONFIG, WEIGHTS = "config.json", "config.yaml", "model.safetensors"
 LOCAL_SECTIONS = ("run", "track")
 """Sections of a config that are about the machine of the run."""
-LOCAL_KEYS = {"corpus": ("root", "image_root", "shards"), "model": ("init_from", "word_vectors")}
+LOCAL_KEYS = {
+    "corpus": ("root", "image_root", "shards"),
+    "stream": ("mix", "cache"),
+    "model": ("init_from", "word_vectors"),
+}
 """Keys of folders and files that prediction does not read, by section."""
 INPUT_KEYS = ("input", "validation", "test", "tokenizer")
 """Keys of the section `corpus` of which only the names of files are kept."""
@@ -88,6 +93,8 @@ def write(
     """
     if target.exists() and not is_exported(target):
         raise RunError(f"{target}: exists and is not an exported model; name another folder")
+    names = portable_references(config.parent)
+    facts = replace(facts, task=names.get(facts.task, facts.task))
     try:
         with replaced(target) as folder:
             folder.mkdir()
@@ -96,14 +103,15 @@ def write(
             (folder / WEIGHTS).chmod(0o644)  # the library lets only the owner read it
             facts = replace(facts, weights_sha256=sha256_of(folder / WEIGHTS))
             (folder / FACTS).write_text(facts.to_text(), encoding="utf-8")
-            (folder / CONFIG).write_text(_portable_config(config), encoding="utf-8")
-            (folder / "dataset.json").write_text(_portable_manifest(manifest), encoding="utf-8")
+            (folder / CONFIG).write_text(_portable_config(config, names), encoding="utf-8")
+            text = _portable_manifest(manifest, names)
+            (folder / "dataset.json").write_text(text, encoding="utf-8")
             for name in manifest.tokenizers:
                 data = manifest.store.read_file(f"{name}.json")
                 (folder / f"{name}.json").write_bytes(data)
-            code = config.with_name("code.json")
-            if code.is_file():
-                shutil.copy(code, folder)
+            if code := run_code.read(config.parent):
+                entries = {names.get(reference, reference): code[reference] for reference in code}
+                run_code.write_record(folder, entries)
                 if (folder_of_code := config.with_name("code")).is_dir():
                     shutil.copytree(folder_of_code, folder / "code")
             for name, text in (extra or {}).items():
@@ -114,19 +122,37 @@ def write(
         ) from None
 
 
-def _portable_config(path: Path) -> str:
+def portable_references(folder: Path) -> dict[str, str]:
+    """Return other names for the components in a run's folder whose references have a folder of
+    the machine: the names of the run's copies."""
+    return {
+        reference: f"{entry['file']}:{reference.rpartition(':')[2]}"
+        for reference, entry in run_code.read(folder).items()
+        if "file" in entry and {"/", "..", "~"} & set(Path(reference).parts)
+    }
+
+
+def _portable_config(path: Path, names: Mapping[str, str]) -> str:
     values = yaml.safe_load(path.read_text(encoding="utf-8"))
     kept = {name: section for name, section in values.items() if name not in LOCAL_SECTIONS}
     for section, keys in LOCAL_KEYS.items():
         kept[section] = {k: v for k, v in kept.get(section, {}).items() if k not in keys}
     kept["corpus"] = _with_file_names(kept["corpus"])
-    return yaml.safe_dump(redacted(kept), sort_keys=False, allow_unicode=True)
+    portable = {name: renamed(_redacted(section), names) for name, section in kept.items()}
+    return yaml.safe_dump(portable, sort_keys=False, allow_unicode=True)
 
 
-def _portable_manifest(manifest: Manifest) -> str:
+def _portable_manifest(manifest: Manifest, names: Mapping[str, str]) -> str:
     kept = {k: v for k, v in manifest.settings.items() if k not in LOCAL_KEYS["corpus"]}
-    settings = redacted(_with_file_names(kept))
+    settings = renamed(_redacted(_with_file_names(kept)), names)
     return replace(manifest, settings=settings, inputs=()).to_text()
+
+
+def _redacted(section: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a section without secrets: also texts of keys such as `api_key`, which a component of
+    the user may declare."""
+    texts = {key: value for key, value in section.items() if isinstance(value, str)}
+    return {**redacted(section), **redacted_settings(texts)}
 
 
 def _with_file_names(corpus: Mapping[str, Any]) -> dict[str, Any]:
@@ -141,6 +167,17 @@ def _file_names(value: Any) -> Any:
         return [_file_names(item) for item in value]
     if isinstance(value, dict):
         return {key: _file_names(item) for key, item in value.items()}
+    return value
+
+
+def renamed(value: Any, names: Mapping[str, str]) -> Any:
+    """Return a config value with other texts in place of some, also inside lists and mappings."""
+    if isinstance(value, str):
+        return names.get(value, value)
+    if isinstance(value, list):
+        return [renamed(item, names) for item in value]
+    if isinstance(value, dict):
+        return {key: renamed(item, names) for key, item in value.items()}
     return value
 
 

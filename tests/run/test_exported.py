@@ -85,6 +85,44 @@ def test_nothing_of_the_machine_is_exported(run: Path, tmp_path: Path) -> None:
     assert config["model"] == {"hidden": 8}
 
 
+def test_nothing_of_the_machine_is_in_a_section_or_a_reference(run: Path, tmp_path: Path) -> None:
+    """Datasets to mix, caches, secrets of own components, and components in absolute folders."""
+    mine = "/home/bob/mine.py:Mine"
+    changed = {
+        **CONFIG,
+        "stream": {"mix": {"/home/bob/more": 1.0}, "cache": "/home/bob/cache", "token_budget": 64},
+        "model": {"hidden": 8, "pooling": mine, "head": "own/head.py:Head", "api_key": "word"},
+        "task": {"name": "/home/bob/task.py:Task", "metrics": [mine, "accuracy"]},
+    }
+    write(run / "config.yaml", yaml.safe_dump(changed))
+    record = {
+        reference: {"kind": "pooling", "sha256": "0", "version": "", "file": f"code/{name}-0.py"}
+        for reference, name in ((mine, "mine"), ("own/head.py:Head", "head"))
+    }
+    record["/home/bob/task.py:Task"] = {**record[mine], "kind": "task", "file": "code/task-0.py"}
+    write(run / "code.json", json.dumps(record))
+    for name in ("mine", "head", "task"):
+        write(run / f"code/{name}-0.py", "")
+    facts = ExportedModel("/home/bob/task.py:Task", "bf16", 60, __version__)
+    exported.write(
+        tmp_path / "a",
+        facts,
+        {"a": torch.ones(1)},
+        config=run / "config.yaml",
+        manifest=read_manifest(run / "dataset"),
+    )
+    texts = [path.read_bytes() for path in (tmp_path / "a").iterdir() if path.is_file()]
+    assert not [text for text in texts if b"bob" in text or b"word" in text]
+    config = yaml.safe_load((tmp_path / "a/config.yaml").read_text())
+    assert config["stream"] == {"token_budget": 64}
+    assert config["task"]["metrics"] == ["code/mine-0.py:Mine", "accuracy"]
+    assert config["model"]["head"] == "own/head.py:Head"
+    assert exported.read(tmp_path / "a").task == config["task"]["name"] == "code/task-0.py:Task"
+    assert list(json.loads((tmp_path / "a/code.json").read_text())) == [
+        "code/mine-0.py:Mine", "own/head.py:Head", "code/task-0.py:Task",
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize(
     "name,content,error",
     [
