@@ -68,7 +68,7 @@ def test_a_config_with_overrides() -> None:
 
 
 def test_values_of_pandas_and_texts_that_are_not_unicode() -> None:
-    odd = [
+    odd: list[dict[str, Any]] = [
         {"text": np.str_("a fine film"), "label": np.float64(1)},
         {"text": float("nan"), "label": 1},
         {"text": pd.NA, "label": 1},

@@ -152,6 +152,7 @@ def read(folder: Path) -> dict[str, dict[str, Any]]:
         for entry in record.values():
             for key in ("kind", "sha256", "version"):
                 entry[key].strip()
+            entry.get("file", "").strip()
     except (ValueError, TypeError, AttributeError, KeyError):
         raise RunError(f"{path}: is damaged; copy the run's folder again") from None
     return record

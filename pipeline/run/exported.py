@@ -1,8 +1,8 @@
 """The format of an exported model: a folder with all that prediction needs, and nothing else.
 
-  config.json        facts about the model, and the checksum of its weights
+  config.json        facts about the model, and the checksums of its weights and dataset.json
   config.yaml        the run's config, without tracking, passwords and folders of the machine
-  dataset.json       fields, label names and tokenizers, as in a prepared dataset
+  dataset.json       fields, label names and tokenizers with checksums, as in a prepared dataset
   tokenizer.json     one file per vocabulary, by its name
   model.safetensors  weights in fp32
   code/, code.json   copies of a user's components, if there are any (see `code.py`)
@@ -11,6 +11,7 @@ The Hugging Face Hub shows config.json, model.safetensors and a README.md, which
 """
 
 import json
+import math
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -18,11 +19,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import TypeAdapter
 from safetensors.torch import save_file
 from torch import Tensor
 
-from pipeline.corpus.dataset.manifest import Manifest
+from pipeline.corpus.dataset.manifest import Manifest, read_manifest
 from pipeline.errors import RunError
 from pipeline.run import code as run_code
 from pipeline.storage.atomic import replaced, sha256_of
@@ -33,6 +33,7 @@ from pipeline.tasks.base.calibration import NO_CALIBRATION, Calibration
 FORMAT = 1
 LIBRARY = "headrace"
 FACTS, CONFIG, WEIGHTS = "config.json", "config.yaml", "model.safetensors"
+DATASET = "dataset.json"
 LOCAL_SECTIONS = ("run", "track")
 """Sections of a config that are about the machine of the run."""
 LOCAL_KEYS = {
@@ -43,7 +44,6 @@ LOCAL_KEYS = {
 """Keys of folders and files that prediction does not read, by section."""
 INPUT_KEYS = ("input", "validation", "test", "tokenizer")
 """Keys of the section `corpus` of which only the names of files are kept."""
-CALIBRATION = TypeAdapter(Calibration)
 READ_ERRORS = (OSError, ValueError, TypeError, KeyError, AttributeError)
 """Errors of a damaged `config.json`."""
 
@@ -61,6 +61,7 @@ class ExportedModel:
     version: str
     """Version of Headrace that exported the model."""
     weights_sha256: str = ""
+    dataset_sha256: str = ""
     name: str = ""
     """Name of the run."""
     metrics: Mapping[str, float] = field(default_factory=dict)
@@ -101,11 +102,15 @@ def write(
             tensors = {name: tensor.float().cpu().contiguous() for name, tensor in weights.items()}
             save_file(tensors, folder / WEIGHTS, {"format": "pt"})
             (folder / WEIGHTS).chmod(0o644)  # the library lets only the owner read it
-            facts = replace(facts, weights_sha256=sha256_of(folder / WEIGHTS))
-            (folder / FACTS).write_text(facts.to_text(), encoding="utf-8")
             (folder / CONFIG).write_text(_portable_config(config, names), encoding="utf-8")
             text = _portable_manifest(manifest, names)
-            (folder / "dataset.json").write_text(text, encoding="utf-8")
+            (folder / DATASET).write_text(text, encoding="utf-8")
+            facts = replace(
+                facts,
+                weights_sha256=sha256_of(folder / WEIGHTS),
+                dataset_sha256=sha256_of(folder / DATASET),
+            )
+            (folder / FACTS).write_text(facts.to_text(), encoding="utf-8")
             for name in manifest.tokenizers:
                 data = manifest.store.read_file(f"{name}.json")
                 (folder / f"{name}.json").write_bytes(data)
@@ -198,7 +203,7 @@ def read(folder: Path) -> ExportedModel:
                 f"{values['version']} of Headrace, or export the run again"
             )
         names = ExportedModel.__dataclass_fields__
-        values["calibration"] = CALIBRATION.validate_python(values.get("calibration", {}))
+        values["calibration"] = _calibration(values.get("calibration", {}))
         model = ExportedModel(**{name: values[name] for name in names if name in values})
     except READ_ERRORS as error:
         raise RunError(
@@ -209,17 +214,34 @@ def read(folder: Path) -> ExportedModel:
     return model
 
 
-def check_weights(folder: Path, model: ExportedModel) -> None:
-    """Raise RunError unless the weights are those that were exported."""
-    path = folder / WEIGHTS
+def _calibration(values: Mapping[str, Any]) -> Calibration:
+    """Return a calibration. Raises ValueError or TypeError for values that no fit gives."""
+    found = Calibration(**values)
+    shares = [found.threshold, *found.label_thresholds.values()]
+    if not (0 < found.temperature < math.inf and all(0 <= share <= 1 for share in shares)):
+        raise ValueError("calibration is out of range")
+    return found
+
+
+def check_files(folder: Path, model: ExportedModel) -> None:
+    """Raise RunError unless the weights, dataset.json and the tokenizers are those that were
+    exported."""
+    _check_file(folder / DATASET, model.dataset_sha256, FACTS)
+    for name, tokenizer in read_manifest(folder).tokenizers.items():
+        _check_file(folder / f"{name}.json", tokenizer.sha256, DATASET)
+    _check_file(folder / WEIGHTS, model.weights_sha256, FACTS)
+
+
+def _check_file(path: Path, expected: str, record: str) -> None:
+    """Raise RunError unless a file has the SHA-256 that another file, the record, has for it."""
     try:
         digest = sha256_of(path)
     except OSError as error:
         raise RunError(
             f"{path}: cannot be read: {error.strerror}; copy it again, or export the run again"
         ) from None
-    if digest != model.weights_sha256:
+    if digest != expected:
         raise RunError(
-            f"{path}: is damaged: its SHA-256 is not the one in {FACTS}; copy it again, or export "
+            f"{path}: is damaged: its SHA-256 is not the one in {record}; copy it again, or export "
             "the run again"
         )
