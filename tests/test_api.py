@@ -77,7 +77,7 @@ def test_values_of_pandas_and_texts_that_are_not_unicode() -> None:
         {"text": "a\udc80b", "label": 0},
     ]
     with pytest.raises(InputError) as raised:
-        pipeline.train(rows=[*ROWS, *odd], quiet=True, **SMALL, **{"corpus.max_skipped_ratio": 0})
+        pipeline.train(rows=[*ROWS, *odd], **{**SMALL, "corpus.max_skipped_ratio": 0})
     assert "5 of 66 rows" in str(raised.value)
     assert "3 with no text" in str(raised.value)
     assert "2 with bytes that are not text" in str(raised.value)
