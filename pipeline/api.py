@@ -13,10 +13,12 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from pipeline import components
 from pipeline.config import as_yaml, load
 from pipeline.errors import ConfigError
 from pipeline.inference import model as inference
 from pipeline.inference.model import Model
+from pipeline.inference.python_values import check_no_table, python_value
 from pipeline.run.folder import RunFolder
 from pipeline.run.summary import Summary, read_summary
 from pipeline.runtime.logs import configure_logging
@@ -58,14 +60,16 @@ def train(
     `overrides` are other keys: `**{"train.epochs": 2}`. `quiet` prints only warnings and errors.
 
     Training runs in this process, on the first GPU or on one CPU core; use torchrun for several
-    processes. Raises ConfigError, with one line per mistake, InputError for rows that cannot be
-    used, and KeyboardInterrupt if an interrupt stopped the run, which the same call resumes.
+    processes. In a thread, no signal stops it. Raises ConfigError, with one line per mistake,
+    InputError for rows that cannot be used, and KeyboardInterrupt if an interrupt stopped the run,
+    which the same call resumes.
     """
     # One worker, because the processes of a pool would run the caller's script again.
     given: dict[str, Any] = {"corpus.workers": 1, **overrides}
     if task:
         given["task.name"] = task
     if rows is not None:
+        check_no_table(rows, "rows")
         if "corpus.input" in given:
             raise ConfigError("corpus.input: is set together with rows; leave out one of the two")
         path = _write_rows(rows)
@@ -73,12 +77,13 @@ def train(
         if config is None:
             given.setdefault("run.name", path.stem)
     configure_logging(-1 if quiet else 0)
-    settings = load(
-        None if config is None else Path(config),
-        [f"{key}={as_yaml(value)}" for key, value in given.items()],
-    )
     try:
-        session.train(settings)
+        with components.original_files():  # not the copies of a run that was loaded before
+            settings = load(
+                None if config is None else Path(config),
+                [f"{key}={as_yaml(value)}" for key, value in given.items()],
+            )
+            session.train(settings)
     except SystemExit as end:
         if end.code == 128 + signal.SIGINT:
             raise KeyboardInterrupt from None
@@ -98,7 +103,8 @@ def _write_rows(rows: Iterable[Mapping[str, Any]]) -> Path:
     lines = [_json_line(number, row) for number, row in enumerate(rows, 1)]
     if not lines:
         raise ConfigError("rows: is empty; give at least one row per label and split")
-    content = "".join(lines).encode("utf-8", "surrogateescape")
+    # A lone surrogate becomes bytes that are not UTF-8, so that its row is skipped.
+    content = "".join(lines).encode("utf-8", "surrogatepass")
     path = ROWS_FOLDER / f"rows-{sha256(content).hexdigest()[:DIGEST_CHARACTERS]}.jsonl"
     if not path.exists():
         write_file(path, content)
@@ -111,13 +117,13 @@ def _json_line(number: int, row: Mapping[str, Any]) -> str:
             f"rows: row {number} is of type {type(row).__name__}; give a dict from column to value"
         )
     try:
-        return json.dumps(dict(row), ensure_ascii=False, default=_python_value) + "\n"
+        return json.dumps(dict(row), ensure_ascii=False, default=_converted) + "\n"
     except (TypeError, ValueError) as error:
         raise ConfigError(f"rows: row {number} cannot be written as JSON: {error}") from None
 
 
-def _python_value(value: Any) -> Any:
+def _converted(value: Any) -> Any:
     """Return a value of NumPy, torch or pandas as a Python object."""
-    if hasattr(value, "tolist"):
-        return value.tolist()
-    raise TypeError(f"a value of type {type(value).__name__}; convert it to text or a number")
+    if (converted := python_value(value)) is value:
+        raise TypeError(f"a value of type {type(value).__name__}; convert it to text or a number")
+    return converted

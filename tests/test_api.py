@@ -1,14 +1,16 @@
 """Training from Python: the run that the command makes."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import pipeline
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, InputError, RunError
 from tests.helpers.processes import call
 
 SMALL: dict[str, Any] = {
@@ -65,6 +67,50 @@ def test_a_config_with_overrides() -> None:
     assert (run.folder, run.summary.step) == (Path("runs/0"), 3)
 
 
+def test_values_of_pandas_and_texts_that_are_not_unicode() -> None:
+    odd: list[dict[str, Any]] = [
+        {"text": np.str_("a fine film"), "label": np.float64(1)},
+        {"text": float("nan"), "label": 1},
+        {"text": pd.NA, "label": 1},
+        {"text": pd.NaT, "label": 0},
+        {"text": "a\ud800b", "label": 0},
+        {"text": "a\udc80b", "label": 0},
+    ]
+    with pytest.raises(InputError) as raised:
+        pipeline.train(rows=[*ROWS, *odd], **{**SMALL, "corpus.max_skipped_ratio": 0})
+    assert "5 of 66 rows" in str(raised.value)
+    assert "3 with no text" in str(raised.value)
+    assert "2 with bytes that are not text" in str(raised.value)
+
+
+def test_training_in_a_thread() -> None:
+    with ThreadPoolExecutor(1) as pool:
+        run = pool.submit(lambda: pipeline.train(rows=ROWS, quiet=True, **SMALL)).result()
+    assert run.summary.step == 3
+
+
+SCHEDULE = """
+from pipeline.optim.schedules.constant import Constant
+
+class Mine(Constant):
+    version = 1
+"""
+
+
+def test_a_component_is_read_from_its_file_again(folder: Path) -> None:
+    """An edit applies, even after the run with the code before it was loaded."""
+    (folder / "mine.py").write_text(SCHEDULE)
+    keys = {**SMALL, "train.schedule": "mine.py:Mine"}
+    first = pipeline.train(rows=ROWS, quiet=True, **keys)
+    first.model()
+    (folder / "mine.py").write_text(SCHEDULE.replace("version = 1", "version = 2"))
+    with pytest.raises(RunError, match=r"mine\.py: has changed since the run in .* began"):
+        pipeline.train(rows=ROWS, quiet=True, **{**keys, "train.max_steps": 5})
+    second = pipeline.train(rows=ROWS, quiet=True, **{**keys, "run.dir": "runs/second"})
+    (copy,) = (second.folder / "code").iterdir()
+    assert "version = 2" in copy.read_text()
+
+
 @pytest.mark.parametrize(
     "arguments,error",
     [
@@ -84,3 +130,8 @@ def test_mistakes(arguments: dict[str, Any], error: str) -> None:
         pipeline.train(**arguments)
     assert error in str(raised.value)
     assert not Path("runs").exists()
+
+
+def test_a_table_of_pandas_is_refused() -> None:
+    with pytest.raises(TypeError, match="rows: are of type DataFrame; give its rows as dicts"):
+        pipeline.train(rows=pd.DataFrame(ROWS))

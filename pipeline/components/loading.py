@@ -98,6 +98,19 @@ def temporary_copies() -> Iterator[None]:
             mapping.update(old)
 
 
+@contextmanager
+def original_files() -> Iterator[None]:
+    """Load components from the files that references name, as they are now, inside the block.
+
+    Without it, a process uses the copies of a run that it has loaded, and files as it first read
+    them.
+    """
+    with temporary_copies():
+        _copies.clear()
+        _load_from_file.cache_clear()
+        yield
+
+
 def source(kind: str, reference: str) -> Source | None:
     """Return where a component comes from; None if it is built in."""
     found = load(kind, reference)

@@ -12,10 +12,11 @@ from pipeline.config import as_yaml, changed_settings, flatten
 from pipeline.corpus.readers.inputs import input_patterns
 from pipeline.export.folder import export_folder, facts_of
 from pipeline.inference.trained import TrainedModel
+from pipeline.run import exported
 from pipeline.run.exported import ExportedModel
 from pipeline.run.folder import RunFolder
 from pipeline.run.summary import Summary, read_summary
-from pipeline.storage.redaction import redacted
+from pipeline.storage.redaction import redacted, redacted_settings
 from pipeline.wording import shorten
 
 CARD = "README.md"
@@ -41,7 +42,7 @@ MAX_LABEL_CHARACTERS = 60
 MAX_VALUE_CHARACTERS = 200
 PATHS = (
     "corpus.input", "corpus.validation", "corpus.test", "corpus.root", "corpus.image_root",
-    "corpus.tokenizer", "model.init_from", "model.word_vectors",
+    "corpus.tokenizer", "stream.mix", "stream.cache", "model.init_from", "model.word_vectors",
 )  # fmt: skip
 """Keys whose values are paths on the machine of the run."""
 
@@ -74,7 +75,10 @@ def model_card(model: TrainedModel) -> str:
         "## Limits",
         "\n".join(_limits(model)),
     ]
-    return "\n\n".join(parts) + "\n"
+    text = "\n\n".join(parts) + "\n"
+    for reference, other in exported.portable_references(model.files.config.parent).items():
+        text = text.replace(reference, other)
+    return text
 
 
 def _metadata(model: TrainedModel, facts: ExportedModel, name: str) -> ModelCardData:
@@ -182,7 +186,8 @@ def _results(facts: ExportedModel, summary: Summary | None) -> Iterator[str]:
 def _training(model: TrainedModel, facts: ExportedModel) -> Iterator[str]:
     yield f"{facts.step:,} updates in {facts.precision}. Settings that differ from the defaults:"
     yield ""
-    values = redacted(flatten(model.config))
+    names = exported.portable_references(model.files.config.parent)
+    values = exported.renamed(redacted_settings(flatten(model.config)), names)
     shown = [
         f"- `{key}`: `{shorten(as_yaml(values[key]), MAX_VALUE_CHARACTERS)}`"
         for key in changed_settings(model.config)

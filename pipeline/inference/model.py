@@ -25,6 +25,7 @@ from pipeline.inference.batching import batched
 from pipeline.inference.evaluator import evaluate_files
 from pipeline.inference.input_encoding import InputEncoder
 from pipeline.inference.predictor import Predictor, use_top_k
+from pipeline.inference.python_values import check_no_table, python_value
 from pipeline.inference.run_input import RawInput
 from pipeline.inference.sources import local_folder
 from pipeline.inference.trained import TrainedModel, load_trained
@@ -92,8 +93,8 @@ class Model:
         prediction for an input that cannot be used is `{"error": ...}`. `top_k` limits `scores` to
         the most probable labels (default: all, at most 50). Inputs are batched by length, and their
         predictions do not depend on each other. Raises InputError for a row without a required
-        column, ConfigError for `top_k` if the task has no scores, and TypeError for inputs of other
-        types.
+        column, ConfigError for `top_k` below 0 or if the task has no scores, and TypeError for
+        inputs of other types, such as a table of pandas.
         """
         task = self.trained.task
         default = task.top_k
@@ -184,8 +185,9 @@ class Model:
         return texts
 
     def to(self, device: str | torch.device) -> "Model":
-        """Move the model to a device, such as "cuda", and return it."""
-        self.trained = self.trained.to(torch.device(device))
+        """Move the model to a device, such as "cuda", and return it. Raises ConfigError if there is
+        none."""
+        self.trained = self.trained.to(_device(device))
         self._predictor.model = self.trained
         return self
 
@@ -201,6 +203,7 @@ class Model:
     ) -> Iterator[list[RawInput]]:
         """Yield lists of inputs that are batched together. `columns` are the columns that a row
         must have (default: those that `predict` reads)."""
+        check_no_table(inputs, PLACE)
         if isinstance(inputs, str | Mapping):
             raise TypeError(f"inputs={inputs!r:.40}: is a single input; give a list of inputs")
         needed = columns or self.columns
@@ -233,13 +236,31 @@ def load(
             given,
             weights=Path(checkpoint) if checkpoint else None,
             trust_code=trust_code,
-            device=torch.device(device) if device else None,
+            device=_device(device) if device else None,
         )
     )
 
 
+def _device(name: str | torch.device) -> torch.device:
+    """Return a device. Raises ConfigError if this machine does not have it."""
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:  # torch raises nothing narrower
+        reason = str(error).partition("\n")[0]
+        raise ConfigError(f"device={name}: cannot be used: {reason}; use cpu") from None
+    return device
+
+
 def _names(files: str | Path | Sequence[str | Path]) -> list[str]:
-    return [str(files)] if isinstance(files, str | Path) else [str(file) for file in files]
+    check_no_table(files, "files")
+    names = [files] if isinstance(files, str | Path) else list(files)
+    for name in names:
+        if not isinstance(name, str | Path):
+            raise TypeError(
+                f"files: one is of type {type(name).__name__}; give paths, and write rows to a file"
+            )
+    return [str(name) for name in names]
 
 
 def _raw_input(number: int, item: Input, columns: Sequence[str]) -> RawInput:
@@ -257,4 +278,6 @@ def _raw_input(number: int, item: Input, columns: Sequence[str]) -> RawInput:
             f"{PLACE}, row {number}: has no column {missing[0]!r}; it has "
             f"{', '.join(map(repr, values)) or 'none'}"
         )
-    return RawInput(PLACE, Row(number, {name: nested(values, name) for name in columns}))
+    return RawInput(
+        PLACE, Row(number, {name: python_value(nested(values, name)) for name in columns})
+    )

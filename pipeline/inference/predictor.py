@@ -21,8 +21,12 @@ from pipeline.tasks.base.sample import Sample
 def use_top_k(model: TrainedModel, top_k: int) -> None:
     """Limit `scores` of predictions to the `top_k` most probable labels; 0: the default number.
 
-    Raises ConfigError if the predictions of the task have no scores of labels.
+    Raises ConfigError if it is negative, or if the task's predictions have no scores of labels.
     """
+    if top_k < 0:
+        raise ConfigError(
+            f"--top-k={top_k}: is negative; use 0 for the default, or a larger number"
+        )
     if top_k and not model.task.has_scores:
         raise ConfigError(
             f"--top-k={top_k}: predictions of task.name={model.config.task.name} have no scores of "

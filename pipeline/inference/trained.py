@@ -95,7 +95,7 @@ def find_files(source: Path, weights: Path | None = None) -> ModelFiles:
                 "leave it out"
             )
         model = exported.read(source)
-        exported.check_weights(source, model)
+        exported.check_files(source, model)
         config = source / exported.CONFIG
         return ModelFiles(source, config, source, source, model.precision, model.step)
     if (source / checkpoint.STATE).is_file() and weights is None:

@@ -9,7 +9,7 @@ import json
 import logging
 import os
 import sysconfig
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from hashlib import sha256
 from importlib.machinery import PathFinder
 from pathlib import Path
@@ -36,14 +36,14 @@ def write(folder: Path, sources: Iterable[Source]) -> None:
         _trust(source.sha256)
         record[source.reference] = entry
     if record:
-        write_file(_record(folder), json.dumps(record, indent=1) + "\n")
+        write_record(folder, record)
     else:
         _record(folder).unlink(missing_ok=True)  # of an earlier run in this folder
 
 
 def check(folder: Path, sources: Iterable[Source]) -> None:
     """Raise RunError if a component has changed since the run began."""
-    record = _read(folder)
+    record = read(folder)
     lines = []
     for source in sources:
         entry = record.get(source.reference)
@@ -72,7 +72,7 @@ def use(
     if a file or an installed package is not the one that the run was trained with. `trusted` are
     digests of code to trust too. Nothing is imported before these checks, nor by them.
     """
-    record = _read(folder)
+    record = read(folder)
     for reference in references:
         is_file = reference.rpartition(":")[0].endswith(".py")
         entry = record.get(reference)
@@ -139,13 +139,20 @@ def _record(folder: Path) -> Path:
     return folder / "code.json"
 
 
-def _read(folder: Path) -> dict[str, dict[str, Any]]:
+def write_record(folder: Path, record: Mapping[str, Mapping[str, Any]]) -> None:
+    """Write `code.json`: facts about each component, by its reference."""
+    write_file(_record(folder), json.dumps(record, indent=1) + "\n")
+
+
+def read(folder: Path) -> dict[str, dict[str, Any]]:
+    """Read `code.json`; empty if there is none. Raises RunError if it is damaged."""
     path = _record(folder)
     try:
         record: dict[str, dict[str, Any]] = json.loads(path.read_text()) if path.exists() else {}
         for entry in record.values():
             for key in ("kind", "sha256", "version"):
                 entry[key].strip()
+            entry.get("file", "").strip()
     except (ValueError, TypeError, AttributeError, KeyError):
         raise RunError(f"{path}: is damaged; copy the run's folder again") from None
     return record

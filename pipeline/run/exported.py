@@ -1,8 +1,8 @@
 """The format of an exported model: a folder with everything that prediction needs.
 
-  config.json        task, metrics, labels and calibration, and the checksum of the weights
+  config.json        task, metrics, labels and calibration; checksums of weights and dataset.json
   config.yaml        the run's config, without tracking, passwords and local folders
-  dataset.json       fields, label names and tokenizers, as in a prepared dataset
+  dataset.json       fields, label names, checksums of tokenizers, as in a prepared dataset
   tokenizer.json     one file per vocabulary, named after it
   model.safetensors  weights in fp32
   code/, code.json   copies of a user's components, if there are any (see `code.py`)
@@ -11,6 +11,7 @@ The Hugging Face Hub shows config.json, model.safetensors and, if it is added, R
 """
 
 import json
+import math
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -18,27 +19,31 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import TypeAdapter
 from safetensors.torch import save_file
 from torch import Tensor
 
-from pipeline.corpus.dataset.manifest import Manifest
+from pipeline.corpus.dataset.manifest import Manifest, read_manifest
 from pipeline.errors import RunError
+from pipeline.run import code as run_code
 from pipeline.storage.atomic import replaced, sha256_of
 from pipeline.storage.base import is_url
-from pipeline.storage.redaction import redacted
+from pipeline.storage.redaction import redacted, redacted_settings
 from pipeline.tasks.base.calibration import NO_CALIBRATION, Calibration
 
 FORMAT = 1
 LIBRARY = "headrace"
 FACTS, CONFIG, WEIGHTS = "config.json", "config.yaml", "model.safetensors"
+DATASET = "dataset.json"
 LOCAL_SECTIONS = ("run", "track")
 """Sections of a config that apply only to the machine of the run."""
-LOCAL_KEYS = {"corpus": ("root", "image_root", "shards"), "model": ("init_from", "word_vectors")}
+LOCAL_KEYS = {
+    "corpus": ("root", "image_root", "shards"),
+    "stream": ("mix", "cache"),
+    "model": ("init_from", "word_vectors"),
+}
 """Keys with paths that prediction does not read, by section."""
 INPUT_KEYS = ("input", "validation", "test", "tokenizer")
 """Keys of the section `corpus` that keep file names, but not their folders."""
-CALIBRATION = TypeAdapter(Calibration)
 READ_ERRORS = (OSError, ValueError, TypeError, KeyError, AttributeError)
 """Exceptions that a damaged `config.json` raises."""
 
@@ -56,6 +61,7 @@ class ExportedModel:
     version: str
     """Version of Headrace that exported the model."""
     weights_sha256: str = ""
+    dataset_sha256: str = ""
     name: str = ""
     """Name of the run."""
     metrics: Mapping[str, float] = field(default_factory=dict)
@@ -89,22 +95,29 @@ def write(
     """
     if target.exists() and not is_exported(target):
         raise RunError(f"{target}: exists and is not an exported model; name another folder")
+    names = portable_references(config.parent)
+    facts = replace(facts, task=names.get(facts.task, facts.task))
     try:
         with replaced(target) as folder:
             folder.mkdir()
             tensors = {name: tensor.float().cpu().contiguous() for name, tensor in weights.items()}
             save_file(tensors, folder / WEIGHTS, {"format": "pt"})
             (folder / WEIGHTS).chmod(0o644)  # safetensors makes it readable by the owner only
-            facts = replace(facts, weights_sha256=sha256_of(folder / WEIGHTS))
+            (folder / CONFIG).write_text(_portable_config(config, names), encoding="utf-8")
+            text = _portable_manifest(manifest, names)
+            (folder / DATASET).write_text(text, encoding="utf-8")
+            facts = replace(
+                facts,
+                weights_sha256=sha256_of(folder / WEIGHTS),
+                dataset_sha256=sha256_of(folder / DATASET),
+            )
             (folder / FACTS).write_text(facts.to_text(), encoding="utf-8")
-            (folder / CONFIG).write_text(_portable_config(config), encoding="utf-8")
-            (folder / "dataset.json").write_text(_portable_manifest(manifest), encoding="utf-8")
             for name in manifest.tokenizers:
                 data = manifest.store.read_file(f"{name}.json")
                 (folder / f"{name}.json").write_bytes(data)
-            code = config.with_name("code.json")
-            if code.is_file():
-                shutil.copy(code, folder)
+            if code := run_code.read(config.parent):
+                entries = {names.get(reference, reference): code[reference] for reference in code}
+                run_code.write_record(folder, entries)
                 if (folder_of_code := config.with_name("code")).is_dir():
                     shutil.copytree(folder_of_code, folder / "code")
             for name, text in (extra or {}).items():
@@ -115,19 +128,37 @@ def write(
         ) from None
 
 
-def _portable_config(path: Path) -> str:
+def portable_references(folder: Path) -> dict[str, str]:
+    """Return other names for the components in a run's folder whose references have a folder of
+    the machine: the names of the run's copies."""
+    return {
+        reference: f"{entry['file']}:{reference.rpartition(':')[2]}"
+        for reference, entry in run_code.read(folder).items()
+        if "file" in entry and {"/", "..", "~"} & set(Path(reference).parts)
+    }
+
+
+def _portable_config(path: Path, names: Mapping[str, str]) -> str:
     values = yaml.safe_load(path.read_text(encoding="utf-8"))
     kept = {name: section for name, section in values.items() if name not in LOCAL_SECTIONS}
     for section, keys in LOCAL_KEYS.items():
         kept[section] = {k: v for k, v in kept.get(section, {}).items() if k not in keys}
     kept["corpus"] = _with_file_names(kept["corpus"])
-    return yaml.safe_dump(redacted(kept), sort_keys=False, allow_unicode=True)
+    portable = {name: renamed(_redacted(section), names) for name, section in kept.items()}
+    return yaml.safe_dump(portable, sort_keys=False, allow_unicode=True)
 
 
-def _portable_manifest(manifest: Manifest) -> str:
+def _portable_manifest(manifest: Manifest, names: Mapping[str, str]) -> str:
     kept = {k: v for k, v in manifest.settings.items() if k not in LOCAL_KEYS["corpus"]}
-    settings = redacted(_with_file_names(kept))
+    settings = renamed(_redacted(_with_file_names(kept)), names)
     return replace(manifest, settings=settings, inputs=()).to_text()
+
+
+def _redacted(section: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a section without secrets: also texts of keys such as `api_key`, which a component of
+    the user may declare."""
+    texts = {key: value for key, value in section.items() if isinstance(value, str)}
+    return {**redacted(section), **redacted_settings(texts)}
 
 
 def _with_file_names(corpus: Mapping[str, Any]) -> dict[str, Any]:
@@ -142,6 +173,17 @@ def _file_names(value: Any) -> Any:
         return [_file_names(item) for item in value]
     if isinstance(value, dict):
         return {key: _file_names(item) for key, item in value.items()}
+    return value
+
+
+def renamed(value: Any, names: Mapping[str, str]) -> Any:
+    """Return a config value with other texts in place of some, also inside lists and mappings."""
+    if isinstance(value, str):
+        return names.get(value, value)
+    if isinstance(value, list):
+        return [renamed(item, names) for item in value]
+    if isinstance(value, dict):
+        return {key: renamed(item, names) for key, item in value.items()}
     return value
 
 
@@ -162,7 +204,7 @@ def read(folder: Path) -> ExportedModel:
                 f"{values['version']} of Headrace, or export the run again"
             )
         names = ExportedModel.__dataclass_fields__
-        values["calibration"] = CALIBRATION.validate_python(values.get("calibration", {}))
+        values["calibration"] = _calibration(values.get("calibration", {}))
         model = ExportedModel(**{name: values[name] for name in names if name in values})
     except READ_ERRORS as error:
         raise RunError(
@@ -173,17 +215,34 @@ def read(folder: Path) -> ExportedModel:
     return model
 
 
-def check_weights(folder: Path, model: ExportedModel) -> None:
-    """Raise RunError if the weights do not have the checksum of the exported ones."""
-    path = folder / WEIGHTS
+def _calibration(values: Mapping[str, Any]) -> Calibration:
+    """Return a calibration. Raises ValueError or TypeError for values that no fit gives."""
+    found = Calibration(**values)
+    shares = [found.threshold, *found.label_thresholds.values()]
+    if not (0 < found.temperature < math.inf and all(0 <= share <= 1 for share in shares)):
+        raise ValueError("calibration is out of range")
+    return found
+
+
+def check_files(folder: Path, model: ExportedModel) -> None:
+    """Raise RunError unless the weights, dataset.json and the tokenizers are those that were
+    exported."""
+    _check_file(folder / DATASET, model.dataset_sha256, FACTS)
+    for name, tokenizer in read_manifest(folder).tokenizers.items():
+        _check_file(folder / f"{name}.json", tokenizer.sha256, DATASET)
+    _check_file(folder / WEIGHTS, model.weights_sha256, FACTS)
+
+
+def _check_file(path: Path, expected: str, record: str) -> None:
+    """Raise RunError unless a file has the SHA-256 that another file, the record, has for it."""
     try:
         digest = sha256_of(path)
     except OSError as error:
         raise RunError(
             f"{path}: cannot be read: {error.strerror}; copy it again, or export the run again"
         ) from None
-    if digest != model.weights_sha256:
+    if digest != expected:
         raise RunError(
-            f"{path}: is damaged: its SHA-256 is not the one in {FACTS}; copy it again, or export "
+            f"{path}: is damaged: its SHA-256 is not the one in {record}; copy it again, or export "
             "the run again"
         )

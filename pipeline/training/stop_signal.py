@@ -1,6 +1,7 @@
 """Signals that ask a run to stop."""
 
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -15,7 +16,11 @@ class StopSignal:
 
     @contextmanager
     def handled(self) -> Iterator[None]:
-        """Handle the signals inside the block."""
+        """Handle the signals inside the block. In a thread, where none arrive, they keep their
+        handlers."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
 
         def record(number: int, frame: object) -> None:
             self.number = number

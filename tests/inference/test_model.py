@@ -5,6 +5,8 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 
 import pipeline
@@ -55,6 +57,18 @@ def test_rows_are_predicted_as_texts(runs: Runs) -> None:
     assert nested.predict([{"body": {"text": "music"}}]) == nested.predict(["music"])
 
 
+def test_values_of_numpy_and_pandas(runs: Runs) -> None:
+    model = pipeline.load(runs("classification"))
+    expected = model.predict(["music", "", "3.0", ""])
+    frame = pd.DataFrame({"text": ["music", None, np.float64(3), pd.NA]}, dtype=object)
+    assert model.predict(frame.to_dict("records")) == expected
+    assert model.predict(np.array(["music", "", "3.0", ""])) == expected
+    tagger = pipeline.load(runs("tagging"))
+    (column,) = tagger.columns
+    rows = [{column: ["Bob", "sings"]}]
+    assert tagger.predict([{column: np.array(["Bob", "sings"])}]) == tagger.predict(rows)
+
+
 def test_top_k_holds_for_one_call(runs: Runs) -> None:
     model = pipeline.load(runs("classification"))
     before = model.predict(["music"])
@@ -80,6 +94,19 @@ def test_mistakes(runs: Runs, tmp_path: Path) -> None:
         model.predict("music")
     with pytest.raises(TypeError, match="row 2: is of type int"):
         model.predict(["music", 2])  # type: ignore[list-item]
+    table = pd.DataFrame({"text": ["music"]})
+    with pytest.raises(TypeError, match="inputs: are of type DataFrame; give its rows as dicts"):
+        model.predict(table)
+    with pytest.raises(TypeError, match="files: are of type DataFrame"):
+        model.evaluate(table)
+    with pytest.raises(TypeError, match="files: one is of type dict; give paths, and write rows"):
+        model.evaluate([{"text": "music", "label": "a"}])  # type: ignore[list-item]
+    with pytest.raises(ConfigError, match="--top-k=-1: is negative"):
+        model.predict(["music"], top_k=-1)
+    with pytest.raises(ConfigError, match=r"device=abacus: cannot be used: .*; use cpu"):
+        pipeline.load(run, device="abacus")
+    with pytest.raises(ConfigError, match=r"device=cuda:99: cannot be used: .*; use cpu"):
+        model.to("cuda:99")
     with pytest.raises(InputError, match="row 1: has no column 'text'; it has 'body'"):
         model.predict([{"body": "music"}])
     with pytest.raises(RunError, match="is not a run folder or an exported model"):

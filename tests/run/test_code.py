@@ -123,7 +123,10 @@ def test_code_outside_the_runs_copies_is_not_executed(
     assert not (tmp_path / "executed").exists()
 
 
-@pytest.mark.parametrize("text", ["[]", '{"x": {}}', '{"a.py:B": 1}', "{"])
+OTHER_FILE = '{"a.py:B": {"kind": "", "sha256": "", "version": "", "file": 5}}'
+
+
+@pytest.mark.parametrize("text", ["[]", '{"x": {}}', '{"a.py:B": 1}', "{", OTHER_FILE])
 def test_a_damaged_record_is_one_line(text: str, tmp_path: Path) -> None:
     (tmp_path / "code.json").write_text(text)
     with pytest.raises(RunError, match=r"code\.json: is damaged; copy the run's folder again"):

@@ -1,6 +1,7 @@
 """The format of an exported model: what is in it, what is not, and damage."""
 
 import json
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from pipeline.run import exported
 from pipeline.run.exported import ExportedModel
 
 TOKENIZER = '{"model": {}}'
+TOKENIZER_SHA256 = sha256(TOKENIZER.encode()).hexdigest()
 CONFIG = {
     "run": {"dir": "/home/bob/runs/a"},
     "task": {"name": "classification"},
@@ -25,6 +27,10 @@ CONFIG = {
     "model": {"hidden": 8, "init_from": "/home/bob/runs/b"},
     "track": {"uri": "https://bob:word@host"},
 }
+FACTS = (
+    '{"library_name": "headrace", "format": 1, "task": "a", "precision": "fp32", "step": 1, '
+    '"version": "1", "calibration": %s}'
+)
 
 
 def write(path: Path, text: str) -> None:
@@ -39,7 +45,7 @@ def run(tmp_path: Path) -> Path:
     write(folder / "config.yaml", yaml.safe_dump(CONFIG))
     manifest = {
         "format": 4, "settings": CONFIG["corpus"], "fields": [], "names": {"label": ["a", "b"]},
-        "counts": {}, "tokenizers": {"tokenizer": {"sha256": "0", "vocab_size": 5}},
+        "counts": {}, "tokenizers": {"tokenizer": {"sha256": TOKENIZER_SHA256, "vocab_size": 5}},
         "inputs": [{"path": "/home/bob/a.csv", "bytes": 5}], "splits": {}, "report": {},
     }  # fmt: skip
     write(folder / "dataset/dataset.json", json.dumps(manifest))
@@ -70,7 +76,7 @@ def test_an_exported_folder_has_all_files_and_verifies(run: Path, tmp_path: Path
     ]  # fmt: skip
     assert (model.task, model.precision, model.step) == ("classification", "bf16", 60)
     assert read_manifest(target).names == {"label": ("a", "b")}
-    exported.check_weights(target, model)
+    exported.check_files(target, model)
     assert exported.is_exported(target)
     assert not exported.is_exported(run)
     assert export(run, target) == model  # replaces it
@@ -85,21 +91,70 @@ def test_nothing_of_the_machine_is_exported(run: Path, tmp_path: Path) -> None:
     assert config["model"] == {"hidden": 8}
 
 
+def test_nothing_of_the_machine_is_in_a_section_or_a_reference(run: Path, tmp_path: Path) -> None:
+    """Datasets to mix, caches, secrets of own components, and components in absolute folders."""
+    mine = "/home/bob/mine.py:Mine"
+    changed = {
+        **CONFIG,
+        "stream": {"mix": {"/home/bob/more": 1.0}, "cache": "/home/bob/cache", "token_budget": 64},
+        "model": {"hidden": 8, "pooling": mine, "head": "own/head.py:Head", "api_key": "word"},
+        "task": {"name": "/home/bob/task.py:Task", "metrics": [mine, "accuracy"]},
+    }
+    write(run / "config.yaml", yaml.safe_dump(changed))
+    record = {
+        reference: {"kind": "pooling", "sha256": "0", "version": "", "file": f"code/{name}-0.py"}
+        for reference, name in ((mine, "mine"), ("own/head.py:Head", "head"))
+    }
+    record["/home/bob/task.py:Task"] = {**record[mine], "kind": "task", "file": "code/task-0.py"}
+    write(run / "code.json", json.dumps(record))
+    for name in ("mine", "head", "task"):
+        write(run / f"code/{name}-0.py", "")
+    facts = ExportedModel("/home/bob/task.py:Task", "bf16", 60, __version__)
+    exported.write(
+        tmp_path / "a",
+        facts,
+        {"a": torch.ones(1)},
+        config=run / "config.yaml",
+        manifest=read_manifest(run / "dataset"),
+    )
+    texts = [path.read_bytes() for path in (tmp_path / "a").iterdir() if path.is_file()]
+    assert not [text for text in texts if b"bob" in text or b"word" in text]
+    config = yaml.safe_load((tmp_path / "a/config.yaml").read_text())
+    assert config["stream"] == {"token_budget": 64}
+    assert config["task"]["metrics"] == ["code/mine-0.py:Mine", "accuracy"]
+    assert config["model"]["head"] == "own/head.py:Head"
+    assert exported.read(tmp_path / "a").task == config["task"]["name"] == "code/task-0.py:Task"
+    assert list(json.loads((tmp_path / "a/code.json").read_text())) == [
+        "code/mine-0.py:Mine", "own/head.py:Head", "code/task-0.py:Task",
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize(
     "name,content,error",
     [
         ("config.json", "{", r"config\.json: is damaged"),
         ("config.json", '{"library_name": "headrace", "format": 9, "version": "3"}', "format 9"),
         ("config.json", '{"library_name": "other", "format": 1}', "is damaged"),
+        ("config.json", FACTS % '{"temperature": 0.0}', "calibration is out of range"),
+        ("config.json", FACTS % '{"threshold": 1.5}', "calibration is out of range"),
+        ("config.json", FACTS % '{"heat": 1}', r"config\.json: is damaged \(TypeError"),
         ("model.safetensors", "x", r"model\.safetensors: is damaged"),
+        ("dataset.json", "{}", r"dataset\.json: is damaged: its SHA-256 is not the one in config"),
+        ("tokenizer.json", "{}", r"tokenizer\.json: is damaged: its SHA-256 .* in dataset\.json"),
+        ("tokenizer.json", None, r"tokenizer\.json: cannot be read: No such file"),
     ],
 )
-def test_damage_is_one_line(run: Path, tmp_path: Path, name: str, content: str, error: str) -> None:
+def test_damage_is_one_line(
+    run: Path, tmp_path: Path, name: str, content: str | None, error: str
+) -> None:
     target = tmp_path / "a"
     export(run, target)
-    (target / name).write_text(content)
+    if content is None:
+        (target / name).unlink()
+    else:
+        (target / name).write_text(content)
     with pytest.raises(RunError, match=error) as raised:
-        exported.check_weights(target, exported.read(target))
+        exported.check_files(target, exported.read(target))
     assert len(raised.value.lines) == 1
 
 

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
+from hashlib import sha256
 from typing import Any
 
 from pipeline.corpus.readers.inputs import InputSource, file_version
@@ -34,6 +35,8 @@ class Job:
     """SHA-256 of the model's weights."""
     config: str
     """SHA-256 of the run's config."""
+    calibration: str
+    """SHA-256 of how the task reads the outputs."""
     overrides: tuple[str, ...]
     columns: tuple[str, ...]
     """The input columns that are read, for predictions or to be copied to the output."""
@@ -59,6 +62,7 @@ class Job:
             input_versions(sources),
             sha256_of(model.files.weights / "model.safetensors"),
             sha256_of(model.files.config),
+            sha256(json.dumps(asdict(model.task.calibration), sort_keys=True).encode()).hexdigest(),
             tuple(redacted(list(overrides))),
             tuple(columns),
             tuple(keep),
@@ -83,6 +87,7 @@ class Job:
     def check(self, other: "Job", location: str) -> None:
         """Raise RunError if another job has written to the output; changed files are allowed."""
         shown = {"weights": "--run", "config": "--run", "columns": "the columns of the input"}
+        shown["calibration"] = "calibration of --run"
         shown |= {"keep": "--keep", "output_format": "--output-format", "overrides": "key=value"}
         shown |= {"rows_per_part": "--rows-per-part", "version": "the version of Headrace"}
         differing = [

@@ -130,8 +130,14 @@ class PartFiles:
         if MANIFEST not in sizes:
             return None
         (text,) = self.output.read([MANIFEST])
-        content: dict[str, Any] = json.loads(text)
-        parts = {part["name"]: part["bytes"] for part in content["parts"]}
+        try:
+            content: dict[str, Any] = json.loads(text)
+            parts = {part["name"]: part["bytes"] for part in content["parts"]}
+        except DAMAGED as error:
+            raise RunError(
+                f"--output {self.location}: {MANIFEST} is damaged ({type(error).__name__}); delete "
+                "it, and the same command makes it again"
+            ) from None
         return content if parts.items() <= sizes.items() else None
 
 

@@ -18,6 +18,7 @@ from pipeline.inference.predictor import Predictor
 from pipeline.inference.trained import TrainedModel, load_trained
 from pipeline.runtime.launcher import RankInfo
 from pipeline.storage.output import LocalOutput
+from pipeline.tasks.base.calibration import Calibration
 from tests.helpers.files import write
 
 Runs = Callable[[str], Path]
@@ -306,6 +307,10 @@ def test_other_inputs_runs_and_options_are_refused(
             predict_to(model, given, chosen, overrides)
     with pytest.raises(RunError, match="with a different --run; name another folder"):
         predict_to(load_trained(runs("regression")), inputs, options(folder))
+    calibrated = load_trained(model.files.folder)
+    calibrated.task.calibration = Calibration(temperature=2.0)
+    with pytest.raises(RunError, match="with a different calibration of --run; name another"):
+        predict_to(calibrated, inputs, options(folder))
     assert contents(folder) == before
     (tmp_path / "foreign").mkdir()
     (tmp_path / "foreign/notes.txt").write_text("x")
@@ -431,5 +436,11 @@ def test_a_damaged_part_is_reported(model: TrainedModel, inputs: list[str], tmp_
     with pytest.raises(RunError, match=r"part-000002\.parquet has [\d,]+ bytes instead of"):
         predict_to(model, inputs, options(folder))
     path.unlink()
+    predict_to(model, inputs, options(folder))
+    check_manifest(folder, 77)
+    (folder / "_manifest.json").write_text("{")
+    with pytest.raises(RunError, match=r"_manifest\.json is damaged \(JSONDecodeError\); delete"):
+        predict_to(model, inputs, options(folder))
+    (folder / "_manifest.json").unlink()
     predict_to(model, inputs, options(folder))
     check_manifest(folder, 77)
