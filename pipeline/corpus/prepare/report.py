@@ -128,7 +128,7 @@ def summary(
         for note in table.notes:
             yield f"  {field}: {note}"
         for label, place in list(table.once.items())[:5]:
-            yield f"  label {label!r} is in only one row, so the row is left out: {place}"
+            yield f"  label {label!r} is in only one row, which is left out: {place}"
     counts = manifest.report
     yield f"  left out of {counts['rows']:,} rows: {_left_out(counts)}"
     for reason, (number, place) in _merge_skips(scans, parts).items():
