@@ -20,6 +20,10 @@ torchrun ends all ranks once one has exited, and could end the first rank before
 """
 
 
+MODEL_SCHEMES = ("hf://", "models:/", "runs:/", "mlflow-artifacts:/")
+"""Beginnings of the URIs that `--run` may be; see `pipeline.inference.sources`."""
+
+
 class Parser(argparse.ArgumentParser):
     """A parser that raises ConfigError, so that its errors are printed like all others, once."""
 
@@ -30,6 +34,15 @@ class Parser(argparse.ArgumentParser):
 def user_path(text: str) -> Path:
     """Return an argument as a path, with `~` expanded, which a shell does not do in `--run=~/a`."""
     return Path(os.path.expanduser(text))  # noqa: PTH111  Path refuses unknown users
+
+
+def model_folder(text: str) -> Path:
+    """Return the folder of a model, downloading it if the argument is a URI. Raises RunError."""
+    if not text.startswith(MODEL_SCHEMES):
+        return user_path(text)
+    from pipeline.inference.sources import local_folder
+
+    return local_folder(text)
 
 
 def input_files(text: str) -> str:
@@ -91,11 +104,12 @@ def make_run_parser(program: str, description: str | None, *, example_override: 
     parser = make_parser(program, description)
     parser.add_argument(
         *("--run", "--run-dir"),
-        type=user_path,
+        type=model_folder,
         required=True,
         metavar="RUN_DIR",
-        help="folder of the run (use --run-dir with torchrun: in Python 3.11, torchrun reads --run "
-        "as one of its own options)",
+        help="folder of the run or of an exported model, or a URI such as models:/reviews@champion "
+        "or hf://me/reviews (use --run-dir with torchrun: in Python 3.11, torchrun reads --run as "
+        "one of its own options)",
     )
     parser.add_argument(
         "--checkpoint",

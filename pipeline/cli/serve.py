@@ -47,7 +47,6 @@ def main(arguments: Sequence[str] | None = None, program: str = "headrace serve"
     args = common.parse(parser, arguments)
 
     from pipeline.inference.model import Model
-    from pipeline.inference.sources import local_folder
     from pipeline.inference.trained import load_trained
 
     try:
@@ -58,7 +57,7 @@ def main(arguments: Sequence[str] | None = None, program: str = "headrace serve"
         ) from None
 
     model = load_trained(
-        local_folder(str(args.run)),
+        args.run,
         args.overrides,
         weights=args.checkpoint,
         trust_code=args.trust_code,

@@ -77,8 +77,15 @@ def test_models_on_the_hub(runs: Runs, tmp_path: Path, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
     assert pipeline.load("hf://me/reviews@v1").task == "classification"
+    status, out, err = call("predict", "--run", "hf://me/reviews@v1", text="music\n")
+    assert status == 0, err
+    assert [json.loads(out)] == pipeline.load(tmp_path / "model").predict(["music"])
+    status, _, err = call("predict", "--run", "hf://me/none")
+    assert (status, len(error_lines(err))) == (2, 1)
     with pytest.raises(RunError, match="hf://me/none: cannot be downloaded: no such model"):
         pipeline.load("hf://me/none")
     with pytest.raises(RunError, match="hf://me/other: is not a model of Headrace"):
         pipeline.load("hf://me/other")
-    assert asked == [("me/reviews", "v1"), ("me/none", None), ("me/other", None)]
+    assert asked == [
+        ("me/reviews", "v1"), ("me/reviews", "v1"), *[("me/none", None)] * 2, ("me/other", None),
+    ]  # fmt: skip
