@@ -20,10 +20,6 @@ torchrun ends all ranks once one has exited, and could end the first rank before
 """
 
 
-MODEL_SCHEMES = ("hf://", "models:/", "runs:/", "mlflow-artifacts:/")
-"""Beginnings of the URIs that `--run` may be; see `pipeline.inference.sources`."""
-
-
 class Parser(argparse.ArgumentParser):
     """A parser that raises ConfigError, so that its errors are printed like all others, once."""
 
@@ -38,11 +34,9 @@ def user_path(text: str) -> Path:
 
 def model_folder(text: str) -> Path:
     """Return the folder of a model, downloading it if the argument is a URI. Raises RunError."""
-    if not text.startswith(MODEL_SCHEMES):
-        return user_path(text)
     from pipeline.inference.sources import local_folder
 
-    return local_folder(text)
+    return local_folder(os.path.expanduser(text))  # noqa: PTH111  see user_path
 
 
 def input_files(text: str) -> str:

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 from pipeline.errors import RunError
-from pipeline.run.exported import is_exported
 
 MLFLOW_SCHEMES = ("models:/", "runs:/", "mlflow-artifacts:/")
 """Prefixes of URIs of models and artifacts in MLflow."""
@@ -20,6 +19,8 @@ def local_folder(source: str | Path) -> Path:
         return _from_hub(str(source))
     if not str(source).startswith(MLFLOW_SCHEMES):
         return Path(source).expanduser()
+    from pipeline.run.exported import is_exported  # imports torch
+
     try:
         from mlflow.artifacts import download_artifacts
         from mlflow.exceptions import MlflowException
@@ -34,13 +35,15 @@ def local_folder(source: str | Path) -> Path:
         raise RunError(
             f"{source}: cannot be downloaded: {reason}; check the name and MLFLOW_TRACKING_URI"
         ) from None
-    found = next(filter(is_exported, [folder, *sorted(p for p in folder.rglob("*"))]), None)
+    found = next(filter(is_exported, [folder, *sorted(folder.rglob("*"))]), None)
     if found is None:
         raise RunError(f"{source}: is not a model that Headrace logged; give the URI of one")
     return found
 
 
 def _from_hub(source: str) -> Path:
+    from pipeline.run.exported import is_exported  # imports torch
+
     try:
         from huggingface_hub import snapshot_download
         from huggingface_hub.errors import HfHubHTTPError, HFValidationError

@@ -23,6 +23,7 @@ import io
 import json
 import re
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from hashlib import sha256
 from itertools import islice
@@ -75,7 +76,7 @@ def load(folder: str | Path, *, threads: int = 0) -> "Model":
     return MODELS[config["task"]](folder, config, threads)
 
 
-class Model:
+class Model(ABC):
     """Predicts from lines of text. The base class of all tasks."""
 
     lines_per_chunk = 4096
@@ -131,9 +132,9 @@ class Model:
         """Return the texts of a line by the names of the inputs."""
         return {self.config["inputs"][0]["name"]: line}
 
+    @abstractmethod
     def run(self, rows: Sequence[Mapping[str, Array]]) -> Iterable[Any]:
         """Return the outputs of each row."""
-        raise NotImplementedError
 
     def merge(self, segments: Sequence[tuple[Array, int]]) -> Array:
         """Return the mean of the outputs of a line's rows, weighted by their numbers of tokens."""
@@ -143,9 +144,9 @@ class Model:
         sums = sum(output * tokens for output, tokens in segments)
         return np.asarray(sums / weights.sum())
 
+    @abstractmethod
     def prediction(self, output: Array, line: str) -> Prediction:
         """Return the prediction for the merged outputs of a line."""
-        raise NotImplementedError
 
     def _check_text(self, text: str) -> None:
         if not text or text.isspace():
