@@ -26,6 +26,8 @@ logger = logging.getLogger(__name__)
 TokenIds = NDArray[np.uint32]
 CHECKED_CHARACTERS = 100_000
 """Number of characters, from the first texts, that both libraries encode to compare their ids."""
+UNOPENED_CHARACTERS = 20_000
+"""Number of characters that `tokenizers` encodes before fastokens is loaded, which takes longer."""
 CHECKED_TOKENS = 100
 """Number of added tokens whose names are checked."""
 EXCERPT_CHARACTERS = 40
@@ -86,7 +88,7 @@ class CheckedBackend(Backend):
     The ids are compared for ODD_TEXTS, the added tokens, and the first CHECKED_CHARACTERS
     characters of the texts to encode. If they differ, or if fastokens cannot be used, one log line
     gives the reason, and the process uses `tokenizers` from then on. All ids that were returned
-    before are correct.
+    before are correct. The first UNOPENED_CHARACTERS characters are encoded by `tokenizers` alone.
     """
 
     def __init__(self, tokenizer: Tokenizer, content: str, path: object) -> None:
@@ -96,6 +98,7 @@ class CheckedBackend(Backend):
         self._fast: Backend | None = None
         self._is_open = False
         self._unchecked = CHECKED_CHARACTERS
+        self._unopened = UNOPENED_CHARACTERS
 
     @property
     def fell_back(self) -> bool:
@@ -107,6 +110,10 @@ class CheckedBackend(Backend):
         self._fast, self._is_open = None, True
 
     def encode(self, texts: Sequence[str]) -> list[TokenIds]:
+        if not self._is_open:
+            self._unopened -= sum(map(len, texts))
+            if self._unopened >= 0:
+                return self._reference.encode(texts)
         self.check(texts)
         encoded = self._encode_fast(texts, logging.WARNING)
         return self._reference.encode(texts) if encoded is None else encoded

@@ -44,6 +44,12 @@ SUPPORTED = ("bpe", "lowercase", "byte", "added tokens", "split")
 UNSUPPORTED = ("word",)
 
 
+@pytest.fixture(autouse=True)
+def _open_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Load fastokens at the first text."""
+    monkeypatch.setattr(backends, "UNOPENED_CHARACTERS", 0)
+
+
 def tokenizer_json(kind: str) -> str:
     """Return the content of a tokenizer.json of this kind."""
     by_kind: dict[str, dict[str, Any]] = {
@@ -242,6 +248,15 @@ def test_the_check_ends_after_some_texts(monkeypatch):
     backend.encode(["x" * CHECKED_CHARACTERS])
     monkeypatch.setattr(TokenizersBackend, "encode", None)
     assert len(backend.encode(TEXTS)) == len(TEXTS)
+
+
+def test_fastokens_is_loaded_for_many_characters_only(monkeypatch):
+    monkeypatch.setattr(backends, "UNOPENED_CHARACTERS", 10)
+    backend = CheckedBackend(Tokenizer.from_str(JSON["bpe"]), JSON["bpe"], "t.json")
+    fast, _ = both("bpe")
+    for texts, is_loaded in ((["film"], False), (["fine"], False), (["dull"], True)):
+        assert ids(backend, texts) == ids(fast, texts)
+        assert (backend._fast is not None) == is_loaded
 
 
 def test_a_process_encodes_in_one_thread_and_can_be_forked(tmp_path):
