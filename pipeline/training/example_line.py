@@ -41,20 +41,19 @@ def shortened(lines: Sequence[str]) -> str:
     Tabs separate the texts of a pair. Lines that a shell or its `echo` may change are avoided.
     """
     rows = [[" ".join(part.split()) for part in line.split("\t")] for line in lines]
-    safe = [row for row in rows if all(row) and not _is_risky(row)]
-    if not safe:
-        return ""
-    fitting = [row for row in safe if _size(row) <= _limit(row)]
+    fitting = [row for row in rows if _size(row) <= _limit(row) and _is_safe(row)]
     if fitting:
         longest = max(fitting, key=_size)
         return "\t".join(longest)
-    row = min(safe, key=_size)
-    return "\t".join(_cut(part, _limit(row) // len(row)) for part in row)
+    cut = [[_cut(part, _limit(row) // len(row)) for part in row] for row in sorted(rows, key=_size)]
+    return next(("\t".join(row) for row in cut if _is_safe(row)), "")
 
 
-def _is_risky(row: Sequence[str]) -> bool:
+def _is_safe(row: Sequence[str]) -> bool:
     text = " ".join(row)
-    return text.startswith("-") or not text.isprintable() or bool(set("'\\") & set(text))
+    return (
+        all(row) and text.isprintable() and not text.startswith("-") and not set("'\\") & set(text)
+    )
 
 
 def _size(row: Sequence[str]) -> int:

@@ -25,6 +25,7 @@ LONG = "a very long text " * 8
         (["it's quoted", "fine"], "fine"),
         ([r"C:\new", "-n", "", "\x07", "fine"], "fine"),
         (["", "it's"], ""),
+        ([LONG + "that's all"], "a very long text a very long text a very long text a very"),
         (["one\ttwo", "one\t"], "one\ttwo"),
         ([f"{LONG}\t{LONG}"], "a very long text a\ta very long text a"),
     ],
