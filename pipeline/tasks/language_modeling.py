@@ -14,7 +14,7 @@ from pipeline.corpus.fields.kinds.text import TextField
 from pipeline.corpus.settings import MAX_ROW_TOKENS
 from pipeline.corpus.tokenization.special_tokens import END
 from pipeline.errors import ConfigError
-from pipeline.models.decoding.sampling import gumbel_noise
+from pipeline.models.decoding.continuation import NO_TOKEN, continue_texts
 from pipeline.models.dropout import hash_texts, keyed_uniform, site_of
 from pipeline.models.encoder import encoder_class, reversed_directions
 from pipeline.models.language_model import LanguageModel
@@ -42,8 +42,6 @@ MIN_ADAPTIVE_HIDDEN = 64
 """Adaptive softmax scores the rarest tokens in `hidden // 16` dimensions."""
 PROMPT_TOKENS = 20
 """Maximum tokens of a sample's prompt."""
-NO_TOKEN = -1
-"""Padding of generated tokens in `outputs`."""
 
 
 class LanguageModeling(Task, Embeds, Scores, Generates):
@@ -236,9 +234,7 @@ class LanguageModeling(Task, Embeds, Scores, Generates):
         """Return the log-probability of each row's text after the end of another one [B, 2]; a
         backward model reads from the end of the text."""
         assert isinstance(model, LanguageModel)
-        tokens, lengths = batch.columns["tokens"], batch.lengths
-        if self._generates_backward:
-            tokens = _reversed_rows(tokens, lengths)
+        tokens, lengths = self._in_reading_order(batch), batch.lengths
         end = torch.full_like(tokens[:, :1], END)
         targets = torch.cat([tokens, torch.zeros_like(end)], 1)
         targets[torch.arange(len(lengths)), lengths] = END
@@ -392,59 +388,25 @@ class LanguageModeling(Task, Embeds, Scores, Generates):
     def _generate(
         self, model: LanguageModel, batch: Batch, settings: Settings | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Sample up to `task.max_new_tokens` tokens [B, G] per text at `task.temperature`.
+        """Return the tokens [B, G] that continue each text, and their log-probability [B].
 
-        At temperature 0 the most likely token is taken. A text's tokens depend only on the text and
-        on `task.seed`. Also returns the log-probability of each generated text [B]. `settings`
-        replace those of the task.
+        `settings` replace those of the task.
         """
         s = settings or self.settings
-        keys = hash_texts(batch.columns["tokens"], batch.lengths) + s.seed
-        top, states = self._read_prompts(model, batch)
-        ended = torch.zeros_like(batch.lengths, dtype=torch.bool)
-        generated: list[Tensor] = []
-        totals = torch.zeros(len(keys), dtype=torch.float64, device=keys.device)
-        for _ in range(s.max_new_tokens):
-            log_probs = model.log_probs(top).float()  # [B, V]
-            scores = log_probs.clone()
-            scores[:, :END] = -math.inf  # only text and </s>
-            if s.temperature:  # Gumbel-max sampling from the softmax
-                scores += s.temperature * gumbel_noise(keys, len(generated), scores.shape[1])
-            token = scores.argmax(-1)
-            chosen = log_probs.gather(1, token[:, None])[:, 0]
-            totals += chosen.double().masked_fill(ended, 0.0)
-            ended = ended | (token == END)
-            generated.append(token.masked_fill(ended, NO_TOKEN))
-            if bool(ended.all()):
-                break
-            ones = torch.ones_like(batch.lengths)
-            x = model.embedding(token[None])  # [1, B, E]
-            outputs, states = model.stacks[0](x, ones, batch.keys, states)
-            top = outputs[0]
-        return torch.stack(generated, 1), totals
+        return continue_texts(
+            model,
+            self._in_reading_order(batch),
+            batch.lengths,
+            keys=hash_texts(batch.columns["tokens"], batch.lengths) + s.seed,
+            end=END,
+            max_new_tokens=s.max_new_tokens,
+            temperature=s.temperature,
+        )
 
-    def _read_prompts(self, model: LanguageModel, batch: Batch) -> tuple[Tensor, list[LayerState]]:
-        """Return the top layer's output [B, H] and all layers' states at the end of each text.
-
-        Texts of the same length are read together: with padding, a layer's final state is not
-        defined for the shorter ones.
-        """
-        count, hidden, device = len(batch.lengths), self.model.hidden, batch.lengths.device
-        top = torch.zeros(count, hidden, device=device)
-        states = [
-            LayerState(*(torch.zeros(1, count, hidden, device=device) for _ in LayerState._fields))
-            for _ in range(self.model.layers)
-        ]
-        for length in batch.lengths.unique().tolist():
-            rows = (batch.lengths == length).nonzero()[:, 0]
-            tokens = batch.columns["tokens"][rows, :length]
-            x = model.embedding((tokens.flip(1) if self._generates_backward else tokens).t())
-            outputs, final_states = model.stacks[0](x, batch.lengths[rows], batch.keys[rows])
-            top[rows] = outputs[-1].float()
-            for state, final_state in zip(states, final_states, strict=True):
-                state.h[:, rows] = final_state.h.float()
-                state.c[:, rows] = final_state.c.float()
-        return top, states
+    def _in_reading_order(self, batch: Batch) -> Tensor:
+        """Return the tokens [B, T] in the order in which the first direction reads them."""
+        tokens = batch.columns["tokens"]
+        return _reversed_rows(tokens, batch.lengths) if self._generates_backward else tokens
 
 
 def _reversed_rows(tokens: Tensor, lengths: Tensor) -> Tensor:

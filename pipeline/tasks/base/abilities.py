@@ -9,6 +9,7 @@ from typing import Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
+from pipeline.errors import ConfigError
 from pipeline.stream.batch import Batch
 
 SEED_STEP = 2**31
@@ -26,6 +27,31 @@ class GenerationOptions:
     seed: int | None = None
     max_new_tokens: int | None = None
     beam_size: int | None = None
+
+
+def check_search_options(options: GenerationOptions) -> None:
+    """Raise ConfigError for an option without a meaning for beam search and sampling of target
+    texts."""
+    if options.max_new_tokens is not None:
+        raise ConfigError(
+            f"max_new_tokens={options.max_new_tokens}: the maximum length of a target text follows "
+            "from its input; leave it out"
+        )
+    if options.temperature and options.beam_size is not None:
+        raise ConfigError(
+            f"beam_size={options.beam_size}: sampling has no beam; leave it out, or set "
+            "temperature=0"
+        )
+    if not options.temperature and options.seed is not None:
+        raise ConfigError(
+            f"seed={options.seed}: beam search has no randomness; leave it out, or set a "
+            "temperature"
+        )
+    if options.beam_size is not None and options.n > options.beam_size:
+        raise ConfigError(
+            f"n={options.n}: is more than the number of hypotheses, beam_size="
+            f"{options.beam_size}; raise beam_size"
+        )
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,6 @@ from torch import Tensor, nn
 
 from pipeline.corpus.field_spec import WEIGHT
 from pipeline.corpus.tokenization.special_tokens import BEGIN, END, PAD, UNK
-from pipeline.errors import ConfigError
 from pipeline.models.decoding.beam_search import Hypothesis, beam_search
 from pipeline.models.decoding.decoder import Memory
 from pipeline.models.decoding.sampling import sample
@@ -44,6 +43,7 @@ from pipeline.tasks.base.abilities import (
     Generation,
     GenerationOptions,
     Scores,
+    check_search_options,
 )
 from pipeline.tasks.base.sample import AttentionMap, ImageData, Sample
 from pipeline.tasks.base.settings import SmoothingSettings
@@ -210,7 +210,7 @@ class Seq2SeqTask(Task, Embeds, Scores, Generates):
     ) -> list[list[Generation]]:
         """Return the best texts that beam search finds or, at a temperature above 0, samples."""
         assert isinstance(model, EncoderDecoder)
-        _check_options(options)
+        check_search_options(options)
         memory = self._encode(model, batch)
         if options.temperature:
             found = self._sample(model, memory, batch, options)
@@ -416,30 +416,6 @@ def reference_streams(references: Sequence[Sequence[str]]) -> list[Any]:
     """Transpose references to sacrebleu's format: the first of each text, the second of each text,
     ...; None where a text has fewer."""
     return [list(stream) for stream in zip_longest(*references)]
-
-
-def _check_options(options: GenerationOptions) -> None:
-    """Raise ConfigError for an option without a meaning here."""
-    if options.max_new_tokens is not None:
-        raise ConfigError(
-            f"max_new_tokens={options.max_new_tokens}: the maximum length of a target text follows "
-            "from its input; leave it out"
-        )
-    if options.temperature and options.beam_size is not None:
-        raise ConfigError(
-            f"beam_size={options.beam_size}: sampling has no beam; leave it out, or set "
-            "temperature=0"
-        )
-    if not options.temperature and options.seed is not None:
-        raise ConfigError(
-            f"seed={options.seed}: beam search has no randomness; leave it out, or set a "
-            "temperature"
-        )
-    if options.beam_size is not None and options.n > options.beam_size:
-        raise ConfigError(
-            f"n={options.n}: is more than the number of hypotheses, beam_size="
-            f"{options.beam_size}; raise beam_size"
-        )
 
 
 def _target_scores(model: EncoderDecoder, memory: Memory, target: Tensor, keys: Tensor) -> Tensor:
