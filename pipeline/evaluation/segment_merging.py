@@ -56,7 +56,8 @@ def document_outputs(
     iterator ends or is closed.
     """
     training = model.training
-    model.eval()
+    if training:
+        model.eval()
     try:
         buffer = _SegmentBuffer(task.per_row_fields)
         for batch in batches:
@@ -69,7 +70,8 @@ def document_outputs(
         for batch in buffer.merge(world):
             yield batch.columns.pop(OUTPUTS), batch
     finally:
-        model.train(training)
+        if training:
+            model.train()
 
 
 def _is_segment(batch: Batch) -> Tensor:

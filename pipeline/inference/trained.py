@@ -12,6 +12,8 @@ from pipeline import tasks
 from pipeline.config import Config, load_run_config
 from pipeline.corpus.dataset.manifest import Manifest, read_manifest
 from pipeline.errors import RunError, TrainingError
+from pipeline.models.initialization import WithoutRandomInit
+from pipeline.models.layers.recurrent import Layer
 from pipeline.run import checkpoint, exported
 from pipeline.run.calibration import calibration_for, method_of
 from pipeline.run.folder import RunFolder
@@ -135,11 +137,15 @@ def load_trained(
         _check_overrides(load_run_config(files.config, trust_code=trust_code), config)
     manifest = read_manifest(files.dataset)
     task = tasks.get(config.task.name)(config.task, config.model, manifest)
-    module = task.build()
+    with WithoutRandomInit():
+        module = task.build()
     load_weights(files.weights, module)
     task.calibration = _calibration(files, config)
     chosen = device or choose_device(RankInfo())
     module.to(chosen).eval()
+    for layer in module.modules():
+        if isinstance(layer, Layer):
+            layer.keeps_weights = True
     reads_images = any(field.kind_class.is_image for field in manifest.fields)
     return TrainedModel(
         files,

@@ -77,9 +77,9 @@ def _triton_error(cell: str, device: torch.device, dtype: torch.dtype) -> str:
         return "Triton is not installed"
     units, width = 32, 3 * 32
     x = torch.zeros(2, 1, 1, device=device, dtype=dtype, requires_grad=True)
-    weights = Weights(
-        *(x.new_zeros(1, *shape) for shape in ((width, 1), (width, units), (width,), (units,)))
-    )
+    shapes = (width, 1), (width, units), (width,), (units,)
+    w_input, hidden, bias, candidate_bias = (x.new_zeros(1, *shape) for shape in shapes)
+    weights = Weights(w_input, hidden, bias, candidate_bias)
     state = x.new_zeros(1, 1, units)
     try:
         with torch.enable_grad(), torch.autocast(device.type, enabled=False):
@@ -91,6 +91,21 @@ def _triton_error(cell: str, device: torch.device, dtype: torch.dtype) -> str:
     except Exception as error:  # Triton raises compilation errors of many types
         return (str(error).splitlines() or [type(error).__name__])[0]
     return ""
+
+
+def prepare(weights: Weights, dtype: torch.dtype) -> Weights:
+    """Return weights in the data types, and on a CPU also in the order, that `scan` needs.
+
+    `scan` gives the same results without it; this saves the work at each call while the weights
+    do not change.
+    """
+    wide = torch.promote_types(dtype, torch.float32)
+    candidate_bias = weights.candidate_bias.to(wide).contiguous()
+    hidden = weights.hidden.to(dtype)
+    packed: tuple[Tensor, ...] = ()
+    if hidden.device.type == "cpu" and hidden.shape[2] % native.hidden_multiple(dtype) == 0:
+        packed = tuple(map(native.pack_forward, hidden))
+    return Weights(weights.input.to(dtype), hidden, weights.bias.to(dtype), candidate_bias, packed)
 
 
 def _torch_is_faster(cell: str, dtype: torch.dtype) -> bool:
@@ -152,6 +167,7 @@ def scan(
         w.candidate_bias.to(wide).contiguous(),
         h0.to(x.dtype).contiguous(),
         c0.to(wide).contiguous(),
+        w.packed,
     )
     if padding:
         y, c = y.unflatten(2, (directions, -1))[..., :units].flatten(2), c[..., :units]
@@ -174,6 +190,7 @@ class _Layer(torch.autograd.Function):
         candidate_bias: Tensor,
         h0: Tensor,
         c0: Tensor,
+        packed: tuple[Tensor, ...],
     ) -> tuple[Tensor, Tensor]:
         steps, rows, _ = x.shape
         directions, _, units = w_hidden.shape
@@ -185,7 +202,7 @@ class _Layer(torch.autograd.Function):
         aux = x.new_empty((directions, aux_steps, rows, units), dtype=aux_dtype)
         c = torch.zeros_like(c0)
         tensors = ForwardTensors(lengths, w_hidden, candidate_bias, h0, c0, gates, y, aux, zones)
-        _backend(x.device).run(cell, tensors)
+        _backend(x.device).run(cell, tensors, **({"packed": packed} if packed else {}))
         for d in range(directions) if cell == "lstm" else ():
             last = torch.zeros_like(lengths) if d else lengths - 1
             c[d] = aux[d][last, torch.arange(rows)]
@@ -232,6 +249,7 @@ class _Layer(torch.autograd.Function):
             d_bias,
             dh.to(h0.dtype),
             dc if ctx.cell == "lstm" else None,
+            None,
         )
 
 

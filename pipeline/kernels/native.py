@@ -4,6 +4,7 @@ Shapes: T tokens of the longest row, B rows, H hidden units, G gates of the cell
 """
 
 import ctypes
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -20,10 +21,17 @@ def hidden_multiple(dtype: torch.dtype) -> int:
     return library().vector_bytes // (8 if dtype == torch.float64 else 4)
 
 
-def run(cell: str, forward: ForwardTensors, backward: BackwardTensors | None = None) -> None:
+def run(
+    cell: str,
+    forward: ForwardTensors,
+    backward: BackwardTensors | None = None,
+    *,
+    packed: Sequence[Tensor] = (),
+) -> None:
     """Run the forward pass, or the backward pass if gradients are given.
 
-    Directions run one after the other, on one thread.
+    `packed` has the results of `pack_forward` for each direction, if they are known. Directions
+    run one after the other, on one thread.
     """
     f, loaded = forward, library().loaded
     assert loaded is not None
@@ -34,8 +42,8 @@ def run(cell: str, forward: ForwardTensors, backward: BackwardTensors | None = N
         return tensor.data_ptr() + offset * tensor.element_size()
 
     for d in range(directions):
-        pack = _pack_forward if backward is None else _pack_backward
-        weights = pack(f.hidden[d])
+        pack = pack_forward if backward is None else _pack_backward
+        weights = packed[d] if packed and backward is None else pack(f.hidden[d])
         s = _Scan(T=steps, B=rows, H=units, lengths=f.lengths.data_ptr(), reverse=d)
         s.weights, s.bias = weights.data_ptr(), f.candidate_bias[d].data_ptr()
         s.h0, s.c0, s.aux = f.h0[d].data_ptr(), f.c0[d].data_ptr(), f.aux[d].data_ptr()
@@ -72,7 +80,7 @@ class _Scan(ctypes.Structure):
     )
 
 
-def _pack_forward(weight: Tensor) -> Tensor:
+def pack_forward(weight: Tensor) -> Tensor:
     """Pack [G*H, H] into tiles for the forward pass: [tiles, H, M*G, lanes].
 
     A tile has M vectors of units of each gate.

@@ -24,6 +24,8 @@ class Weights(NamedTuple):
     candidate_bias: Tensor
     """[D, H]: GRU's bias of the candidate's product U h', GORU's bias of modReLU; other cells
     ignore it."""
+    packed: tuple[Tensor, ...] = ()
+    """`hidden` of each direction in the order in which the C++ loop reads it, by `prepare`."""
 
 
 class Zones(NamedTuple):

@@ -12,7 +12,8 @@ from torch import Tensor
 CUDA = torch.cuda.is_available()
 pytest.importorskip("triton", reason="Triton, which comes with PyTorch for CUDA, is not installed")
 
-from pipeline.kernels import Weights, gpu, loops  # noqa: E402
+from pipeline.kernels import gpu, loops  # noqa: E402
+from tests.helpers.modules import weights_of  # noqa: E402
 from tests.kernels.test_loops import make_inputs, outputs_and_gradients, reference  # noqa: E402
 
 TOLERANCE = {torch.float32: 2e-5, torch.float16: 3e-3}
@@ -54,7 +55,7 @@ def test_nan_propagates(cell: str, index: int) -> None:
     values = [value.detach().float() for value in make_inputs(cell, 32, 3, 2)]
     values[index].flatten()[-1] = float("nan")
     x, *weights, h0, c0 = values
-    y, _ = scan(cell, x, torch.tensor([3, 2]), Weights(*weights), h0, c0, None)
+    y, _ = scan(cell, x, torch.tensor([3, 2]), weights_of(weights), h0, c0, None)
     assert y[2, 0].isnan().any()
 
 

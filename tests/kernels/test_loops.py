@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipeline.kernels import Weights, Zones, describe, library, loops, scan, should_use
+from pipeline.kernels import Weights, Zones, describe, library, loops, prepare, scan, should_use
+from tests.helpers.modules import weights_of
 
 CELLS = {"lstm": 4, "gru": 3, "goru": 3, "elman": 1, "elman_relu": 1}
 """Number of gates of each cell."""
@@ -82,7 +83,7 @@ def outputs_and_gradients(
 ) -> list[Tensor]:
     """Return the states, the last c if the cell has one, and the gradients of all inputs."""
     x, *weights, h0, c0 = values
-    y, c = run(cell, x, lengths, Weights(*weights), h0, c0, zones)  # type: ignore[operator]
+    y, c = run(cell, x, lengths, weights_of(weights), h0, c0, zones)  # type: ignore[operator]
     outputs = [y, c] if cell == "lstm" else [y]
     torch.manual_seed(0)
     loss = sum((o.double() * torch.randn(o.shape, dtype=torch.float64)).sum() for o in outputs)
@@ -133,7 +134,7 @@ def test_gradients_equal_finite_differences(cell: str) -> None:
 
     def states(*values: Tensor) -> tuple[Tensor, Tensor]:
         x, *weights, h0, c0 = values
-        return scan(cell, x, lengths, Weights(*weights), h0, c0)
+        return scan(cell, x, lengths, weights_of(weights), h0, c0)
 
     assert torch.autograd.gradcheck(states, values)
 
@@ -184,7 +185,7 @@ def test_tensors_may_have_any_strides(units: int) -> None:
 
     def results(values: list[Tensor], lengths: Tensor) -> list[Tensor]:
         x, *weights, h0, c0 = values
-        y, c = scan("lstm", x, lengths, Weights(*weights), h0, c0)
+        y, c = scan("lstm", x, lengths, weights_of(weights), h0, c0)
         torch.manual_seed(0)
         loss = (y.transpose(0, 2) * torch.randn_like(y.transpose(0, 2))).sum()
         loss = loss + (c.transpose(0, 1) * torch.randn(3, 2, units)).sum() + y.sum()
@@ -198,9 +199,26 @@ def test_tensors_may_have_any_strides(units: int) -> None:
 
 
 @needs_compiler
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("cell, units", [("lstm", 32), ("gru", 32), ("gru", 5)])
+def test_prepared_weights_give_the_same_states(cell: str, units: int, dtype: torch.dtype) -> None:
+    if not library().supports(dtype):
+        pytest.skip("no bf16 multiplication")
+    x, *weights, h0, c0 = make_inputs(cell, units, 4, 3)
+    lengths, given = torch.tensor([4, 1, 3]), weights_of(weights)
+    with torch.no_grad():
+        expected = scan(cell, x.to(dtype), lengths, given, h0, c0)
+        made = prepare(given, dtype)
+        actual = scan(cell, x.to(dtype), lengths, made, h0, c0)
+    assert bool(made.packed) == (units == 32)
+    assert torch.equal(actual[0], expected[0])
+    assert torch.equal(actual[1], expected[1])
+
+
+@needs_compiler
 def test_wrong_lengths_and_shapes_are_rejected() -> None:
     x, *weights, h0, c0 = make_inputs("gru", 16, 4, 3)
-    w, lengths = Weights(*weights), torch.tensor([4, 1, 3])
+    w, lengths = weights_of(weights), torch.tensor([4, 1, 3])
     for wrong in ([5, 1, 3], [4, 0, 3]):
         with pytest.raises(ValueError, match=r"expected 1\.\.4"):
             scan("gru", x, torch.tensor(wrong), w, h0, c0)
@@ -249,7 +267,7 @@ def test_triton_that_does_not_compile_is_reported_and_not_used(
 def test_second_derivatives_are_rejected() -> None:
     values = make_inputs("gru", 4, 3, 2)
     x, *weights, h0, c0 = values
-    y, _ = scan("gru", x, torch.tensor([3, 2]), Weights(*weights), h0, c0)
+    y, _ = scan("gru", x, torch.tensor([3, 2]), weights_of(weights), h0, c0)
     (first,) = torch.autograd.grad(y.square().sum(), [x], create_graph=True)
     with pytest.raises(RuntimeError, match="once_differentiable"):
         first.sum().backward()

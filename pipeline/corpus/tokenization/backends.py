@@ -91,7 +91,7 @@ class CheckedBackend(Backend):
     before are correct. The first UNOPENED_CHARACTERS characters are encoded by `tokenizers` alone.
     """
 
-    def __init__(self, tokenizer: Tokenizer, content: str, path: object) -> None:
+    def __init__(self, tokenizer: Tokenizer, content: bytes, path: object) -> None:
         """`content` is the content of the tokenizer.json, and `path` its name in the log."""
         self._tokenizer, self._content, self._path = tokenizer, content, path
         self._reference = TokenizersBackend(tokenizer)
@@ -129,7 +129,7 @@ class CheckedBackend(Backend):
             return
         self._is_open = True
         try:
-            self._fast = FastokensBackend(self._content)
+            self._fast = FastokensBackend(without_batch_settings(self._content).decode())
         except ImportError as error:
             self._fall_back(f"fastokens cannot be imported: {error}", logging.INFO)
         except NOT_OF_THE_LIBRARY:
@@ -205,9 +205,12 @@ def shared_tokenizer(path: Path) -> SharedTokenizer:
     digest = hashlib.sha256(data).digest()
     shared = _shared.pop(digest, None)
     if shared is None:
-        content = without_batch_settings(data)
-        tokenizer = Tokenizer.from_buffer(content)
-        shared = SharedTokenizer(tokenizer, CheckedBackend(tokenizer, content.decode(), path))
+        tokenizer = Tokenizer.from_buffer(data)
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        if getattr(tokenizer.model, "dropout", None):
+            tokenizer.model.dropout = None
+        shared = SharedTokenizer(tokenizer, CheckedBackend(tokenizer, data, path))
     _shared[digest] = shared  # at the end: the most recently used
     while len(_shared) > SHARED_TOKENIZERS:
         del _shared[next(iter(_shared))]

@@ -35,6 +35,11 @@ class Layer(nn.Module):
         """Build `cell`, or the settings' cell if it is empty."""
         super().__init__()
         self.native = settings.native
+        self.keeps_weights = False
+        """Whether `forward` keeps the prepared weights in evaluation without gradients. They are
+        prepared again after an in-place change, but not after a change through `Tensor.data`."""
+        self._kept: kernels.Weights
+        self._kept_version: tuple[Any, ...] = ()
         self.zoneout = Zoneout(*settings.zoneout_probabilities)
         cell_class = components.load("cell", cell or settings.cell)
         self.directions = nn.ModuleList(
@@ -68,16 +73,29 @@ class Layer(nn.Module):
                 name, x.device, dtype, zoneout=zones is not None, initial_state=has_initial
             )
         ):
-            by_cell = [
-                (c.input, c.recurrent_weight(), c.bias, c.candidate_bias()) for c in self.cells
-            ]
-            weights = kernels.Weights(*map(torch.stack, zip(*by_cell, strict=True)))
-            y, c = kernels.scan(name, x, lengths, weights, *initial, zones)
+            y, c = kernels.scan(name, x, lengths, self._weights(dtype), *initial, zones)
         else:
             y, c = self._run_torch(x, lengths, initial, zones)
         rows = torch.arange(len(lengths), device=x.device)
         last = [y[lengths - 1, rows, :units], y[0, :, units:]][:directions]
         return y, LayerState(torch.stack(last), c)
+
+    def _weights(self, dtype: torch.dtype) -> kernels.Weights:
+        """Return the weights of all directions; prepared ones if the layer keeps them."""
+        keep = self.keeps_weights and not self.training and not torch.is_grad_enabled()
+        version = (dtype, *((p.data_ptr(), p._version) for p in self.parameters())) if keep else ()
+        if keep and version == self._kept_version:
+            return self._kept
+        weights = kernels.Weights(
+            torch.stack([cell.input for cell in self.cells]),
+            torch.stack([cell.recurrent_weight() for cell in self.cells]),
+            torch.stack([cell.bias for cell in self.cells]),
+            torch.stack([cell.candidate_bias() for cell in self.cells]),
+        )
+        if keep:
+            weights = self._kept = kernels.prepare(weights, dtype)
+            self._kept_version = version
+        return weights
 
     @property
     def cells(self) -> list[Cell]:

@@ -219,7 +219,7 @@ class Wrong(FastokensBackend):
 def test_other_ids_or_an_error_are_noticed(log, monkeypatch, text: str, error: Any):
     monkeypatch.setattr(backends, "FastokensBackend", lambda content: Wrong(content, text, error))
     tokenizer = Tokenizer.from_str(JSON["added tokens"])
-    backend = CheckedBackend(tokenizer, JSON["added tokens"], "t.json")
+    backend = CheckedBackend(tokenizer, JSON["added tokens"].encode(), "t.json")
     batches = [TEXTS[:2], TEXTS[2:5], TEXTS[5:9]]
     reference = TokenizersBackend(Tokenizer.from_str(JSON["added tokens"]))
     for batch in batches:
@@ -235,7 +235,7 @@ def test_an_error_after_the_check_is_noticed(log, monkeypatch):
     last = "the last text"
     error = Panic("index out of bounds")
     monkeypatch.setattr(backends, "FastokensBackend", lambda content: Wrong(content, last, error))
-    backend = CheckedBackend(Tokenizer.from_str(JSON["bpe"]), JSON["bpe"], "t.json")
+    backend = CheckedBackend(Tokenizer.from_str(JSON["bpe"]), JSON["bpe"].encode(), "t.json")
     backend.encode(["x" * (CHECKED_CHARACTERS - 1), "yy"])
     reference = TokenizersBackend(Tokenizer.from_str(JSON["bpe"]))
     assert ids(backend, [last]) == ids(reference, [last])
@@ -244,7 +244,7 @@ def test_an_error_after_the_check_is_noticed(log, monkeypatch):
 
 def test_the_check_ends_after_some_texts(monkeypatch):
     pytest.importorskip("fastokens")
-    backend = CheckedBackend(Tokenizer.from_str(JSON["bpe"]), JSON["bpe"], "t.json")
+    backend = CheckedBackend(Tokenizer.from_str(JSON["bpe"]), JSON["bpe"].encode(), "t.json")
     backend.encode(["x" * CHECKED_CHARACTERS])
     monkeypatch.setattr(TokenizersBackend, "encode", None)
     assert len(backend.encode(TEXTS)) == len(TEXTS)
@@ -252,7 +252,7 @@ def test_the_check_ends_after_some_texts(monkeypatch):
 
 def test_fastokens_is_loaded_for_many_characters_only(monkeypatch):
     monkeypatch.setattr(backends, "UNOPENED_CHARACTERS", 10)
-    backend = CheckedBackend(Tokenizer.from_str(JSON["bpe"]), JSON["bpe"], "t.json")
+    backend = CheckedBackend(Tokenizer.from_str(JSON["bpe"]), JSON["bpe"].encode(), "t.json")
     fast, _ = both("bpe")
     for texts, is_loaded in ((["film"], False), (["fine"], False), (["dull"], True)):
         assert ids(backend, texts) == ids(fast, texts)

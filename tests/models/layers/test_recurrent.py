@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pipeline.kernels import library
+from pipeline.kernels import Weights, library, prepare
 from pipeline.models.cell import Dense
 from pipeline.models.classifier import Classifier
 from pipeline.models.dropout import draw_weight_masks
@@ -239,3 +239,39 @@ def test_infinite_padding_does_not_become_nan() -> None:
     y, _ = layer(x, torch.tensor([5, 3]), torch.arange(2))
     assert y.isfinite().all()
     assert (y[3:, 1] == 0).all()
+
+
+@both_loops
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+def test_kept_weights_follow_changes(
+    cell: str, native: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    net = make_stack(cell, native=native, bidirectional=True).eval()
+    x, lengths = make_input(6), torch.tensor(LENGTHS)
+    calls = []
+
+    def counted(weights: Weights, dtype: torch.dtype) -> Weights:
+        calls.append(dtype)
+        return prepare(weights, dtype)
+
+    monkeypatch.setattr("pipeline.kernels.prepare", counted)
+
+    def states() -> Tensor:
+        with torch.no_grad():
+            y, _ = net(x, lengths, KEYS)
+        return y
+
+    before = states()
+    for layer in modules_of_type(net, Layer):
+        layer.keeps_weights = True
+    assert torch.equal(states(), before)
+    assert torch.equal(states(), before)
+    uses_loop = native and library().supports(torch.float64)
+    assert len(calls) == (len(modules_of_type(net, Layer)) if uses_loop else 0)
+    with torch.no_grad():
+        next(net.parameters()).mul_(0.5)
+    changed = states()
+    for layer in modules_of_type(net, Layer):
+        layer.keeps_weights = False
+    assert not torch.equal(changed, before)
+    assert torch.equal(states(), changed)
