@@ -15,7 +15,7 @@ from pipeline.inference.trained import TrainedModel
 from pipeline.models.encoder import reversed_directions
 from pipeline.models.settings import EncoderSettings
 from pipeline.stream.batch import Batch
-from pipeline.stream.bucket import buckets
+from pipeline.stream.bucket import CPU_COST, GPU_COST, buckets
 from pipeline.stream.rows import Columns, columns_of
 
 Outputs = Iterator[tuple[Tensor, Batch]]
@@ -79,7 +79,8 @@ def batches(
         **columns_of(_types_in_memory(fields, model.manifest), cells),
         **dict(zip(SEGMENT_COLUMNS, positions, strict=True)),
     }
-    yield from buckets(rows, model.config.stream.token_budget)
+    cost = GPU_COST if model.device.type == "cuda" else CPU_COST
+    yield from buckets(rows, model.config.stream.token_budget, cost)
 
 
 def outputs_of_one_text(model: TrainedModel, encoded: Iterable[EncodedExample]) -> Outputs:
