@@ -137,11 +137,12 @@ def load_trained(
         _check_overrides(load_run_config(files.config, trust_code=trust_code), config)
     manifest = read_manifest(files.dataset)
     task = tasks.get(config.task.name)(config.task, config.model, manifest)
+    chosen = device or choose_device(RankInfo())
     with WithoutRandomInit():
         module = task.build()
+        used_precision = _precision(files.precision, chosen, config)
     load_weights(files.weights, module)
     task.calibration = _calibration(files, config)
-    chosen = device or choose_device(RankInfo())
     module.to(chosen).eval()
     for layer in module.modules():
         if isinstance(layer, Layer):
@@ -153,7 +154,7 @@ def load_trained(
         manifest,
         task,
         module,
-        _precision(files.precision, chosen, config),
+        used_precision,
         reads_images,
         IMAGES_PER_CHUNK if reads_images else TEXTS_PER_CHUNK,
     )
