@@ -72,12 +72,12 @@ def main() -> None:
         results |= {"torch": torch.__version__, "python": platform.python_version()}
         results["date"] = datetime.now(UTC).date().isoformat()
         results["rows"] = args.rows
+        results["memory"] = {  # before this process grows: a new process starts with its peak
+            rows: memory(run, folder, rows, args.memory_words) for rows in args.memory_rows
+        }
         path = write_reviews(folder / "reviews.parquet", args.rows)
         results["one core"] = one_core(run, path, folder, args.rounds)
         results["processes"] = processes(run, path, folder, args.rounds)
-        results["memory"] = {
-            rows: memory(run, folder, rows, args.memory_words) for rows in args.memory_rows
-        }
         if args.json:
             args.json.write_text(json.dumps(results, indent=1) + "\n")
         print(*table(results), sep="\n")

@@ -21,6 +21,8 @@ from pipeline.stream.rows import Columns, columns_of
 Outputs = Iterator[tuple[Tensor, Batch]]
 """A task's outputs for each batch, with the batch."""
 OnBatch = Callable[[Batch], None]
+CPU_TOKEN_BUDGET = 16_384
+"""Maximum padded tokens of a batch on a CPU, where larger ones need more memory, not less time."""
 Compute = Callable[[nn.Module, Batch], Tensor]
 """Maps the module and a batch to values per row [B, F] or per token [B, T, F]."""
 
@@ -79,8 +81,11 @@ def batches(
         **columns_of(_types_in_memory(fields, model.manifest), cells),
         **dict(zip(SEGMENT_COLUMNS, positions, strict=True)),
     }
-    cost = GPU_COST if model.device.type == "cuda" else CPU_COST
-    yield from buckets(rows, model.config.stream.token_budget, cost)
+    budget = model.config.stream.token_budget
+    if model.device.type == "cuda":
+        yield from buckets(rows, budget, GPU_COST)
+    else:
+        yield from buckets(rows, min(budget, CPU_TOKEN_BUDGET), CPU_COST)
 
 
 def outputs_of_one_text(model: TrainedModel, encoded: Iterable[EncodedExample]) -> Outputs:
