@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.corpus.worker_pool import WorkerPool
+from tests.helpers.campaign import cases
 from tests.helpers.processes import finish, start
 
 
@@ -50,7 +51,9 @@ def test_without_shared_memory_the_items_run_in_this_process(
 
 
 @pytest.mark.distributed
-@pytest.mark.parametrize("options", ["size=4k", "ro,size=64k", "size=64M"])
+@pytest.mark.parametrize(
+    "options", cases(["size=4k", "ro,size=64k", "size=64M"], ["size=4k", "size=64M"])
+)
 def test_a_dataset_is_prepared_with_any_shared_memory(options: str, tmp_path: Path) -> None:
     """In a mount namespace of its own, where that is permitted."""
     mount = f'mount -t tmpfs -o {options} tmpfs /dev/shm && exec "$@"'

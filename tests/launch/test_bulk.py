@@ -71,6 +71,7 @@ def test_a_killed_prediction_resumes_with_another_number_of_processes(
     assert manifest == json.loads((tmp_path / "whole/_manifest.json").read_text())
 
 
+@pytest.mark.campaign
 @pytest.mark.distributed
 def test_an_error_of_two_processes_is_one_line(run: Path, tmp_path: Path) -> None:
     path = write(tmp_path / "a.jsonl", reviews(50))

@@ -46,7 +46,7 @@ def single(case: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
         [
             ("classification", 2),
             ("classification", 4),
-            ("tagging", 2),
+            ("tagging", 3),
             ("multilabel", 3),
             ("regression", 2),
             ("entailment", 3),
@@ -54,7 +54,7 @@ def single(case: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
             ("translation", 2),
             ("captioning", 3),
         ],
-        [("classification", 4), ("tagging", 2)],
+        [("classification", 2), ("tagging", 3)],
     ),
     indirect=["case"],
 )

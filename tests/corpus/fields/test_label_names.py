@@ -247,8 +247,8 @@ def test_preparing_warns_of_names_without_rows(
 
 
 def test_more_labels_than_signed_16_bits_hold(tmp_path: Path) -> None:
-    """40,000 labels, of two rows each: all of them are kept, and each row keeps its own."""
-    count = 40_000
+    """33,000 labels, of two rows each: all of them are kept, and each row keeps its own."""
+    count = 33_000
     lines = [f"a text n{n},L{n % count}\n" for n in range(2 * count)]
     (tmp_path / "a.csv").write_text("text,label\n" + "".join(lines))
     changes = {"rows_per_block": 4096, "shard_mb": 64, "chunk_mb": 8, "validation": 0.01}
