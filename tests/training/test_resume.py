@@ -80,11 +80,24 @@ CRASHES = {
     "before a save": [("save", 7), ("save", 14)],
     "in a save": [("rename", 14)],
     "between a save and its links": [("links", END_OF_EPOCH)],
-    "between an evaluation and its save": [("save", END_OF_EPOCH)],
+    "before the save of an evaluation": [("save", END_OF_EPOCH)],
+    "in an evaluation": [("evaluation", END_OF_EPOCH)],
+    "between an evaluation and its save": [("results", END_OF_EPOCH)],
 }
 
 
-@pytest.mark.parametrize("moment", cases(CRASHES, ("in a save", "between a save and its links")))
+@pytest.mark.parametrize(
+    "moment",
+    cases(
+        CRASHES,
+        (
+            "in a save",
+            "between a save and its links",
+            "in an evaluation",
+            "between an evaluation and its save",
+        ),
+    ),
+)
 def test_run_killed_at_any_point_ends_bit_for_bit_the_same(
     moment: str,
     overrides: Callable[[Path], list[str]],
@@ -97,6 +110,9 @@ def test_run_killed_at_any_point_ends_bit_for_bit_the_same(
         crash = (point, end_of_epoch if step == END_OF_EPOCH else step)
         status, _, err = run(*overrides(tmp_path), crash=crash)
         assert was_killed(status, err), err
+    saved = sorted(path.name for path in (tmp_path / "checkpoints").glob("step-*"))
+    if moment.startswith(("in an evaluation", "between an evaluation")):
+        assert saved[-1] == f"step-{end_of_epoch:08d}"
     status, _, err = run(*overrides(tmp_path))
     assert status == 0, err
     check_same(tmp_path, reference_of_one_process)

@@ -79,7 +79,7 @@ def test_a_run_that_resumes_at_its_end_evaluates_and_keeps_the_best(
     """The first run was killed before it could evaluate its last step."""
     first = make("train.max_steps=5", "train.evaluate_every=2")
     with_accuracy(first, lambda step: step / 10)
-    first._evaluate_end = lambda reason: False  # type: ignore[method-assign]
+    first._evaluate_end = lambda: None  # type: ignore[method-assign]
     first.train()
     assert RunFolder(tmp_path / "run").best_checkpoint().name == "step-00000004"
     second = make("train.max_steps=5", "train.evaluate_every=2")
