@@ -312,7 +312,8 @@ class Trainer:
         if self.callbacks:
             self.callbacks.call("evaluated", self._run, self.state.step, evaluation)
             self._agree_to_stop()
-        if self.callbacks.has_evaluated:  # it may have changed tensors
+        is_saved = self.checkpointer.saved_step == self.state.step  # not if the run branches off
+        if self.callbacks.has_evaluated or not is_saved:  # a callback may have changed tensors
             self._write_checkpoint()
         else:
             self._save_evaluated()
