@@ -144,7 +144,7 @@ def _waiting(info: RankInfo) -> Iterator[None]:
             f"({reason}); start them with torchrun, or unset RANK and WORLD_SIZE to train in one "
             f"process"
         )
-        failure.local = True
+        failure.local = failure.restart = True
         raise failure from None
 
 

@@ -24,6 +24,7 @@ class Stopped(SystemExit):
 
     def __init__(self, number: int, detail: str = "") -> None:
         super().__init__(128 + number)
+        self.number = number
         name = signal.Signals(number).name
         self.line = f"stopped by {name}; {detail}the same command resumes"
         self.is_logged = bool(detail)

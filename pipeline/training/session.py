@@ -22,12 +22,13 @@ from pipeline.config import (
     with_values,
 )
 from pipeline.corpus.dataset.manifest import Manifest, read_manifest
-from pipeline.errors import DatasetError, InputError, TrainingError
+from pipeline.errors import DatasetError, InputError, LostPeerError, TrainingError
 from pipeline.evaluation.calibration.scored_rows import RowCollector
 from pipeline.models.layers.recurrent import Layer
 from pipeline.optim.optimizer import Optimizer
 from pipeline.run.calibration import CalibrationRecord
 from pipeline.run.folder import RunFolder
+from pipeline.run.status import recorded
 from pipeline.run.summary import Summary, describe, predict_command, read_summary
 from pipeline.runtime import precision
 from pipeline.runtime.device import memory_errors, use_deterministic_algorithms
@@ -60,18 +61,18 @@ def train(config: Config, stop: StopSignal | None = None) -> None:
     `stop` is the stop signal, if the caller handles signals. Raises Stopped, a SystemExit, when a
     signal stopped the run.
     """
-    if stop is None:
-        stop = StopSignal()
-        with stop.handled():
-            _train(config, stop)
-    else:
-        _train(config, stop)
+    folder, rank = RunFolder(Path(config.run.dir)), RankInfo.from_environment()
+    with ExitStack() as stack:
+        if stop is None:
+            stop = StopSignal()
+            stack.enter_context(stop.handled())
+        stack.enter_context(recorded(folder, rank))
+        _train(config, folder, rank, stop)
 
 
-def _train(config: Config, stop: StopSignal) -> None:
-    rank = RankInfo.from_environment()
+def _train(config: Config, folder: RunFolder, rank: RankInfo, stop: StopSignal) -> None:
     manifest, tokenizers = open_or_prepare(config, rank)
-    folder, path, chosen = RunFolder(Path(config.run.dir)), None, {}
+    path, chosen = None, {}
     with ExitStack() as stack:
         if rank.rank == 0:  # find mistakes before the other ranks wait for this one
             stack.enter_context(folder.lock())
@@ -228,7 +229,7 @@ def run(
         except RuntimeError as error:
             if not is_lost_peer(error):
                 raise
-            raise TrainingError(
+            raise LostPeerError(
                 "another process of this run has ended; its error lines give the reason"
             ) from None
         if world.first:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from pipeline.errors import TrainingError
+from pipeline.errors import DivergedError
 from pipeline.evaluation.sample_selection import SampleSelection
 from pipeline.models.dropout import draw_weight_masks
 from pipeline.optim.ema import update_average
@@ -260,7 +260,7 @@ class Trainer:
         self._stop = self.callbacks.agree_to_stop(self.world, signaled=signaled)
 
     def _check_finite(self, step: int, loss: float, nonfinite: list[float], norm: float) -> None:
-        """Raise TrainingError if the loss is not finite, or the gradient norm without a scaler."""
+        """Raise DivergedError if the loss is not finite, or the gradient norm without a scaler."""
         if not math.isfinite(loss):
             layer = self.nonfinite.first_layer(nonfinite)
             reason = f"the states of {layer} are not finite" if layer else f"the loss is {loss}"
@@ -268,7 +268,7 @@ class Trainer:
             reason = f"the gradient norm is {norm}"
         else:
             return
-        raise TrainingError(
+        raise DivergedError(
             f"step {step}: {reason}, so training cannot continue; start a new run in another "
             f"run.dir with a lower train.lr or train.max_grad_norm, or with train.precision=fp32 "
             f"(checkpoints up to step {self.checkpointer.saved_step} stay in "

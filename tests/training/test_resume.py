@@ -3,6 +3,7 @@
 The tests start real processes and kill them.
 """
 
+import json
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -278,13 +279,14 @@ def test_settings_may_change_before_the_first_checkpoint(
     assert status == 0, err
 
 
-def test_diverging_run_ends_with_one_error_line(
+def test_diverging_run_ends_with_one_error_line_and_is_not_restarted(
     overrides: Callable[[Path], list[str]], tmp_path: Path
 ) -> None:
-    status, _, err = run(
-        *overrides(tmp_path), "train.lr=1e30", "train.max_grad_norm=0", "train.warmup=0"
-    )
-    assert status == 2
-    (line,) = error_lines(err)
+    high = ["train.lr=1e30", "train.max_grad_norm=0", "train.warmup=0"]
+    _, _, err = run(*overrides(tmp_path), *high, restarts=1)
+    line, at_restart = error_lines(err)
     assert line.startswith("error: step ")
     assert "so training cannot continue; start a new run in another run.dir" in line
+    assert "the attempt before this one is failed, and a restart cannot change that" in at_restart
+    content = json.loads((tmp_path / "status.json").read_text())
+    assert (content["status"], content["restart"], content["exit_status"]) == ("failed", False, 3)
