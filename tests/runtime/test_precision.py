@@ -32,7 +32,6 @@ def test_fp16_on_a_cpu_is_an_error_that_names_the_alternatives() -> None:
     [
         (True, {}, "bf16"),
         (True, {"cell": "gru"}, "bf16"),
-        (True, {"cell": "grid_lstm"}, "fp32"),  # has no C++ loop
         (True, {"native": False}, "fp32"),
         (False, {}, "fp32"),
     ],
