@@ -252,14 +252,15 @@ def test_worker_exits_when_its_launcher_is_killed() -> None:
 def test_worker_whose_launcher_died_before_it_looked_exits(tmp_path: Path) -> None:
     log = tmp_path / "log"
     worker_code = (
-        "import os, time; launcher = os.getppid()\n"
-        "while os.getppid() == launcher: time.sleep(0.01)\n"
+        "import os, sys, time\n"
+        "while os.getppid() == int(sys.argv[2]): time.sleep(0.01)\n"
         "from pipeline.runtime.launcher import exit_with_launcher\n"
-        "exit_with_launcher(); import sys; open(sys.argv[1], 'w')"
+        "exit_with_launcher(); open(sys.argv[1], 'w')"
     )
     launcher_code = (
         "import os, subprocess, sys, time; os.environ['TORCHELASTIC_RUN_ID'] = 'x'\n"
-        f"print(subprocess.Popen([sys.executable, '-c', {worker_code!r}, {str(log)!r}],"
+        f"print(subprocess.Popen([sys.executable, '-c', {worker_code!r}, {str(log)!r},"
+        " str(os.getpid())],"
         " start_new_session=True).pid, flush=True); time.sleep(60)"
     )
     launcher = start([sys.executable, "-c", launcher_code])
