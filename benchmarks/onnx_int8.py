@@ -22,6 +22,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stdout
 from copy import copy
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -116,7 +117,7 @@ def speeds(model: TrainedModel, sessions: dict[str, Any], seconds: float) -> Ite
     rng = np.random.default_rng(0)
     many = np.sort(rng.integers(128, 257, 64))[::-1]
     functions: list[Callable[[Arrays], Any]] = [
-        lambda inputs, s=session: s.run(None, inputs) for session in sessions.values()
+        partial(session.run, None) for session in sessions.values()
     ]
     columns = [
         time_in_turn(functions, random_inputs(rng, model, lengths), seconds)
@@ -132,7 +133,8 @@ def random_inputs(rng: np.random.Generator, model: TrainedModel, lengths: np.nda
     shape = len(lengths), int(lengths.max())
     inputs = {"tokens": rng.integers(4, 2000, shape), "lengths": lengths.astype(np.int64)}
     if isinstance(model.module, Tagger) and model.module.characters:
-        width = model.config.corpus.word_bytes
+        corpus: Any = model.config.corpus
+        width = corpus.word_bytes
         letters = rng.integers(97, 123, (*shape, width), np.uint8)
         letters[np.arange(width) >= rng.integers(1, 11, (*shape, 1))] = 0
         inputs["characters"] = letters

@@ -51,6 +51,10 @@ def test_the_folder_in_int8(
     shape = list(run.module.get_parameter("embedding.weight").shape)
     tables = [[w.data_type for w in g.initializer if list(w.dims) == shape] for g in graphs]
     assert tables == [[onnx.TensorProto.FLOAT], [onnx.TensorProto.UINT8]]
+    integers = [w for w in graphs[1].initializer if w.data_type == onnx.TensorProto.INT8]
+    weights = [onnx.numpy_helper.to_array(w) for w in integers if len(w.dims) == 3]
+    assert len(weights) == 2 * len(lstms)
+    assert max(abs(w.astype(int)).max() for w in weights) <= 64  # see quantization.py
 
     facts = json.loads((paths[1] / "config.json").read_text())["int8"]
     assert "int8" not in json.loads((paths[0] / "config.json").read_text())
