@@ -9,8 +9,9 @@ FOLDER is the exported folder, by default the folder of this file. In Python:
     model.predict(["A fine film."])
 
 This file needs Python 3.10, numpy, onnxruntime and tokenizers (requirements.txt), or Pillow for
-images. The input and the results are those of `headrace predict` in precision fp32. For entailment,
-a line has two texts with a tab between them; for tagging, words with spaces between them.
+images. The input and the results are those of `headrace predict` in precision fp32; if config.json
+has the entry `int8`, probabilities differ from them. For entailment, a line has two texts with a
+tab between them; for tagging, words with spaces between them.
 
 Shapes: B rows of a batch, T tokens of the longest row, C labels or tags, L layers, H hidden units,
 V vocabulary, K hypotheses per row, N = K * B hypotheses (the first of every row, then the second of
