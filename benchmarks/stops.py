@@ -165,7 +165,8 @@ def main() -> None:
             if not losses and weights(folder / "run") != expected:
                 losses.append("other weights than the undisturbed run")
             lost += bool(losses)
-            print(*(f"trial {number}: {line}" for line in losses), sep="\n", flush=True)
+            for line in losses:
+                print(f"trial {number}: {line}", flush=True)
         print("| signal | attempts |", "|---|---:|", sep="\n")
         print(*(f"| {what} | {count} |" for what, count in sorted(sent.items())), sep="\n")
         print(f"\n{args.trials - lost} of {args.trials} runs without a loss")
