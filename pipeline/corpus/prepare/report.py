@@ -91,6 +91,11 @@ def check_share(settings: CorpusSettings, rows: int, skips: Skips) -> None:
             f"{number:,} with {SKIP_DESCRIPTIONS[reason]}, first {place}"
             for reason, (number, place) in unusable_skips.items()
         )
+        if unusable == rows:
+            raise InputError(
+                f"corpus.input: none of {rows:,} rows can be used: {reasons}; fix them, or correct "
+                "the settings of the corpus"
+            )
         raise InputError(
             f"corpus.max_skipped_ratio={settings.max_skipped_ratio}: {unusable:,} of {rows:,} rows "
             f"({share:.1%}) cannot be used: {reasons}; fix them, or raise corpus.max_skipped_ratio"

@@ -96,6 +96,12 @@ def test_forms_of_labels(value: Any, expected: Any) -> None:
         (NAMES, [0, 2], ["0", "2"]),
         (NAMES, [1, 1, 0, 0], SkipReason.VECTOR),
         (NAMES, [1, 1], SkipReason.VECTOR),
+        (NAMES, [1, None, 0], SkipReason.NOT_BINARY),
+        (NAMES, [1.0, float("nan"), None], SkipReason.NOT_BINARY),
+        (NAMES, "1,,0", SkipReason.NOT_BINARY),
+        (NAMES, [None, None, None], SkipReason.NO_LABEL),
+        (NAMES, ["threat", None, ""], ["threat"]),
+        (NAMES, [1, None], ["1"]),
         (NAMES[:2], [1, 1], ["toxic", "insult"]),
         (NAMES[:2], [0, 1], SkipReason.VECTOR),  # the second name, or both
         (NAMES[:2], [False, True], ["insult"]),  # label numbers are not booleans
