@@ -59,13 +59,23 @@ def test_a_run_with_a_folder_may_have_any_name() -> None:
     assert (loaded.run.name, loaded.run.dir) == ("..", "runs/a")
 
 
+def test_a_file_in_place_of_an_override_is_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.touch()
+    with pytest.raises(ConfigError) as caught:
+        config.load(None, [str(path)])
+    (line,) = caught.value.lines
+    assert line.startswith(f"'{path}': not an override; use the form key=value")
+    assert line.endswith("; a file to evaluate or predict is given as --input FILE")
+
+
 def test_a_key_with_a_dot_in_a_file_is_one_line(tmp_path: Path) -> None:
     path = tmp_path / "a.yaml"
     path.write_text("corpus: {input: a.csv}\ntrain.lr: 1e-3\n")
     with pytest.raises(ConfigError) as caught:
         config.load(path)
     assert caught.value.lines == [
-        "train.lr=0.001: is a key with a dot; in a file, write lr in the section train"
+        "train.lr=0.001: is a key with a dot; in a file, write lr in section train"
     ]
 
 

@@ -65,8 +65,9 @@ def check_skips(
     check_share(settings, rows, skips)
 
 
-def long_row_warnings(scans: Sequence[Scanned]) -> Iterator[str]:
-    """Yield a line for each file that has rows with very many words."""
+def word_warnings(settings: CorpusSettings, scans: Sequence[Scanned]) -> Iterator[str]:
+    """Yield a line for each group of files that has rows with very many words, and one if each row
+    has only one word."""
     for scanned in scans:
         if rows := scanned.long_rows:
             yield (
@@ -74,6 +75,12 @@ def long_row_warnings(scans: Sequence[Scanned]) -> Iterator[str]:
                 f" ({rows.count:,} such row(s)); are sentences separated, in CoNLL files by blank "
                 "lines?"
             )
+    if max(scanned.max_words for scanned in scans) == 1:
+        yield (
+            f"corpus.text={settings.text}: each row has only one word; if a row should be a "
+            "sentence, write the words of a sentence as a list, or use a CoNLL file "
+            "(corpus.format=conll)"
+        )
 
 
 def check_share(settings: CorpusSettings, rows: int, skips: Skips) -> None:

@@ -257,6 +257,17 @@ def test_vectors_without_names_are_refused_in_one_line(tmp_path: Path) -> None:
     assert prepare(settings, (TEXT, LABELS)).counts["labels"] == (10, 20, 0)
 
 
+@pytest.mark.parametrize("words", [1, 2])
+def test_rows_of_one_word_are_warned_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, words: int
+) -> None:
+    rows = ["n0 n1,X O", *(f"n{n},{'OX'[n % 2]}" for n in range(2, 40))][2 - words :]
+    (tmp_path / "a.csv").write_text("\n".join(["text,label", *rows]))
+    fields = (FieldSpec("tokens", "text", "words"), FieldSpec("tags", "label", "tags"))
+    prepare(settings_in(tmp_path, input="a.csv"), fields)
+    assert ("corpus.text=text: each row has only one word; if" in caplog.text) == (words == 1)
+
+
 def test_a_very_long_row_is_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     sentences = ["a O\nb X\n\n"] * 3 + [f"w{n} O\n" for n in range(6000)] + ["\n"]
     sentences += [f"a{n} O\nb X\n\n" for n in range(30)]
