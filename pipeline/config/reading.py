@@ -92,7 +92,8 @@ def set_overrides(tree: dict[str, Tree], overrides: Iterable[str]) -> Iterator[s
             is_file = Path(override).is_file()
             hint = "; a file to evaluate or predict is given as --input FILE" if is_file else ""
             yield (
-                f"{override!r}: not an override; use the form key=value, such as train.lr=1e-3{hint}"
+                f"{override!r}: not an override; use the form key=value, such as train.lr=1e-3"
+                f"{hint}"
             )
             continue
         if len(parts) == 1:
