@@ -65,8 +65,9 @@ def check_skips(
     check_share(settings, rows, skips)
 
 
-def long_row_warnings(scans: Sequence[Scanned]) -> Iterator[str]:
-    """Yield a line for each file that has rows with very many words."""
+def word_warnings(settings: CorpusSettings, scans: Sequence[Scanned]) -> Iterator[str]:
+    """Yield a line for each group of files that has rows with very many words, and one if each row
+    has only one word."""
     for scanned in scans:
         if rows := scanned.long_rows:
             yield (
@@ -74,6 +75,12 @@ def long_row_warnings(scans: Sequence[Scanned]) -> Iterator[str]:
                 f" ({rows.count:,} such row(s)); are sentences separated, in CoNLL files by blank "
                 "lines?"
             )
+    if max(scanned.max_words for scanned in scans) == 1:
+        yield (
+            f"corpus.text={settings.text}: each row has only one word; if a row should be a "
+            "sentence, write the words of a sentence as a list, or use a CoNLL file "
+            "(corpus.format=conll)"
+        )
 
 
 def check_share(settings: CorpusSettings, rows: int, skips: Skips) -> None:
@@ -91,6 +98,11 @@ def check_share(settings: CorpusSettings, rows: int, skips: Skips) -> None:
             f"{number:,} with {SKIP_DESCRIPTIONS[reason]}, first {place}"
             for reason, (number, place) in unusable_skips.items()
         )
+        if unusable == rows:
+            raise InputError(
+                f"corpus.input: none of {rows:,} rows can be used: {reasons}; fix them, or correct "
+                "the settings of the corpus"
+            )
         raise InputError(
             f"corpus.max_skipped_ratio={settings.max_skipped_ratio}: {unusable:,} of {rows:,} rows "
             f"({share:.1%}) cannot be used: {reasons}; fix them, or raise corpus.max_skipped_ratio"

@@ -130,7 +130,7 @@ CASES: dict[str, tuple[bytes, dict[str, Any], str | dict[str, int]]] = {
         {},
         ("1 with no label, first a.csv, line 67; fix them, or raise corpus.max_skipped_ratio"),
     ),
-    "all unusable": (HEAD + b" ,positive\n" * 5, ANY_RATIO, "5 of 5 rows (100.0%) cannot be used"),
+    "all unusable": (HEAD + b" ,positive\n" * 5, ANY_RATIO, "none of 5 rows can be used"),
     "filters keep nothing": (
         GOOD,
         {"filters": {"label": "positiv"}},
