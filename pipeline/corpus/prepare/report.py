@@ -76,10 +76,10 @@ def word_warnings(settings: CorpusSettings, scans: Sequence[Scanned]) -> Iterato
                 "lines?"
             )
     if max(scanned.max_words for scanned in scans) == 1:
+        column = getattr(settings, "text", "")
         yield (
-            f"corpus.text={settings.text}: each row has only one word; if a row should be a "
-            "sentence, write the words of a sentence as a list, or use a CoNLL file "
-            "(corpus.format=conll)"
+            f"corpus.text={column}: each row has only one word; if a row should be a sentence, "
+            "write the words of a sentence as a list, or use a CoNLL file (corpus.format=conll)"
         )
 
 
