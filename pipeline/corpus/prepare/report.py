@@ -65,9 +65,9 @@ def check_skips(
     check_share(settings, rows, skips)
 
 
-def word_warnings(settings: CorpusSettings, scans: Sequence[Scanned]) -> Iterator[str]:
+def word_warnings(column: object, scans: Sequence[Scanned]) -> Iterator[str]:
     """Yield a line for each group of files that has rows with very many words, and one if each row
-    has only one word."""
+    has only one word. `column` is the column with the words."""
     for scanned in scans:
         if rows := scanned.long_rows:
             yield (
@@ -77,7 +77,7 @@ def word_warnings(settings: CorpusSettings, scans: Sequence[Scanned]) -> Iterato
             )
     if max(scanned.max_words for scanned in scans) == 1:
         yield (
-            f"corpus.text={settings.text}: each row has only one word; if a row should be a "
+            f"corpus.text={column}: each row has only one word; if a row should be a "
             "sentence, write the words of a sentence as a list, or use a CoNLL file "
             "(corpus.format=conll)"
         )
