@@ -69,7 +69,7 @@ def build(
     settings = context.settings
     scans = pool.run("scan", partial(scan, context), groups, sum(file.bytes for file in files))
     scans, readings = decide_tags(context, scans)
-    for warning in report.word_warnings(context.settings, scans):
+    for warning in report.word_warnings(context.fields[0].column, scans):
         logger.warning(warning)
     report.check_skips(settings, scans)
     label_tables = {
