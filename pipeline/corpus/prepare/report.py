@@ -65,9 +65,9 @@ def check_skips(
     check_share(settings, rows, skips)
 
 
-def word_warnings(settings: CorpusSettings, scans: Sequence[Scanned]) -> Iterator[str]:
+def word_warnings(column: object, scans: Sequence[Scanned]) -> Iterator[str]:
     """Yield a line for each group of files that has rows with very many words, and one if each row
-    has only one word."""
+    has only one word. `column` is the column with the words."""
     for scanned in scans:
         if rows := scanned.long_rows:
             yield (
@@ -76,7 +76,6 @@ def word_warnings(settings: CorpusSettings, scans: Sequence[Scanned]) -> Iterato
                 "lines?"
             )
     if max(scanned.max_words for scanned in scans) == 1:
-        column = getattr(settings, "text", "")
         yield (
             f"corpus.text={column}: each row has only one word; if a row should be a sentence, "
             "write the words of a sentence as a list, or use a CoNLL file (corpus.format=conll)"
