@@ -2,12 +2,12 @@
 
 A checkpoint is a folder `step-00000200`:
   model.safetensors     the weights to use (the EMA weights if there are any)
-  training.safetensors  optimizer moments, and all else that only training needs
-  state.json            format version, counters, and what must match for a run to resume
+  training.safetensors  optimizer moments, and all other tensors that only training needs
+  state.json            format version, counters, and values that must match for a run to resume
   evaluated.json        state.json after the evaluation of this step, if one was due; a run that is
                         stopped before this file is written evaluates when it resumes
   code/, code.json      copies of a user's components, if there are any (see `code.py`)
-  MANIFEST.json         SHA-256 of all these files but evaluated.json
+  MANIFEST.json         SHA-256 of all other files except evaluated.json
 Nothing in it is executed when it is read. It appears by one rename. The newest one is the latest,
 and its counters have the step of the best one. The links `latest` and `best` are for convenience:
 they may be missing on some file systems, and be folders in a copy.

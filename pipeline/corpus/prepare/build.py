@@ -182,7 +182,7 @@ def _sampled_texts(
 
 
 def _chunk_tasks(scans: Sequence[Scanned], readings: Sequence[Readings]) -> list[ChunkTask]:
-    """Return the tasks that encode all chunks, in the order of the input."""
+    """Return the work items that encode all chunks, in the order of the input."""
     tasks: list[ChunkTask] = []
     examples_before = 0  # examples of the corpus before the group
     for scanned, tags in zip(scans, readings, strict=True):

@@ -72,8 +72,8 @@ def word_warnings(column: object, scans: Sequence[Scanned]) -> Iterator[str]:
         if rows := scanned.long_rows:
             yield (
                 f"{rows.place}: has more than {MAX_ROW_WORDS:,} words in one row"
-                f" ({rows.count:,} such row(s)); are sentences separated, in CoNLL files by blank "
-                "lines?"
+                f" ({rows.count:,} such row(s)); check that sentences are separated, in CoNLL "
+                "files by blank lines"
             )
     if max(scanned.max_words for scanned in scans) == 1:
         yield (
@@ -116,8 +116,8 @@ def check_splits(settings: CorpusSettings, counts: dict[str, int], rows: dict[st
         if number == 0:
             raise InputError(
                 f"corpus.validation={settings.validation!r}: no row is left for {split} of "
-                f"{counts['rows']:,} ({_left_out(counts)}); give more rows or another "
-                f"validation{hint}"
+                f"{counts['rows']:,} ({_left_out(counts)}); use more rows or another "
+                f"corpus.validation{hint}"
             )
 
 
@@ -210,10 +210,10 @@ def _merge_skips(scans: Sequence[Scanned], parts: Sequence[Part]) -> Skips:
 def _all_filtered_error(settings: CorpusSettings, scans: Sequence[Scanned], rows: int) -> str:
     """Format the error for filters that no row matches, with values of the filtered columns."""
     found = "; ".join(
-        f"{column} holds {', '.join(map(repr, values))}"
+        f"{column} has {', '.join(map(repr, values))}"
         for column, values in scans[0].filtered.items()
     )
     return (
-        f"corpus.filters={settings.filters}: keeps none of {rows:,} rows; {found}; name other "
-        "values"
+        f"corpus.filters={settings.filters}: no row of {rows:,} has these values; {found}; set "
+        "other values"
     )

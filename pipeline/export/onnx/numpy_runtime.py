@@ -68,7 +68,9 @@ def load(folder: str | Path, *, threads: int = 0) -> "Model":
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         if (config["format"], config["version"]) != (FORMAT, VERSION):
-            raise OnnxError(f"{folder}: is of another version; use the predict_onnx.py beside it")
+            raise OnnxError(
+                f"{folder}: was exported by another version; use the predict_onnx.py in this folder"
+            )
         for name, digest in config["files"].items():
             if sha256((folder / name).read_bytes()).hexdigest() != digest:
                 raise OnnxError(f"{folder / name}: is damaged; export the run again")

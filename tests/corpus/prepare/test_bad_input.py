@@ -134,12 +134,12 @@ CASES: dict[str, tuple[bytes, dict[str, Any], str | dict[str, int]]] = {
     "filters keep nothing": (
         GOOD,
         {"filters": {"label": "positiv"}},
-        "keeps none of 60 rows; label holds 'negative', 'positive'; name other values",
+        "no row of 60 has these values; label has 'negative', 'positive'; set other values",
     ),
     "too few rows": (
         HEAD + b"a,x\nb,x\nc,y\nd,y\n",
         {"validation": 0.0001, "stratify": False},
-        "corpus.validation=0.0001: no row is left for validation of 4 (none); give more rows",
+        "corpus.validation=0.0001: no row is left for validation of 4 (none); use more rows",
     ),
     "no rows for train": (
         HEAD + b"a,x\nb,y\na,x\nb,y\n",
