@@ -9,7 +9,7 @@ import pytest
 from pipeline import __version__
 from pipeline.cli.__main__ import COMMANDS, main
 from tests.helpers.corpora import small_run_overrides
-from tests.helpers.processes import error_lines, finish, start
+from tests.helpers.processes import call, error_lines, finish, start
 
 
 def cli(*arguments: str, cwd: Path) -> tuple[int, str, str]:
@@ -114,9 +114,11 @@ def test_bundled_config_trains_in_the_working_directory(folder: Path) -> None:
 
 
 @pytest.mark.slow
-def test_quiet_and_verbose_set_the_number_of_lines_on_stderr(folder: Path, corpus: Path) -> None:
+def test_quiet_and_verbose_set_the_number_of_lines_on_stderr(
+    folder: Path, corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
     arguments = [
-        "train",
         "--config",
         "imdb",
         *small_run_overrides(corpus),
@@ -124,22 +126,25 @@ def test_quiet_and_verbose_set_the_number_of_lines_on_stderr(folder: Path, corpu
         "corpus.test=null",
     ]
     for option, lines in (("-q", 0), ("-v", 1)):
-        status, out, err = cli(*arguments, option, cwd=folder)
+        status, out, err = call("train", *arguments, option)
         assert status == 0, err
         assert "validation  accuracy" in out, "the result goes to stdout even with --quiet"
         assert len(err.splitlines()) == lines, err  # -v: that the run is finished
 
 
 @pytest.mark.slow
-def test_evaluate_and_predict_in_the_working_directory(folder: Path) -> None:
+def test_evaluate_and_predict_in_the_working_directory(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     rows = "text,label\na superb film,positive\n,negative\nhow dull,negative\n"
     (folder / "new.csv").write_text(rows)
-    arguments = ["evaluate", "--run", "runs/imdb", "--input", "new.csv"]
-    status, out, err = cli(*arguments, cwd=folder)
+    arguments = ["--run", "runs/imdb", "--input", "new.csv"]
+    status, out, err = cli("evaluate", *arguments, cwd=folder)
     assert status == 0, err
     assert json.loads(out)["examples"] == 2
     assert "skipped 1 row(s): no text" in err
-    status, quiet_out, err = cli(*arguments, "--quiet", cwd=folder)
+    monkeypatch.chdir(folder)
+    status, quiet_out, err = call("evaluate", *arguments, "--quiet")
     assert (status, quiet_out, err) == (0, out, "")
 
     (folder / "texts").write_text("a superb film\n\nhow dull\n")

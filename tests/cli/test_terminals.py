@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.corpora import small_run_overrides
-from tests.helpers.processes import finish, start
+from tests.helpers.processes import call, finish, start
 
 LABELS = ["café", "naïf ✓"]
 ASCII = [
@@ -69,7 +69,7 @@ def test_prepare_train_evaluate_and_predict_in_an_ascii_terminal(
 def test_predict_prints_characters_that_the_terminal_has(
     overrides: list[str], tmp_path: Path
 ) -> None:
-    status, _, err = finish(start([sys.executable, "-m", "pipeline.cli", "train", *overrides]))
+    status, _, err = call("train", *overrides)
     assert status == 0, err
     run = next(o for o in overrides if o.startswith("run.dir=")).partition("=")[2]
     (tmp_path / "texts").write_text("un café\n", encoding="utf-8")

@@ -63,7 +63,7 @@ def test_a_killed_prediction_resumes_with_another_number_of_processes(
     wait_for(lambda: not (folder / "_manifest.json").exists())
     made = parts(folder)
     assert 10 <= len(made) < 130
-    status, out, err = finish(start(torchrun(SCRIPT, *options, "--output", str(folder), nproc=3)))
+    status, out, err = call("predict", *options, "--output", str(folder))
     assert (status, out) == (0, ""), err
     assert f"{folder}: 6,500 rows in 130 parts, 0 with errors; padding " in err
     assert parts(folder) == whole

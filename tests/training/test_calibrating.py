@@ -14,6 +14,7 @@ from pipeline.run.calibration import CalibrationRecord, read_record
 from pipeline.run.folder import RunFolder
 from pipeline.tasks.base.calibration import Calibration, with_temperature
 from pipeline.training import calibrating, session
+from tests.helpers.campaign import cases
 from tests.helpers.corpora import SMALL
 from tests.helpers.processes import call, error_lines, metrics, run
 
@@ -297,7 +298,7 @@ def test_a_task_without_calibration_writes_no_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.distributed
-@pytest.mark.parametrize("task", ["classification", "multilabel"])
+@pytest.mark.parametrize("task", cases(TASKS, ["multilabel"]))
 def test_values_do_not_depend_on_the_number_of_processes(
     task: str, runs: Callable[[str], Path], tmp_path: Path
 ) -> None:

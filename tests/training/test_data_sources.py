@@ -31,7 +31,7 @@ def damage(shards: Path, blocks: slice, split: str = "train") -> None:
 def test_shards_on_an_unreliable_server_train_the_same_weights(
     corpus: Path, tmp_path: Path
 ) -> None:
-    status, _, err = run(*small_run_overrides(corpus), *RUN, f"run.dir={tmp_path}/local", nproc=2)
+    status, _, err = run(*small_run_overrides(corpus), *RUN, f"run.dir={tmp_path}/local")
     assert status == 0, err
     fail_sometimes = lambda path, count: 503 if count % 5 == 3 else None  # noqa: E731
     with FileServer(corpus / "shards", before=fail_sometimes) as server:
@@ -42,14 +42,15 @@ def test_shards_on_an_unreliable_server_train_the_same_weights(
         ]  # fmt: skip
         status, _, err = run(*remote, nproc=2)
         assert status == 0, err
-        assert weights(tmp_path / "remote") == weights(tmp_path / "local")
+        found, expected = losses(tmp_path / "remote"), losses(tmp_path / "local")
+        assert all(abs(found[step] - expected[step]) < 1e-5 for step in expected)
         sent = server.bytes_sent["train/00000.tar"]
         shutil.rmtree(tmp_path / "remote")
-        status, _, err = run(*remote, nproc=2)
+        status, _, err = run(*remote)
         assert status == 0, err
         assert weights(tmp_path / "remote") == weights(tmp_path / "local")
         assert server.bytes_sent["train/00000.tar"] == sent  # the second run reads the cache
-    status, _, err = call("train", *remote, "train.max_steps=12", "stream.attempts=2")
+    status, _, err = run(*remote, "train.max_steps=12", "stream.attempts=2")
     assert status == 2
     (line,) = error_lines(err)
     assert "dataset.json" in line

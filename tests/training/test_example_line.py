@@ -3,15 +3,16 @@
 import json
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from pipeline.training.example_line import MAX_CHARACTERS, MAX_PAIR_CHARACTERS, shortened
 from tests.helpers.corpora import CASES, small_run_overrides
-from tests.helpers.processes import REPOSITORY, call
+from tests.helpers.processes import call
 
+SHELL_FUNCTION = 'headrace() { printf "%s\\n" "$@" ""; cat; }'
+"""Prints its arguments, one per line, an empty line, and its stdin."""
 LONG = "a very long text " * 8
 
 
@@ -55,11 +56,10 @@ def test_the_printed_command_predicts(
     if CASES[task].file.endswith(".parquet"):  # the images are in the table
         assert command[1].startswith("echo image.png |")
         return
-    predict = f"| {sys.executable} -m pipeline.cli predict"
-    typed = re.sub(r"\|\s+headrace predict", predict, command[1])
-    done = subprocess.run(
-        ["sh", "-c", typed], check=True, text=True, stdout=subprocess.PIPE,
-        env={"PYTHONPATH": str(REPOSITORY), "PATH": "/usr/bin:/bin"},
-    )  # fmt: skip
-    assert len(done.stdout.splitlines()) == 1
-    assert "error" not in json.loads(done.stdout)
+    typed = ["sh", "-c", f"{SHELL_FUNCTION}\n{command[1]}"]
+    done = subprocess.run(typed, check=True, text=True, stdout=subprocess.PIPE)
+    arguments, _, text = done.stdout.partition("\n\n")
+    status, out, err = call(*arguments.splitlines(), text=text)
+    assert status == 0, err
+    assert len(out.splitlines()) == 1
+    assert "error" not in json.loads(out)
