@@ -6,11 +6,21 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 
 import pytest
 
 from pipeline.runtime import stop_signal
 from pipeline.runtime.stop_signal import SIGNALS, Stopped, StopSignal
+
+
+@pytest.fixture(autouse=True)
+def _no_ignored_signals() -> Iterator[None]:
+    """Signals have handlers, also if the tests were started by nohup or `&`."""
+    before = [signal.signal(number, signal.SIG_DFL) for number in SIGNALS]
+    yield
+    for number, handler in zip(SIGNALS, before, strict=True):
+        signal.signal(number, handler)
 
 
 def wait_after(number: int) -> None:
