@@ -14,7 +14,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
 class HeadraceError(Exception):
-    """A user's mistake, or a condition outside the program; the CLI prints it and exits with 2.
+    """A user's mistake, or a condition outside the program; the CLI prints it.
 
     Each of its lines stays one line of readable length, whatever values it quotes.
 
@@ -23,6 +23,9 @@ class HeadraceError(Exception):
     """
 
     local = False
+    exit_status = 2
+    restart = False
+    """Whether the same command may succeed without a change by the user."""
 
     def __init__(self, lines: str | Iterable[str]) -> None:
         self.lines = [_one_line(line) for line in ([lines] if isinstance(lines, str) else lines)]
@@ -54,4 +57,17 @@ class RunError(HeadraceError):
 
 
 class TrainingError(HeadraceError):
-    """Training that cannot continue: a non-finite loss, an unsupported precision or world size."""
+    """Training that cannot continue: an unsupported precision or world size."""
+
+
+class DivergedError(TrainingError):
+    """Training whose loss or gradients are not finite; the same command would diverge again."""
+
+    exit_status = 3
+
+
+class LostPeerError(TrainingError):
+    """Training that has lost another process; the same command resumes it."""
+
+    exit_status = 75
+    restart = True

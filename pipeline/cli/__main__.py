@@ -8,13 +8,13 @@ from pipeline.cli import common
 from pipeline.errors import ConfigError
 
 COMMANDS = {
-    "inspect": "print the content of data files, a task that fits and a config",
-    "init": "write that config",
-    "prepare": "make the dataset of a config",
+    "inspect": "describe data files, and suggest a task and a config",
+    "init": "write this config to a file",
+    "prepare": "prepare the dataset of a config",
     "train": "train, or resume training, in one process (several: torchrun -m pipeline.cli train)",
     "evaluate": "evaluate a run on raw labeled data",
-    "predict": "predict with a run, line by line",
-    "export": "write a run's model in a format for other programs, such as ONNX",
+    "predict": "predict with a run, from tables or lines of text",
+    "export": "export a run's model to ONNX or for the Hugging Face Hub",
     "serve": "serve a run over HTTP, with a page to try it",
     "report": "write report.html, a page about a run",
     "clean": "delete the files of a run that only training needs",

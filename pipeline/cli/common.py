@@ -162,7 +162,7 @@ def _print_help_with_keys(parser: Parser, arguments: Sequence[str]) -> NoReturn:
 def run(main: Callable[[], None], *, distributed: bool = False, finalizes: bool = True) -> NoReturn:
     """Run a command and end the process with its exit status.
 
-    The lines of a HeadraceError are printed, and the status is 2.
+    The lines of a HeadraceError are printed, and the status is the error's.
 
     `distributed` is for a command that torchrun can start on several ranks. Only the first rank of
     each node then prints the lines, unless the error may have occurred on another rank only, or
@@ -190,7 +190,7 @@ def exit_status(main: Callable[[], None], *, distributed: bool = False) -> int:
             print(*(prefix + line for line in error.lines), sep="\n", file=sys.stderr)
         else:
             time.sleep(ERROR_DELAY)
-        return 2
+        return error.exit_status
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
     except KeyboardInterrupt:

@@ -1,4 +1,4 @@
-"""Print the content of data files, a task that fits them, and a config that reads them.
+"""Describe data files, and suggest a task and a config for them.
 
     headrace inspect tickets.csv
     headrace inspect a.en a.de

@@ -1,4 +1,4 @@
-"""Make the dataset of a config: raw files -> examples -> tokens -> shards.
+"""Prepare the dataset of a config: raw files -> examples -> tokens -> shards.
 
 Training does this itself if the dataset does not exist. If preparation is stopped, the same command
 resumes it.

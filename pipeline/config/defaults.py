@@ -4,11 +4,13 @@ shards."""
 import re
 import sys
 from collections.abc import Mapping
+from pathlib import PurePosixPath
 from typing import Any
 
 from pipeline import components, tasks
 from pipeline.config.schema import Config
 from pipeline.corpus.dataset.identity import shards_digest
+from pipeline.errors import ConfigError
 from pipeline.tasks.base.settings import TaskSettings
 
 SHARDS = "data/shards"
@@ -18,7 +20,7 @@ MAX_NAME = 60
 
 def fill_defaults(values: dict[str, Any], name: str) -> None:
     """Set the defaults that depend on the name of the config, on the task or on
-    `model.init_from`."""
+    `model.init_from`. Raises ConfigError if the name of the run is not the name of a folder."""
     if not isinstance(values.get("run"), dict):
         return
     # A file name may have bytes that the locale cannot decode, or characters it cannot encode.
@@ -26,7 +28,14 @@ def fill_defaults(values: dict[str, Any], name: str) -> None:
     run_name = str(values["run"].setdefault("name", readable))
     encoding = sys.getfilesystemencoding()
     folder = run_name.encode(encoding, "replace").decode(encoding)
-    values["run"].setdefault("dir", f"runs/{folder}")
+    if "dir" not in values["run"]:
+        parts = PurePosixPath(f"./{folder}").parts
+        if run_name and (not parts or ".." in parts):
+            raise ConfigError(
+                f"run.name={run_name}: is not the name of a folder in runs/; set another name, or "
+                "run.dir"
+            )
+        values["run"]["dir"] = f"runs/{folder}"
     if not all(isinstance(values.get(section), dict) for section in Config.model_fields):
         return
     for key, default in dependent_defaults(values).items():

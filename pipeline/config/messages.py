@@ -92,6 +92,9 @@ def error_line(detail: dict[str, Any], schema: type[Config] = Config) -> str:
     if detail["type"] == "extra_forbidden":
         if key in RENAMED_KEYS:
             return f"{setting}: this key is now named {RENAMED_KEYS[key]}; rename it"
+        if "." in str(detail["loc"][-1]):
+            section, _, name = key.rpartition(".")
+            return f"{setting}: is a key with a dot; in a file, write {name} in section {section}"
         return f"{setting}: no such key{suggestion(key, schema)}"
     for held_out in ("corpus.validation", "corpus.test"):
         if key.startswith(held_out):

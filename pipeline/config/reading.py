@@ -89,7 +89,12 @@ def set_overrides(tree: dict[str, Tree], overrides: Iterable[str]) -> Iterator[s
         key, equals, text = override.partition("=")
         parts = key.split(".")
         if not equals:
-            yield f"{override!r}: not an override; use the form key=value, such as train.lr=1e-3"
+            is_file = Path(override).is_file()
+            hint = "; a file to evaluate or predict is given as --input FILE" if is_file else ""
+            yield (
+                f"{override!r}: not an override; use the form key=value, such as train.lr=1e-3"
+                f"{hint}"
+            )
             continue
         if len(parts) == 1:
             yield f"{key}={text}: the key has no section{suggestion(key)}"

@@ -55,16 +55,11 @@ class _Loader(yaml.SafeLoader):
     """YAML loader that reads `1e-3` as a number, as YAML 1.2 does; YAML 1.1 requires `1.0e-3`."""
 
 
-class _FastLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """The same with libyaml, if PyYAML was built with it. Its errors are less clear."""
-
-
-for _loader in (_Loader, _FastLoader):
-    _loader.add_implicit_resolver(
-        "tag:yaml.org,2002:float",
-        re.compile(r"^[-+]?(?:\d[\d_]*)(?:\.\d*)?[eE][-+]?\d+$"),
-        list("-+0123456789"),
-    )
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(?:\d[\d_]*)(?:\.\d*)?[eE][-+]?\d+$"),
+    list("-+0123456789"),
+)
 
 
 class _Parsed(NamedTuple):
@@ -145,14 +140,7 @@ def plain(tree: Tree) -> Any:
 
 
 def _parse(text: str) -> _Parsed | None:
-    try:
-        return _parse_with(_FastLoader, text)
-    except yaml.YAMLError:
-        return _parse_with(_Loader, text)
-
-
-def _parse_with(loader_class: type[Any], text: str) -> _Parsed | None:
-    loader = loader_class(text)
+    loader = _Loader(text)
     try:
         node = loader.get_single_node()
         if node is None:
@@ -167,7 +155,7 @@ def _parse_with(loader_class: type[Any], text: str) -> _Parsed | None:
         loader.dispose()
 
 
-def _tree(loader: Any, node: Node, done: dict[int, Tree | None], prefix: str) -> Tree:
+def _tree(loader: _Loader, node: Node, done: dict[int, Tree | None], prefix: str) -> Tree:
     """Return the tree of a node, whose dotted key is `prefix`.
 
     `done` has the trees of earlier nodes by id, because an alias refers to an earlier node.
@@ -218,7 +206,7 @@ def _check_keys(node: MappingNode, prefix: str) -> None:
         lines[key.value] = line
 
 
-def _scalar(loader: Any, node: ScalarNode) -> Scalar:
+def _scalar(loader: _Loader, node: ScalarNode) -> Scalar:
     try:
         value = loader.construct_object(node, deep=True)
     except (ValueError, AttributeError, LookupError):  # an impossible date, or `!!bool maybe`

@@ -43,7 +43,8 @@ class SkipReason(StrEnum):
 
 SKIP_DESCRIPTIONS = {
     SkipReason.NO_TEXT: "no text (empty, blank, or a list or map)",
-    SkipReason.NOT_UTF8: "bytes that are not text in corpus.encoding",
+    SkipReason.NOT_UTF8: "bytes that are not text in corpus.encoding (set the encoding of the "
+    "file, such as cp1252)",
     SkipReason.NUL: "a NUL character",
     SkipReason.NO_LABEL: "no label",
     SkipReason.NO_NUMBER: "a label that is not a finite number",
@@ -75,8 +76,8 @@ SKIP_DESCRIPTIONS = {
     SkipReason.TARGET_TOO_LONG: "a target of more than corpus.max_target_tokens tokens",
     SkipReason.BAD_LIST: "a list as text that cannot be read (write it as JSON, such as "
     """["a", "b"])""",
-    SkipReason.NOT_BINARY: "a map or columns of labels with a value that is missing or not 0 or "
-    "1 (write 1, true, 0 or false for each label)",
+    SkipReason.NOT_BINARY: "a map, vector or columns of labels with a value that is missing or "
+    "not 0 or 1 (write 1, true, 0 or false for each label)",
     SkipReason.VECTOR: "a list of 0 and 1 that does not show its labels (give a name for each "
     "position, in corpus.label_names, or write a map such as {toxic: 1, insult: 0})",
     SkipReason.NO_GROUP: "no value in the column corpus.group",

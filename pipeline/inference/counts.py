@@ -3,7 +3,13 @@
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from pipeline.corpus.skip_reason import SKIP_DESCRIPTIONS, SkipReason
+from pipeline.corpus.skip_reason import (
+    SKIP_DESCRIPTIONS,
+    SKIPPED_BY_REQUEST,
+    SkipReason,
+    bad_row_error,
+)
+from pipeline.errors import InputError
 from pipeline.wording import shorten
 
 MOST_FREQUENT = 5
@@ -13,13 +19,19 @@ MAX_NAME_CHARACTERS = 60
 
 
 class SkipCounts(Counter[SkipReason]):
-    """Number of skipped rows by reason, with the place of the first row for each reason."""
+    """Number of skipped rows by reason, with the place of the first row for each reason.
 
-    def __init__(self) -> None:
+    With `stop`, the first unusable row is an error, as with `corpus.on_bad_row=stop`.
+    """
+
+    def __init__(self, *, stop: bool = False) -> None:
         super().__init__()
+        self.stop = stop
         self.first: dict[SkipReason, str] = {}
 
-    def add(self, reason: SkipReason, place: str) -> None:
+    def add(self, reason: SkipReason, place: str, detail: str = "") -> None:
+        if self.stop and reason not in SKIPPED_BY_REQUEST:
+            raise InputError(bad_row_error(place, reason, detail))
         self[reason] += 1
         self.first.setdefault(reason, place)
 

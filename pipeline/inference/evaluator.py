@@ -42,8 +42,9 @@ def evaluate_files(
     `files` are inputs as `RunInput` describes them. Duplicate rows are not removed. The result has
     the signature of each metric that has one and, for tasks with labels or tags, the number of
     labels that are unknown to the run (`unknown_labels`), which count as wrong. Raises InputError
-    if no row can be used, or if a label is unknown and `refuse_unknown` is true or the task cannot
-    count it. Raises TrainingError for `by` with a stateful task.
+    if no row can be used, if a row cannot be used and `corpus.on_bad_row` is "stop", or if a label
+    is unknown and `refuse_unknown` is true or the task cannot count it. Raises TrainingError for
+    `by` with a stateful task.
     """
     task, config = model.task, model.config
     if by and task.stateful:
@@ -57,7 +58,8 @@ def evaluate_files(
     open_names = has_names and task.counts_unknown_labels and not refuse_unknown
     pipeline = row_pipeline(model, fields, open_names=open_names)
     task.unknown_names = pipeline.unknown_names
-    skips, unknown = SkipCounts(), UnknownLabels()
+    skips = SkipCounts(stop=config.corpus.on_bad_row == "stop")
+    unknown = UnknownLabels()
     given = [files] if isinstance(files, str) else files
     columns = list(dict.fromkeys([*pipeline.checker.columns, *filter(None, [by])]))
     run_input = RunInput(config.corpus, given, columns, model.reads_images)

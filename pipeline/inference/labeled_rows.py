@@ -30,7 +30,9 @@ def labeled_rows(
         counted = pipeline.examples(
             _remember(rows, last),
             file,
-            lambda reason, row, file=file: skips.add(reason, row.place(file)),  # type: ignore[misc]
+            lambda reason, row, file=file: skips.add(  # type: ignore[misc]
+                reason, row.place(file), row.detail
+            ),
         )
         for example in counted:
             value = as_text((last[0].values or {})[by]) if by else ""

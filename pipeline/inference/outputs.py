@@ -22,7 +22,7 @@ Outputs = Iterator[tuple[Tensor, Batch]]
 """A task's outputs for each batch, with the batch."""
 OnBatch = Callable[[Batch], None]
 CPU_TOKEN_BUDGET = 16_384
-"""Maximum padded tokens of a batch on a CPU, where larger ones need more memory, not less time."""
+"""Maximum padded tokens of a batch on a CPU. Larger batches take more memory, but not less time."""
 Compute = Callable[[nn.Module, Batch], Tensor]
 """Maps the module and a batch to values per row [B, F] or per token [B, T, F]."""
 

@@ -94,10 +94,9 @@ def _triton_error(cell: str, device: torch.device, dtype: torch.dtype) -> str:
 
 
 def prepare(weights: Weights, dtype: torch.dtype) -> Weights:
-    """Return weights in the data types, and on a CPU also in the order, that `scan` needs.
+    """Return weights in the data types that `scan` needs and, on a CPU, also in its memory order.
 
-    `scan` gives the same results without it; this saves the work at each call while the weights
-    do not change.
+    `scan` gives the same results for weights that are not prepared, but converts them in each call.
     """
     wide = torch.promote_types(dtype, torch.float32)
     candidate_bias = weights.candidate_bias.to(wide).contiguous()

@@ -15,14 +15,15 @@ RANDOM_FILLS = frozenset(
         init.kaiming_uniform_, init.normal_, init.uniform_,
     }
 )  # fmt: skip
-"""Functions that fill a tensor. Of those in `init`, the ones that PyTorch dispatches as a whole."""
+"""Functions that fill a tensor with random numbers. PyTorch dispatches these functions of `init` as
+a whole; the others call methods of Tensor."""
 
 
 class WithoutRandomInit(TorchFunctionMode):
-    """Fills tensors with zeros where their random initialization is asked for, which is slower.
+    """Initializes tensors with zeros instead of random numbers, which is faster.
 
-    For models whose weights are replaced after they are built. Fills with a generator of their own
-    are not changed, because they may make a fixed tensor that no checkpoint has.
+    For models whose weights are loaded after they are built. Calls with a `generator` still draw
+    random numbers, because they may make a constant tensor that is not in the checkpoint.
     """
 
     def __torch_function__(

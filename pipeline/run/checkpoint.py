@@ -2,10 +2,12 @@
 
 A checkpoint is a folder `step-00000200`:
   model.safetensors     the weights to use (the EMA weights if there are any)
-  training.safetensors  optimizer moments, and all else that only training needs
-  state.json            format version, counters, and what must match for a run to resume
+  training.safetensors  optimizer moments, and all other tensors that only training needs
+  state.json            format version, counters, and values that must match for a run to resume
+  evaluated.json        state.json after the evaluation of this step, if one was due; a run that is
+                        stopped before this file is written evaluates when it resumes
   code/, code.json      copies of a user's components, if there are any (see `code.py`)
-  MANIFEST.json         SHA-256 of all these files
+  MANIFEST.json         SHA-256 of all other files except evaluated.json
 Nothing in it is executed when it is read. It appears by one rename. The newest one is the latest,
 and its counters have the step of the best one. The links `latest` and `best` are for convenience:
 they may be missing on some file systems, and be folders in a copy.
@@ -29,10 +31,11 @@ from torch import Tensor
 from pipeline.components import Source
 from pipeline.errors import RunError
 from pipeline.run import code
-from pipeline.storage.atomic import replace_link, replaced, sha256_of, sync_path
+from pipeline.storage.atomic import replace_link, replaced, sha256_of, sync_path, write_file
 
 FORMAT = 4
 LATEST, BEST = LINKS = ("latest", "best")
+EVALUATED = "evaluated.json"
 DAMAGED = "damaged-"
 """Prefix of a checkpoint that is damaged and newer than the one that a run resumed from."""
 STATE_ERRORS = (OSError, ValueError, KeyError, TypeError)
@@ -71,6 +74,8 @@ class TrainingState:
     """The task's sums over the updates since metrics were last logged."""
     precision: str = ""
     """Precision that the run computes in, such as bf16."""
+    evaluation_due: bool = False
+    """Whether the validation split has yet to be evaluated at this step."""
 
     @property
     def kept_steps(self) -> set[int]:
@@ -78,7 +83,7 @@ class TrainingState:
         return {self.best_step, (self.before_end or {}).get("best_step", self.best_step)}
 
 
-ADDED_KEYS = {"before_end"}
+ADDED_KEYS = {"before_end", "evaluation_due"}
 """Keys that checkpoints of earlier versions do not have, and which have defaults."""
 
 
@@ -108,15 +113,40 @@ def write(folder: Path, content: Checkpoint, keep: int) -> Path:
     try:
         with replaced(target) as temporary:
             _write_files(temporary, content)
-        update_links(target)
-        sync_path(folder)  # no link may name a removed checkpoint after a power cut
-        _prune(folder, keep, {path_of(folder, step) for step in content.state.kept_steps})
+        _finish(target, content, keep)
     except (OSError, SafetensorError) as error:
-        raise RunError(
-            f"{target}: the checkpoint cannot be written ({error}); earlier checkpoints are "
-            f"complete: free some space, and the same command resumes from the newest"
-        ) from None
+        raise _write_error(target, error) from None
     return target
+
+
+def _finish(path: Path, content: Checkpoint, keep: int) -> None:
+    """Update the links to the newest checkpoint at `path`, and remove old checkpoints."""
+    folder = path.parent
+    update_links(path)
+    sync_path(folder)  # no link may name a removed checkpoint after a power cut
+    _prune(folder, keep, {path_of(folder, step) for step in content.state.kept_steps})
+
+
+def _write_error(path: Path, error: Exception) -> RunError:
+    return RunError(
+        f"{path}: the checkpoint cannot be written ({error}); earlier checkpoints are complete: "
+        f"free some space, and the same command resumes from the newest"
+    )
+
+
+def write_evaluated(folder: Path, content: Checkpoint, keep: int) -> None:
+    """Write the state after the evaluation of a step into the step's checkpoint.
+
+    The tensors of `content` are not used. Raises RunError if the disk fails; the checkpoint stays
+    as it was.
+    """
+    path = path_of(folder, content.state.step)
+    before = sha256_of(path / STATE)
+    try:
+        write_file(path / EVALUATED, json.dumps({"before": before, **_state(content)}, indent=1))
+        _finish(path, content, keep)
+    except OSError as error:
+        raise _write_error(path, error) from None
 
 
 def path_of(folder: Path, step: int) -> Path:
@@ -318,6 +348,12 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def _read_json(path: Path) -> dict[str, Any]:
+    """Return the content of evaluated.json if it is intact and belongs to state.json, else that of
+    state.json."""
+    with suppress(*STATE_ERRORS):
+        saved = json.loads((path / EVALUATED).read_text())
+        if saved.pop("before") == sha256_of(path / STATE):
+            return dict(saved)
     return dict(json.loads((path / STATE).read_text()))
 
 
@@ -325,17 +361,20 @@ def _write_files(folder: Path, content: Checkpoint) -> None:
     folder.mkdir()
     save_file(_contiguous(content.weights), folder / MODEL)
     save_file(_contiguous(content.training), folder / TRAINING)
-    state = {
+    (folder / STATE).write_text(json.dumps(_state(content), indent=1))
+    code.write(folder, content.sources)
+    paths = (path for path in folder.rglob("*") if path.is_file())
+    digests = {str(path.relative_to(folder)): sha256_of(path) for path in sorted(paths)}
+    (folder / "MANIFEST.json").write_text(json.dumps(digests, indent=1))
+
+
+def _state(content: Checkpoint) -> dict[str, Any]:
+    return {
         "format": FORMAT,
         "training": asdict(content.state),
         "components": content.components,
         "must_match": content.must_match,
     }
-    (folder / STATE).write_text(json.dumps(state, indent=1))
-    code.write(folder, content.sources)
-    paths = (path for path in folder.rglob("*") if path.is_file())
-    digests = {str(path.relative_to(folder)): sha256_of(path) for path in sorted(paths)}
-    (folder / "MANIFEST.json").write_text(json.dumps(digests, indent=1))
 
 
 def _contiguous(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

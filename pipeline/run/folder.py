@@ -18,6 +18,10 @@ LOCK_TIMEOUT = 30.0
 """Seconds to wait for another writer: workers whose launcher was killed take a moment to end."""
 
 
+class RunInUseError(RunError):
+    """Another process writes to the run folder."""
+
+
 class RunFolder:
     """Paths and files of a run."""
 
@@ -35,7 +39,8 @@ class RunFolder:
     def lock(self, timeout: float = LOCK_TIMEOUT) -> Iterator[None]:
         """Be the only writer. The operating system releases the lock however the process ends.
 
-        Raises RunError if another process still holds it after `timeout` seconds.
+        Raises RunInUseError if another process still holds it after `timeout` seconds, and RunError
+        if the folder is not writable.
         """
         from filelock import Timeout
 
@@ -52,7 +57,7 @@ class RunFolder:
             try:
                 lock.acquire(timeout=timeout)
             except Timeout:
-                raise RunError(
+                raise RunInUseError(
                     f"run.dir={self.path}: {_read_owner(owner)} writes there, and two would "
                     f"overwrite each other's checkpoints; wait for it, stop it, or set another "
                     f"run.dir{release_hint(lock)}"

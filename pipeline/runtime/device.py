@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pipeline.errors import TrainingError
 from pipeline.runtime.launcher import RankInfo, local_size
-from pipeline.runtime.memory import keep_freed_memory
+from pipeline.runtime.memory import keep_freed_memory, limit_primitive_caches
 from pipeline.stream.batch import Batch
 
 CPU_OUT_OF_MEMORY = "DefaultCPUAllocator"
@@ -66,6 +66,7 @@ def use_one_core() -> None:
     """Configure a process to compute on one CPU core."""
     torch.set_num_threads(1)  # oneDNN's LSTM can be 50 times slower with two threads
     keep_freed_memory()
+    limit_primitive_caches()
 
 
 def pinned(batches: Iterable[Batch], device: torch.device) -> list[Batch]:

@@ -3,6 +3,7 @@
 import logging
 import os
 import shlex
+import signal
 import sys
 import threading
 import time
@@ -22,6 +23,11 @@ NUMBERS = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_PORT"
 """Variables of torchrun that are integers."""
 NOTICE_SECONDS = 10.0
 """Seconds of waiting for other processes before a line is logged."""
+SAVE_SECONDS = 20.0
+"""Seconds that a process may save its work after its launcher has died."""
+REAPERS = ("systemd", "init", "tini", "docker-init", "dumb-init", "containerd-shim")
+LAUNCHERS = ("python", "torchrun", "pt_")
+"""Beginnings of the names of processes that run torchrun."""
 SEVERAL = "start several processes with torchrun"
 
 
@@ -158,18 +164,36 @@ def _shown_program(program: Path) -> str:
 
 
 def exit_with_launcher(poll_seconds: float = 0.5) -> None:
-    """Start a thread that ends this process when torchrun dies, even by kill -9.
+    """Start a thread that stops this process when torchrun dies, even by kill -9.
 
-    Otherwise the workers would keep writing to the run folder of the restarted run. Checks
-    every `poll_seconds` seconds. Does nothing in a process that torchrun did not start.
+    Otherwise the workers would keep writing to the run folder of the restarted run. The process
+    gets SIGTERM, so that it can save its work, and ends at the latest `SAVE_SECONDS` later. Checks
+    every `poll_seconds` seconds. Does nothing in a process that torchrun did not start. Raises
+    SystemExit if torchrun has already died.
     """
     if not is_torchrun():
         return
     launcher = os.getppid()
+    if _is_reaper(launcher):
+        raise SystemExit(1)
 
     def watch() -> None:
         while os.getppid() == launcher:
             time.sleep(poll_seconds)
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(SAVE_SECONDS)
         os._exit(1)
 
     threading.Thread(target=watch, name="headrace-launcher", daemon=True).start()
+
+
+def _is_reaper(process: int) -> bool:
+    """Return whether a process is one that adopts orphans, on Linux, and not torchrun itself.
+
+    In a container, torchrun may be process 1.
+    """
+    try:
+        name = Path(f"/proc/{process}/comm").read_text().strip()
+    except OSError:
+        return False
+    return name in REAPERS or (process == 1 and not name.startswith(LAUNCHERS))

@@ -1,11 +1,13 @@
 """Memory of a process: its peak, and allocator settings that keep freed memory on a CPU."""
 
 import ctypes
+import os
 import resource
 import sys
 
 import torch
 
+CACHED_PRODUCTS = 16
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4  # of glibc's malloc.h
 
 
@@ -24,6 +26,17 @@ def keep_freed_memory() -> bool:
         return False
     settings = {_MMAP_MAX: 0, _TRIM_THRESHOLD: 2**31 - 1, _TOP_PAD: 256 * 2**20}
     return all(mallopt(name, value) for name, value in settings.items())
+
+
+def limit_primitive_caches() -> None:
+    """Limit the caches of PyTorch's and oneDNN's compiled products, by their variables.
+
+    Each product in bf16 of a new shape adds its buffer, of the size of its result, to both caches.
+    With batches of ever new shapes the 1,024 entries of the default become gigabytes. Compiling a
+    product again takes about a millisecond. Has no effect after the first product of this process.
+    """
+    for variable in ("LRU_CACHE_CAPACITY", "ONEDNN_PRIMITIVE_CACHE_CAPACITY"):
+        os.environ.setdefault(variable, str(CACHED_PRODUCTS))
 
 
 def peak_memory_mb() -> float:

@@ -1,7 +1,6 @@
 """Floating-point precision of the model's computation; weights and optimizer stay in float32."""
 
 import logging
-import time
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
@@ -9,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.errors import TrainingError
+from pipeline.kernels import library
 from pipeline.models.encoder import encoder
 from pipeline.models.layers.recurrent import Layer
 from pipeline.models.settings import EncoderSettings, ModelSettings
@@ -42,27 +42,36 @@ def choose(
 
     With `trains=False`, only the forward pass must run, and "auto" is not allowed.
 
-    "auto" chooses by a GPU's capability, because the time of one step there says little about a
-    whole model. On a CPU it times a step and returns the faster of bf16 and fp32. Raises
-    TrainingError if the requested precision does not run on the device.
+    "auto" follows the machine and the cell, never a measured time, so that a run chooses the same
+    whenever it starts (see `_best_of_cpu` and `_best_of_gpu`). Raises TrainingError if the
+    requested precision does not run on the device.
     """
     if requested == "fp32":
         return Precision("fp32", device)
     if requested != "auto":
         _require(Precision(requested, device), model, trains=trains)
         return Precision(requested, device)
-    candidate = _best_of_gpu(device) if device.type == "cuda" else "bf16"
+    candidate = _best_of_gpu(device) if device.type == "cuda" else _best_of_cpu(model)
     try:
-        seconds = _step_seconds(Precision(candidate, device), model)
+        _run_step(Precision(candidate, device), model)
     except torch.OutOfMemoryError:
         raise
     except Exception as error:  # oneDNN, cuDNN and Triton raise errors of many types
         logger.info("precision: %s does not run here (%s)", candidate, _first_line(error))
         return Precision("fp32", device)
-    if device.type == "cpu" and seconds >= _step_seconds(Precision("fp32", device), model):
-        logger.info("precision: %s runs here but is not faster than fp32", candidate)
-        candidate = "fp32"
     return Precision(candidate, device)
+
+
+def _best_of_cpu(model: ModelSettings) -> str:
+    """Return bf16 if the cell's C++ loop multiplies in bf16 on this CPU, else fp32.
+
+    In the loop, bf16 is 1.7 to 1.9 times as fast for LSTM, GRU and GORU; benchmarks/onnx_speed.py
+    measures it.
+    """
+    with torch.random.fork_rng([]):
+        layers = [m for m in _encoder(model).modules() if isinstance(m, Layer)]
+    has_loop = any(layer.native and layer.cells[0].kernel for layer in layers)
+    return "bf16" if has_loop and library().supports(torch.bfloat16) else "fp32"
 
 
 def _best_of_gpu(device: torch.device) -> str:
@@ -90,7 +99,7 @@ def _require(precision: Precision, model: ModelSettings, *, trains: bool) -> Non
             others = "auto, fp16 or fp32"
     try:
         if not reason and trains:
-            _step_seconds(precision, model)
+            _run_step(precision, model)
         elif not reason:
             _forward(precision, *_one_layer(precision, model, tokens=2, rows=1))
     except torch.OutOfMemoryError:
@@ -106,37 +115,28 @@ def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
-def _step_seconds(precision: Precision, model: ModelSettings) -> float:
-    """Return the seconds that a forward and backward pass of one layer takes, the best of three.
-
-    On a CPU it is CPU time, which other programs on the machine change little.
-    """
-    stack, x = _one_layer(precision, model, tokens=64, rows=16)
-    is_gpu = precision.device.type == "cuda"
-    clock = time.perf_counter if is_gpu else time.process_time
-    best = float("inf")
-    for _ in range(3):
-        start = clock()
-        _forward(precision, stack, x).float().sum().backward()
-        if is_gpu:
-            torch.cuda.synchronize(precision.device)
-        best = min(best, clock() - start)
-    return best
+def _run_step(precision: Precision, model: ModelSettings) -> None:
+    """Run a forward and backward pass of one layer."""
+    stack, x = _one_layer(precision, model, tokens=2, rows=2)
+    _forward(precision, stack, x).float().sum().backward()
 
 
 def _one_layer(
     precision: Precision, model: ModelSettings, *, tokens: int, rows: int
 ) -> tuple[nn.Module, Tensor]:
     """Return a layer with the model's cell and its input [tokens, rows, H]."""
-    with torch.random.fork_rng([precision.device] if precision.device.type == "cuda" else []):
-        one_layer = model.model_copy(update={"layers": 1})
-        stack: nn.Module
-        if isinstance(one_layer, EncoderSettings):
-            stack = encoder(model.hidden, one_layer, (8, 8))
-        else:
-            stack = Layer(model.hidden, one_layer, bidirectional=True)
-        stack = stack.to(precision.device)
-        return stack, torch.randn(tokens, rows, model.hidden).to(precision.device)
+    device = precision.device
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        x = torch.randn(tokens, rows, model.hidden)
+        return _encoder(model).to(device), x.to(device)
+
+
+def _encoder(model: ModelSettings) -> nn.Module:
+    """Return one layer with the model's cell."""
+    one_layer = model.model_copy(update={"layers": 1})
+    if isinstance(one_layer, EncoderSettings):
+        return encoder(model.hidden, one_layer, (8, 8))
+    return Layer(model.hidden, one_layer, bidirectional=True)
 
 
 def _forward(precision: Precision, stack: nn.Module, x: Tensor) -> Tensor:

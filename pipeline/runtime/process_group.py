@@ -107,14 +107,11 @@ def connect(info: RankInfo) -> Iterator[World]:
         return
     _use_loopback_if_unresolvable(info)
     with _waiting(info):
-        # After a restart by torchrun its store still holds the previous attempt's addresses. A
-        # prefix for each attempt keeps workers from reading them.
         store, rank, size = next(rendezvous("env://", timeout=START_TIMEOUT))
-        attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
         is_gpu = device.type == "cuda"
         dist.init_process_group(
             "nccl" if is_gpu else "gloo",
-            store=PrefixStore(f"attempt-{attempt}", store),
+            store=PrefixStore(_attempt(info), store),
             rank=rank,
             world_size=size,
             timeout=NCCL_TIMEOUT if is_gpu else START_TIMEOUT,
@@ -126,6 +123,24 @@ def connect(info: RankInfo) -> Iterator[World]:
         # After an error neither this rank nor the others may wait for each other here.
         if sys.exc_info()[0] is None:
             dist.destroy_process_group()
+
+
+def _attempt(info: RankInfo) -> str:
+    """Return the prefix of this attempt's keys in the store, the same on all ranks.
+
+    If the ranks use the store of torchrun's agent, it still holds the addresses of the attempt
+    before a restart, which must not be read. Each node counts the restarts of its own agent, so a
+    node that was replaced would use another prefix than the others. Nodes must therefore not share
+    the agent's store: each attempt then has a store of its own.
+    """
+    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != str(True):
+        return "attempt"
+    if info.size > local_size() and info.rank == 0:
+        logger.warning(
+            "a node that is lost cannot be replaced; set TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 for "
+            "torchrun on all nodes"
+        )
+    return f"attempt-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}"
 
 
 @contextmanager
@@ -144,7 +159,7 @@ def _waiting(info: RankInfo) -> Iterator[None]:
             f"({reason}); start them with torchrun, or unset RANK and WORLD_SIZE to train in one "
             f"process"
         )
-        failure.local = True
+        failure.local = failure.restart = True
         raise failure from None
 
 

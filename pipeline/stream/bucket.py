@@ -12,27 +12,30 @@ from pipeline.stream.rows import Columns, Ragged, Rows
 
 
 class BatchCost(NamedTuple):
-    """What a batch of B rows of T tokens costs: T * (B + `rows`) + `tokens`, in tokens of a row."""
+    """Cost of a batch of B rows of T tokens: T * (B + `rows`) + `tokens`.
+
+    The unit is the cost of one token of one row.
+    """
 
     rows: int
-    """Rows that cost as much as the work of a time step that does not depend on B."""
+    """Fixed cost of a time step, as a number of rows."""
     tokens: int
-    """Tokens that cost as much as the work of a batch that does not depend on T and B."""
+    """Fixed cost of a batch, as a number of tokens."""
 
 
 CPU_COST = BatchCost(1, 200)
 """Measured with a 2 x 128 BiLSTM in bf16 on a core of an AMD EPYC: 256 tokens take 3.7 ms for one
 row, 5.1 for two and 20 for eight; a batch takes about 2 ms more."""
 GPU_COST = BatchCost(256, 0)
-"""Not measured. A time step on a GPU takes about as long for a few hundred rows as for one."""
+"""Assumed, not measured: a time step on a GPU takes about the same time for 256 rows as for one."""
 
 
 def buckets(columns: Columns, budget: int, cost: BatchCost = CPU_COST) -> Iterator[Batch]:
     """Yield batches of at most `budget` padded tokens, longest rows first.
 
     The first column must be Ragged; it defines the rows' lengths. If a row is longer than
-    `budget`, the longest row's length is used as the budget. Rows are split where the sum of the
-    batches' costs is smallest.
+    `budget`, the longest row's length is used as the budget. Rows are grouped so that the sum of
+    the groups' costs is smallest, and groups that exceed the budget are divided.
     """
     first_column = next(iter(columns.values()))
     assert isinstance(first_column, Ragged)

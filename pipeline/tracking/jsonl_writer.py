@@ -17,12 +17,13 @@ from pipeline.storage.atomic import CANNOT_SYNC, write_file
 class JsonlWriter:
     """Appends lines to a metrics file after removing the lines past `step`.
 
-    A run that is resumed from `step` repeats the later updates and logs them again.
+    A run that is resumed from `step` repeats the later updates and logs them again; with
+    `evaluates`, also the evaluation of that step.
     """
 
-    def __init__(self, path: Path, step: int) -> None:
+    def __init__(self, path: Path, step: int, *, evaluates: bool = False) -> None:
         if path.exists():
-            _truncate_after(path, step)
+            _truncate_after(path, step, evaluates=evaluates)
         self._file = path.open("a", encoding="utf-8")
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
@@ -55,7 +56,16 @@ def read(path: Path) -> list[dict[str, float]]:
     return lines
 
 
-def _truncate_after(path: Path, step: int) -> None:
-    """Atomically replace the file by its lines up to and including `step`."""
-    lines = (json.dumps(line) + "\n" for line in read(path) if line["step"] <= step)
-    write_file(path, "".join(lines))
+def _truncate_after(path: Path, step: int, *, evaluates: bool) -> None:
+    """Atomically replace the file by its lines up to and including `step`.
+
+    With `evaluates`, the lines from the evaluation of `step` on are removed, too.
+    """
+    kept = []
+    for line in read(path):
+        is_evaluation = line["step"] == step and any(name.startswith("val/") for name in line)
+        if evaluates and is_evaluation:
+            break
+        if line["step"] <= step:
+            kept.append(json.dumps(line) + "\n")
+    write_file(path, "".join(kept))

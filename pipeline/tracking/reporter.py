@@ -61,7 +61,7 @@ class Reporter:
     ) -> None:
         self.progress = ConsoleProgress(length, enabled=logger.isEnabledFor(logging.INFO))
         self._expected = ExpectedTime(length)
-        self.metrics_file = JsonlWriter(folder.metrics, state.step)
+        self.metrics_file = JsonlWriter(folder.metrics, state.step, evaluates=state.evaluation_due)
         self.killed = False
         self._manifest, self._folder = manifest, folder.path
         self._throughput: dict[str, float] = {}

@@ -28,6 +28,7 @@ class CallbackList:
                 self._callbacks[name] = components.load("callback", name)(settings)
         self.has_before_step = self._override("before_step")
         self.has_updated = self._override("updated")
+        self.has_evaluated = self._override("evaluated")
         self.asked_to_stop = ""
         """The reason why a callback of this rank wants to end the run."""
         self.stop_reason = ""

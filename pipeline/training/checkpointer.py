@@ -95,35 +95,51 @@ class Checkpointer:
             run.callbacks.stop_reason = ""
         self.saved_step = run.state.step if self.folder.owns(path) else 0
 
-    def save(self, run: Resumable) -> Path:
-        """Write a checkpoint of the run's current step and return its path.
+    def path_of(self, step: int) -> Path:
+        """Return the path of the checkpoint of a step."""
+        return checkpoint.path_of(self.folder.checkpoints, step)
+
+    def save(self, run: Resumable) -> None:
+        """Write a checkpoint of the run's current step.
 
         Every rank must call it; rank 0 writes.
         """
-        state = run.stream.merge_states(self._world.gather(run.stream.state_dict()))
-        tensors: dict[str, Tensor] = state.pop("tensors")
+        stream = run.stream.merge_states(self._world.gather(run.stream.state_dict()))
         if self._world.first:
-            own_weights = {} if run.ema is None else run.model.state_dict()
-            content = Checkpoint(
-                weights=(run.model if run.ema is None else run.ema).state_dict(),
-                training={
-                    **_with_prefix(MODEL, own_weights),
-                    **_with_prefix(OPTIMIZER, run.optimizer.tensors()),
-                    **_with_prefix(STREAM, tensors),
-                },
-                state=run.state,
-                components={
-                    "stream": state,
-                    "scaler": run.scaler.state_dict(),
-                    "optimizer": run.optimizer.state_dict(),
-                    **({"callbacks": run.callbacks.state_dict()} if run.callbacks else {}),
-                },
-                must_match=self._must_match,
-                sources=self._sources,
-            )
-            checkpoint.write(self.folder.checkpoints, content, self._keep)
+            checkpoint.write(self.folder.checkpoints, self._content(run, stream), self._keep)
         self.saved_step = run.state.step
-        return checkpoint.path_of(self.folder.checkpoints, run.state.step)
+
+    def save_evaluated(self, run: Resumable) -> None:
+        """Add the counters and states after an evaluation to the checkpoint of the current step.
+
+        No tensor may have changed since `save`. Every rank must call it; rank 0 writes.
+        """
+        stream = run.stream.merge_states(self._world.gather(run.stream.state_dict()))
+        if self._world.first:
+            content = self._content(run, stream)
+            checkpoint.write_evaluated(self.folder.checkpoints, content, self._keep)
+
+    def _content(self, run: Resumable, stream: dict[str, Any]) -> Checkpoint:
+        """Return what a checkpoint holds; `stream` is the merged state of all ranks' streams."""
+        tensors: dict[str, Tensor] = stream.pop("tensors")
+        own_weights = {} if run.ema is None else run.model.state_dict()
+        return Checkpoint(
+            weights=(run.model if run.ema is None else run.ema).state_dict(),
+            training={
+                **_with_prefix(MODEL, own_weights),
+                **_with_prefix(OPTIMIZER, run.optimizer.tensors()),
+                **_with_prefix(STREAM, tensors),
+            },
+            state=run.state,
+            components={
+                "stream": stream,
+                "scaler": run.scaler.state_dict(),
+                "optimizer": run.optimizer.state_dict(),
+                **({"callbacks": run.callbacks.state_dict()} if run.callbacks else {}),
+            },
+            must_match=self._must_match,
+            sources=self._sources,
+        )
 
 
 def begin_run(

@@ -14,12 +14,19 @@ from pipeline.evaluation.segment_merging import document_outputs
 from pipeline.runtime.device import pinned
 from pipeline.runtime.precision import Precision
 from pipeline.runtime.process_group import World
+from pipeline.runtime.stop_signal import StopSignal
 from pipeline.stream.batch import Batch
 from pipeline.stream.plan import Position
 from pipeline.stream.prefetch import prefetch
 from pipeline.stream.resumable import Update, Updates
 from pipeline.tasks.base.metric import Metric
 from pipeline.tasks.base.task import Evaluation, Mistake, Task
+
+GPU_UPDATES_PER_LOOK = 16
+
+
+class EvaluationStoppedError(Exception):
+    """A stop signal has ended an evaluation, on all ranks before the same batch."""
 
 
 class DocumentSink(Protocol):
@@ -40,6 +47,8 @@ class SplitEvaluator:
     world: World
     max_corrupt_ratio: float
     """`stream.max_corrupt_ratio`."""
+    stop: StopSignal
+    """The signal that ends an evaluation between two batches."""
 
     def evaluate(
         self,
@@ -53,7 +62,8 @@ class SplitEvaluator:
         """Return the evaluation of a split, the worst mistakes, and the number of unreadable rows
         on this rank.
 
-        Raises TrainingError if too many rows, or all of them, cannot be read.
+        Raises TrainingError if too many rows, or all of them, cannot be read, and
+        EvaluationStoppedError on all ranks if one of them got a stop signal.
 
         Args:
             model: Model to evaluate.
@@ -65,7 +75,8 @@ class SplitEvaluator:
         skipped = torch.zeros(1, dtype=torch.float64, device=self.world.device)
 
         def batches(updates: Iterable[Update]) -> Iterator[Batch]:
-            for update in updates:
+            for number, update in enumerate(updates):
+                self._check_stop(number)
                 skipped.add_(update.skipped)
                 yield from update.batches
 
@@ -80,6 +91,18 @@ class SplitEvaluator:
             )
         self._check(int(self.world.sum(skipped)), evaluation)
         return evaluation, mistakes, int(skipped)
+
+    def _check_stop(self, number: int) -> None:
+        """Raise EvaluationStoppedError if any rank got a stop signal, before the update `number`.
+
+        On a GPU the ranks look only every 16th time, because each look waits for the device.
+        """
+        device = self.world.device
+        if number % (1 if device.type == "cpu" else GPU_UPDATES_PER_LOOK):
+            return
+        signaled = torch.tensor([float(self.stop.number is not None)], device=device)
+        if self.world.sum(signaled).item():
+            raise EvaluationStoppedError
 
     def _check(self, skipped: int, evaluation: Evaluation) -> None:
         examples = int(evaluation.metrics["examples"])

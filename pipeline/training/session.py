@@ -3,7 +3,6 @@
 import logging
 import os
 import signal
-import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
@@ -23,17 +22,19 @@ from pipeline.config import (
     with_values,
 )
 from pipeline.corpus.dataset.manifest import Manifest, read_manifest
-from pipeline.errors import DatasetError, InputError, TrainingError
+from pipeline.errors import DatasetError, InputError, LostPeerError, TrainingError
 from pipeline.evaluation.calibration.scored_rows import RowCollector
 from pipeline.models.layers.recurrent import Layer
 from pipeline.optim.optimizer import Optimizer
 from pipeline.run.calibration import CalibrationRecord
 from pipeline.run.folder import RunFolder
+from pipeline.run.status import recorded
 from pipeline.run.summary import Summary, describe, predict_command, read_summary
 from pipeline.runtime import precision
 from pipeline.runtime.device import memory_errors, use_deterministic_algorithms
 from pipeline.runtime.launcher import RankInfo
 from pipeline.runtime.process_group import World, connect, is_lost_peer
+from pipeline.runtime.stop_signal import Stopped, StopSignal
 from pipeline.stream.opening import open_mixed
 from pipeline.stream.plan import VERSION
 from pipeline.tasks.base.confusion import confused_pairs
@@ -45,6 +46,7 @@ from pipeline.training.calibrating import calibrate, is_calibrated, with_test
 from pipeline.training.checkpointer import Checkpointer, begin_run
 from pipeline.training.chosen_values import choose
 from pipeline.training.datasets import open_or_prepare, open_split, open_streams
+from pipeline.training.evaluator import EvaluationStoppedError
 from pipeline.training.example_line import example_line
 from pipeline.training.run_facts import collect, run_length
 from pipeline.training.trainer import Trainer
@@ -53,14 +55,24 @@ logger = logging.getLogger(__name__)
 
 
 @memory_errors()
-def train(config: Config) -> None:
+def train(config: Config, stop: StopSignal | None = None) -> None:
     """Train, or resume training, and print the summary.
 
-    Raises SystemExit with 128 plus the signal's number when a signal stopped the run.
+    `stop` is the stop signal, if the caller handles signals. Raises Stopped, a SystemExit, when a
+    signal stopped the run.
     """
-    rank = RankInfo.from_environment()
+    folder, rank = RunFolder(Path(config.run.dir)), RankInfo.from_environment()
+    with ExitStack() as stack:
+        if stop is None:
+            stop = StopSignal()
+            stack.enter_context(stop.handled())
+        stack.enter_context(recorded(folder, rank))
+        _train(config, folder, rank, stop)
+
+
+def _train(config: Config, folder: RunFolder, rank: RankInfo, stop: StopSignal) -> None:
     manifest, tokenizers = open_or_prepare(config, rank)
-    folder, path, chosen = RunFolder(Path(config.run.dir)), None, {}
+    path, chosen = None, {}
     with ExitStack() as stack:
         if rank.rank == 0:  # find mistakes before the other ranks wait for this one
             stack.enter_context(folder.lock())
@@ -71,7 +83,7 @@ def train(config: Config) -> None:
         world = stack.enter_context(connect(rank))
         path, chosen = world.from_first((path, chosen))
         config = with_values(config, chosen)
-        trainer = build(config, manifest, world, folder, path)
+        trainer = build(config, manifest, world, folder, path, stop)
         example = ""
         if world.first:
             own = read_manifest(folder.dataset)  # has the tokenizers of unprepared rows, too
@@ -90,18 +102,24 @@ def train(config: Config) -> None:
                 _announce(config, manifest, world, trainer, chosen, path)
             reason = run(config, manifest, world, folder, trainer, chosen, example)
         if reason == "signal":
-            number = signal.Signals(trainer.stop_signal.number or signal.SIGTERM)
-            logger.info(
-                "stopped by %s; step %d is saved, the same command resumes",
-                number.name, trainer.state.step,
-            )  # fmt: skip
-            sys.exit(128 + number)
+            world.gather(None)  # torchrun ends all ranks when one has exited: leave together
+            raise _stopped(trainer)
         if world.first:
             print(_describe_run(config, folder, example), flush=True)
 
 
+def _stopped(trainer: Trainer) -> Stopped:
+    number = trainer.stop_signal.number or signal.SIGTERM  # if another rank got it
+    return Stopped(number, f"step {trainer.state.step} is saved, ")
+
+
 def build(
-    config: Config, manifest: Manifest, world: World, folder: RunFolder, path: Path | None
+    config: Config,
+    manifest: Manifest,
+    world: World,
+    folder: RunFolder,
+    path: Path | None,
+    stop: StopSignal | None = None,
 ) -> Trainer:
     """Return the trainer, in the state of the checkpoint at `path` if there is one."""
     mixed = open_mixed(manifest, config.stream)
@@ -134,7 +152,7 @@ def build(
     optimizer = Optimizer(model, config.train)
     trainer = Trainer(
         config.train, task, model, optimizer, chosen, world, stream, validation, checkpointer,
-        metrics,
+        metrics, stop,
     )  # fmt: skip
     if path:
         trainer.restore(path)
@@ -199,24 +217,26 @@ def run(
             )  # fmt: skip
             trainer.listener = stack.enter_context(reporter)
         try:
-            reason, tested, calibration = trainer.train(), TestResult(), None
-            if reason != "signal":
-                trainer.last_evaluation()
-                calibration, tested = _calibrate_and_test(config, manifest, folder, trainer)
+            with trainer.stop_signal.deferred():
+                reason, tested, calibration = _train_and_test(config, manifest, folder, trainer)
+                if reason == "signal":
+                    world.gather(None)  # rank 0 has saved
+                    logger.info(_stopped(trainer).line)  # now: closing the trackers takes time
+                    trainer.stop_signal.saved()
         except (DatasetError, InputError) as error:
             error.local = True  # each rank reads other blocks or files
             raise
         except RuntimeError as error:
             if not is_lost_peer(error):
                 raise
-            raise TrainingError(
+            raise LostPeerError(
                 "another process of this run has ended; its error lines give the reason"
             ) from None
-        if reason == "signal":
-            if world.first:
+        if world.first:
+            if reason == "signal":
                 reporter.killed = True
-        elif world.first:
-            _summarize(trainer, tested, calibration).write(folder)
+            else:
+                _summarize(trainer, tested, calibration).write(folder)
     return reason
 
 
@@ -226,6 +246,21 @@ class TestResult(NamedTuple):
     metrics: Mapping[str, float] = MappingProxyType({})
     intervals: Mapping[str, Sequence[float]] = MappingProxyType({})
     step: int = 0
+
+
+def _train_and_test(
+    config: Config, manifest: Manifest, folder: RunFolder, trainer: Trainer
+) -> tuple[str, TestResult, CalibrationRecord | None]:
+    """Train to the end, calibrate and test; return why training ended, and the results."""
+    try:
+        reason = trainer.train()
+        if reason != "signal":
+            trainer.last_evaluation()
+            calibration, tested = _calibrate_and_test(config, manifest, folder, trainer)
+            return reason, tested, calibration
+    except EvaluationStoppedError:
+        pass  # all that training needs is saved
+    return "signal", TestResult(), None
 
 
 def _is_summarized(config: Config, folder: RunFolder, trainer: Trainer) -> bool:

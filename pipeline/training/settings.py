@@ -31,8 +31,8 @@ class TrainSettings(OptimizerSettings, CheckpointSettings):
     )
     precision: Literal["auto", "fp32", "bf16", "fp16"] = setting(
         "auto",
-        "auto: on a GPU the fastest that its hardware and cuDNN support; on a CPU bf16, if a step "
-        "is faster in it than in fp32",
+        "auto: on a GPU the fastest that its hardware and cuDNN support; on a CPU bf16, if the "
+        "cell has a compiled loop that multiplies in bf16",
     )
     deterministic: bool = setting(
         False,

@@ -2,8 +2,8 @@
 
 import logging
 import math
-from collections.abc import Generator, Sequence
-from contextlib import AbstractContextManager, closing, nullcontext
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from pipeline.errors import TrainingError
+from pipeline.errors import DivergedError
 from pipeline.evaluation.sample_selection import SampleSelection
 from pipeline.models.dropout import draw_weight_masks
 from pipeline.optim.ema import update_average
@@ -22,18 +22,24 @@ from pipeline.run.checkpoint import TrainingState
 from pipeline.runtime.device import HostCopy, to_device
 from pipeline.runtime.precision import Precision
 from pipeline.runtime.process_group import World
+from pipeline.runtime.stop_signal import StopSignal
 from pipeline.stream.resumable import ResumableStream, Update, Updates
 from pipeline.tasks.base.metric import Metric
 from pipeline.tasks.base.task import Evaluation, Task
 from pipeline.training.best import BestMetric, undo_end
 from pipeline.training.callback_list import CallbackList, TrainerRun
 from pipeline.training.checkpointer import Checkpointer, load_weights
-from pipeline.training.evaluator import DocumentSink, SplitEvaluator, check_skipped, transferable
+from pipeline.training.evaluator import (
+    DocumentSink,
+    EvaluationStoppedError,
+    SplitEvaluator,
+    check_skipped,
+    transferable,
+)
 from pipeline.training.listener import Listener
 from pipeline.training.meter import Meter
 from pipeline.training.nonfinite import NonfiniteDetector
 from pipeline.training.settings import TrainSettings
-from pipeline.training.stop_signal import StopSignal
 
 logger = logging.getLogger(__name__)
 
@@ -67,8 +73,10 @@ class Trainer:
         validation: Updates,
         checkpointer: Checkpointer,
         metrics: Sequence[Metric] = (),
+        stop_signal: StopSignal | None = None,
     ) -> None:
-        """`metrics` are evaluated besides those of the task."""
+        """`metrics` are evaluated besides those of the task. `stop_signal` is handled by the
+        caller; without it, no signal stops the run."""
         self.best = BestMetric(task, metrics, settings.best_metric)
         self.metrics = metrics
         self.settings, self.task, self.world, self.precision = settings, task, world, precision
@@ -84,13 +92,15 @@ class Trainer:
         self.state = TrainingState(precision=precision.name)
         self.total_rows = stream.rows_before(settings.epochs)
         self.schedule_rows = stream.rows_before(settings.schedule_epochs or settings.epochs)
-        self.stop_signal = StopSignal()
+        self.stop_signal = stop_signal or StopSignal()
         self._evaluation: tuple[int, Evaluation] | None = None
         self._samples = SampleSelection(task)
         max_corrupt_ratio = stream.settings.max_corrupt_ratio
-        self._evaluator = SplitEvaluator(task, metrics, precision, world, max_corrupt_ratio)
+        self._evaluator = SplitEvaluator(
+            task, metrics, precision, world, max_corrupt_ratio, self.stop_signal
+        )
         self._pending: Result | None = None
-        self._stop = False
+        self._stop = self._is_interrupted = False
         self._meter = Meter()
         self._run = TrainerRun(self)
 
@@ -113,12 +123,16 @@ class Trainer:
 
     def train(self) -> str:
         """Train to the end; return why it ended: epochs, max_steps, patience, signal, callbacks."""
-        with self.stop_signal.handled():
-            while not (reason := self.end_reason()):
-                self._train_epoch()
-            if self._evaluate_end(reason):
-                self._save()
-            self._save_if_needed()
+        with self._stopping():
+            if self.state.evaluation_due:
+                self._evaluate_due()
+        while not (reason := self.end_reason()):
+            self._train_epoch()
+        self._save_if_needed()
+        if reason != "signal" and not self._is_interrupted:
+            with self._stopping():
+                self._evaluate_end()
+        reason = "signal" if self._is_interrupted else reason
         stopped = self.callbacks.stop_reason if reason == "callbacks" else ""
         self.callbacks.call("ended", self._run, stopped or reason)
         return reason
@@ -145,8 +159,7 @@ class Trainer:
                 if self.callbacks.has_updated:  # sees the metrics and weights of the same update
                     self._settle()
                 self._at_boundaries(epoch_ends=self.stream.position.epoch > epoch)
-                if reason := self.end_reason():
-                    self._evaluate_end(reason)
+                if self.end_reason():
                     self._save_if_needed()  # now: closing the stream may take time
                     break
 
@@ -247,7 +260,7 @@ class Trainer:
         self._stop = self.callbacks.agree_to_stop(self.world, signaled=signaled)
 
     def _check_finite(self, step: int, loss: float, nonfinite: list[float], norm: float) -> None:
-        """Raise TrainingError if the loss is not finite, or the gradient norm without a scaler."""
+        """Raise DivergedError if the loss is not finite, or the gradient norm without a scaler."""
         if not math.isfinite(loss):
             layer = self.nonfinite.first_layer(nonfinite)
             reason = f"the states of {layer} are not finite" if layer else f"the loss is {loss}"
@@ -255,7 +268,7 @@ class Trainer:
             reason = f"the gradient norm is {norm}"
         else:
             return
-        raise TrainingError(
+        raise DivergedError(
             f"step {step}: {reason}, so training cannot continue; start a new run in another "
             f"run.dir with a lower train.lr or train.max_grad_norm, or with train.precision=fp32 "
             f"(checkpoints up to step {self.checkpointer.saved_step} stay in "
@@ -283,15 +296,36 @@ class Trainer:
         if logs:
             self._log()
         if evaluates:
-            evaluation = self.evaluate()
-            self.best.update(self.state, evaluation)
-            self.optimizer.evaluated(evaluation.metrics["loss"])
-            if self.callbacks:
-                self.callbacks.call("evaluated", self._run, state.step, evaluation)
-                self._agree_to_stop()
-        if saves:
-            self._evaluate_end(self.end_reason())
+            state.evaluation_due = True
+            self._write_checkpoint()  # first: the evaluation takes time
+            with self._stopping():
+                self._evaluate_due()
+        elif saves:
             self._save()
+
+    def _evaluate_due(self) -> None:
+        """Evaluate the weights of the checkpoint that has just been saved, and save the results."""
+        evaluation = self.evaluate()
+        self.state.evaluation_due = False
+        self.best.update(self.state, evaluation)
+        self.optimizer.evaluated(evaluation.metrics["loss"])
+        if self.callbacks:
+            self.callbacks.call("evaluated", self._run, self.state.step, evaluation)
+            self._agree_to_stop()
+        is_saved = self.checkpointer.saved_step == self.state.step  # not if the run branches off
+        if self.callbacks.has_evaluated or not is_saved:  # a callback may have changed tensors
+            self._write_checkpoint()
+        else:
+            self._save_evaluated()
+        self._call_saved()
+
+    @contextmanager
+    def _stopping(self) -> Iterator[None]:
+        """Let a stop signal end the evaluations of the block; the run then ends as by a signal."""
+        try:
+            yield
+        except EvaluationStoppedError:
+            self._stop = self._is_interrupted = True
 
     def evaluate(self) -> Evaluation:
         """Evaluate the validation split and log the metrics under `val/`."""
@@ -349,20 +383,19 @@ class Trainer:
             return self._evaluation[1]
         return self.evaluate()
 
-    def _evaluate_end(self, reason: str) -> bool:
-        """Evaluate the last weights of a run that has ended for a reason, unless a signal did it.
+    def _evaluate_end(self) -> None:
+        """Evaluate the last weights of a run that has ended.
 
-        `max_steps` may end a run between two evaluations. Return whether the weights are the best.
-        The evaluation does not count for `patience`, and an extended run undoes it (`undo_end`):
-        it does the same as an uninterrupted one.
+        `max_steps` may end a run between two evaluations. The evaluation does not count for
+        `patience`, and an extended run undoes it (`undo_end`): it does the same as an uninterrupted
+        one.
         """
-        if reason in ("", "signal"):
-            return False
         if self._evaluation and self._evaluation[0] == self.state.step:
-            return False
+            return
         if self.state.best_step == self.state.step:
-            return False  # a resumed run
-        return self.best.improve_at_end(self.state, self.last_evaluation())
+            return  # a resumed run
+        if self.best.improve_at_end(self.state, self.last_evaluation()):
+            self._save_evaluated()
 
     def _take_averages(self) -> None:
         """Copy the averaged weights of an optimizer that has some to the model to evaluate."""
@@ -392,11 +425,24 @@ class Trainer:
             self._save()
 
     def _save(self) -> None:
+        self._write_checkpoint()
+        self._call_saved()
+
+    def _call_saved(self) -> None:
+        path = self.checkpointer.path_of(self.state.step)
+        self.callbacks.call("saved", self._run, self.state.step, path)
+
+    def _write_checkpoint(self) -> None:
         self._settle()
         self.state.seconds = self._meter.seconds
         self._take_averages()
         with self._meter.pause():
             if self.listener:
                 self.listener.saving()
-            path = self.checkpointer.save(self)
-        self.callbacks.call("saved", self._run, self.state.step, path)
+            self.checkpointer.save(self)
+
+    def _save_evaluated(self) -> None:
+        with self._meter.pause():
+            if self.listener:
+                self.listener.saving()
+            self.checkpointer.save_evaluated(self)

@@ -37,6 +37,8 @@ MISTAKES = {
     ),
     "empty number": ("train.lr=", "train.lr='': input should be a valid number"),
     "empty name": ("run.name=", "run.name='': string should have at least 1 character"),
+    "name of a folder above": ("run.name=a/../..", "run.name=a/../..: is not the name of a folder"),
+    "name of no folder": ("run.name=./", "run.name=./: is not the name of a folder in runs/; set"),
     "empty validation": ("corpus.validation=", "needs a fraction between 0 and 1, or a file"),
     "duplicate": ("corpus.filters={a: 1, a: 2}", "}: a is given twice; keep one of the two"),
     "brackets": ("corpus.input=[a[1].csv]", "[a[1].csv]: is not a list or mapping in YAML; quote"),
@@ -50,6 +52,31 @@ def test_each_mistake_is_one_line(override: str, expected: str) -> None:
         config.load(None, [override])
     (line,) = caught.value.lines
     assert expected in line
+
+
+def test_a_run_with_a_folder_may_have_any_name() -> None:
+    loaded = config.load(None, ["corpus.input=a.csv", "run.name=..", "run.dir=runs/a"])
+    assert (loaded.run.name, loaded.run.dir) == ("..", "runs/a")
+
+
+def test_a_file_in_place_of_an_override_is_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.touch()
+    with pytest.raises(ConfigError) as caught:
+        config.load(None, [str(path)])
+    (line,) = caught.value.lines
+    assert line.startswith(f"'{path}': not an override; use the form key=value")
+    assert line.endswith("; a file to evaluate or predict is given as --input FILE")
+
+
+def test_a_key_with_a_dot_in_a_file_is_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text("corpus: {input: a.csv}\ntrain.lr: 1e-3\n")
+    with pytest.raises(ConfigError) as caught:
+        config.load(path)
+    assert caught.value.lines == [
+        "train.lr=0.001: is a key with a dot; in a file, write lr in section train"
+    ]
 
 
 def test_all_mistakes_are_reported_at_once() -> None:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -206,6 +207,13 @@ def test_one_line_names_the_unknown_labels(
         "3 label(s) in 3 row(s) are unknown to this run and count as wrong: 'mixed' 2, 'odd' 1; "
         f"first {labeled}, "
     )
+
+
+def test_evaluation_can_stop_at_a_bad_row(runs: Runs, labeled: Path) -> None:
+    run = ["--run", str(runs("classification")), "--input", str(labeled)]
+    status, out, err = call("evaluate", *run, "corpus.on_bad_row=stop")
+    assert (status, out) == (2, "")
+    assert re.search(rf"^error: {labeled}, .* 4: a row with no text .*on_bad_row=skip", err, re.M)
 
 
 def test_unknown_labels_can_be_refused(runs: Runs, labeled: Path) -> None:

@@ -4,6 +4,7 @@ killed."""
 import sys
 import time
 from functools import partial
+from pathlib import Path
 
 import psutil
 import pytest
@@ -243,4 +244,52 @@ def test_worker_exits_when_its_launcher_is_killed() -> None:
     assert launcher.stdout.readline() == "up\n"
     launcher.kill()
     wait_for(lambda: not psutil.pid_exists(worker), 10)
+    finish(launcher)
+
+
+@pytest.mark.distributed
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_worker_whose_launcher_died_before_it_looked_exits(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    worker_code = (
+        "import os, sys, time\n"
+        "while os.getppid() == int(sys.argv[2]): time.sleep(0.01)\n"
+        "from pipeline.runtime.launcher import exit_with_launcher\n"
+        "exit_with_launcher(); open(sys.argv[1], 'w')"
+    )
+    launcher_code = (
+        "import os, subprocess, sys, time; os.environ['TORCHELASTIC_RUN_ID'] = 'x'\n"
+        f"print(subprocess.Popen([sys.executable, '-c', {worker_code!r}, {str(log)!r},"
+        " str(os.getpid())],"
+        " start_new_session=True).pid, flush=True); time.sleep(60)"
+    )
+    launcher = start([sys.executable, "-c", launcher_code])
+    assert launcher.stdout
+    worker = int(launcher.stdout.readline())
+    launcher.kill()
+    wait_for(lambda: not psutil.pid_exists(worker), 10)
+    assert not log.exists()
+    finish(launcher)
+
+
+@pytest.mark.distributed
+def test_worker_gets_sigterm_when_its_launcher_is_killed() -> None:
+    """It can save its work."""
+    worker_code = (
+        "import signal, sys, time\n"
+        "from pipeline.runtime.launcher import exit_with_launcher\n"
+        "def save(*_): print('saved', flush=True); sys.exit()\n"
+        "signal.signal(signal.SIGTERM, save)\n"
+        "exit_with_launcher(poll_seconds=0.1); print('up', flush=True); time.sleep(60)"
+    )
+    launcher_code = (
+        "import os, subprocess, sys, time; os.environ['TORCHELASTIC_RUN_ID'] = 'x'\n"
+        f"subprocess.Popen([sys.executable, '-c', {worker_code!r}], start_new_session=True)\n"
+        "time.sleep(60)"
+    )
+    launcher = start([sys.executable, "-c", launcher_code])
+    assert launcher.stdout
+    assert launcher.stdout.readline() == "up\n"
+    launcher.kill()
+    assert launcher.stdout.readline() == "saved\n"
     finish(launcher)

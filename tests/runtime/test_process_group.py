@@ -160,3 +160,31 @@ def test_training_on_a_machine_whose_name_does_not_resolve(
     assert status == 0, err
     assert losses(tmp_path).keys() == {1, 2}
     assert (f"the host name {UNKNOWN} does not resolve; using 127.0.0.1" in err) == used_loopback
+
+
+@pytest.mark.parametrize(
+    "shares_store, local, expected, warns",
+    [
+        ("False", 1, "attempt", False),
+        ("False", 2, "attempt", False),
+        ("True", 2, "attempt-3", False),
+        ("True", 1, "attempt-3", True),  # two nodes
+        (None, 2, "attempt", False),  # without torchrun
+    ],
+)
+def test_the_prefix_of_an_attempt_is_the_same_on_all_nodes(
+    shares_store: str | None,
+    local: int,
+    expected: str,
+    warns: bool,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", str(local))
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "3")
+    if shares_store is None:
+        monkeypatch.delenv("TORCHELASTIC_USE_AGENT_STORE", raising=False)
+    else:
+        monkeypatch.setenv("TORCHELASTIC_USE_AGENT_STORE", shares_store)
+    assert process_group._attempt(RankInfo(0, 0, 2)) == expected
+    assert ["TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1" in m for m in caplog.messages] == [True] * warns

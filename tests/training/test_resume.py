@@ -3,6 +3,7 @@
 The tests start real processes and kill them.
 """
 
+import json
 import signal
 from collections.abc import Callable
 from itertools import product
@@ -81,11 +82,24 @@ CRASHES = {
     "before a save": [("save", 7), ("save", 14)],
     "in a save": [("rename", 14)],
     "between a save and its links": [("links", END_OF_EPOCH)],
-    "between an evaluation and its save": [("save", END_OF_EPOCH)],
+    "before the save of an evaluation": [("save", END_OF_EPOCH)],
+    "in an evaluation": [("evaluation", END_OF_EPOCH)],
+    "between an evaluation and its save": [("results", END_OF_EPOCH)],
 }
 
 
-@pytest.mark.parametrize("moment", cases(CRASHES, ("in a save", "between a save and its links")))
+@pytest.mark.parametrize(
+    "moment",
+    cases(
+        CRASHES,
+        (
+            "in a save",
+            "between a save and its links",
+            "in an evaluation",
+            "between an evaluation and its save",
+        ),
+    ),
+)
 def test_run_killed_at_any_point_ends_bit_for_bit_the_same(
     moment: str,
     overrides: Callable[[Path], list[str]],
@@ -98,6 +112,9 @@ def test_run_killed_at_any_point_ends_bit_for_bit_the_same(
         crash = (point, end_of_epoch if step == END_OF_EPOCH else step)
         status, _, err = run(*overrides(tmp_path), crash=crash)
         assert was_killed(status, err), err
+    saved = sorted(path.name for path in (tmp_path / "checkpoints").glob("step-*"))
+    if moment.startswith(("in an evaluation", "between an evaluation")):
+        assert saved[-1] == f"step-{end_of_epoch:08d}"
     status, _, err = run(*overrides(tmp_path))
     assert status == 0, err
     check_same(tmp_path, reference_of_one_process)
@@ -267,13 +284,14 @@ def test_settings_may_change_before_the_first_checkpoint(
     assert status == 0, err
 
 
-def test_diverging_run_ends_with_one_error_line(
+def test_diverging_run_ends_with_one_error_line_and_is_not_restarted(
     overrides: Callable[[Path], list[str]], tmp_path: Path
 ) -> None:
-    status, _, err = run(
-        *overrides(tmp_path), "train.lr=1e30", "train.max_grad_norm=0", "train.warmup=0"
-    )
-    assert status == 2
-    (line,) = error_lines(err)
+    high = ["train.lr=1e30", "train.max_grad_norm=0", "train.warmup=0"]
+    _, _, err = run(*overrides(tmp_path), *high, restarts=1)
+    line, at_restart = error_lines(err)
     assert line.startswith("error: step ")
     assert "so training cannot continue; start a new run in another run.dir" in line
+    assert "the attempt before this one is failed, and a restart cannot change that" in at_restart
+    content = json.loads((tmp_path / "status.json").read_text())
+    assert (content["status"], content["restart"], content["exit_status"]) == ("failed", False, 3)

@@ -1,5 +1,6 @@
 """The end of a run: its last evaluation, its best checkpoint and its learning rate."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,9 +9,11 @@ import torch
 
 from pipeline import config
 from pipeline.corpus.dataset.manifest import Manifest
+from pipeline.run.checkpoint import read_state
 from pipeline.run.folder import RunFolder
 from pipeline.runtime.process_group import World
 from pipeline.tasks.base.task import Evaluation
+from pipeline.training.evaluator import EvaluationStoppedError
 from pipeline.training.session import build
 from pipeline.training.trainer import Trainer
 from tests.helpers.corpora import small_run_overrides
@@ -21,13 +24,13 @@ from tests.helpers.processes import call, metrics
 def make(corpus: Path, manifest: Manifest, tmp_path: Path) -> Callable[..., Trainer]:
     """A function that returns a trainer, one that resumes if there is a checkpoint."""
 
-    def trainer(*overrides: str, name: str = "run") -> Trainer:
+    def trainer(*overrides: str, name: str = "run", source: str = "") -> Trainer:
         folder = RunFolder(tmp_path / name)
         folder.path.mkdir(exist_ok=True)
         settings = config.load(
             None, [*small_run_overrides(corpus), f"run.dir={folder.path}", *overrides]
         )
-        latest = folder.checkpoints / "latest"
+        latest = tmp_path / (source or name) / "checkpoints" / "latest"
         path = latest.resolve() if latest.exists() else None
         return build(settings, manifest, World(0, 1, torch.device("cpu")), folder, path)
 
@@ -79,7 +82,7 @@ def test_a_run_that_resumes_at_its_end_evaluates_and_keeps_the_best(
     """The first run was killed before it could evaluate its last step."""
     first = make("train.max_steps=5", "train.evaluate_every=2")
     with_accuracy(first, lambda step: step / 10)
-    first._evaluate_end = lambda reason: False  # type: ignore[method-assign]
+    first._evaluate_end = lambda: None  # type: ignore[method-assign]
     first.train()
     assert RunFolder(tmp_path / "run").best_checkpoint().name == "step-00000004"
     second = make("train.max_steps=5", "train.evaluate_every=2")
@@ -87,6 +90,44 @@ def test_a_run_that_resumes_at_its_end_evaluates_and_keeps_the_best(
     assert second.train() == "max_steps"
     assert steps == [5]
     assert RunFolder(tmp_path / "run").best_checkpoint().name == "step-00000005"
+
+
+@pytest.mark.parametrize("name", ["run", "branch"])
+def test_a_stopped_evaluation_is_repeated(
+    make: Callable[..., Trainer], tmp_path: Path, name: str
+) -> None:
+    options = ["train.max_steps=3", "train.evaluate_every=2"]
+    first = make(*options)
+
+    def stopped() -> Evaluation:
+        raise EvaluationStoppedError
+
+    first.evaluate = stopped  # type: ignore[method-assign]
+    assert first.train() == "signal"
+    checkpoint = RunFolder(tmp_path / "run").checkpoints / "step-00000002"
+    assert json.loads((checkpoint / "state.json").read_text())["training"]["evaluation_due"]
+    second = make(*options, name=name, source="run")
+    assert second.state.evaluation_due
+    steps = with_accuracy(second, lambda step: 1 - step / 10)
+    assert second.train() == "max_steps"
+    assert steps == [2, 3]
+    repeated = tmp_path / name / "checkpoints" / "step-00000002"
+    assert not read_state(repeated, {})[0].evaluation_due
+
+
+def test_damaged_results_of_an_evaluation_are_not_used(
+    make: Callable[..., Trainer], tmp_path: Path
+) -> None:
+    options = ["train.max_steps=2", "train.evaluate_every=2"]
+    first = make(*options)
+    with_accuracy(first, lambda step: step / 10)
+    first.train()
+    path = tmp_path / "run" / "checkpoints" / "step-00000002" / "evaluated.json"
+    content = path.read_text()
+    assert not make(*options).state.evaluation_due
+    for damaged in (content[:-20], content.replace('"before": "', '"before": "0'), "", "[]"):
+        path.write_text(damaged)
+        assert make(*options).state.evaluation_due
 
 
 ACCURACIES = {2: 0.2, 4: 0.4, 5: 0.9, 6: 0.5, 8: 0.6, 9: 0.3}

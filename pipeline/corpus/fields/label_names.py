@@ -6,9 +6,11 @@ input has been read. Then a name is chosen for each label.
 
 import logging
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import chain
 from unicodedata import normalize
 
 import numpy as np
@@ -293,18 +295,25 @@ def _notes(
 
 
 def _undivided(separator: str, names: Sequence[str]) -> Iterable[str]:
-    """Yield a line if names look like several labels that are joined by another separator."""
-    known = set(names)
+    """Yield a line if names look like several labels that are joined by another separator.
+
+    Each of these is a name itself, or in several joined names. Words are often in several names, so
+    each word has to be a name.
+    """
     for other in OTHER_SEPARATORS:
+        if other == separator:
+            continue
         joined = [name for name in names if other in name]
-        parts = ([part.strip() for part in name.split(other)] for name in joined)
+        parts = [[part.strip() for part in name.split(other)] for name in joined]
+        uses = Counter(chain.from_iterable(map(set, parts)))
+        known = {*names, *(part for part, count in uses.items() if count > 1 and other != " ")}
         composed = [
             name for name, labels in zip(joined, parts, strict=True) if known.issuperset(labels)
         ]
         if composed and 2 * len(composed) > len(joined):
             yield (
-                f"corpus.label_separator={separator!r}: the label {composed[0]!r} consists of "
-                f"other labels; if {other!r} separates labels, set "
+                f"corpus.label_separator={separator!r}: the label {composed[0]!r} seems to consist "
+                f"of other labels; if {other!r} separates labels, set "
                 f"corpus.label_separator={other!r}"
             )
             return

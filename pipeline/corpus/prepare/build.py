@@ -69,7 +69,7 @@ def build(
     settings = context.settings
     scans = pool.run("scan", partial(scan, context), groups, sum(file.bytes for file in files))
     scans, readings = decide_tags(context, scans)
-    for warning in report.long_row_warnings(scans):
+    for warning in report.word_warnings(context.fields[0].column, scans):
         logger.warning(warning)
     report.check_skips(settings, scans)
     label_tables = {
@@ -182,7 +182,7 @@ def _sampled_texts(
 
 
 def _chunk_tasks(scans: Sequence[Scanned], readings: Sequence[Readings]) -> list[ChunkTask]:
-    """Return the tasks that encode all chunks, in the order of the input."""
+    """Return the work items that encode all chunks, in the order of the input."""
     tasks: list[ChunkTask] = []
     examples_before = 0  # examples of the corpus before the group
     for scanned, tags in zip(scans, readings, strict=True):

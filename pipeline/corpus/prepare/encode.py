@@ -64,9 +64,9 @@ def encode(
 ) -> Part:
     """Write the rows of a chunk, one file for each split.
 
-    `names` are the label names of each field. `fallbacks` are the vocabularies that `tokenizers`
-    encodes, as the log says; the process that runs this function decides on the others. Raises
-    InputError if the input file has changed.
+    `names` are the label names of each field. Texts of the vocabularies in `fallbacks` are encoded
+    by the library tokenizers, because fastokens has failed for them; for each other vocabulary,
+    this process chooses the library. Raises InputError if the input file has changed.
     """
     return load_or_compute(
         context.part_path(task.number, "json"),

@@ -65,15 +65,21 @@ def check_skips(
     check_share(settings, rows, skips)
 
 
-def long_row_warnings(scans: Sequence[Scanned]) -> Iterator[str]:
-    """Yield a line for each file that has rows with very many words."""
+def word_warnings(column: object, scans: Sequence[Scanned]) -> Iterator[str]:
+    """Yield a line for each group of files that has rows with very many words, and one if each row
+    has only one word. `column` is the column with the words."""
     for scanned in scans:
         if rows := scanned.long_rows:
             yield (
                 f"{rows.place}: has more than {MAX_ROW_WORDS:,} words in one row"
-                f" ({rows.count:,} such row(s)); are sentences separated, in CoNLL files by blank "
-                "lines?"
+                f" ({rows.count:,} such row(s)); check that sentences are separated, in CoNLL "
+                "files by blank lines"
             )
+    if max(scanned.max_words for scanned in scans) == 1:
+        yield (
+            f"corpus.text={column}: each row has only one word; if a row should be a sentence, "
+            "write the words of a sentence as a list, or use a CoNLL file (corpus.format=conll)"
+        )
 
 
 def check_share(settings: CorpusSettings, rows: int, skips: Skips) -> None:
@@ -91,6 +97,11 @@ def check_share(settings: CorpusSettings, rows: int, skips: Skips) -> None:
             f"{number:,} with {SKIP_DESCRIPTIONS[reason]}, first {place}"
             for reason, (number, place) in unusable_skips.items()
         )
+        if unusable == rows:
+            raise InputError(
+                f"corpus.input: none of {rows:,} rows can be used: {reasons}; fix them, or correct "
+                "the settings of the corpus"
+            )
         raise InputError(
             f"corpus.max_skipped_ratio={settings.max_skipped_ratio}: {unusable:,} of {rows:,} rows "
             f"({share:.1%}) cannot be used: {reasons}; fix them, or raise corpus.max_skipped_ratio"
@@ -105,8 +116,8 @@ def check_splits(settings: CorpusSettings, counts: dict[str, int], rows: dict[st
         if number == 0:
             raise InputError(
                 f"corpus.validation={settings.validation!r}: no row is left for {split} of "
-                f"{counts['rows']:,} ({_left_out(counts)}); give more rows or another "
-                f"validation{hint}"
+                f"{counts['rows']:,} ({_left_out(counts)}); use more rows or another "
+                f"corpus.validation{hint}"
             )
 
 
@@ -199,10 +210,10 @@ def _merge_skips(scans: Sequence[Scanned], parts: Sequence[Part]) -> Skips:
 def _all_filtered_error(settings: CorpusSettings, scans: Sequence[Scanned], rows: int) -> str:
     """Format the error for filters that no row matches, with values of the filtered columns."""
     found = "; ".join(
-        f"{column} holds {', '.join(map(repr, values))}"
+        f"{column} has {', '.join(map(repr, values))}"
         for column, values in scans[0].filtered.items()
     )
     return (
-        f"corpus.filters={settings.filters}: keeps none of {rows:,} rows; {found}; name other "
-        "values"
+        f"corpus.filters={settings.filters}: no row of {rows:,} has these values; {found}; set "
+        "other values"
     )

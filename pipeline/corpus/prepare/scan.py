@@ -235,11 +235,8 @@ class _Scan:
                     is_identity = kind is first and text is value  # its hash is `order`
                     sort_hash = order if is_identity else digest(text.encode())[1]
                     sample.add(sort_hash, text, self._result.examples - 1)
-            if kind is first and kind.by_word and len(value) > MAX_ROW_WORDS:
-                self._result.long_rows = self._result.long_rows or Tally(
-                    0, example.place(self._name)
-                )
-                self._result.long_rows.count += 1
+            if kind is first and kind.by_word:
+                self._count_words(len(value), example)
             for name in kind.names(value):
                 self._count_name(kind, name, example)
             if kind.has_scheme:
@@ -248,6 +245,13 @@ class _Scan:
                 outputs.tag_schemes.write(bytes([counts.add(value, place)]))
             if kind.field == self._context.label:
                 outputs.codes.write(self._codes[value].to_bytes(4, "little"))
+
+    def _count_words(self, words: int, example: Example) -> None:
+        self._result.max_words = max(self._result.max_words, words)
+        if words > MAX_ROW_WORDS:
+            place = example.place(self._name)
+            self._result.long_rows = self._result.long_rows or Tally(0, place)
+            self._result.long_rows.count += 1
 
     def _count_name(self, kind: FieldKind, name: str, example: Example) -> None:
         """Count a label or tag of a row. Raises InputError when there are too many."""

@@ -228,6 +228,8 @@ class Scanned:
     """For each tag field, the counts of its tags in each scheme."""
     long_rows: Tally | None = None
     """Rows with more than `scan.MAX_ROW_WORDS` words, if there are any."""
+    max_words: int = 0
+    """Words of the longest row; 0 if the first field has no words."""
     filtered: dict[str, list[str]] = field(default_factory=dict)
     """A few of the values that filters rejected, by column."""
     empty_files: dict[str, str] = field(default_factory=dict)

@@ -1,8 +1,8 @@
 """Members of tar archives, which may come from untrusted sources.
 
-Nothing is executed or extracted, and no link is followed. The headers are parsed here rather than
-by `tarfile.TarFile`, which takes a damaged or truncated archive for one that ends early, and which
-a negative size can send into an endless loop.
+Nothing is executed or extracted, and no link is followed. The headers are not parsed by
+`tarfile.TarFile`, because it reports a damaged or truncated archive as complete, and a negative
+size can cause an endless loop.
 """
 
 import os

@@ -18,7 +18,7 @@ from pipeline.settings import Conflict, Sections, unused
 from pipeline.wording import shorten
 
 COLUMN_CHECK_RECORDS = 1000
-"""Each column must appear in one of this many first records, if records may omit columns."""
+"""Number of first records, one of which must have each column, if records may omit columns."""
 
 MAX_NAMES, MAX_NAME_CHARACTERS = 20, 60
 """Maximum numbers of columns in an error, and of characters of a column's name."""
@@ -52,7 +52,8 @@ class RawFile(NamedTuple):
     """Bytes of the content if it is a copy, which may have been made of a part of the file."""
 
     def share_read(self, position: int) -> float:
-        """Return about which share of the file has been read, given the position in its content."""
+        """Return the approximate share of the file that has been read, given the position in its
+        content."""
         if self.raw is None or self.is_plain:
             return position / max(self.size, 1)
         return self.raw.tell() / max(self.size, 1) * (position / self.copied if self.copied else 1)
@@ -68,7 +69,7 @@ class Reader(Component, ABC):
     Settings: ClassVar[type[CorpusSettings]] = CorpusSettings
     """The format's keys in the section `corpus`, added to those of all corpora."""
     suffixes: ClassVar[tuple[str, ...]] = ()
-    """Ends of the names of such files, such as `.csv`, in lower case and without `.gz`."""
+    """Suffixes of such files, such as `.csv`, in lower case and without `.gz`."""
     magic: ClassVar[tuple[bytes, ...]] = ()
     """First bytes by which files of this format are recognized, independent of their names."""
     seeks: ClassVar[bool] = False

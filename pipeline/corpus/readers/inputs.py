@@ -28,7 +28,7 @@ class InputSource:
 
     name: str
     path: Path | None = (
-        None  # None for a remote file, whose name is its URL, and if there are sides
+        None  # None for a remote file, whose name is its URL, and for parallel files
     )
     sides: Mapping[str, "InputSource"] = field(default_factory=dict)  # parallel files by column
 
@@ -46,7 +46,7 @@ class InputFile:
 
     number: int
     name: str
-    path: Path | None  # None for a remote file, whose name is its URL, and if there are sides
+    path: Path | None  # None for a remote file, whose name is its URL, and for parallel files
     split: str  # the split to which all of its rows belong, or an empty string
     bytes: int
     version: str  # changes if the content changes

@@ -58,9 +58,9 @@ def open_corpus_file(
 ) -> Iterator[Reader]:
     """Open a file or folder with its reader, at the first row.
 
-    `columns` are the columns to read, and `name` is the file's name, which may show its format, if
-    `path` is a copy. Of a text that is not read as it is, only about the first `max_copy` bytes are
-    available, if that is not 0. Raises InputError if the file is missing, empty, damaged or of an
+    `columns` are the columns to read. If `path` is a copy, `name` is the name of the original file,
+    which may show its format. If a text file must be converted, only about its first `max_copy`
+    bytes are read; 0: all. Raises InputError if the file is missing, empty, damaged or of an
     unknown format, or lacks a column.
     """
     name = name or str(path)
@@ -107,7 +107,7 @@ def is_plain(path: Path, name: str, settings: CorpusSettings) -> bool:
 
 
 def is_laid_out(path: Path, name: str, settings: CorpusSettings) -> bool:
-    """Return whether a copy of a file has other lines, because its lines are not its rows."""
+    """Return whether a file must be converted to the reader's layout, which changes its lines."""
     with _open(path, name) as file:
         return find_reader(file, name, settings).has_layout
 
@@ -166,8 +166,8 @@ def _find(plain: str, name: str, head: bytes, file_format: str) -> tuple[str, ty
         or [pair for pair in readers if pair[1].recognizes(plain, head)]
     )
     if len(fitting) > 1:
-        names = " and ".join(own_name for own_name, _ in fitting)
-        raise InputError(f"{name}: is recognized by the readers {names}; set corpus.format")
+        names = " or ".join(own_name for own_name, _ in fitting)
+        raise InputError(f"{name}: may have the format {names}; set corpus.format to one of them")
     if not fitting:
         suffixes = sorted({suffix for _, reader in readers for suffix in reader.suffixes})
         raise UnknownFormatError(
@@ -235,8 +235,8 @@ def _content(
 ) -> Iterator[tuple[IO[bytes], int]]:
     """Open the content that the reader reads, as a seekable file if the reader seeks.
 
-    Yields it and, if it is a copy, its size. Of a text, at most about `max_copy` bytes are copied,
-    if that is not 0.
+    Yields the file and, if it is a copy, its size. If `max_copy` is not 0, at most about
+    `max_copy` bytes of a text are copied.
     """
     if found.is_plain:
         yield file, 0

@@ -27,7 +27,7 @@ TokenIds = NDArray[np.uint32]
 CHECKED_CHARACTERS = 100_000
 """Number of characters, from the first texts, that both libraries encode to compare their ids."""
 UNOPENED_CHARACTERS = 20_000
-"""Number of characters that `tokenizers` encodes before fastokens is loaded, which takes longer."""
+"""Number of characters that `tokenizers` encodes first: loading fastokens would take longer."""
 CHECKED_TOKENS = 100
 """Number of added tokens whose names are checked."""
 EXCERPT_CHARACTERS = 40

@@ -1,9 +1,9 @@
 """Compares the outputs of an exported graph in onnxruntime with those of the model in torch."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +32,18 @@ class Part:
     """Inputs with padding and the inputs with their lengths, by name."""
     tolerances: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     """Relative and absolute tolerances of outputs that differ from `TOLERANCE`."""
+    probabilities: Callable[[Arrays, Arrays], NDArray[Any]] | None = None
+    """Computes the model's probabilities [rows, C] from inputs and outputs; None: it has none that
+    `pipeline.export.onnx.quantization` can compare."""
+
+
+class Comparison(NamedTuple):
+    """The outputs for a batch, in torch and in onnxruntime."""
+
+    lengths: tuple[int, ...]
+    inputs: Arrays
+    expected: Arrays
+    found: Arrays
 
 
 def check(path: Path, part: Part) -> float:
@@ -40,17 +52,11 @@ def check(path: Path, part: Part) -> float:
     The padding is random in onnxruntime's inputs, so it must not affect the outputs. Raises
     RunError if an output differs by more than the tolerances.
     """
-    session = open_session(path)
-    rng = np.random.default_rng(0)
     largest = 0.0
-    for lengths in LENGTHS:
-        inputs = part.inputs(rng, lengths)
-        expected = part.reference(inputs)
-        given = _with_random_padding(rng, inputs, part.padded)
-        names = list(expected)
-        for name, found in zip(names, session.run(names, given), strict=True):
+    for lengths, _, expected, found in comparisons(path, part):
+        for name in expected:
             tolerance = part.tolerances.get(name, TOLERANCE)
-            difference = _largest_difference(found, expected[name], *tolerance)
+            difference = _largest_difference(found[name], expected[name], *tolerance)
             if difference is None:
                 raise RunError(
                     f"{path.name}: the output {name} of onnxruntime differs from the model's for "
@@ -59,6 +65,19 @@ def check(path: Path, part: Part) -> float:
                 )
             largest = max(largest, difference)
     return largest
+
+
+def comparisons(path: Path, part: Part, rounds: int = 1) -> Iterator[Comparison]:
+    """Run an ONNX file and its model on random inputs: `rounds` batches for each of `LENGTHS`."""
+    session = open_session(path)
+    rng = np.random.default_rng(0)
+    for lengths in LENGTHS * rounds:
+        inputs = part.inputs(rng, lengths)
+        expected = part.reference(inputs)
+        given = _with_random_padding(rng, inputs, part.padded)
+        names = list(expected)
+        found = dict(zip(names, session.run(names, given), strict=True))
+        yield Comparison(lengths, inputs, expected, found)
 
 
 def open_session(path: Path, threads: int = 1) -> Any:

@@ -48,16 +48,19 @@ def export_onnx(
     manifest: Manifest,
     tokenizers: Mapping[str, bytes],
     output: Path,
+    *,
+    int8: bool = False,
 ) -> None:
-    """Write a trained model as an ONNX folder, with weights in float32.
+    """Write a trained model as an ONNX folder, with weights in float32, or quantized to int8.
 
     `tokenizers` maps vocabularies to the contents of their tokenizer files. The folder appears as
     `output` after the outputs in onnxruntime have been compared with the model's. Raises RunError,
     and writes nothing, if a component or setting is not supported, if `output` has files, or if an
-    output differs.
+    output differs; in int8, probabilities may differ by the limits of `quantization`.
     """
     _require_libraries()
     # These import onnx, which is an optional dependency.
+    from pipeline.export.onnx import quantization
     from pipeline.export.onnx.check import check
     from pipeline.export.onnx.tasks import task_export
 
@@ -65,8 +68,11 @@ def export_onnx(
         raise RunError(
             f"--output={output}: exists and is not empty; remove it, or give another folder"
         )
+    if int8:
+        quantization.require_supported(config)
     module = deepcopy(module).cpu().float().eval().requires_grad_(False)
     exported = task_export(task, module, config)
+    facts = {**_facts(task, config, manifest), **exported.facts}
     with _new_folder(output) as folder:
         for name, part in exported.parts.items():
             model = part.graph.model(name.removesuffix(".onnx"))
@@ -78,11 +84,12 @@ def export_onnx(
             (folder / name).write_bytes(model.SerializeToString())
             largest = check(folder / name, part)
             logger.info("%s: differs by at most %.1e from the model", name, largest)
+            if int8:
+                facts["int8"] = quantization.quantize(folder / name, part)
         for name, content in tokenizers.items():
             (folder / f"{name}.json").write_bytes(content)
         digests = {file.name: sha256(file.read_bytes()).hexdigest() for file in folder.iterdir()}
-        facts = {**_facts(task, config, manifest), **exported.facts, "files": digests}
-        text = json.dumps(facts, indent=1, ensure_ascii=False)
+        text = json.dumps({**facts, "files": digests}, indent=1, ensure_ascii=False)
         (folder / CONFIG).write_text(f"{text}\n", encoding="utf-8")
         shutil.copyfile(Path(__file__).with_name("numpy_runtime.py"), folder / RUNTIME)
         libraries = ["numpy", "onnxruntime", "tokenizers" if tokenizers else "pillow"]

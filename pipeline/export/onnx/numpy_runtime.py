@@ -9,8 +9,9 @@ FOLDER is the exported folder, by default the folder of this file. In Python:
     model.predict(["A fine film."])
 
 This file needs Python 3.10, numpy, onnxruntime and tokenizers (requirements.txt), or Pillow for
-images. The input and the results are those of `headrace predict` in precision fp32. For entailment,
-a line has two texts with a tab between them; for tagging, words with spaces between them.
+images. The input and the results are those of `headrace predict` in precision fp32; if config.json
+has the entry `int8`, probabilities differ from them. For entailment, a line has two texts with a
+tab between them; for tagging, words with spaces between them.
 
 Shapes: B rows of a batch, T tokens of the longest row, C labels or tags, L layers, H hidden units,
 V vocabulary, K hypotheses per row, N = K * B hypotheses (the first of every row, then the second of
@@ -67,7 +68,9 @@ def load(folder: str | Path, *, threads: int = 0) -> "Model":
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         if (config["format"], config["version"]) != (FORMAT, VERSION):
-            raise OnnxError(f"{folder}: is of another version; use the predict_onnx.py beside it")
+            raise OnnxError(
+                f"{folder}: was exported by another version; use the predict_onnx.py in this folder"
+            )
         for name, digest in config["files"].items():
             if sha256((folder / name).read_bytes()).hexdigest() != digest:
                 raise OnnxError(f"{folder / name}: is damaged; export the run again")

@@ -4,6 +4,7 @@ Shapes: B rows, T tokens of the longest row, F values of an image step or bytes 
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,6 +21,7 @@ from pipeline.export.onnx.refusals import writer_of
 from pipeline.models.decoding.decoder import Memory
 from pipeline.models.language_model import LanguageModel
 from pipeline.models.layers.crf import CRF
+from pipeline.models.layers.masks import valid
 from pipeline.models.layers.recurrent import LayerState
 from pipeline.models.pair_classifier import PairClassifier
 from pipeline.models.tagger import Tagger
@@ -95,7 +97,8 @@ def _single_output(
         probabilities = logits.softmax(-1) if activation == "Softmax" else logits.sigmoid()
         return {"logits": logits.numpy(), "probabilities": probabilities.numpy()}
 
-    return _classifier_part(module, graph, reference, {"probabilities": (0.0, 1e-5)})
+    part = _classifier_part(module, graph, reference, {"probabilities": (0.0, 1e-5)})
+    return replace(part, probabilities=lambda _, outputs: outputs["probabilities"])
 
 
 def _regression(task: Regression, module: Any, config: Config) -> TaskExport:
@@ -180,6 +183,16 @@ def _tagging(task: Tagging, module: Tagger, config: Any) -> TaskExport:
             outputs |= {name: weight.detach().numpy() for name, weight in weights.items()}
         return outputs
 
+    def probabilities(inputs: Arrays, outputs: Arrays) -> Any:
+        """Return the probability of each tag for each word of all rows."""
+        lengths = torch.from_numpy(inputs["lengths"])
+        emissions = torch.from_numpy(outputs["emissions"]).transpose(0, 1)
+        if isinstance(module.scorer, CRF):
+            by_word = module.scorer.marginals(emissions, lengths)
+        else:
+            by_word = emissions.softmax(-1)
+        return by_word[valid(lengths, len(by_word))].numpy()
+
     padded = {"tokens": "lengths"} | ({"characters": "lengths"} if has_bytes else {})
     allowed = bio_spans.allowed(task.tags).astype(int).tolist() if task.scheme else None
     crf = isinstance(module.scorer, CRF)
@@ -190,7 +203,8 @@ def _tagging(task: Tagging, module: Tagger, config: Any) -> TaskExport:
         "allowed": allowed if crf else None,
         "word_bytes": width if has_bytes else 0,
     }
-    return TaskExport({MODEL: Part(graph, inputs, reference, padded)}, facts)
+    part = Part(graph, inputs, reference, padded, probabilities=probabilities)
+    return TaskExport({MODEL: part}, facts)
 
 
 def _language_modeling(task: LanguageModeling, module: LanguageModel, config: Config) -> TaskExport:

@@ -30,8 +30,7 @@ class GenerationOptions:
 
 
 def check_search_options(options: GenerationOptions) -> None:
-    """Raise ConfigError for an option without a meaning for beam search and sampling of target
-    texts."""
+    """Raise ConfigError for an option that does not apply to the generation of target texts."""
     if options.max_new_tokens is not None:
         raise ConfigError(
             f"max_new_tokens={options.max_new_tokens}: the maximum length of a target text follows "

@@ -215,7 +215,11 @@ LABELS = FieldSpec("label", "label", "labels")
         (["a", "b", "a; b"], ";"),
         (["x y", "z", "x y, z"], ","),
         (["a", "b", "a b"], " "),
+        (["a;b", "b;c", "a", "c"], ";"),
+        (["a/b", "b/c", "a/c"], ""),  # the separator that is set
+        (["a|b", "b|c", "a|c"], "|"),
         (["a", "b", "a|c"], ""),
+        (["red wine", "white wine", "red meat", "white meat"], ""),
         (["New York", "York", "New Jersey", "Jersey"], ""),
         (["a", "b"], ""),
     ],

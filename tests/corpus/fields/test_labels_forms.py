@@ -96,6 +96,12 @@ def test_forms_of_labels(value: Any, expected: Any) -> None:
         (NAMES, [0, 2], ["0", "2"]),
         (NAMES, [1, 1, 0, 0], SkipReason.VECTOR),
         (NAMES, [1, 1], SkipReason.VECTOR),
+        (NAMES, [1, None, 0], SkipReason.NOT_BINARY),
+        (NAMES, [1.0, float("nan"), None], SkipReason.NOT_BINARY),
+        (NAMES, "1,,0", SkipReason.NOT_BINARY),
+        (NAMES, [None, None, None], SkipReason.NO_LABEL),
+        (NAMES, ["threat", None, ""], ["threat"]),
+        (NAMES, [1, None], ["1"]),
         (NAMES[:2], [1, 1], ["toxic", "insult"]),
         (NAMES[:2], [0, 1], SkipReason.VECTOR),  # the second name, or both
         (NAMES[:2], [False, True], ["insult"]),  # label numbers are not booleans
@@ -249,6 +255,17 @@ def test_vectors_without_names_are_refused_in_one_line(tmp_path: Path) -> None:
     assert "20 with a list of 0 and 1 that does not show its labels (give a name for each" in line
     settings = settings_in(tmp_path, input="a.jsonl", label_names=NAMES)
     assert prepare(settings, (TEXT, LABELS)).counts["labels"] == (10, 20, 0)
+
+
+@pytest.mark.parametrize("words", [1, 2])
+def test_rows_of_one_word_are_warned_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, words: int
+) -> None:
+    rows = ["n0 n1,X O", *(f"n{n},{'OX'[n % 2]}" for n in range(2, 40))][2 - words :]
+    (tmp_path / "a.csv").write_text("\n".join(["text,label", *rows]))
+    fields = (FieldSpec("tokens", "text", "words"), FieldSpec("tags", "label", "tags"))
+    prepare(settings_in(tmp_path, input="a.csv"), fields)
+    assert ("corpus.text=text: each row has only one word; if" in caplog.text) == (words == 1)
 
 
 def test_a_very_long_row_is_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -130,16 +130,16 @@ CASES: dict[str, tuple[bytes, dict[str, Any], str | dict[str, int]]] = {
         {},
         ("1 with no label, first a.csv, line 67; fix them, or raise corpus.max_skipped_ratio"),
     ),
-    "all unusable": (HEAD + b" ,positive\n" * 5, ANY_RATIO, "5 of 5 rows (100.0%) cannot be used"),
+    "all unusable": (HEAD + b" ,positive\n" * 5, ANY_RATIO, "none of 5 rows can be used"),
     "filters keep nothing": (
         GOOD,
         {"filters": {"label": "positiv"}},
-        "keeps none of 60 rows; label holds 'negative', 'positive'; name other values",
+        "no row of 60 has these values; label has 'negative', 'positive'; set other values",
     ),
     "too few rows": (
         HEAD + b"a,x\nb,x\nc,y\nd,y\n",
         {"validation": 0.0001, "stratify": False},
-        "corpus.validation=0.0001: no row is left for validation of 4 (none); give more rows",
+        "corpus.validation=0.0001: no row is left for validation of 4 (none); use more rows",
     ),
     "no rows for train": (
         HEAD + b"a,x\nb,y\na,x\nb,y\n",

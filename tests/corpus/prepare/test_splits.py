@@ -201,7 +201,7 @@ def by_group(manifest: Manifest) -> set[int]:
     "columns, keys, line",
     [
         ({"author": lambda n: ""}, {"group": "author"},
-         ("50 of 50 rows (100.0%) cannot be used: 50 with no value in the column corpus.group, "
+         ("corpus.input: none of 50 rows can be used: 50 with no value in the column corpus.group, "
          "first a.csv, line 2")),
         ({"author": lambda n: "ann"}, {"group": "author"},
          ("corpus.group=author: has 1 different value(s) in the usable rows, too few for train and "

@@ -256,7 +256,7 @@ def test_error_names_the_first_missing_image(tmp_path: Path) -> None:
         prepare_captions(tmp_path, max_skipped_ratio=1.0, **settings)
     message = str(error.value)
     assert (
-        "50 of 50 rows (100.0%) cannot be used: 50 with the path of a missing file "
+        "corpus.input: none of 50 rows can be used: 50 with the path of a missing file "
         "(paths start from" in message
     )
     assert "first a.token.txt, line 1 ('000.jpg'); fix them" in message

@@ -122,7 +122,7 @@ def test_error_if_two_readers_recognize_a_file(tmp_path: Path, monkeypatch):
     path = write(tmp_path / "a.csv", ROWS)
     monkeypatch.setattr(Tsv, "suffixes", (".tsv", ".csv"))
     with (
-        pytest.raises(InputError, match=r"a\.csv: is recognized by the readers csv and tsv; set"),
+        pytest.raises(InputError, match=r"a\.csv: may have the format csv or tsv; set"),
         open_reader(path, ["text"]),
     ):
         pass

@@ -1,4 +1,4 @@
-"""Small models of each task with random weights, and the check of their graphs."""
+"""Small models of each task with random weights, the check of their graphs, and exports."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,7 +12,9 @@ from pipeline.corpus.dataset.manifest import NumberStats
 from pipeline.corpus.field_spec import FieldSpec
 from pipeline.export.onnx import check
 from pipeline.export.onnx.check import Part
+from pipeline.export.onnx.export import export_onnx
 from pipeline.export.onnx.tasks import task_export
+from pipeline.inference.trained import TrainedModel
 from pipeline.tasks.base.task import Task
 from tests.helpers.settings import model_settings
 from tests.helpers.task_data import Data
@@ -64,3 +66,10 @@ def check_parts(parts: dict[str, Part], folder: Path) -> float:
         (folder / name).write_bytes(part.graph.model("model").SerializeToString())
         differences.append(check.check(folder / name, part))
     return max(differences)
+
+
+def export_of(run: TrainedModel, output: Path, *, int8: bool = False) -> None:
+    """Export a run as `headrace export --format onnx` does."""
+    store = run.manifest.store
+    tokenizers = {name: store.read_file(f"{name}.json") for name in run.manifest.vocabularies}
+    export_onnx(run.task, run.module, run.config, run.manifest, tokenizers, output, int8=int8)

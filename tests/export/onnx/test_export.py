@@ -15,11 +15,10 @@ import torch
 
 from pipeline.errors import RunError
 from pipeline.export.onnx import check, export, numpy_runtime
-from pipeline.export.onnx.export import export_onnx
 from pipeline.inference.model import Model
-from pipeline.inference.trained import TrainedModel, load_trained
+from pipeline.inference.trained import load_trained
 from pipeline.tasks.base.calibration import Calibration
-from tests.export.onnx.small_models import randomize
+from tests.export.onnx.small_models import export_of, randomize
 from tests.helpers.processes import call, error_lines
 
 Runs = Callable[[str], Path]
@@ -32,12 +31,6 @@ TASKS = [
     "classification", "multilabel", "regression", "tagging", "entailment", "language_modeling",
     "translation",
 ]  # fmt: skip
-
-
-def export_of(run: TrainedModel, output: Path) -> None:
-    store = run.manifest.store
-    tokenizers = {name: store.read_file(f"{name}.json") for name in run.manifest.vocabularies}
-    export_onnx(run.task, run.module, run.config, run.manifest, tokenizers, output)
 
 
 def assert_equal(found: Any, expected: Any) -> None:

@@ -96,6 +96,8 @@ class LabelsField(FieldKind):
         if any(isinstance(item, (list, dict)) for item in items):
             return SkipReason.BAD_LIST
         names = [name for name in map(as_text, items) if name]
+        if 1 < len(items) == len(self._positions) and self._is_incomplete(items, names):
+            return SkipReason.NOT_BINARY if names else SkipReason.NO_LABEL
         if len(names) > 1 and not self._binary_names and label_key(names[0]) in BINARY:
             keys = [label_key(name) for name in names]
             if all(key in BINARY for key in keys):
@@ -104,6 +106,11 @@ class LabelsField(FieldKind):
                 if len(names) == len(self._positions):
                     return SkipReason.VECTOR
         return list(dict.fromkeys(names))
+
+    def _is_incomplete(self, items: Sequence[Any], names: Sequence[str]) -> bool:
+        """Return whether items, one for each label, are a vector of 0 and 1 with missing values."""
+        are_flags = all(label_key(name) in BINARY for name in names)
+        return len(names) < len(items) and are_flags and not self._binary_names
 
     def _may_be_numbers(self, keys: Sequence[str]) -> bool:
         """Return whether items that are all 0 or 1 may be the labels 0 and 1."""

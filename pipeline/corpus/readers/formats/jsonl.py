@@ -54,7 +54,7 @@ def parse_json_object(text: str) -> Record | Unreadable:
     except json.JSONDecodeError as error:
         return Unreadable(SkipReason.NOT_JSON, f"{error.msg} at character {error.pos + 1}")
     except ValueError:  # from int
-        return Unreadable(SkipReason.NOT_JSON, "a number of too many digits")
+        return Unreadable(SkipReason.NOT_JSON, "a number with too many digits")
     except RecursionError:
         return Unreadable(SkipReason.NOT_JSON, "lists or objects that are nested too deeply")
     if not isinstance(values, dict):
