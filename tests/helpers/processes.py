@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from contextlib import redirect_stderr, redirect_stdout
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -70,16 +71,9 @@ def finish(process: subprocess.Popen[str], timeout: float = 120) -> tuple[int, s
     return process.returncode, out, err
 
 
-def run(
-    *overrides: str, nproc: int = 1, crash: tuple[str, int] | None = None, restarts: int = 0
-) -> tuple[int, str, str]:
-    """Train with the options of `command`; return the exit status, stdout and stderr.
-
-    A run of one process that nothing kills is trained in this process.
-    """
-    if nproc == 1 and not crash and not restarts:
-        return call("train", *overrides)
-    return finish(start(command(*overrides, nproc=nproc, crash=crash, restarts=restarts)))
+def run(*overrides: str, **options: Any) -> tuple[int, str, str]:
+    """Train with the options of `command`; return the exit status, stdout and stderr."""
+    return finish(start(command(*overrides, **options)))
 
 
 def launch(script: str, *arguments: str, text: str = "") -> tuple[int, str, str]:
