@@ -44,15 +44,19 @@ def overrides(corpus: Path) -> Callable[[Path], list[str]]:
     return lambda folder: [*small_run_overrides(corpus), *RUN, f"run.dir={folder}"]
 
 
+def uninterrupted(overrides: Callable[[Path], list[str]], folder: Path, nproc: int) -> Path:
+    """Train a run to its end, and return its folder."""
+    status, _, err = run(*overrides(folder), nproc=nproc)
+    assert status == 0, err
+    return folder
+
+
 @pytest.fixture(scope="module")
 def reference(
     overrides: Callable[[Path], list[str]], tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     """The folder of an uninterrupted run of two processes."""
-    folder = tmp_path_factory.mktemp("reference")
-    status, _, err = run(*overrides(folder), nproc=2)
-    assert status == 0, err
-    return folder
+    return uninterrupted(overrides, tmp_path_factory.mktemp("reference"), 2)
 
 
 @pytest.fixture(scope="module")
@@ -60,10 +64,7 @@ def reference_of_one_process(
     overrides: Callable[[Path], list[str]], tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     """The folder of an uninterrupted run of one process."""
-    folder = tmp_path_factory.mktemp("reference_of_one_process")
-    status, _, err = run(*overrides(folder))
-    assert status == 0, err
-    return folder
+    return uninterrupted(overrides, tmp_path_factory.mktemp("reference_of_one_process"), 1)
 
 
 def check_same(folder: Path, reference: Path) -> None:

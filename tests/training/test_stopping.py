@@ -17,7 +17,7 @@ from pipeline.runtime.stop_signal import SIGNALS
 from tests.helpers.campaign import cases
 from tests.helpers.corpora import small_run_overrides
 from tests.helpers.processes import CRASH, command, finish, losses, run, start, torchrun, wait_for
-from tests.training.test_resume import RUN, check_same
+from tests.training.test_resume import RUN, check_same, uninterrupted
 
 pytestmark = [pytest.mark.slow, pytest.mark.distributed]
 
@@ -34,10 +34,7 @@ def reference(
     overrides: Callable[[Path], list[str]], tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     """The folder of an uninterrupted run of two processes."""
-    folder = tmp_path_factory.mktemp("reference")
-    status, _, err = run(*overrides(folder), nproc=2)
-    assert status == 0, err
-    return folder
+    return uninterrupted(overrides, tmp_path_factory.mktemp("reference"), 2)
 
 
 def workers_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
