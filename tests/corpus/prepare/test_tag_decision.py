@@ -199,7 +199,7 @@ def test_label_names_in_bilou_name_the_converted_tags(tmp_path: Path) -> None:
 def test_file_without_blank_lines_is_an_error_with_its_lines(tmp_path: Path) -> None:
     text = "".join(f"w{n} O\n" for n in range(20_000))
     message = (
-        r"1 of 1 rows .* 1 with a sentence of more than 5,000 words .*blank line.*a\.conll.*"
+        r"none of 1 rows .* 1 with a sentence of more than 5,000 words .*blank line.*a\.conll.*"
         r"20,000 words without a blank line up to line 20000"
     )
     with pytest.raises(InputError, match=message):
